@@ -1,0 +1,1 @@
+"""Post-train a language model, and prove that it got better."""

@@ -1,0 +1,12 @@
+"""The one kind of error a user is shown: a single line, and exit code 2."""
+
+
+class UserError(Exception):
+    """A mistake in usage, data or configuration that its user can mend.
+
+    The message is one line that says what is wrong, where, what was expected and what to do. The command line prints it
+    without a traceback and exits with 2; Python callers catch it as an ordinary exception.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

@@ -1,0 +1,202 @@
+"""What flows between the rooms: everything upstream of tokens is one of these frozen records.
+
+Readers produce them, the built-in world produces them, and one JSON object a line is how they are kept on disk
+(`to_json`, `from_json`; the `kind` field names the record). A record checks itself when it is made: a wrong field raises
+`ValueError` naming the field and what was expected, and whoever knows the file and line adds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+ROLES: Final = ("system", "user", "assistant", "tool")
+STRENGTHS: Final = {1: "negligibly better", 2: "slightly better", 3: "better", 4: "significantly better"}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation. `tool_calls` follows the OpenAI schema: `{"type": "function", "function": {...}}`."""
+
+    role: str
+    content: str
+    tool_calls: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.role in ROLES, f"role: expected one of {', '.join(ROLES)}, got {self.role!r}")
+        _require(isinstance(self.content, str), f"content: expected text, got {type(self.content).__name__}")
+        object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+
+
+Messages = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain text to pretrain on."""
+
+    text: str
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.text, str), f"text: expected text, got {type(self.text).__name__}")
+        _require(bool(self.text.strip()), "text: expected some text, got none")
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A conversation to imitate: the loss is on the assistant's tokens only, of which there must be some."""
+
+    messages: Messages
+    source: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", _messages(self.messages, "messages"))
+        assistant = [m for m in self.messages if m.role == "assistant"]
+        _require(bool(assistant), "messages: expected at least one assistant turn, got none")
+        empty = any(not m.content.strip() and not m.tool_calls for m in assistant)
+        _require(not empty, "messages: expected every assistant turn to say something, got an empty one")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """K >= 2 responses to one prompt and their ranks (1 is best; equal ranks are ties and make no pair).
+
+    `strength` is the four-level scale 1 (negligibly) to 4 (significantly better) between the best and the rest.
+    """
+
+    prompt: Messages
+    responses: tuple[str, ...]
+    ranks: tuple[int, ...]
+    strength: int | None = None
+    annotator: str | None = None
+    edited: bool = False
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", _prompt(self.prompt))
+        object.__setattr__(self, "responses", tuple(self.responses))
+        object.__setattr__(self, "ranks", tuple(int(rank) for rank in self.ranks))
+        _require(len(self.responses) >= 2, f"responses: expected at least 2, got {len(self.responses)}")
+        for response in self.responses:
+            _response(response, "responses")
+        same = len(self.ranks) == len(self.responses)
+        _require(same, f"ranks: expected {len(self.responses)}, one for each response, got {len(self.ranks)}")
+        _require(len(set(self.ranks)) > 1, "ranks: expected at least one response to be preferred, got all equal")
+        for better, worse in self.pairs():
+            distinct = self.responses[better] != self.responses[worse]
+            _require(distinct, "responses: expected chosen and rejected to differ, got the same text twice")
+        known = self.strength is None or self.strength in STRENGTHS
+        _require(known, f"strength: expected 1, 2, 3 or 4, got {self.strength!r}")
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """All (better, worse) pairs of response indices; ties make none."""
+        return [(i, j) for i, a in enumerate(self.ranks) for j, b in enumerate(self.ranks) if a < b]
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One response with a thumb up or down (KTO)."""
+
+    prompt: Messages
+    response: str
+    desirable: bool
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", _prompt(self.prompt))
+        _response(self.response, "response")
+        _require(isinstance(self.desirable, bool), f"desirable: expected true or false, got {self.desirable!r}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A prompt whose answer can be checked: by `verifier` (name and arguments) against `reference`."""
+
+    prompt: Messages
+    reference: str = ""
+    verifier: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", _prompt(self.prompt))
+        _require(isinstance(self.reference, str), f"reference: expected text, got {type(self.reference).__name__}")
+
+
+Record = Document | Demonstration | Ranking | Rating | Task
+KINDS: Final[dict[str, type]] = {
+    "document": Document,
+    "demonstration": Demonstration,
+    "ranking": Ranking,
+    "rating": Rating,
+    "task": Task,
+}
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as a JSON object; `from_json` is its inverse. Fields at their default are left out."""
+    row: dict[str, Any] = {"kind": type(record).__name__.lower()}
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if value is None or value in ((), {}, "", False) and item.name != "desirable":
+            continue
+        row[item.name] = [_message_json(m) for m in value] if item.name in ("messages", "prompt") else value
+        if isinstance(value, Mapping):
+            row[item.name] = dict(value)
+        elif isinstance(value, tuple) and item.name not in ("messages", "prompt"):
+            row[item.name] = list(value)
+    return row
+
+
+def from_json(row: Mapping[str, Any]) -> Record:
+    """The record a JSON object describes. Raises `ValueError` naming the field that is missing, unknown or wrong."""
+    kind = row.get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    record = KINDS[str(kind)]
+    known = {item.name for item in fields(record)}
+    unknown = sorted(set(row) - known - {"kind"})
+    _require(not unknown, f"{', '.join(unknown)}: not a field of a {kind}; expected {', '.join(sorted(known))}")
+    try:
+        return record(**{name: value for name, value in row.items() if name != "kind"})
+    except TypeError as error:
+        raise ValueError(f"{kind}: {error}") from None
+
+
+def _message_json(message: Message) -> dict[str, Any]:
+    row: dict[str, Any] = {"role": message.role, "content": message.content}
+    return row | {"tool_calls": list(message.tool_calls)} if message.tool_calls else row
+
+
+def _messages(value: Any, name: str) -> Messages:
+    is_list = isinstance(value, list | tuple)
+    _require(is_list, f"{name}: expected a list of messages, got {type(value).__name__}")
+    _require(bool(value), f"{name}: expected at least one message, got none")
+    return tuple(m if isinstance(m, Message) else _message(m, name) for m in value)
+
+
+def _message(value: Any, name: str) -> Message:
+    _require(isinstance(value, Mapping), f"{name}: expected objects with role and content, got {type(value).__name__}")
+    _require("role" in value, f"{name}: a message has no role")
+    content = value.get("content")
+    return Message(value["role"], "" if content is None else content, tuple(value.get("tool_calls") or ()))
+
+
+def _prompt(value: Any) -> Messages:
+    prompt = _messages(value, "prompt")
+    last = prompt[-1].role
+    _require(last in ("user", "tool", "system"), f"prompt: expected it to end with the user's turn, got {last}'s")
+    return prompt
+
+
+def _response(value: Any, name: str) -> None:
+    _require(isinstance(value, str), f"{name}: expected text, got {type(value).__name__}")
+    _require(bool(value.strip()), f"{name}: expected some text, got an empty response")

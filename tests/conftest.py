@@ -1,0 +1,21 @@
+"""Shared fixtures. One thread a worker: two workers fill the two cores and results do not depend on the machine."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+DATASETS = Path(__file__).resolve().parents[2] / "shared" / "datasets"
+
+
+@pytest.fixture(scope="session")
+def datasets_folder() -> Path:
+    """The real data sets; a test that needs them is marked `real_data` and skipped where they are not."""
+    if not DATASETS.is_dir():
+        pytest.skip("the real data sets are not here")
+    return DATASETS
