@@ -1,0 +1,78 @@
+"""How far the policy has gone from the reference: estimates, a loss whose gradient is right, an adaptive coefficient.
+
+One sampled token a ~ π gives δ = log π(a) - log π_ref(a); KL(π ‖ π_ref) = E_π[δ]. All estimates are [M], in nats.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor
+
+from zhenlong.errors import UserError
+
+ESTIMATES: Final = ("k1", "k2", "k3")
+LOSSES: Final = ("k2", "k3+")
+
+
+def kl_estimate(log_probs: Tensor, reference: Tensor, kind: str = "k1") -> Tensor:
+    """Single-sample estimates of KL(π ‖ π_ref) *as a value* -> [M] (Schulman 2020, joschu.net/blog/kl-approx.html).
+
+    `k1` = δ: unbiased, large variance. `k2` = δ²/2: biased, small variance. `k3` = e^-δ - 1 + δ: unbiased, never
+    negative. For a reward (k1, the choice of InstructGPT) or a log line; to differentiate one, use `kl_loss`.
+    """
+    delta = log_probs - reference
+    if kind == "k1":
+        return delta
+    if kind == "k2":
+        return delta**2 / 2.0
+    if kind == "k3":
+        return (-delta).exp() - 1.0 + delta
+    raise UserError(f"kl estimate: expected one of {', '.join(ESTIMATES)}, got {kind!r}")
+
+
+def kl_loss(log_probs: Tensor, reference: Tensor, kind: str = "k2") -> Tensor:
+    """A KL penalty *to differentiate* -> [M]: its gradient's expectation over tokens sampled from π is that of the KL.
+
+    ∇KL = E_π[δ ∇log π], which is E_π[∇k2]. The gradient of k1 has expectation 0, that of k3 is the gradient of the
+    other direction, KL(π_ref ‖ π); hence `k2`, or `k3+`: the value of k3 with the gradient of k2, as in veRL. Tokens
+    sampled before the last updates (π has moved) leave the usual off-policy error. Earlier tokens' effect on later
+    states is not in it; k1 in the reward has that too.
+    """
+    k2 = kl_estimate(log_probs, reference, "k2")
+    if kind == "k2":
+        return k2
+    if kind == "k3+":
+        k3 = kl_estimate(log_probs.detach(), reference, "k3")
+        return k3 + (k2 - k2.detach())
+    raise UserError(f"kl loss: expected one of {', '.join(LOSSES)} (k1 and k3 have the wrong gradient), got {kind!r}")
+
+
+class KLController:
+    """The coefficient of the KL in the reward: fixed, or steered towards a target (§2, Ziegler et al. 2019).
+
+    With a target, after each batch: coefficient *= 1 + clip(kl / target - 1, ±0.2) · samples / horizon. `kl` is in nats
+    per response, like `target`; `horizon` is the number of samples over which a full error changes it by 20 %.
+    """
+
+    def __init__(self, coefficient: float, target: float | None = None, horizon: float = 10_000.0) -> None:
+        if coefficient < 0.0 or (target is not None and (target <= 0.0 or horizon <= 0.0)):
+            raise UserError(
+                "kl controller: expected coefficient >= 0, target > 0 and horizon > 0, "
+                f"got {coefficient}, {target} and {horizon}"
+            )
+        self.coefficient, self.target, self.horizon = float(coefficient), target, horizon
+
+    def update(self, kl: float, samples: int) -> None:
+        """Take a batch of `samples` responses whose mean KL was `kl`; nothing happens without a target."""
+        if self.target is not None:
+            error = min(max(kl / self.target - 1.0, -0.2), 0.2)
+            self.coefficient *= 1.0 + error * samples / self.horizon
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"coefficient": self.coefficient}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from `state_dict`."""
+        self.coefficient = float(state["coefficient"])

@@ -1,0 +1,100 @@
+"""Policy gradient with a trust region: PPO's clipped surrogate and value loss, on flat tokens.
+
+M scored tokens of R responses; `leaf [M]` says which response. `old_log_probs [M]` are those of the policy that sampled
+the tokens, at the sampling temperature. Losses are sums over tokens, weighted by `weights [M]` (see `token_weights`);
+metrics are unweighted sums over tokens, to be divided by the step's tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from zhenlong.errors import UserError
+from zhenlong.objectives.reduce import mean_per_response
+
+LEVELS: Final = ("token", "sequence")
+
+
+def policy_loss(
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    leaf: Tensor,
+    responses: int,
+    *,
+    weights: Tensor | None = None,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    level: str = "token",
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """-Σ w min(ρ A, clip(ρ, 1-clip_low, 1+clip_high) A) -> scalar (Eq. 7, Schulman et al. 2017), with metric sums.
+
+    `advantages [M]`, per token (a response's own: `advantages[leaf]`). The ratio ρ is of probabilities new / old:
+    `token` by token, or one for the whole `sequence`, length-normalised, exp(mean_t log ρ_t), as in GSPO (Eq. 7, Zheng
+    et al. 2025), where clip ranges are some 3e-4. `clip_high` > `clip_low` is DAPO's clip-higher (Yu et al. 2025).
+
+    Metrics: `ratio`; `clip_fraction`, tokens whose gradient the clip removed; `approximate_kl`, the k3 estimate of
+    KL(old ‖ new). On the first step after sampling they are 1, 0 and 0 per token.
+    """
+    log_ratio = _log_ratio(log_probs - old_log_probs, leaf, responses, level)  # [M]
+    ratio = log_ratio.exp()
+    free, clipped = ratio * advantages, ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * advantages
+    losses = -torch.minimum(free, clipped)
+    with torch.no_grad():
+        metrics = {
+            "ratio": ratio.sum(),
+            "clip_fraction": (clipped < free).to(ratio.dtype).sum(),
+            "approximate_kl": (ratio - 1.0 - log_ratio).sum(),
+        }
+    return (losses if weights is None else weights * losses).sum(), metrics
+
+
+def _log_ratio(difference: Tensor, leaf: Tensor, responses: int, level: str) -> Tensor:
+    if level == "token":
+        return difference
+    if level == "sequence":
+        return mean_per_response(difference, leaf, responses)[leaf]
+    raise UserError(f"ratio level: expected one of {', '.join(LEVELS)}, got {level!r}")
+
+
+def value_loss(
+    values: Tensor,
+    old_values: Tensor,
+    returns: Tensor,
+    *,
+    clip: float | None = 0.2,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """½ Σ w max((V - G)^2, (V_clipped - G)^2) -> scalar, with metric sums.
+
+    `values`, `old_values` (at sampling) and `returns` are [M]. V_clipped stays within `clip` (reward units) of the old
+    value; None leaves the clip out. As in OpenAI's baselines and InstructGPT. Metric: `value_clip_fraction`.
+    """
+    squares = (values - returns) ** 2
+    losses, clipped_away = squares, torch.zeros_like(squares)
+    if clip is not None:
+        near = old_values + (values - old_values).clamp(-clip, clip)
+        near_squares = (near - returns) ** 2
+        losses, clipped_away = torch.maximum(squares, near_squares), (near_squares > squares).to(squares.dtype)
+    losses = 0.5 * (losses if weights is None else weights * losses)
+    return losses.sum(), {"value_clip_fraction": clipped_away.detach().sum()}
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of softmax(logits) over the last dimension, in nats: [..., V] -> [...]."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def sampled_entropy(log_probs: Tensor) -> Tensor:
+    """An entropy term [M] from the sampled tokens' log-probabilities alone, without [M, vocabulary] logits, in nats.
+
+    The value is -log π(a), whose mean over tokens sampled from π is the entropy H; the gradient is that of -½ (log π)²,
+    since ∇H = -E_π[log π ∇log π]. (The gradient of the mean of -log π itself has expectation 0.) Subtract it, times a
+    coefficient, from the loss to keep the policy exploring.
+    """
+    bonus = -0.5 * log_probs**2
+    return -log_probs.detach() + (bonus - bonus.detach())
