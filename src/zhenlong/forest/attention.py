@@ -1,0 +1,112 @@
+"""Attention over a forest, registered with transformers under its own name.
+
+A model set to this implementation hands each layer's queries, keys and values to `forest_attention` together with the
+keyword `forest`, which `forward` put into the call. Every keyword that changes the result is honoured or refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch.nn.functional import dropout as drop
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+if TYPE_CHECKING:
+    from zhenlong.forest.layout import Block
+    from zhenlong.forest.planting import Forest
+
+NAME: Final = "zhenlong_forest"
+# Keywords that models pass along and that do not change what attention computes over a forest.
+HARMLESS: Final = {
+    "cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "deterministic", "head_mask", "is_causal", "max_length_k",
+    "max_length_q", "output_attentions", "output_hidden_states", "output_router_logits", "past_key_values",
+    "position_embeddings", "position_ids", "return_dict", "use_cache",
+}  # fmt: skip
+
+
+class UnsupportedAttention(Exception):
+    """A model asks of attention what the forest does not do; the padded layout serves it instead."""
+
+
+def forest_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    forest: Forest,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of every token over its own segment's past and all of its ancestors.
+
+    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. Raises `UnsupportedAttention` for keywords it does
+    not know to be harmless, such as attention sinks.
+    """
+    asked = sorted(name for name, given in others.items() if given is not None and name not in HARMLESS)
+    if asked or attention_mask is not None:
+        raise UnsupportedAttention(f"attention is asked to honour {', '.join(asked) or 'a mask of its own'}")
+    if query.shape[1] == 1 and key.shape[1] != 1:
+        raise UnsupportedAttention("queries come with fewer heads than keys")
+    forest.attended += 1
+    layout = forest.layout(sliding_window)
+    q, k, v = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))  # [N, H, D]
+    parts = [_attend(block, q, k, v, scaling, dropout, softcap) for block in layout.blocks]
+    result = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return result.index_select(0, layout.back).unsqueeze(0), None
+
+
+def _attend(
+    block: Block,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scaling: float | None,
+    dropout: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """One block's results, [B*Q, H, D]."""
+    keys = block.queries if block.keys is None else block.keys
+    queries, ks, vs = _rows(q, block.queries, block.rows), _rows(k, keys, block.rows), _rows(v, keys, block.rows)
+    if softcap is None:
+        shared = q.shape[1] != k.shape[1]
+        out = scaled_dot_product_attention(
+            queries, ks, vs, block.mask, dropout, is_causal=block.mask is None, scale=scaling, enable_gqa=shared
+        )
+    else:
+        out = _soft_capped(queries, ks, vs, block.mask, scaling, dropout, softcap)
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def _rows(states: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
+    """Gather [N, H, D] into dense rows [B, H, L, D]."""
+    return states.index_select(0, index).unflatten(0, (rows, -1)).transpose(1, 2)
+
+
+def _soft_capped(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    dropout: float,
+    softcap: float,
+) -> torch.Tensor:
+    """Attention whose scores pass through softcap * tanh(score / softcap) before the mask (Gemma 2, §2)."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = q @ k.transpose(-1, -2) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
+    scores = softcap * torch.tanh(scores / softcap)
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32).to(q.dtype)
+    return drop(weights, dropout) @ v
+
+
+AttentionInterface.register(NAME, forest_attention)

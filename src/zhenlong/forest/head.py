@@ -1,0 +1,145 @@
+"""From hidden states to log-probabilities: the output head on scored positions only, in chunks.
+
+The logits of all positions, [N, vocabulary], never exist. A chunk's logits are kept for the backward pass while they
+are few, and computed again where they are many, so that memory does not grow with vocabulary times length.
+
+Shapes: M scored tokens, d hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from zhenlong.errors import UserError
+from zhenlong.forest.planting import Forest
+
+CHUNK_LOGITS: Final = 1 << 22  # logits computed at a time: 16 MB in fp32
+KEPT_LOGITS: Final = 1 << 24  # logits kept for backward rather than computed again: 64 MB in fp32
+
+
+@dataclass(frozen=True)
+class Head:
+    """An output layer: logits = cap(scale * (hidden @ weight.T + bias)), cap(x) = softcap * tanh(x / softcap)."""
+
+    weight: torch.Tensor  # [V, d]
+    bias: torch.Tensor | None  # [V]
+    scale: float = 1.0
+    softcap: float | None = None
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The model's output layer with the scaling its configuration asks for. Raises `UserError` if it is not linear."""
+    layer = model.get_output_embeddings()
+    if type(layer) is not nn.Linear:
+        found = type(layer).__name__
+        raise UserError(f"output layer: expected a plain linear one, got {found}; leave it out of lora_targets")
+    config = model.config.get_text_config()
+    scale = 1.0
+    if getattr(config, "logits_scaling", None):  # Granite divides
+        scale /= config.logits_scaling
+    if getattr(config, "logit_scale", None):  # Cohere multiplies
+        scale *= config.logit_scale
+    return Head(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
+
+
+def log_probs(
+    model: PreTrainedModel, hidden: torch.Tensor, forest: Forest, temperature: float = 1.0, entropy: bool = False
+) -> Any:
+    """Log-probability of each scored token, [M], in float32; with `entropy`, also the entropy [M] of each prediction.
+
+    `hidden` [N, d] comes from `forward`. The logits are divided by `temperature` first, as they were when sampling. The
+    entropy carries no gradient.
+    """
+    head = head_of(model)
+    states = hidden.index_select(0, forest.source)
+    weight, bias = head.weight, head.bias
+    if torch.is_autocast_enabled(states.device.type):
+        dtype = torch.get_autocast_dtype(states.device.type)
+        states, weight = states.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    settings = (head.scale, head.softcap, temperature)
+    scored, spread = _LogProbs.apply(states, weight, bias, forest.target, settings, entropy)
+    return (scored, spread) if entropy else scored
+
+
+class _LogProbs(torch.autograd.Function):
+    """log softmax(logits / temperature)[target], with logits made, used and dropped chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        target: torch.Tensor,
+        settings: tuple[float, float | None, float],
+        entropy: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        rows, vocabulary = len(target), len(weight)
+        size = max(1, CHUNK_LOGITS // vocabulary)
+        scored = torch.empty(rows, dtype=torch.float32, device=states.device)
+        normaliser = torch.empty_like(scored)
+        spread = torch.empty_like(scored) if entropy else None
+        keep = any(ctx.needs_input_grad) and rows * vocabulary <= KEPT_LOGITS
+        kept = []
+        for start in range(0, rows, size):
+            part = slice(start, start + size)
+            logits = _logits(states[part], weight, bias, settings)
+            normaliser[part] = logits.logsumexp(-1)
+            scored[part] = logits.gather(1, target[part, None]).squeeze(1) - normaliser[part]
+            if spread is not None:
+                spread[part] = normaliser[part] - (logits.softmax(-1) * logits).sum(-1)
+            if keep:
+                kept.append(logits)
+        ctx.save_for_backward(states, weight, bias, target, normaliser, *kept)
+        ctx.settings, ctx.size = settings, size
+        if spread is not None:
+            ctx.mark_non_differentiable(spread)
+        return scored, spread
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+        states, weight, bias, target, normaliser, *kept = ctx.saved_tensors
+        scale, softcap, temperature = ctx.settings
+        to_states, to_weight, to_bias = ctx.needs_input_grad[:3]
+        d_states = torch.empty_like(states) if to_states else None
+        # Summed over chunks in fp32: adding many bf16 chunks would lose the small ones.
+        d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if to_weight else None
+        d_bias = torch.zeros(len(weight), dtype=torch.float32, device=weight.device) if to_bias else None
+        for number, start in enumerate(range(0, len(target), ctx.size)):
+            part = slice(start, start + ctx.size)
+            logits = kept[number] if kept else _logits(states[part], weight, bias, ctx.settings)
+            slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square()
+            d_logits = (logits - normaliser[part, None]).exp_().neg_()  # d log p / d logits = one-hot - softmax
+            d_logits.scatter_add_(1, target[part, None], torch.ones_like(d_logits[:, :1]))
+            d_logits.mul_((gradient[part] * (scale / temperature))[:, None])
+            if slope is not None:
+                d_logits.mul_(slope)
+            d_logits = d_logits.to(states.dtype)
+            if d_states is not None:
+                torch.mm(d_logits, weight, out=d_states[part])
+            if d_weight is not None:
+                d_weight += d_logits.T @ states[part]
+            if d_bias is not None:
+                d_bias += d_logits.sum(0, dtype=torch.float32)
+        cast_weight = None if d_weight is None else d_weight.to(weight.dtype)
+        cast_bias = None if d_bias is None else d_bias.to(weight.dtype)
+        return d_states, cast_weight, cast_bias, None, None, None
+
+
+def _logits(
+    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, settings: tuple[float, float | None, float]
+) -> torch.Tensor:
+    """[rows, V] in fp32, scaled, capped and divided by the temperature."""
+    scale, softcap, temperature = settings
+    logits = torch.nn.functional.linear(states, weight, bias).float()
+    if scale != 1.0:
+        logits = logits * scale
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return logits if temperature == 1.0 else logits / temperature

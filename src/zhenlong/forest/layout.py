@@ -1,0 +1,110 @@
+"""How a flat batch attends: segments of similar size gathered into a few dense blocks, one attention call each.
+
+Inside a block every row is one segment: its queries are its own tokens, its keys its ancestors' and then its own.
+Only attention sees this padding; linear layers, norms and the output head run on the flat tokens.
+
+Shapes: N flat tokens, B rows of a block, Q the most queries of a row, K the most keys of a row.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+Span = tuple[int, int, int]  # start, length, parent (-1 for a root)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Segments attended to in one call: flat indices of queries [B*Q] and keys [B*K], and who sees whom.
+
+    `mask` [B, 1, Q, K] is None where plain causal attention is right: roots, whose padding lies behind every real key.
+    `keys` is None where the keys are the queries themselves.
+    """
+
+    rows: int
+    queries: torch.Tensor
+    keys: torch.Tensor | None
+    mask: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class AttentionLayout:
+    """The blocks, and for each flat token [N] where its result stands in the blocks' concatenated outputs."""
+
+    blocks: tuple[Block, ...]
+    back: torch.Tensor
+
+
+def lay_out(spans: Sequence[Span], tokens: int, window: int | None, device: torch.device | str) -> AttentionLayout:
+    """Blocks for segments given as (start, length, parent), parents before children.
+
+    `window` limits attention to the last `window` positions, the query's own included (sliding-window attention).
+    """
+    paths = _paths(spans)
+    by_size: dict[tuple[bool, int, int], list[int]] = defaultdict(list)
+    for segment, (_, length, parent) in enumerate(spans):
+        total = sum(spans[s][1] for s in paths[segment])
+        by_size[parent < 0, _size_class(length), _size_class(total)].append(segment)
+    blocks = []
+    back = np.zeros(tokens, dtype=np.int64)
+    offset = 0
+    for (is_root, _, _), members in by_size.items():
+        queries = _padded([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in members])
+        valid = queries >= 0
+        back[queries[valid]] = offset + np.flatnonzero(valid)
+        offset += queries.size
+        if is_root and (window is None or window >= queries.shape[1]):
+            blocks.append(Block(len(members), _index(queries, device), None, None))
+            continue
+        keys = _padded(
+            [np.concatenate([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in paths[m]]) for m in members]
+        )
+        mask = _mask([spans[m][1] for m in members], keys, queries.shape[1], window)
+        blocks.append(
+            Block(len(members), _index(queries, device), _index(keys, device), torch.from_numpy(mask).to(device))
+        )
+    return AttentionLayout(tuple(blocks), torch.from_numpy(back).to(device))
+
+
+def _paths(spans: Sequence[Span]) -> list[list[int]]:
+    """The segments from the root down to each segment, itself included."""
+    paths: list[list[int]] = []
+    for segment, (_, _, parent) in enumerate(spans):
+        paths.append([*(paths[parent] if parent >= 0 else []), segment])
+    return paths
+
+
+def _size_class(length: int) -> int:
+    """Lengths that may share a block: one class up to 32, then steps of a factor 1.5, so that padding stays small."""
+    return 0 if length <= 32 else 1 + int(np.log(length / 32) / np.log(1.5))
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """The index rows side by side, -1 where a row is shorter than the longest."""
+    table = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
+    for row, indices in zip(table, rows, strict=True):
+        row[: len(indices)] = indices
+    return table
+
+
+def _mask(lengths: list[int], keys: np.ndarray, most_queries: int, window: int | None) -> np.ndarray:
+    """Who sees whom, [B, 1, Q, K]: along a path positions are consecutive, so key j is at position j of its row."""
+    totals = (keys >= 0).sum(1)
+    first = (totals - np.asarray(lengths))[:, None, None]  # position of the row's first query
+    position = first + np.arange(most_queries)[None, :, None]
+    key = np.arange(keys.shape[1])[None, None, :]
+    mask = (key <= position) & (key < totals[:, None, None])
+    if window is not None:
+        mask &= key > position - window
+    padding = position >= totals[:, None, None]  # padded queries see something, so that their softmax is finite
+    return (mask | (padding & (key == 0)))[:, None]
+
+
+def _index(table: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """Padding reads token 0; no real query sees it and nothing reads its result."""
+    return torch.from_numpy(np.maximum(table, 0).reshape(-1)).to(device)

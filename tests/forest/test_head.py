@@ -1,0 +1,71 @@
+"""The chunked output head equals log-softmax over all logits, however small its chunks."""
+
+import pytest
+import torch
+from tiny import tiny_model
+
+from zhenlong.errors import UserError
+from zhenlong.forest import forward, head, log_probs, plant, tree
+
+TREES = [tree([1, 2, 3], [[4, 5, 6, 7], [8, 9]]), tree([5], [[6, 7, 8]])]
+
+
+def reference(model, hidden, forest, temperature):
+    logits = model.lm_head(hidden[forest.source]).float()
+    if model.config.model_type == "gemma2":
+        cap = model.config.final_logit_softcapping
+        logits = cap * torch.tanh(logits / cap)
+    if model.config.model_type == "granite":
+        logits = logits / model.config.logits_scaling
+    rows = (logits / temperature).log_softmax(-1)
+    return rows.gather(1, forest.target[:, None]).squeeze(1), -(rows.exp() * rows).sum(-1)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "granite", "gpt2"])
+@pytest.mark.parametrize(("chunk", "kept"), [(1 << 22, 1 << 24), (600, 1 << 24), (600, 0)])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_values_entropies_and_gradients_equal_the_plain_head(family, chunk, kept, temperature, monkeypatch):
+    monkeypatch.setattr(head, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(head, "KEPT_LOGITS", kept)
+    model = tiny_model(family)
+    forest = plant(TREES)
+    hidden = forward(model, forest).detach().requires_grad_()
+    weights = torch.linspace(-1, 1, len(forest.target))
+    results = []
+    for function in (lambda: log_probs(model, hidden, forest, temperature, entropy=True),
+                     lambda: reference(model, hidden, forest, temperature)):  # fmt: skip
+        values, entropy = function()
+        weight = model.get_output_embeddings().weight
+        slopes = torch.autograd.grad((values * weights).sum(), [hidden, weight])
+        results.append((values, entropy.detach(), *slopes))
+    for ours, plain in zip(*results, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_bias_of_the_head_gets_its_gradient():
+    model = tiny_model("llama")
+    model.lm_head.bias = torch.nn.Parameter(torch.randn(259))
+    forest = plant(TREES)
+    log_probs(model, forward(model, forest), forest).sum().backward()
+    # The log-probabilities of one prediction sum to zero gradient over the vocabulary.
+    assert model.lm_head.bias.grad.sum().abs() < 1e-4
+    assert model.lm_head.bias.grad.abs().sum() > 1
+
+
+def test_half_precision_gradients_of_the_head_are_summed_in_fp32():
+    model = tiny_model("llama")
+    forest = plant(TREES * 40)
+    hidden = forward(model, forest).detach()
+    weight = model.lm_head.weight
+    plain = torch.autograd.grad(log_probs(model, hidden, forest).sum(), weight)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = torch.autograd.grad(log_probs(model, hidden, forest).sum(), weight)[0]
+    assert cast.dtype == weight.dtype
+    assert (cast - plain).norm() / plain.norm() < 0.02
+
+
+def test_a_head_that_is_not_a_plain_linear_layer_is_refused():
+    model = tiny_model("llama")
+    model.lm_head = torch.nn.Sequential(model.lm_head)
+    with pytest.raises(UserError, match="output layer"):
+        head.head_of(model)
