@@ -4,5 +4,6 @@ from zhenlong.forest.budget import micro_batches
 from zhenlong.forest.decoder import forward, layout_of
 from zhenlong.forest.head import log_probs
 from zhenlong.forest.planting import Forest, Node, plant, tree
+from zhenlong.forest.scores import scores
 
-__all__ = ["Forest", "Node", "forward", "layout_of", "log_probs", "micro_batches", "plant", "tree"]
+__all__ = ["Forest", "Node", "forward", "layout_of", "log_probs", "micro_batches", "plant", "scores", "tree"]

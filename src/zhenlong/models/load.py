@@ -1,0 +1,170 @@
+"""Models in and out: Hugging Face format, safetensors only, atomic on the way out."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from zhenlong.errors import UserError
+from zhenlong.models.names import resolve
+
+Kind = Literal["causal", "reward"]
+AUTO_MODELS: Final = {"causal": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters (Hu et al. 2021): W + alpha / rank * B A on the target layers."""
+
+    rank: int
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: str = "all-linear"  # or layer names separated by commas
+
+
+def load_model(
+    name: str,
+    *,
+    kind: Kind = "causal",
+    lora: Lora | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model in eval mode and its tokenizer, from `pocket`, a folder, a run folder or a hub id.
+
+    kind `reward` gives a one-label sequence classifier; loaded from a causal model, its scoring layer is new, drawn
+    from `seed` with the scale 1/sqrt(d + 1) of Stiennon et al. (2020). Raises `UserError` when nothing loadable is there.
+    """
+    source = resolve(name)
+    tokenizer = _load(AutoTokenizer, source, name)
+    config = _load(AutoConfig, source, name)
+    extra: dict[str, Any] = {"num_labels": 1} if kind == "reward" else {}
+    fresh_score = kind == "reward" and not _is_reward_model(config)
+    if kind == "reward" and not fresh_score and config.num_labels != 1:
+        raise UserError(f"--model {name}: expected a reward model with one output, got {config.num_labels} labels")
+    model = _load(AUTO_MODELS[kind], source, name, dtype=getattr(torch, dtype), use_safetensors=True, **extra)
+    if fresh_score:
+        generator = torch.Generator().manual_seed(seed)
+        spread = (model.score.in_features + 1) ** -0.5
+        model.score.weight.data.copy_(torch.randn(model.score.weight.shape, generator=generator) * spread)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = (
+            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        )
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if lora is not None:
+        model = _with_lora(model, lora, kind, seed)
+    return model.to(device_named(device)).eval(), tokenizer
+
+
+def device_named(device: str) -> torch.device:
+    """The device to compute on; `auto` is the GPU when there is one. Raises `UserError` for one that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(1, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device}: not usable here ({str(error).splitlines()[0]}); try cpu") from None
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Write a folder that transformers and vLLM load as it is; it appears whole or not at all.
+
+    Adapters are merged into the weights of `folder` and kept on their own in `folder/adapter`.
+    """
+    folder = Path(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the model there ({error.strerror or error})") from None
+    try:
+        whole = model
+        if isinstance(model, PeftModel):
+            model.save_pretrained(part / "adapter")
+            whole = copy.deepcopy(model).merge_and_unload()
+        whole.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.chmod(0o755)
+        old = part.with_name(part.name + "-old")
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(part, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise UserError(f"{folder}: cannot write the model there ({error})") from None
+
+
+def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """The model as it is now, without gradients: a reference. Adapters need no copy; see `without_adapter`."""
+    return copy.deepcopy(model).requires_grad_(False).eval()
+
+
+@contextmanager
+def without_adapter(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """The base model beneath a LoRA adapter, for as long as the context lasts."""
+    with model.disable_adapter():
+        yield model
+
+
+def _is_reward_model(config: Any) -> bool:
+    return any("SequenceClassification" in name for name in config.architectures or [])
+
+
+def _with_lora(model: PreTrainedModel, lora: Lora, kind: Kind, seed: int) -> PreTrainedModel:
+    targets = lora.targets if lora.targets == "all-linear" else [t.strip() for t in lora.targets.split(",")]
+    settings = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type=TaskType.SEQ_CLS if kind == "reward" else TaskType.CAUSAL_LM,
+    )
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        return get_peft_model(model, settings)
+    except ValueError as error:
+        raise UserError(f"--lora_targets {lora.targets}: {error}") from None
+    finally:
+        torch.set_rng_state(before)
+
+
+def _load(loader: Any, source: str, name: str, **settings: Any) -> Any:
+    """Any `from_pretrained`, quietly, with its many ways of failing turned into one line."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return loader.from_pretrained(source, **settings)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"--model {name}: cannot be loaded ({reason})") from None
+    finally:
+        transformers_logging.set_verbosity(level)
