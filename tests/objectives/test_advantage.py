@@ -1,0 +1,135 @@
+"""GAE against its definition and its limits; group advantages keyed by prompt."""
+
+import pytest
+import torch
+
+from zhenlong.errors import UserError
+from zhenlong.objectives import generalized_advantage, group_advantages, terminal_rewards, varied, whiten
+
+LEAF = torch.tensor([0, 0, 0, 1, 2, 2])
+REWARDS = torch.tensor([0.1, -0.2, 1.0, 0.5, 0.3, -1.0], dtype=torch.float64)
+VALUES = torch.tensor([0.4, 0.2, -0.3, 0.7, 0.9, 0.1], dtype=torch.float64)
+
+
+def by_definition(rewards: list[float], values: list[float], last: float, gamma: float, lam: float) -> list[float]:
+    """Eq. 16 of Schulman et al. (2016), as the double sum it is."""
+    following = [*values[1:], last]
+    deltas = [r + gamma * n - v for r, n, v in zip(rewards, following, values, strict=True)]
+    steps = range(len(deltas))
+    return [sum((gamma * lam) ** (k - t) * deltas[k] for k in steps if k >= t) for t in steps]
+
+
+@pytest.mark.parametrize("bootstrap", [None, [0.0, 2.0, -1.0]])
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (1.0, 0.0)])
+def test_gae_is_its_definition_in_each_response(bootstrap, gamma, lam) -> None:
+    last = None if bootstrap is None else torch.tensor(bootstrap)
+    advantages, returns = generalized_advantage(REWARDS, VALUES, LEAF, 3, bootstrap=last, gamma=gamma, lam=lam)
+    expected = []
+    for r in range(3):
+        mine = torch.eq(LEAF, r)
+        end = 0.0 if bootstrap is None else bootstrap[r]
+        expected += by_definition(REWARDS[mine].tolist(), VALUES[mine].tolist(), end, gamma, lam)
+    assert advantages.tolist() == pytest.approx(expected)
+    torch.testing.assert_close(returns, advantages + VALUES)
+
+
+def test_lambda_one_returns_the_discounted_rewards_to_come() -> None:
+    _, returns = generalized_advantage(REWARDS, VALUES, LEAF, 3, bootstrap=None, gamma=0.5, lam=1.0)
+    assert returns.tolist() == pytest.approx([0.1 - 0.1 + 0.25, -0.2 + 0.5, 1.0, 0.5, 0.3 - 0.5, -1.0])
+
+
+def test_a_perfect_critic_leaves_no_advantage() -> None:
+    rewards = terminal_rewards(torch.tensor([2.0, -1.0, 0.5]), LEAF)
+    values = torch.tensor([2.0, 2.0, 2.0, -1.0, 0.5, 0.5])
+    advantages, _ = generalized_advantage(rewards, values, LEAF, 3, bootstrap=None)
+    assert advantages.tolist() == [0.0] * 6
+
+
+def test_responses_do_not_mix_and_need_not_be_contiguous() -> None:
+    alone, _ = generalized_advantage(REWARDS[:3], VALUES[:3], LEAF[:3], 1, bootstrap=None)
+    together, _ = generalized_advantage(REWARDS, VALUES, LEAF, 3, bootstrap=None)
+    torch.testing.assert_close(together[:3], alone)
+    order = torch.tensor([3, 0, 4, 1, 2, 5])  # interleaved, each response's tokens still in order
+    mixed, _ = generalized_advantage(REWARDS[order], VALUES[order], LEAF[order], 3, bootstrap=None)
+    torch.testing.assert_close(mixed, together[order])
+
+
+def test_the_score_is_on_the_last_token_once() -> None:
+    assert terminal_rewards(torch.tensor([2.0, 3.0, 4.0]), LEAF).tolist() == [0, 0, 2.0, 3.0, 0, 4.0]
+    with pytest.raises(ValueError, match="response 1"):
+        terminal_rewards(torch.ones(3), torch.tensor([0, 2]))
+
+
+def test_whitening_is_over_kept_tokens_and_over_all_ranks() -> None:
+    values = torch.randn(50, dtype=torch.float64) * 3 + 2
+    keep = torch.arange(50) % 3 > 0
+    white = whiten(values, keep=keep)
+    assert white[keep].mean().item() == pytest.approx(0.0, abs=1e-9)
+    assert white[keep].var(unbiased=False).item() == pytest.approx(1.0, abs=1e-6)
+    assert not white[~keep].any()
+    halves = values[:20], values[20:]
+    seen: list[list[torch.Tensor]] = [[], []]
+    for rank in (0, 1):  # what each rank would add to the sums, in order
+        whiten(halves[rank], total=lambda x, rank=rank: seen[rank].append(x) or x)
+    counts_and_sums = seen[0][0] + seen[1][0]
+    mean = counts_and_sums[1] / counts_and_sums[0]
+    squares = ((values - mean) ** 2).sum()
+    whole = whiten(values)
+    for half, expected in zip(halves, (whole[:20], whole[20:]), strict=True):
+        answers = iter([counts_and_sums, squares])
+        torch.testing.assert_close(whiten(half, total=lambda _, a=answers: next(a)), expected)
+
+
+def test_whitening_can_keep_the_mean_and_never_makes_nan() -> None:
+    values = torch.tensor([1.0, 2.0, 6.0])
+    assert whiten(values, shift_mean=False).mean().item() == pytest.approx(3.0)
+    assert whiten(torch.tensor([5.0])).tolist() == [0.0]
+    assert whiten(torch.full((4,), 5.0)).tolist() == [0.0] * 4
+    assert whiten(torch.full((4,), 5.0), shift_mean=False).tolist() == [5.0] * 4
+
+
+GROUP = torch.tensor([7, 3, 7, 3, 7, 9])  # prompts 7 (three samples), 3 (two), 9 (one), out of order
+SCORES = torch.tensor([1.0, 5.0, 2.0, 5.0, 6.0, 4.0])
+
+
+def test_groups_are_keyed_by_prompt_and_uninformative_ones_get_zero() -> None:
+    plain = group_advantages(SCORES, GROUP, scale="none")
+    assert plain.tolist() == [-2.0, 0.0, -1.0, 0.0, 3.0, 0.0]
+    scaled = group_advantages(SCORES, GROUP)
+    std = torch.tensor([1.0, 2.0, 6.0]).std().item()
+    assert scaled.tolist() == pytest.approx([x / (std + 1e-4) for x in (-2.0, 0.0, -1.0, 0.0, 3.0, 0.0)])
+    assert varied(SCORES, GROUP).tolist() == [True, False, True, False, True, False]
+
+
+def test_leave_one_out_compares_with_the_others() -> None:
+    advantages = group_advantages(SCORES, GROUP, baseline="leave_one_out", scale="none")
+    assert advantages.tolist() == pytest.approx([1 - 4, 0.0, 2 - 3.5, 0.0, 6 - 1.5, 0.0])
+
+
+def test_equal_rewards_give_exactly_zero_whatever_the_rounding() -> None:
+    rewards = torch.full((7,), 0.1)
+    for baseline in ("mean", "leave_one_out"):
+        for scale in ("group", "batch", "none"):
+            same = group_advantages(rewards, torch.zeros(7, dtype=torch.long), baseline=baseline, scale=scale)
+            assert same.tolist() == [0.0] * 7
+    assert group_advantages(torch.tensor([3.0]), torch.tensor([0]), scale="batch").tolist() == [0.0]
+
+
+def test_group_advantages_sum_to_zero_and_do_not_see_an_offset_or_the_scale() -> None:
+    rewards, group = torch.randn(12, dtype=torch.float64), torch.arange(12) % 3
+    advantages = group_advantages(rewards, group)
+    assert torch.zeros(3, dtype=torch.float64).index_add(0, group, advantages).abs().max() < 1e-9
+    torch.testing.assert_close(group_advantages(100 * rewards + group, group), advantages, rtol=1e-3, atol=1e-3)
+
+
+def test_without_a_baseline_the_rewards_stay() -> None:
+    assert group_advantages(SCORES, GROUP, baseline="none", scale="none").tolist() == SCORES.tolist()
+    batch = group_advantages(SCORES, GROUP, baseline="none", scale="batch")
+    assert batch.tolist() == pytest.approx((SCORES / (SCORES.std() + 1e-4)).tolist())
+
+
+def test_wrong_options_are_user_errors() -> None:
+    with pytest.raises(UserError, match="leave_one_out"):
+        group_advantages(SCORES, GROUP, baseline="median")
+    with pytest.raises(UserError, match="batch"):
+        group_advantages(SCORES, GROUP, scale="std")

@@ -1,0 +1,123 @@
+"""The clipped surrogate, the value loss and entropy: first step, clip regions, exact gradients."""
+
+import pytest
+import torch
+
+from zhenlong.errors import UserError
+from zhenlong.objectives import entropy, policy_loss, sampled_entropy, token_weights, value_loss
+
+LEAF = torch.tensor([0, 0, 0, 1, 1])
+OLD = torch.tensor([-1.0, -2.0, -0.5, -3.0, -0.1], dtype=torch.float64)
+ADVANTAGES = torch.tensor([1.0, 1.0, 1.0, -2.0, -2.0], dtype=torch.float64)
+
+
+def one(ratio: float, advantage: float, **options):
+    """Loss, its derivative by the new log-probability, and the metrics, for a single token."""
+    x = torch.tensor([ratio], dtype=torch.float64).log().requires_grad_()
+    zero = torch.zeros(1, dtype=torch.float64)
+    advantages = torch.tensor([advantage], dtype=torch.float64)
+    loss, metrics = policy_loss(x, zero, advantages, torch.zeros(1, dtype=torch.long), 1, **options)
+    loss.backward()
+    return loss.item(), x.grad.item(), metrics
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_first_step_has_ratio_one_nothing_clipped_and_the_policy_gradient(level: str) -> None:
+    x = OLD.clone().requires_grad_()
+    loss, metrics = policy_loss(x, OLD, ADVANTAGES, LEAF, 2, level=level)
+    loss.backward()
+    assert loss.item() == pytest.approx(-ADVANTAGES.sum().item())
+    torch.testing.assert_close(x.grad, -ADVANTAGES)
+    assert {name: value.item() for name, value in metrics.items()} == {
+        "ratio": 5.0,
+        "clip_fraction": 0.0,
+        "approximate_kl": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "moves"),
+    [
+        (1.1, 1.0, -1.1, True),
+        (1.5, 1.0, -1.28, False),  # already likelier than the upper bound
+        (0.5, 1.0, -0.5, True),  # a good token made rarer: no clip protects that
+        (0.5, -1.0, 0.8, False),
+        (1.5, -1.0, 1.5, True),
+    ],
+)
+def test_clip_removes_only_gains_beyond_the_range(ratio, advantage, loss, moves) -> None:
+    value, derivative, metrics = one(ratio, advantage, clip_low=0.2, clip_high=0.28)
+    assert value == pytest.approx(loss)
+    assert derivative == pytest.approx(-advantage * ratio if moves else 0.0)
+    assert metrics["clip_fraction"].item() == (0.0 if moves else 1.0)
+
+
+def test_sequence_ratio_is_the_length_normalised_one_for_all_its_tokens() -> None:
+    moves = torch.tensor([0.3, -0.1, 0.1, 0.4, 0.0], dtype=torch.float64)
+    _, metrics = policy_loss(OLD + moves, OLD, ADVANTAGES, LEAF, 2, level="sequence")
+    expected = 3 * torch.tensor(0.1).exp() + 2 * torch.tensor(0.2).exp()
+    assert metrics["ratio"].item() == pytest.approx(expected.item())
+    weights = token_weights(LEAF, 2, "sequence").double()
+    loss, _ = policy_loss(OLD + moves, OLD, ADVANTAGES, LEAF, 2, level="sequence", weights=weights, clip_high=1.0)
+    assert loss.item() == pytest.approx(-(torch.tensor(0.1).exp() - 2 * torch.tensor(0.2).exp()).item())
+
+
+def test_approximate_kl_is_unbiased_for_old_against_new() -> None:
+    old, new = torch.tensor([0.2, 0.5, 0.3]).double(), torch.tensor([0.4, 0.4, 0.2]).double()
+    total = 0.0
+    for p, q in zip(old, new, strict=True):
+        _, _, metrics = one((q / p).item(), 1.0)
+        total += p.item() * metrics["approximate_kl"].item()
+    assert total == pytest.approx((old * (old / new).log()).sum().item())
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_policy_gradcheck(level: str) -> None:
+    x = (OLD + torch.tensor([0.05, -0.3, 0.4, 0.02, -0.1])).requires_grad_()
+    weights = token_weights(LEAF, 2, "sequence").double()
+    assert torch.autograd.gradcheck(
+        lambda y: policy_loss(y, OLD, ADVANTAGES, LEAF, 2, weights=weights, level=level)[0], x
+    )
+
+
+def test_value_loss_without_clip_is_half_the_squared_error() -> None:
+    values, returns = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 0.0])
+    loss, metrics = value_loss(values, values, returns, clip=None)
+    assert loss.item() == pytest.approx(0.5 * (1 + 9))
+    assert metrics["value_clip_fraction"].item() == 0.0
+
+
+def test_value_clip_stops_a_value_that_ran_ahead_and_never_lowers_the_loss() -> None:
+    x = torch.tensor([1.0], requires_grad=True)
+    loss, metrics = value_loss(x, torch.tensor([0.0]), torch.tensor([1.5]), clip=0.2)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.5 * 1.3**2)
+    assert x.grad.item() == 0.0
+    assert metrics["value_clip_fraction"].item() == 1.0
+    values, old, returns = torch.randn(3, 100)
+    assert value_loss(values, old, returns, clip=0.2)[0] >= value_loss(values, old, returns, clip=None)[0]
+
+
+def test_value_gradcheck() -> None:
+    values = torch.tensor([0.1, 1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    old, returns = torch.zeros(3).double(), torch.tensor([1.0, 0.3, -5.0]).double()
+    weights = torch.tensor([0.5, 1.0, 2.0]).double()
+    assert torch.autograd.gradcheck(lambda v: value_loss(v, old, returns, weights=weights)[0], values)
+
+
+def test_entropy_of_uniform_and_of_certain() -> None:
+    assert entropy(torch.zeros(3, 8)).tolist() == pytest.approx([torch.tensor(8.0).log().item()] * 3)
+    assert entropy(torch.tensor([1e4, 0.0])).item() == 0.0
+
+
+def test_sampled_entropy_has_the_value_and_the_gradient_of_entropy_in_expectation() -> None:
+    logits = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    sampled = (logits.detach().softmax(0) * sampled_entropy(logits.log_softmax(0))).sum()
+    exact = entropy(logits)
+    assert sampled.item() == pytest.approx(exact.item())
+    torch.testing.assert_close(torch.autograd.grad(sampled, logits)[0], torch.autograd.grad(exact, logits)[0])
+
+
+def test_unknown_level_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="token, sequence"):
+        one(1.0, 1.0, level="word")
