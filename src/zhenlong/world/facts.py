@@ -1,0 +1,90 @@
+"""What is true in a world: who lives where and does what, and what each town is known for. The seed decides it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from zhenlong.world.vocabulary import (
+    COLOURS,
+    FOODS,
+    HOBBIES,
+    JOBS,
+    MEN,
+    PEOPLE,
+    PETS,
+    PRODUCTS,
+    REGIONS,
+    RIVERS,
+    TOWNS,
+)
+
+ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
+    "home": TOWNS,
+    "job": JOBS,
+    "pet": PETS,
+    "food": FOODS,
+    "colour": COLOURS,
+    "hobby": HOBBIES,
+}
+TOWN_ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {"region": REGIONS, "product": PRODUCTS, "river": RIVERS}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All facts of one world. `people[attribute][name]` and `towns[attribute][town]` are the values."""
+
+    seed: int
+    people: dict[str, dict[str, str]]
+    towns: dict[str, dict[str, str]]
+    holder: dict[tuple[str, str], str]  # (job, town) -> the one person who has that job there
+    maker: dict[str, str]  # product -> town
+    residents: dict[str, tuple[str, ...]]
+
+
+@lru_cache(maxsize=8)
+def make_facts(seed: int) -> Facts:
+    """The facts of world `seed`. Every value is equally common, and no town has two people with the same job."""
+    rng = random.Random(f"facts:{seed}")
+    homes = _deal(PEOPLE, TOWNS, rng)
+    residents = {town: tuple(name for name in PEOPLE if homes[name] == town) for town in TOWNS}
+    jobs = _jobs(residents, rng)
+    people = {"home": homes, "job": jobs}
+    for attribute in ("pet", "food", "colour", "hobby"):
+        people[attribute] = _deal(PEOPLE, ATTRIBUTES[attribute], rng)
+    towns = {attribute: _deal(TOWNS, values, rng) for attribute, values in TOWN_ATTRIBUTES.items()}
+    holder = {(jobs[name], homes[name]): name for name in PEOPLE}
+    maker = {product: town for town, product in towns["product"].items()}
+    return Facts(seed, people, towns, holder, maker, residents)
+
+
+def is_man(name: str) -> bool:
+    """Whether the person is spoken of as "he"."""
+    return name in _MEN
+
+
+_MEN: Final = frozenset(MEN)
+
+
+def _deal(holders: Sequence[str], values: Sequence[str], rng: random.Random) -> dict[str, str]:
+    """Deals the values out like cards: each goes to equally many holders."""
+    cards = [values[i % len(values)] for i in range(len(holders))]
+    rng.shuffle(cards)
+    return dict(zip(holders, cards, strict=True))
+
+
+def _jobs(residents: dict[str, tuple[str, ...]], rng: random.Random) -> dict[str, str]:
+    """Deals the jobs so that no town has one twice: a row of all jobs for each place in a town, each row shifted."""
+    order = list(JOBS)
+    rng.shuffle(order)
+    towns = list(residents)
+    rng.shuffle(towns)
+    shifts = rng.sample(range(len(JOBS)), len(residents[towns[0]]))
+    jobs: dict[str, str] = {}
+    for row, shift in enumerate(shifts):
+        for column, town in enumerate(towns):
+            jobs[residents[town][row]] = order[(column + shift) % len(order)]
+    return jobs
