@@ -79,6 +79,17 @@ class Forest:
         """R, the number of responses."""
         return len(self.leaf_tree)
 
+    @property
+    def pairs(self) -> int:
+        """How many (query, key) pairs attention looks at."""
+        seen: list[int] = []  # tokens on the path down to each segment, itself included
+        total = 0
+        for segment in self.segments:
+            before = seen[segment.parent] if segment.parent >= 0 else 0
+            seen.append(before + segment.length)
+            total += segment.length * before + segment.length * (segment.length + 1) // 2
+        return total
+
     def layout(self, window: int | None = None) -> AttentionLayout:
         """Which tokens attend to which, built once for each sliding window and shared by all layers."""
         if window not in self._layouts:

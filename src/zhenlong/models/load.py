@@ -56,7 +56,7 @@ def load_model(
     """A model in eval mode and its tokenizer, from `pocket`, a folder, a run folder or a hub id.
 
     kind `reward` gives a one-label sequence classifier; loaded from a causal model, its scoring layer is new, drawn
-    from `seed` with the scale 1/sqrt(d + 1) of Stiennon et al. (2020). Raises `UserError` when there is nothing to load.
+    from `seed` with the scale 1/sqrt(d + 1) of Stiennon et al. (2020). Raises `UserError` for what cannot be loaded.
     """
     source = resolve(name)
     tokenizer = _load(AutoTokenizer, source, name)

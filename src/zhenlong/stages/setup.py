@@ -1,0 +1,68 @@
+"""What every stage begins with and repeats: its model, its context length, one counted optimiser step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zhenlong.errors import UserError
+from zhenlong.forest import Batch, Forest
+from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
+from zhenlong.models import Lora, load_model
+from zhenlong.models.load import Kind
+
+
+def load(model: str, options: Options, kind: Kind = "causal") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to train, with the adapter, device and memory settings that the options ask for."""
+    lora = None
+    if options.lora_rank:
+        lora = Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
+    return load_model(
+        model,
+        kind=kind,
+        lora=lora,
+        device=options.device,
+        gradient_checkpointing=options.gradient_checkpointing,
+        seed=options.seed,
+    )
+
+
+def context_of(model: PreTrainedModel, max_length: int = 0) -> int:
+    """The most tokens of one sequence: `max_length`, or all that the model's positions allow when it is 0."""
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length or 1 << 20
+    if max_length > most:
+        raise UserError(f"max_length: expected at most the model's context of {most} tokens, got {max_length}")
+    return max_length or most
+
+
+def update(
+    run: Run,
+    learner: Learner,
+    cost: Cost,
+    batches: Sequence[Batch],
+    loss: Callable[[Batch], StepLoss],
+    count: float,
+    ids: Sequence[Any] | None = None,
+) -> dict[str, float]:
+    """One optimiser step over planted micro-batches, with its tokens and arithmetic entered in the ledger.
+
+    `ids` names the step's records, so that a loss that is not finite can be traced to them.
+    """
+    named = [[ids[row] if ids is not None else row for row in batch.rows] for batch in batches]
+    metrics = learner.step(batches, loss, count, named)
+    for batch in batches:
+        count_training(run, cost, batch.forest)
+    return metrics
+
+
+def count_training(run: Run, cost: Cost, forest: Forest) -> None:
+    """Enter a forward and backward pass in the ledger."""
+    tokens, scored = len(forest.tokens), len(forest.target)
+    run.ledger.count(tokens=tokens, flops=cost.train(tokens, scored, forest.pairs))
+
+
+def count_forward(run: Run, cost: Cost, forest: Forest) -> None:
+    """Enter the arithmetic of a pass without gradients; its tokens are not trained on and do not count as such."""
+    run.ledger.count(flops=cost.forward(len(forest.tokens), len(forest.target), forest.pairs))
