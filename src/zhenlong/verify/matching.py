@@ -1,0 +1,49 @@
+"""Is this the right text? Comparison with a reference string, as it stands or normalised, or by regular expression."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+
+from zhenlong.errors import UserError
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def check_exact(response: str, reference: str, *, normalise: bool = True, accept: Sequence[str] = ()) -> float:
+    """1.0 when the response is the reference, or one of `accept`, else 0.0.
+
+    With `normalise`, both are lower-cased, without punctuation and articles, white space collapsed: SQuAD's rule
+    (Rajpurkar et al. 2016), HELM's quasi-exact match. Without, they are equal but for white space at the ends.
+    """
+    form = normalised if normalise else str.strip
+    return float(form(response) in {form(right) for right in (reference, *accept)})
+
+
+def normalised(text: str) -> str:
+    """Lower case, no ASCII punctuation, no English articles, single spaces."""
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def check_regex(response: str, reference: str, *, pattern: str, full: bool = False, ignore_case: bool = False) -> float:
+    """1.0 when `pattern` matches the response, else 0.0; `full` asks that it matches all of it, ends trimmed.
+
+    When the pattern has a group and the reference is not empty, the text of group 1 in the *last* match must be the
+    reference (white space at the ends aside). `.` also matches line ends. Raises UserError for an invalid pattern.
+    """
+    try:
+        compiled = re.compile(pattern, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+    except (re.error, TypeError) as error:
+        raise UserError(f"regex {pattern!r}: not a regular expression ({error})") from None
+    if full:
+        whole = compiled.fullmatch(response.strip())
+        matches = [] if whole is None else [whole]
+    else:
+        matches = list(compiled.finditer(response))
+    if not matches:
+        return 0.0
+    if compiled.groups and reference:
+        return float((matches[-1].group(1) or "").strip() == reference.strip())
+    return 1.0

@@ -1,0 +1,52 @@
+"""One task, one response, one number: which checker to ask is written in the task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.records import Task
+from zhenlong.verify.matching import check_exact, check_regex
+from zhenlong.verify.mathematics import check_math
+
+
+def verify(task: Task, response: str) -> float:
+    """How right a response is, from 0 to 1, by the task's own `verifier` and `arguments`.
+
+    `math`, `exact` (normalise, accept), `regex` (pattern, full, ignore_case). Raises UserError for an unknown verifier
+    or argument, and for a task whose reference the verifier cannot use.
+    """
+    if task.verifier not in VERIFIERS:
+        known = ", ".join(sorted(VERIFIERS))
+        raise UserError(f"task: verifier {task.verifier!r} is not known; expected one of {known}")
+    check, arguments = VERIFIERS[task.verifier]
+    unknown = sorted(set(task.arguments) - set(arguments))
+    if unknown:
+        expected = ", ".join(arguments) or "none"
+        raise UserError(f"task: verifier {task.verifier} has no argument {', '.join(unknown)}; expected {expected}")
+    return check(task, response, task.arguments)
+
+
+def _math(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
+    return check_math(response, task.reference)
+
+
+def _exact(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
+    if not task.reference and not arguments.get("accept"):
+        raise UserError("task: verifier exact needs a reference to compare with, got none")
+    return check_exact(response, task.reference, **arguments)
+
+
+def _regex(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
+    if "pattern" not in arguments:
+        raise UserError("task: verifier regex needs arguments.pattern, the regular expression to look for")
+    return check_regex(response, task.reference, **arguments)
+
+
+Check = Callable[[Task, str, Mapping[str, Any]], float]
+VERIFIERS: Final[dict[str, tuple[Check, tuple[str, ...]]]] = {
+    "math": (_math, ()),
+    "exact": (_exact, ("normalise", "accept")),
+    "regex": (_regex, ("pattern", "full", "ignore_case")),
+}
