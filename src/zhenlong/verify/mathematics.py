@@ -24,9 +24,9 @@ def check_math(response: str, reference: str) -> float:
     """1.0 when the response's final answer equals the reference as mathematics, else 0.0.
 
     The reference is an expression, LaTeX or plain, or a GSM8K solution whose answer follows `####`. The response's
-    answer is, first found: what follows its last `####`; its `\\boxed{}` (several make a set, so hedging is wrong); what
-    stands after "answer is"; its last number or LaTeX expression. An answer that cannot be read, or compared in time,
-    is wrong. Raises UserError for a reference without an answer in it.
+    answer is, first found: what follows its last `####`; its `\\boxed{}` (several make a set, so hedging is wrong);
+    what stands after "answer is"; its last number or LaTeX expression. An answer that cannot be read, or compared in
+    time, is wrong. Raises UserError for a reference without an answer in it.
     """
     if threading.current_thread() is threading.main_thread():
         equal = _equal(response, reference)
