@@ -1,0 +1,133 @@
+"""Files that appear whole or not at all, and lines that are only ever added."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from zhenlong.errors import UserError
+
+TEMPORARY = ".partial-"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about a full disk or a read-only folder into a `UserError` naming `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{path}: cannot be written ({reason}); free or allow the space, or choose another output"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the file, or leave the old one as it was: a temporary file in the same folder, synced, then renamed."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text)
+                _sync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; numbers that are not finite become null."""
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `path` when the block ends and vanishes when it raises."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                with open(file, "rb") as handle:
+                    _sync(handle.fileno())
+            _sync_folder(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+class JsonLines:
+    """A file of one JSON object a line, each with a `step`, to which lines are only added."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one line. It has left this process when the call returns, so a killed process loses no line."""
+        line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False) + "\n"
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
+            file.write(line)
+
+    def sync(self) -> None:
+        """Wait until the lines are on the disk."""
+        if self.path.exists():
+            with writing(self.path), open(self.path, "rb") as file:
+                _sync(file.fileno())
+
+    def cut(self, step: int) -> None:
+        """Drop the lines after `step`, and a last line that was torn while it was written."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline is a torn line
+            try:
+                if json.loads(line)["step"] > step:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break  # a damaged line: what follows it cannot be older
+            kept.append(line.decode("utf-8") + "\n")
+        write_text(self.path, "".join(kept))
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types: paths and numbers of other libraries converted, non-finite numbers to None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item") and not isinstance(value, (int, float, str)):
+        value = value.item()  # numpy and torch scalars
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder survive a power cut, on systems that can open a folder."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)

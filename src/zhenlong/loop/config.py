@@ -1,0 +1,78 @@
+"""config.yaml: the resolved arguments of a run, in the form that the stage's own `--config` reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from zhenlong.errors import UserError
+from zhenlong.loop.atomic import write_text
+from zhenlong.loop.options import HARMLESS, Options
+
+PACKAGES: Final = ("zhenlong", "torch", "transformers", "tokenizers", "numpy")
+
+
+def resolved(config: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """The stage's arguments and every shared option, flat and in YAML's own types.
+
+    `config` may be the stage's `dict(locals())`, taken on its first line: the `training` mapping in it is left out,
+    because the options say the same in full.
+    """
+    own = {name: _plain(value) for name, value in config.items() if name != "training"}
+    return own | {name: _plain(value) for name, value in options.as_dict().items()} | {"resume": False}
+
+
+def write_config(path: Path, name: str, config: Mapping[str, Any]) -> None:
+    """Write the file, with the stage and the versions that it ran with as comments at the top."""
+    said = ", ".join(f"{package} {version}" for package, version in versions().items())
+    head = f"# zhenlong {name}, again: zhenlong {name} --config <this file> --output <another folder>\n# {said}\n"
+    write_text(path, head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def check_same(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise `UserError` naming what differs from the saved config. `HARMLESS` options and the output's name may."""
+    saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: expected the arguments of a run, got something else; choose another output")
+    changed = [
+        f"{key} ({saved.get(key, 'unset')!r} -> {config.get(key, 'unset')!r})"
+        for key in [*saved, *(key for key in config if key not in saved)]
+        if key not in HARMLESS and key != "output" and saved.get(key) != config.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"{path.parent}: a run is resumed with the config it began with, but this changed: {', '.join(changed)}; "
+            "change it back, or choose another output"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"  # zhenlong itself, run from a source folder
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """The value in YAML's own types; a function is known by its name, any other object by its text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value)

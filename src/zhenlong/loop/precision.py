@@ -1,0 +1,42 @@
+"""Where the arithmetic happens and in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from zhenlong.errors import UserError
+from zhenlong.loop.options import Options
+
+
+def device_of(options: Options) -> torch.device:
+    """The device that the options name; `auto` is the first CUDA device, else the CPU. `UserError` if it is absent."""
+    has_cuda = torch.cuda.is_available()
+    if options.device == "auto":
+        return torch.device("cuda" if has_cuda else "cpu")
+    try:
+        device = torch.device(options.device)
+    except RuntimeError:
+        raise UserError(f"device: expected auto, cpu, cuda or cuda:<number>, got {options.device!r}") from None
+    if device.type == "cuda" and (not has_cuda or (device.index or 0) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count() if has_cuda else 0
+        raise UserError(f"device: {options.device!r} is not here ({count} CUDA devices found); use auto or cpu")
+    return device
+
+
+def compute_dtype(options: Options, device: torch.device) -> torch.dtype:
+    """The precision of matrix products: bfloat16 when asked for, or on a CUDA device that has it; else float32."""
+    if options.dtype == "auto":
+        supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if supported else torch.float32
+    return getattr(torch, options.dtype)
+
+
+def autocast(options: Options, device: torch.device) -> AbstractContextManager[None]:
+    """Run a forward pass in the options' precision: weights stay as they are, bfloat16 products through autocast.
+
+    Reference, old and new log-probabilities must all be computed under the same context to be comparable.
+    """
+    dtype = compute_dtype(options, device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

@@ -1,0 +1,159 @@
+"""An interrupted run that is resumed ends with the bits of one that was not, and its files show no seam."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_stage import tiny_stage
+
+from zhenlong.errors import UserError
+from zhenlong.loop import Interrupted, NonFiniteError
+from zhenlong.loop.checkpoint import checkpoints, load_checkpoint
+
+CLOCKED = ("seconds", "tokens_per_second")
+
+
+class Crash(Exception):
+    pass
+
+
+def crash_at(at: int):
+    def during(run, step):
+        if step == at:
+            raise Crash
+
+    return during
+
+
+def metrics(run: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in CLOCKED} for row in rows]
+
+
+def same_results(one: Path, other: Path) -> bool:
+    a, b = (load_file(run / "model" / "model.safetensors") for run in (one, other))
+    same_weights = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return same_weights and metrics(one) == metrics(other)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    return tiny_stage(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 7, 9])
+def test_a_crash_in_any_step_changes_nothing(uninterrupted, tmp_path, at):
+    """Steps 3 and 6 end an epoch; a checkpoint exists after every second step."""
+    with pytest.raises(Crash):
+        tiny_stage(tmp_path / "run", during=crash_at(at))
+    tiny_stage(tmp_path / "run", resume=True)
+    assert same_results(uninterrupted, tmp_path / "run")
+    assert [row["step"] for row in metrics(tmp_path / "run")] == list(range(1, 10))
+
+
+def test_two_interruptions_change_nothing(uninterrupted, tmp_path):
+    for at in (3, 5):
+        with pytest.raises(Crash):
+            tiny_stage(tmp_path / "run", during=crash_at(at), resume=True)
+    tiny_stage(tmp_path / "run", resume=True)
+    assert same_results(uninterrupted, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGKILL", -9), ("SIGTERM", 143)])
+def test_a_killed_process_is_resumed_exactly(uninterrupted, tmp_path, name, code):
+    """kill -9 goes back to the checkpoint of step 4; SIGTERM finishes step 5, saves it and exits with 143."""
+    script = Path(__file__).with_name("tiny_stage.py")
+    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    command = [sys.executable, str(script), str(tmp_path / "run"), "5", name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    saved = [step for step, _ in checkpoints(tmp_path / "run" / "checkpoints")]
+    assert saved == ([2, 4] if name == "SIGKILL" else [4, 5])
+    assert ("continue with --resume" in done.stderr) == (name == "SIGTERM")
+    tiny_stage(tmp_path / "run", resume=True)
+    assert same_results(uninterrupted, tmp_path / "run")
+
+
+def test_a_signal_inside_a_step_waits_for_its_end_and_handlers_are_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted) as stop:
+        tiny_stage(tmp_path / "run", during=lambda run, step: os.kill(os.getpid(), signal.SIGINT))
+    assert stop.value.code == 130
+    assert [step for step, _ in checkpoints(tmp_path / "run" / "checkpoints")] == [1]
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_torn_lines_and_half_written_checkpoints_are_forgotten(uninterrupted, tmp_path):
+    with pytest.raises(Crash):
+        tiny_stage(tmp_path / "run", during=crash_at(4))
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "lo')
+    (tmp_path / "run" / "checkpoints" / ".partial-1-step-000004").mkdir()
+    tiny_stage(tmp_path / "run", resume=True)
+    assert same_results(uninterrupted, tmp_path / "run")
+
+
+def test_resume_without_a_checkpoint_starts_afresh(uninterrupted, tmp_path):
+    tiny_stage(tmp_path / "run", resume=True)
+    assert same_results(uninterrupted, tmp_path / "run")
+
+
+def test_another_run_in_the_folder_is_refused_and_left_alone(uninterrupted):
+    before = sorted((path, path.stat().st_mtime_ns) for path in uninterrupted.rglob("*"))
+    with pytest.raises(UserError, match="holds a run; continue it with --resume, or choose another output"):
+        tiny_stage(uninterrupted)
+    assert sorted((path, path.stat().st_mtime_ns) for path in uninterrupted.rglob("*")) == before
+
+
+def test_a_finished_run_is_not_repeated(uninterrupted, capsys):
+    before = (uninterrupted / "metrics.jsonl").stat().st_mtime_ns
+    assert tiny_stage(uninterrupted, resume=True, during=crash_at(1)) == uninterrupted
+    assert "is finished" in capsys.readouterr().err
+    assert (uninterrupted / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_changed_config_is_refused_by_name_unless_harmless(uninterrupted, tmp_path):
+    with pytest.raises(Crash):
+        tiny_stage(tmp_path / "run", during=crash_at(4))
+    with pytest.raises(UserError, match=r"lr \(0.01 -> 0.02\), beta2 \(0.95 -> 0.9\)"):
+        tiny_stage(tmp_path / "run", resume=True, lr=0.02, beta2=0.9)
+    tiny_stage(tmp_path / "run", resume=True, save_every=3, keep_checkpoints=1, sample_every=2)
+    assert same_results(uninterrupted, tmp_path / "run")
+
+
+def test_changed_data_is_refused(tmp_path):
+    """The same arguments, but the file behind them has grown."""
+    with pytest.raises(Crash):
+        tiny_stage(tmp_path / "run", during=crash_at(4), steps=9)
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("records: 10", "records: 11"))
+    with pytest.raises(UserError, match="has 11 records, but the run to resume had 10"):
+        tiny_stage(tmp_path / "run", resume=True, records=11, steps=9)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state_before_it(uninterrupted, tmp_path):
+    """The kept state is the one that an ordinary checkpoint after the step before would hold."""
+
+    def spoil(run, step):
+        if step == 3:
+            for parameter in run._tracked["learner"].modules[0].parameters():
+                parameter.data.fill_(float("nan"))
+            run.kept = load_checkpoint(run.save())
+
+    with pytest.raises(NonFiniteError, match="step 4: the loss is not finite") as error:
+        tiny_stage(tmp_path / "run", during=spoil)
+    (step, path), = checkpoints(tmp_path / "run" / "emergency")  # fmt: skip
+    assert step == 3
+    assert str(path) in str(error.value)
+    kept, ordinary = load_checkpoint(path), load_checkpoint(tmp_path / "run" / "checkpoints" / "step-000003")
+    assert kept["tracked"]["order"] == ordinary["tracked"]["order"]
+    assert torch.equal(kept["random"]["torch"], ordinary["random"]["torch"])
+    assert torch.equal(kept["generators"]["data"], ordinary["generators"]["data"])
+    assert kept["tracked"]["learner"]["updates"] == 3
+    assert len(metrics(tmp_path / "run")) == 3
