@@ -1,0 +1,126 @@
+"""Which engine serves a model: the flat batch where it computes what the plain forward pass computes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zhenlong.forest.attention import UnsupportedAttention
+from zhenlong.sampling.attention import NAME
+from zhenlong.sampling.batch import Batch
+from zhenlong.sampling.request import Sampling
+from zhenlong.sampling.row import Prompt, prompts_with_rows
+from zhenlong.sampling.separate import SeparateBatches
+
+TOLERANCE: Final = 1e-4  # largest deviation in log-probability, relative to its size, that is still rounding in fp32
+HALF_TOLERANCE: Final = 0.1  # the same for bf16 and fp16 weights
+TOKENS: Final = 6  # sampled in the comparison
+
+
+class Engine(Protocol):
+    """One run of sampling, step by step."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def advance(self) -> None: ...
+
+
+MakeEngine = Callable[[PreTrainedModel, Sequence[Prompt], Sampling, int], Engine]
+_chosen: WeakKeyDictionary[PreTrainedModel, MakeEngine] = WeakKeyDictionary()
+
+
+class FlatBatch(Batch):
+    """A `Batch` that switches the model's attention for the length of a step and no longer."""
+
+    def advance(self) -> None:
+        """One step."""
+        with _step_attention(self.model):
+            super().advance()
+
+
+def chosen_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:
+    """The engine for the model, found by sampling a few tokens with it once. Call it in eval mode, without gradients."""
+    if model not in _chosen:
+        _chosen[model] = _choose(model, tokenizer)
+    return _chosen[model]
+
+
+@contextmanager
+def _step_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Generation and training in between keep the attention they have."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation_internal = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation_internal = before
+
+
+def _choose(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:
+    reason = _refusal(model, tokenizer)
+    if reason is None:
+        return FlatBatch
+    warnings.warn(
+        f"{type(model).__name__}: sampling with transformers' own cache, which is slower; {reason}", stacklevel=4
+    )
+    return SeparateBatches
+
+
+def _refusal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Why the flat batch cannot serve the model; None when it can."""
+    config = model.config.get_text_config()
+    if getattr(config, "attention_chunk_size", None):
+        return "its attention works in chunks"
+    if not hasattr(config, "num_hidden_layers"):
+        return "it does not say how many layers it has"
+    prompts = _probe(config)
+    sampling = Sampling(max_tokens=TOKENS, ignore_eos=True)
+    asked = prompts_with_rows(prompts, sampling, 2, None, tokenizer, 2**31)
+    batch = FlatBatch(model, asked, sampling, max_rows=3)
+    try:
+        while not batch.finished:
+            batch.advance()
+    except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    if batch.own.keys is None:
+        return "its layers do not call the attention they are given"
+    if _declared_window(config) and batch.windows <= {None}:
+        return "its layers keep their sliding window to themselves"
+    deviation = max(_deviation(model, row.prompt.ids, row.ids, row.log_probs) for p in asked for row in p.rows)
+    half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
+    allowed = HALF_TOLERANCE if half else TOLERANCE
+    return None if deviation <= allowed else f"the flat batch is off by {deviation:.1e} in log-probability"
+
+
+def _probe(config: Any) -> list[list[int]]:
+    """Two random prompts, the first one longer than a short sliding window."""
+    window = getattr(config, "sliding_window", None) or 0
+    length = 12 if window > 64 else 12 + window
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, config.vocab_size, (length + 5,), generator=generator).tolist()
+    return [ids[:length], ids[length:]]
+
+
+def _declared_window(config: Any) -> bool:
+    kinds = getattr(config, "layer_types", None)
+    sliding = kinds is None or any("sliding" in kind for kind in kinds)
+    return bool(getattr(config, "sliding_window", None)) and sliding
+
+
+def _deviation(model: PreTrainedModel, prompt: list[int], ids: list[int], log_probs: list[float]) -> float:
+    """Largest difference to the log-probabilities of the model's own forward pass, relative above 1."""
+    device = next(model.parameters()).device
+    whole = torch.tensor([prompt + ids], device=device)
+    out = model(whole, attention_mask=torch.ones_like(whole), use_cache=False)
+    logits = out.logits[0, len(prompt) - 1 : -1]
+    index = torch.tensor(ids, device=device)[:, None]
+    plain = logits.float().log_softmax(-1).gather(1, index).squeeze(1).cpu()
+    return float((torch.tensor(log_probs) - plain).abs().max() / plain.abs().max().clamp(min=1.0))

@@ -1,0 +1,188 @@
+"""The running batch: which rows and prompts sit in which slots, and one step of all of them.
+
+Rows leave when they end and waiting rows take their slots. Running rows always fill slots 0 to R-1 and their prompts
+slots 0 to G-1, so that attention reads plain slices: a hole is filled by a waiting row or by the last running one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from zhenlong.errors import UserError
+from zhenlong.sampling.attention import Grouping, Step
+from zhenlong.sampling.draw import draw
+from zhenlong.sampling.request import Sampling
+from zhenlong.sampling.row import Prompt, Row
+from zhenlong.sampling.store import Store
+
+PROMPT_TOKENS: Final = 8192  # of entering prompts in one step, unless a single one is longer
+FIRST_POSITIONS: Final = 64  # of a row's own slot; doubled as answers grow
+
+
+class Batch:
+    """The state of sampling all rows of some prompts; `advance` makes one step."""
+
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Prompt], sampling: Sampling, max_rows: int) -> None:
+        self.model, self.sampling, self.max_rows = model, sampling, max_rows
+        self.device = next(model.parameters()).device
+        self.outside = deque(prompts)
+        self.waiting: deque[Row] = deque()  # rows that have their first token and no slot
+        self.rows: list[Row] = []  # rows[r] is in slot r
+        self.prompts: list[Prompt] = []  # prompts[g] is in slot g
+        total = sum(len(prompt.rows) for prompt in prompts)
+        layers = int(model.config.get_text_config().num_hidden_layers)
+        limit = max(len(row.uniforms) for prompt in prompts for row in prompt.rows)
+        self.own = Store(layers, min(total, max_rows), min(limit, FIRST_POSITIONS))
+        self.shared = Store(layers, min(len(prompts), max_rows), max(len(prompt.ids) for prompt in prompts))
+        self.windows: set[int | None] = set()
+        self._grouping: Grouping | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether no row is left."""
+        return not (self.outside or self.waiting or self.rows)
+
+    def advance(self) -> None:
+        """One forward pass: every running row gets a token, and every entering prompt the first token of its rows."""
+        entering = self._admit()
+        running = len(self.rows)
+        logits = self._forward(entering)
+        if running:
+            numbers = np.array([[row.uniforms[len(row.ids)]] for row in self.rows])
+            self._give([[row] for row in self.rows], logits[:running], numbers)
+        if entering:
+            first = np.array([[row.uniforms[0] for row in prompt.rows] for prompt in entering])
+            self._give([prompt.rows for prompt in entering], logits[running:], first)
+            for prompt in entering:
+                self.waiting.extend(row for row in prompt.rows if not row.done)
+                prompt.open = sum(not row.done for row in prompt.rows)
+        self._settle_rows()
+        self._settle_prompts()
+
+    def _admit(self) -> list[Prompt]:
+        """Prompts that enter with this step, as many as free rows can use; each gets the next free slot."""
+        entering: list[Prompt] = []
+        free, tokens = self.max_rows - len(self.rows) - len(self.waiting), 0
+        while self.outside and free > 0 and len(self.prompts) < self.shared.slots:
+            prompt = self.outside[0]
+            if entering and tokens + len(prompt.ids) > PROMPT_TOKENS:
+                break
+            prompt.slot = len(self.prompts)
+            self.prompts.append(prompt)
+            entering.append(self.outside.popleft())
+            free, tokens = free - len(prompt.rows), tokens + len(prompt.ids)
+        return entering
+
+    def _forward(self, entering: list[Prompt]) -> torch.Tensor:
+        """Logits [R + entering, V]: of every running row's token and of the last token of every entering prompt."""
+        tokens = [row.ids[-1] for row in self.rows]
+        written = [len(row.ids) - 1 for row in self.rows]
+        positions = [len(row.prompt.ids) + count for row, count in zip(self.rows, written, strict=True)]
+        kept, spans = list(range(len(tokens))), []
+        for prompt in entering:
+            spans.append((prompt.slot, len(tokens), len(tokens) + len(prompt.ids)))
+            positions.extend(range(len(prompt.ids)))
+            tokens.extend(prompt.ids)
+            kept.append(len(tokens) - 1)
+        reach = max(written, default=0) + 1
+        self.own.reserve(reach)
+        step = Step(
+            self.shared,
+            self.own,
+            len(self.rows),
+            self._grouped(),
+            self._tensor(range(len(self.rows))),
+            self._tensor(written),
+            reach,
+            spans,
+            self.windows,
+        )
+        keep: dict[str, Any] = {"logits_to_keep": self._tensor(kept)} if entering else {}
+        out = self.model(
+            input_ids=self._tensor(tokens)[None],
+            position_ids=self._tensor(positions)[None],
+            use_cache=False,
+            step=step,
+            **keep,
+        )
+        return out.logits[0]
+
+    def _give(self, rows: Sequence[Sequence[Row]], logits: torch.Tensor, numbers: np.ndarray) -> None:
+        """Draw tokens for rows [R][K] from logits [R, V] with numbers [R, K] and hand them out."""
+        ids, log_probs = draw(logits, torch.from_numpy(numbers).to(self.device), self.sampling)
+        drawn, scores = ids.tolist(), log_probs.cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise UserError("sampling: the model gives logits that are not numbers; its weights may have diverged")
+        for of_rows, tokens, values in zip(rows, drawn, scores.tolist(), strict=True):
+            for row, token, value in zip(of_rows, tokens, values, strict=True):
+                row.take(token, value)
+
+    def _settle_rows(self) -> None:
+        """Put waiting rows into the slots of ended ones and close the holes that remain."""
+        holes = [slot for slot, row in enumerate(self.rows) if row.done]
+        if not holes and not (self.waiting and len(self.rows) < self.max_rows):
+            return
+        self._grouping = None
+        for slot in holes:
+            self.rows[slot].prompt.open -= 1
+        while holes and self.waiting:
+            self.rows[holes.pop(0)] = self.waiting.popleft()
+        sources, targets = _close(self.rows, holes)
+        self.own.move(sources, targets, max((len(self.rows[slot].ids) - 1 for slot in targets), default=0))
+        while self.waiting and len(self.rows) < self.max_rows:
+            self.rows.append(self.waiting.popleft())
+
+    def _settle_prompts(self) -> None:
+        """Drop prompts whose rows have all ended."""
+        holes = [slot for slot, prompt in enumerate(self.prompts) if not prompt.open]
+        if not holes:
+            return
+        self._grouping = None
+        sources, targets = _close(self.prompts, holes)
+        self.shared.move(sources, targets, max((len(self.prompts[slot].ids) for slot in targets), default=0))
+        for slot in targets:
+            self.prompts[slot].slot = slot
+
+    def _grouped(self) -> Grouping:
+        """Which row continues which prompt; the same from step to step until a row or prompt comes or goes."""
+        if self._grouping is None:
+            groups = [row.prompt.slot for row in self.rows]
+            places: list[list[int]] = [[] for _ in range(max(groups, default=-1) + 1)]
+            for slot, group in enumerate(groups):
+                places[group].append(slot)
+            width = max((len(of_prompt) for of_prompt in places), default=0)
+            inside = {slot: place for of_prompt in places for place, slot in enumerate(of_prompt)}
+            back = [group * width + inside[slot] for slot, group in enumerate(groups)]
+            gather = [of_prompt + [0] * (width - len(of_prompt)) for of_prompt in places]
+            in_order = back == list(range(len(places) * width))
+            lengths = [len(row.prompt.ids) for row in self.rows]
+            self._grouping = Grouping(
+                None if in_order else torch.tensor(gather, device=self.device),
+                None if in_order else self._tensor(back),
+                len(places),
+                width,
+                self._tensor(lengths),
+                max(lengths, default=0),
+            )
+        return self._grouping
+
+    def _tensor(self, values: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.device)
+
+
+def _close(items: list[Any], holes: list[int]) -> tuple[list[int], list[int]]:
+    """Shorten `items` to those outside `holes`, the last ones moved into the first holes: their old and new places."""
+    left = len(items) - len(holes)
+    gone = set(holes)
+    targets = [place for place in holes if place < left]
+    sources = [place for place in range(left, len(items)) if place not in gone]
+    for source, target in zip(sources, targets, strict=True):
+        items[target] = items[source]
+    del items[left:]
+    return sources, targets
