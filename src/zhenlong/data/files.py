@@ -1,0 +1,177 @@
+"""Rows out of a local file: `.jsonl .json .csv .tsv .parquet .txt`, each also `.gz`, or a folder written by `datasets`.
+
+A row is a mapping from field to value together with its place in the file, so that whatever is wrong with it later can
+be said with file and line. Files are read as UTF-8, with or without a byte-order mark.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: `place` is how an error names it (`prefs.jsonl, line 3`); `problem` says why it has no usable fields."""
+
+    place: str
+    fields: Mapping[str, Any]
+    problem: str = ""
+
+
+def rows_of_file(path: Path, by: str = "file") -> Iterator[Row]:
+    """The rows of one file, in order. `by` cuts a `.txt` into documents: `file`, `paragraph` (blank lines) or `line`.
+
+    Raises `UserError` for a missing or empty file, an unknown extension, bytes that are not UTF-8 and a file whose
+    structure is broken. A single broken line of `.jsonl`, `.csv` or `.tsv` comes back as a `Row` with a `problem`.
+    """
+    extension = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if extension not in EXTENSIONS:
+        known = " ".join(EXTENSIONS)
+        raise UserError(f"{path}: unknown extension {extension or 'none'!r}; expected one of {known}, each also .gz")
+    data = _bytes(path)
+    if not data.strip():
+        raise UserError(f"{path}: the file is empty; expected at least one row")
+    if extension == ".txt":
+        return _text_rows(path, data, by)
+    if by != "file":
+        raise UserError(f"{path}: by={by} cuts .txt files only; leave it out")
+    return _READERS[extension](path, data)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" and data else data
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: not a whole gzip file ({error}); write it again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
+
+
+def _text_rows(path: Path, data: bytes, by: str) -> Iterator[Row]:
+    text = "\n".join(_text(path, data).replace("\r\n", "\n").split("\r"))
+    if by == "file":
+        yield Row(f"{path}", {"text": text})
+    elif by in ("line", "paragraph"):
+        start = 1
+        lines: list[str] = []
+        for number, line in enumerate([*text.split("\n"), ""], 1):
+            if line.strip():
+                start = start if lines else number
+                lines.append(line)
+            if lines and (by == "line" or not line.strip()):
+                yield Row(f"{path}, line {start}", {"text": "\n".join(lines)})
+                lines = []
+    else:
+        raise UserError(f"{path}: by={by!r} is not a way to cut text; expected file, paragraph or line")
+
+
+def _jsonl_rows(path: Path, data: bytes) -> Iterator[Row]:
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            value = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{place}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
+        except json.JSONDecodeError as error:
+            yield Row(
+                place, {}, f"not valid JSON ({error.msg}, column {error.colno}); expected one object on each line"
+            )
+        else:
+            yield _object_row(place, value)
+
+
+def _json_rows(path: Path, data: bytes) -> Iterator[Row]:
+    """A list of objects. Some data sets keep one object a line under this extension too: that is read as `.jsonl`."""
+    try:
+        value = json.loads(_text(path, data))
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and error.lineno > 1:
+            yield from _jsonl_rows(path, data)
+            return
+        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
+    if isinstance(value, dict) and "\n" not in data.decode("utf-8-sig").strip():
+        value = [value]  # one object on one line is a .jsonl of one row
+    if not isinstance(value, list):
+        raise UserError(f"{path}: expected a list of objects, got one {_json_name(value)}; write a list, or use .jsonl")
+    if not value:
+        raise UserError(f"{path}: the list is empty; expected at least one row")
+    for number, item in enumerate(value, 1):
+        yield _object_row(f"{path}, row {number}", item)
+
+
+def _object_row(place: str, value: Any) -> Row:
+    if isinstance(value, dict):
+        return Row(place, value)
+    return Row(place, {}, f"expected an object, got {_json_name(value)}")
+
+
+def _json_name(value: Any) -> str:
+    names = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+def _table_rows(delimiter: str) -> Callable[[Path, bytes], Iterator[Row]]:
+    def rows(path: Path, data: bytes) -> Iterator[Row]:
+        csv.field_size_limit(2**31 - 1)  # the library's limit of 128 KiB is shorter than a long response
+        lines = csv.reader(io.StringIO(_text(path, data), newline=""), delimiter=delimiter)
+        header = next(lines, [])
+        if len(set(header)) < len(header):
+            raise UserError(f"{path}, line 1: a column name occurs twice; expected a header of distinct names")
+        number = 0
+        for values in lines:
+            if not values:
+                continue
+            number += 1
+            problem = f"expected {len(header)} columns as in the header, got {len(values)}"
+            matches = len(values) == len(header)
+            yield Row(f"{path}, row {number}", dict(zip(header, values, strict=False)), "" if matches else problem)
+
+    return rows
+
+
+def _parquet_rows(path: Path, data: bytes) -> Iterator[Row]:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    number = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(io.BytesIO(data)).iter_batches():
+            for fields in batch.to_pylist():
+                number += 1
+                yield Row(f"{path}, row {number}", fields)
+    except pyarrow.ArrowException as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path}: not a readable parquet file ({reason}); write it again") from None
+
+
+_READERS: Final[dict[str, Callable[[Path, bytes], Iterator[Row]]]] = {
+    ".jsonl": _jsonl_rows,
+    ".json": _json_rows,
+    ".csv": _table_rows(","),
+    ".tsv": _table_rows("\t"),
+    ".parquet": _parquet_rows,
+}
+EXTENSIONS: Final = (*_READERS, ".txt")

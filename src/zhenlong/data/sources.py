@@ -1,0 +1,148 @@
+"""Where rows come from: what `prefs.jsonl`, `hf:owner/name@test` and `world:rankings?n=500` name, and lists of such."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from zhenlong.data.files import Row, rows_of_file
+from zhenlong.errors import UserError
+from zhenlong.records import KINDS, Record, to_json
+
+WORLD_KINDS: Final = {f"{name}s": kind for name, kind in KINDS.items()}
+
+
+def rows_of(spec: str, limit: int | None = None) -> Iterator[Row]:
+    """The rows that a specification names, in order. Raises `UserError` where it names nothing that can be read.
+
+    - `path.ext` a local file; `notes.txt?by=paragraph` cuts a text file into documents;
+    - `folder/` one that `datasets` has written or can load; `folder/@test` another split than `train`;
+    - `hf:owner/name[:config][@split]` a data set of the hub (`limit` rows are streamed, a whole split is cached);
+    - `world:<kind>[?n=1000&seed=0&split=train&...]` the built-in world; other options are arguments of its method.
+    """
+    if spec.startswith("world:"):
+        return _world_rows(spec)
+    if spec.startswith("hf:"):
+        return _hub_rows(spec, limit)
+    if not Path(spec).exists():
+        name, _, options = spec.rpartition("?")
+        if name:
+            return rows_of_file(Path(name), **_options(spec, options, ("by",)))
+        if Path(spec.rpartition("@")[0]).is_dir() and "@" in spec:
+            return _hub_rows(f"hf:{spec}", limit)
+    if Path(spec).is_dir():
+        return _hub_rows(f"hf:{spec}", limit)
+    return rows_of_file(Path(spec))
+
+
+def _options(spec: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
+    options = dict(parse_qsl(text, keep_blank_values=True))
+    unknown = sorted(set(options) - set(known)) or ([text] if text and not options else [])
+    if unknown:
+        raise UserError(f"{spec}: unknown option {', '.join(unknown)}; expected {', '.join(known)}")
+    return options
+
+
+def _hub_rows(spec: str, limit: int | None) -> Iterator[Row]:
+    body = spec.removeprefix("hf:")
+    name, split = (body, "") if Path(body).is_dir() or "@" not in body else body.rsplit("@", 1)
+    config = ""
+    if not Path(name).is_dir():
+        name, _, config = name.partition(":")
+    if not name:
+        raise UserError(f"{spec}: names no data set; expected hf:owner/name[:config][@split]")
+    data = _load(spec, name, config or None, split or "train", streaming=limit is not None)
+    for number, fields in enumerate(data, 1):
+        yield Row(f"{spec}, row {number}", fields)
+
+
+def _load(spec: str, name: str, config: str | None, split: str, streaming: bool) -> Any:
+    import datasets  # seconds of import time: only where it is needed
+
+    try:
+        if any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json")):
+            data = datasets.load_from_disk(name)
+            return data[split] if isinstance(data, datasets.DatasetDict) else data
+        return datasets.load_dataset(name, config, split=split, streaming=streaming)
+    except KeyError:
+        raise UserError(f"{spec}: has no split {split!r}; it has {', '.join(data)}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{spec}: the data set cannot be loaded: {reason}; check its name and the network") from None
+
+
+def _world_rows(spec: str) -> Iterator[Row]:
+    from zhenlong.world import World
+
+    kind, _, query = spec.removeprefix("world:").partition("?")
+    if kind not in WORLD_KINDS:
+        raise UserError(f"{spec}: the world has no {kind or 'kind'!r}; expected world: and {', '.join(WORLD_KINDS)}")
+    given = dict(parse_qsl(query))
+    world_seed = given.pop("world", "0")
+    method: Callable[..., list[Record]] = getattr(World(_number(spec, "world", world_seed)), kind)
+    accepted = inspect.signature(method).parameters
+    unknown = sorted(set(given) - set(accepted))
+    if unknown:
+        raise UserError(f"{spec}: unknown option {', '.join(unknown)}; expected {', '.join((*accepted, 'world'))}")
+    count = _number(spec, "n", given.pop("n", "1000"))
+    options = {name: _value(text) for name, text in given.items()}
+    try:
+        records = method(count, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{spec}: {error}") from None
+    for number, record in enumerate(records, 1):
+        yield Row(f"{spec}, row {number}", to_json(record))
+
+
+def _number(spec: str, name: str, text: str) -> int:
+    if not text.isdigit():
+        raise UserError(f"{spec}: {name}={text!r} is not a whole number; expected one such as {name}=100")
+    return int(text)
+
+
+def _value(text: str) -> Any:
+    for parse in (int, float):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text, text)
+
+
+_WEIGHTED: Final = re.compile(r"(.+)\*([0-9.eE+-]+)", re.DOTALL)
+
+
+def split_weights(specs: str | Sequence[str]) -> list[tuple[str, float | None]]:
+    """The sources and weights in `"a.jsonl*0.7,b.jsonl*0.3"`, or in a list with one source in each string.
+
+    The name of an existing file or folder is always that file, whatever it contains; inside a list a comma is part of
+    the name. Either all sources have a weight or none has.
+    """
+    single = isinstance(specs, str)
+    texts = [specs] if isinstance(specs, str) else list(specs)
+    if single and not Path(texts[0]).exists():
+        texts = [part.strip() for part in texts[0].split(",")]
+    if not texts or not all(texts):
+        raise UserError(f"data: {specs!r} names an empty source; expected sources such as a.jsonl*0.7,b.jsonl*0.3")
+    sources = [_split_weight(text) for text in texts]
+    if len({weight is None for _, weight in sources}) > 1:
+        raise UserError(f"data: {', '.join(texts)}: some sources have a weight; give one to each or to none")
+    return sources
+
+
+def _split_weight(text: str) -> tuple[str, float | None]:
+    match = None if Path(text).exists() else _WEIGHTED.fullmatch(text)
+    if match is None:
+        return text, None
+    try:
+        weight = float(match[2])
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise UserError(f"data: {text}: the weight {match[2]} is not a number above 0; expected one such as *0.7")
+    return match[1], weight

@@ -1,0 +1,151 @@
+"""Every local file type, plain and compressed, gives the same rows; every broken file gives one clear line."""
+
+import csv
+import gzip
+import io
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from zhenlong.data import read
+from zhenlong.errors import UserError
+from zhenlong.records import Demonstration, Document, Rating, Task
+
+ROWS = [
+    {"prompt": 'Say é, "quoted",\nin two lines.', "completion": "One\u2028line; tab\there.", "label": True},
+    {"prompt": "再说一遍", "completion": "No.", "label": False},
+]
+
+
+def table(delimiter):
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ROWS[0], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return text.getvalue().encode()
+
+
+def parquet():
+    data = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), data)
+    return data.getvalue()
+
+
+FILES = {
+    "jsonl": "\n\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS).encode(),
+    "json": json.dumps(ROWS, indent=1).encode(),
+    "csv": table(","),
+    "tsv": table("\t"),
+    "parquet": parquet(),
+}
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("extension", FILES)
+def test_the_same_rows_from_every_kind_of_file(tmp_path, extension, packed):
+    path = tmp_path / f"rows.{extension}{packed}"
+    path.write_bytes(gzip.compress(FILES[extension]) if packed else FILES[extension])
+    ratings = read(str(path), Rating)
+    assert [(r.prompt[0].content, r.response, r.desirable) for r in ratings] == [tuple(row.values()) for row in ROWS]
+
+
+@pytest.mark.parametrize("extension", ["jsonl", "json", "csv", "tsv", "txt"])
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path, extension):
+    data = FILES.get(extension, b"Some text.")
+    kind = Rating if extension in FILES else Document
+    with_mark, without = tmp_path / f"with.{extension}", tmp_path / f"without.{extension}"
+    with_mark.write_bytes(b"\xef\xbb\xbf" + data)
+    without.write_bytes(data)
+    assert read(str(with_mark), kind) == read(str(without), kind)
+
+
+def test_conversations_in_a_table_are_json(tmp_path):
+    path = tmp_path / "rows.csv"
+    turns = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["messages"], [json.dumps(turns)]])
+    assert [m.content for m in read(str(path), Demonstration)[0].messages] == ["Hi.", "Hello."]
+
+
+def test_lines_of_objects_are_read_under_the_name_json_too(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert [d.text for d in read(str(path), Document)] == ["a", "b"]
+    path.write_text('{"text": "a"}\n')
+    assert [d.text for d in read(str(path), Document)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("option", "texts"),
+    [
+        ("", ["One\ntwo\n\n \nthree\n"]),
+        ("?by=file", ["One\ntwo\n\n \nthree\n"]),
+        ("?by=paragraph", ["One\ntwo", "three"]),
+        ("?by=line", ["One", "two", "three"]),
+    ],
+)
+def test_text_is_one_document_unless_told_to_cut_it(tmp_path, option, texts):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"One\r\ntwo\r\n\r\n \r\nthree\r\n")
+    assert [d.text for d in read(f"{path}{option}", Document)] == texts
+
+
+def test_a_file_with_a_question_mark_in_its_name_is_that_file(tmp_path):
+    path = tmp_path / "why?.txt"
+    path.write_text("Because.")
+    assert read(str(path), Document) == [Document("Because.")]
+
+
+BROKEN = {
+    "empty.jsonl": (b"", "empty.jsonl: the file is empty"),
+    "blank.txt": (b" \n ", "blank.txt: the file is empty"),
+    "empty.jsonl.gz": (b"", "empty.jsonl.gz: the file is empty"),
+    "list.json": (b"[]", "list.json: the list is empty"),
+    "header.csv": (b"text\n", "header.csv: no usable rows"),
+    "line.jsonl": (
+        b'{"text": "a"}\n{"text": \n',
+        "line.jsonl, line 2: not valid JSON .* expected one object on each line",
+    ),
+    "whole.json": (b'[\n{"text": "a"},\n', "whole.json, line 3: not valid JSON"),
+    "object.json": (b'{\n"text": "a"\n}', "object.json: expected a list of objects, got one object"),
+    "scalar.json": (b"3", "scalar.json: expected a list of objects, got one number"),
+    "latin.jsonl": (b'{"text": "a"}\n{"text": "\xe9"}\n', "latin.jsonl, line 2: not UTF-8"),
+    "latin.csv": (b"text\na\n\xe9\n", "latin.csv, line 3: not UTF-8"),
+    "columns.csv": (b"text,id\na,1\nb\n", "columns.csv, row 2: expected 2 columns as in the header, got 1"),
+    "twice.csv": (b"text,text\na,1\n", "twice.csv, line 1: a column name occurs twice"),
+    "rows.xlsx": (b"a", "rows.xlsx: unknown extension '.xlsx'; expected one of .jsonl"),
+    "rows": (b"a", "rows: unknown extension 'none'"),
+    "rows.gz": (b"a", "rows.gz: unknown extension"),
+    "plain.jsonl.gz": (b'{"text": "a"}', "plain.jsonl.gz: not a whole gzip file"),
+    "cut.jsonl.gz": (gzip.compress(b'{"text": "abcdefg"}')[:-9], "cut.jsonl.gz: not a whole gzip file"),
+    "rows.parquet": (b"PAR1 no", "rows.parquet: not a readable parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_clear_line(tmp_path, name):
+    data, problem = BROKEN[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=problem) as error:
+        read(str(tmp_path / name), Document)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"gone.jsonl: no such file"):
+        read(str(tmp_path / "gone.jsonl"), Document)
+
+
+@pytest.mark.parametrize("option", ["by=word", "cut=line", "by"])
+def test_a_wrong_option_says_which_there_are(tmp_path, option):
+    (tmp_path / "notes.txt").write_text("One.")
+    with pytest.raises(UserError, match=r"expected (file, paragraph or line|by)"):
+        read(f"{tmp_path / 'notes.txt'}?{option}", Document)
+
+
+def test_rows_are_not_cut(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
+    with pytest.raises(UserError, match=r"cuts .txt files only"):
+        read(f"{tmp_path / 'rows.jsonl'}?by=line", Task)

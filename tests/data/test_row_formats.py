@@ -1,0 +1,136 @@
+"""Each row format gives the record it stands for, and other kinds only where the field reads it so."""
+
+import json
+
+import pytest
+from data.rows import BOT, CHAT, DIALOGUE, FORMATS, HUMAN, OTHER, RED, SYSTEM, USER
+
+from zhenlong.data import read
+from zhenlong.errors import UserError
+from zhenlong.records import Demonstration, Document, Message, Ranking, Rating, Task, to_json
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_rows(*rows):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return write_rows
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_row_gives_its_record(write, name):
+    row, record = FORMATS[name]
+    assert read(write(row, row), type(record)) == [record, record]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_record_comes_back_from_its_own_json(write, name):
+    record = FORMATS[name][1]
+    assert read(write(to_json(record)), type(record)) == [record]
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("explicit preference", Demonstration((USER, BOT))),
+        ("explicit preference", Task((USER,))),
+        ("unpaired", Task((USER,))),
+        ("messages", Task((USER,), "Red.")),
+        ("messages with a system column", Document("Be brief.\n\nName a colour.\n\nRed.")),
+        ("question", Demonstration((USER, BOT))),
+    ],
+)
+def test_a_row_gives_another_kind_where_that_has_a_meaning(write, name, record):
+    assert read(write(FORMATS[name][0]), type(record)) == [record]
+
+
+def test_a_preference_gives_a_rating_for_each_side(write):
+    row = FORMATS["implicit preference"][0]
+    expected = [Rating((USER,), "Red.", True), Rating((USER,), "Blue.", False)]
+    assert read(write(row), Rating) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("alpaca", Ranking), ("text", Task), ("unpaired", Demonstration), ("problem", Rating), ("own task", Document)],
+)
+def test_a_kind_that_the_format_cannot_give_names_both(write, name, kind):
+    row, record = FORMATS[name]
+    with pytest.raises(
+        UserError, match=rf"{next(iter(row))}.*cannot be read as {kind.__name__}.*{type(record).__name__}"
+    ):
+        read(write(row), kind)
+
+
+def test_worked_solutions_are_what_is_imitated_and_the_last_number_what_is_checked(write):
+    path = write({"question": "Name a colour.", "answer": "3 + 4 = 7\n#### 7"})
+    assert read(path, Demonstration)[0].messages[-1].content == "3 + 4 = 7\n#### 7"
+    assert read(path, Task)[0].reference == "7"
+
+
+def test_the_shared_prompt_is_cut_at_a_turn_not_inside_answers_that_begin_alike(write):
+    chosen, rejected = (f"{DIALOGUE} Red, {x}." for x in ("I think", "perhaps"))
+    (ranking,) = read(write({"chosen": chosen, "rejected": rejected}), Ranking)
+    assert ranking.responses == ("Red, I think.", "Red, perhaps.")
+
+
+def test_function_calls_and_their_results_keep_who_speaks(write):
+    call = {"from": "function_call", "value": json.dumps({"name": "find", "arguments": json.dumps({"x": 1})})}
+    row = {"conversations": [*HUMAN, call, {"from": "observation", "value": "{}"}, RED], "tools": '[{"name": "find"}]'}
+    messages = read(write(row), Demonstration)[0].messages
+    assert [m.role for m in messages] == ["system", "user", "assistant", "tool", "assistant"]
+    assert messages[2].tool_calls == ({"type": "function", "function": {"name": "find", "arguments": {"x": 1}}},)
+    assert '<tools>\n{"name": "find"}\n</tools>' in messages[0].content
+
+
+def test_tools_and_a_system_turn_become_one_system_turn(write):
+    row = {"messages": [{"role": "system", "content": "Be brief."}, *CHAT], "tools": [{"name": "find"}]}
+    messages = read(write(row), Demonstration)[0].messages
+    assert [m.role for m in messages] == ["system", "user", "assistant"]
+    assert messages[0].content.startswith("Be brief.\n\n")
+    assert messages[0].content.count("find") == 1
+
+
+def test_an_openai_tool_call_and_a_typed_one_are_the_same(write):
+    body = {"name": "find", "arguments": {"x": 1}}
+    openai = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": body}]}
+    typed = {"role": "assistant", "content": [{"type": "tool_call", "value": json.dumps(body)}]}
+    first, second = read(write({"messages": [CHAT[0], openai]}, {"messages": [CHAT[0], typed]}), Demonstration)
+    assert first == second
+
+
+def test_reasoning_stands_in_think_tags_before_the_answer(write):
+    parts = [{"type": "reasoning", "value": "Hm."}, {"type": "text", "value": "Red."}]
+    plain = {"role": "assistant", "content": "Red.", "reasoning_content": "Hm."}
+    rows = [{"messages": [CHAT[0], {"role": "assistant", "content": parts}]}, {"messages": [CHAT[0], plain]}]
+    for record in read(write(*rows), Demonstration):
+        assert record.messages[-1].content == "<think>\nHm.\n</think>\n\nRed."
+
+
+def test_plain_columns_that_no_format_uses_are_kept(write):
+    row = {"messages": CHAT, "id": 7, "topic": "colours", "embedding": [1, 2]}
+    assert read(write(row), Demonstration)[0].meta == {"id": 7, "topic": "colours"}
+
+
+def test_null_columns_count_as_absent(write):
+    row = {"prompt": "Name a colour.", "completion": None, "chosen": "Red.", "rejected": "Blue.", "label": None}
+    assert read(write(row), Ranking)[0].responses == ("Red.", "Blue.")
+
+
+def test_multiple_choice_is_not_read_as_a_question_without_its_choices(write):
+    with pytest.raises(UserError, match="no known row format"):
+        read(write({"question": "?", "choices": ["a", "b"], "answer": 1}), Task)
+
+
+def test_a_category_beside_a_conversation_is_not_a_rating(write):
+    assert read(write({"messages": CHAT, "label": "colours"}), Demonstration)[0].meta == {"label": "colours"}
+
+
+def test_a_system_turn_that_both_sides_share_belongs_to_the_prompt(write):
+    system = {"role": "system", "content": "Be brief."}
+    (ranking,) = read(write({"chosen": [system, *CHAT], "rejected": [system, *OTHER]}), Ranking)
+    assert ranking.prompt == (SYSTEM, USER)
+    assert Message("assistant", ranking.responses[0]) == BOT
