@@ -1,0 +1,81 @@
+"""Sums and gates of rewards, and that a reward which breaks its promise is named."""
+
+import numpy as np
+import pytest
+import torch
+from answers import CUT, RIGHT, WRONG, answer
+
+from zhenlong.errors import UserError
+from zhenlong.rewards import checked, function_reward, gated, truncated_reward, verifier_reward, weighted
+
+
+def given(*values):
+    """A reward that returns these numbers to whoever asks."""
+    return lambda answers: list(values[: len(answers)])
+
+
+def test_weighted_sum() -> None:
+    reward = weighted([(0.5, verifier_reward()), (-2.0, truncated_reward())])
+    assert reward([RIGHT, WRONG, CUT]) == [0.5, 0.0, -2.0]
+
+
+def test_a_gate_asks_the_reward_only_about_what_passes() -> None:
+    asked = []
+
+    def reward(answers):
+        asked.extend(a.text for a in answers)
+        return [float(len(a.text)) for a in answers]
+
+    combined = gated(verifier_reward(), reward)
+    assert combined([WRONG, RIGHT, answer("#### 4"), CUT]) == [0.0, 1.0, 6.0, 0.0]
+    assert asked == ["4", "#### 4"]
+    assert checked(combined, "gate")([WRONG, CUT]) == [0.0, 0.0]
+
+
+def test_failing_a_gate_never_pays_more_than_passing_it() -> None:
+    bad_model = given(-7.0)
+    assert gated(verifier_reward(), bad_model)([RIGHT, WRONG]) == [0.0, 0.0]
+    assert gated(verifier_reward(), bad_model, floor=-10.0)([RIGHT, WRONG]) == [-7.0, -10.0]
+
+
+@pytest.mark.parametrize("values", [[1, 0.5], np.array([1.0, 0.5]), torch.tensor([1.0, 0.5]), (np.float32(1), True)])
+def test_any_real_numbers_are_taken_as_floats(values) -> None:
+    result = checked(lambda _: values, "mine")([RIGHT, WRONG])
+    assert result[0] == 1.0
+    assert all(type(value) is float for value in result)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0], "mine: expected 2 numbers, one an answer, got 1"),
+        ([1.0, 2.0, 3.0], "got 3"),
+        ([1.0, float("nan")], "answer 1 .*got nan"),
+        ([float("-inf"), 1.0], "answer 0 .*got -inf"),
+        ([1.0, None], "answer 1 .*got None"),
+        ([1.0, "2"], "answer 1 .*got '2'"),
+        (torch.ones(2, 1), "answer 0"),
+        (None, "got NoneType"),
+        (1.0, "got float"),
+    ],
+)
+def test_a_broken_promise_names_the_reward_and_the_answer(values, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        checked(lambda _: values, "mine")([RIGHT, WRONG])
+
+
+def test_a_function_of_prompts_and_responses_is_a_reward() -> None:
+    def matches(prompts, responses, references):
+        assert prompts[0] == [{"role": "user", "content": "2 + 2?"}]
+        return [float(r == right) for r, right in zip(responses, references, strict=True)]
+
+    assert function_reward(matches)([RIGHT, WRONG]) == [1.0, 0.0]
+    assert function_reward(lambda prompts, responses: [len(r) for r in responses])([RIGHT]) == [1]
+
+
+def test_an_error_in_a_user_s_function_says_where() -> None:
+    def broken(prompts, responses):
+        raise KeyError("score")
+
+    with pytest.raises(UserError, match=r"broken: it raised KeyError: 'score' \(.*test_combine.py, line \d+\)"):
+        function_reward(broken)([RIGHT])
