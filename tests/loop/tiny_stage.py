@@ -16,9 +16,8 @@ from tiny import tiny_model
 
 from zhenlong.loop import DataOrder, Learner, Options, Run, StepLoss
 
-DEFAULTS = dict(
-    batch_size=4, epochs=3.0, lr=1e-2, warmup_steps=2, weight_decay=0.1, save_every=2, progress=False, device="cpu"
-)
+DEFAULTS = {"batch_size": 4, "epochs": 3.0, "lr": 1e-2, "warmup_steps": 2, "weight_decay": 0.1}
+DEFAULTS |= {"save_every": 2, "progress": False, "device": "cpu"}
 
 
 def write_weights(model, tokenizer, folder: Path) -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from zhenlong.errors import UserError
 
 TEMPORARY = ".partial-"
@@ -21,8 +23,8 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the operating system says about a full disk or a read-only folder into a `UserError` naming `path`."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"{path}: cannot be written ({reason}); free or allow the space, or choose another output"
         ) from error

@@ -77,7 +77,7 @@ class Ledger:
 class Cost:
     """The arithmetic of a model's matrix products, one multiplication and one addition being two FLOPs.
 
-    `body` and `head` are the parameters that a token and a scored position are multiplied with, `trained_body` and
+    `body` and `head` are the matrix elements that a token and a scored position are multiplied with, `trained_body` and
     `trained_head` those of them that get a gradient, and `attention` is layers x width of the attention.
     """
 
@@ -101,7 +101,7 @@ class Cost:
         visited = (getattr(text, "num_experts_per_tok", None) or 1) / experts
         body = trained = 0.0
         for name, parameter in model.named_parameters():
-            if id(parameter) in embeddings or id(parameter) in head:
+            if id(parameter) in embeddings or id(parameter) in head or parameter.dim() < 2:
                 continue
             size = parameter.numel() * (visited if ".experts." in name else 1.0)
             body += size

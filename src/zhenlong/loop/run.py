@@ -88,6 +88,7 @@ class Run:
         self._displays: list[Display] = []
         self._signals = StopSignals()
         self._line: dict[str, Any] = {}
+        self._notes: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
         self._total = 0
         self._ledger_written = 0.0
@@ -180,6 +181,10 @@ class Run:
                 self._generators[name].set_state(self._saved_generators[name])
         return self._generators[name]
 
+    def note(self, name: str, value: Any) -> None:
+        """Keep a fact about the run as the JSON file `name` in its folder: bad rows left out, lengths cut."""
+        self._notes[name] = value
+
     def seed(self, name: str) -> int:
         """A seed for one purpose in this step, from the run's seed, the name and the step: nothing to keep."""
         return derived_seed(self.options.seed, name, self.step)
@@ -233,6 +238,8 @@ class Run:
             raise RuntimeError(f"{self.output}: the run is finished; a stage asks run.finished first")
         self._total = total
         write_config(self.output / "config.yaml", self.name, self.config)
+        for note, value in self._notes.items():
+            write_json(self.output / note, value)
         self._metrics.cut(self.step)
         self._samples.cut(self.step)
         found = checkpoints(self.checkpoints)

@@ -1,0 +1,101 @@
+"""The ledger counts the arithmetic that torch counts, and goes on where it was."""
+
+import pytest
+import torch
+import transformers
+from tiny import tiny_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from zhenlong.loop import Cost, Ledger
+from zhenlong.loop.ledger import matmul_rate, peak_memory
+
+CPU = torch.device("cpu")
+N = 24
+
+
+def counted(model) -> tuple[int, int]:
+    """FLOPs of a forward pass, and of forward and backward, over one row of N tokens, as torch counts them."""
+    ids = torch.arange(N)[None]
+    with FlopCounterMode(display=False) as forward:
+        logits = model(ids).logits
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gpt_neox", "gemma"])
+def test_the_formula_equals_torch_s_own_count(family):
+    """Eager attention computes all N x N pairs."""
+    model = tiny_model(family, attn_implementation="eager")
+    forward, both = counted(model)
+    cost = Cost.of(model)
+    angles = 2 * N * 16  # of rotary positions, which torch computes with a small product
+    assert 0 <= forward - cost.forward(N, pairs=N * N) <= angles
+    assert 0 <= both - cost.train(N, pairs=N * N) <= angles
+
+
+def test_six_two_and_four():
+    """6 FLOPs a trained parameter and token, 2 for the forward pass alone, 4 for a frozen one."""
+    model = tiny_model("llama", tie_word_embeddings=False)
+    cost = Cost.of(model)
+    size = sum(p.numel() for p in model.parameters() if p.dim() > 1) - model.get_input_embeddings().weight.numel()
+    assert cost.body + cost.head == size
+    assert cost.train(10) == 6 * size * 10
+    assert cost.forward(10) == 2 * size * 10
+    model.requires_grad_(False)
+    assert Cost.of(model).train(10) == 4 * size * 10
+
+
+def test_only_scored_positions_pay_for_the_head():
+    model = tiny_model("llama")
+    cost = Cost.of(model)
+    assert cost.head == model.get_output_embeddings().weight.numel()
+    assert cost.train(10) - cost.train(10, scored=4) == 6 * cost.head * 6
+
+
+def test_a_mixture_of_experts_pays_for_the_experts_it_visits():
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 32}
+    few, many = (
+        transformers.MixtralForCausalLM(transformers.MixtralConfig(num_local_experts=n, num_experts_per_tok=2, **sizes))
+        for n in (4, 8)
+    )
+    router = 4 * 16  # the four more rows of the router are all read
+    assert Cost.of(many).body - Cost.of(few).body == router
+
+
+def test_totals_continue_from_a_saved_state():
+    ledger = Ledger(CPU, torch.float32)
+    ledger.count(tokens=10, flops=1e6, annotations=2)
+    ledger.count(tokens=5, annotations=1, money=0.5)
+    ledger.start()
+    ledger.stop()
+    saved = ledger.state_dict() | {"seconds": 100.0}
+    other = Ledger(CPU, torch.float32)
+    other.load_state_dict(saved)
+    other.count(tokens=1)
+    summary = other.summary()
+    assert (summary["tokens"], summary["flops"], summary["annotations"], summary["money"]) == (16, 1e6, 3, 0.5)
+    assert summary["seconds"] == 100.0
+    assert summary["tokens_per_second"] == pytest.approx(0.16)
+    assert summary["utilisation"] == pytest.approx(1e4 / summary["matmul_flops_per_second"])
+
+
+def test_the_clock_stands_still_when_stopped():
+    ledger = Ledger(CPU, torch.float32)
+    assert ledger.seconds == 0.0
+    ledger.start()
+    assert ledger.seconds > 0.0
+    ledger.stop()
+    assert ledger.seconds == ledger.seconds
+
+
+def test_the_machine_is_measured_once_without_drawing_random_numbers():
+    state = torch.get_rng_state()
+    assert matmul_rate(CPU, torch.float32) == matmul_rate(CPU, torch.float32) > 1e8
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_peak_memory_covers_what_was_just_allocated():
+    block = torch.ones(30_000_000 // 4)
+    assert peak_memory(CPU) > block.numel() * 4

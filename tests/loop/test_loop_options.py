@@ -1,0 +1,54 @@
+"""The options check themselves, and reach a stage's command line flat and documented."""
+
+import dataclasses
+from typing import Any
+
+import jsonargparse
+import pytest
+
+from zhenlong.errors import UserError
+from zhenlong.loop import Options
+from zhenlong.loop.options import HARMLESS, OPTION_NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", -1.0), ("lr", float("nan")), ("lr", "fast"), ("schedule", "step"), ("warmup_steps", 1.5),
+        ("decay_fraction", 1.1), ("min_lr_ratio", -0.1), ("beta1", 1.0), ("beta2", -0.1), ("eps", -1e-8),
+        ("max_grad_norm", float("inf")), ("batch_size", 0), ("batch_size", 2.5), ("tokens_per_microbatch", 0),
+        ("epochs", 0.0), ("steps", -1), ("seed", True), ("dtype", "float16"), ("lora_dropout", 1.0), ("resume", 1),
+        ("keep_checkpoints", 0), ("log_every", 0), ("save_every", -1), ("wandb", None),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_the_option_s_name(name, value):
+    with pytest.raises(UserError, match=f"^{name}: expected .*, got {value!r}".replace("(", r"\(")):
+        Options(**{name: value})
+
+
+def test_whole_numbers_pass_as_floats():
+    assert Options(warmup_steps=3, epochs=2) == Options(warmup_steps=3.0, epochs=2.0)
+    assert type(Options(lr=1).lr) is float
+
+
+def test_what_a_resumed_run_may_change_are_options():
+    assert set(OPTION_NAMES) >= HARMLESS
+
+
+def stage(*, data: str, lr: float = 5e-7, **training: Any) -> Options:
+    """A stage with a learning rate of its own."""
+    return Options(lr=lr, **training)
+
+
+def test_a_stage_s_command_line_has_every_option_once_with_its_default_and_help():
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(stage)
+    defaults = vars(parser.get_defaults())
+    expected = {field.name: field.default for field in dataclasses.fields(Options)} | {"lr": 5e-7, "data": None}
+    assert {name: defaults[name] for name in expected} == expected
+    text = " ".join(parser.format_help().split())
+    assert "less saves memory, and the gradient stays the same." in text
+    assert "{constant,linear,cosine,wsd}" in text
+    parsed = parser.parse_args(["--data=x", "--schedule=wsd", "--steps=7"])
+    assert stage(**vars(parsed)) == Options(lr=5e-7, schedule="wsd", steps=7)

@@ -1,0 +1,188 @@
+"""A run's folder: what is in it, when it appears, and what evaluation and displays leave alone."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tiny_stage import DEFAULTS, tiny_stage, write_weights
+
+from zhenlong.errors import UserError
+from zhenlong.loop import DataOrder, Learner, Options, Run, StepLoss, evaluating, seed_everything
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_folder_of_a_finished_run(tmp_path):
+    run = tiny_stage(tmp_path / "run", sample_every=4)
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml", "metrics.jsonl", "samples.jsonl", "ledger.json", "checkpoints", "model", "finished.json",
+    }  # fmt: skip
+    metrics = rows(run / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == list(range(1, 10))
+    assert {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_second", "seconds"} <= metrics[0].keys()
+    assert metrics[-1]["tokens"] == 30 * 8 == json.loads((run / "ledger.json").read_text())["tokens"]
+    assert [row["step"] for row in rows(run / "samples.jsonl")] == [4, 8, 9]
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-000006", "step-000008"]
+
+
+def test_training_learns(tmp_path):
+    metrics = rows(tiny_stage(tmp_path / "run", epochs=12) / "metrics.jsonl")
+    assert metrics[-1]["loss"] < metrics[0]["loss"] - 0.5
+
+
+def test_the_config_is_one_that_the_stage_reads_again(tmp_path):
+    """config.yaml holds nothing but arguments, so the saved file makes the same run; versions are in its comments."""
+    run = tiny_stage(tmp_path / "run", steps=2, schedule="wsd", seed=3)
+    text = (run / "config.yaml").read_text()
+    config = yaml.safe_load(text)
+    assert config["records"] == 10
+    assert Options(**{name: value for name, value in config.items() if name != "records"}) == Options(
+        **(DEFAULTS | {"steps": 2, "schedule": "wsd", "seed": 3})
+    )
+    assert f"torch {torch.__version__}" in text.splitlines()[1]
+
+
+def test_nothing_appears_before_the_first_step(tmp_path):
+    with pytest.raises(UserError, match="at least one record"):
+        tiny_stage(tmp_path / "run", records=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_that_cannot_be_a_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="expected a folder for the run, but this is a file"):
+        tiny_stage(tmp_path / "file")
+    with pytest.raises(UserError, match="cannot be written"):
+        tiny_stage(tmp_path / "file" / "run")
+
+
+def test_fewer_lines_and_no_checkpoints_on_request(tmp_path):
+    run = tiny_stage(tmp_path / "run", log_every=4, save_every=0)
+    assert [row["step"] for row in rows(run / "metrics.jsonl")] == [4, 8, 9]
+    assert not (run / "checkpoints").exists()
+
+
+def test_two_logs_in_a_step_make_one_line_and_none_are_taken_outside(tmp_path):
+    def log_more(run, step):
+        run.log({"reward": float("nan"), "loss": 0})
+
+    metrics = rows(tiny_stage(tmp_path / "run", during=log_more) / "metrics.jsonl")
+    assert len(metrics) == 9
+    assert (metrics[0]["loss"], metrics[0]["reward"]) == (0, None)
+    with pytest.raises(RuntimeError, match="inside the loop"):
+        Run(tmp_path / "other", {}, Options(**DEFAULTS)).log({})
+
+
+def disturb(run: Run, step: int) -> None:
+    """Draw from every generator, and use the model in eval mode."""
+    with run.evaluation():
+        model = run._tracked["learner"].modules[0]
+        assert not any(part.training for part in model.modules())
+        assert not torch.is_grad_enabled()
+        model(torch.zeros(1, 4, dtype=torch.long))
+        random.random(), np.random.random(), torch.rand(3), run.generator("data").manual_seed(1)  # noqa: NPY002
+        torch.rand(1, generator=run.generator("only here"))
+
+
+def test_evaluation_never_changes_the_next_step(tmp_path):
+    plain, disturbed = tiny_stage(tmp_path / "plain"), tiny_stage(tmp_path / "disturbed", during=disturb)
+    a, b = (load_file(run / "model" / "model.safetensors") for run in (plain, disturbed))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_evaluating_keeps_the_modes_of_the_parts_also_after_an_error():
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
+    model.train()
+    model[1].eval()
+    with pytest.raises(KeyError), evaluating(model):
+        raise KeyError
+    assert [model.training, model[0].training, model[1].training] == [True, True, False]
+
+
+def test_seeds_differ_by_purpose_step_and_seed_and_by_nothing_else(tmp_path):
+    seen: dict[tuple, int] = {}
+    for seed in (0, 1):
+        run = Run(tmp_path, {}, Options(seed=seed, device="cpu"))
+        for run.step in (0, 1):
+            seen |= {(seed, run.step, name): run.seed(name) for name in ("rollout", "evaluation")}
+    assert len(set(seen.values())) == 8
+    assert all(0 <= value < 2**63 for value in seen.values())
+    assert Run(tmp_path, {}, Options(device="cpu")).seed("rollout") == seen[0, 0, "rollout"]
+    one, two = (Run(tmp_path, {}, Options(device="cpu")) for _ in range(2))
+    assert one.generator("a").initial_seed() == two.generator("a").initial_seed() != two.generator("b").initial_seed()
+
+
+def test_one_seed_fixes_every_global_generator():
+    def draw():
+        return random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002
+
+    seed_everything(5)
+    first = draw()
+    seed_everything(5)
+    assert draw() == first
+    seed_everything(6)
+    assert all(a != b for a, b in zip(draw(), first, strict=True))
+
+
+def test_results_mark_the_run_as_finished(tmp_path):
+    def stage(**training):
+        options = Options(steps=1, progress=False, device="cpu", **training)
+        with Run(tmp_path / "run", {}, options) as run:
+            if run.finished:
+                return None
+            model, order = torch.nn.Linear(1, 1), DataOrder(1, 1)
+            learner = Learner(model, options, 1)
+            run.track(learner=learner, order=order)
+            for _ in run.steps(1):
+                learner.step([1], lambda _: StepLoss(model.weight.sum()), 1)
+            return run.finish(model, None, write_weights, results={"accuracy": 0.75})
+
+    run = stage()
+    assert json.loads((run / "finished.json").read_text()) == {"steps": 1, "results": {"accuracy": 0.75}}
+    assert stage(resume=True) is None
+
+
+def test_lines_where_there_is_no_terminal(tmp_path, capsys):
+    tiny_stage(tmp_path / "run", progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["tiny 1/9", "tiny 9/9"]
+    assert all("loss " in line and "tokens/s" in line and line.endswith("s left") for line in lines)
+
+
+def test_silence_on_request(tmp_path, capsys):
+    tiny_stage(tmp_path / "run")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_tensorboard_gets_the_metrics(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = tiny_stage(tmp_path / "run", tensorboard=True)
+    events = reader.EventAccumulator(str(run / "tensorboard")).Reload().Scalars("loss")
+    losses = [(row["step"], row["loss"]) for row in rows(run / "metrics.jsonl")]
+    assert [(event.step, event.value) for event in events] == [(step, pytest.approx(loss)) for step, loss in losses]
+
+
+@pytest.mark.parametrize(
+    ("option", "module"), [({"wandb": "project"}, "wandb"), ({"tensorboard": True}, "torch.utils.tensorboard")]
+)
+def test_a_missing_display_names_the_extra(tmp_path, monkeypatch, option, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    name = next(iter(option))
+    with pytest.raises(UserError, match=rf"{name}: the package is not installed; .*zhenlong\[{name}\]"):
+        tiny_stage(tmp_path / "run", **option)
+
+
+def test_an_absent_device_is_refused(tmp_path):
+    with pytest.raises(UserError, match="device: expected auto, cpu"):
+        tiny_stage(tmp_path / "run", device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="device: 'cuda' is not here"):
+            tiny_stage(tmp_path / "run", device="cuda")
