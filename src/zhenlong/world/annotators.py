@@ -1,0 +1,119 @@
+"""Simulated annotators: they feel the gold reward through their biases, tastes and noise, and rank what they are shown.
+
+The model is Bradley and Terry's (1952) for pairs and Plackett and Luce's for more: a response with utility u is ranked
+by u + noise * g, where g is a standard Gumbel variate, so that of two responses the better is preferred with
+probability 1 / (1 + exp(-gap / noise)).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from random import Random
+from typing import Final
+
+from zhenlong.records import Messages, Ranking
+from zhenlong.world.families.reading import REFUSAL, sentences
+from zhenlong.world.gold import gold_reward
+
+NOISE: Final = 0.1
+TASTE: Final = 0.03  # standard deviation of each taste over annotators
+TASTES: Final = ("full_sentence", "exclamation", "refusal")
+INDIFFERENT: Final = 0.05  # smaller differences are not told apart
+STRENGTH_BOUNDS: Final = (0.15, 0.35, 0.6)  # gaps from which a preference has strength 2, 3 and 4
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """Someone who compares responses.
+
+    noise        temperature of the comparison, in units of gold reward; 0 is exact
+    length_bias  utility of ten more words
+    list_bias    utility of a list, numbered or with commas
+    tastes       utility of a full sentence, of an exclamation mark and of a refusal, in the order of `TASTES`
+    """
+
+    name: str = "annotator-1"
+    noise: float = NOISE
+    length_bias: float = 0.0
+    list_bias: float = 0.0
+    tastes: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+def annotate(
+    prompt: Messages, responses: Sequence[str], annotator: Annotator, rng: Random, seed: int = 0
+) -> Ranking | None:
+    """The annotator's ranking of two or more responses to a prompt of world `seed`; None if nothing tells them apart.
+
+    Responses that differ by less than `INDIFFERENT` next to each other in the ranking share a rank. `strength` grows
+    with the gap, as the annotator feels it, between the best and the mean of the rest.
+    """
+    felt = [biased_gold(prompt, response, annotator, seed) for response in responses]
+    if max(felt) - min(felt) < INDIFFERENT:
+        return None
+    liked = [value + _taste(response, annotator) for value, response in zip(felt, responses, strict=True)]
+    seen = [value + annotator.noise * _gumbel(rng) for value in liked]
+    ranks = _ranks(liked, seen)
+    if len(set(ranks)) == 1:
+        return None
+    rest = [value for value, rank in zip(seen, ranks, strict=True) if rank > 1]
+    strength = 1 + sum(max(seen) - sum(rest) / len(rest) >= bound for bound in STRENGTH_BOUNDS)
+    return Ranking(prompt, tuple(responses), ranks, strength=strength, annotator=annotator.name)
+
+
+def approves(prompt: Messages, response: str, annotator: Annotator, rng: Random, seed: int = 0) -> bool:
+    """A thumb up or down for one response: whether it seems to be worth more than 0.6."""
+    utility = biased_gold(prompt, response, annotator, seed) + _taste(response, annotator)
+    return utility + annotator.noise * (_gumbel(rng) - _gumbel(rng)) > APPROVED
+
+
+APPROVED: Final = 0.6
+
+
+def panel(
+    count: int, seed: int = 0, noise: float = NOISE, length_bias: float = 0.0, list_bias: float = 0.0
+) -> list[Annotator]:
+    """`count` annotators who share the biases and differ in their tastes and, by up to 40 %, in their noise."""
+    rng = Random(f"panel:{seed}")
+    return [
+        Annotator(
+            f"annotator-{i}",
+            noise * rng.uniform(0.6, 1.4),
+            length_bias,
+            list_bias,
+            (rng.gauss(0, TASTE), rng.gauss(0, TASTE), rng.gauss(0, TASTE)),
+        )
+        for i in range(1, count + 1)
+    ]
+
+
+def biased_gold(prompt: Messages, response: str, annotator: Annotator, seed: int = 0) -> float:
+    """Gold reward with the annotator's biases for length and for lists, without taste and noise."""
+    listed = bool(_LIST.search(response))
+    bias = annotator.length_bias * len(response.split()) / 10 + annotator.list_bias * listed
+    return gold_reward(prompt, response, seed) + bias
+
+
+_LIST: Final = re.compile(r"^\d+\. |\w, \w+(?:, | and )\w", re.MULTILINE)
+
+
+def _taste(response: str, annotator: Annotator) -> float:
+    full = len(sentences(response)) == 1 and len(response.split()) >= 3
+    features = (full, "!" in response, bool(REFUSAL.search(response)))
+    return sum(taste for taste, present in zip(annotator.tastes, features, strict=True) if present)
+
+
+def _gumbel(rng: Random) -> float:
+    return -math.log(-math.log(rng.random() or 0.5))
+
+
+def _ranks(liked: Sequence[float], seen: Sequence[float]) -> tuple[int, ...]:
+    order = sorted(range(len(seen)), key=lambda i: -seen[i])
+    ranks = [1] * len(seen)
+    for place, (above, here) in enumerate(pairwise(order), 2):
+        tied = abs(liked[above] - liked[here]) < INDIFFERENT
+        ranks[here] = ranks[above] if tied else place
+    return tuple(ranks)

@@ -1,0 +1,57 @@
+"""Multiple-choice completions that measure what a base model knows of the world's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, Facts
+from zhenlong.world.vocabulary import PEOPLE
+
+CHOICES: Final = 4
+OPENINGS: Final[dict[str, str]] = {
+    "home": "The home of {n} is",
+    "job": "By day {n} works as a",
+    "pet": "The pet of {n} is a",
+    "food": "The favourite food of {n} is",
+    "colour": "The favourite colour of {n} is",
+    "hobby": "The hobby of {n} is",
+    "region": "You find {n} in the",
+    "product": "The people of {n} make",
+    "river": "The river of {n} is the",
+}
+
+
+@dataclass(frozen=True)
+class Cloze:
+    """A sentence cut short and the ways to go on, each with its leading space; `choices[answer]` is true."""
+
+    prompt: str
+    choices: tuple[str, ...]
+    answer: int
+    family: str
+
+
+def closed_book(facts: Facts, n: int, seed: int = 0) -> Iterator[Cloze]:
+    """`n` items over all kinds of facts, kinds equally often; chance is 1 in 4."""
+    rng = Random(f"closed_book:{facts.seed}:{seed}")
+    kinds = [*OPENINGS, "who"]
+    for _ in range(n):
+        kind = rng.choice(kinds)
+        if kind == "who":
+            (job, town), person = rng.choice(list(facts.holder.items()))
+            yield _cloze(f"The {job} of {town} is", person, PEOPLE, kind, rng)
+            continue
+        table, values = (
+            (facts.people[kind], ATTRIBUTES[kind]) if kind in ATTRIBUTES else (facts.towns[kind], TOWN_ATTRIBUTES[kind])
+        )
+        subject = rng.choice(list(table))
+        yield _cloze(OPENINGS[kind].format(n=subject), table[subject], values, kind, rng)
+
+
+def _cloze(prompt: str, value: str, values: Sequence[str], kind: str, rng: Random) -> Cloze:
+    choices = [value, *rng.sample([other for other in values if other != value], CHOICES - 1)]
+    rng.shuffle(choices)
+    return Cloze(prompt, tuple(f" {choice}" for choice in choices), choices.index(value), kind)
