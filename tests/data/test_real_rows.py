@@ -1,0 +1,78 @@
+"""The readers on data as it was published: every row is a record, or is listed with a reason."""
+
+import pytest
+from tiny import tiny_tokenizer
+
+from zhenlong.data import Template, read
+from zhenlong.errors import UserError
+from zhenlong.records import Demonstration, Document, Ranking, Rating, Task
+
+pytestmark = pytest.mark.real_data
+
+FILES = [
+    ("alpaca/alpaca_en_demo.json", Demonstration, 999),
+    ("llamafactory_demo/alpaca_zh_demo.json", Demonstration, 1000),
+    ("llamafactory_demo/identity.json", Demonstration, 91),
+    ("llamafactory_demo/glaive_toolcall_en_demo.json", Demonstration, 300),
+    ("llamafactory_demo/v1_sft_demo.jsonl", Demonstration, 500),
+    ("llamafactory_demo/reason_tool_use_demo_50.jsonl", Demonstration, 50),
+    ("llamafactory_demo/dpo_en_demo.json", Ranking, 300),
+    ("llamafactory_demo/v1_dpo_demo.jsonl", Ranking, 10),
+    ("llamafactory_demo/kto_en_demo.json", Rating, 300),
+    ("llamafactory_demo/c4_demo.jsonl", Document, 300),
+    ("llamafactory_demo/wiki_demo.txt?by=line", Document, 30),
+    ("self_instruct/t0_sample/imdb_Reviewer_Enjoyment_Yes_No.jsonl", Demonstration, 200),
+    ("gsm8k/test.jsonl", Task, 1319),
+    ("gsm8k/train.jsonl.gz", Demonstration, 7473),
+    ("aime/aime2024.jsonl", Task, 30),
+    ("xstest/xstest_prompts.csv", Task, 450),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "count"), FILES)
+def test_every_published_row_is_a_record(datasets_folder, name, kind, count):
+    assert len(read(f"{datasets_folder / name}", kind)) == count
+
+
+def test_transcripts_give_pairs_and_the_rest_is_listed(datasets_folder):
+    path = f"{datasets_folder / 'hh_rlhf/harmless-base.test.lines1-1500.jsonl.gz'}"
+    skipped = []
+    rankings = read(path, Ranking, skip_bad_rows=True, skipped=skipped)
+    assert len(rankings) + len(skipped) == 1500
+    assert [bad.place.rsplit(" ", 1)[1] for bad in skipped] == ["87", "517", "926", "1104", "1255"]
+    assert all("\n\nHuman:" not in message.content for ranking in rankings for message in ranking.prompt)
+    assert all(ranking.prompt[-1].role == "user" for ranking in rankings)
+    with pytest.raises(UserError, match="line 87: responses: expected some text, got an empty response"):
+        read(path, Ranking)
+
+
+def test_gsm8k_references_are_plain_numbers(datasets_folder):
+    tasks = read(f"{datasets_folder / 'gsm8k/train.jsonl.gz'}", Task)
+    assert all(task.verifier == "math" for task in tasks)
+    assert all(task.reference.lstrip("-").replace(".", "", 1).isdigit() for task in tasks)
+
+
+def test_tool_conversations_keep_calls_results_and_signatures(datasets_folder):
+    records = read(f"{datasets_folder / 'llamafactory_demo/glaive_toolcall_en_demo.json'}", Demonstration)
+    turns = [message for record in records for message in record.messages]
+    assert sum(len(message.tool_calls) for message in turns) == 211
+    assert sum(message.role == "tool" for message in turns) == 211
+    assert any("<tools>" in message.content for message in turns if message.role == "system")
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama2", "llama3"])
+def test_real_conversations_are_scored_turn_by_turn(datasets_folder, name):
+    template = Template.of(tiny_tokenizer(None), name)
+    records = read(f"{datasets_folder / 'llamafactory_demo/glaive_toolcall_en_demo.json'}", Demonstration, limit=40)
+    for record in records:
+        ids, scored = template.conversation(record.messages)
+        last = max(i for i, message in enumerate(record.messages) if message.role == "assistant")
+        prompt = template.prompt(record.messages[:last])
+        assert ids[: len(prompt)] == prompt
+        answers = sum(message.role == "assistant" for message in record.messages)
+        assert sum(s and i == template.stop_ids[0] for i, s in zip(ids, scored, strict=True)) == answers
+
+
+def test_a_self_instruct_file_is_no_format_that_is_known(datasets_folder):
+    with pytest.raises(UserError, match=r"seed_tasks.jsonl, line 1: no known row format has the fields id, name"):
+        read(f"{datasets_folder / 'alpaca/seed_tasks.jsonl'}", Demonstration)
