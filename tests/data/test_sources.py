@@ -8,9 +8,10 @@ import datasets
 import pytest
 
 from zhenlong.data import read
-from zhenlong.data.sources import rows_of
+from zhenlong.data.sources import WORLD_KINDS, rows_of
 from zhenlong.errors import UserError
 from zhenlong.records import Demonstration, Document, Ranking, Task
+from zhenlong.world import World
 
 ROWS = [{"prompt": f"Question {i}?", "chosen": "Yes.", "rejected": "No."} for i in range(3)]
 
@@ -81,6 +82,12 @@ def test_several_sources_are_read_one_after_the_other(tmp_path):
         read(f"{tmp_path / 'a.txt'}*0.5,{tmp_path / 'b.txt'}*0.5", Document)
 
 
+@pytest.mark.parametrize(("name", "kind"), WORLD_KINDS.items())
+def test_the_world_s_records_arrive_unchanged(name, kind):
+    expected = getattr(World(1), name)(4, seed=2)
+    assert read(f"world:{name}?n=4&seed=2&world=1", kind) == expected
+
+
 class FakeWorld:
     """The world's shape, with records that say which arguments made them."""
 
@@ -90,7 +97,7 @@ class FakeWorld:
     def documents(self, n: int, seed: int = 0) -> list[Document]:
         return [Document(json.dumps({"world": self.seed, "i": i, "seed": seed})) for i in range(n)]
 
-    def tasks(self, n: int, seed: int = 0, split: str = "train", bias: float = 0.0) -> list[Task]:
+    def tasks(self, n: int, seed: int = 0, split: str = "train", bias: float = 0.0, maker: object = None) -> list[Task]:
         prompt = [{"role": "user", "content": json.dumps([seed, split, bias])}]
         return [Task(prompt) for _ in range(n)]  # type: ignore[arg-type]
 
@@ -119,6 +126,7 @@ def test_the_world_makes_a_thousand_rows_unless_told(world):
         ("world:stories", Document, "the world has no 'stories'; expected world: and documents, demonstrations"),
         ("world:", Document, "the world has no 'kind'"),
         ("world:documents?colour=red", Document, "unknown option colour; expected n, seed, world"),
+        ("world:tasks?maker=me", Task, "unknown option maker; expected n, seed, split, bias, world"),
         ("world:documents?n=many", Document, "n='many' is not a whole number"),
         ("world:documents?n=0", Document, "no usable rows"),
         ("world:documents?n=5", Demonstration, "own document .* cannot be read as Demonstration"),

@@ -85,7 +85,8 @@ def _world_rows(spec: str) -> Iterator[Row]:
     given = dict(parse_qsl(query))
     world_seed = given.pop("world", "0")
     method: Callable[..., list[Record]] = getattr(World(_number(spec, "world", world_seed)), kind)
-    accepted = inspect.signature(method).parameters
+    parameters = inspect.signature(method).parameters.items()
+    accepted = [name for name, p in parameters if name == "n" or isinstance(p.default, int | float | str)]
     unknown = sorted(set(given) - set(accepted))
     if unknown:
         raise UserError(f"{spec}: unknown option {', '.join(unknown)}; expected {', '.join((*accepted, 'world'))}")
