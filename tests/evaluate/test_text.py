@@ -108,6 +108,8 @@ def test_a_reward_model_that_reads_one_direction_gets_its_accuracy(tmp_path):
     model.score.weight.data.neg_()
     back = reward_accuracy((model, tokenizer), RANKINGS)["accuracy"]["mean"]
     assert forth + back == pytest.approx(1.0)
+    save_model(model, tokenizer, tmp_path / "reward")
+    assert reward_accuracy(tmp_path / "reward", RANKINGS)["accuracy"]["mean"] == back
     model.score.weight.data.zero_()
     assert reward_accuracy((model, tokenizer), RANKINGS)["accuracy"]["mean"] == 0.5
 
@@ -142,3 +144,9 @@ def test_a_reference_with_other_tokens_is_refused():
     other.add_tokens(["<|more|>"])
     with pytest.raises(UserError, match="same vocabulary"):
         preference_accuracy((tiny_model(), TOKENIZER), RANKINGS, reference=(tiny_model(), other))
+
+
+def test_a_language_model_is_not_taken_for_a_reward_model(tmp_path):
+    save_model(tiny_model(), TOKENIZER, tmp_path / "base")
+    with pytest.raises(UserError, match="expected a reward model"):
+        reward_accuracy(tmp_path / "base", RANKINGS)

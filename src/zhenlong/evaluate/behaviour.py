@@ -24,7 +24,7 @@ from zhenlong.loop.atomic import plain, write_text
 from zhenlong.records import Task
 from zhenlong.rewards import Reward
 from zhenlong.sampling import Completion, Sampling
-from zhenlong.world import check, gold_reward
+from zhenlong.world import World
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,12 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def _row(task: Task, completion: Completion, proxy: float | None, kl: float | None) -> Row:
-    verdict = check(task.prompt, completion.text)
+    world = World(task.arguments.get("seed", 0))
+    verdict = world.check(task.prompt, completion.text)
     return Row(
         prompt=tuple({"role": message.role, "content": message.content} for message in task.prompt),
         response=completion.text,
-        gold=gold_reward(task.prompt, completion.text),
+        gold=world.gold_reward(task.prompt, completion.text),
         proxy=None if proxy is None else float(proxy),
         correct=verdict.correct,
         format=verdict.format,
@@ -166,5 +167,5 @@ def _row(task: Task, completion: Completion, proxy: float | None, kl: float | No
         kl=kl,
         tokens=len(completion.ids),
         truncated=completion.truncated,
-        family=task.groups.get("family", ""),
+        family=verdict.family,
     )

@@ -16,11 +16,22 @@ Subject = str | Path | Loaded
 
 
 def opened(subject: Subject, kind: Kind = "causal") -> Loaded:
-    """The model and its tokenizer, loaded if it is given by name, without touching the global random states."""
+    """The model and its tokenizer, loaded if it is given by name, without touching the global random states.
+
+    Raises `UserError` when nothing loadable is there, and when a reward model is asked for and the name is a language
+    model's: its scores would be random numbers.
+    """
     if isinstance(subject, tuple):
         return subject
     with evaluating():
-        return load_model(str(subject), kind=kind)
+        network, tokenizer = load_model(str(subject), kind=kind)
+    architectures = network.config.architectures or []
+    if kind == "reward" and not any("SequenceClassification" in name for name in architectures):
+        raise UserError(
+            f"--model {subject}: expected a reward model, got a language model ({', '.join(architectures)}); "
+            f"train one with zhenlong reward_model --model {subject}"
+        )
+    return network, tokenizer
 
 
 def require_same_tokens(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, name: str) -> None:
