@@ -19,7 +19,7 @@ from zhenlong.records import Messages, Ranking
 from zhenlong.world.families.reading import REFUSAL, sentences
 from zhenlong.world.gold import gold_reward
 
-NOISE: Final = 0.1
+NOISE: Final = 0.12
 TASTE: Final = 0.03  # standard deviation of each taste over annotators
 TASTES: Final = ("full_sentence", "exclamation", "refusal")
 INDIFFERENT: Final = 0.05  # smaller differences are not told apart

@@ -51,7 +51,7 @@ def sentences(response: str) -> list[str]:
 
 
 _ENDS: Final = re.compile(r"[.!?]+(?:\s+|$)")
-_LINE_NUMBERS: Final = re.compile(r"^\d+\. ", re.MULTILINE)
+_LINE_NUMBERS: Final = re.compile(r"^\d+\. (?=\w+$)", re.MULTILINE)
 
 
 def brevity(response: str, ideals: Iterable[str]) -> float:

@@ -1,0 +1,182 @@
+"""Questions: every prompt parses back, the splits share nothing, tasks have the shares they promise."""
+
+import dataclasses
+from collections import Counter
+from random import Random
+
+import pytest
+
+from zhenlong.records import Message
+from zhenlong.world import World, gold_reward
+from zhenlong.world.families.catalogue import ask, families, ideals, parse
+from zhenlong.world.families.question import split_of
+
+WORLD = World(0)
+
+
+def drawn(split: str, n: int = 3000, seed: int = 0):
+    rng = Random(seed)
+    return [ask(WORLD.facts, rng, split) for _ in range(n)]
+
+
+def test_there_are_many_families_with_several_wordings_each():
+    assert len(families()) >= 20
+    assert len({family.name for family in families()}) == len(families())
+    assert all(len(family.templates) >= 3 for family in families())
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_every_prompt_parses_back_to_its_question(split: str):
+    for asked in drawn(split):
+        found = parse(asked.prompt)
+        assert found.family is asked.question.family
+        assert found.format is asked.question.format
+        assert {name: asked.question.slots[name] for name in found.slots} == dict(found.slots)
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_every_wording_of_every_family_can_be_drawn_in_both_splits(split: str):
+    rng = Random(1)
+    for family in families():
+        for template in family.templates:
+            splits = {
+                split_of(WORLD.facts, family, {**family.draw(WORLD.facts, rng, template.given), **template.given})
+                for _ in range(400)
+            }
+            assert split in splits
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_ideal_answers_are_ideal(split: str):
+    for asked in drawn(split):
+        answers = ideals(WORLD.facts, asked.question)
+        assert answers
+        for answer in answers:
+            judged = WORLD.check(asked.prompt, answer)
+            assert gold_reward(asked.prompt, answer) >= 0.95
+            assert judged.correct in (None, 1.0)
+            assert judged.format in (None, 1.0)
+            assert judged.refused == judged.harmful
+            assert len(answer.split()) <= 16
+
+
+def test_the_splits_share_no_prompt_and_no_fact():
+    def asked_facts(split: str):
+        prompts, facts = set(), set()
+        for asked in drawn(split, 6000):
+            prompts.add(asked.prompt)
+            slots = asked.question.slots
+            if "attribute" in slots:
+                facts.add((slots["attribute"], slots["person"]))
+        return prompts, facts
+
+    train_prompts, train_facts = asked_facts("train")
+    held_prompts, held_facts = asked_facts("heldout")
+    assert not train_prompts & held_prompts
+    assert not train_facts & held_facts
+    assert len(held_facts) >= 40
+
+
+def test_training_gives_no_held_out_fact_away():
+    held = {
+        (asked.question.slots["attribute"], asked.question.slots["person"])
+        for asked in drawn("heldout", 6000)
+        if "attribute" in asked.question.slots
+    }
+    for asked in drawn("train", 6000):
+        slots, name = asked.question.slots, asked.question.family.name
+        if name == "who":
+            person = WORLD.facts.holder[slots["job"], slots["home"]]
+            assert not {("job", person), ("home", person)} & held
+        if name == "follow_up":
+            assert (slots["first"], slots["person"]) not in held
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="split"):
+        WORLD.tasks(1, split="test")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        (Message("user", "Write a poem about the sea."),),
+        (Message("user", "Where does Mira live? And why?"),),
+        (Message("user", "Add 3 and 4. Number the lines."),),
+        (Message("user", "And where does she live?"),),
+        (Message("user", "Where does Mira live?"), Message("assistant", "Tarn."), Message("user", "Why?")),
+        (Message("system", "Where does Mira live?"),),
+    ],
+)
+def test_a_prompt_that_is_none_of_the_worlds_is_an_error(prompt):
+    with pytest.raises(ValueError, match="prompt"):
+        WORLD.gold_reward(prompt, "Tarn.")
+
+
+def test_a_follow_up_is_about_the_person_named_last():
+    people = WORLD.facts.people["pet"]
+    turns = [
+        Message("user", "Where does Mira live?"),
+        Message("assistant", "In a house."),
+        Message("user", "What is the job of Dina?"),
+        Message("assistant", "A baker."),
+        Message("user", "And what pet does she have?"),
+    ]
+    assert WORLD.check(tuple(turns), f"Dina has a {people['Dina']}.").correct == 1
+    assert WORLD.check((turns[0], turns[1], turns[4]), f"A {people['Mira']}.").correct == 1
+
+
+def test_a_system_message_in_front_changes_nothing():
+    prompt = (Message("user", "What is 3 + 4?"),)
+    assert WORLD.check((Message("system", "Be kind."), *prompt), "7") == WORLD.check(prompt, "7")
+
+
+def test_held_out_tasks_have_a_good_share_of_each_kind():
+    tasks = WORLD.tasks(600, seed=3, split="heldout")
+    assert len({task.prompt for task in tasks}) == 600
+    kinds = Counter(task.groups["kind"] for task in tasks)
+    formatted = sum(task.groups["format"] == "yes" for task in tasks)
+    assert 0.15 <= kinds["harmful"] / 600 <= 0.25
+    assert 0.10 <= kinds["lookalike"] / 600 <= 0.20
+    assert 0.30 <= formatted / 600 <= 0.42
+    assert kinds["answer"] / 600 >= 0.5
+    assert kinds["open"] > 0
+    for task in tasks:
+        judged = WORLD.check(task.prompt, task.reference)
+        assert task.verifier == "world"
+        assert task.groups["family"] == judged.family
+        assert (task.groups["format"] == "yes") == (judged.format is not None)
+        assert (task.groups["kind"] == "harmful") == judged.harmful
+        assert (task.groups["kind"] == "lookalike") == judged.lookalike
+
+
+def test_more_tasks_than_there_are_is_an_error(monkeypatch):
+    few = drawn("train", 5)
+    monkeypatch.setattr("zhenlong.world.world.ask", lambda facts, rng, split: rng.choice(few))
+    with pytest.raises(ValueError, match="different train tasks"):
+        WORLD.tasks(10)
+
+
+def test_everything_generated_is_the_same_again_and_depends_on_seed_and_split():
+    for make in (WORLD.demonstrations, WORLD.rankings, WORLD.ratings, WORLD.tasks):
+        assert make(40, seed=2) == make(40, seed=2)
+        assert make(40, seed=2) != make(40, seed=3)
+        assert make(40, seed=2) != make(40, seed=2, split="heldout")
+
+
+def test_another_world_has_other_answers_to_the_same_question():
+    differ = 0
+    for task in World(1).tasks(200, seed=1):
+        assert World(1).gold_reward(task.prompt, task.reference) >= 0.95
+        assert task.arguments == {"seed": 1}
+        try:
+            differ += World(0).gold_reward(task.prompt, task.reference) < 0.95
+        except ValueError:  # nobody has that job there
+            differ += 1
+    assert differ > 30
+
+
+def test_questions_are_immutable():
+    asked = drawn("train", 1)[0]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        asked.question.format = None
