@@ -134,3 +134,11 @@ def test_a_system_turn_that_both_sides_share_belongs_to_the_prompt(write):
     (ranking,) = read(write({"chosen": [system, *CHAT], "rejected": [system, *OTHER]}), Ranking)
     assert ranking.prompt == (SYSTEM, USER)
     assert Message("assistant", ranking.responses[0]) == BOT
+
+
+def test_an_answer_that_is_json_is_text_and_turns_in_json_are_turns(write):
+    answer = '[{"name": "find"}]'
+    row = {"prompt": json.dumps(CHAT[:1]), "chosen": answer, "rejected": json.dumps(CHAT[1:])}
+    (ranking,) = read(write(row), Ranking)
+    assert ranking.prompt == (USER,)
+    assert ranking.responses == (answer, "Red.")

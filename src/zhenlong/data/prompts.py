@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -22,14 +23,14 @@ def prompt(value: Any, field: str) -> Messages:
             raise ValueError(f"{field}: expected some text, got none")
         if value.lstrip().startswith("Human:") and value.rstrip().endswith("\n\nAssistant:"):
             return transcript(value, field)[:-1]
-        if not value.lstrip().startswith("[{"):
+        if not _holds_turns(value):
             return (Message("user", value),)
     return chat(value, field)
 
 
 def response(value: Any, field: str, after: Messages) -> str:
     """What answers the prompt `after`: text, one assistant turn, or a dialogue that begins with the prompt."""
-    if isinstance(value, str) and not value.lstrip().startswith("[{"):
+    if isinstance(value, str) and not _holds_turns(value):
         return value
     messages = (turn(value, field),) if isinstance(value, Mapping) else chat(value, field)
     if len(messages) > len(after) and all(map(_same, messages, after)):
@@ -94,6 +95,17 @@ def text(fields: Fields, name: str, default: str | None = None) -> str:
         got = "nothing" if value is None else type(value).__name__
         raise ValueError(f"{name}: expected text, got {got}")
     return value
+
+
+def _holds_turns(value: str) -> bool:
+    """Whether a text is a conversation as a table holds it; an answer may well be a JSON list of something else."""
+    if not value.lstrip().startswith("[{"):
+        return False
+    try:
+        turns = json.loads(value)
+    except json.JSONDecodeError:
+        return False
+    return all(isinstance(item, dict) and ("role" in item or "from" in item) for item in turns)
 
 
 def _same(a: Message, b: Message) -> bool:
