@@ -1,19 +1,25 @@
 """A run's folder: what is in it, when it appears, and what evaluation and displays leave alone."""
 
+import io
 import json
 import random
+import signal
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from safetensors.torch import load_file
 from tiny_stage import DEFAULTS, tiny_stage, write_weights
 
 from zhenlong.errors import UserError
-from zhenlong.loop import DataOrder, Learner, Options, Run, StepLoss, evaluating, seed_everything
+from zhenlong.loop import DataOrder, Interrupted, Learner, Options, Run, StepLoss, evaluating, seed_everything
+from zhenlong.loop.display import Bar
+from zhenlong.loop.signals import StopSignals
 
 
 def rows(path: Path) -> list[dict]:
@@ -98,6 +104,13 @@ def test_evaluation_never_changes_the_next_step(tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_generator_first_used_in_evaluation_is_new_to_training(tmp_path):
+    run, other = (Run(tmp_path, {}, Options(device="cpu")) for _ in range(2))
+    with run.evaluation():
+        torch.rand(1, generator=run.generator("data"))
+    assert torch.equal(*(torch.rand(5, generator=one.generator("data")) for one in (run, other)))
+
+
 def test_evaluating_keeps_the_modes_of_the_parts_also_after_an_error():
     model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
     model.train()
@@ -150,6 +163,16 @@ def test_results_mark_the_run_as_finished(tmp_path):
     assert stage(resume=True) is None
 
 
+def test_notes_wait_for_the_folder(tmp_path):
+    with Run(tmp_path / "run", {}, Options(progress=False, device="cpu")) as run:
+        run.note("skipped.json", [3, 5])
+        assert not run.output.exists()
+        for _ in run.steps(1):
+            run.note("cut.json", {"longest": 7})
+            assert json.loads((run.output / "cut.json").read_text()) == {"longest": 7}
+    assert json.loads((run.output / "skipped.json").read_text()) == [3, 5]
+
+
 def test_lines_where_there_is_no_terminal(tmp_path, capsys):
     tiny_stage(tmp_path / "run", progress=True)
     lines = capsys.readouterr().err.splitlines()
@@ -186,3 +209,66 @@ def test_an_absent_device_is_refused(tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="device: 'cuda' is not here"):
             tiny_stage(tmp_path / "run", device="cuda")
+
+
+def test_weights_and_biases_goes_on_under_the_same_id(tmp_path, monkeypatch):
+    """A stand-in for the package records what it is told; the second run resumes the first."""
+    told = []
+
+    class Told(types.SimpleNamespace):
+        def log(self, metrics, step):
+            told.append((self.id, step, metrics["loss"]))
+
+        def finish(self):
+            told.append((self.id, "finish"))
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **settings: Told(**settings)))
+
+    def stop_at_4(run, step):
+        if step == 4:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        tiny_stage(tmp_path / "run", during=stop_at_4, wandb="project")
+    run = tiny_stage(tmp_path / "run", wandb="project", resume=True)
+    assert len({one[0] for one in told}) == 1
+    assert [one[1] for one in told] == [1, 2, 3, "finish", 3, 4, 5, 6, 7, 8, 9, "finish"]
+    assert told[-2][2] == rows(run / "metrics.jsonl")[-1]["loss"]
+
+
+def test_a_bar_where_there_is_a_terminal():
+    out = io.StringIO()
+    bar = Bar(Console(file=out, force_terminal=True, width=120), "tiny", 2, 9)
+    bar.show(5, {"step": 5, "loss": 1.25, "reward": 0.5, "tokens_per_second": 1234.5})
+    bar.close()
+    assert all(part in out.getvalue() for part in ("tiny", "5/9", "loss 1.25", "reward 0.5", "1,234 tokens/s"))
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
+    def start_another(run, step):
+        with pytest.raises(UserError, match="another process is writing a run here"):
+            tiny_stage(tmp_path / "run", resume=True, steps=2)
+
+    assert len(rows(tiny_stage(tmp_path / "run", during=start_another, steps=2) / "metrics.jsonl")) == 2
+
+
+def test_the_first_signal_waits_inside_a_step_and_the_second_does_not():
+    signals = StopSignals()
+    signals.install()
+    try:
+        with pytest.raises(Interrupted) as outside:
+            signal.raise_signal(signal.SIGTERM)
+        signals.inside = True
+        signal.raise_signal(signal.SIGTERM)
+        assert (outside.value.code, signals.received) == (143, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signals.restore()
+
+
+def test_the_example_in_the_docs_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "loop.md").read_text()
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    assert [row["step"] for row in rows(tmp_path / "runs" / "toy" / "metrics.jsonl")] == [1, 2, 3, 4]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +74,26 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def lock_folder(path: Path) -> int:
+    """Make the folder and keep other processes from writing a run to it until the returned descriptor is closed.
+
+    The system gives the lock back when the process dies, however it dies. Raises `UserError` when another has it.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(
+            f"{path}: another process is writing a run here; wait for it, or choose another output"
+        ) from None
+    except OSError as error:  # some network file systems have no locks
+        print(f"{path}: cannot be locked ({error.strerror}); see that no other process writes here", file=sys.stderr)
+    return descriptor
+
+
 class JsonLines:
     """A file of one JSON object a line, each with a `step`, to which lines are only added."""
 
@@ -125,9 +147,7 @@ def _sync(descriptor: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut, on systems that can open a folder."""
-    if os.name != "posix":
-        return
+    """Make a rename in the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         _sync(descriptor)

@@ -16,6 +16,8 @@ from zhenlong.loop.atomic import write_text
 from zhenlong.loop.options import HARMLESS, Options
 
 PACKAGES: Final = ("zhenlong", "torch", "transformers", "tokenizers", "numpy")
+PARTS: Final = ("config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "finished.json")
+"""What shows that a folder holds a run."""
 
 
 def resolved(config: Mapping[str, Any], options: Options) -> dict[str, Any]:
@@ -35,19 +37,30 @@ def write_config(path: Path, name: str, config: Mapping[str, Any]) -> None:
     write_text(path, head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
-def check_same(path: Path, config: Mapping[str, Any]) -> None:
-    """Raise `UserError` naming what differs from the saved config. `HARMLESS` options and the output's name may."""
-    saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+def check_folder(output: Path, config: Mapping[str, Any], resume: bool) -> None:
+    """Raise `UserError` unless the folder is free for a run, or holds this very one and `resume` is on.
+
+    This very one: `HARMLESS` options and the folder's name may differ from the saved config, and nothing else.
+    """
+    if not any((output / part).exists() for part in PARTS):
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output}: expected a folder for the run, but this is a file; choose another output")
+        return
+    if not resume:
+        raise UserError(f"{output}: this folder holds a run; continue it with --resume, or choose another output")
+    if not (output / "config.yaml").exists():
+        raise UserError(f"{output}: holds files of a run but no config.yaml to resume from; choose another output")
+    saved = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
     if not isinstance(saved, dict):
-        raise UserError(f"{path}: expected the arguments of a run, got something else; choose another output")
+        raise UserError(f"{output}/config.yaml: expected the arguments of a run; choose another output")
     changed = [
         f"{key} ({saved.get(key, 'unset')!r} -> {config.get(key, 'unset')!r})"
-        for key in [*saved, *(key for key in config if key not in saved)]
+        for key in {**saved, **config}
         if key not in HARMLESS and key != "output" and saved.get(key) != config.get(key)
     ]
     if changed:
         raise UserError(
-            f"{path.parent}: a run is resumed with the config it began with, but this changed: {', '.join(changed)}; "
+            f"{output}: a run is resumed with the config it began with, but this changed: {', '.join(changed)}; "
             "change it back, or choose another output"
         )
 

@@ -14,6 +14,7 @@ Nothing is written before the first step, so bad data leaves no folder behind.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -25,9 +26,9 @@ from typing import Any, Final, Protocol
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.loop.atomic import JsonLines, plain, write_json, writing
+from zhenlong.loop.atomic import JsonLines, lock_folder, plain, write_json, writing
 from zhenlong.loop.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from zhenlong.loop.config import check_same, resolved, versions, write_config
+from zhenlong.loop.config import check_folder, resolved, versions, write_config
 from zhenlong.loop.display import Display, displays
 from zhenlong.loop.learner import Learner, NonFiniteError
 from zhenlong.loop.ledger import Ledger
@@ -42,7 +43,6 @@ from zhenlong.loop.randomness import (
 )
 from zhenlong.loop.signals import Interrupted, StopSignals
 
-PARTS: Final = ("config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "finished.json")
 LEDGER_SECONDS: Final = 10.0
 
 
@@ -75,7 +75,7 @@ class Run:
     def __init__(self, output: str | Path, config: Mapping[str, Any], options: Options, name: str = "run") -> None:
         self.output, self.options, self.name = Path(output), options, name
         self.config = resolved(config, options)
-        self._check_folder()
+        check_folder(self.output, self.config, options.resume)
         self.device = device_of(options)
         self.ledger = Ledger(self.device, compute_dtype(options, self.device))
         self.checkpoints = self.output / "checkpoints"
@@ -92,6 +92,7 @@ class Run:
         self._before: dict[str, Any] = {}
         self._total = 0
         self._ledger_written = 0.0
+        self._lock: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -112,6 +113,8 @@ class Run:
         self.ledger.stop()
         for display in self._displays:
             display.close()
+        if self._lock is not None:
+            os.close(self._lock)
         if isinstance(error, NonFiniteError) and self._before:
             learners = {name: one.state_dict() for name, one in self._learners().items()}  # they changed nothing
             state = self._before | {"tracked": self._before["tracked"] | learners}
@@ -182,8 +185,13 @@ class Run:
         return self._generators[name]
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a fact about the run as the JSON file `name` in its folder: bad rows left out, lengths cut."""
+        """Keep a fact about the run as the JSON file `name` in its folder, such as the bad rows that were skipped.
+
+        Before the first step the file waits for the folder.
+        """
         self._notes[name] = value
+        if self._lock is not None:
+            write_json(self.output / name, value)
 
     def seed(self, name: str) -> int:
         """A seed for one purpose in this step, from the run's seed, the name and the step: nothing to keep."""
@@ -214,29 +222,12 @@ class Run:
         write_json(self.output / "finished.json", {"steps": self.step, "results": dict(results or {})})
         return self.output
 
-    def _check_folder(self) -> None:
-        """The folder is free, or holds this run and may be resumed."""
-        if not any((self.output / part).exists() for part in PARTS):
-            if self.output.exists() and not self.output.is_dir():
-                raise UserError(
-                    f"{self.output}: expected a folder for the run, but this is a file; choose another output"
-                )
-            return
-        if not self.options.resume:
-            raise UserError(
-                f"{self.output}: this folder holds a run; continue it with --resume, or choose another output"
-            )
-        if not (self.output / "config.yaml").exists():
-            raise UserError(
-                f"{self.output}: holds files of a run but no config.yaml to resume from; choose another output"
-            )
-        check_same(self.output / "config.yaml", self.config)
-
     def _begin(self, total: int) -> None:
         """Make the folder, or go back to the last checkpoint and forget what came after it."""
         if self.finished:
             raise RuntimeError(f"{self.output}: the run is finished; a stage asks run.finished first")
         self._total = total
+        self._lock = lock_folder(self.output)
         write_config(self.output / "config.yaml", self.name, self.config)
         for note, value in self._notes.items():
             write_json(self.output / note, value)
