@@ -1,0 +1,169 @@
+"""report.html: everything a folder tells, as one page that needs nothing but itself.
+
+The page holds its style, its script and plotly, so it can be mailed, printed and read without a network. All text that
+comes from a run is escaped, for a model may say anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from zhenlong.loop.atomic import write_text
+from zhenlong.report.costs import costs_of, duration
+from zhenlong.report.curves import Curve, curves_of
+from zhenlong.report.examples import Example, over_time, side_by_side
+from zhenlong.report.folder import RunStory, Story, read_story
+from zhenlong.report.measures import ends_of, mean_of, name_of
+from zhenlong.report.optimisation import gains_of, proxy_against_gold
+from zhenlong.report.results import Fact, Results, facts_of, results_of
+
+TEMPLATE: Final = Path(__file__).parent / "template"
+SETTINGS: Final = ("model", "data", "heldout", "reward", "lr", "batch_size", "seed")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One gain, as the page opens with it."""
+
+    model: str
+    label: str
+    gain: str
+    interval: str
+    significance: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run as the page shows it."""
+
+    name: str
+    stage: str
+    steps: int
+    settings: dict[str, str]
+    config: str
+    facts: list[Fact]
+    curves: list[Curve]
+    samples: list[Example]
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write `folder/report.html` from what the folder holds; returns its path.
+
+    The folder is a run's, or one with run folders, summary.json and evaluation/<model>.jsonl in it. What is not there
+    is not shown. Raises `UserError` when the folder tells of no run, or cannot be read or written.
+    """
+    path = Path(folder) / "report.html"
+    write_text(path, page_of(read_story(folder)))
+    return path
+
+
+def page_of(story: Story) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    results = results_of(story.summary)
+    proxy = proxy_against_gold(story.summary)
+    stages = [_stage(run) for run in story.runs]
+    return environment.get_template("report.html.j2").render(
+        title=story.title,
+        about=_about(story, results),
+        versions=_versions(story.runs),
+        headlines=_headlines(results),
+        results=results,
+        dots=_dots(results),
+        facts=facts_of(story.summary),
+        proxy=proxy,
+        gains=gains_of(story.evaluations, story.summary),
+        examples=side_by_side(story.evaluations),
+        stages=stages,
+        settings=[key for key in SETTINGS if any(key in stage.settings for stage in stages)],
+        costs=costs_of(story.runs),
+        notes=story.notes,
+        style=_own("report.css"),
+        script=_own("report.js"),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _own(name: str) -> Markup:
+    """A file of this package, which may stand in the page as it is."""
+    return Markup((TEMPLATE / name).read_text(encoding="utf-8"))
+
+
+def _about(story: Story, results: Results) -> list[str]:
+    """What the page is about, in a few words each."""
+    seeds = dict.fromkeys(str(run.config["seed"]) for run in story.runs if "seed" in run.config)
+    seed = story.summary.get("seed", ", ".join(seeds))
+    seconds = mean_of(story.summary.get("seconds"))
+    parts = [
+        f"{len(results.models)} models" if results.models else "",
+        f"{len(story.runs)} training run{'s' if len(story.runs) > 1 else ''}" if story.runs else "",
+        f"seed {seed}" if str(seed) else "",
+        f"{duration(seconds)} in all" if seconds is not None else "",
+    ]
+    return [part for part in parts if part]
+
+
+def _versions(runs: Sequence[RunStory]) -> list[str]:
+    """The versions that the runs were made with; a package twice if they differ."""
+    told = [run.ledger["versions"] for run in runs if isinstance(run.ledger.get("versions"), dict)]
+    return list(dict.fromkeys(f"{package} {version}" for versions in told for package, version in versions.items()))
+
+
+def _headlines(results: Results) -> list[Headline]:
+    return [
+        Headline(model, row.measure.label, cell.mean, cell.interval, cell.significance, cell.direction)
+        for row in results.rows
+        if row.is_gain
+        for model, cell in zip(results.models, row.cells, strict=True)
+        if cell.value is not None
+    ]
+
+
+def _dots(results: Results) -> list[dict[str, Any]]:
+    """For each measure that has intervals, the models' means with them, as the page's script draws them."""
+    charts = []
+    for row in results.rows:
+        named = [(model, cell) for model, cell in zip(results.models, row.cells, strict=True) if ends_of(cell.value)]
+        if row.is_gain or len(named) < 2:
+            continue
+        ends = [ends_of(cell.value) or (0.0, 0.0) for _, cell in named]
+        spoken = ", ".join(f"{model} {cell.mean}" for model, cell in named)
+        chart = {
+            "kind": "dots",
+            "names": [model for model, _ in named],
+            "means": [mean_of(cell.value) for _, cell in named],
+            "low": [low for low, _ in ends],
+            "high": [high for _, high in ends],
+            "share": row.measure.kind == "share",
+        }
+        charts.append({"title": row.measure.label, "spoken": f"{row.measure.label}: {spoken}", "chart": chart})
+    return charts
+
+
+def _stage(run: RunStory) -> Stage:
+    last = run.metrics[-1] if run.metrics else {}
+    settings = {key: str(run.config[key]) for key in SETTINGS if run.config.get(key) not in (None, "")}
+    return Stage(
+        name=name_of(run.name),
+        stage=run.stage,
+        steps=int(mean_of(last.get("step")) or len(run.metrics)),
+        settings=settings,
+        config=run.config_text,
+        facts=facts_of(run.results),
+        curves=curves_of(run),
+        samples=over_time(run.samples),
+    )
