@@ -1,7 +1,15 @@
 """What is the network? Loading and saving in Hugging Face format, adapters, heads, and the built-in pocket model."""
 
 from zhenlong.models.fresh import Shape, fresh_model, train_tokenizer
-from zhenlong.models.load import Lora, device_named, frozen_copy, load_model, save_model, without_adapter
+from zhenlong.models.load import (
+    Lora,
+    device_named,
+    frozen_copy,
+    load_model,
+    load_tokenizer,
+    save_model,
+    without_adapter,
+)
 from zhenlong.models.names import POCKET, resolve
 from zhenlong.models.value_head import ValueHead
 
@@ -14,6 +22,7 @@ __all__ = [
     "fresh_model",
     "frozen_copy",
     "load_model",
+    "load_tokenizer",
     "resolve",
     "save_model",
     "train_tokenizer",

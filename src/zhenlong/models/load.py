@@ -81,6 +81,11 @@ def load_model(
     return model.to(device_named(device)).eval(), tokenizer
 
 
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, a folder or a hub id."""
+    return _load(AutoTokenizer, resolve(name) if name == "pocket" or not Path(name).is_dir() else name, name)
+
+
 def device_named(device: str) -> torch.device:
     """The device to compute on; `auto` is the GPU when there is one. Raises `UserError` for one that is not there."""
     if device == "auto":
@@ -104,11 +109,12 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         raise UserError(f"{folder}: cannot write the model there ({error.strerror or error})") from None
     try:
         whole = model
-        if isinstance(model, PeftModel):
-            model.save_pretrained(part / "adapter")
-            whole = copy.deepcopy(model).merge_and_unload()
-        whole.save_pretrained(part)
-        tokenizer.save_pretrained(part)
+        with _quiet():
+            if isinstance(model, PeftModel):
+                model.save_pretrained(part / "adapter")
+                whole = copy.deepcopy(model).merge_and_unload()
+            whole.save_pretrained(part)
+            tokenizer.save_pretrained(part)
         part.chmod(0o755)
         old = part.with_name(part.name + "-old")
         if folder.exists():
@@ -157,14 +163,25 @@ def _with_lora(model: PreTrainedModel, lora: Lora, kind: Kind, seed: int) -> Pre
 
 def _load(loader: Any, source: str, name: str, **settings: Any) -> Any:
     """Any `from_pretrained`, quietly, with its many ways of failing turned into one line."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             return loader.from_pretrained(source, **settings)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"--model {name}: cannot be loaded ({reason})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No messages or progress bars of transformers: a command shows its own."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

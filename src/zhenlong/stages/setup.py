@@ -1,12 +1,14 @@
-"""What every stage begins with and repeats: its model, its context length, one counted optimiser step."""
+"""What every stage begins with and repeats: its model, its context, one counted optimiser step."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from zhenlong.data import Template
 from zhenlong.errors import UserError
 from zhenlong.forest import Batch, Forest
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
@@ -66,3 +68,16 @@ def count_training(run: Run, cost: Cost, forest: Forest) -> None:
 def count_forward(run: Run, cost: Cost, forest: Forest) -> None:
     """Enter the arithmetic of a pass without gradients; its tokens are not trained on and do not count as such."""
     run.ledger.count(flops=cost.forward(len(forest.tokens), len(forest.target), forest.pairs))
+
+
+def ready(model: PreTrainedModel, template: Template) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer as they are saved: other programs then talk to the model as it was trained."""
+    template.tokenizer.chat_template = template.source
+    if model.generation_config is not None:
+        model.generation_config.eos_token_id = list(template.stop_ids)
+    return model, template.tokenizer
+
+
+def steps_of(options: Options, records: int) -> int:
+    """Optimiser steps in all: `options.steps`, or those that `options.epochs` passes over the records take."""
+    return options.steps or max(1, math.ceil(options.epochs * records / options.batch_size))

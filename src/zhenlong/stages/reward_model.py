@@ -1,0 +1,122 @@
+"""Reward modelling: one score for a whole answer, learned from which answers people preferred.
+
+Every ranking is one tree, the prompt with its K responses, so each is computed once however many pairs it is in, and
+all pairs of a ranking are in one batch element (Ouyang et al. 2022, §3.5: otherwise they overfit). The score is read
+at the response's last token, the end-of-turn token, in training and in scoring alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from zhenlong.data import Overlong, Template
+from zhenlong.evaluate.text import reward_accuracy
+from zhenlong.forest import Batch, forward, plant_batches, scores
+from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
+from zhenlong.models import save_model
+from zhenlong.objectives.pairwise import bradley_terry, centring, pair_weights, strength_margin
+from zhenlong.records import Ranking
+from zhenlong.stages.setup import context_of, load, ready, steps_of, update
+from zhenlong.stages.trees import ranking_trees, read_all, read_heldout
+
+
+def reward_model(
+    *,
+    model: str,
+    data: str,
+    output: str,
+    heldout: str = "",
+    margin: float = 0.0,
+    centre: float = 0.0,
+    label_smoothing: float = 0.0,
+    chat_template: str = "auto",
+    max_length: int = 0,
+    too_long: Overlong = "error",
+    skip_bad_rows: bool = False,
+    lr: float = 1e-5,
+    warmup_steps: float = 0.03,
+    **training: Any,
+) -> Path:
+    """Train a reward model on rankings.
+
+    Args:
+        model: Model to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
+        data: Rankings: files, hf:owner/name or world:rankings; several with weights as `a.jsonl*0.7,b*0.3`.
+        output: Run folder to make.
+        heldout: Rankings to measure accuracy on, overall and by strength.
+        margin: Reward difference asked of a `significantly better` pair; less for weaker ones; 0 asks for none.
+        centre: Coefficient that pulls the mean reward of a pair to zero; 0.01 is usual; 0 leaves the level free.
+        label_smoothing: Assumed probability that an annotator meant the opposite.
+        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        max_length: Tokens of the longest prompt with response; 0 takes the model's context.
+        too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
+        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
+        lr: Peak learning rate.
+        warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
+
+    Returns the run folder. Equation: L = -1/C(K,2) Σ log σ(r_i - r_j - m) over pairs i better than j.
+    """
+    config = dict(locals())
+    options = Options(lr=lr, warmup_steps=warmup_steps, **training)
+    with Run(output, config, options, "reward_model") as run:
+        if run.finished:
+            return run.output
+        rankings, order = read_all(run, data, Ranking, options)
+        held = read_heldout(heldout, Ranking)
+        network, tokenizer = load(model, options, "reward")
+        template = Template.of(tokenizer, chat_template)
+        trees, rankings, order = ranking_trees(
+            run, rankings, order, template, context_of(network, max_length), too_long
+        )
+        total = steps_of(options, len(trees))
+        learner, cost = Learner(network, options, total), Cost.of(network)
+        run.track(learner=learner, order=order)
+        for _ in run.steps(total):
+            rows = order.draw(options.batch_size)
+            chosen = [rankings[row] for row in rows]
+            batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            loss = partial(ranking_loss, network, chosen, margin, centre, label_smoothing)
+            run.log(update(run, learner, cost, batches, loss, len(rows), rows))
+        results = reward_accuracy((network, tokenizer), held, chat_template=chat_template) if held else {}
+        return run.finish(*ready(network, template), save_model, results)
+
+
+def ranking_loss(
+    network: PreTrainedModel,
+    rankings: Sequence[Ranking],
+    margin: float,
+    centre: float,
+    label_smoothing: float,
+    batch: Batch,
+) -> StepLoss:
+    """Bradley-Terry over all pairs of the micro-batch's rankings, each ranking counting once."""
+    rewards = scores(network, forward(network, batch.forest), batch.forest)  # [R]
+    better, worse, owner = pairs_of([rankings[row] for row in batch.rows], rewards.device)
+    weight = pair_weights(owner)
+    asked = None
+    if margin:
+        strengths = [rankings[row].strength or 1 for row in batch.rows]
+        asked = strength_margin(torch.tensor(strengths, device=rewards.device)[owner], margin)
+    total, metrics = bradley_terry(rewards, better, worse, weight=weight, margin=asked, label_smoothing=label_smoothing)
+    if centre:
+        total = total + centre * centring(rewards, better, worse, weight)
+    return StepLoss(total, {**metrics, "reward": (rewards.detach().sum(), float(len(rewards)))})
+
+
+def pairs_of(rankings: Sequence[Ranking], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All pairs of rankings planted one after the other: indices better [P] and worse [P] of responses, owner [P]."""
+    better, worse, owner = [], [], []
+    first = 0
+    for number, ranking in enumerate(rankings):
+        for i, j in ranking.pairs():
+            better.append(first + i)
+            worse.append(first + j)
+            owner.append(number)
+        first += len(ranking.responses)
+    return tuple(torch.tensor(found, device=device) for found in (better, worse, owner))  # type: ignore[return-value]

@@ -1,0 +1,81 @@
+"""Supervised fine-tuning: imitate the assistant's turns of demonstrations.
+
+The loss is on the assistant's tokens alone, the end of each turn included; what the user, the system and tools said is
+read and not imitated. Conversations may have many turns, and several sources mix by weight.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zhenlong.data import Overlong, Template
+from zhenlong.evaluate.text import perplexity
+from zhenlong.forest import plant_batches
+from zhenlong.loop import Cost, Learner, Options, Run
+from zhenlong.models import save_model
+from zhenlong.records import Demonstration
+from zhenlong.stages.pretrain import token_loss
+from zhenlong.stages.samples import say
+from zhenlong.stages.setup import context_of, load, ready, steps_of, update
+from zhenlong.stages.trees import conversation_trees, read_all, read_heldout
+
+
+def sft(
+    *,
+    model: str,
+    data: str,
+    output: str,
+    heldout: str = "",
+    chat_template: str = "auto",
+    max_length: int = 0,
+    too_long: Overlong = "error",
+    skip_bad_rows: bool = False,
+    lr: float = 2e-5,
+    warmup_steps: float = 0.03,
+    **training: Any,
+) -> Path:
+    """Fine-tune a model on demonstrations.
+
+    Args:
+        model: Base model: pocket, a model or run folder, or a hub id.
+        data: Demonstrations: files, hf:owner/name or world:demonstrations; several with weights as `a.jsonl*0.7,b*0.3`.
+        output: Run folder to make.
+        heldout: Demonstrations to measure perplexity on before and after.
+        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        max_length: Tokens of the longest conversation; 0 takes the model's context.
+        too_long: What to do with a longer one: stop with an error, truncate its end, or drop it; both are counted.
+        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
+        lr: Peak learning rate; 1e-5 to 2e-5 for all weights of a large model, ten times that with LoRA or tiny models.
+        warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
+
+    Returns the run folder. Equation: L = -1/T Σ log π(y_t | x, y_<t), T the assistant tokens of the step (Ouyang et al.
+    2022, §3.5).
+    """
+    config = dict(locals())
+    options = Options(lr=lr, warmup_steps=warmup_steps, **training)
+    with Run(output, config, options, "sft") as run:
+        if run.finished:
+            return run.output
+        demonstrations, order = read_all(run, data, Demonstration, options)
+        held = read_heldout(heldout, Demonstration)
+        policy, tokenizer = load(model, options)
+        template = Template.of(tokenizer, chat_template)
+        trees, order = conversation_trees(
+            run, demonstrations, order, template, context_of(policy, max_length), too_long
+        )
+        total = steps_of(options, len(trees))
+        learner, cost = Learner(policy, options, total), Cost.of(policy)
+        run.track(learner=learner, order=order)
+        results = {"before": perplexity((policy, tokenizer), held, chat_template=chat_template)} if held else {}
+        for _ in run.steps(total):
+            rows = order.draw(options.batch_size)
+            batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            scored = sum(len(batch.forest.target) for batch in batches)
+            run.log(update(run, learner, cost, batches, partial(token_loss, policy), scored, rows))
+            if run.sampling_now():
+                say(run, policy, tokenizer, template, [one.messages for one in demonstrations])
+        if held:
+            results["after"] = perplexity((policy, tokenizer), held, chat_template=chat_template)
+        return run.finish(*ready(policy, template), save_model, results)

@@ -1,0 +1,103 @@
+"""From a data specification to the trees of a stage and the order to draw them in; what does not fit is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, TypeVar, cast
+
+from zhenlong.data import BadRow, Mixture, Overlong, Template, fit_length, read_mixture
+from zhenlong.errors import UserError
+from zhenlong.forest import Node, tree
+from zhenlong.loop import Options, Run
+from zhenlong.records import Demonstration, Document, Ranking, Task
+
+R = TypeVar("R", Document, Demonstration, Ranking, Task)
+
+
+def read_all(run: Run, data: str, kind: type[R], options: Options, what: str = "data") -> tuple[list[R], Mixture]:
+    """The records of one or several sources, and the order to draw them in.
+
+    With the stage's `skip_bad_rows`, the rows left out are listed in the run folder's `skipped_<what>.json`.
+    """
+    skipped: list[BadRow] = []
+    skip = bool(run.config.get("skip_bad_rows"))
+    records, order = read_mixture(data, kind, seed=options.seed, skip_bad_rows=skip, skipped=skipped)
+    if skipped:
+        rows = [{"place": bad.place, "problem": bad.problem} for bad in skipped]
+        run.note(f"skipped_{what}.json", {"count": len(rows), "rows": rows})
+    return cast(list[R], records), order
+
+
+def read_heldout(heldout: str, kind: type[R]) -> list[R]:
+    """The held-out records, none when no source is named."""
+    return cast(list[R], read_mixture(heldout, kind)[0]) if heldout else []
+
+
+def conversation_trees(
+    run: Run,
+    demonstrations: Sequence[Demonstration],
+    order: Mixture,
+    template: Template,
+    max_length: int,
+    too_long: Overlong,
+) -> tuple[list[Node], Mixture]:
+    """Demonstrations as trees of one node, the assistant's tokens scored (several where a template needs them)."""
+    samples, sizes = [], []
+    for records in _by_source(demonstrations, order):
+        found = [sample for record in records for sample in template.samples(record.messages)]
+        fitted = fit_length(found, max_length, too_long, "conversation")
+        _note_lengths(run, fitted.truncated, fitted.dropped)
+        samples += fitted.samples
+        sizes.append(len(fitted.samples))
+    return [Node(ids, scored) for ids, scored in samples], _resized(order, sizes)
+
+
+def ranking_trees(
+    run: Run, rankings: Sequence[Ranking], order: Mixture, template: Template, max_length: int, too_long: Overlong
+) -> tuple[list[Node], list[Ranking], Mixture]:
+    """Rankings as trees, the prompt with one scored child for each response, and the rankings that fit."""
+    trees: list[Node] = []
+    kept: list[Ranking] = []
+    sizes = []
+    for records in _by_source(rankings, order):
+        before, cut = len(kept), 0
+        for number, ranking in enumerate(records, 1):
+            prompt = template.prompt(ranking.prompt)
+            responses = [template.response(ranking.prompt, text) for text in ranking.responses]
+            room = max_length - len(prompt)
+            if max(map(len, responses)) > room:
+                if too_long == "error":
+                    longest = len(prompt) + max(map(len, responses))
+                    raise UserError(
+                        f"ranking {number}: {longest} tokens, more than the maximum length of {max_length}; raise it, "
+                        "or choose to truncate or drop what is too long"
+                    )
+                responses = [response[: max(room, 0)] for response in responses]
+                if too_long == "drop" or room < 1 or len({tuple(response) for response in responses}) < len(responses):
+                    continue
+                cut += 1
+            trees.append(tree(prompt, responses))
+            kept.append(ranking)
+        _note_lengths(run, cut, len(records) - (len(kept) - before))
+        sizes.append(len(kept) - before)
+    return trees, kept, _resized(order, sizes)
+
+
+def _by_source(records: Sequence[Any], order: Mixture) -> list[Sequence[Any]]:
+    starts = [sum(order.sizes[:i]) for i in range(len(order.sizes) + 1)]
+    return [records[start:end] for start, end in pairwise(starts)]
+
+
+def _resized(order: Mixture, sizes: list[int]) -> Mixture:
+    """The same order over sources that have `sizes` records now."""
+    if tuple(sizes) == order.sizes:
+        return order
+    if min(sizes) == 0:
+        raise UserError("data: nothing of a source fits the maximum length; raise max_length")
+    return Mixture(sizes, order.weights if len(sizes) > 1 else None, order.seed)
+
+
+def _note_lengths(run: Run, truncated: int, dropped: int) -> None:
+    if truncated or dropped:
+        run.note("too_long.json", {"truncated": truncated, "dropped": dropped})
