@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         _fail(f"{given[0]}: no such command; expected one of {', '.join(COMMANDS)}")
     try:
-        _call(name, _function(COMMANDS[name][0]), rest)
+        function = _function(COMMANDS[name][0])
+        if name == "run":
+            _run_recipe(function, rest)
+        else:
+            _call(name, function, rest)
     except UserError as error:
         _fail(str(error))
 
@@ -60,6 +64,20 @@ def _call(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> 
     options = parser.instantiate_classes(parsed).as_dict()
     options.pop("config", None)
     function(**options)
+
+
+def _run_recipe(function: Callable[..., Any], arguments: Sequence[str]) -> None:
+    """`zhenlong run recipe.yaml --name value ...`: the names are those of the recipe's own arguments."""
+    usage = "usage: zhenlong run <recipe.yaml> [--<argument> <value> ...]"
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(f"{usage}\n\n{_first_line(function)}\nThe arguments are those that the recipe lists, such as --output.")
+        return
+    recipe, rest = arguments[0], list(arguments[1:])
+    pairs = [part for one in rest for part in (one.split("=", 1) if one.startswith("--") else [one])]
+    names, values = pairs[::2], pairs[1::2]
+    if recipe.startswith("-") or len(names) != len(values) or not all(name.startswith("--") for name in names):
+        raise UserError(f"zhenlong run: cannot read {' '.join(arguments)!r}; {usage}")
+    function(recipe, **{name[2:]: value for name, value in zip(names, values, strict=True)})
 
 
 def _with_values(parser: Any, arguments: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """What flows between the rooms: everything upstream of tokens is one of these frozen records.
 
 Readers produce them, the built-in world produces them, and one JSON object a line is how they are kept on disk
-(`to_json`, `from_json`; the `kind` field names the record). A record checks itself when it is made: a wrong field raises
-`ValueError` naming the field and what was expected, and whoever knows the file and line adds them.
+(`to_json`, `from_json`; the `kind` field names the record). A record checks itself when it is made: a wrong field
+raises `ValueError` naming the field and what was expected, and whoever knows the file and line adds them.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def to_json(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {"kind": type(record).__name__.lower()}
     for item in fields(record):
         value = getattr(record, item.name)
-        if value is None or value in ((), {}, "", False) and item.name != "desirable":
+        if value is None or (value in ((), {}, "", False) and item.name != "desirable"):
             continue
         row[item.name] = [_message_json(m) for m in value] if item.name in ("messages", "prompt") else value
         if isinstance(value, Mapping):

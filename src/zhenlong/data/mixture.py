@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from zhenlong.data.reader import BadRow, read
+from zhenlong.data.reader import BadRow, K, read
 from zhenlong.data.sources import split_weights
 from zhenlong.errors import UserError
-from zhenlong.records import Record
 
 
 class Mixture:
@@ -82,13 +81,13 @@ class Mixture:
 
 def read_mixture(
     specs: str | Sequence[str],
-    kind: type[Record],
+    kind: type[K],
     *,
     seed: int = 0,
     skip_bad_rows: bool = False,
     limit: int | None = None,
     skipped: list[BadRow] | None = None,
-) -> tuple[list[Record], Mixture]:
+) -> tuple[list[K], Mixture]:
     """The records of all sources one after the other, and the order in which to draw them.
 
     `specs` is what `split_weights` takes; `limit` is for each source. Sources without weights are one shuffled pass.

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, TypeVar, cast
 
 from zhenlong.data.files import Row
 from zhenlong.data.formats import FORMATS, Format, convert, detect, kinds
 from zhenlong.data.sources import rows_of, split_weights
 from zhenlong.errors import UserError
 from zhenlong.records import Record
+
+K = TypeVar("K", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,12 @@ class BadRow:
 
 def read(
     specs: str | Sequence[str],
-    kind: type[Record],
+    kind: type[K],
     *,
     skip_bad_rows: bool = False,
     limit: int | None = None,
     skipped: list[BadRow] | None = None,
-) -> list[Record]:
+) -> list[K]:
     """All records of `kind` that one source or several give, in file order (`sources.rows_of` says what a source is).
 
     `limit` stops after that many records of each source. With `skip_bad_rows` a bad row is left out and appended to
@@ -40,8 +43,8 @@ def read(
     for spec, weight in split_weights(specs):
         if weight is not None:
             raise UserError(f"{spec}*{weight:g}: a weight orders training data, here each record is read once; drop it")
-        records += _read_source(spec, kind, skip_bad_rows, limit, skipped)
-    return records
+        records += _read_source(spec, cast(Any, kind), skip_bad_rows, limit, skipped)
+    return cast(list[K], records)
 
 
 def _read_source(

@@ -108,7 +108,7 @@ def grpo(
         reward: What an answer is worth: verifier, model:<folder>, or a combination such as `gate(verifier, model:rm)`.
         variant: The method: grpo, rloo, dr_grpo, dapo or gspo; it sets the options below that are not given.
         group_size: Answers to each prompt.
-        rollouts: Prompts answered before learning from them; they are learned from in minibatches of batch_size prompts.
+        rollouts: Prompts answered before learning from them, in minibatches of batch_size prompts.
         passes: Times that each rollout is learned from.
         baseline: What a reward is compared with: the group's mean, the mean of the others, or none.
         scale: Divide advantages by the standard deviation of the group, of the batch, or by none.

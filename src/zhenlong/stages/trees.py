@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from zhenlong.data import BadRow, Mixture, Overlong, Template, fit_length, read_mixture
+from zhenlong.data import BadRow, Mixture, Overlong, Template, fit_length, read, read_mixture
+from zhenlong.data.reader import K
 from zhenlong.errors import UserError
 from zhenlong.forest import Node, tree
 from zhenlong.loop import Options, Run
-from zhenlong.records import Demonstration, Document, Ranking, Task
-
-R = TypeVar("R", Document, Demonstration, Ranking, Task)
+from zhenlong.records import Demonstration, Ranking
 
 
-def read_all(run: Run, data: str, kind: type[R], options: Options, what: str = "data") -> tuple[list[R], Mixture]:
+def read_all(run: Run, data: str, kind: type[K], options: Options, what: str = "data") -> tuple[list[K], Mixture]:
     """The records of one or several sources, and the order to draw them in.
 
     With the stage's `skip_bad_rows`, the rows left out are listed in the run folder's `skipped_<what>.json`.
@@ -26,12 +25,12 @@ def read_all(run: Run, data: str, kind: type[R], options: Options, what: str = "
     if skipped:
         rows = [{"place": bad.place, "problem": bad.problem} for bad in skipped]
         run.note(f"skipped_{what}.json", {"count": len(rows), "rows": rows})
-    return cast(list[R], records), order
+    return records, order
 
 
-def read_heldout(heldout: str, kind: type[R]) -> list[R]:
+def read_heldout(heldout: str, kind: type[K]) -> list[K]:
     """The held-out records, none when no source is named."""
-    return cast(list[R], read_mixture(heldout, kind)[0]) if heldout else []
+    return read(heldout, kind) if heldout else []
 
 
 def conversation_trees(

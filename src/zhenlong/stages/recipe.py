@@ -1,0 +1,198 @@
+"""Recipes: stages and evaluations one after the other, from one YAML file.
+
+    arguments: {output: runs/mine, model: pocket, seed: 0}
+    steps:
+      - sft: {model: "{model}", data: train.jsonl}
+      - dpo: {model: "{sft}", data: pairs.jsonl, beta: 0.2}
+      - behaviour: {models: {sft: "{sft}", dpo: "{dpo}"}, tasks: "world:tasks?n=400"}
+
+A step is a stage's name and its options; `name` gives it another name than its stage's. It works in a folder of its
+name below `output`, and later steps write that name in braces. Arguments are written in braces too, and the command
+line sets them. Everything is checked before the first step begins. A finished step is not repeated, a broken-off one is
+resumed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from rich.console import Console
+
+from zhenlong.errors import UserError
+from zhenlong.loop import Options
+from zhenlong.loop.atomic import write_json
+from zhenlong.report import terminal_table, write_report
+from zhenlong.stages.compare import behaviour, measure
+from zhenlong.stages.dpo import dpo
+from zhenlong.stages.grpo import grpo
+from zhenlong.stages.ppo import ppo
+from zhenlong.stages.pretrain import pretrain
+from zhenlong.stages.reward_model import reward_model
+from zhenlong.stages.sft import sft
+
+STAGES: Final[dict[str, Callable[..., Any]]] = {
+    stage.__name__: stage for stage in (pretrain, sft, reward_model, dpo, ppo, grpo)
+}
+EVALUATIONS: Final[dict[str, Callable[..., Any]]] = {"behaviour": behaviour, "measure": measure}
+OPTIONS: Final = {field.name for field in fields(Options)}
+_BRACED: Final = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a recipe: what it is called, which stage or evaluation it is, and its options, all filled in."""
+
+    name: str
+    kind: str
+    options: dict[str, Any]
+
+
+def run(recipe: str, **arguments: str) -> Path:
+    """Run a recipe and write its summary.json and report.html.
+
+    Args:
+        recipe: YAML file.
+        arguments: Values for the recipe's own arguments, such as output, model or seed.
+
+    Returns the output folder. Raises `UserError` for an unknown argument, step or option, before anything is run.
+    """
+    settings, steps = read_recipe(recipe, arguments)
+    output = Path(settings["output"])
+    done = _progress(output)
+    if done["recipe"] not in (None, _described(steps)):
+        raise UserError(
+            f"{output}: holds the results of another recipe or other arguments; choose another output, "
+            "or give it the arguments it began with"
+        )
+    done["recipe"] = _described(steps)
+    console = Console(stderr=True)
+    for number, step in enumerate(steps, 1):
+        if step.name in done["seconds"]:
+            console.print(f"[{number}/{len(steps)}] {step.name}: done", highlight=False, markup=False)
+            continue
+        console.print(f"[{number}/{len(steps)}] {step.name}", highlight=False, markup=False)
+        begun = time.perf_counter()
+        found = _run_step(step, output)
+        done["seconds"][step.name] = time.perf_counter() - begun
+        done["models"].update(found)
+        write_json(output / "progress.json", done)
+    summary = summary_of(output, steps, settings, done)
+    write_json(output / "summary.json", summary)
+    report = write_report(output)
+    if summary["models"]:
+        Console().print(terminal_table(summary))
+    print(f"{report}  {output / 'summary.json'}  {summary['seconds']:.0f} s")
+    return output
+
+
+def read_recipe(recipe: str, arguments: Mapping[str, str]) -> tuple[dict[str, Any], list[Step]]:
+    """The recipe's arguments with the given values, and its steps with everything in braces filled in."""
+    try:
+        loaded = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{recipe}: cannot be read as YAML ({error})") from None
+    if not isinstance(loaded, Mapping) or not isinstance(loaded.get("steps"), list) or not loaded["steps"]:
+        raise UserError(f"{recipe}: expected arguments and a list of steps")
+    settings = {"seed": 0} | dict(loaded.get("arguments") or {})
+    unknown = sorted(set(arguments) - set(settings))
+    if unknown:
+        raise UserError(f"{recipe}: has no argument {', '.join(unknown)}; expected {', '.join(settings)}")
+    settings |= {name: yaml.safe_load(str(value)) for name, value in arguments.items()}
+    missing = [name for name, value in settings.items() if value is None]
+    if missing or "output" not in settings:
+        needed = ", ".join(missing or ["output"])
+        raise UserError(f"{recipe}: needs {needed}; give it on the command line, as --{needed.split(', ')[0]} <value>")
+    names = {str(name): str(value) for name, value in settings.items()}
+    steps: list[Step] = []
+    for number, row in enumerate(loaded["steps"], 1):
+        step = _step(f"{recipe}: step {number}", row, names, settings)
+        if step.name in names:
+            raise UserError(f"{recipe}: step {number}: the name {step.name} is taken; give it another with name:")
+        names[step.name] = str(Path(str(settings["output"])) / step.name)
+        steps.append(step)
+    return settings, steps
+
+
+def _step(place: str, row: Any, names: Mapping[str, str], settings: Mapping[str, Any]) -> Step:
+    if not isinstance(row, Mapping) or len(row) != 1 or not isinstance(next(iter(row.values())), Mapping):
+        raise UserError(f"{place}: expected one stage with its options, as `sft: {{model: pocket, data: a.jsonl}}`")
+    kind, given = next(iter(row.items()))
+    function = (STAGES | EVALUATIONS).get(kind)
+    if function is None:
+        raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(STAGES | EVALUATIONS)}")
+    options = {key: _filled(place, value, names) for key, value in given.items() if key != "name"}
+    options.setdefault("seed", settings["seed"])
+    signature = inspect.signature(function).parameters
+    known = {name for name in signature if name not in ("training", "output")}
+    known |= OPTIONS - {"resume"} if kind in STAGES else set()
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise UserError(f"{place}: {kind} has no option {', '.join(unknown)}; see zhenlong {kind} --help")
+    missing = sorted(name for name in known - set(options) if name in signature and not _has_default(signature[name]))
+    if missing:
+        raise UserError(f"{place}: {kind} needs {', '.join(missing)}")
+    return Step(str(given.get("name", kind)), kind, options)
+
+
+def _has_default(parameter: inspect.Parameter) -> bool:
+    return parameter.default is not parameter.empty
+
+
+def _filled(place: str, value: Any, names: Mapping[str, str]) -> Any:
+    """The value with every `{name}` replaced by what it stands for."""
+    if isinstance(value, Mapping):
+        return {key: _filled(place, item, names) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    unknown = sorted(set(_BRACED.findall(value)) - set(names))
+    if unknown:
+        raise UserError(f"{place}: {value!r}: no such name {unknown[0]!r}; expected one of {', '.join(names)}")
+    filled = _BRACED.sub(lambda found: names[found[1]], value)
+    return yaml.safe_load(filled) if _BRACED.fullmatch(value) else filled  # a whole value may be a number
+
+
+def _run_step(step: Step, output: Path) -> dict[str, Any]:
+    if step.kind in STAGES:
+        STAGES[step.kind](**step.options, output=str(output / step.name), resume=True)
+        return {}
+    return EVALUATIONS[step.kind](**step.options, output=str(output / "evaluation"))
+
+
+def summary_of(output: Path, steps: list[Step], settings: Mapping[str, Any], done: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe found: seconds, seed, each reward model's held-out accuracy, and every model's measures."""
+    summary: dict[str, Any] = {"seconds": sum(done["seconds"].values()), "seed": settings["seed"]}
+    for step in steps:
+        if step.kind != "reward_model":
+            continue
+        results = json.loads((output / step.name / "finished.json").read_text(encoding="utf-8"))["results"]
+        if results:
+            accuracy = results["accuracy"]
+            summary[step.name] = {
+                "heldout_accuracy": {"mean": accuracy["mean"], "ci95": accuracy["ci95"]},
+                "n": accuracy["n"],
+                "by_strength": results["by_strength"],
+            }
+    return summary | {"models": done["models"], "step_seconds": done["seconds"]}
+
+
+def _progress(output: Path) -> dict[str, Any]:
+    """The steps done before, with their seconds and what they found."""
+    path = output / "progress.json"
+    if not path.exists():
+        return {"recipe": None, "seconds": {}, "models": {}}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path}: is not the progress of a recipe; choose another output") from None
+
+
+def _described(steps: list[Step]) -> list[Any]:
+    return json.loads(json.dumps([[step.name, step.kind, step.options] for step in steps], default=str))
