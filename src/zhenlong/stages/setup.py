@@ -73,7 +73,7 @@ def count_forward(run: Run, cost: Cost, forest: Forest) -> None:
 def ready(model: PreTrainedModel, template: Template) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer as they are saved: other programs then talk to the model as it was trained."""
     template.tokenizer.chat_template = template.source
-    if model.generation_config is not None:
+    if getattr(model, "generation_config", None) is not None:  # a reward model has none
         model.generation_config.eos_token_id = list(template.stop_ids)
     return model, template.tokenizer
 
