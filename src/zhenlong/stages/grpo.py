@@ -166,8 +166,8 @@ def grpo(
                 _add_advantages(groups, settings, mask_truncated)
                 run.log(metrics)
                 buffer.fill(groups, passes, minibatches, run.generator("minibatches"))
-                if run.sampling_now():
-                    run.samples(sample_rows(tasks, groups))
+            if run.sampling_now():
+                run.samples(sample_rows(tasks, buffer.groups))
             run.log(_learn(run, learner, cost, buffer.draw(), policy, settings, kl, max_tokens, temperature))
         return run.finish(*ready(policy, template), save_model)
 

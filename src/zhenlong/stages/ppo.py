@@ -174,8 +174,8 @@ def ppo(
                 run.ledger.count(sampled_tokens=sum(group.tokens for group in groups))
                 run.log({**rollout_metrics(groups), **metrics})
                 buffer.fill(groups, passes, minibatches, run.generator("minibatches"))
-                if run.sampling_now():
-                    run.samples(sample_rows(tasks, groups))
+            if run.sampling_now():
+                run.samples(sample_rows(tasks, buffer.groups))
             groups = buffer.draw()
             count = float(sum(group.tokens for group in groups))
             batches: list[Batch] = plant_batches(
