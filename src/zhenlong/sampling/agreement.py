@@ -17,6 +17,7 @@ from zhenlong.sampling.batch import Batch
 from zhenlong.sampling.request import Sampling
 from zhenlong.sampling.row import Prompt, prompts_with_rows
 from zhenlong.sampling.separate import SeparateBatches
+from zhenlong.sampling.store import Memory
 
 TOLERANCE: Final = 1e-4  # largest deviation in log-probability, relative to its size, that is still rounding in fp32
 HALF_TOLERANCE: Final = 0.1  # the same for bf16 and fp16 weights
@@ -32,7 +33,7 @@ class Engine(Protocol):
     def advance(self) -> None: ...
 
 
-MakeEngine = Callable[[PreTrainedModel, Sequence[Prompt], Sampling, int], Engine]
+MakeEngine = Callable[[PreTrainedModel, Sequence[Prompt], Sampling, int, Memory], Engine]
 _chosen: WeakKeyDictionary[PreTrainedModel, MakeEngine] = WeakKeyDictionary()
 
 
@@ -46,7 +47,7 @@ class FlatBatch(Batch):
 
 
 def chosen_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:
-    """The engine for the model, found by sampling a few tokens with it once. Call it in eval mode, without gradients."""
+    """The engine for the model, found by sampling a few tokens with it once (in eval mode, without gradients)."""
     if model not in _chosen:
         _chosen[model] = _choose(model, tokenizer)
     return _chosen[model]
@@ -84,15 +85,13 @@ def _refusal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str 
     prompts = _probe(config)
     sampling = Sampling(max_tokens=TOKENS, ignore_eos=True)
     asked = prompts_with_rows(prompts, sampling, 2, None, tokenizer, 2**31)
-    batch = FlatBatch(model, asked, sampling, max_rows=3)
+    batch = FlatBatch(model, asked, sampling, 3, Memory())
     try:
         while not batch.finished:
             batch.advance()
     except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
-    if batch.own.keys is None:
-        return "its layers do not call the attention they are given"
-    if _declared_window(config) and batch.windows <= {None}:
+    if _declared_window(config) and batch.step.windows <= {None}:
         return "its layers keep their sliding window to themselves"
     deviation = max(_deviation(model, row.prompt.ids, row.ids, row.log_probs) for p in asked for row in p.rows)
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)

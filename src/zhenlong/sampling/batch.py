@@ -15,20 +15,22 @@ import torch
 from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
-from zhenlong.sampling.attention import Grouping, Step
 from zhenlong.sampling.draw import draw
 from zhenlong.sampling.request import Sampling
 from zhenlong.sampling.row import Prompt, Row
-from zhenlong.sampling.store import Store
+from zhenlong.sampling.step import Layout, Step
+from zhenlong.sampling.store import Memory, Store
 
 PROMPT_TOKENS: Final = 8192  # of entering prompts in one step, unless a single one is longer
-FIRST_POSITIONS: Final = 64  # of a row's own slot; doubled as answers grow
+FIRST_COLUMNS: Final = 64  # of the rows' own slots; doubled as answers grow
 
 
 class Batch:
     """The state of sampling all rows of some prompts; `advance` makes one step."""
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Prompt], sampling: Sampling, max_rows: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, prompts: Sequence[Prompt], sampling: Sampling, max_rows: int, memory: Memory
+    ) -> None:
         self.model, self.sampling, self.max_rows = model, sampling, max_rows
         self.device = next(model.parameters()).device
         self.outside = deque(prompts)
@@ -38,10 +40,11 @@ class Batch:
         total = sum(len(prompt.rows) for prompt in prompts)
         layers = int(model.config.get_text_config().num_hidden_layers)
         limit = max(len(row.uniforms) for prompt in prompts for row in prompt.rows)
-        self.own = Store(layers, min(total, max_rows), min(limit, FIRST_POSITIONS))
-        self.shared = Store(layers, min(len(prompts), max_rows), max(len(prompt.ids) for prompt in prompts))
-        self.windows: set[int | None] = set()
-        self._grouping: Grouping | None = None
+        own = Store("own", layers, min(total, max_rows), min(limit, FIRST_COLUMNS), memory)
+        longest = max(len(prompt.ids) for prompt in prompts)
+        shared = Store("shared", layers, min(len(prompts), max_rows), longest, memory)
+        self.step = Step(shared, own)
+        self._layout: Layout | None = None
 
     @property
     def finished(self) -> bool:
@@ -69,7 +72,7 @@ class Batch:
         """Prompts that enter with this step, as many as free rows can use; each gets the next free slot."""
         entering: list[Prompt] = []
         free, tokens = self.max_rows - len(self.rows) - len(self.waiting), 0
-        while self.outside and free > 0 and len(self.prompts) < self.shared.slots:
+        while self.outside and free > 0 and len(self.prompts) < self.step.shared.slots:
             prompt = self.outside[0]
             if entering and tokens + len(prompt.ids) > PROMPT_TOKENS:
                 break
@@ -90,27 +93,16 @@ class Batch:
             positions.extend(range(len(prompt.ids)))
             tokens.extend(prompt.ids)
             kept.append(len(tokens) - 1)
-        reach = max(written, default=0) + 1
-        self.own.reserve(reach)
-        step = Step(
-            self.shared,
-            self.own,
-            len(self.rows),
-            self._grouped(),
-            self._tensor(range(len(self.rows))),
-            self._tensor(written),
-            reach,
-            spans,
-            self.windows,
-        )
+        self.step.begin(self._current_layout(), spans)
         keep: dict[str, Any] = {"logits_to_keep": self._tensor(kept)} if entering else {}
         out = self.model(
             input_ids=self._tensor(tokens)[None],
             position_ids=self._tensor(positions)[None],
             use_cache=False,
-            step=step,
+            step=self.step,
             **keep,
         )
+        self.step.column += bool(self.rows)
         return out.logits[0]
 
     def _give(self, rows: Sequence[Sequence[Row]], logits: torch.Tensor, numbers: np.ndarray) -> None:
@@ -128,49 +120,59 @@ class Batch:
         holes = [slot for slot, row in enumerate(self.rows) if row.done]
         if not holes and not (self.waiting and len(self.rows) < self.max_rows):
             return
-        self._grouping = None
+        self._layout = None
         for slot in holes:
             self.rows[slot].prompt.open -= 1
         while holes and self.waiting:
-            self.rows[holes.pop(0)] = self.waiting.popleft()
+            self._enter(holes.pop(0), self.waiting.popleft())
         sources, targets = _close(self.rows, holes)
-        self.own.move(sources, targets, max((len(self.rows[slot].ids) - 1 for slot in targets), default=0))
+        first = min((self.rows[slot].entered for slot in targets), default=0)
+        self.step.own.move(sources, targets, first, self.step.column)
         while self.waiting and len(self.rows) < self.max_rows:
-            self.rows.append(self.waiting.popleft())
+            self._enter(len(self.rows), self.waiting.popleft())
+
+    def _enter(self, slot: int, row: Row) -> None:
+        self.rows[slot : slot + 1] = [row]
+        row.entered = self.step.column
 
     def _settle_prompts(self) -> None:
         """Drop prompts whose rows have all ended."""
         holes = [slot for slot, prompt in enumerate(self.prompts) if not prompt.open]
         if not holes:
             return
-        self._grouping = None
+        self._layout = None
         sources, targets = _close(self.prompts, holes)
-        self.shared.move(sources, targets, max((len(self.prompts[slot].ids) for slot in targets), default=0))
         for slot in targets:
             self.prompts[slot].slot = slot
+        self.step.shared.move(sources, targets, 0, max((len(self.prompts[slot].ids) for slot in targets), default=0))
 
-    def _grouped(self) -> Grouping:
-        """Which row continues which prompt; the same from step to step until a row or prompt comes or goes."""
-        if self._grouping is None:
-            groups = [row.prompt.slot for row in self.rows]
-            places: list[list[int]] = [[] for _ in range(max(groups, default=-1) + 1)]
-            for slot, group in enumerate(groups):
-                places[group].append(slot)
-            width = max((len(of_prompt) for of_prompt in places), default=0)
-            inside = {slot: place for of_prompt in places for place, slot in enumerate(of_prompt)}
-            back = [group * width + inside[slot] for slot, group in enumerate(groups)]
-            gather = [of_prompt + [0] * (width - len(of_prompt)) for of_prompt in places]
-            in_order = back == list(range(len(places) * width))
-            lengths = [len(row.prompt.ids) for row in self.rows]
-            self._grouping = Grouping(
-                None if in_order else torch.tensor(gather, device=self.device),
-                None if in_order else self._tensor(back),
-                len(places),
-                width,
-                self._tensor(lengths),
-                max(lengths, default=0),
+    def _current_layout(self) -> Layout | None:
+        """Rows, prompts and columns; the same object from step to step until one of them changes."""
+        if not self.rows:
+            self.step.column, self._layout = 0, None
+            return None
+        if self.step.column == self.step.own.positions:
+            self._make_room()
+        if self._layout is None:
+            self._layout = Layout.of(
+                [row.prompt.slot for row in self.rows],
+                [len(prompt.ids) for prompt in self.prompts],
+                [row.entered for row in self.rows],
+                self.device,
             )
-        return self._grouping
+        return self._layout
+
+    def _make_room(self) -> None:
+        """Forget columns that no running row has written, or, where those are few, double the columns."""
+        own, first = self.step.own, min(row.entered for row in self.rows)
+        self._layout = None
+        if self.step.column - first > own.positions // 2:
+            own.widen(2 * own.positions)
+            return
+        own.shift(first, self.step.column)
+        for row in self.rows:
+            row.entered -= first
+        self.step.column -= first
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)

@@ -35,6 +35,7 @@ class Row:
     reader: Reader | None  # only where text has to be followed
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    entered: int = -1  # the column of its first own key
     done: bool = False
     truncated: bool = False
 

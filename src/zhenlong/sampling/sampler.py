@@ -12,6 +12,7 @@ from zhenlong.errors import UserError
 from zhenlong.sampling.agreement import chosen_engine
 from zhenlong.sampling.request import Completion, Sampling
 from zhenlong.sampling.row import prompts_with_rows
+from zhenlong.sampling.store import Memory
 
 
 class TorchSampler:
@@ -37,6 +38,7 @@ class TorchSampler:
         config = model.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", None) or 2**31)
         self.vocabulary = int(config.vocab_size)
+        self._memory = Memory()
         with _evaluating(model):
             self._engine = chosen_engine(model, tokenizer)
 
@@ -58,7 +60,7 @@ class TorchSampler:
         if not prompts:
             return []
         asked = prompts_with_rows(prompts, sampling, n, seeds, self.tokenizer, self.context)
-        batch = self._engine(self.model, asked, sampling, self.max_rows)
+        batch = self._engine(self.model, asked, sampling, self.max_rows, self._memory)
         with _evaluating(self.model), self._precision():
             while not batch.finished:
                 batch.advance()
@@ -72,7 +74,7 @@ class TorchSampler:
         self._check([prompt], 1, None)
         asked = prompts_with_rows([prompt], sampling, 1, None, self.tokenizer, self.context, follow_text=True)
         row = asked[0].rows[0]
-        batch = self._engine(self.model, asked, sampling, self.max_rows)
+        batch = self._engine(self.model, asked, sampling, self.max_rows, self._memory)
         shown = ""
         while not batch.finished:
             with _evaluating(self.model), self._precision():

@@ -19,12 +19,15 @@ from zhenlong.errors import UserError
 from zhenlong.sampling.draw import draw
 from zhenlong.sampling.request import Sampling
 from zhenlong.sampling.row import Prompt, Row
+from zhenlong.sampling.store import Memory
 
 
 class SeparateBatches:
     """Batches of up to `max_rows` rows whose prompts have one length, one batch after the other."""
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Prompt], sampling: Sampling, max_rows: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, prompts: Sequence[Prompt], sampling: Sampling, max_rows: int, memory: Memory
+    ) -> None:
         self.model, self.sampling = model, sampling
         self.device = next(model.parameters()).device
         self.batches: deque[list[Row]] = deque()

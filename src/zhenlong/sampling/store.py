@@ -3,52 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Final
 
 import torch
 
-from zhenlong.forest.attention import UnsupportedAttention
+KEPT_BYTES: Final = 2**28  # of CPU memory a sampler holds from call to call
+
+
+@dataclass
+class Memory:
+    """Blocks of memory kept between calls, because fresh pages cost more than the numbers written to them.
+
+    Only small blocks on the CPU are kept; on an accelerator torch's allocator keeps its own.
+    """
+
+    blocks: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def take(self, name: str, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+        """A tensor of finite numbers of that shape, and of the dtype and device of `like`.
+
+        A masked position has weight 0, and 0 times NaN would be NaN: hence zeros, or what was left by an earlier call.
+        """
+        kept, size = self.blocks.get(name), prod(shape)
+        if kept is None or kept.numel() < size or kept.dtype != like.dtype or kept.device != like.device:
+            kept = like.new_zeros(size)
+            if like.device.type == "cpu" and kept.nbytes <= KEPT_BYTES:
+                self.blocks[name] = kept
+        return kept[:size].view(*shape)
 
 
 class Store:
-    """Keys and values [layers, slots, Hkv, positions, D] of all layers, allocated when the first layer's shapes are known.
+    """Keys and values [layers, slots, Hkv, positions, D] of all layers."""
 
-    `positions` is what one slot can hold; `reserve` doubles it when it is outgrown, so that a long answer's memory is
-    taken only once it is written.
-    """
+    def __init__(self, name: str, layers: int, slots: int, positions: int, memory: Memory) -> None:
+        self.name, self.layers, self.slots, self.positions, self.memory = name, layers, slots, positions, memory
+        self.keys = self.values = torch.empty(0)
 
-    def __init__(self, layers: int, slots: int, positions: int) -> None:
-        self.layers, self.slots, self.positions = layers, slots, positions
-        self.keys: torch.Tensor | None = None
-        self.values: torch.Tensor | None = None
+    @property
+    def empty(self) -> bool:
+        """Whether no memory has been taken yet."""
+        return not self.keys.numel()
 
-    def layer(self, number: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The keys and values [slots, Hkv, positions, D] of one layer whose new ones are shaped [..., Hkv, N, D]."""
-        if self.keys is None or self.values is None:
-            # Zeros, not uninitialised memory: a masked position has weight 0, and 0 times NaN would be NaN.
-            shape = (self.layers, self.slots, key.shape[-3], self.positions)
-            self.keys = key.new_zeros(*shape, key.shape[-1])
-            self.values = value.new_zeros(*shape, value.shape[-1])
-        keys, values = self.keys[number], self.values[number]
-        if (keys.shape[1], keys.shape[3], values.shape[3]) != (key.shape[-3], key.shape[-1], value.shape[-1]):
-            raise UnsupportedAttention("its layers have keys of different shapes")
-        return keys, values
+    def allocate(self, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Take the memory for keys and values shaped like these, [..., Hkv, anything, D]."""
+        shape = (self.layers, self.slots, key.shape[-3], self.positions)
+        self.keys = self.memory.take(f"{self.name} keys", (*shape, key.shape[-1]), key)
+        self.values = self.memory.take(f"{self.name} values", (*shape, value.shape[-1]), value)
 
-    def reserve(self, positions: int) -> None:
-        """Make room for that many positions in every slot."""
-        if positions <= self.positions:
-            return
-        wider = max(positions, 2 * self.positions)
-        if self.keys is not None and self.values is not None:
-            self.keys, self.values = (_widened(old, wider) for old in (self.keys, self.values))
-        self.positions = wider
+    def widen(self, positions: int) -> None:
+        """Let every slot hold that many positions; what is there stays."""
+        self.positions = positions
+        if not self.empty:
+            self.keys, self.values = (_widened(old, positions) for old in (self.keys, self.values))
 
-    def move(self, sources: Sequence[int], targets: Sequence[int], positions: int) -> None:
-        """Copy the first positions of some slots over those of others; no slot is both source and target."""
-        if not sources:
-            return
+    def shift(self, start: int, end: int) -> None:
+        """Move the positions from `start` to `end` of every slot to the beginning."""
         for block in (self.keys, self.values):
-            if block is not None:
-                used = block[:, :, :, :positions]
+            block[:, :, :, : end - start] = block[:, :, :, start:end].clone()
+
+    def move(self, sources: Sequence[int], targets: Sequence[int], start: int, end: int) -> None:
+        """Copy the positions from `start` to `end` of some slots over those of others, none being both."""
+        if sources and end > start:
+            for block in (self.keys, self.values):
+                used = block[:, :, :, start:end]
                 used[:, list(targets)] = used[:, list(sources)]
 
 

@@ -1,0 +1,167 @@
+"""What attention needs to know about one step, prepared once for all layers.
+
+Every running row writes its new key and value to the same column of its own slot; a row that entered later merely sees
+fewer columns. So writing is one copy a layer, and masks change by one column a step. Columns are handed out in strides
+of 16: views and masks are made anew only when the stride, the rows or the prompts change.
+Legend as in `zhenlong.sampling.attention`; L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+
+from zhenlong.forest.attention import UnsupportedAttention
+from zhenlong.sampling.store import Store
+
+STRIDE: Final = 16
+Masks = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class Layout:
+    """Which running row continues which prompt, and since which column."""
+
+    rows: int  # R
+    prompts: int  # G
+    width: int  # S
+    gather: torch.Tensor | None  # [G*S] rows of each prompt, padded with row 0; None: rows lie by prompt already
+    back: torch.Tensor | None  # [R] place of each row in [G*S]
+    prompt_lengths: torch.Tensor  # [G]
+    lengths: torch.Tensor  # [R] of each row's prompt
+    entered: torch.Tensor  # [R] first column of each row's own keys
+    longest: int  # P
+    first: int  # the least of `entered`
+
+    @classmethod
+    def of(cls, prompts: list[int], lengths: list[int], entered: list[int], device: torch.device) -> Layout:
+        """From each row's prompt (a slot), each prompt's length and each row's first column."""
+        places: list[list[int]] = [[] for _ in range(max(prompts) + 1)]
+        for row, prompt in enumerate(prompts):
+            places[prompt].append(row)
+        width = max(len(rows) for rows in places)
+        back = [0] * len(prompts)
+        for prompt, rows in enumerate(places):
+            for place, row in enumerate(rows):
+                back[row] = prompt * width + place
+        in_order = back == list(range(len(places) * width))
+        gather = [row for rows in places for row in rows + [0] * (width - len(rows))]
+        used = torch.tensor(lengths[: len(places)], device=device)
+        index = None if in_order else torch.tensor(gather, device=device)
+        return cls(
+            len(prompts),
+            len(places),
+            width,
+            index,
+            None if in_order else torch.tensor(back, device=device),
+            used,
+            used[torch.tensor(prompts, device=device)],
+            torch.tensor(entered, device=device),
+            max(lengths[: len(places)]),
+            min(entered),
+        )
+
+
+@dataclass
+class Views:
+    """Slices of the stores, one for each layer."""
+
+    new_keys: tuple[torch.Tensor, ...]  # L x [R, Hkv, D] the column to write
+    new_values: tuple[torch.Tensor, ...]
+    own_keys: tuple[torch.Tensor, ...]  # L x [R*Hkv, D, W]
+    own_values: tuple[torch.Tensor, ...]  # L x [R*Hkv, W, D]
+    shared_keys: tuple[torch.Tensor, ...]  # L x [G*Hkv, D, P]
+    shared_values: tuple[torch.Tensor, ...]  # L x [G*Hkv, P, D]
+
+
+@dataclass
+class Step:
+    """One step of the running batch, and what of it lasts for the steps after."""
+
+    shared: Store  # prompts: slot g holds prompt g
+    own: Store  # answers: slot r holds row r
+    windows: set[int | None] = field(default_factory=set)  # sliding windows that layers asked for
+    rows: int = 0  # R
+    entering: list[tuple[int, int, int]] = field(default_factory=list)  # (slot, start, end) in the flat batch
+    column: int = 0  # to be written by this step
+    _layout: Layout | None = None
+    _span: tuple[int, int] = (0, 0)  # columns in view
+    _views: Views | None = None
+    _masks: dict[int | None, Masks] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """Rows and prompts of this step."""
+        assert self._layout is not None, "a step with running rows has a layout"
+        return self._layout
+
+    def begin(self, layout: Layout | None, entering: list[tuple[int, int, int]]) -> None:
+        """Prepare the step that writes `column`; a `layout` other than the last one drops everything prepared."""
+        self.entering = entering
+        self.rows = layout.rows if layout is not None else 0
+        if layout is None:
+            self._layout = None
+            return
+        if self.shared.empty:
+            raise UnsupportedAttention("its layers do not call the attention they are given")
+        if self.own.empty:
+            self.own.allocate(self.shared.keys, self.shared.values)
+        span = (layout.first // STRIDE * STRIDE, min((self.column // STRIDE + 1) * STRIDE, self.own.positions))
+        if layout is not self._layout or span != self._span:
+            self._layout, self._span, self._views = layout, span, None
+            self._masks.clear()
+        if self._views is not None:
+            self._views.new_keys = self.own.keys[:, : self.rows, :, self.column].unbind(0)
+            self._views.new_values = self.own.values[:, : self.rows, :, self.column].unbind(0)
+        for window, (_, own) in list(self._masks.items()):
+            if window is None:
+                own[:, :, self.column - span[0]] = 0
+            else:
+                del self._masks[window]
+
+    def views(self) -> Views:
+        """The slices that this step reads and writes."""
+        if self._views is None:
+            start, end = self._span
+            own, shared, layout = self.own, self.shared, self.layout
+            own_keys = own.keys[:, : self.rows].flatten(1, 2)[:, :, start:end].transpose(2, 3)
+            shared_keys = shared.keys[:, : layout.prompts].flatten(1, 2)[:, :, : layout.longest].transpose(2, 3)
+            self._views = Views(
+                own.keys[:, : self.rows, :, self.column].unbind(0),
+                own.values[:, : self.rows, :, self.column].unbind(0),
+                own_keys.unbind(0),
+                own.values[:, : self.rows].flatten(1, 2)[:, :, start:end].unbind(0),
+                shared_keys.unbind(0),
+                shared.values[:, : layout.prompts].flatten(1, 2)[:, :, : layout.longest].unbind(0),
+            )
+        return self._views
+
+    def masks(self, window: int | None, heads: int, queries: int) -> Masks:
+        """0 where a row may look and -inf elsewhere: of prompts [G*Hkv, 1 or S*Q, P] and of own columns [R*Hkv, 1, W].
+
+        Without a window all rows of a prompt see the same of it, and the own mask changes by one column a step. With
+        one, position p is seen from position p + window - 1 at the latest.
+        """
+        if window not in self._masks:
+            layout, device = self.layout, self.own.keys.device
+            column = torch.arange(*self._span, device=device)[None]
+            unseen = (column < layout.entered[:, None]) | (column > self.column)  # [R, W]
+            place = torch.arange(layout.longest, device=device)[None]
+            if window is None:
+                outside = (place >= layout.prompt_lengths[:, None])[:, None, None]  # [G, 1, 1, P]
+            else:
+                unseen |= column <= self.column - window
+                oldest = layout.lengths + (self.column - layout.entered) - window  # [R]
+                of_rows = (place >= layout.lengths[:, None]) | (place <= oldest[:, None])  # [R, P]
+                of_rows = of_rows if layout.gather is None else of_rows[layout.gather]
+                outside = of_rows.view(layout.prompts, 1, layout.width, 1, -1).expand(-1, -1, -1, queries, -1)
+                outside = outside.flatten(2, 3)  # [G, 1, S*Q, P]
+            shared = self._additive(outside.expand(-1, heads, -1, -1).flatten(0, 1))
+            self._masks[window] = shared, self._additive(unseen.repeat_interleave(heads, 0).unsqueeze(1))
+        return self._masks[window]
+
+    def _additive(self, hidden: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros(hidden.shape, dtype=self.own.keys.dtype, device=hidden.device)
+        return mask.masked_fill_(hidden, float("-inf"))
