@@ -82,8 +82,11 @@ def load_model(
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, a folder or a hub id."""
-    return _load(AutoTokenizer, resolve(name) if name == "pocket" or not Path(name).is_dir() else name, name)
+    """The tokenizer of `pocket`, a folder (with a model or without), a run folder or a hub id."""
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return _load(AutoTokenizer, resolve(name), name)
+    return _load(AutoTokenizer, str(path / "model" if (path / "model").is_dir() else path), name)
 
 
 def device_named(device: str) -> torch.device:
