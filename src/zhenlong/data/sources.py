@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -20,7 +21,8 @@ WORLD_KINDS: Final = {f"{name}s": kind for name, kind in KINDS.items()}
 def rows_of(spec: str, limit: int | None = None) -> Iterator[Row]:
     """The rows that a specification names, in order. Raises `UserError` where it names nothing that can be read.
 
-    - `path.ext` a local file; `notes.txt?by=paragraph` cuts a text file into documents;
+    - `path.ext` a local file; `notes.txt?by=paragraph` cuts a text file into documents, and `prefs.jsonl?rows=900:`
+      (from the 901st row; `:900` up to the 900th) takes a part, such as what another part is held out from;
     - `folder/` one that `datasets` has written or can load; `folder/@test` another split than `train`;
     - `hf:owner/name[:config][@split]` a data set of the hub (`limit` rows are streamed, a whole split is cached);
     - `world:<kind>[?n=1000&seed=0&split=train&...]` the built-in world; other options are arguments of its method.
@@ -32,7 +34,9 @@ def rows_of(spec: str, limit: int | None = None) -> Iterator[Row]:
     if not Path(spec).exists():
         name, _, options = spec.rpartition("?")
         if name:
-            return rows_of_file(Path(name), **_options(spec, options, ("by",)))
+            chosen = _options(spec, options, ("by", "rows"))
+            window = _window(spec, chosen.pop("rows", ":"))
+            return islice(rows_of_file(Path(name), **chosen), *window)
         if Path(spec.rpartition("@")[0]).is_dir() and "@" in spec:
             return _hub_rows(f"hf:{spec}", limit)
     if Path(spec).is_dir():
@@ -46,6 +50,14 @@ def _options(spec: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
     if unknown:
         raise UserError(f"{spec}: unknown option {', '.join(unknown)}; expected {', '.join(known)}")
     return options
+
+
+def _window(spec: str, text: str) -> tuple[int, int | None]:
+    """The rows `first:last`, counted from 0 and without the last, as the arguments of islice."""
+    match = re.fullmatch(r"(\d*):(\d*)", text)
+    if match is None or (match[2] and int(match[2]) <= int(match[1] or 0)):
+        raise UserError(f"{spec}: rows={text}: expected first:last, such as rows=:900 or rows=900:1000")
+    return int(match[1] or 0), int(match[2]) if match[2] else None
 
 
 def _hub_rows(spec: str, limit: int | None) -> Iterator[Row]:

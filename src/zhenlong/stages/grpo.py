@@ -34,9 +34,9 @@ from zhenlong.stages.rollout import (
     Buffer,
     Group,
     add_array,
+    fitting_prompts,
     gathered,
     leaf_of,
-    prompt_ids,
     roll_out,
     rollout_metrics,
     sample_rows,
@@ -93,6 +93,7 @@ def grpo(
     mask_truncated: bool = False,
     max_tokens: int = 256,
     temperature: float = 1.0,
+    too_long: Literal["error", "drop"] = "error",
     chat_template: str = "auto",
     skip_bad_rows: bool = False,
     lr: float = 1e-6,
@@ -122,6 +123,7 @@ def grpo(
         mask_truncated: Leave answers that were cut off at max_tokens out of the loss.
         max_tokens: Longest answer.
         temperature: Sampling temperature; log-probabilities are taken at the same.
+        too_long: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
         chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
@@ -141,7 +143,7 @@ def grpo(
         tasks, order = read_all(run, data, Task, options)
         policy, tokenizer = load(model, options)
         template = Template.of(tokenizer, chat_template)
-        prompts = prompt_ids(tasks, template, context_of(policy), max_tokens)
+        tasks, prompts, order = fitting_prompts(run, tasks, order, template, context_of(policy), max_tokens, too_long)
         worth = reward_from(reward)
         sampler = TorchSampler(policy, tokenizer)
         reference = Reference(policy) if settings.kl_coef else None

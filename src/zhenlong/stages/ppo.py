@@ -36,9 +36,9 @@ from zhenlong.stages.rollout import (
     Buffer,
     Group,
     add_array,
+    fitting_prompts,
     gathered,
     leaf_of,
-    prompt_ids,
     roll_out,
     rollout_metrics,
     sample_rows,
@@ -96,6 +96,7 @@ def ppo(
     max_tokens: int = 256,
     temperature: float = 1.0,
     truncation_penalty: float = 0.0,
+    too_long: Literal["error", "drop"] = "error",
     chat_template: str = "auto",
     skip_bad_rows: bool = False,
     lr: float = 1e-6,
@@ -129,6 +130,7 @@ def ppo(
         max_tokens: Longest answer.
         temperature: Sampling temperature; log-probabilities are taken at the same.
         truncation_penalty: Taken from the reward of an answer that was cut off at max_tokens.
+        too_long: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
         chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
@@ -147,7 +149,7 @@ def ppo(
         tasks, order = read_all(run, data, Task, options)
         policy, tokenizer = load(model, options)
         template = Template.of(tokenizer, chat_template)
-        prompts = prompt_ids(tasks, template, context_of(policy), max_tokens)
+        tasks, prompts, order = fitting_prompts(run, tasks, order, template, context_of(policy), max_tokens, too_long)
         worth = reward_from(reward, device=options.device)
         sampler, reference = TorchSampler(policy, tokenizer), Reference(policy)
         values = _Critic(critic, policy, critic_model or model, options)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from zhenlong.data import Template, require_prompt_fits
+from zhenlong.data import Mixture, Template, require_prompt_fits
 from zhenlong.forest import Batch, Forest, Node, plant_batches, tree
 from zhenlong.loop import Cost, Run
 from zhenlong.records import Task
 from zhenlong.rewards import Answer, Reward
 from zhenlong.sampling import Sampler, Sampling
 from zhenlong.stages.setup import count_forward
+from zhenlong.stages.trees import by_source, note_lengths, resized
 
 
 @dataclass
@@ -74,14 +75,35 @@ class Buffer:
         self.waiting = [list(part) for part in state["waiting"]]
 
 
-def prompt_ids(tasks: Sequence[Task], template: Template, context: int, max_tokens: int) -> list[list[int]]:
-    """Every task's prompt as ids. Raises `UserError` for one that leaves no room for `max_tokens` in the context."""
-    found = []
-    for number, task in enumerate(tasks, 1):
-        ids = template.prompt(task.prompt)
-        require_prompt_fits(ids, context, f"task {number}", max_tokens)
-        found.append(ids)
-    return found
+def fitting_prompts(
+    run: Run,
+    tasks: Sequence[Task],
+    order: Mixture,
+    template: Template,
+    context: int,
+    max_tokens: int,
+    too_long: Literal["error", "drop"],
+) -> tuple[list[Task], list[list[int]], Mixture]:
+    """The tasks whose prompts leave room for `max_tokens` in the context, their ids, and the order to draw them in.
+
+    Another one is a `UserError`, or is dropped and counted.
+    """
+    kept: list[Task] = []
+    prompts: list[list[int]] = []
+    sizes = []
+    for records in by_source(tasks, order):
+        before = len(kept)
+        for number, task in enumerate(records, 1):
+            ids = template.prompt(task.prompt)
+            if too_long == "error":
+                require_prompt_fits(ids, context, f"task {number}", max_tokens)
+            elif len(ids) + max_tokens > context:
+                continue
+            kept.append(task)
+            prompts.append(ids)
+        sizes.append(len(kept) - before)
+        note_lengths(run, 0, len(records) - sizes[-1])
+    return kept, prompts, resized(order, sizes)
 
 
 def roll_out(

@@ -43,13 +43,13 @@ def conversation_trees(
 ) -> tuple[list[Node], Mixture]:
     """Demonstrations as trees of one node, the assistant's tokens scored (several where a template needs them)."""
     samples, sizes = [], []
-    for records in _by_source(demonstrations, order):
+    for records in by_source(demonstrations, order):
         found = [sample for record in records for sample in template.samples(record.messages)]
         fitted = fit_length(found, max_length, too_long, "conversation")
-        _note_lengths(run, fitted.truncated, fitted.dropped)
+        note_lengths(run, fitted.truncated, fitted.dropped)
         samples += fitted.samples
         sizes.append(len(fitted.samples))
-    return [Node(ids, scored) for ids, scored in samples], _resized(order, sizes)
+    return [Node(ids, scored) for ids, scored in samples], resized(order, sizes)
 
 
 def ranking_trees(
@@ -59,7 +59,7 @@ def ranking_trees(
     trees: list[Node] = []
     kept: list[Ranking] = []
     sizes = []
-    for records in _by_source(rankings, order):
+    for records in by_source(rankings, order):
         before, cut = len(kept), 0
         for number, ranking in enumerate(records, 1):
             prompt = template.prompt(ranking.prompt)
@@ -78,17 +78,18 @@ def ranking_trees(
                 cut += 1
             trees.append(tree(prompt, responses))
             kept.append(ranking)
-        _note_lengths(run, cut, len(records) - (len(kept) - before))
+        note_lengths(run, cut, len(records) - (len(kept) - before))
         sizes.append(len(kept) - before)
-    return trees, kept, _resized(order, sizes)
+    return trees, kept, resized(order, sizes)
 
 
-def _by_source(records: Sequence[Any], order: Mixture) -> list[Sequence[Any]]:
+def by_source(records: Sequence[Any], order: Mixture) -> list[Sequence[Any]]:
+    """The records of each source that the order is over."""
     starts = [sum(order.sizes[:i]) for i in range(len(order.sizes) + 1)]
     return [records[start:end] for start, end in pairwise(starts)]
 
 
-def _resized(order: Mixture, sizes: list[int]) -> Mixture:
+def resized(order: Mixture, sizes: list[int]) -> Mixture:
     """The same order over sources that have `sizes` records now."""
     if tuple(sizes) == order.sizes:
         return order
@@ -97,6 +98,7 @@ def _resized(order: Mixture, sizes: list[int]) -> Mixture:
     return Mixture(sizes, order.weights if len(sizes) > 1 else None, order.seed)
 
 
-def _note_lengths(run: Run, truncated: int, dropped: int) -> None:
+def note_lengths(run: Run, truncated: int, dropped: int) -> None:
+    """Keep in the run folder how many records were too long."""
     if truncated or dropped:
         run.note("too_long.json", {"truncated": truncated, "dropped": dropped})
