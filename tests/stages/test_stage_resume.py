@@ -2,6 +2,8 @@
 
 import os
 import signal
+from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -27,7 +29,8 @@ def long_case(case, files, output, **changes):
     return run_case(case, files, output, **{**LONGER, **passes, **changes})
 
 
-def at_update(monkeypatch, case, number, happens):
+@contextmanager
+def at_update(case, number, happens):
     """Make something happen as the stage comes to its update of that number."""
     module = import_module(f"zhenlong.stages.{CASES[case][0]}")
     update, calls = module.update, []
@@ -38,7 +41,9 @@ def at_update(monkeypatch, case, number, happens):
             happens()
         return update(*given)
 
-    monkeypatch.setattr(module, "update", watched)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "update", watched)
+        yield
 
 
 def die():
@@ -46,10 +51,9 @@ def die():
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_killed_in_the_fourth_update_and_resumed(case, files, tmp_path, monkeypatch):
+def test_killed_in_the_fourth_update_and_resumed(case, files, tmp_path):
     whole = long_case(case, files, tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        at_update(patch, case, 4, die)
+    with at_update(case, 4, die), pytest.raises(Killed):
         long_case(case, files, tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
     assert [step for step, _ in checkpoints(tmp_path / "run" / "checkpoints")] == [2]
@@ -59,10 +63,10 @@ def test_killed_in_the_fourth_update_and_resumed(case, files, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("case", ["sft", "ppo", "grpo"])
-def test_told_to_stop_it_finishes_the_step_and_goes_on_from_there(case, files, tmp_path, monkeypatch):
+def test_told_to_stop_it_finishes_the_step_and_goes_on_from_there(case, files, tmp_path):
     whole = long_case(case, files, tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(Interrupted) as stop:
-        at_update(patch, case, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    terminate = partial(os.kill, os.getpid(), signal.SIGTERM)
+    with at_update(case, 3, terminate), pytest.raises(Interrupted) as stop:
         long_case(case, files, tmp_path / "run", save_every=0)
     assert stop.value.code == 128 + signal.SIGTERM
     assert [step for step, _ in checkpoints(tmp_path / "run" / "checkpoints")] == [3]
@@ -76,7 +80,9 @@ def test_a_reward_that_fails_once_costs_no_more_than_the_steps_since_the_checkpo
     """It fails on the second round of rollouts; mended, the run goes on and ends as if it had never failed."""
     rule = tmp_path / "rule.py"
     said = "return [sum(map(str.isascii, r)) / 8 for r in responses]"
-    broken = "import os\nrounds = []\ndef worth(prompts, responses):\n    rounds.append(1)\n    assert len(rounds) < 2\n"
+    broken = (
+        "import os\nrounds = []\ndef worth(prompts, responses):\n    rounds.append(1)\n    assert len(rounds) < 2\n"
+    )
     rule.write_text(f"{broken}    {said}\n")
     with pytest.raises(UserError, match=r"worth: it raised AssertionError.*rule\.py, line 5"):
         long_case(case, files, tmp_path / "run", reward=f"{rule}:worth", save_every=1)
@@ -95,9 +101,8 @@ def test_a_finished_run_is_left_as_it_is(files, tmp_path):
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_a_run_cannot_go_on_with_another_config(case, files, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        at_update(patch, case, 3, die)
+def test_a_run_cannot_go_on_with_another_config(case, files, tmp_path):
+    with at_update(case, 3, die), pytest.raises(Killed):
         long_case(case, files, tmp_path / "run")
     with pytest.raises(UserError, match=r"lr \(0\.001 -> 0\.5\)"):
         long_case(case, files, tmp_path / "run", resume=True, lr=0.5)

@@ -6,6 +6,7 @@ reference.
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 from torch import Tensor
@@ -50,9 +51,10 @@ def preference_loss(
     - `hinge`: max(0, 1 - βh) (SLiC, Zhao et al. 2023; RSO, Liu et al. 2023).
 
     The rewards are β log π/π_ref, summed over tokens, for every loss. At π = π_ref: h = 0, and `sigmoid` is log 2.
-    Raises UserError for an unknown loss, or smoothing where the loss has none or beyond [0, 1/2).
+    Raises UserError for an unknown loss, a beta that is not above 0, or smoothing where the loss has none or beyond
+    [0, 1/2).
     """
-    _check(loss, label_smoothing)
+    check_preference(beta, loss, label_smoothing)
     chosen_ratio, rejected_ratio = chosen - reference_chosen, rejected - reference_rejected  # [P]
     h = chosen_ratio - rejected_ratio
     if loss == "ipo":
@@ -71,7 +73,10 @@ def preference_loss(
     return Preference(losses, beta * chosen_ratio.detach(), beta * rejected_ratio.detach())
 
 
-def _check(loss: str, label_smoothing: float) -> None:
+def check_preference(beta: float, loss: str, label_smoothing: float) -> None:
+    """Raise `UserError` for settings of `preference_loss` that mean nothing, or not together."""
+    if not 0.0 < beta < math.inf:
+        raise UserError(f"beta: expected a finite number above 0, got {beta}")
     if loss not in LOSSES:
         raise UserError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     if not 0.0 <= label_smoothing < 0.5:

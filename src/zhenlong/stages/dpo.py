@@ -20,7 +20,7 @@ from zhenlong.evaluate.text import preference_accuracy
 from zhenlong.forest import Batch, forward, log_probs, plant_batches
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
 from zhenlong.models import save_model
-from zhenlong.objectives.preference import preference_loss
+from zhenlong.objectives.preference import check_preference, preference_loss
 from zhenlong.objectives.reduce import counts, per_response
 from zhenlong.records import Ranking
 from zhenlong.stages.reference import cached_log_probs
@@ -73,6 +73,7 @@ def dpo(
     """
     config = dict(locals())
     options = Options(lr=lr, warmup_steps=warmup_steps, **training)
+    check_preference(beta, loss, label_smoothing)
     with Run(output, config, options, "dpo") as run:
         if run.finished:
             return run.output

@@ -7,6 +7,7 @@ at the response's last token, the end-of-turn token, in training and in scoring 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from zhenlong.data import Overlong, Template
+from zhenlong.errors import UserError
 from zhenlong.evaluate.text import reward_accuracy
 from zhenlong.forest import Batch, forward, plant_batches, scores
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
@@ -64,6 +66,7 @@ def reward_model(
     """
     config = dict(locals())
     options = Options(lr=lr, warmup_steps=warmup_steps, **training)
+    _check(margin, centre, label_smoothing)
     with Run(output, config, options, "reward_model") as run:
         if run.finished:
             return run.output
@@ -120,3 +123,11 @@ def pairs_of(rankings: Sequence[Ranking], device: torch.device) -> tuple[torch.T
             owner.append(number)
         first += len(ranking.responses)
     return tuple(torch.tensor(found, device=device) for found in (better, worse, owner))  # type: ignore[return-value]
+
+
+def _check(margin: float, centre: float, label_smoothing: float) -> None:
+    for name, value in (("margin", margin), ("centre", centre)):
+        if not 0 <= value < math.inf:
+            raise UserError(f"{name}: expected a finite number of 0 or more, got {value}")
+    if not 0 <= label_smoothing < 0.5:
+        raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {label_smoothing}")

@@ -1,0 +1,164 @@
+"""Reward model and DPO: the first step, the cache of the reference, and agreement with TRL."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from cases import CASES, run_case
+from tiny_files import PAIRS, RANKINGS, metrics, model_folder, rows, weights
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from zhenlong.errors import UserError
+
+DPO = [case for case, (stage, _) in CASES.items() if stage == "dpo"]
+
+
+def cached(run):
+    return sorted(path.name for path in (run / "reference").iterdir())
+
+
+@pytest.mark.parametrize("case", DPO)
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_dpo_begins_at_its_reference(case, lora_rank, files, tmp_path):
+    first = metrics(run_case(case, files, tmp_path / "run", lora_rank=lora_rank))[0]
+    assert first["margin"] == pytest.approx(0, abs=1e-4)
+    assert first["chosen_reward"] == pytest.approx(0, abs=1e-4)
+    at_zero = {"dpo": math.log(2), "dpo-rankings": math.log(2), "cdpo": math.log(2), "robust": math.log(2),
+               "ipo": 25.0, "hinge": 1.0}  # fmt: skip
+    assert first["loss"] == pytest.approx(at_zero[case], abs=2e-4)
+
+
+def test_a_gradient_step_raises_the_chosen_above_the_rejected(files, tmp_path):
+    lines = metrics(run_case("dpo", files, tmp_path / "run", steps=6, lr=5e-3))
+    assert lines[-1]["margin"] > lines[1]["margin"] > 0
+    assert lines[-1]["loss"] < math.log(2)
+    assert lines[-1]["accuracy"] == 1
+
+
+def test_the_reference_is_read_from_its_cache_the_second_time(files, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    first = run_case("dpo", files, tmp_path / "first", reference_cache=str(cache))
+    kept = sorted(cache.iterdir())
+    assert len(kept) == 1
+    monkeypatch.setattr("zhenlong.stages.reference.log_prob_sums", lambda *given: pytest.fail("computed again"))
+    second = run_case("dpo", files, tmp_path / "second", reference_cache=str(cache))
+    assert sorted(cache.iterdir()) == kept
+    assert weights(first) == weights(second)
+
+
+def test_another_model_or_other_data_never_meets_a_cached_reference(files, tmp_path):
+    cache = str(tmp_path / "cache")
+    run_case("dpo", files, tmp_path / "first", reference_cache=cache)
+    changed = [{**row, "rejected": row["rejected"] + "!"} if number == 2 else row for number, row in enumerate(PAIRS)]
+    run_case("dpo", files, tmp_path / "data", reference_cache=cache, data=rows(tmp_path / "changed.jsonl", changed))
+    model = AutoModelForCausalLM.from_pretrained(files["model"])
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 4] += 1e-6
+    other = tmp_path / "other"
+    shutil.copytree(files["model"], other)
+    model.save_pretrained(other)
+    run_case("dpo", files, tmp_path / "model", reference_cache=cache, model=str(other))
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_another_reference_moves_the_first_margin(files, tmp_path):
+    other = model_folder(tmp_path / "other", seed=5)
+    first = metrics(run_case("dpo", files, tmp_path / "run", reference=other))[0]
+    assert abs(first["margin"]) > 1e-3
+
+
+def test_the_first_step_of_dpo_is_that_of_trl(files, tmp_path):
+    """Away from the reference, so that the loss says something: the reference is another model."""
+    pytest.importorskip("trl")
+    import datasets
+    import trl
+
+    other = model_folder(tmp_path / "other", seed=5)
+    model, reference = (AutoModelForCausalLM.from_pretrained(name) for name in (files["model"], other))
+    tokenizer = AutoTokenizer.from_pretrained(files["model"])
+    settings = trl.DPOConfig(
+        output_dir=str(tmp_path / "trl"), per_device_train_batch_size=4, max_steps=1, logging_steps=1, bf16=False,
+        gradient_checkpointing=False, report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, beta=0.1,
+        max_length=None, dataloader_pin_memory=False, learning_rate=1e-3,
+    )  # fmt: skip
+    data = datasets.Dataset.from_list(
+        [{"prompt": f"<|im_start|>user\n{row['prompt']}<|im_end|>\n<|im_start|>assistant\n",
+          "chosen": f"{row['chosen']}<|im_end|>", "rejected": f"{row['rejected']}<|im_end|>"} for row in PAIRS]
+    )  # fmt: skip
+    tokenizer.eos_token = "<|im_end|>"
+    trainer = trl.DPOTrainer(model, reference, args=settings, train_dataset=data, processing_class=tokenizer)
+    trainer.train()
+    theirs = next(line for line in trainer.state.log_history if "loss" in line)
+    ours = metrics(run_case("dpo", files, tmp_path / "run", reference=other, steps=1))[0]
+    assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    assert ours["margin"] == pytest.approx(theirs["rewards/margins"], abs=1e-5)
+
+
+def test_a_reward_model_learns_the_order_it_is_shown(files, tmp_path):
+    run = run_case("reward_model", files, tmp_path / "reward_model", steps=30, lr=5e-3, heldout="rankings", margin=0.0)
+    lines = metrics(run)
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=0.2)
+    assert lines[-1]["loss"] < 0.4 * lines[0]["loss"]
+    results = json.loads((run / "finished.json").read_text())["results"]
+    assert results["accuracy"]["mean"] == 1
+    assert results["pairs"] == 3 * len(RANKINGS)
+    assert set(results["by_strength"]) == {"1", "2", "3", "4"}
+
+
+def test_the_saved_reward_model_orders_texts_as_transformers_reads_it(files, tmp_path):
+    run = run_case("reward_model", files, tmp_path / "reward_model", steps=30, lr=5e-3)
+    model = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    for row in RANKINGS:
+        text = f"<|im_start|>user\n{row['prompt'][0]['content']}<|im_end|>\n<|im_start|>assistant\n"
+        with torch.no_grad():
+            found = [float(model(**tokenizer(f"{text}{said}<|im_end|>", return_tensors="pt",
+                                             return_token_type_ids=False)).logits) for said in row["responses"]]  # fmt: skip
+        assert found == sorted(found, reverse=True)
+
+
+def test_a_margin_asks_more_of_stronger_preferences(files, tmp_path):
+    """With all strengths at 1 (negligible) and at 4 (significant), the same data has another loss."""
+    weak, strong = ([{**row, "strength": strength} for row in RANKINGS] for strength in (1, 4))
+    losses = []
+    for name, content in (("weak", weak), ("strong", strong)):
+        data = rows(tmp_path / f"{name}.jsonl", content)
+        losses.append(metrics(run_case("reward_model", files, tmp_path / name, data=data, margin=2.0))[0]["loss"])
+    assert losses[1] > losses[0] + 0.3
+
+
+@pytest.mark.parametrize("case", ["dpo", "reward_model"])
+def test_a_ranking_that_is_too_long_is_an_error_or_counted(case, files, tmp_path):
+    data = rows(tmp_path / "long.jsonl", [*PAIRS, {"prompt": "Hm?", "chosen": "x" * 600, "rejected": "y"}])
+    with pytest.raises(UserError, match=r"ranking 5: \d+ tokens, more than the maximum length of 512"):
+        run_case(case, files, tmp_path / case, data=data)
+    assert not (tmp_path / case).exists()
+    run = run_case(case, files, tmp_path / case, data=data, too_long="drop")
+    assert json.loads((run / "too_long.json").read_text()) == {"truncated": 0, "dropped": 1}
+
+
+@pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"beta": -1.0}, {"label_smoothing": 0.5}, {"loss": "ipo", "label_smoothing": 0.1}])  # fmt: skip
+def test_settings_without_meaning_are_refused_before_anything_is_written(wrong, files, tmp_path):
+    with pytest.raises(UserError, match="beta|label_smoothing"):
+        run_case("dpo", files, tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"margin": -1.0}, {"centre": -1.0}, {"label_smoothing": 0.7}])
+def test_so_are_those_of_the_reward_model(wrong, files, tmp_path):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        run_case("reward_model", files, tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reference_that_cannot_be_loaded_leaves_nothing_behind(files, tmp_path):
+    with pytest.raises(UserError, match="expected a folder in Hugging Face format"):
+        run_case("dpo", files, tmp_path / "run", reference=files["documents"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_keeps_its_reference_in_its_folder(files, tmp_path):
+    run = run_case("dpo", files, tmp_path / "run")
+    assert len(cached(run)) == 1
