@@ -1,1 +1,62 @@
-"""Post-train a language model, and prove that it got better."""
+"""Post-train a language model, and prove that it got better.
+
+    import zhenlong
+
+    zhenlong.sft(model="pocket", data="world:demonstrations?n=3000", output="runs/sft", lr=1e-3)
+
+Every stage is a function with the options of its command; they are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from zhenlong.data import Template as Template
+    from zhenlong.data import read as read
+    from zhenlong.errors import UserError as UserError
+    from zhenlong.models import load_model as load_model
+    from zhenlong.models import save_model as save_model
+    from zhenlong.report import write_report as write_report
+    from zhenlong.rewards import reward_from as reward_from
+    from zhenlong.sampling import Sampling as Sampling
+    from zhenlong.sampling import TorchSampler as TorchSampler
+    from zhenlong.stages.dpo import dpo as dpo
+    from zhenlong.stages.grpo import grpo as grpo
+    from zhenlong.stages.ppo import ppo as ppo
+    from zhenlong.stages.pretrain import pretrain as pretrain
+    from zhenlong.stages.recipe import run as run
+    from zhenlong.stages.reward_model import reward_model as reward_model
+    from zhenlong.stages.sft import sft as sft
+    from zhenlong.world import World as World
+    from zhenlong.world import gold_reward as gold_reward
+
+_HOMES: Final = {
+    "zhenlong.data": ("Template", "read"),
+    "zhenlong.errors": ("UserError",),
+    "zhenlong.models": ("load_model", "save_model"),
+    "zhenlong.report": ("write_report",),
+    "zhenlong.rewards": ("reward_from",),
+    "zhenlong.sampling": ("Sampling", "TorchSampler"),
+    "zhenlong.stages.dpo": ("dpo",),
+    "zhenlong.stages.grpo": ("grpo",),
+    "zhenlong.stages.ppo": ("ppo",),
+    "zhenlong.stages.pretrain": ("pretrain",),
+    "zhenlong.stages.recipe": ("run",),
+    "zhenlong.stages.reward_model": ("reward_model",),
+    "zhenlong.stages.sft": ("sft",),
+    "zhenlong.world": ("World", "gold_reward"),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'zhenlong' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -136,7 +137,7 @@ def grpo(
     options = Options(lr=lr, schedule=schedule, **training)
     given = {name.name: config[name.name] for name in fields(Settings) if config[name.name] is not None}
     settings = Settings(**{**{f.name: getattr(VARIANTS[variant], f.name) for f in fields(Settings)}, **given})
-    _check(settings, group_size, rollouts, passes)
+    _check(settings, config)
     with Run(output, config, options, "grpo") as run:
         if run.finished:
             return run.output
@@ -144,7 +145,7 @@ def grpo(
         policy, tokenizer = load(model, options)
         template = Template.of(tokenizer, chat_template)
         tasks, prompts, order = fitting_prompts(run, tasks, order, template, context_of(policy), max_tokens, too_long)
-        worth = reward_from(reward)
+        worth = reward_from(reward, device=options.device)
         sampler = TorchSampler(policy, tokenizer)
         reference = Reference(policy) if settings.kl_coef else None
         minibatches = max(1, math.ceil(rollouts / options.batch_size))
@@ -218,16 +219,24 @@ def _learn(
     temperature: float,
 ) -> dict[str, float]:
     """One update from a minibatch of groups. Groups that would add nothing to the gradient are not computed."""
-    useful = [group for group in groups if settings.kl_coef or group.arrays["advantages"].any()]
+    useful = [group for group in groups if _teaches(group, settings)]
     if not useful:
         return {"idle": 1.0}
     counted = [group.arrays["counted"] for group in groups]
-    unit = UNITS[settings.reduction]
-    responses = sum(len(group.responses) for group in groups)
-    count = float(sum(part.sum() for part in counted)) if unit == "tokens" else float(responses)
+    if UNITS[settings.reduction] == "tokens":
+        count = float(sum(part.sum() for part in counted))
+    else:  # an answer that is masked is no answer of the mean
+        starts = [np.cumsum([0, *map(len, group.responses)])[:-1] for group in groups]
+        count = float(sum(part[start].sum() for part, start in zip(counted, starts, strict=True)))
     batches = plant_batches([group.tree for group in useful], learner.options.tokens_per_microbatch, run.device)
     loss = partial(group_loss, policy, useful, settings, kl, max_tokens, temperature)
-    return update(run, learner, cost, batches, loss, max(count, 1.0), [group.record for group in useful])
+    return update(run, learner, cost, batches, loss, count, [group.record for group in useful])
+
+
+def _teaches(group: Group, settings: Settings) -> bool:
+    """Whether a group adds anything to the gradient: some token that counts, and an advantage or a KL to pay for."""
+    counted = group.arrays["counted"]
+    return bool((counted * group.arrays["advantages"]).any() or (settings.kl_coef and counted.any()))
 
 
 def _collect(
@@ -292,12 +301,14 @@ def _scored(model: PreTrainedModel, temperature: float, forest: Forest) -> torch
     return log_probs(model, forward(model, forest), forest, temperature)
 
 
-def _check(settings: Settings, group_size: int, rollouts: int, passes: int) -> None:
-    for name, value in (("group_size", group_size), ("rollouts", rollouts), ("passes", passes)):
-        if value < 1:
-            raise UserError(f"{name}: expected a whole number of 1 or more, got {value}")
-    if group_size == 1 and settings.baseline != "none":
+def _check(settings: Settings, config: dict[str, Any]) -> None:
+    for name in ("group_size", "rollouts", "passes", "max_tokens"):
+        if config[name] < 1:
+            raise UserError(f"{name}: expected a whole number of 1 or more, got {config[name]}")
+    if config["group_size"] == 1 and settings.baseline != "none":
         raise UserError("group_size: expected 2 or more, since a group of one has nothing to be compared with; got 1")
+    if not 0 < config["temperature"] < math.inf:
+        raise UserError(f"temperature: expected a finite number above 0, got {config['temperature']}")
     for name in ("clip_low", "clip_high", "kl_coef", "resample"):
         if not getattr(settings, name) >= 0:
             raise UserError(f"{name}: expected a number of 0 or more, got {getattr(settings, name)}")

@@ -314,6 +314,8 @@ def _check(config: dict[str, Any]) -> None:
     for name in ("kl_coef", "kl_target", "clip", "value_clip", "value_coef", "ptx_coef", "critic_lr"):
         if not config[name] >= 0:
             raise UserError(f"{name}: expected a number of 0 or more, got {config[name]}")
+    if not 0 < config["temperature"] < math.inf:
+        raise UserError(f"temperature: expected a finite number above 0, got {config['temperature']}")
     for name in ("gamma", "lam"):
         if not 0 <= config[name] <= 1:
             raise UserError(f"{name}: expected a number from 0 to 1, got {config[name]}")
