@@ -1,0 +1,226 @@
+"""PPO and GRPO: on policy at first, towards what is paid for, and nowhere when nothing is."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from cases import CASES, run_case
+from safetensors.torch import load_file
+from tiny_files import TASKS, metrics, rows
+from transformers import AutoModelForCausalLM
+
+from zhenlong.errors import UserError
+from zhenlong.loop import Learner, Options
+from zhenlong.models import load_model
+from zhenlong.stages import grpo as grpo_stage
+from zhenlong.stages.rollout import Group
+
+POLICY = [case for case, (stage, _) in CASES.items() if stage in ("ppo", "grpo")]
+FIRST = {"batch_size": 8, "passes": 1, "steps": 1}  # one rollout, one update
+
+
+def ascii_share(prompts, responses):
+    """Pays for every character below 128: half of a random byte model's."""
+    return [sum(map(str.isascii, response)) / 8 for response in responses]
+
+
+def always_half(prompts, responses):
+    return [0.5 for _ in responses]
+
+
+@pytest.fixture(scope="module")
+def pays(tmp_path_factory):
+    """Rewards as files of one function, by name, as the command line takes them."""
+    folder = tmp_path_factory.mktemp("rewards")
+    bodies = {
+        "ascii": "[sum(map(str.isascii, response)) / 8 for response in responses]",
+        "half": "[0.5 for _ in responses]",
+        "nan": "[float('nan') for _ in responses]",
+        "short": "[1.0 for _ in responses][1:]",
+        "text": "['good' for _ in responses]",
+    }
+    for name, body in bodies.items():
+        (folder / f"{name}.py").write_text(f"def worth(prompts, responses):\n    return {body}\n")
+    return {name: f"{folder / name}.py:worth" for name in bodies}
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+@pytest.mark.parametrize("case", POLICY)
+def test_the_first_update_is_on_policy(case, lora_rank, files, tmp_path, pays):
+    """The sampler's log-probabilities are the forest's, and the policy is its reference."""
+    settings = {**FIRST, "lora_rank": lora_rank, "temperature": 0.7, "reward": pays["ascii"]}
+    first = metrics(run_case(case, files, tmp_path / "run", **settings))[0]
+    assert first["ratio"] == pytest.approx(1, abs=1e-4)
+    assert first["approximate_kl"] == pytest.approx(0, abs=1e-6)
+    assert first["clip_fraction"] == 0
+    if "kl" in first:
+        assert first["kl"] == pytest.approx(0, abs=1e-4)
+    assert 0 < first["entropy"] <= math.log(259)
+
+
+@pytest.mark.parametrize("case", ["ppo", "ppo-separate", "grpo", "rloo", "dapo"])
+def test_what_is_paid_for_becomes_more_frequent(case, files, tmp_path, pays):
+    stage = CASES[case][0]
+    own = {"ppo": {"rollouts": 32, "passes": 2, "batch_size": 16, "steps": 60, "kl_coef": 0.01, "critic_lr": 1e-2},
+           "grpo": {"steps": 15}}  # fmt: skip
+    run = run_case(case, files, tmp_path / "run", lr=1e-2, reward=pays["ascii"], **{"batch_size": 8, **own[stage]})
+    earned = [line["reward"] for line in metrics(run) if "reward" in line]
+    assert len(earned) == 15
+    assert np.mean(earned[-3:]) > np.mean(earned[:3]) + 0.25
+
+
+@pytest.mark.parametrize("case", ["grpo", "rloo", "dr_grpo", "dapo", "gspo"])
+def test_equal_rewards_teach_a_group_nothing(case, files, tmp_path, pays):
+    """Without a KL to pay for there is then no update, and no division by a spread of zero."""
+    run = run_case(case, files, tmp_path / "run", reward=pays["half"], kl_coef=0.0)
+    lines = metrics(run)
+    assert all(line["idle"] == 1 for line in lines)
+    assert lines[0]["varied_groups"] == 0
+    before, after = load_file(f"{files['model']}/model.safetensors"), load_file(run / "model" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_with_a_kl_to_pay_for_equal_rewards_make_no_nan(files, tmp_path, pays):
+    run = run_case("grpo", files, tmp_path / "run", reward=pays["half"], kl_coef=0.1, steps=4, rollouts=4)
+    assert all(math.isfinite(line["loss"]) for line in metrics(run))
+
+
+def test_equal_rewards_and_no_kl_leave_ppo_finite(files, tmp_path, pays):
+    run = run_case("ppo", files, tmp_path / "run", reward=pays["half"], kl_coef=0.0, whiten_rewards=True)
+    assert all(math.isfinite(line["loss"]) for line in metrics(run))
+
+
+@pytest.mark.parametrize("stage", ["ppo", "grpo"])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("nan", r"expected a finite number for answer 0 .*got nan"),
+        ("short", r"expected \d+ numbers, one an answer, got \d+"),
+        ("text", r"expected a finite number .*got 'good'"),
+    ],
+)
+def test_a_reward_must_give_one_finite_number_an_answer(stage, kind, said, files, tmp_path, pays):
+    with pytest.raises(UserError, match=said):
+        run_case(stage, files, tmp_path / "run", reward=pays[kind])
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_dynamic_sampling_trains_on_groups_that_vary(files, tmp_path, monkeypatch):
+    """A rare reward: most groups are all 0. Those that are learned from are not."""
+    seen = []
+    learn = grpo_stage._learn
+    monkeypatch.setattr(grpo_stage, "_learn", lambda run, learner, cost, groups, *rest: seen.extend(groups)
+                        or learn(run, learner, cost, groups, *rest))  # fmt: skip
+    settings = {"reward": "regex:[a-c]", "resample": 6, "rollouts": 8, "steps": 2, "batch_size": 8, "max_tokens": 4}
+    run = run_case("dapo", files, tmp_path / "run", **settings)
+    first = metrics(run)[0]
+    assert first["varied_groups"] < 1
+    assert first["resampled"] >= 1
+    assert all(len(set(group.rewards)) == 2 for group in seen)
+
+
+@pytest.mark.parametrize("stage", ["ppo", "grpo"])
+def test_samples_show_the_prompt_the_answer_and_its_reward(stage, files, tmp_path, pays):
+    run = run_case(stage, files, tmp_path / "run", reward=pays["ascii"], sample_every=1)
+    found = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    asked = {row["question"] for row in TASKS}
+    assert {row["prompt"][0]["content"] for row in found} <= asked
+    assert [row["reward"] for row in found] == ascii_share(None, [row["response"] for row in found])
+
+
+@pytest.mark.parametrize("stage", ["ppo", "grpo"])
+def test_a_prompt_without_room_for_an_answer_is_an_error(stage, files, tmp_path):
+    data = rows(tmp_path / "long.jsonl", [*TASKS, {"question": "x" * 500, "answer": "y"}])
+    with pytest.raises(UserError, match=r"task 6: the prompt has \d+ tokens"):
+        run_case(stage, files, tmp_path / "run", data=data)
+    assert not (tmp_path / "run").exists()
+
+
+WRONG = [
+    ("grpo", {"group_size": 1}),
+    ("grpo", {"rollouts": 0}),
+    ("grpo", {"clip_low": -0.1}),
+    ("grpo", {"temperature": 0.0}),
+    ("grpo", {"max_tokens": 0}),
+    ("ppo", {"passes": 0}),
+    ("ppo", {"max_tokens": 0}),
+    ("ppo", {"temperature": 0.0}),
+    ("ppo", {"temperature": -1.0}),
+    ("ppo", {"gamma": 1.5}),
+    ("ppo", {"kl_coef": -1.0}),
+    ("ppo", {"ptx_coef": 0.5}),
+    ("ppo", {"critic_model": "model"}),
+    ("ppo", {"reward": "sometimes"}),
+    ("grpo", {"reward": "model:"}),
+]
+
+
+@pytest.mark.parametrize(("stage", "wrong"), WRONG)
+def test_settings_without_meaning_are_refused_before_anything_is_written(stage, wrong, files, tmp_path):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        run_case(stage, files, tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence", "constant"])
+def test_masked_answers_leave_the_loss_and_its_count(reduction, files, tmp_path):
+    """A group with a cut-off answer masked teaches what the group without that answer would."""
+    full = group([[5, 6], [7, 8, 9], [10, 11, 12, 13]], [1.0, -1.0, 0.5], counted=[1, 1, 0])
+    without = group([[5, 6], [7, 8, 9]], [1.0, -1.0], counted=[1, 1])
+    moved = [step_of(files["model"], one, reduction) for one in (full, without)]
+    assert moved[0] == pytest.approx(moved[1], abs=1e-6)
+
+
+def group(responses, advantages, counted):
+    lengths = [len(response) for response in responses]
+    arrays = {
+        "old_log_probs": np.full(sum(lengths), -5.5, np.float32),
+        "advantages": np.repeat(np.asarray(advantages, np.float32), lengths),
+        "counted": np.repeat(np.asarray(counted, np.float32), lengths),
+    }
+    blank = [""] * len(responses)
+    return Group(0, [1, 2, 3], responses, blank, [False] * len(responses), list(advantages), arrays)
+
+
+def step_of(name, one, reduction):
+    """Loss and gradient norm of one GRPO step on a group."""
+    policy, _ = load_model(name, device="cpu")
+    options = Options(lr=1e-3, device="cpu")
+    learner = Learner(policy, options, 1)
+    settings = grpo_stage.Settings(reduction=reduction, kl_coef=0.0)
+
+    class Uncounted:
+        device = torch.device("cpu")
+
+        class ledger:
+            count = staticmethod(lambda **given: None)
+
+    cost = grpo_stage.Cost.of(policy)
+    found = grpo_stage._learn(Uncounted(), learner, cost, [one], policy, settings, "k2", 8, 1.0)
+    return found["loss"], found["grad_norm"]
+
+
+def test_ptx_alone_is_supervised_fine_tuning(files, tmp_path, pays):
+    """With nothing else to learn (equal rewards, no KL, no value loss) the demonstrations become more probable."""
+    settings = {"reward": pays["half"], "kl_coef": 0.0, "value_coef": 0.0, "ptx_data": "demonstrations"}
+    run = run_case("ppo", files, tmp_path / "run", ptx_coef=1.0, steps=8, batch_size=4, lr=5e-3, **settings)
+    lines = metrics(run)
+    assert lines[-1]["ptx_loss"] < lines[0]["ptx_loss"] - 0.5
+
+
+def test_the_price_of_kl_is_steered_to_its_target(files, tmp_path, pays):
+    """Below the target from the first rollout on, so the coefficient falls."""
+    settings = {"reward": pays["half"], "kl_target": 1.0, "kl_horizon": 8.0, "rollouts": 4, "steps": 5, "batch_size": 4}
+    lines = metrics(run_case("ppo-adaptive", files, tmp_path / "run", **settings))
+    coefficients = [line["kl_coef"] for line in lines]
+    assert coefficients == sorted(coefficients, reverse=True)
+    assert coefficients[-1] < coefficients[0]
+
+
+def test_the_critic_is_not_part_of_the_model_that_is_saved(files, tmp_path):
+    run = run_case("ppo-separate", files, tmp_path / "run")
+    names = {name for name, _ in AutoModelForCausalLM.from_pretrained(files["model"]).named_parameters()}
+    assert set(load_file(run / "model" / "model.safetensors")) == names
