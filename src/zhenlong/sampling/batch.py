@@ -110,6 +110,7 @@ class Batch:
         ids, log_probs = draw(logits, torch.from_numpy(numbers).to(self.device), self.sampling)
         drawn, scores = ids.tolist(), log_probs.cpu().numpy()
         if not np.isfinite(scores).all():
+            self.step.own.memory.blocks.clear()  # it holds the numbers that are none
             raise UserError("sampling: the model gives logits that are not numbers; its weights may have diverged")
         for of_rows, tokens, values in zip(rows, drawn, scores.tolist(), strict=True):
             for row, token, value in zip(of_rows, tokens, values, strict=True):

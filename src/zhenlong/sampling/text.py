@@ -29,6 +29,8 @@ class Reader:
 
     def feed(self, token: int) -> bool:
         """Take one more id; true once the text holds a stop string."""
+        if self.stopped:
+            return True
         self._ids.append(token)
         piece = self._piece()
         if piece and not piece.endswith(UNFINISHED):

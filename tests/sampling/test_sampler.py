@@ -1,0 +1,268 @@
+"""The sampler: log-probabilities of the plain model, schedules that change nothing, ends, and no traces left."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from tiny import tiny_model, tiny_tokenizer
+
+from zhenlong.errors import UserError
+from zhenlong.sampling import Completion, Sampling, TorchSampler
+from zhenlong.sampling.separate import SeparateBatches
+
+FAMILIES = ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gpt2", "mistral_window", "opt", "phi3"]
+PROMPTS = [list(range(5, 14)), [7], list(range(40, 71)), [9, 8, 7, 6], list(range(5, 14))]
+FREE = Sampling(max_tokens=12, ignore_eos=True)
+
+
+def sharp_model(family: str = "llama", **overrides):
+    """A tiny model whose attention is far from uniform, so that one key too many or too few is seen in its output."""
+    model = tiny_model(family, **overrides)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and "embed" not in name and "lm_head" not in name and "wte" not in name:
+                parameter.mul_(8)
+    return model
+
+
+def deviation(model, prompt, completion: Completion, temperature: float = 1.0) -> float:
+    """Largest difference between stated log-probabilities and those of one plain forward pass."""
+    ids = torch.tensor([list(prompt) + list(completion.ids)])
+    with torch.no_grad():
+        logits = model(ids, attention_mask=torch.ones_like(ids)).logits[0, len(prompt) - 1 : -1].float()
+    plain = (logits / temperature).log_softmax(-1).gather(1, torch.tensor(completion.ids)[:, None])[:, 0]
+    return float((plain - torch.tensor(completion.log_probs)).abs().max())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_probs_are_those_of_the_plain_forward_pass(family):
+    model = sharp_model(family)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the fallback would warn
+        sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)
+    samples = sampler.sample(PROMPTS, Sampling(max_tokens=40, temperature=0.8), n=3)
+    assert [len(of_prompt) for of_prompt in samples] == [3] * len(PROMPTS)
+    worst = max(deviation(model, p, c, 0.8) for p, of_prompt in zip(PROMPTS, samples, strict=True) for c in of_prompt)
+    assert worst < 1e-4
+
+
+def test_a_model_with_its_own_attention_is_served_with_its_own_cache():
+    model = sharp_model("bloom")
+    with pytest.warns(UserWarning, match="BloomForCausalLM"):
+        sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)
+    samples = sampler.sample(PROMPTS, FREE, n=2)
+    assert max(deviation(model, p, c) for p, cs in zip(PROMPTS, samples, strict=True) for c in cs) < 1e-4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once for a model
+        TorchSampler(model, tiny_tokenizer())
+
+
+def test_a_window_that_layers_keep_to_themselves_is_noticed():
+    model = sharp_model("llama")
+    model.config.sliding_window = 4096  # declared, never passed to attention, and too wide for a short comparison
+    with pytest.warns(UserWarning, match="sliding window"):
+        TorchSampler(model, tiny_tokenizer())
+
+
+def test_a_wrong_flat_batch_is_noticed(monkeypatch):
+    import zhenlong.sampling.attention as attention
+
+    scores = attention._scores
+    monkeypatch.setattr(attention, "_scores", lambda mask, q, keys, scale, cap: scores(mask, q, keys, 1.3 * scale, cap))
+    with pytest.warns(UserWarning, match="off by"):
+        TorchSampler(sharp_model("llama"), tiny_tokenizer())
+
+
+def test_both_engines_and_any_schedule_give_the_same_samples():
+    model, tokenizer = sharp_model("qwen2"), tiny_tokenizer()
+    sampling = Sampling(max_tokens=70, temperature=1.0, seed=3, stop_ids=tuple(range(0, 256, 8)))  # uneven lengths
+    expected = TorchSampler(model, tokenizer, max_rows=1).sample(PROMPTS, sampling, n=5)
+    assert len({len(c.ids) for of_prompt in expected for c in of_prompt}) > 5
+    for max_rows in (2, 3, 7, 64):
+        got = TorchSampler(model, tokenizer, max_rows=max_rows).sample(PROMPTS, sampling, n=5)
+        assert [[c.ids for c in cs] for cs in got] == [[c.ids for c in cs] for cs in expected]
+    other = TorchSampler(model, tokenizer, max_rows=3)
+    other._engine = SeparateBatches
+    assert [[c.ids for c in cs] for cs in other.sample(PROMPTS, sampling, n=5)] == [
+        [c.ids for c in cs] for cs in expected
+    ]
+
+
+def test_a_seed_of_its_own_makes_a_prompt_independent_of_its_company():
+    sampler = TorchSampler(sharp_model(), tiny_tokenizer())
+    alone = sampler.sample([PROMPTS[2]], Sampling(max_tokens=10, seed=11), n=2)
+    among = sampler.sample(PROMPTS, Sampling(max_tokens=10, seed=99), n=2, seeds=[1, 2, 11, 4, 5])
+    assert [c.ids for c in among[2]] == [c.ids for c in alone[0]]
+    assert among[0][0].ids != among[0][1].ids
+    same_prompt = sampler.sample([PROMPTS[0], PROMPTS[0]], Sampling(max_tokens=10))
+    assert same_prompt[0][0].ids != same_prompt[1][0].ids
+
+
+def test_greedy_is_the_argmax_of_the_plain_forward_pass():
+    model = sharp_model("gemma2")
+    [[completion]] = TorchSampler(model, tiny_tokenizer()).sample([PROMPTS[0]], Sampling(temperature=0, max_tokens=15))
+    ids = list(PROMPTS[0])
+    for token in completion.ids:
+        with torch.no_grad():
+            assert int(model(torch.tensor([ids])).logits[0, -1].argmax()) == token
+        ids.append(token)
+    assert deviation(model, PROMPTS[0], completion) < 1e-4
+
+
+def test_every_sequence_ends_at_max_tokens_a_stop_id_or_the_end_of_text():
+    model, tokenizer = sharp_model(), tiny_tokenizer()
+    model.lm_head.weight.data[256] *= 12  # end-of-text comes up often
+    samples = TorchSampler(model, tokenizer).sample(PROMPTS, Sampling(max_tokens=30, stop_ids=(65, 66)), n=8)
+    ends = set()
+    for completion in (c for of_prompt in samples for c in of_prompt):
+        stops = [token in (65, 66, 256) for token in completion.ids]
+        assert not any(stops[:-1])
+        assert completion.truncated == (not stops[-1])
+        assert len(completion.ids) == 30 or stops[-1]
+        assert len(completion.log_probs) == len(completion.ids)
+        said = completion.ids[:-1] if stops[-1] else completion.ids
+        assert completion.text == tokenizer.decode(list(said), skip_special_tokens=True)
+        ends.add(completion.ids[-1] if stops[-1] else None)
+    assert {256, None} <= ends
+    unheeded = TorchSampler(model, tokenizer).sample(PROMPTS, Sampling(max_tokens=30, ignore_eos=True), n=8)
+    assert {len(c.ids) for cs in unheeded for c in cs} == {30}
+    assert any(256 in c.ids[:-1] for cs in unheeded for c in cs)
+
+
+def test_a_stop_string_across_tokens_ends_the_text_before_it_and_keeps_the_ids():
+    sampler = TorchSampler(sharp_model(), tiny_tokenizer())
+    letters = Sampling(temperature=0, max_tokens=40, ignore_eos=True)
+    [[whole]] = sampler.sample([PROMPTS[0]], letters)
+    stop = whole.text[6:9]
+    assert len(stop) == 3
+    [[cut]] = sampler.sample([PROMPTS[0]], Sampling(temperature=0, max_tokens=40, ignore_eos=True, stop=(stop,)))
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.ids == whole.ids[: len(cut.ids)]
+    assert stop in sampler.tokenizer.decode(list(cut.ids))
+    assert not cut.truncated
+
+
+def test_the_stream_adds_up_to_the_sample():
+    sampler = TorchSampler(sharp_model(), tiny_tokenizer())
+    for seed in range(4):
+        plain = Sampling(max_tokens=60, seed=seed)
+        [[whole]] = sampler.sample([PROMPTS[0]], plain)
+        assert "".join(sampler.stream(PROMPTS[0], plain)) == whole.text
+        stop = Sampling(max_tokens=60, seed=seed, stop=(whole.text[3:5],))
+        [[cut]] = sampler.sample([PROMPTS[0]], stop)
+        pieces = list(sampler.stream(PROMPTS[0], stop))
+        assert "".join(pieces) == cut.text
+        assert all(pieces)
+
+
+def test_sampling_leaves_mode_attention_gradients_and_global_randomness_alone():
+    model = sharp_model("llama", attention_dropout=0.5)
+    sampler = TorchSampler(model, tiny_tokenizer())
+    reference = sampler.sample(PROMPTS, FREE, n=2)
+    model.train()
+    model.model.layers[1].eval()  # a part that was frozen by hand
+    before = {name: module.training for name, module in model.named_modules()}
+    torch.manual_seed(5)
+    state, implementation = torch.get_rng_state(), model.config._attn_implementation
+    stream = sampler.stream(PROMPTS[0], FREE)
+    next(stream)
+    assert torch.is_grad_enabled()  # also while a stream waits
+    assert model.config._attn_implementation == implementation
+    assert sampler.sample(PROMPTS, FREE, n=2) == reference  # no dropout in between
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    model(torch.tensor([PROMPTS[0]])).logits.sum().backward()  # what sampling touched can still be trained
+
+
+def test_weights_changed_in_place_are_the_weights_sampled_from():
+    model = sharp_model("qwen3")
+    sampler = TorchSampler(model, tiny_tokenizer())
+    [[before]] = sampler.sample([PROMPTS[2]], FREE)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    [[after]] = sampler.sample([PROMPTS[2]], FREE)
+    assert deviation(model, PROMPTS[2], after) < 1e-4
+    assert deviation(model, PROMPTS[2], before) > 1e-2
+
+
+def test_a_prompt_is_computed_once_for_all_its_samples():
+    model = sharp_model()
+    sampler = TorchSampler(model, tiny_tokenizer())
+    sizes = []
+    model.model.embed_tokens.register_forward_hook(lambda module, args, out: sizes.append(args[0].numel()))
+    sampler.sample(PROMPTS, Sampling(max_tokens=3, ignore_eos=True), n=4)
+    rows = 4 * len(PROMPTS)
+    assert sizes == [sum(map(len, PROMPTS)), rows, rows]
+
+
+def test_finished_rows_leave_and_waiting_rows_enter():
+    model = sharp_model()
+    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)
+    sizes = []
+    model.model.embed_tokens.register_forward_hook(lambda module, args, out: sizes.append(args[0].numel()))
+    samples = sampler.sample([[5], [6]], Sampling(max_tokens=30, stop_ids=tuple(range(0, 256, 8))), n=6)
+    needed = sum(len(c.ids) - 1 for cs in samples for c in cs) + 2  # the last token is never fed, a prompt has one
+    assert sum(sizes) == needed
+    assert max(sizes) <= 5  # four rows and an entering prompt
+
+
+def test_answers_longer_than_the_first_columns_and_a_row_that_outlives_the_others():
+    model = sharp_model("gemma3")
+    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=3)
+    lengths = Sampling(max_tokens=200, stop_ids=(10, 20, 30, 40))
+    samples = sampler.sample(PROMPTS, lengths, n=4)
+    assert max(len(c.ids) for cs in samples for c in cs) > 128
+    assert max(deviation(model, p, c) for p, cs in zip(PROMPTS, samples, strict=True) for c in cs) < 1e-4
+
+
+def test_the_context_ends_a_completion_and_refuses_a_prompt_without_room():
+    model = sharp_model("gpt2", n_positions=20)
+    sampler = TorchSampler(model, tiny_tokenizer())
+    [[completion]] = sampler.sample([list(range(15))], Sampling(max_tokens=50, ignore_eos=True))
+    assert len(completion.ids) == 5
+    assert completion.truncated
+    with pytest.raises(UserError, match=r"prompt 1: 20 tokens .* 20; expected at most 19"):
+        sampler.sample([[1, 2], list(range(20))], FREE)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "message"),
+    [
+        ([[1], []], {}, "prompt 1: expected at least one token"),
+        ([[1, 999]], {}, "prompt 0: expected ids from 0 to 258, got 999"),
+        ([[1]], {"n": 0}, "n: expected at least 1"),
+        ([[1]], {"seeds": [1, 2]}, "seeds: expected 1"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(prompts, settings, message):
+    with pytest.raises(UserError, match=message):
+        TorchSampler(sharp_model(), tiny_tokenizer()).sample(prompts, FREE, **settings)
+
+
+def test_a_model_that_has_diverged_is_an_error_and_not_a_sample():
+    model = copy.deepcopy(sharp_model())
+    sampler = TorchSampler(model, tiny_tokenizer())
+    good = copy.deepcopy(model.state_dict())
+    model.model.layers[0].mlp.up_proj.weight.data[:] = float("nan")
+    with pytest.raises(UserError, match="not numbers"):
+        sampler.sample([PROMPTS[0]], FREE)
+    model.load_state_dict(good)
+    [[recovered]] = sampler.sample([PROMPTS[0]], FREE)
+    assert deviation(model, PROMPTS[0], recovered) < 1e-4
+
+
+@pytest.mark.parametrize("setting", ["weights", "autocast"])
+def test_half_precision_stays_near_full_precision(setting):
+    model, full = sharp_model("llama"), sharp_model("llama")
+    if setting == "weights":
+        model.to(torch.bfloat16)
+    sampler = TorchSampler(model, tiny_tokenizer(), autocast=torch.bfloat16 if setting == "autocast" else None)
+    [completions] = sampler.sample([PROMPTS[0]], FREE, n=3)
+    assert max(deviation(full, PROMPTS[0], c) for c in completions) < 0.05
+
+
+def test_no_prompts_no_samples():
+    assert TorchSampler(sharp_model(), tiny_tokenizer()).sample([], FREE) == []
