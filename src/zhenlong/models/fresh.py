@@ -34,6 +34,9 @@ class Shape:
     context: int = 512
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UserError(f"{name}: expected a whole number of 1 or more, got {value}")
         if self.hidden_size % self.heads or self.heads % self.kv_heads:
             raise UserError(
                 f"shape: heads ({self.heads}) must divide hidden_size ({self.hidden_size}), "
@@ -69,7 +72,11 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, chat_template: str | 
     """A byte-level BPE of `vocabulary` tokens: every UTF-8 text round-trips, whatever it was trained on.
 
     Digits are tokens of their own (so that numbers are read digit by digit), and the chat markers of ChatML are there.
+    Raises `UserError` for a vocabulary without room for every byte; texts of few distinct words give fewer tokens.
     """
+    least = 256 + len(SPECIAL_TOKENS)
+    if vocabulary < least:
+        raise UserError(f"vocabulary: expected at least {least}, all bytes and the markers, got {vocabulary}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

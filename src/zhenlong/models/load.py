@@ -65,7 +65,9 @@ def load_model(
     fresh_score = kind == "reward" and not _is_reward_model(config)
     if kind == "reward" and not fresh_score and config.num_labels != 1:
         raise UserError(f"--model {name}: expected a reward model with one output, got {config.num_labels} labels")
-    model = _load(AUTO_MODELS[kind], source, name, dtype=getattr(torch, dtype), use_safetensors=True, **extra)
+    settings = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True, **extra}
+    model, info = _load(AUTO_MODELS[kind], source, name, **settings)
+    _require_all_weights(model, info["missing_keys"], {"score.weight"} if fresh_score else set(), name)
     if fresh_score:
         generator = torch.Generator().manual_seed(seed)
         spread = (model.score.in_features + 1) ** -0.5
@@ -119,14 +121,25 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
             whole.save_pretrained(part)
             tokenizer.save_pretrained(part)
         part.chmod(0o755)
-        old = part.with_name(part.name + "-old")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(part, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _put_in_place(part, folder)
     except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise UserError(f"{folder}: cannot write the model there ({error})") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _put_in_place(part: Path, folder: Path) -> None:
+    """Rename `part` to `folder`; what was there before goes, or comes back when the renaming fails."""
+    old = part.with_name(part.name + "-old")
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(part, folder)
+    except OSError:
+        if old.exists():
+            os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
@@ -143,6 +156,16 @@ def without_adapter(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
 
 def _is_reward_model(config: Any) -> bool:
     return any("SequenceClassification" in name for name in config.architectures or [])
+
+
+def _require_all_weights(model: PreTrainedModel, missing: set[str], new: set[str], name: str) -> None:
+    """Raise `UserError` where the files lack a weight that the configuration asks for: it would be random numbers."""
+    lacking = sorted((missing & {key for key, _ in model.named_parameters()}) - new)
+    if lacking:
+        raise UserError(
+            f"--model {name}: its files lack {len(lacking)} weights that a {type(model).__name__} of its config.json "
+            f"has, such as {lacking[0]}; expected all of them"
+        )
 
 
 def _with_lora(model: PreTrainedModel, lora: Lora, kind: Kind, seed: int) -> PreTrainedModel:
@@ -169,7 +192,7 @@ def _load(loader: Any, source: str, name: str, **settings: Any) -> Any:
     try:
         with _quiet():
             return loader.from_pretrained(source, **settings)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"--model {name}: cannot be loaded ({reason})") from None
 

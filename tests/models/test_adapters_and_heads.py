@@ -1,0 +1,226 @@
+"""LoRA, reward models and new models: what is trained, what is saved, and that a seed decides what is drawn."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from tiny import tiny_tokenizer
+from tiny_files import model_folder
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from zhenlong.errors import UserError
+from zhenlong.forest import forward, plant, scores, tree
+from zhenlong.models import (
+    Lora,
+    Shape,
+    ValueHead,
+    fresh_model,
+    frozen_copy,
+    load_model,
+    save_model,
+    train_tokenizer,
+    without_adapter,
+)
+
+IDS = torch.tensor([[3, 20, 7, 100, 9, 41]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return model_folder(tmp_path_factory.mktemp("model") / "base")
+
+
+def logits(model, ids=IDS):
+    with torch.no_grad():
+        return model(input_ids=ids).logits
+
+
+def adapted(folder, kind="causal", **changes):
+    """A model with an adapter that does something: its B matrices, which begin at zero, are filled."""
+    model, tokenizer = load_model(folder, kind=kind, lora=Lora(**{"rank": 3, "alpha": 6.0, **changes}), device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model, tokenizer
+
+
+def test_only_adapters_are_trained_and_they_begin_as_nothing(folder):
+    plain, _ = load_model(folder, device="cpu")
+    model, _ = load_model(folder, lora=Lora(2), device="cpu")
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert not any("lm_head" in name for name in trained)
+    assert torch.equal(logits(model), logits(plain))
+
+
+def test_the_base_beneath_the_adapter_is_the_original(folder):
+    plain, _ = load_model(folder, device="cpu")
+    model, _ = adapted(folder)
+    with without_adapter(model) as base:
+        assert torch.equal(logits(base), logits(plain))
+    assert (logits(model) - logits(plain)).abs().max() > 1e-2
+
+
+def test_the_named_modules_alone_get_an_adapter(folder):
+    model, _ = load_model(folder, lora=Lora(2, targets="q_proj, v_proj"), device="cpu")
+    trained = {part for name, p in model.named_parameters() if p.requires_grad for part in name.split(".")}
+    assert {part for part in trained if part.endswith("_proj")} == {"q_proj", "v_proj"}
+    with pytest.raises(UserError, match="--lora_targets nonsense"):
+        load_model(folder, lora=Lora(2, targets="nonsense"), device="cpu")
+
+
+def test_an_adapter_is_drawn_from_its_seed_alone(folder):
+    def drawn(seed):
+        model, _ = load_model(folder, lora=Lora(2), device="cpu", seed=seed)
+        return torch.cat([p.flatten() for name, p in model.named_parameters() if "lora_A" in name])
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = drawn(1)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert torch.equal(drawn(1), first)
+    assert not torch.equal(drawn(2), first)
+
+
+@pytest.mark.parametrize("kind", ["causal", "reward"])
+def test_a_saved_adapter_is_merged_and_kept_beside(kind, folder, tmp_path):
+    model, tokenizer = adapted(folder, kind)
+    wanted = logits(model)
+    save_model(model, tokenizer, tmp_path / "saved")
+    auto = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
+    found = auto.from_pretrained(tmp_path / "saved").eval()
+    assert torch.allclose(logits(found), wanted, atol=1e-5)
+    adapter = load_file(tmp_path / "saved" / "adapter" / "adapter_model.safetensors")
+    assert any("lora_B" in name for name in adapter)
+    assert torch.equal(logits(model), wanted), "saving must not merge the model that is being trained"
+
+
+def test_a_tied_model_with_an_adapter_is_saved_as_it_was_trained(tmp_path):
+    folder = model_folder(tmp_path / "base", tie_word_embeddings=True)
+    model, tokenizer = adapted(folder)
+    wanted = logits(model)
+    save_model(model, tokenizer, tmp_path / "saved")
+    assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()), wanted, atol=1e-5)
+
+
+def test_with_an_adapter_a_reward_model_trains_its_score_too(folder):
+    model, _ = load_model(folder, kind="reward", lora=Lora(2), device="cpu")
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert any("score" in name for name in trained)
+    assert any("lora_A" in name for name in trained)
+    assert not any(name.endswith("score.original_module.weight") for name in trained)
+
+
+def test_the_seed_decides_a_new_scoring_layer(folder):
+    def drawn(seed):
+        return load_model(folder, kind="reward", seed=seed, device="cpu")[0].score.weight
+
+    torch.manual_seed(3)
+    first = drawn(1)
+    torch.manual_seed(4)
+    assert torch.equal(drawn(1), first)
+    assert not torch.equal(drawn(2), first)
+    assert 0.3 < float(first.detach().std()) * 33**0.5 < 2
+
+
+def test_a_reward_model_comes_back_with_its_scores(folder, tmp_path):
+    model, tokenizer = load_model(folder, kind="reward", seed=1, device="cpu")
+    save_model(model, tokenizer, tmp_path / "saved")
+    again, _ = load_model(str(tmp_path / "saved"), kind="reward", seed=2, device="cpu")
+    assert torch.equal(logits(model), logits(again))
+
+
+def test_a_classifier_with_several_labels_is_no_reward_model(tmp_path, folder):
+    AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="expected a reward model with one output, got 3 labels"):
+        load_model(str(tmp_path), kind="reward", device="cpu")
+
+
+def test_a_score_is_that_of_transformers_whatever_shares_the_batch(folder):
+    """One text alone, as one of three answers to a prompt, and among other trees; ends in the padding token too."""
+    model, _ = load_model(folder, kind="reward", device="cpu")
+    prompt, answers = [5, 6, 7], [[8, 9, 256], [10], [11, 12, 13, 14, 256, 256]]
+    alone = torch.cat([one_score(model, [tree(prompt, [answer])]) for answer in answers])
+    together = one_score(model, [tree(prompt, answers)])
+    among = one_score(model, [tree([1] * 9, [[2] * 30]), tree(prompt, answers), tree([4], [[4]])])[1:4]
+    assert torch.allclose(alone, together, atol=1e-5)
+    assert torch.allclose(alone, among, atol=1e-5)
+    for answer, score in zip(answers, alone, strict=True):
+        ids = torch.tensor([prompt + answer])
+        with torch.no_grad():
+            truth = model.score(model.model(input_ids=ids).last_hidden_state[:, -1])[0]
+        assert torch.allclose(truth, score[None], atol=1e-5)
+        if answer[-1] != 256:  # transformers looks for the padding id and would stop before it
+            assert torch.allclose(logits(model, ids)[0], score[None], atol=1e-5)
+
+
+def one_score(model, trees):
+    forest = plant(trees)
+    with torch.no_grad():
+        return scores(model, forward(model, forest), forest)
+
+
+def test_a_frozen_copy_stays_while_the_model_moves(folder):
+    model, _ = load_model(folder, device="cpu")
+    model.train()
+    copy = frozen_copy(model)
+    before = logits(copy)
+    for parameter in model.parameters():
+        parameter.data.add_(0.1)
+    assert torch.equal(logits(copy), before)
+    assert not copy.training
+    assert not any(parameter.requires_grad for parameter in copy.parameters())
+
+
+def test_a_value_head_begins_at_zero_and_computes_in_float32():
+    head = ValueHead(8)
+    values = head(torch.randn(5, 8).bfloat16())
+    assert values.dtype == torch.float32
+    assert torch.equal(values, torch.zeros(5))
+
+
+def test_a_new_model_is_drawn_from_its_seed_alone():
+    shape = Shape(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=24, context=32)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = fresh_model(shape, tiny_tokenizer(), seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert torch.equal(logits(first), logits(fresh_model(shape, tiny_tokenizer(), seed=1)))
+    assert not torch.equal(logits(first), logits(fresh_model(shape, tiny_tokenizer(), seed=2)))
+    assert first.get_output_embeddings().weight is first.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("wrong", [{"heads": 3}, {"kv_heads": 3}, {"layers": 0}, {"heads": 0}, {"context": 0}])
+def test_a_shape_that_does_not_fit_together_is_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Shape(**wrong)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return train_tokenizer(["The hill is long and the hill is green. " * 5, "12 and 34 are 46."], 275, "{{ messages }}")
+
+
+def test_a_new_tokenizer_has_the_size_asked_for_and_the_chat_markers(learned):
+    assert len(learned) == 275
+    assert learned.eos_token == learned.pad_token == "<|endoftext|>"
+    assert all(len(learned(marker)["input_ids"]) == 1 for marker in ("<|im_start|>", "<|im_end|>"))
+    assert len(learned("1234")["input_ids"]) == 4
+    assert len(learned(" hill")["input_ids"]) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_any_text_comes_back_from_a_new_tokenizer(learned, text):
+    assert learned.decode(learned(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_a_vocabulary_too_small_for_every_byte_is_refused():
+    with pytest.raises(UserError, match="vocabulary: expected at least 259"):
+        train_tokenizer(["a b c"], 200)

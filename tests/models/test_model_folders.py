@@ -1,0 +1,184 @@
+"""What a model's name may be, what is refused in one line, and folders that appear whole or not at all."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import FAMILIES, tiny_model, tiny_tokenizer
+from tiny_files import model_folder
+
+from zhenlong.errors import UserError
+from zhenlong.models import load_model, load_tokenizer, resolve, save_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return model_folder(tmp_path / "base")
+
+
+def contents(path):
+    return {one.relative_to(path): one.read_bytes() for one in sorted(path.rglob("*")) if one.is_file()}
+
+
+def test_what_is_saved_is_what_is_loaded(folder):
+    model, tokenizer = load_model(folder, device="cpu")
+    assert not model.training
+    saved = tiny_model().state_dict()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in saved.items())
+    assert tokenizer("né")["input_ids"] == tiny_tokenizer()("né")["input_ids"]
+    assert tokenizer.chat_template == tiny_tokenizer().chat_template
+
+
+def test_a_run_folder_names_the_model_in_it(folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.move(folder, tmp_path / "run" / "model")
+    assert resolve(str(tmp_path / "run")) == str(tmp_path / "run" / "model")
+    assert load_tokenizer(str(tmp_path / "run")).get_vocab() == tiny_tokenizer().get_vocab()
+
+
+def refusal(name):
+    with pytest.raises(UserError) as error:
+        load_model(str(name), device="cpu")
+    said = str(error.value)
+    assert "\n" not in said
+    assert str(name) in said
+    return said
+
+
+def test_a_run_that_is_not_finished(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    assert "has no model yet; finish it first" in refusal(tmp_path)
+
+
+def test_no_such_folder(tmp_path):
+    assert "no such folder; expected pocket, a model or run folder, or a hub id" in refusal(tmp_path / "nowhere")
+
+
+def test_a_file(folder):
+    assert "got a single file" in refusal(f"{folder}/model.safetensors")
+
+
+def test_a_folder_with_other_things(tmp_path):
+    assert "no config.json there" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("pickle", ["pytorch_model.bin", "model.pt", "weights.pth", "a.pkl"])
+def test_a_pickle_is_never_opened(folder, pickle, tmp_path):
+    """It would leave a file behind if it were."""
+    os.remove(f"{folder}/model.safetensors")
+    trap = f"cposix\nsystem\n(S'touch {tmp_path}/opened'\ntR.".encode()
+    (tmp_path / "base" / pickle).write_bytes(trap)
+    assert f"{pickle} is a pickle" in refusal(folder)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_no_weights(folder):
+    os.remove(f"{folder}/model.safetensors")
+    assert "no *.safetensors" in refusal(folder)
+
+
+def test_a_hub_id_that_is_not_on_this_disk_when_offline():
+    assert "cannot be loaded" in refusal("nobody-here/no-such-model")
+
+
+def test_weights_that_are_damaged(folder, tmp_path):
+    whole = (tmp_path / "base" / "model.safetensors").read_bytes()
+    (tmp_path / "base" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be loaded" in refusal(folder)
+
+
+def test_a_configuration_that_is_damaged(folder, tmp_path):
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "llama", ')
+    assert "cannot be loaded" in refusal(folder)
+
+
+def test_an_architecture_that_nobody_knows(folder, tmp_path):
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "abacus"}')
+    assert "cannot be loaded" in refusal(folder)
+
+
+def test_a_folder_without_tokenizer(folder, tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        os.remove(tmp_path / "base" / name)
+    assert "cannot be loaded" in refusal(folder)
+
+
+def test_weights_of_another_shape_than_the_configuration_says(folder, tmp_path):
+    config = (tmp_path / "base" / "config.json").read_text()
+    (tmp_path / "base" / "config.json").write_text(config.replace('"hidden_size": 32', '"hidden_size": 64'))
+    assert "cannot be loaded" in refusal(folder)
+
+
+def test_weights_that_lack_a_part_are_not_made_up(folder, tmp_path):
+    """A checkpoint of a shorter model: the layers it lacks would be random numbers."""
+    config = (tmp_path / "base" / "config.json").read_text()
+    (tmp_path / "base" / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    assert "lack" in refusal(folder)
+
+
+def test_a_reward_model_is_no_language_model(folder, tmp_path):
+    """It has no output layer; a random one would speak nonsense."""
+    save_model(*load_model(folder, kind="reward", device="cpu"), tmp_path / "reward")
+    assert "lack 1 weights that a LlamaForCausalLM of its config.json has, such as lm_head.weight" in refusal(
+        tmp_path / "reward"
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_family_comes_back_whole(family, tied, tmp_path):
+    save_model(tiny_model(family, tie_word_embeddings=tied), tiny_tokenizer(), tmp_path / "saved")
+    model, _ = load_model(str(tmp_path / "saved"), device="cpu")
+    wanted = tiny_model(family, tie_word_embeddings=tied).state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
+
+
+def test_a_device_that_is_not_there(folder):
+    with pytest.raises(UserError, match="--device cuda:9: not usable here"):
+        load_model(folder, device="cuda:9")
+
+
+@pytest.mark.parametrize("fails", ["weights", "tokenizer", "first rename", "second rename"])
+def test_a_save_that_fails_leaves_the_old_folder_whole_and_nothing_else(fails, folder, tmp_path, monkeypatch):
+    before = contents(tmp_path)
+    model, tokenizer = tiny_model(seed=1), tiny_tokenizer()
+    replace, calls = os.replace, []
+
+    def full(*given, **settings):
+        raise OSError(28, "No space left on device")
+
+    def counted(*given):
+        calls.append(given)
+        if str(tmp_path / "base") in map(str, given):
+            seen = sum(str(tmp_path / "base") in map(str, one) for one in calls)
+            if seen == ("first rename", "second rename").index(fails) + 1:
+                full()
+        return replace(*given)
+
+    if fails == "weights":
+        monkeypatch.setattr(type(model), "save_pretrained", full)
+    elif fails == "tokenizer":
+        monkeypatch.setattr(type(tokenizer), "save_pretrained", full)
+    else:
+        monkeypatch.setattr(os, "replace", counted)
+    with pytest.raises(UserError, match="cannot write the model there"):
+        save_model(model, tokenizer, tmp_path / "base")
+    monkeypatch.undo()
+    assert contents(tmp_path) == before
+
+
+def test_a_save_in_place_of_another_leaves_nothing_of_it(folder, tmp_path):
+    (tmp_path / "base" / "stray.txt").write_text("old")
+    save_model(tiny_model(seed=1), tiny_tokenizer(), folder)
+    assert not (tmp_path / "base" / "stray.txt").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
+    saved = load_file(f"{folder}/model.safetensors")
+    assert torch.equal(saved["lm_head.weight"], tiny_model(seed=1).lm_head.weight)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the model there"):
+        save_model(tiny_model(), tiny_tokenizer(), tmp_path / "file" / "model")
