@@ -49,7 +49,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 7, 9])
 def test_a_crash_in_any_step_changes_nothing(uninterrupted, tmp_path, at):
-    """Steps 3 and 6 end an epoch; a checkpoint exists after every second step."""
+    """An epoch ends in steps 3, 5 and 8; a checkpoint exists after every second step."""
     with pytest.raises(Crash):
         tiny_stage(tmp_path / "run", during=crash_at(at))
     tiny_stage(tmp_path / "run", resume=True)
@@ -133,7 +133,7 @@ def test_changed_data_is_refused(tmp_path):
         tiny_stage(tmp_path / "run", during=crash_at(4), steps=9)
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace("records: 10", "records: 11"))
-    with pytest.raises(UserError, match="has 11 records, but the run to resume had 10"):
+    with pytest.raises(UserError, match=r"saved sizes \[10\] are not those of this data, \[11\]"):
         tiny_stage(tmp_path / "run", resume=True, records=11, steps=9)
 
 

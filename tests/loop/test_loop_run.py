@@ -16,8 +16,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tiny_stage import DEFAULTS, tiny_stage, write_weights
 
+from zhenlong.data import Mixture
 from zhenlong.errors import UserError
-from zhenlong.loop import DataOrder, Interrupted, Learner, Options, Run, StepLoss, evaluating, seed_everything
+from zhenlong.loop import Interrupted, Learner, Options, Run, StepLoss, evaluating, seed_everything
 from zhenlong.loop.display import Bar
 from zhenlong.loop.signals import StopSignals
 
@@ -34,7 +35,7 @@ def test_the_folder_of_a_finished_run(tmp_path):
     metrics = rows(run / "metrics.jsonl")
     assert [row["step"] for row in metrics] == list(range(1, 10))
     assert {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_second", "seconds"} <= metrics[0].keys()
-    assert metrics[-1]["tokens"] == 30 * 8 == json.loads((run / "ledger.json").read_text())["tokens"]
+    assert metrics[-1]["tokens"] == 36 * 8 == json.loads((run / "ledger.json").read_text())["tokens"]
     assert [row["step"] for row in rows(run / "samples.jsonl")] == [4, 8, 9]
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-000006", "step-000008"]
 
@@ -151,7 +152,7 @@ def test_results_mark_the_run_as_finished(tmp_path):
         with Run(tmp_path / "run", {}, options) as run:
             if run.finished:
                 return None
-            model, order = torch.nn.Linear(1, 1), DataOrder(1, 1)
+            model, order = torch.nn.Linear(1, 1), Mixture([1])
             learner = Learner(model, options, 1)
             run.track(learner=learner, order=order)
             for _ in run.steps(1):

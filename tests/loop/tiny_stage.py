@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import save_file
 from tiny import tiny_model
 
-from zhenlong.loop import DataOrder, Learner, Options, Run, StepLoss
+from zhenlong.data import Mixture
+from zhenlong.loop import Learner, Options, Run, StepLoss
 
-DEFAULTS = {"batch_size": 4, "epochs": 3.0, "lr": 1e-2, "warmup_steps": 2, "weight_decay": 0.1}
+DEFAULTS = {"batch_size": 4, "epochs": 3.6, "lr": 1e-2, "warmup_steps": 2, "weight_decay": 0.1}
 DEFAULTS |= {"save_every": 2, "progress": False, "device": "cpu"}
 
 
@@ -30,19 +31,19 @@ def nothing(run: Run, step: int) -> None:
 
 
 def tiny_stage(output, *, records: int = 10, during=nothing, loss_scale: float = 1.0, **training) -> Path:
-    """Ten records in batches of four: three steps an epoch, the last one short. `during` is called inside each step."""
+    """Ten records in batches of four: an epoch ends in steps 3, 5 and 8. `during` is called inside each step."""
     config = {"records": records, "training": training}
     options = Options(**{**DEFAULTS, **training})
     with Run(output, config, options, "tiny") as run:
         if run.finished:
             return run.output
         model = tiny_model("gpt2", n_embd=16, n_layer=1, n_head=2, n_positions=32)
-        order = DataOrder(records, options.batch_size, options.seed)
-        total = order.steps(options)
+        order = Mixture([records], seed=options.seed)
+        total = options.total_steps(records)
         learner = Learner(model, options, total)
         run.track(learner=learner, order=order)
         for step in run.steps(total):
-            batch = order.next()
+            batch = order.draw(options.batch_size)
             ids = torch.stack([record(index, run.generator("data")) for index in batch])  # [R, T]
             metrics = learner.step(ids.split(2), lambda one: loss_of(model, one, loss_scale), count=len(batch))
             run.ledger.count(tokens=ids.numel())

@@ -6,7 +6,6 @@ A stage calls these; there is no trainer to inherit from. `docs/loop.md` has the
 from zhenlong.loop.learner import Learner, Metric, NonFiniteError, StepLoss
 from zhenlong.loop.ledger import Cost, Ledger
 from zhenlong.loop.options import Options
-from zhenlong.loop.order import DataOrder
 from zhenlong.loop.precision import autocast, compute_dtype, device_of
 from zhenlong.loop.randomness import derived_seed, evaluating, seed_everything
 from zhenlong.loop.run import Run
@@ -15,7 +14,6 @@ from zhenlong.loop.signals import Interrupted
 
 __all__ = [
     "Cost",
-    "DataOrder",
     "Interrupted",
     "Learner",
     "Ledger",

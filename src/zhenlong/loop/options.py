@@ -105,6 +105,10 @@ class Options:
             "warmup_steps", self.warmup_steps, "whole steps, or a fraction below 1", lambda x: x < 1 or x == int(x)
         )
 
+    def total_steps(self, records: int) -> int:
+        """Optimiser steps in all: `steps`, or those that `epochs` passes over so many records take."""
+        return self.steps or max(1, math.ceil(self.epochs * records / self.batch_size))
+
     def as_dict(self) -> dict[str, Any]:
         """Every option and its value, in the order of the fields."""
         return asdict(self)

@@ -26,7 +26,7 @@ from zhenlong.records import Ranking
 from zhenlong.stages.reference import cached_log_probs
 from zhenlong.stages.reward_model import pairs_of
 from zhenlong.stages.samples import say
-from zhenlong.stages.setup import context_of, load, ready, steps_of, update
+from zhenlong.stages.setup import context_of, load, ready, update
 from zhenlong.stages.trees import ranking_trees, read_all, read_heldout
 
 
@@ -85,7 +85,7 @@ def dpo(
         cost = Cost.of(policy)
         cache = Path(reference_cache or run.output / "reference")
         anchors = cached_log_probs(run, reference or policy, tokenizer, trees, options, cache)
-        total = steps_of(options, len(trees))
+        total = options.total_steps(len(trees))
         learner = Learner(policy, options, total)
         run.track(learner=learner, order=order)
         for _ in run.steps(total):

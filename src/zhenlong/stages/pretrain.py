@@ -25,7 +25,7 @@ from zhenlong.loop.options import Schedule
 from zhenlong.models import Shape, fresh_model, load_tokenizer, save_model, train_tokenizer
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.records import Document
-from zhenlong.stages.setup import context_of, load, steps_of, update
+from zhenlong.stages.setup import context_of, load, update
 from zhenlong.stages.trees import read_all, read_heldout
 
 
@@ -98,7 +98,7 @@ def pretrain(
         trees, order = in_pieces(documents, read_order, data, words, context, options.seed)
         late, late_order = in_pieces(late_documents, late_read, decay_data, words, context, options.seed)
         held = _read_heldout(heldout, words, context)
-        total = steps_of(options, len(trees))
+        total = options.total_steps(len(trees))
         learner, cost = Learner(network, options, total), Cost.of(network)
         run.track(learner=learner, order=order, late_order=late_order)
         results = {"perplexity_before": _perplexity(network, held, options)} if held else {}

@@ -24,7 +24,7 @@ from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
 from zhenlong.models import save_model
 from zhenlong.objectives.pairwise import bradley_terry, centring, pair_weights, strength_margin
 from zhenlong.records import Ranking
-from zhenlong.stages.setup import context_of, load, ready, steps_of, update
+from zhenlong.stages.setup import context_of, load, ready, update
 from zhenlong.stages.trees import ranking_trees, read_all, read_heldout
 
 
@@ -77,7 +77,7 @@ def reward_model(
         trees, rankings, order = ranking_trees(
             run, rankings, order, template, context_of(network, max_length), too_long
         )
-        total = steps_of(options, len(trees))
+        total = options.total_steps(len(trees))
         learner, cost = Learner(network, options, total), Cost.of(network)
         run.track(learner=learner, order=order)
         for _ in run.steps(total):

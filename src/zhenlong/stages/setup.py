@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,8 +75,3 @@ def ready(model: PreTrainedModel, template: Template) -> tuple[PreTrainedModel, 
     if getattr(model, "generation_config", None) is not None:  # a reward model has none
         model.generation_config.eos_token_id = list(template.stop_ids)
     return model, template.tokenizer
-
-
-def steps_of(options: Options, records: int) -> int:
-    """Optimiser steps in all: `options.steps`, or those that `options.epochs` passes over the records take."""
-    return options.steps or max(1, math.ceil(options.epochs * records / options.batch_size))

@@ -18,7 +18,7 @@ from zhenlong.models import save_model
 from zhenlong.records import Demonstration
 from zhenlong.stages.pretrain import token_loss
 from zhenlong.stages.samples import say
-from zhenlong.stages.setup import context_of, load, ready, steps_of, update
+from zhenlong.stages.setup import context_of, load, ready, update
 from zhenlong.stages.trees import conversation_trees, read_all, read_heldout
 
 
@@ -65,7 +65,7 @@ def sft(
         trees, order = conversation_trees(
             run, demonstrations, order, template, context_of(policy, max_length), too_long
         )
-        total = steps_of(options, len(trees))
+        total = options.total_steps(len(trees))
         learner, cost = Learner(policy, options, total), Cost.of(policy)
         run.track(learner=learner, order=order)
         results = {"before": perplexity((policy, tokenizer), held, chat_template=chat_template)} if held else {}
