@@ -1,0 +1,99 @@
+"""The pages say what is there: options and defaults, commands, imports, links, and examples that run."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
+
+import pytest
+from pages import PAGES, ROOT, anchors, fences, links, option_table
+from tiny import tiny_model, tiny_tokenizer
+
+from zhenlong.cli import COMMANDS
+from zhenlong.loop import Options
+from zhenlong.models import save_model
+
+STAGES = ("pretrain", "sft", "reward_model", "dpo", "ppo", "grpo")
+SHARED = {field.name: field.default for field in fields(Options)}
+RUNNABLE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
+
+
+def stage(name: str) -> Callable[..., Any]:
+    return getattr(import_module(f"zhenlong.stages.{name}"), name)
+
+
+def own_options(name: str) -> dict[str, Any]:
+    """The options of a stage's own signature and their defaults; Ellipsis where there is none."""
+    parameters = inspect.signature(stage(name)).parameters.values()
+    own = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return {p.name: ... if p.default is inspect.Parameter.empty else p.default for p in own}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stages_page_lists_its_own_options_with_their_defaults(name):
+    assert option_table(ROOT / "docs" / "stages" / f"{name}.md") == own_options(name)
+
+
+def test_the_page_of_shared_options_lists_them_all_with_their_defaults():
+    assert option_table(ROOT / "docs" / "stages" / "options.md") == SHARED
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_points_to_something(page):
+    for path, anchor in links(page):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {path}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_exists_and_has_the_options_that_are_shown(page):
+    for line in "\n".join(fences(page, "sh")).replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] != ["zhenlong"] or words[1:2] in ([], ["--help"]):
+            continue
+        name = words[1].replace("-", "_")
+        assert name in COMMANDS, line
+        if name in STAGES:
+            known = {*own_options(name), *SHARED, "config", "help", "print_config"}
+            asked = {word.removeprefix("--").split("=")[0] for word in words[2:] if word.startswith("--")}
+            assert asked <= known, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_on_the_pages_imports_what_exists_and_calls_stages_with_options_they_have(page):
+    for block in fences(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zhenlong"):
+                module = import_module(str(node.module))
+                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+            if isinstance(node, ast.Call) and (called := ast.unparse(node.func).removeprefix("zhenlong.")) in STAGES:
+                asked = {keyword.arg for keyword in node.keywords}
+                assert asked <= {*own_options(called), *SHARED}, ast.unparse(node)
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
+def test_the_examples_run(page, tmp_path, monkeypatch):
+    """Each page's blocks run one after the other where `runs/sft` holds a model; their asserts are their results."""
+    monkeypatch.chdir(tmp_path)
+    save_model(tiny_model(), tiny_tokenizer(), tmp_path / "runs" / "sft" / "model")
+    found: dict[str, Any] = {"__name__": "example"}
+    blocks = fences(page, "python")
+    assert blocks
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), found)  # the page is the project's own
+
+
+def test_the_changelog_begins_with_the_packages_version():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    first = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert version
+    assert first
+    assert first[1] == version[1]
