@@ -51,6 +51,7 @@ def load_model(
     dtype: str = "float32",
     device: str = "auto",
     gradient_checkpointing: bool = False,
+    dropout: bool = True,
     seed: int = 0,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in eval mode and its tokenizer, from `pocket`, a folder, a run folder or a hub id.
@@ -76,6 +77,8 @@ def load_model(
         model.config.pad_token_id = (
             tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         )
+    if not dropout:
+        _turn_off_dropout(model)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if lora is not None:
@@ -152,6 +155,16 @@ def without_adapter(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
     """The base model beneath a LoRA adapter, for as long as the context lasts."""
     with model.disable_adapter():
         yield model
+
+
+def _turn_off_dropout(model: PreTrainedModel) -> None:
+    """Dropout layers, and the rates that attention and feed-forward layers keep as numbers."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "activation_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def _is_reward_model(config: Any) -> bool:

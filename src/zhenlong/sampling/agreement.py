@@ -49,7 +49,8 @@ class FlatBatch(Batch):
 def chosen_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:
     """The engine for the model, found by sampling a few tokens with it once (in eval mode, without gradients)."""
     if model not in _chosen:
-        _chosen[model] = _choose(model, tokenizer)
+        with torch.autocast(next(model.parameters()).device.type, enabled=False):
+            _chosen[model] = _choose(model, tokenizer)
     return _chosen[model]
 
 

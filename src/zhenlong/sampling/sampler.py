@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zhenlong.errors import UserError
+from zhenlong.loop.randomness import evaluating
 from zhenlong.sampling.agreement import chosen_engine
 from zhenlong.sampling.request import Completion, Sampling
 from zhenlong.sampling.row import prompts_with_rows
@@ -39,7 +40,7 @@ class TorchSampler:
         self.context = int(getattr(config, "max_position_embeddings", None) or 2**31)
         self.vocabulary = int(config.vocab_size)
         self._memory = Memory()
-        with _evaluating(model):
+        with evaluating(model):
             self._engine = chosen_engine(model, tokenizer)
 
     def sample(
@@ -61,7 +62,7 @@ class TorchSampler:
             return []
         asked = prompts_with_rows(prompts, sampling, n, seeds, self.tokenizer, self.context)
         batch = self._engine(self.model, asked, sampling, self.max_rows, self._memory)
-        with _evaluating(self.model), self._precision():
+        with evaluating(self.model), self._precision():
             while not batch.finished:
                 batch.advance()
         return [[row.completion() for row in prompt.rows] for prompt in asked]
@@ -77,7 +78,7 @@ class TorchSampler:
         batch = self._engine(self.model, asked, sampling, self.max_rows, self._memory)
         shown = ""
         while not batch.finished:
-            with _evaluating(self.model), self._precision():
+            with evaluating(self.model), self._precision():
                 batch.advance()
             assert row.reader is not None
             text = row.completion().text if row.done else row.reader.shown()
@@ -107,17 +108,3 @@ class TorchSampler:
                     f"prompt {number}: expected ids from 0 to {self.vocabulary - 1}, got {max(ids)}; "
                     "the tokenizer may belong to another model"
                 )
-
-
-@contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """No gradients, no dropout; afterwards every module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    if training:
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from zhenlong.data import Template
 from zhenlong.errors import UserError
-from zhenlong.forest import Batch, Forest, forward, log_probs, plant_batches
+from zhenlong.forest import Batch, forward, log_probs, plant_batches
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
 from zhenlong.models import save_model
 from zhenlong.objectives.advantage import group_advantages
@@ -40,8 +40,10 @@ from zhenlong.stages.rollout import (
     leaf_of,
     roll_out,
     rollout_metrics,
+    rollout_sampling,
     sample_rows,
     spread,
+    token_log_probs,
 )
 from zhenlong.stages.setup import context_of, load, ready, update
 from zhenlong.stages.trees import read_all
@@ -142,7 +144,7 @@ def grpo(
         if run.finished:
             return run.output
         tasks, order = read_all(run, data, Task, options)
-        policy, tokenizer = load(model, options)
+        policy, tokenizer = load(model, options, dropout=False)
         template = Template.of(tokenizer, chat_template)
         tasks, prompts, order = fitting_prompts(run, tasks, order, template, context_of(policy), max_tokens, too_long)
         worth = reward_from(reward, device=options.device)
@@ -157,12 +159,7 @@ def grpo(
         for _ in run.steps(total):
             if not buffer.waiting:
                 with run.evaluation(), learner.autocast():
-                    sampling = Sampling(
-                        temperature=temperature,
-                        max_tokens=max_tokens,
-                        stop_ids=template.stop_ids,
-                        seed=run.seed("rollout"),
-                    )
+                    sampling = rollout_sampling(run, template, temperature, max_tokens)
                     groups, metrics = collect(sampling, order.draw)
                     if reference is not None:
                         metrics |= _add_reference(run, cost, reference, groups, temperature, options)
@@ -291,14 +288,10 @@ def _add_reference(
 ) -> dict[str, float]:
     """Give the groups the reference's log-probabilities; returns the KL to it, in nats per response."""
     with reference() as frozen:
-        measure = partial(_scored, frozen, temperature)
+        measure = partial(token_log_probs, frozen, temperature)
         add_array("reference", groups, measure, options.tokens_per_microbatch, run, cost)
     k3 = kl_estimate(gathered("old_log_probs", groups), gathered("reference", groups), "k3")
     return {"kl": float(k3.sum()) / sum(len(group.responses) for group in groups)}
-
-
-def _scored(model: PreTrainedModel, temperature: float, forest: Forest) -> torch.Tensor:
-    return log_probs(model, forward(model, forest), forest, temperature)
 
 
 def _check(settings: Settings, config: dict[str, Any]) -> None:

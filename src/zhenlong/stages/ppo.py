@@ -30,7 +30,7 @@ from zhenlong.objectives.policy_gradient import policy_loss, sampled_entropy, va
 from zhenlong.objectives.reduce import per_response
 from zhenlong.records import Demonstration, Task
 from zhenlong.rewards import reward_from
-from zhenlong.sampling import Sampling, TorchSampler
+from zhenlong.sampling import TorchSampler
 from zhenlong.stages.reference import Reference
 from zhenlong.stages.rollout import (
     Buffer,
@@ -41,8 +41,10 @@ from zhenlong.stages.rollout import (
     leaf_of,
     roll_out,
     rollout_metrics,
+    rollout_sampling,
     sample_rows,
     spread,
+    token_log_probs,
 )
 from zhenlong.stages.setup import context_of, load, ready, update
 from zhenlong.stages.trees import conversation_trees, read_all
@@ -147,7 +149,7 @@ def ppo(
         if run.finished:
             return run.output
         tasks, order = read_all(run, data, Task, options)
-        policy, tokenizer = load(model, options)
+        policy, tokenizer = load(model, options, dropout=False)
         template = Template.of(tokenizer, chat_template)
         tasks, prompts, order = fitting_prompts(run, tasks, order, template, context_of(policy), max_tokens, too_long)
         worth = reward_from(reward, device=options.device)
@@ -163,12 +165,7 @@ def ppo(
         for _ in run.steps(total):
             if not buffer.waiting:
                 with run.evaluation(), learner.autocast():
-                    sampling = Sampling(
-                        temperature=temperature,
-                        max_tokens=max_tokens,
-                        stop_ids=template.stop_ids,
-                        seed=run.seed("rollout"),
-                    )
+                    sampling = rollout_sampling(run, template, temperature, max_tokens)
                     groups = roll_out(tasks, prompts, order.draw(rollouts), sampler, sampling, 1, worth)
                     _measure(run, cost, groups, policy, values, reference, settings, options)
                 scores = _penalised(groups, truncation_penalty)
@@ -248,12 +245,8 @@ def _measure(
     """Give the groups the reference's log-probabilities and the critic's values, before and after their tokens."""
     budget = options.tokens_per_microbatch
     with reference() as frozen:
-        add_array("reference", groups, partial(_scored, frozen, settings.temperature), budget, run, cost)
+        add_array("reference", groups, partial(token_log_probs, frozen, settings.temperature), budget, run, cost)
     add_array("values", groups, partial(_values, policy, critic), budget, run, cost)
-
-
-def _scored(model: PreTrainedModel, temperature: float, forest: Forest) -> torch.Tensor:
-    return log_probs(model, forward(model, forest), forest, temperature)
 
 
 def _values(policy: PreTrainedModel, critic: _Critic, forest: Forest) -> torch.Tensor:

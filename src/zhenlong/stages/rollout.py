@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from zhenlong.data import Mixture, Template, require_prompt_fits
-from zhenlong.forest import Batch, Forest, Node, plant_batches, tree
+from zhenlong.forest import Batch, Forest, Node, forward, log_probs, plant_batches, tree
 from zhenlong.loop import Cost, Run
 from zhenlong.records import Task
 from zhenlong.rewards import Answer, Reward
@@ -104,6 +105,17 @@ def fitting_prompts(
         sizes.append(len(kept) - before)
         note_lengths(run, 0, len(records) - sizes[-1])
     return kept, prompts, resized(order, sizes)
+
+
+def rollout_sampling(run: Run, template: Template, temperature: float, max_tokens: int) -> Sampling:
+    """How to sample in this step: over the whole vocabulary, so that log-probabilities are the policy's own."""
+    seed = run.seed("rollout")
+    return Sampling(temperature=temperature, max_tokens=max_tokens, stop_ids=template.stop_ids, seed=seed)
+
+
+def token_log_probs(model: PreTrainedModel, temperature: float, forest: Forest) -> torch.Tensor:
+    """The log-probability of each response token, [M]."""
+    return log_probs(model, forward(model, forest), forest, temperature)
 
 
 def roll_out(

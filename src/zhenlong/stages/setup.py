@@ -15,8 +15,13 @@ from zhenlong.models import Lora, load_model
 from zhenlong.models.load import Kind
 
 
-def load(model: str, options: Options, kind: Kind = "causal") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model to train, with the adapter, device and memory settings that the options ask for."""
+def load(
+    model: str, options: Options, kind: Kind = "causal", dropout: bool = True
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to train, with the adapter, device and memory settings that the options ask for.
+
+    Stages that compare the policy with itself, as it was or as the sampler saw it, train without the model's dropout.
+    """
     lora = None
     if options.lora_rank:
         lora = Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
@@ -27,6 +32,7 @@ def load(model: str, options: Options, kind: Kind = "causal") -> tuple[PreTraine
         device=options.device,
         gradient_checkpointing=options.gradient_checkpointing,
         seed=options.seed,
+        dropout=dropout,
     )
 
 

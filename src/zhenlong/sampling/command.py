@@ -1,0 +1,144 @@
+"""`zhenlong sample`: chat with a model, complete prompts, or do so for a file of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from zhenlong.data import Template, read
+from zhenlong.errors import UserError
+from zhenlong.loop.atomic import write_text
+from zhenlong.models import load_model
+from zhenlong.records import Message, Messages, Task
+from zhenlong.sampling.chat import carry_on, chat, text_ids
+from zhenlong.sampling.request import Completion, Sampling
+from zhenlong.sampling.sampler import TorchSampler
+
+
+def sample_command(
+    model: str,
+    prompt: str | None = None,
+    *,
+    prompts: str | None = None,
+    output: str | None = None,
+    raw: bool = False,
+    system: str = "",
+    chat_template: str = "auto",
+    n: int = 1,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    max_tokens: int = 256,
+    stop: Sequence[str] = (),
+    seed: int = 0,
+    max_rows: int = 64,
+    dtype: str = "float32",
+    device: str = "auto",
+) -> None:
+    """Chat with a model in the terminal, or complete prompts.
+
+    Args:
+        model: The model: pocket, a model or run folder, or a hub id.
+        prompt: What to answer once; without it (and without `prompts`) every line typed is a turn of a conversation.
+        prompts: Prompts to answer one by one: a text file with one a line, or tasks (file, hf:owner/name, world:tasks).
+        output: File for the completions, one JSON object a line with prompt, response and truncated; else printed.
+        raw: Carry on plain text instead of answering as an assistant.
+        system: System message of every conversation.
+        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        n: Completions of each prompt.
+        temperature: Divides the logits; 0 always takes the likeliest token, below 1 is more careful, above 1 wilder.
+        top_k: Draw from this many likeliest tokens only; 0 from all.
+        top_p: Draw from the fewest tokens that have this probability together; 1 from all.
+        min_p: Draw only tokens at least this many times as likely as the likeliest; 0 from all.
+        max_tokens: Longest completion, in tokens.
+        stop: Strings that end a completion; they are not part of it.
+        seed: Seed; the same seed and prompts give the same completions.
+        max_rows: Completions generated at a time; fewer need less memory.
+        dtype: Type of the weights, float32, bfloat16 or float16.
+        device: Where to compute: auto, cpu, cuda, cuda:1, ...
+    """
+    sampling = Sampling(temperature, top_k, top_p, min_p, max_tokens, tuple(stop), (), seed)
+    if prompt is not None and prompts is not None:
+        raise UserError("--prompt and --prompts: expected one of them, got both")
+    if raw and system:
+        raise UserError("--system: plain text has no system message; leave out --raw or --system")
+    if prompt is None and prompts is None and (n != 1 or output):
+        raise UserError("--n and --output: a conversation has one answer a turn; give --prompt or --prompts")
+    asked = [prompt] if prompt is not None else _read_prompts(prompts, raw) if prompts is not None else None
+    network, tokenizer = load_model(model, dtype=dtype, device=device)
+    sampler = TorchSampler(network, tokenizer, max_rows=max_rows)
+    template = None if raw else Template.of(tokenizer, chat_template)
+    if asked is not None:
+        conversations = [_conversation(one, system, raw) for one in asked]
+        _complete(sampler, tokenizer, template, conversations, sampling, n, output)
+    elif template is None:
+        carry_on(sampler, tokenizer, sampling)
+    else:
+        chat(sampler, template, sampling, system=system)
+
+
+def _complete(
+    sampler: TorchSampler,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template | None,
+    asked: Sequence[str | Messages],
+    sampling: Sampling,
+    n: int,
+    output: str | None,
+) -> None:
+    """Complete every prompt `n` times; print the completions, or write them to `output`."""
+    if template is not None:
+        sampling = Sampling(**{**vars(sampling), "stop_ids": template.stop_ids})
+    ids = [text_ids(tokenizer, one) if isinstance(one, str) else _checked(template).prompt(one) for one in asked]
+    if output is None and n == len(ids) == 1:
+        for piece in sampler.stream(ids[0], sampling):
+            print(piece, end="", flush=True)
+        print()
+        return
+    found = sampler.sample(ids, sampling, n)
+    if output is not None:
+        rows = [_row(one, completion) for one, several in zip(asked, found, strict=True) for completion in several]
+        write_text(Path(output), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        return
+    for completion in (completion for several in found for completion in several):
+        print(completion.text, end="\n\n", flush=True)
+
+
+def _read_prompts(spec: str, raw: bool) -> Sequence[str | Messages]:
+    """One prompt a line of a text file, or the prompts of tasks."""
+    path = Path(spec)
+    if raw or path.suffix in (".txt", ""):
+        if not path.is_file():
+            if not raw and ":" in spec:
+                return [task.prompt for task in read(spec, Task)]
+            raise UserError(f"--prompts {spec}: there is no such file; expected text with one prompt a line")
+        try:
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--prompts {spec}: cannot be read as UTF-8 text ({error})") from None
+        if not lines:
+            raise UserError(f"--prompts {spec}: the file is empty; expected one prompt a line")
+        return lines
+    return [task.prompt for task in read(spec, Task)]
+
+
+def _conversation(asked: str | Messages, system: str, raw: bool) -> str | Messages:
+    if raw:
+        return asked
+    messages = (Message("user", asked),) if isinstance(asked, str) else asked
+    return (Message("system", system), *messages) if system and messages[0].role != "system" else messages
+
+
+def _checked(template: Template | None) -> Template:
+    assert template is not None, "messages are rendered with a template"
+    return template
+
+
+def _row(asked: str | Messages, completion: Completion) -> dict[str, Any]:
+    prompt = asked if isinstance(asked, str) else [{"role": m.role, "content": m.content} for m in asked]
+    return {"prompt": prompt, "response": completion.text, "truncated": completion.truncated}
