@@ -91,6 +91,12 @@ def test_the_examples_run(page, tmp_path, monkeypatch):
         exec(compile(block, str(page), "exec"), found)  # the page is the project's own
 
 
+def test_the_index_leads_to_every_page():
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / path).resolve() for path, _ in links(index)}
+    assert set(ROOT.glob("docs/**/*.md")) - {index} <= linked
+
+
 def test_the_changelog_begins_with_the_packages_version():
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     first = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
