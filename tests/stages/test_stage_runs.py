@@ -49,6 +49,17 @@ def test_how_a_step_is_cut_into_micro_batches_changes_nothing(case, files, tmp_p
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3)
 
 
+@pytest.mark.parametrize("lora_rank", [0, 2])
+@pytest.mark.parametrize("case", ONE_EACH)
+def test_recomputing_activations_changes_nothing(case, lora_rank, files, tmp_path):
+    """The second forward pass, in the backward one, is the first again: the same attention over the same forest."""
+    settings = [{"lora_rank": lora_rank, "gradient_checkpointing": again} for again in (False, True)]
+    kept, again = (metrics(run_case(case, files, tmp_path / str(i), **own)) for i, own in enumerate(settings))
+    for a, b in zip(kept, again, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+
+
 @pytest.mark.parametrize("case", ONE_EACH)
 def test_sampling_and_evaluation_do_not_change_the_weights(case, files, tmp_path):
     """The model has dropout, so that a forgotten eval mode or a random number drawn too many would show."""

@@ -8,8 +8,9 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -80,7 +81,8 @@ def load_model(
     if not dropout:
         _turn_off_dropout(model)
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        with _quiet():
+            model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": partial(_same_attention, model)})
     if lora is not None:
         model = _with_lora(model, lora, kind, seed)
     return model.to(device_named(device)).eval(), tokenizer
@@ -165,6 +167,25 @@ def _turn_off_dropout(model: PreTrainedModel) -> None:
         for name in ("attention_dropout", "activation_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
+
+
+def _same_attention(model: PreTrainedModel) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What a checkpointed layer runs in, at first and again in the backward pass: with the attention of the first time.
+
+    A caller may give the model another attention for the length of a forward pass; the backward pass comes after it.
+    """
+    config = model.config.get_text_config()
+    return nullcontext(), _attention(config, config._attn_implementation)
+
+
+@contextmanager
+def _attention(config: Any, name: str) -> Iterator[None]:
+    before = config._attn_implementation
+    config._attn_implementation_internal = name
+    try:
+        yield
+    finally:
+        config._attn_implementation_internal = before
 
 
 def _is_reward_model(config: Any) -> bool:
