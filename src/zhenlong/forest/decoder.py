@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,9 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
     try:
         with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, enabled=False):
             padded = _deviation(model, "padded")
+            if not math.isfinite(padded):
+                raise UserError(f"{type(model).__name__}: its own forward pass gives values that are not finite; "
+                                "its weights are damaged or have diverged, choose an earlier model")  # fmt: skip
             if padded > TOLERANCE:
                 kind = type(model).__name__
                 raise UserError(f"{kind}: its output layer gives other log-probabilities than the model itself "
