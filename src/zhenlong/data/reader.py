@@ -103,7 +103,8 @@ def _one_format(row: Row, form: Format | None, first: tuple[Format, str] | None)
     if form is expected:
         return expected
     missing = [name for name in expected.fields if row.fields.get(name) is None]
-    if form is None or (not missing and FORMATS.index(form) > FORMATS.index(expected)):
+    lesser = form is not None and set(form.fields) < set(expected.fields)
+    if form is None or lesser or (not missing and FORMATS.index(form) > FORMATS.index(expected)):
         if missing:
             raise ValueError(f"{missing[0]}: missing; expected a row of {expected}")
         return expected  # it has the fields, but a value that does not fit: the converter says which
