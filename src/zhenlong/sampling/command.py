@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,32 +70,31 @@ def sample_command(
         raise UserError("--system: plain text has no system message; leave out --raw or --system")
     if prompt is None and prompts is None and (n != 1 or output):
         raise UserError("--n and --output: a conversation has one answer a turn; give --prompt or --prompts")
-    asked = [prompt] if prompt is not None else _read_prompts(prompts, raw) if prompts is not None else None
+    asked: Sequence[str | Messages] = _read_prompts(prompts, raw) if prompts is not None else [prompt or ""]
     network, tokenizer = load_model(model, dtype=dtype, device=device)
     sampler = TorchSampler(network, tokenizer, max_rows=max_rows)
     template = None if raw else Template.of(tokenizer, chat_template)
-    if asked is not None:
-        conversations = [_conversation(one, system, raw) for one in asked]
-        _complete(sampler, tokenizer, template, conversations, sampling, n, output)
-    elif template is None:
-        carry_on(sampler, tokenizer, sampling)
-    else:
-        chat(sampler, template, sampling, system=system)
+    if prompt is None and prompts is None:
+        if template is None:
+            carry_on(sampler, tokenizer, sampling)
+        else:
+            chat(sampler, template, sampling, system=system)
+        return
+    if template is not None:
+        sampling = replace(sampling, stop_ids=template.stop_ids)
+        asked = [_conversation(one, system) for one in asked]
+    _complete(sampler, asked, [_ids(one, tokenizer, template) for one in asked], sampling, n, output)
 
 
 def _complete(
     sampler: TorchSampler,
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template | None,
     asked: Sequence[str | Messages],
+    ids: Sequence[list[int]],
     sampling: Sampling,
     n: int,
     output: str | None,
 ) -> None:
     """Complete every prompt `n` times; print the completions, or write them to `output`."""
-    if template is not None:
-        sampling = Sampling(**{**vars(sampling), "stop_ids": template.stop_ids})
-    ids = [text_ids(tokenizer, one) if isinstance(one, str) else _checked(template).prompt(one) for one in asked]
     if output is None and n == len(ids) == 1:
         for piece in sampler.stream(ids[0], sampling):
             print(piece, end="", flush=True)
@@ -127,16 +127,15 @@ def _read_prompts(spec: str, raw: bool) -> Sequence[str | Messages]:
     return [task.prompt for task in read(spec, Task)]
 
 
-def _conversation(asked: str | Messages, system: str, raw: bool) -> str | Messages:
-    if raw:
-        return asked
+def _conversation(asked: str | Messages, system: str) -> Messages:
     messages = (Message("user", asked),) if isinstance(asked, str) else asked
     return (Message("system", system), *messages) if system and messages[0].role != "system" else messages
 
 
-def _checked(template: Template | None) -> Template:
-    assert template is not None, "messages are rendered with a template"
-    return template
+def _ids(asked: str | Messages, tokenizer: PreTrainedTokenizerBase, template: Template | None) -> list[int]:
+    if template is None or isinstance(asked, str):
+        return text_ids(tokenizer, str(asked))
+    return template.prompt(asked)
 
 
 def _row(asked: str | Messages, completion: Completion) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""Conversations in the terminal and the command: what the model is shown, and what is written down."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from tiny import tiny_model, tiny_tokenizer
+
+from zhenlong.data import Template
+from zhenlong.errors import UserError
+from zhenlong.models import save_model
+from zhenlong.records import Message
+from zhenlong.sampling import Sampling, TorchSampler
+from zhenlong.sampling.chat import carry_on, chat, text_ids
+from zhenlong.sampling.command import sample_command
+
+
+class Parrot:
+    """Answers every prompt with the same words, remembers the prompts, and refuses those over 90 tokens."""
+
+    def __init__(self) -> None:
+        self.prompts: list[list[int]] = []
+        self.samplings: list[Sampling] = []
+
+    def stream(self, prompt: list[int], sampling: Sampling) -> Iterator[str]:
+        if len(prompt) > 90:
+            raise UserError("prompt 0: too long")
+        self.prompts.append(prompt)
+        self.samplings.append(sampling)
+        yield from ("Po", "lly.")
+
+
+def typed(*lines: str):
+    """A keyboard that types these lines and then closes."""
+    left = iter(lines)
+
+    def read(sign: str) -> str:
+        try:
+            return next(left)
+        except StopIteration:
+            raise EOFError from None
+
+    return read
+
+
+@pytest.fixture
+def template() -> Template:
+    return Template.of(tiny_tokenizer())
+
+
+def test_a_conversation_remembers_its_turns(template):
+    parrot, said = Parrot(), []
+    chat(parrot, template, Sampling(seed=4), system="Be kind.", read=typed("Hi", "", "Bye"), write=said.append)
+    first = (Message("system", "Be kind."), Message("user", "Hi"))
+    second = (*first, Message("assistant", "Polly."), Message("user", "Bye"))
+    assert parrot.prompts == [template.prompt(first), template.prompt(second)]
+    assert "".join(said).endswith("Polly.\nPolly.\n")
+    assert [sampling.seed for sampling in parrot.samplings] == [4, 5]
+    assert all(set(template.stop_ids) <= set(sampling.stop_ids) for sampling in parrot.samplings)
+
+
+def test_a_new_conversation_forgets(template):
+    parrot = Parrot()
+    chat(parrot, template, Sampling(), read=typed("Hi", "/new", "Hi", "/quit", "unheard"), write=lambda text: None)
+    assert parrot.prompts == [template.prompt((Message("user", "Hi"),))] * 2
+
+
+def test_a_conversation_that_outgrows_the_context_says_so_and_begins_anew(template):
+    parrot, said = Parrot(), []
+    chat(parrot, template, Sampling(), read=typed("Hi", "x" * 60, "Hi"), write=said.append)
+    assert parrot.prompts[-1] == parrot.prompts[0]
+    assert any("too long" in text and "new conversation" in text for text in said)
+
+
+def test_plain_text_is_carried_on_line_by_line_without_a_template():
+    parrot, tokenizer = Parrot(), tiny_tokenizer()
+    carry_on(parrot, tokenizer, Sampling(), read=typed("Once", "upon"), write=lambda text: None)
+    assert parrot.prompts == [text_ids(tokenizer, "Once"), text_ids(tokenizer, "upon")]
+
+
+def test_plain_text_begins_as_documents_did_in_pretraining():
+    tokenizer = tiny_tokenizer()
+    assert tokenizer.decode(text_ids(tokenizer, "ab")) == "ab"
+    assert text_ids(tokenizer, "") == [tokenizer.eos_token_id]
+    tokenizer.bos_token = "<|im_start|>"
+    assert text_ids(tokenizer, "ab")[0] == tokenizer.bos_token_id
+    assert text_ids(tokenizer, "") == [tokenizer.bos_token_id]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(tiny_model(), tiny_tokenizer(), tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_the_command_writes_what_the_sampler_says(folder, tmp_path, template):
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("What is it?\n\nWho?\n", encoding="utf-8")
+    output = tmp_path / "out.jsonl"
+    sample_command(folder, prompts=str(lines), output=str(output), system="Short.", n=2, max_tokens=9, seed=3)
+    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    asked = [(Message("system", "Short."), Message("user", text)) for text in ("What is it?", "Who?")]
+    sampling = Sampling(max_tokens=9, seed=3, stop_ids=template.stop_ids)
+    found = TorchSampler(tiny_model(), tiny_tokenizer()).sample([template.prompt(one) for one in asked], sampling, 2)
+    assert [row["response"] for row in rows] == [completion.text for several in found for completion in several]
+    assert [row["truncated"] for row in rows] == [completion.truncated for several in found for completion in several]
+    assert rows[2]["prompt"] == [{"role": "system", "content": "Short."}, {"role": "user", "content": "Who?"}]
+
+
+def test_the_command_prints_one_answer_and_several(folder, capsys):
+    sample_command(folder, "Once", raw=True, max_tokens=6, temperature=0.0)
+    streamed = capsys.readouterr().out
+    sample_command(folder, "Once", raw=True, max_tokens=6, temperature=0.0, n=2)
+    assert capsys.readouterr().out == 2 * (streamed + "\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompt": "a", "prompts": "b.txt"}, "expected one of them"),
+        ({"prompt": "a", "raw": True, "system": "s"}, "--system"),
+        ({"n": 2}, "--n and --output"),
+        ({"prompts": "missing.txt"}, "missing.txt: there is no such file"),
+        ({"prompt": "a", "temperature": -1.0}, "temperature"),
+        ({"prompt": "x" * 600, "raw": True}, "prompt 0: 600 tokens"),
+    ],
+)
+def test_wrong_options_are_one_line(folder, settings, message):
+    with pytest.raises(UserError, match=message):
+        sample_command(folder, **settings)
