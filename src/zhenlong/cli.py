@@ -7,7 +7,9 @@ place. A user's mistake is one line on stderr and exit code 2, never a traceback
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
 
@@ -41,13 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         _fail(f"{given[0]}: no such command; expected one of {', '.join(COMMANDS)}")
     try:
-        function = _function(COMMANDS[name][0])
-        if name == "run":
-            _run_recipe(function, rest)
-        else:
-            _call(name, function, rest)
+        with _warnings_in_one_line():
+            function = _function(COMMANDS[name][0])
+            if name == "run":
+                _run_recipe(function, rest)
+            else:
+                _call(name, function, rest)
     except UserError as error:
         _fail(str(error))
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Warnings without the line of source they come from; those to programmers, about libraries, are left out."""
+
+    def show(message: Warning | str, *_: Any) -> None:
+        print(f"zhenlong: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _call(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:

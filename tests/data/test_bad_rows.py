@@ -82,7 +82,7 @@ BAD = {
         "response: expected some text, got an empty response",
     ),
     "empty prompt": (Rating, GOOD[Rating] | {"prompt": " "}, "prompt: expected some text, got none"),
-    "a missing field": (Rating, {"prompt": "p", "label": True}, "the row is prompt alone"),
+    "a missing field": (Rating, {"prompt": "p", "label": True}, "completion: missing; expected a row of TRL unpaired"),
     "a field of no format": (
         Rating,
         {"completion": "p", "label": True},

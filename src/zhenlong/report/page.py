@@ -59,6 +59,9 @@ def write_report(folder: str | Path) -> Path:
 
     The folder is a run's, or one with run folders, summary.json and evaluation/<model>.jsonl in it. What is not there
     is not shown. Raises `UserError` when the folder tells of no run, or cannot be read or written.
+
+    Args:
+        folder: Folder of a run, or of a recipe with the folders of its runs in it.
     """
     path = Path(folder) / "report.html"
     write_text(path, page_of(read_story(folder)))
