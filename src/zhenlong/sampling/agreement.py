@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from zhenlong.errors import UserError
 from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.sampling.attention import NAME
 from zhenlong.sampling.batch import Batch
@@ -33,6 +34,7 @@ class Engine(Protocol):
     def advance(self) -> None: ...
 
 
+E = TypeVar("E", bound=Engine)
 MakeEngine = Callable[[PreTrainedModel, Sequence[Prompt], Sampling, int, Memory], Engine]
 _chosen: WeakKeyDictionary[PreTrainedModel, MakeEngine] = WeakKeyDictionary()
 
@@ -70,9 +72,14 @@ def _choose(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeE
     reason = _refusal(model, tokenizer)
     if reason is None:
         return FlatBatch
-    warnings.warn(
-        f"{type(model).__name__}: sampling with transformers' own cache, which is slower; {reason}", stacklevel=4
-    )
+    kind = type(model).__name__
+    deviation = _compared(model, tokenizer, SeparateBatches)[1]
+    if deviation > _allowed(model):
+        raise UserError(
+            f"{kind}: sampling with its own cache gives other log-probabilities than its forward pass (off by "
+            f"{deviation:.1e}); this architecture is not supported"
+        )
+    warnings.warn(f"{kind}: sampling with transformers' own cache, which is slower; {reason}", stacklevel=4)
     return SeparateBatches
 
 
@@ -83,21 +90,30 @@ def _refusal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str 
         return "its attention works in chunks"
     if not hasattr(config, "num_hidden_layers"):
         return "it does not say how many layers it has"
-    prompts = _probe(config)
-    sampling = Sampling(max_tokens=TOKENS, ignore_eos=True)
-    asked = prompts_with_rows(prompts, sampling, 2, None, tokenizer, 2**31)
-    batch = FlatBatch(model, asked, sampling, 3, Memory())
     try:
-        while not batch.finished:
-            batch.advance()
+        batch, deviation = _compared(model, tokenizer, FlatBatch)
     except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
     if _declared_window(config) and batch.step.windows <= {None}:
         return "its layers keep their sliding window to themselves"
-    deviation = max(_deviation(model, row.prompt.ids, row.ids, row.log_probs) for p in asked for row in p.rows)
+    return None if deviation <= _allowed(model) else f"the flat batch is off by {deviation:.1e} in log-probability"
+
+
+def _compared(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, make: Callable[..., E]) -> tuple[E, float]:
+    """Sample a few tokens after two prompts: the engine, and its largest deviation in log-probability."""
+    prompts = _probe(model.config.get_text_config())
+    sampling = Sampling(max_tokens=TOKENS, ignore_eos=True)
+    asked = prompts_with_rows(prompts, sampling, 2, None, tokenizer, 2**31)
+    engine = make(model, asked, sampling, 3, Memory())
+    while not engine.finished:
+        engine.advance()
+    rows = [row for prompt in asked for row in prompt.rows]
+    return engine, max(_deviation(model, row.prompt.ids, row.ids, row.log_probs) for row in rows)
+
+
+def _allowed(model: PreTrainedModel) -> float:
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
-    allowed = HALF_TOLERANCE if half else TOLERANCE
-    return None if deviation <= allowed else f"the flat batch is off by {deviation:.1e} in log-probability"
+    return HALF_TOLERANCE if half else TOLERANCE
 
 
 def _probe(config: Any) -> list[list[int]]:

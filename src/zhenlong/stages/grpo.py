@@ -302,6 +302,10 @@ def _check(settings: Settings, config: dict[str, Any]) -> None:
         raise UserError("group_size: expected 2 or more, since a group of one has nothing to be compared with; got 1")
     if not 0 < config["temperature"] < math.inf:
         raise UserError(f"temperature: expected a finite number above 0, got {config['temperature']}")
+    if settings.baseline == "none" and settings.scale == "group":
+        raise UserError(
+            "scale: a group's standard deviation goes with a baseline; with baseline none use batch or none"
+        )
     for name in ("clip_low", "clip_high", "kl_coef", "resample"):
         if not getattr(settings, name) >= 0:
             raise UserError(f"{name}: expected a number of 0 or more, got {getattr(settings, name)}")

@@ -80,7 +80,7 @@ def ppo(
     reward: str,
     critic: Literal["head", "separate"] = "head",
     critic_model: str = "",
-    critic_lr: float = 0.0,
+    critic_lr: float = 1e-5,
     rollouts: int = 128,
     passes: int = 4,
     kl_coef: float = 0.05,
@@ -114,7 +114,7 @@ def ppo(
         reward: What an answer is worth: model:<folder>, verifier, or a combination such as `model:rm + 0.5*verifier`.
         critic: A value head on the policy, or a network of its own (separate), which costs twice as much.
         critic_model: What a separate critic starts from, as a rule the reward model; empty takes the policy.
-        critic_lr: Peak learning rate of the critic; 0 takes lr.
+        critic_lr: Peak learning rate of the critic; a value head starts at 0 and needs more than the policy.
         rollouts: Prompts answered before learning from them, in minibatches of batch_size.
         passes: Times that each rollout is learned from.
         kl_coef: Price of a nat of KL to the model as it began, paid token by token in the reward.
@@ -158,7 +158,7 @@ def ppo(
         ptx, ptx_order = _ptx(run, ptx_data, ptx_coef, template, context_of(policy), options)
         minibatches = max(1, math.ceil(rollouts / options.batch_size))
         total = options.steps or math.ceil(options.epochs * len(tasks) / rollouts) * passes * minibatches
-        learner = Learner(policy, options, total, {"critic": (values.module, critic_lr or lr)})
+        learner = Learner(policy, options, total, {"critic": (values.module, critic_lr)})
         controller = KLController(kl_coef, kl_target or None, kl_horizon)
         cost, buffer = Cost.of(policy), Buffer()
         run.track(learner=learner, order=order, ptx_order=ptx_order, buffer=buffer, controller=controller)

@@ -81,6 +81,10 @@ def pretrain(
     options = Options(lr=lr, schedule=schedule, warmup_steps=warmup_steps, weight_decay=weight_decay, **training)
     if decay_data and schedule != "wsd":
         raise UserError(f"decay_data: needs the wsd schedule, whose decay phase it is for, got {schedule}")
+    if model and (tokenizer or tokenizer_data):
+        raise UserError("tokenizer: a model that is trained further keeps its own; leave the option out")
+    if not model and options.lora_rank:
+        raise UserError("lora_rank: a new model has no weights worth freezing; name a model, or set it to 0")
     with Run(output, config, options, "pretrain") as run:
         if run.finished:
             return run.output
@@ -94,6 +98,8 @@ def pretrain(
             )
             shape = Shape(hidden_size, layers, heads, kv_heads, intermediate_size, max_length)
             network = fresh_model(shape, words, options.seed).to(run.device)
+            if options.gradient_checkpointing:
+                network.gradient_checkpointing_enable({"use_reentrant": False})
         context = min(max_length, context_of(network))
         trees, order = in_pieces(documents, read_order, data, words, context, options.seed)
         late, late_order = in_pieces(late_documents, late_read, decay_data, words, context, options.seed)

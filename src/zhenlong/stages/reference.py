@@ -21,7 +21,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.scoring import log_prob_sums
 from zhenlong.evaluate.subject import require_same_tokens
 from zhenlong.forest import Node
-from zhenlong.loop import Cost, Options, Run
+from zhenlong.loop import Cost, Options, Run, autocast, compute_dtype
 from zhenlong.models import frozen_copy, load_model, without_adapter
 
 
@@ -54,8 +54,8 @@ def cached_log_probs(
     else:
         model = reference
     frozen = without_adapter(model) if isinstance(model, PeftModel) else nullcontext(model)
-    with frozen as base:
-        path = folder / f"{_fingerprint(base, trees)}.safetensors"
+    with frozen as base, autocast(options, run.device):
+        path = folder / f"{_fingerprint(base, trees, str(compute_dtype(options, run.device)))}.safetensors"
         if not path.is_file():
             _save(path, log_prob_sums(base, trees, options.tokens_per_microbatch))
             cost = Cost.of(base)
@@ -79,9 +79,9 @@ def _save(path: Path, sums: Sequence[np.ndarray]) -> None:
         raise UserError(f"{path.parent}: cannot keep reference log-probabilities there ({error})") from None
 
 
-def _fingerprint(model: PreTrainedModel, trees: Sequence[Node]) -> str:
-    """SHA-256 over the weights that count and the tokens of the trees."""
-    digest = hashlib.sha256()
+def _fingerprint(model: PreTrainedModel, trees: Sequence[Node], precision: str) -> str:
+    """SHA-256 over the precision, the weights that count and the tokens of the trees."""
+    digest = hashlib.sha256(precision.encode())
     for name, parameter in sorted(model.named_parameters()):
         if "lora_" not in name:
             digest.update(name.encode())

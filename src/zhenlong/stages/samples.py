@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -11,6 +12,7 @@ from zhenlong.data import Template
 from zhenlong.loop import Run
 from zhenlong.records import Messages
 from zhenlong.sampling import Sampling, TorchSampler
+from zhenlong.stages.setup import context_of
 
 SHOWN: Final = 4
 LONGEST: Final = 64
@@ -23,8 +25,10 @@ def say(
     template: Template,
     conversations: Sequence[Messages],
 ) -> None:
-    """Answer the first few conversations' last user turn greedily, into samples.jsonl."""
-    prompts = [_up_to_the_answer(messages) for messages in conversations[:SHOWN]]
+    """Answer the last user turn of the first few conversations that fit greedily, into samples.jsonl."""
+    room = context_of(model) - LONGEST
+    asked = (_up_to_the_answer(messages) for messages in conversations)
+    prompts = list(islice((prompt for prompt in asked if len(template.prompt(prompt)) <= room), SHOWN))
     with run.evaluation():
         sampling = Sampling(temperature=0.0, max_tokens=LONGEST, stop_ids=template.stop_ids)
         answers = TorchSampler(model, tokenizer).sample([template.prompt(prompt) for prompt in prompts], sampling)
