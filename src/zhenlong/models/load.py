@@ -125,7 +125,8 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
                 whole = copy.deepcopy(model).merge_and_unload()
             whole.save_pretrained(part)
             tokenizer.save_pretrained(part)
-        part.chmod(0o755)
+        for path in (part, *part.rglob("*")):  # temporary files are private; a model is not
+            path.chmod(0o755 if path.is_dir() else 0o644)
         _put_in_place(part, folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot write the model there ({error})") from None
