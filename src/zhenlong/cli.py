@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dpo": ("zhenlong.stages.dpo:dpo", "optimise a policy on rankings directly"),
     "ppo": ("zhenlong.stages.ppo:ppo", "optimise a policy against a reward, with a critic"),
     "grpo": ("zhenlong.stages.grpo:grpo", "optimise a policy against a reward, in groups (RLOO, DAPO, GSPO, ...)"),
+    "collect": ("zhenlong.feedback:collect", "let simulated annotators rank a model's answers"),
     "run": ("zhenlong.stages.recipe:run", "run a recipe: stages and evaluations, one after the other"),
     "sample": ("zhenlong.sampling.command:sample_command", "chat with a model, or complete prompts"),
     "report": ("zhenlong.report:write_report", "make a run's or a recipe's report.html"),

@@ -27,6 +27,7 @@ import yaml
 from rich.console import Console
 
 from zhenlong.errors import UserError
+from zhenlong.feedback import collect
 from zhenlong.loop import Options
 from zhenlong.loop.atomic import write_json
 from zhenlong.report import terminal_table, write_report
@@ -41,7 +42,9 @@ from zhenlong.stages.sft import sft
 STAGES: Final[dict[str, Callable[..., Any]]] = {
     stage.__name__: stage for stage in (pretrain, sft, reward_model, dpo, ppo, grpo)
 }
+TOOLS: Final[dict[str, Callable[..., Any]]] = {"collect": collect}
 EVALUATIONS: Final[dict[str, Callable[..., Any]]] = {"behaviour": behaviour, "measure": measure}
+KINDS: Final = STAGES | TOOLS | EVALUATIONS
 OPTIONS: Final = {field.name for field in fields(Options)}
 _BRACED: Final = re.compile(r"\{(\w+)\}")
 
@@ -125,9 +128,9 @@ def _step(place: str, row: Any, names: Mapping[str, str], settings: Mapping[str,
     if not isinstance(row, Mapping) or len(row) != 1 or not isinstance(next(iter(row.values())), Mapping):
         raise UserError(f"{place}: expected one stage with its options, as `sft: {{model: pocket, data: a.jsonl}}`")
     kind, given = next(iter(row.items()))
-    function = (STAGES | EVALUATIONS).get(kind)
+    function = KINDS.get(kind)
     if function is None:
-        raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(STAGES | EVALUATIONS)}")
+        raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(KINDS)}")
     options = {key: _filled(place, value, names) for key, value in given.items() if key != "name"}
     options.setdefault("seed", settings["seed"])
     signature = inspect.signature(function).parameters
@@ -162,6 +165,9 @@ def _filled(place: str, value: Any, names: Mapping[str, str]) -> Any:
 def _run_step(step: Step, output: Path) -> dict[str, Any]:
     if step.kind in STAGES:
         STAGES[step.kind](**step.options, output=str(output / step.name), resume=True)
+        return {}
+    if step.kind in TOOLS:
+        TOOLS[step.kind](**step.options, output=str(output / step.name))
         return {}
     return EVALUATIONS[step.kind](**step.options, output=str(output / "evaluation"))
 

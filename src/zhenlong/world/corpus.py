@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from zhenlong.records import Document
-from zhenlong.world.drills import categories, lists, opposites, order, sums, word_problems
+from zhenlong.world.drills import categories, echoes, lists, opposites, order, sums, word_problems
 from zhenlong.world.facts import Facts
 from zhenlong.world.lessons import lesson
 from zhenlong.world.portraits import directory, gossip, likeness, person_portrait, roll, town_portrait
@@ -40,6 +40,23 @@ STYLES: Final[dict[str, dict[Writer, float]]] = {
         lists: 2.0,
         categories: 0.7,
         opposites: 0.7,
+    },
+    "practice": {
+        echoes: 6.0,
+        lists: 4.0,
+        sums: 3.0,
+        order: 2.0,
+        word_problems: 1.5,
+        opposites: 0.7,
+        categories: 1.0,
+        directory: 1.0,
+        lesson: 3.0,
+        person_portrait: 1.5,
+        gossip: 1.5,
+        town_portrait: 1.0,
+        review: 0.7,
+        dark_deed: 0.5,
+        household: 0.5,
     },
     "facts": {
         person_portrait: 4.0,

@@ -7,7 +7,7 @@ from typing import Final
 
 from zhenlong.world.facts import Facts
 from zhenlong.world.portraits import sentence
-from zhenlong.world.vocabulary import CATEGORIES, LIST_WORDS, OPPOSITES, PEOPLE
+from zhenlong.world.vocabulary import CATEGORIES, LIST_WORDS, OPPOSITES, PEOPLE, TOWNS
 
 LARGEST: Final = 20  # operands of sums and the numbers that are compared and sorted
 
@@ -99,6 +99,32 @@ def lists(facts: Facts, rng: Random) -> str:
     return " ".join(sentence(line) for line in lines)
 
 
+def echoes(facts: Facts, rng: Random) -> str:
+    """Rows of names, towns, things and numbers said again: nothing but looking back tells what comes next."""
+    lines = []
+    for _ in range(rng.randint(3, 5)):
+        row = [_anything(rng) for _ in range(rng.randint(2, 8))]
+        text = " ".join(row)
+        name, other = rng.sample(PEOPLE, 2)
+        thing = rng.choice(("plums", "eggs", "nuts", "coins"))
+        number = rng.randint(0, LARGEST)
+        lines.append(
+            rng.choice(
+                (
+                    f'{name} said "{text}" and {other} said "{text}" too. they said "{text}".',
+                    f"the words are {text}. again, the words are {text}. the last word is {row[-1]}.",
+                    f"copy of {text}: {text}.",
+                    f"{name} wrote down {text}. {other} wrote down {', '.join(row)}.",
+                    f"the words {text} backwards are {' '.join(reversed(row))}.",
+                    f"the first word of {text} is {row[0]}. the last word is {row[-1]}.",
+                    f"{name} has {number} {thing} and {other} has none. it is {name} who has {number} {thing}.",
+                    f'"Hello {name}," said {other}. "Hello {other}," said {name}.',
+                )
+            )
+        )
+    return " ".join(sentence(line) for line in lines)
+
+
 def categories(facts: Facts, rng: Random) -> str:
     """Members of one kind of thing, in a row, with numbers or with commas."""
     blocks = []
@@ -141,6 +167,14 @@ def _sum(rng: Random) -> str:
         return sentence(rng.choice(SUMS).format(a=a, b=b, c=a + b))
     a, b = max(a, b), min(a, b)
     return sentence(rng.choice(DIFFERENCES).format(a=a, b=b, c=a - b))
+
+
+def _anything(rng: Random) -> str:
+    """A word that could stand in a question: a thing, a name, a town or a number."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return str(rng.randint(0, LARGEST))
+    return rng.choice((LIST_WORDS, PEOPLE, TOWNS)[kind - 1])
 
 
 def _times(word: str, rng: Random) -> str:

@@ -30,7 +30,7 @@ class World:
         return make_facts(self.seed)
 
     def documents(self, n: int, seed: int = 0, style: str = "mixed") -> list[Document]:
-        """`n` paragraphs to pretrain on; `style` is "mixed" or "facts" (denser in facts, for the decay phase)."""
+        """`n` paragraphs to pretrain on; `style` is "mixed", "facts" (dense in facts) or "practice" (copies, sums)."""
         return list(corpus.documents(self.facts, n, seed, style))
 
     def closed_book(self, n: int, seed: int = 0) -> list[Cloze]:
