@@ -35,6 +35,7 @@ from zhenlong.stages.rollout import (
     Buffer,
     Group,
     add_array,
+    count_sampling,
     fitting_prompts,
     gathered,
     leaf_of,
@@ -155,7 +156,7 @@ def grpo(
         total = options.steps or fills * passes * minibatches
         learner, cost, buffer = Learner(policy, options, total), Cost.of(policy), Buffer()
         run.track(learner=learner, order=order, buffer=buffer)
-        collect = partial(_collect, run, tasks, prompts, sampler, worth, settings, group_size, rollouts)
+        collect = partial(_collect, run, cost, tasks, prompts, sampler, worth, settings, group_size, rollouts)
         for _ in run.steps(total):
             if not buffer.waiting:
                 with run.evaluation(), learner.autocast():
@@ -238,6 +239,7 @@ def _teaches(group: Group, settings: Settings) -> bool:
 
 def _collect(
     run: Run,
+    cost: Cost,
     tasks: Sequence[Task],
     prompts: Sequence[list[int]],
     sampler: TorchSampler,
@@ -250,6 +252,7 @@ def _collect(
 ) -> tuple[list[Group], dict[str, float]]:
     """`wanted` groups; with dynamic sampling those whose rewards vary, as far as `resample` more rounds find them."""
     groups = roll_out(tasks, prompts, draw(wanted), sampler, sampling, group_size, worth)
+    count_sampling(run, cost, groups)
     metrics = rollout_metrics(groups)
     kept = [group for group in groups if len(set(group.rewards)) > 1]
     metrics["varied_groups"] = len(kept) / len(groups)
@@ -258,11 +261,11 @@ def _collect(
         rounds += 1
         again = Sampling(**{**sampling.__dict__, "seed": sampling.seed + rounds})
         more = roll_out(tasks, prompts, draw(wanted - len(kept)), sampler, again, group_size, worth)
+        count_sampling(run, cost, more)
         kept += [group for group in more if len(set(group.rewards)) > 1]
     if settings.resample:
         metrics["resampled"] = float(rounds)
         groups = kept or groups
-    run.ledger.count(sampled_tokens=sum(group.tokens for group in groups))
     return groups, metrics
 
 

@@ -36,6 +36,7 @@ from zhenlong.stages.rollout import (
     Buffer,
     Group,
     add_array,
+    count_sampling,
     fitting_prompts,
     gathered,
     leaf_of,
@@ -170,7 +171,7 @@ def ppo(
                     _measure(run, cost, groups, policy, values, reference, settings, options)
                 scores = _penalised(groups, truncation_penalty)
                 metrics = _add_advantages(groups, scores, controller, settings)
-                run.ledger.count(sampled_tokens=sum(group.tokens for group in groups))
+                count_sampling(run, cost, groups)
                 run.log({**rollout_metrics(groups), **metrics})
                 buffer.fill(groups, passes, minibatches, run.generator("minibatches"))
             if run.sampling_now():

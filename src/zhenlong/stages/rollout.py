@@ -147,6 +147,13 @@ def roll_out(
     ]
 
 
+def count_sampling(run: Run, cost: Cost, groups: Sequence[Group]) -> None:
+    """Enter the sampling of the groups in the ledger: each prompt once, and every token of the responses."""
+    sampled = sum(group.tokens for group in groups)
+    read = sum(len(group.prompt) for group in groups)
+    run.ledger.count(sampled_tokens=sampled, flops=cost.forward(read + sampled, sampled))
+
+
 def add_array(
     name: str,
     groups: Sequence[Group],
