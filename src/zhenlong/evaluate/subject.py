@@ -28,7 +28,7 @@ def opened(subject: Subject, kind: Kind = "causal") -> Loaded:
     architectures = network.config.architectures or []
     if kind == "reward" and not any("SequenceClassification" in name for name in architectures):
         raise UserError(
-            f"--model {subject}: expected a reward model, got a language model ({', '.join(architectures)}); "
+            f"model {subject}: expected a reward model, got a language model ({', '.join(architectures)}); "
             f"train one with zhenlong reward_model --model {subject}"
         )
     return network, tokenizer

@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -93,6 +93,7 @@ class Run:
         self._total = 0
         self._ledger_written = 0.0
         self._lock: int | None = None
+        self._fresh = False
 
     @property
     def finished(self) -> bool:
@@ -120,6 +121,8 @@ class Run:
             state = self._before | {"tracked": self._before["tracked"] | learners}
             path = save_checkpoint(self.output / "emergency", self._before["step"], state)
             raise NonFiniteError(f"{error}; the state before it is in {path}") from error
+        if isinstance(error, UserError) and self._fresh and self.step <= 1 and not self._metrics.path.exists():
+            self._forget()
 
     def track(self, **tracked: Tracked) -> None:
         """Name what a checkpoint holds beside the random states: learners, data orders, rollout buffers, controllers.
@@ -227,6 +230,7 @@ class Run:
         if self.finished:
             raise RuntimeError(f"{self.output}: the run is finished; a stage asks run.finished first")
         self._total = total
+        self._fresh = not (self.output / "config.yaml").exists()
         self._lock = lock_folder(self.output)
         write_config(self.output / "config.yaml", self.name, self.config)
         for note, value in self._notes.items():
@@ -237,6 +241,13 @@ class Run:
         if found:
             self._restore(found[-1][1], total)
         self._displays = displays(self.options, self.output, self.name, self.config, self.step, total)
+
+    def _forget(self) -> None:
+        """Leave no run behind that never made a step: a mistake in its first one is not something to resume."""
+        for name in ("config.yaml", "samples.jsonl", *self._notes):
+            (self.output / name).unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else
+            self.output.rmdir()
 
     def _state(self, without: Container[str] = ()) -> dict[str, Any]:
         return {

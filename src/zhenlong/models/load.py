@@ -66,7 +66,7 @@ def load_model(
     extra: dict[str, Any] = {"num_labels": 1} if kind == "reward" else {}
     fresh_score = kind == "reward" and not _is_reward_model(config)
     if kind == "reward" and not fresh_score and config.num_labels != 1:
-        raise UserError(f"--model {name}: expected a reward model with one output, got {config.num_labels} labels")
+        raise UserError(f"model {name}: expected a reward model with one output, got {config.num_labels} labels")
     settings = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True, **extra}
     model, info = _load(AUTO_MODELS[kind], source, name, **settings)
     _require_all_weights(model, info["missing_keys"], {"score.weight"} if fresh_score else set(), name)
@@ -198,7 +198,7 @@ def _require_all_weights(model: PreTrainedModel, missing: set[str], new: set[str
     lacking = sorted((missing & {key for key, _ in model.named_parameters()}) - new)
     if lacking:
         raise UserError(
-            f"--model {name}: its files lack {len(lacking)} weights that a {type(model).__name__} of its config.json "
+            f"model {name}: its files lack {len(lacking)} weights that a {type(model).__name__} of its config.json "
             f"has, such as {lacking[0]}; expected all of them"
         )
 
@@ -229,7 +229,7 @@ def _load(loader: Any, source: str, name: str, **settings: Any) -> Any:
             return loader.from_pretrained(source, **settings)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"--model {name}: cannot be loaded ({reason})") from None
+        raise UserError(f"model {name}: cannot be loaded ({reason})") from None
 
 
 @contextmanager

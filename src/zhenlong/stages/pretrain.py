@@ -79,6 +79,8 @@ def pretrain(
     """
     config = dict(locals())
     options = Options(lr=lr, schedule=schedule, warmup_steps=warmup_steps, weight_decay=weight_decay, **training)
+    if max_length < 2:
+        raise UserError(f"max_length: expected 2 or more tokens, got {max_length}")
     if decay_data and schedule != "wsd":
         raise UserError(f"decay_data: needs the wsd schedule, whose decay phase it is for, got {schedule}")
     if model and (tokenizer or tokenizer_data):

@@ -39,8 +39,10 @@ def load(
 def context_of(model: PreTrainedModel, max_length: int = 0) -> int:
     """The most tokens of one sequence: `max_length`, or all that the model's positions allow when it is 0."""
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length or 1 << 20
-    if max_length > most:
-        raise UserError(f"max_length: expected at most the model's context of {most} tokens, got {max_length}")
+    if not 0 <= max_length <= most:
+        raise UserError(
+            f"max_length: expected 0 or more, and at most the model's context of {most} tokens, got {max_length}"
+        )
     return max_length or most
 
 
