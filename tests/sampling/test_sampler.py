@@ -74,6 +74,12 @@ def test_a_wrong_flat_batch_is_noticed(monkeypatch):
         TorchSampler(sharp_model("llama"), tiny_tokenizer())
 
 
+def test_a_model_that_no_engine_serves_exactly_is_an_error(monkeypatch):
+    monkeypatch.setattr("zhenlong.sampling.agreement._deviation", lambda *given: 0.5)
+    with pytest.raises(UserError, match=r"LlamaForCausalLM: .*off by 5\.0e-01.* not supported"):
+        TorchSampler(tiny_model("llama"), tiny_tokenizer())
+
+
 def test_both_engines_and_any_schedule_give_the_same_samples():
     model, tokenizer = sharp_model("qwen2"), tiny_tokenizer()
     sampling = Sampling(max_tokens=70, temperature=1.0, seed=3, stop_ids=tuple(range(0, 256, 8)))  # uneven lengths
