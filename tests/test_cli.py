@@ -156,13 +156,22 @@ def test_a_reward_that_makes_no_sense(files, tmp_path, refused):
     ("body", "said"), [("float('nan') for _ in", "finite number"), ("1.0 for _ in [0] +", "numbers, one an answer")]
 )
 def test_a_reward_that_breaks_its_promise(stage, body, said, files, tmp_path, refused):
-    """The run had begun by then: its folder says so and can be resumed, and holds nothing half-written."""
+    """No step was made by then, so nothing is left; mended, the same command runs."""
     (tmp_path / "rule.py").write_text(f"def worth(prompts, responses):\n    return [{body} responses]\n")
     arguments = command(stage, files, tmp_path, reward=f"{tmp_path}/rule.py:worth")
-    assert said in refused(*arguments, left=["config.yaml"])
+    assert said in refused(*arguments)
     (tmp_path / "rule.py").write_text("def worth(prompts, responses):\n    return [float(len(r)) for r in responses]\n")
-    main([*arguments, "--resume"])
+    main(arguments)
     assert (tmp_path / "out" / "finished.json").exists()
+
+
+def test_a_task_that_names_no_verifier(files, tmp_path, refused):
+    """Found in the first rollout, and nothing is left of it but what was in the folder before."""
+    prompts = rows(tmp_path / "prompts.jsonl", [{"prompt": "Hi."}])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    line = refused(*command("grpo", files, tmp_path, data=prompts, reward="verifier"), left=["notes.txt"])
+    assert "verifier '' is not known" in line
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -257,6 +266,7 @@ def test_options_that_are_no_options(stage, files, tmp_path, refused):
         (["--schedule", "sometimes"], "schedule"),
         (["--lr", "-1"], "lr: expected"),
         (["--device", "cuda:9"], "cuda:9"),
+        (["--max_length", "-5"], "max_length"),
         (["--steps"], "steps"),
         (["--config", str(tmp_path / "none.yaml")], "none.yaml"),
     ):

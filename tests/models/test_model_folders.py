@@ -43,7 +43,7 @@ def refusal(name):
         load_model(str(name), device="cpu")
     said = str(error.value)
     assert "\n" not in said
-    assert str(name) in said
+    assert said.startswith(f"model {name}: ")
     return said
 
 

@@ -37,7 +37,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dr_grpo": ("grpo", {"variant": "dr_grpo"}),
     "dapo": ("grpo", {"variant": "dapo", "resample": 2}),
     "gspo": ("grpo", {"variant": "gspo"}),
-    "mask_truncated": ("grpo", {"mask_truncated": True, "scale": "batch"}),
+    "mask_truncated": ("grpo", {"mask_truncated": True, "scale": "batch", "max_tokens": 64}),
 }
 
 

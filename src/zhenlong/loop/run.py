@@ -244,9 +244,9 @@ class Run:
 
     def _forget(self) -> None:
         """Leave no run behind that never made a step: a mistake in its first one is not something to resume."""
-        for name in ("config.yaml", "samples.jsonl", *self._notes):
-            (self.output / name).unlink(missing_ok=True)
-        with suppress(OSError):  # it holds something else
+        with suppress(OSError):  # the folder could not be made, or holds something else
+            for name in ("config.yaml", "samples.jsonl", *self._notes):
+                (self.output / name).unlink(missing_ok=True)
             self.output.rmdir()
 
     def _state(self, without: Container[str] = ()) -> dict[str, Any]:
