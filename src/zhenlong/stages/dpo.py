@@ -78,7 +78,7 @@ def dpo(
         if run.finished:
             return run.output
         rankings, order = read_all(run, data, Ranking, options)
-        held = read_heldout(heldout, Ranking)
+        held = read_heldout(run, heldout, Ranking)
         policy, tokenizer = load(model, options, dropout=False)
         template = Template.of(tokenizer, chat_template)
         trees, rankings, order = ranking_trees(run, rankings, order, template, context_of(policy, max_length), too_long)

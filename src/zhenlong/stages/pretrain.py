@@ -96,7 +96,7 @@ def pretrain(
             network, words = load(model, options)
         else:
             words = _tokenizer(
-                tokenizer, read_heldout(tokenizer_data, Document) or [*documents, *late_documents], vocabulary
+                tokenizer, read_heldout(run, tokenizer_data, Document) or [*documents, *late_documents], vocabulary
             )
             shape = Shape(hidden_size, layers, heads, kv_heads, intermediate_size, max_length)
             network = fresh_model(shape, words, options.seed).to(run.device)
@@ -105,7 +105,7 @@ def pretrain(
         context = min(max_length, context_of(network))
         trees, order = in_pieces(documents, read_order, data, words, context, options.seed)
         late, late_order = in_pieces(late_documents, late_read, decay_data, words, context, options.seed)
-        held = _read_heldout(heldout, words, context)
+        held = _read_heldout(run, heldout, words, context)
         total = options.total_steps(len(trees))
         learner, cost = Learner(network, options, total), Cost.of(network)
         run.track(learner=learner, order=order, late_order=late_order)
@@ -179,8 +179,8 @@ def _perplexity(network: PreTrainedModel, trees: Sequence[Node], options: Option
     return math.exp(-sum(float(found.sum()) for found in sums) / sum(node.scored_tokens for node in trees))
 
 
-def _read_heldout(heldout: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Node]:
+def _read_heldout(run: Run, heldout: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Node]:
     if not heldout:
         return []
-    documents = read_heldout(heldout, Document)
+    documents = read_heldout(run, heldout, Document)
     return in_pieces(documents, Mixture([len(documents)]), heldout, tokenizer, context, 0)[0]

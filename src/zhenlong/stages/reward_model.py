@@ -71,7 +71,7 @@ def reward_model(
         if run.finished:
             return run.output
         rankings, order = read_all(run, data, Ranking, options)
-        held = read_heldout(heldout, Ranking)
+        held = read_heldout(run, heldout, Ranking)
         network, tokenizer = load(model, options, "reward")
         template = Template.of(tokenizer, chat_template)
         trees, rankings, order = ranking_trees(

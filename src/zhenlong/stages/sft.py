@@ -59,7 +59,7 @@ def sft(
         if run.finished:
             return run.output
         demonstrations, order = read_all(run, data, Demonstration, options)
-        held = read_heldout(heldout, Demonstration)
+        held = read_heldout(run, heldout, Demonstration)
         policy, tokenizer = load(model, options)
         template = Template.of(tokenizer, chat_template)
         trees, order = conversation_trees(

@@ -22,15 +22,25 @@ def read_all(run: Run, data: str, kind: type[K], options: Options, what: str = "
     skipped: list[BadRow] = []
     skip = bool(run.config.get("skip_bad_rows"))
     records, order = read_mixture(data, kind, seed=options.seed, skip_bad_rows=skip, skipped=skipped)
-    if skipped:
-        rows = [{"place": bad.place, "problem": bad.problem} for bad in skipped]
-        run.note(f"skipped_{what}.json", {"count": len(rows), "rows": rows})
+    note_skipped(run, what, skipped)
     return records, order
 
 
-def read_heldout(heldout: str, kind: type[K]) -> list[K]:
-    """The held-out records, none when no source is named."""
-    return read(heldout, kind) if heldout else []
+def read_heldout(run: Run, heldout: str, kind: type[K]) -> list[K]:
+    """The held-out records, none when no source is named; bad rows are treated as in the data."""
+    if not heldout:
+        return []
+    skipped: list[BadRow] = []
+    records = read(heldout, kind, skip_bad_rows=bool(run.config.get("skip_bad_rows")), skipped=skipped)
+    note_skipped(run, "heldout", skipped)
+    return records
+
+
+def note_skipped(run: Run, what: str, skipped: Sequence[BadRow]) -> None:
+    """List the rows that were left out in the run folder's `skipped_<what>.json`."""
+    if skipped:
+        rows = [{"place": bad.place, "problem": bad.problem} for bad in skipped]
+        run.note(f"skipped_{what}.json", {"count": len(rows), "rows": rows})
 
 
 def conversation_trees(
