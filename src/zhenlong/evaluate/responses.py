@@ -10,6 +10,8 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zhenlong.data import Template
+from zhenlong.errors import UserError
+from zhenlong.evaluate.scoring import context_of
 from zhenlong.evaluate.statistics import interval
 from zhenlong.evaluate.subject import Subject, opened
 from zhenlong.loop.randomness import evaluating
@@ -71,8 +73,9 @@ def exact_match(
 ) -> dict[str, Any]:
     """How often the tasks' own verifiers accept a sampled answer; temperature 0 takes the likeliest tokens.
 
-    Returns `{"exact_match": {"mean", "ci95", "n"}, "mean_response_tokens", "truncated"}`. With several `samples` a
-    task's value is the mean over them, an unbiased pass@1, and `n` counts tasks.
+    Returns `{"exact_match": {"mean", "ci95", "n"}, "mean_response_tokens", "truncated", "too_long"}`, the
+    last counting prompts without room for an answer. With several `samples` a task's value is the mean over them, an
+    unbiased pass@1, and `n` counts tasks.
     """
     return _sampled_mean(
         "exact_match",
@@ -96,7 +99,7 @@ def mean_reward(
     chat_template: str = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The mean reward of sampled answers: `{"reward": {"mean", "ci95", "n"}, "mean_response_tokens", "truncated"}`."""
+    """The mean reward of sampled answers: `{"reward": {...}, "mean_response_tokens", "truncated", "too_long"}`."""
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed)
     return _sampled_mean("reward", model, tasks, reward, sampling, chat_template, samples)
 
@@ -105,6 +108,17 @@ def _sampled_mean(
     name: str, model: Subject, tasks: Sequence[Task], value: Reward, sampling: Sampling, template: str, samples: int
 ) -> dict[str, Any]:
     network, tokenizer = opened(model)
-    found = respond(network, tokenizer, tasks, sampling, chat_template=template, n=samples)
-    means = np.asarray(value(found.answers), dtype=np.float64).reshape(len(tasks), samples).mean(1)  # [tasks]
-    return {name: interval(means, sampling.seed).as_json(), **found.describe()}
+    kept = _fitting(tasks, Template.of(tokenizer, template), context_of(network), sampling.max_tokens)
+    if not kept:
+        raise UserError(
+            f"{name}: no prompt leaves room for {sampling.max_tokens} tokens in the context; lower max_tokens"
+        )
+    found = respond(network, tokenizer, kept, sampling, chat_template=template, n=samples)
+    means = np.asarray(value(found.answers), dtype=np.float64).reshape(len(kept), samples).mean(1)  # [tasks]
+    too_long = len(tasks) - len(kept)
+    return {name: interval(means, sampling.seed).as_json(), **found.describe(), "too_long": too_long}
+
+
+def _fitting(tasks: Sequence[Task], template: Template, context: int | None, room: int) -> list[Task]:
+    """The tasks whose prompts leave `room` tokens of the context for an answer."""
+    return [task for task in tasks if context is None or len(template.prompt(task.prompt)) + room <= context]
