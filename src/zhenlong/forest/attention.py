@@ -56,10 +56,35 @@ def forest_attention(
         raise UnsupportedAttention("queries come with fewer heads than keys")
     forest.attended += 1
     layout = forest.layout(sliding_window)
-    q, k, v = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))  # [N, H, D]
-    parts = [_attend(block, q, k, v, scaling, dropout, softcap) for block in layout.blocks]
+    q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
+    q = _Gathered.apply(q, layout.queries, layout.back)
+    k, v = (_Gathered.apply(states, layout.keys, layout.back if layout.once else None) for states in (k, v))
+    queries = q.split([block.rows * block.queries for block in layout.blocks])
+    ks, vs = (states.split([block.rows * block.keys for block in layout.blocks]) for states in (k, v))
+    parts = [_attend(*given, scaling, dropout, softcap) for given in zip(layout.blocks, queries, ks, vs, strict=True)]
     result = parts[0] if len(parts) == 1 else torch.cat(parts)
     return result.index_select(0, layout.back).unsqueeze(0), None
+
+
+class _Gathered(torch.autograd.Function):
+    """`states` [N, H, D] at `index` [P].
+
+    Where every state is read once, `back` [N] says from which place. The rest of the index is padding, whose gradient
+    is 0 because no result depends on it; so the gradient is a gather too, without a tensor of zeros to add into.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, index: torch.Tensor, back: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(index, back)
+        ctx.shape = states.shape
+        return states.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        index, back = ctx.saved_tensors
+        if back is not None:
+            return gradient.index_select(0, back), None, None
+        return gradient.new_zeros(ctx.shape).index_add_(0, index, gradient), None, None
 
 
 def _attend(
@@ -71,22 +96,16 @@ def _attend(
     dropout: float,
     softcap: float | None,
 ) -> torch.Tensor:
-    """One block's results, [B*Q, H, D]."""
-    keys = block.queries if block.keys is None else block.keys
-    queries, ks, vs = _rows(q, block.queries, block.rows), _rows(k, keys, block.rows), _rows(v, keys, block.rows)
+    """One block's results, [B*Q, H, D], from its queries [B*Q, H, D] and keys and values [B*K, Hkv, D]."""
+    q, k, v = (states.unflatten(0, (block.rows, -1)).transpose(1, 2) for states in (q, k, v))
     if softcap is None:
         shared = q.shape[1] != k.shape[1]
         out = scaled_dot_product_attention(
-            queries, ks, vs, block.mask, dropout, is_causal=block.mask is None, scale=scaling, enable_gqa=shared
+            q, k, v, block.mask, dropout, is_causal=block.mask is None, scale=scaling, enable_gqa=shared
         )
     else:
-        out = _soft_capped(queries, ks, vs, block.mask, scaling, dropout, softcap)
+        out = _soft_capped(q, k, v, block.mask, scaling, dropout, softcap)
     return out.transpose(1, 2).flatten(0, 1)
-
-
-def _rows(states: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
-    """Gather [N, H, D] into dense rows [B, H, L, D]."""
-    return states.index_select(0, index).unflatten(0, (rows, -1)).transpose(1, 2)
 
 
 def _soft_capped(

@@ -52,7 +52,7 @@ def _run(model: PreTrainedModel, forest: Forest, layout: Layout) -> torch.Tensor
         out = decoder(
             input_ids=forest.tokens[None], position_ids=forest.positions[None], use_cache=False, forest=forest
         )
-    return out.last_hidden_state[0]
+    return out.last_hidden_state.squeeze(0)
 
 
 @contextmanager

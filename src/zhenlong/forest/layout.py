@@ -20,24 +20,31 @@ Span = tuple[int, int, int]  # start, length, parent (-1 for a root)
 
 @dataclass(frozen=True)
 class Block:
-    """Segments attended to in one call: flat indices of queries [B*Q] and keys [B*K], and who sees whom.
+    """Segments attended to in one call: B rows of Q queries and K keys, and who sees whom.
 
     `mask` [B, 1, Q, K] is None where plain causal attention is right: roots, whose padding lies behind every real key.
-    `keys` is None where the keys are the queries themselves.
     """
 
     rows: int
-    queries: torch.Tensor
-    keys: torch.Tensor | None
+    queries: int
+    keys: int
     mask: torch.Tensor | None
 
 
 @dataclass(frozen=True)
 class AttentionLayout:
-    """The blocks, and for each flat token [N] where its result stands in the blocks' concatenated outputs."""
+    """The blocks, and which flat tokens their rows hold.
+
+    `queries` [sum of B*Q] and `keys` [sum of B*K] are the flat tokens of all blocks, one block after the other, so that
+    one gather serves them all; `back` [N] is the place of each flat token in `queries`. With `once` the keys are the
+    queries, and so every token is a key once.
+    """
 
     blocks: tuple[Block, ...]
+    queries: torch.Tensor
+    keys: torch.Tensor
     back: torch.Tensor
+    once: bool
 
 
 def lay_out(spans: Sequence[Span], tokens: int, window: int | None, device: torch.device | str) -> AttentionLayout:
@@ -50,25 +57,30 @@ def lay_out(spans: Sequence[Span], tokens: int, window: int | None, device: torc
     for segment, (_, length, parent) in enumerate(spans):
         total = sum(spans[s][1] for s in paths[segment])
         by_size[parent < 0, _size_class(length), _size_class(total)].append(segment)
-    blocks = []
+    blocks: list[Block] = []
+    query_parts: list[np.ndarray] = []
+    key_parts: list[np.ndarray] = []
     back = np.zeros(tokens, dtype=np.int64)
     offset = 0
     for (is_root, _, _), members in by_size.items():
-        queries = _padded([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in members])
+        queries = keys = _padded([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in members])
+        mask = None
+        if not is_root or (window is not None and window < queries.shape[1]):
+            keys = _padded(
+                [np.concatenate([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in paths[m]]) for m in members]
+            )
+            seen = _mask([spans[m][1] for m in members], keys, queries.shape[1], window)
+            mask = torch.from_numpy(seen).to(device)
+        blocks.append(Block(len(members), queries.shape[1], keys.shape[1], mask))
         valid = queries >= 0
         back[queries[valid]] = offset + np.flatnonzero(valid)
         offset += queries.size
-        if is_root and (window is None or window >= queries.shape[1]):
-            blocks.append(Block(len(members), _index(queries, device), None, None))
-            continue
-        keys = _padded(
-            [np.concatenate([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in paths[m]]) for m in members]
-        )
-        mask = _mask([spans[m][1] for m in members], keys, queries.shape[1], window)
-        blocks.append(
-            Block(len(members), _index(queries, device), _index(keys, device), torch.from_numpy(mask).to(device))
-        )
-    return AttentionLayout(tuple(blocks), torch.from_numpy(back).to(device))
+        query_parts.append(queries)
+        key_parts.append(keys)
+    every_query = _index(query_parts, device)
+    once = all(parent < 0 for _, _, parent in spans)
+    every_key = every_query if once else _index(key_parts, device)
+    return AttentionLayout(tuple(blocks), every_query, every_key, torch.from_numpy(back).to(device), once)
 
 
 def _paths(spans: Sequence[Span]) -> list[list[int]]:
@@ -105,6 +117,6 @@ def _mask(lengths: list[int], keys: np.ndarray, most_queries: int, window: int |
     return (mask | (padding & (key == 0)))[:, None]
 
 
-def _index(table: np.ndarray, device: torch.device | str) -> torch.Tensor:
+def _index(tables: list[np.ndarray], device: torch.device | str) -> torch.Tensor:
     """Padding reads token 0; no real query sees it and nothing reads its result."""
-    return torch.from_numpy(np.maximum(table, 0).reshape(-1)).to(device)
+    return torch.from_numpy(np.maximum(np.concatenate([table.reshape(-1) for table in tables]), 0)).to(device)
