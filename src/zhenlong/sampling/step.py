@@ -2,7 +2,7 @@
 
 Every running row writes its new key and value to the same column of its own slot; a row that entered later merely sees
 fewer columns. So writing is one copy a layer, and masks change by one column a step. Columns are handed out in strides
-of 16: views and masks are made anew only when the stride, the rows or the prompts change.
+of 8: views and masks are made anew only when the stride, the rows or the prompts change.
 Legend as in `zhenlong.sampling.attention`; L layers.
 """
 
@@ -16,7 +16,7 @@ import torch
 from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.sampling.store import Store
 
-STRIDE: Final = 16
+STRIDE: Final = 8
 Masks = tuple[torch.Tensor, torch.Tensor]
 
 
