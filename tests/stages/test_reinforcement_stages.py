@@ -14,7 +14,9 @@ from transformers import AutoModelForCausalLM
 from zhenlong.errors import UserError
 from zhenlong.loop import Learner, Options
 from zhenlong.models import load_model
+from zhenlong.objectives.kl import KLController
 from zhenlong.stages import grpo as grpo_stage
+from zhenlong.stages import ppo as ppo_stage
 from zhenlong.stages.rollout import Group
 
 POLICY = [case for case, (stage, _) in CASES.items() if stage in ("ppo", "grpo")]
@@ -22,7 +24,7 @@ FIRST = {"batch_size": 8, "passes": 1, "steps": 1}  # one rollout, one update
 
 
 def ascii_share(prompts, responses):
-    """Pays for every character below 128: half of a random byte model's."""
+    """Pays for every character below 128: about half of what a random byte model says."""
     return [sum(map(str.isascii, response)) / 8 for response in responses]
 
 
@@ -218,6 +220,21 @@ def test_the_price_of_kl_is_steered_to_its_target(files, tmp_path, pays):
     coefficients = [line["kl_coef"] for line in lines]
     assert coefficients == sorted(coefficients, reverse=True)
     assert coefficients[-1] < coefficients[0]
+
+
+def test_a_token_returns_the_score_less_the_price_of_the_kl_still_to_pay():
+    """G_t = R - beta * sum of k1 from t on, with gamma and lambda 1; the score stands on the last token only."""
+    one = group([[5, 6, 7], [8, 9]], [0.0, 0.0], counted=[1, 1])
+    kl = np.asarray([0.5, -0.25, 1.0, 2.0, 0.125], np.float32)
+    one.arrays |= {"reference": one.arrays["old_log_probs"] - kl, "values": np.full(5, 0.3, np.float32)}
+    plain = ppo_stage.Settings(0.2, 0.2, 0.1, 0.0, 1.0, 1.0, 0.0, False, 1.0)
+    found = ppo_stage._add_advantages([one], torch.tensor([2.0, -1.0]), KLController(0.1), plain)
+    left = [0.5 - 0.25 + 1.0, -0.25 + 1.0, 1.0, 2.0 + 0.125, 0.125]
+    assert one.arrays["returns"] == pytest.approx([r - 0.1 * k for r, k in zip([2, 2, 2, -1, -1], left, strict=True)])
+    assert found["kl"] == pytest.approx(kl.sum() / 2)
+    advantages = one.arrays["advantages"]
+    assert advantages.mean() == pytest.approx(0, abs=1e-5)
+    assert np.corrcoef(advantages, one.arrays["returns"] - 0.3)[0, 1] == pytest.approx(1, abs=1e-5)
 
 
 def test_the_critic_is_not_part_of_the_model_that_is_saved(files, tmp_path):

@@ -47,6 +47,7 @@ def test_how_a_step_is_cut_into_micro_batches_changes_nothing(case, files, tmp_p
     for a, b in zip(narrow, wide, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5, abs=1e-5)
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3)
+        assert a["tokens"] == b["tokens"]
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
