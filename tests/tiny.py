@@ -24,11 +24,11 @@ def tiny_tokenizer(chat_template: str | None = CHATML) -> PreTrainedTokenizerFas
     return fast
 
 
-SIZES = dict(
-    vocab_size=259, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, head_dim=8, max_position_embeddings=512,
-    bos_token_id=None, eos_token_id=256, pad_token_id=256,
-)  # fmt: skip
+SIZES = {
+    "vocab_size": 259, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512,
+    "bos_token_id": None, "eos_token_id": 256, "pad_token_id": 256,
+}  # fmt: skip
 FAMILIES = {
     "llama": ("LlamaConfig", {}),
     "qwen2": ("Qwen2Config", {}),

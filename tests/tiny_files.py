@@ -31,8 +31,16 @@ RANKINGS = [
      "responses": [row["chosen"], row["rejected"], "Hm."], "ranks": [1, 2, 3], "strength": 1 + number}
     for number, row in enumerate(PAIRS)
 ]  # fmt: skip
-TASKS = [{"question": question, "answer": answer} for question, answer in
-         [("Say a.", "a"), ("2 + 3?", "5"), ("A colour, please?", "red"), ("Reverse: tac", "cat"), ("1?", "1")]]  # fmt: skip
+TASKS = [
+    {"question": question, "answer": answer}
+    for question, answer in (
+        ("Say a.", "a"),
+        ("2 + 3?", "5"),
+        ("A colour, please?", "red"),
+        ("Reverse: tac", "cat"),
+        ("1?", "1"),
+    )
+]
 DOCUMENTS = [{"text": text} for text in ("The hill is long.", "Ada lives there, and Ben does too.", "Red.", "So be it")]
 
 
