@@ -375,3 +375,22 @@ def test_the_process_itself(files, tmp_path):
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == "zhenlong: error: nowhere.jsonl: no such file; check the path\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_the_report_takes_its_folder_by_position_and_says_what_it_made(capsys, files, tmp_path):
+    run = tmp_path / "run"
+    main(
+        [
+            "sft",
+            "--model",
+            str(model_folder(tmp_path / "m")),
+            "--data",
+            str(files["demonstrations"]),
+            "--output",
+            str(run),
+            *QUICK,
+        ]
+    )
+    capsys.readouterr()
+    main(["report", str(run)])
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"

@@ -6,11 +6,13 @@ place. A user's mistake is one line on stderr and exit code 2, never a traceback
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from zhenlong.errors import UserError
@@ -76,12 +78,14 @@ def _call(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> 
     parser.add_argument("--config", action="config", help="YAML file with options; those on the command line win.")
     parser.add_function_arguments(function, as_group=False, fail_untyped=False)
     try:
-        parsed = parser.parse_args(_with_values(parser, arguments))
+        parsed = parser.parse_args(_with_values(parser, _named(function, arguments)))
     except Exception as error:
         raise UserError(f"zhenlong {name}: {_one_line(error)}; see zhenlong {name} --help") from None
     options = parser.instantiate_classes(parsed).as_dict()
     options.pop("config", None)
-    function(**options)
+    made = function(**options)
+    if isinstance(made, Path):
+        print(made)
 
 
 def _run_recipe(function: Callable[..., Any], arguments: Sequence[str]) -> None:
@@ -96,6 +100,15 @@ def _run_recipe(function: Callable[..., Any], arguments: Sequence[str]) -> None:
     if recipe.startswith("-") or len(names) != len(values) or not all(name.startswith("--") for name in names):
         raise UserError(f"zhenlong run: cannot read {' '.join(arguments)!r}; {usage}")
     function(recipe, **{name[2:]: value for name, value in zip(names, values, strict=True)})
+
+
+def _named(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
+    """`report runs/demo` for `report --folder runs/demo`: a parameter that Python takes by position needs no name."""
+    first = next(iter(inspect.signature(function).parameters.values()))
+    by_position = first.kind is first.POSITIONAL_OR_KEYWORD
+    if by_position and arguments and not arguments[0].startswith("-"):
+        return [f"--{first.name}", *arguments]
+    return list(arguments)
 
 
 def _with_values(parser: Any, arguments: Sequence[str]) -> list[str]:
