@@ -1,0 +1,281 @@
+"""Training speed and memory against TRL, with proof that both sides compute the same.
+
+    python benchmarks/training.py [--what sft,dpo,grpo] [--model default] [--pairs 3] [--steps 4] [--threads 2]
+
+Each kind of training runs here through the project's stage and there through TRL's trainer: the same random model, the
+same rows in the same batches, the same hyperparameters. First a short run of both must give the same losses and
+gradient norms, else nothing is timed and the exit code is 1. Then both run in turn, each in a process of its own that
+waits while the other works. See benchmarks/README.md for what is equal, and for the two ways in which TRL is set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 5e-2}  # relative, of losses and gradient norms
+CHECKED_STEPS: Final = 3
+WARM_UP: Final = 2  # steps that are not timed
+KINDS: Final = ("sft", "reward", "dpo", "grpo", "grpo-free", "memory")
+BATCH: Final = {"sft": 16, "reward": 8, "dpo": 8, "grpo": 8}  # rows, pairs, pairs, prompts
+LEARNING_RATE: Final = {"sft": 1e-4, "reward": 1e-4, "dpo": 1e-4, "grpo": 1e-4}
+END_SCALE: Final = 12.0  # ends sampled answers of the free run after some 30 of at most 64 tokens
+MEMORY_VOCABULARIES: Final = (4096, 32000)
+
+
+class Unequal(Exception):
+    """The two sides did not compute the same."""
+
+
+@dataclass
+class Side:
+    """One of the two, in a process of its own that is kept, so that libraries are loaded once."""
+
+    name: str
+    module: str
+
+    def __post_init__(self) -> None:
+        self._process = ProcessPoolExecutor(1, get_context("spawn"))
+
+    def train(self, *given: Any) -> Any:
+        return self._process.submit(_call, self.module, "train", *given).result()
+
+    def peak_memory(self, *given: Any) -> Any:
+        """In a fresh process, whose peak is that of nothing else."""
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            return process.submit(_call, self.module, "peak_memory", *given).result()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    asked = _parse(arguments)
+    if importlib.util.find_spec("trl") is None:
+        print('benchmarks/training.py compares with TRL, which is not installed: pip install -e ".[bench]"')
+        return 2
+    print(f"load average {os.getloadavg()[0]:.2f} before the start; the figures need a quiet machine", flush=True)
+    found: dict[str, Any] = {"arguments": vars(asked), "machine": _machine(), "versions": _versions(), "results": []}
+    sides = Side("zhenlong", "zhenlong_side"), Side("TRL", "trl_side")
+    try:
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            for kind in asked.what:
+                measure = _memory if kind == "memory" else _speed
+                found["results"] += measure(kind, sides, asked, Path(folder))
+    except Unequal as error:
+        print(error)
+        return 1
+    found["load_after"] = os.getloadavg()
+    asked.json.parent.mkdir(parents=True, exist_ok=True)
+    asked.json.write_text(json.dumps(found, indent=1, default=str) + "\n")
+    print(f"written to {asked.json}")
+    return 0
+
+
+def _speed(kind: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Check, then time both sides in turn; one result for each way in which TRL is set."""
+    import trl_side
+
+    what = kind.removesuffix("-free")
+    work, parameters = _prepare(kind, asked, folder)
+    settings = {"dtype": asked.dtype}
+    tuned = trl_side.QUICK | trl_side.TUNED[what] | {"bf16": asked.dtype == "bfloat16"}
+    default = trl_side.DEFAULT[what]
+    ours, theirs = sides
+    tolerance = TOLERANCE[asked.dtype]
+    _check(kind, work, (ours, settings), (theirs, tuned), tolerance)
+    runs: dict[str, list[Any]] = {"ours": [], "tuned": [], "default": []}
+    for pair in range(asked.pairs):
+        turns: list[tuple[str, Callable[[], Any]]] = [
+            ("ours", lambda: ours.train(work, settings)),
+            ("tuned", lambda: theirs.train(work, tuned)),
+        ]
+        for name, run in turns if pair % 2 == 0 else reversed(turns):
+            runs[name].append(run())
+        if "default" in asked.against:
+            runs["default"].append(theirs.train(replace(work, steps=min(work.steps, WARM_UP + 2)), default))
+    for name in ("tuned", "default"):
+        for mine, other in zip(runs["ours"], runs[name], strict=False):
+            _same_work(kind, name, mine, other, tolerance)
+    cost = _per_answer_token if kind == "grpo-free" else _per_step
+    unit = "ms per generated token" if kind == "grpo-free" else "s per step"
+    results = []
+    for name in asked.against:
+        costs = [(cost(mine), cost(other)) for mine, other in zip(runs["ours"], runs[name], strict=True)]
+        results.append(_result(kind, name, costs, unit, parameters))
+    return results
+
+
+def _prepare(kind: str, asked: argparse.Namespace, folder: Path) -> tuple[Any, int]:
+    import workload
+
+    what = kind.removesuffix("-free")
+    place = folder / kind
+    place.mkdir()
+    parameters = workload.make_model(
+        place,
+        workload.SIZES[asked.model],
+        asked.vocabulary,
+        scores=kind == "reward",
+        endless=kind == "grpo",
+        end_scale=END_SCALE if kind == "grpo-free" else 1.0,
+    )
+    steps = max(WARM_UP + asked.steps, CHECKED_STEPS)
+    rows = workload.make_rows(what, BATCH[what] * steps, 0, asked.vocabulary)
+    workload.write_rows(place, rows, 0)
+    return workload.Work(what, str(place), steps, BATCH[what], asked.threads, LEARNING_RATE[what]), parameters
+
+
+def _check(
+    kind: str, work: Any, ours: tuple[Side, dict[str, Any]], theirs: tuple[Side, dict[str, Any]], tolerance: float
+) -> None:
+    """The same losses and gradient norms over the first steps; for GRPO on the rollouts that TRL sampled."""
+    replay = str(Path(work.folder) / "rollouts.json") if work.what == "grpo" else ""
+    logged = replace(work, logged=True, replay=replay)  # all steps: the rows of both are laid out for them
+    other, mine = (side.train(logged, settings) for side, settings in (theirs, ours))
+    worst = {}
+    for name in ("losses", "norms"):
+        pairs = list(zip(getattr(mine, name), getattr(other, name), strict=True))[:CHECKED_STEPS]
+        worst[name] = max(abs(a - b) / max(abs(b), 1e-2) for a, b in pairs)
+        if worst[name] > tolerance:
+            raise Unequal(f"{kind}: {name} differ between zhenlong and TRL, {pairs}; nothing was timed")
+    print(
+        f"{kind}: equal over {CHECKED_STEPS} steps; largest relative difference of losses {worst['losses']:.1e}, "
+        f"of gradient norms {worst['norms']:.1e}",
+        flush=True,
+    )
+
+
+def _same_work(kind: str, name: str, mine: Any, other: Any, tolerance: float) -> None:
+    """The timed runs did what the checked ones did: the mean loss, or the tokens sampled, are the same."""
+    if kind == "grpo":
+        if set(mine.answers) != set(other.answers):
+            raise Unequal(f"{kind}: {set(mine.answers)} and {set(other.answers)} tokens were sampled in a step")
+    elif kind != "grpo-free" and name == "tuned":
+        a, b = statistics.fmean(mine.losses), other.losses[0]
+        if abs(a - b) > tolerance * abs(b):
+            raise Unequal(f"{kind}: the mean loss of a timed run was {a} with zhenlong and {b} with TRL")
+
+
+def _per_step(outcome: Any) -> float:
+    return statistics.median(outcome.seconds[WARM_UP - 1 :])
+
+
+def _per_answer_token(outcome: Any) -> float:
+    return 1e3 * sum(outcome.seconds[WARM_UP - 1 :]) / sum(outcome.answers[WARM_UP:])
+
+
+def _result(kind: str, against: str, costs: list[tuple[float, float]], unit: str, parameters: int) -> dict[str, Any]:
+    ratios = [other / mine for mine, other in costs]
+    middle = statistics.median(ratios)
+    mine, other = (statistics.median(part) for part in zip(*costs, strict=True))
+    print(
+        f"{kind:>10} against TRL {against:<8}{middle:5.2f}x  ({min(ratios):.2f} to {max(ratios):.2f}, "
+        f"{len(ratios)} pairs)   {mine:.3f} and {other:.3f} {unit}",
+        flush=True,
+    )
+    return {
+        "kind": kind,
+        "against": against,
+        "parameters": parameters,
+        "unit": unit,
+        "zhenlong": [a for a, _ in costs],
+        "trl": [b for _, b in costs],
+        "ratios": ratios,
+        "median_ratio": middle,
+    }
+
+
+def _memory(_: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Peak resident memory of a few DPO steps beyond that of the libraries, each side in a fresh process."""
+    import trl_side
+    import workload
+
+    results = []
+    for vocabulary in MEMORY_VOCABULARIES:
+        place = folder / f"memory-{vocabulary}"
+        place.mkdir()
+        parameters = workload.make_model(place, workload.SIZES[asked.model], vocabulary)
+        workload.write_rows(place, workload.make_rows("dpo", BATCH["dpo"] * CHECKED_STEPS, 0, vocabulary), 0)
+        work = workload.Work("dpo", str(place), CHECKED_STEPS, BATCH["dpo"], asked.threads, LEARNING_RATE["dpo"])
+        tuned = trl_side.QUICK | trl_side.TUNED["dpo"]
+        peaks = [
+            side.peak_memory(work, settings).peak / 2**20 for side, settings in zip(sides, ({}, tuned), strict=True)
+        ]
+        print(
+            f"    memory of DPO, vocabulary {vocabulary:>5}: {peaks[0]:.0f} MiB and {peaks[1]:.0f} MiB with TRL, "
+            f"{peaks[1] / peaks[0]:.2f}x less",
+            flush=True,
+        )
+        results.append(
+            {
+                "kind": "memory",
+                "vocabulary": vocabulary,
+                "parameters": parameters,
+                "unit": "MiB beyond libraries",
+                "zhenlong": peaks[0],
+                "trl": peaks[1],
+            }
+        )
+    return results
+
+
+def _call(module: str, function: str, *given: Any) -> Any:
+    return getattr(importlib.import_module(module), function)(*given)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    def kinds(text: str) -> list[str]:
+        given = text.split(",")
+        if unknown := set(given) - set(KINDS):
+            raise argparse.ArgumentTypeError(f"expected some of {','.join(KINDS)}, got {','.join(sorted(unknown))}")
+        return given
+
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--what", type=kinds, default=list(KINDS), help=f"some of {','.join(KINDS)} (default: all)")
+    parser.add_argument("--model", choices=("small", "default", "medium"), default="default",
+                        help="about 1.4, 7 or 28 million parameters")  # fmt: skip
+    parser.add_argument("--pairs", type=int, default=3, help="runs of each side, taken in turn (default: 3)")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps of a run (default: 4)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each side (default: 2)")
+    parser.add_argument("--against", type=lambda text: text.split(","), default=["tuned", "default"],
+                        help="how TRL is set: tuned, default or both (default: tuned,default)")  # fmt: skip
+    parser.add_argument("--dtype", choices=tuple(TOLERANCE), default="float32",
+                        help="precision of both sides, TRL at its defaults excepted (default: float32)")  # fmt: skip
+    parser.add_argument("--vocabulary", type=int, default=4096, help="tokens of the vocabulary (default: 4096)")
+    parser.add_argument("--json", type=Path, default=here / "results" / "training.json", help="file of the results")
+    return parser.parse_args(arguments)
+
+
+def _machine() -> dict[str, Any]:
+    models = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).is_file() else []
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("zhenlong", "torch", "transformers", "trl", "accelerate")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""The same training run by TRL's trainers.
+
+TUNED is what is fastest on a CPU at equal work: fp32, no gradient checkpointing, no logging, the reference's
+log-probabilities computed before training, and the layout and micro-batch that were fastest of those tried
+(docs/benchmarks.md). DEFAULT leaves to TRL whatever does not change the method: bf16, gradient checkpointing,
+micro-batches of 8 rows, a reference recomputed at every step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from datasets import Dataset
+from datasets.utils.logging import disable_progress_bar
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PrinterCallback,
+    TrainerCallback,
+)
+from transformers.utils import logging as transformers_logging
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
+from workload import Work, worth
+from zhenlong_side import Outcome
+
+from zhenlong.data import Template
+from zhenlong.records import Message
+
+TUNED: Final[dict[str, dict[str, Any]]] = {
+    "sft": {"per_device_train_batch_size": 8},
+    "dpo": {"per_device_train_batch_size": 8, "precompute_ref_log_probs": True},
+    "reward": {"per_device_train_batch_size": 8},
+    "grpo": {"per_device_train_batch_size": 64, "loss_type": "grpo"},
+}
+QUICK: Final = {"bf16": False, "gradient_checkpointing": False, "logging_strategy": "no"}
+DEFAULT: Final[dict[str, dict[str, Any]]] = {
+    "sft": {},
+    "dpo": {},
+    "reward": {},
+    "grpo": {"loss_type": "grpo"},
+}
+
+
+def train(work: Work, settings: dict[str, Any]) -> Outcome:
+    """Run the trainer; `settings` are arguments of its config beside those that both sides share."""
+    torch.set_num_threads(work.threads)
+    _quiet()
+    clock = _Clock()
+    with tempfile.TemporaryDirectory(prefix="trl-benchmark-") as output:
+        trainer = _trainer(work, output, settings, clock)
+        trainer.remove_callback(PrinterCallback)
+        clock.watch(trainer, work)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.train()
+        if work.logged:
+            logged = [line for line in trainer.state.log_history if "grad_norm" in line]
+            clock.outcome.losses = [line["loss"] for line in logged]
+            clock.outcome.norms = [line["grad_norm"] for line in logged]
+        else:
+            clock.outcome.losses = [trainer.state.log_history[-1]["train_loss"]]
+        if settings.get("_save"):
+            trainer.save_model(output)
+    return clock.outcome
+
+
+def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
+    """The same run in a process of its own, with the most resident memory beyond that of the libraries and data."""
+    torch.set_num_threads(work.threads)
+    AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = train(work, settings | {"_save": True})
+    outcome.peak = 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return outcome
+
+
+class _Clock(TrainerCallback):
+    """Notes when each step ends, and what a GRPO step generated."""
+
+    def __init__(self) -> None:
+        self.outcome = Outcome([])
+        self.rollouts: list[list[Any]] = []
+        self.replay = ""
+        self._last = 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        now = time.perf_counter()
+        if self._last:
+            self.outcome.seconds.append(now - self._last)
+        self._last = now
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        if self.rollouts and self.replay:
+            Path(self.replay).write_text(json.dumps(self.rollouts))
+
+    def watch(self, trainer: Any, work: Work) -> None:
+        self.replay = work.replay
+        if work.what != "grpo":
+            return
+        generate = trainer._generate_and_score_completions
+
+        def noted(inputs: Any) -> Any:
+            found = generate(inputs)
+            tokens = float(found["completion_mask"].sum())
+            self.outcome.answers.append(tokens)
+            self.outcome.scored.append(tokens)
+            if work.replay:
+                self.rollouts.append(_rollout(found))
+            return found
+
+        trainer._generate_and_score_completions = noted
+
+
+def _rollout(found: dict[str, torch.Tensor]) -> list[list[list[int]]]:
+    """(prompt, answer) pairs of ids, without padding."""
+    pairs = []
+    for name in ("prompt", "completion"):
+        rows = zip(found[f"{name}_ids"], found[f"{name}_mask"].bool(), strict=True)
+        pairs.append([ids[mask].tolist() for ids, mask in rows])
+    return [list(pair) for pair in zip(*pairs, strict=True)]
+
+
+def _trainer(work: Work, output: str, settings: dict[str, Any], clock: _Clock) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(work.model)
+    settings = {name: value for name, value in settings.items() if not name.startswith("_")}
+    microbatch = settings.get("per_device_train_batch_size", 8)
+    rows = work.batch * (work.group if work.what == "grpo" else 1)
+    shared = {
+        "output_dir": output,
+        "learning_rate": work.lr,
+        "lr_scheduler_type": "constant",
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "gradient_accumulation_steps": max(1, rows // microbatch),
+        "max_steps": work.steps,
+        "seed": work.seed,
+        "train_sampling_strategy": "sequential",
+        "dataloader_num_workers": 0,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    arguments: dict[str, Any] = {"callbacks": [clock], "processing_class": tokenizer}
+    if work.logged:
+        settings = settings | {"logging_strategy": "steps", "logging_steps": 1}
+    make = {"sft": _sft, "dpo": _dpo, "reward": _reward, "grpo": _grpo}[work.what]
+    with contextlib.redirect_stdout(open(os.devnull, "w")), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make(work, tokenizer, shared | settings, arguments)
+
+
+def _sft(work: Work, tokenizer: Any, settings: dict[str, Any], arguments: dict[str, Any]) -> SFTTrainer:
+    template = Template.of(tokenizer)
+    ids, labels = [], []
+    for row in work.plan():
+        tokens, scored = template.conversation(tuple(Message(**m) for m in row["messages"]))
+        ids.append(tokens)
+        labels.append([token if counts else -100 for token, counts in zip(tokens, scored, strict=True)])
+    data = Dataset.from_dict({"input_ids": ids, "labels": labels})
+    config = SFTConfig(max_length=None, **settings)
+    return SFTTrainer(_causal(work), config, train_dataset=data, **arguments)
+
+
+def _dpo(work: Work, tokenizer: Any, settings: dict[str, Any], arguments: dict[str, Any]) -> DPOTrainer:
+    config = DPOConfig(beta=0.1, max_length=None, **settings)
+    return DPOTrainer(_causal(work), args=config, train_dataset=Dataset.from_list(work.plan()), **arguments)
+
+
+def _reward(work: Work, tokenizer: Any, settings: dict[str, Any], arguments: dict[str, Any]) -> RewardTrainer:
+    config = RewardConfig(max_length=None, disable_dropout=True, **settings)
+    model = AutoModelForSequenceClassification.from_pretrained(work.model, num_labels=1, dtype=torch.float32)
+    return RewardTrainer(model, args=config, train_dataset=Dataset.from_list(work.plan()), **arguments)
+
+
+def _grpo(work: Work, tokenizer: Any, settings: dict[str, Any], arguments: dict[str, Any]) -> GRPOTrainer:
+    config = GRPOConfig(
+        num_generations=work.group,
+        max_completion_length=work.new_tokens,
+        beta=0.0,
+        num_iterations=1,
+        temperature=1.0,
+        shuffle_dataset=False,
+        **settings,
+    )
+    return GRPOTrainer(_causal(work), reward_funcs=_words_worth, args=config,
+                       train_dataset=Dataset.from_list(work.plan()), **arguments)  # fmt: skip
+
+
+def _words_worth(prompts: list[Any], completions: list[Any], **others: Any) -> list[float]:
+    return worth(prompts, [turns[0]["content"] for turns in completions])
+
+
+def _causal(work: Work) -> Any:
+    return AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)
+
+
+def _quiet() -> None:
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    disable_progress_bar()
+    os.environ["TQDM_DISABLE"] = "1"

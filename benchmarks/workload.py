@@ -1,0 +1,178 @@
+"""What both sides train on: a randomly initialised Llama, a tokenizer of one token a word, and rows of known lengths.
+
+Everything is made from a seed. A row is written twice, in the order in which the other side reads it (`plan.jsonl`) and
+in the order that makes this project's shuffled draw give the same rows (`data.jsonl`), so both see equal batches.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from zhenlong.data import Mixture
+
+PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
+TEMPLATE: Final = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|assistant|> {{ m['content'] }} <|end|>"
+    "{% else %}<|user|> {{ m['content'] }} {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)
+FRAME: Final = 2  # tokens that the template puts around a prompt
+
+
+@dataclass(frozen=True)
+class Size:
+    """The shape of a model: multi-head attention, tied embeddings."""
+
+    hidden: int
+    layers: int
+    heads: int
+    inner: int
+
+
+SIZES: Final = {
+    "small": Size(128, 4, 4, 384),
+    "default": Size(256, 6, 4, 1024),
+    "medium": Size(512, 8, 8, 1408),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training run that both sides do: `steps` updates from `batch` rows each, out of the files in `folder`.
+
+    `new_tokens` is the longest answer of a rollout, `group` the answers to a prompt; `logged` asks for the loss and
+    gradient norm of every step, `replay` is a file of rollouts to learn from in place of new ones.
+    """
+
+    what: str
+    folder: str
+    steps: int
+    batch: int
+    threads: int
+    lr: float
+    group: int = 8
+    new_tokens: int = 64
+    seed: int = 0
+    logged: bool = False
+    replay: str = ""
+
+    @property
+    def model(self) -> str:
+        return str(Path(self.folder) / "model")
+
+    @property
+    def data(self) -> str:
+        return str(Path(self.folder) / "data.jsonl")
+
+    def plan(self) -> list[dict[str, Any]]:
+        """The rows in the order of training."""
+        return [json.loads(line) for line in (Path(self.folder) / "plan.jsonl").read_text().splitlines()]
+
+
+def make_model(
+    folder: Path, size: Size, vocabulary: int, *, scores: bool = False, endless: bool = False, end_scale: float = 1.0
+) -> int:
+    """Write model and tokenizer to `folder`/model; returns the number of parameters.
+
+    With `scores` it is a reward model. With `endless` the end-of-turn token lies just outside of the model's
+    vocabulary, so that no sampled answer ends before its longest length, on either side. `end_scale` scales the end's
+    embedding (tied: its output weights too), so that sampled answers do end.
+    """
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        intermediate_size=size.inner,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None if endless else vocabulary - 1,
+        pad_token_id=0,
+        num_labels=1,
+    )
+    transformers_logging.disable_progress_bar()
+    torch.manual_seed(0)
+    model = LlamaForSequenceClassification(config) if scores else LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[-1] *= end_scale
+    model.save_pretrained(folder / "model")
+    _tokenizer(vocabulary, endless).save_pretrained(folder / "model")
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_rows(what: str, rows: int, seed: int, vocabulary: int) -> list[dict[str, Any]]:
+    """Random rows of a kind, in the form of TRL's data sets, which this project reads too.
+
+    sft: 32 to 256 tokens, 60 % of them the answer's. dpo and reward: prompts of 32 to 192 tokens, each answer about two
+    thirds of that, so that the prompt is 60 % of a row. grpo: prompts of 64 tokens.
+    """
+    rng = np.random.default_rng(seed)
+    words = _Words(rng, vocabulary)
+    found = []
+    for _ in range(rows):
+        if what == "sft":
+            total = int(rng.integers(32, 257))
+            answer = round(0.6 * total)
+            found.append({"messages": [words.said("user", total - answer), words.said("assistant", answer)]})
+        elif what == "grpo":
+            found.append({"prompt": [words.said("user", 64)]})
+        else:
+            prompt = int(rng.integers(32, 193))
+            chosen, rejected = (max(4, round(2 / 3 * prompt * rng.uniform(0.7, 1.3))) for _ in range(2))
+            found.append(
+                {
+                    "prompt": [words.said("user", prompt)],
+                    "chosen": [words.said("assistant", chosen)],
+                    "rejected": [words.said("assistant", rejected)],
+                }
+            )
+    return found
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]], seed: int) -> None:
+    """Write the rows in the order of training and in the order that this project's draw turns into it."""
+    placed: list[dict[str, Any]] = [{} for _ in rows]
+    for row, place in zip(rows, Mixture([len(rows)], None, seed).draw(len(rows)), strict=True):
+        placed[place] = row
+    for name, listed in (("plan", rows), ("data", placed)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
+
+
+def worth(prompts: list[Any], responses: list[str]) -> list[float]:
+    """The reward of both sides: a number made from the words, cheap to compute and different for nearly every text."""
+    return [float(sum(int(word[1:]) % 13 for word in text.split())) for text in responses]
+
+
+@dataclass(frozen=True)
+class _Words:
+    rng: np.random.Generator
+    vocabulary: int
+
+    def said(self, role: str, tokens: int) -> dict[str, str]:
+        """A turn of `tokens` tokens, with those that the template adds."""
+        count = tokens - (1 if role == "assistant" else FRAME)
+        return {"role": role, "content": " ".join(f"w{n}" for n in self.rng.integers(3, self.vocabulary - 1, count))}
+
+
+def _tokenizer(vocabulary: int, endless: bool) -> PreTrainedTokenizerFast:
+    """One token a word: w3, w4, ... with their own numbers as ids, and four markers."""
+    end = vocabulary if endless else vocabulary - 1
+    ids = {PAD: 0, USER: 1, ASSISTANT: 2, **{f"w{n}": n for n in range(3, end)}, END: end}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=PAD))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens([PAD, USER, ASSISTANT, END])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, unk_token=PAD)
+    fast.add_special_tokens({"additional_special_tokens": [USER, ASSISTANT]})
+    fast.chat_template = TEMPLATE
+    return fast

@@ -1,0 +1,136 @@
+"""One training run by this project's own stage functions, as a user would call them."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import workload
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from workload import Work
+
+from zhenlong.forest import forward, log_probs, plant, tree
+from zhenlong.models import load_model
+from zhenlong.sampling import Completion, Sampling
+from zhenlong.stages.dpo import dpo
+from zhenlong.stages.grpo import grpo
+from zhenlong.stages.reward_model import reward_model
+from zhenlong.stages.sft import sft
+
+
+@dataclass
+class Outcome:
+    """What a run tells: `seconds` of each step but the first, and of all steps what could be recorded.
+
+    `answers` are the tokens generated in each step, `scored` the tokens that the loss of a step is over.
+    """
+
+    seconds: list[float]
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
+    scored: list[float] = field(default_factory=list)
+    peak: float = 0.0  # bytes of memory beyond those after start-up
+
+
+def train(work: Work, settings: dict[str, Any]) -> Outcome:
+    """Run the stage; `settings` are options of it beside those that both sides share."""
+    torch.set_num_threads(work.threads)
+    output = tempfile.mkdtemp(prefix="zhenlong-benchmark-")
+    try:
+        _stage(work, output, settings)
+        lines = [json.loads(line) for line in (Path(output) / "metrics.jsonl").read_text().splitlines()]
+    finally:
+        shutil.rmtree(output)
+    ends = [line["seconds"] for line in lines]
+    answers = [work.batch * work.group * line.get("response_tokens", 0.0) for line in lines]
+    return Outcome(
+        seconds=np.diff(ends).tolist(),
+        losses=[line["loss"] for line in lines],
+        norms=[line["grad_norm"] for line in lines],
+        answers=answers,
+        scored=answers,
+    )
+
+
+def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
+    """The same run in a process of its own, with the most resident memory beyond that of the libraries and data."""
+    torch.set_num_threads(work.threads)
+    load_model(work.model, device="cpu")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = train(work, settings)
+    outcome.peak = 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return outcome
+
+
+def _stage(work: Work, output: str, settings: dict[str, Any]) -> None:
+    stages = {"sft": sft, "dpo": dpo, "reward": reward_model, "grpo": grpo}
+    options = {
+        "model": work.model,
+        "data": work.data,
+        "output": output,
+        "lr": work.lr,
+        "schedule": "constant",
+        "warmup_steps": 0.0,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "batch_size": work.batch,
+        "steps": work.steps,
+        "seed": work.seed,
+        "dtype": "float32",
+        "device": "cpu",
+        "save_every": 0,
+        "progress": False,
+    }
+    if work.what == "grpo":
+        options |= {
+            "reward": f"{workload.__file__}:worth",
+            "variant": "grpo",
+            "kl_coef": 0.0,
+            "group_size": work.group,
+            "rollouts": work.batch,
+            "max_tokens": work.new_tokens,
+        }
+    stage: Any = stages[work.what]
+    if work.replay:
+        with patch("zhenlong.stages.grpo.TorchSampler", lambda model, tokenizer: _Replay(model, tokenizer, work)):
+            stage(**options | settings)
+    else:
+        stage(**options | settings)
+
+
+class _Replay:
+    """A sampler that says what the other side said in the same step, with this model's log-probabilities of it."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, work: Work) -> None:
+        self.model, self.tokenizer, self.work = model, tokenizer, work
+        self.left = json.loads(Path(work.replay).read_text())
+
+    def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling, n: int = 1) -> list[list[Completion]]:
+        rollout = self.left.pop(0)
+        found = []
+        for prompt in prompts:
+            answers = [answer for asked, answer in rollout if asked == list(prompt)]
+            if len(answers) != n:
+                raise RuntimeError(f"the recorded rollout has {len(answers)} answers to a prompt, expected {n}")
+            found.append([self._completion(list(prompt), answer) for answer in answers])
+        return found
+
+    def _completion(self, prompt: list[int], answer: list[int]) -> Completion:
+        forest = plant([tree(prompt, [answer])])
+        with torch.no_grad():
+            scores = log_probs(self.model, forward(self.model, forest), forest).tolist()
+        text = self.tokenizer.decode(answer, skip_special_tokens=True)
+        return Completion(tuple(answer), tuple(scores), text, len(answer) == self.work.new_tokens)
