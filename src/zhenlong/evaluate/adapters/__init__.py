@@ -1,0 +1,1 @@
+"""How is it asked? From an instance to what the model reads."""

@@ -1,0 +1,61 @@
+"""How an instance is put to a model: the adapter's options, the same for every model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from zhenlong.errors import UserError
+
+METHODS: Final = {
+    "generation": "continue a text prompt",
+    "chat": "answer as the assistant of a conversation",
+    "multiple_choice_joint": "all choices in the prompt, answered by letter",
+    "multiple_choice_separate": "each choice scored after the prompt, per token",
+    "multiple_choice_calibrated": "each choice scored after the prompt, less its score after the bare answer prefix",
+    "language_modelling": "the log-probability of the text itself",
+    "ranking": "is this passage relevant? the log-probability of Yes, for each passage",
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Options of HELM's adapters (adaptation/adapter_spec.py), with its defaults.
+
+    A prompt is the instructions, the in-context examples and the instance, joined by `instance_separator`. An example
+    is `input_prefix` input `input_suffix` [choices] `output_prefix` answer `output_suffix`; the instance is the same up
+    to the output prefix. Choices are lines `choice_prefix` (whose A becomes B, C ...) text `choice_suffix`.
+    """
+
+    method: str = "generation"
+    instructions: str = ""
+    system: str = ""  # the system message of a chat
+    input_prefix: str = "Input: "
+    input_suffix: str = "\n"
+    output_prefix: str = "Output: "
+    output_suffix: str = "\n"
+    choice_prefix: str = "A. "
+    choice_suffix: str = "\n"
+    instance_separator: str = "\n"
+    calibration: str = "Answer:"  # the prompt that multiple_choice_calibrated compares with
+    shots: int = 0  # in-context examples at most; fewer where they do not fit the context
+    answer: str = "generated"  # multiple_choice_joint: the letter is `generated`, or the letters are `scored`
+    multi_label: bool = False  # an example's answer lists all its correct references
+    max_tokens: int = 100
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    n: int = 1  # answers to each instance (pass@k, avg@n)
+    top_log_probs: int = 0
+    temperatures: tuple[tuple[str, float], ...] = ()  # by the instance's group `category` (MT-Bench)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UserError(f"adapter: method {self.method!r} is not known; expected one of {', '.join(METHODS)}")
+        if self.answer not in ("generated", "scored"):
+            raise UserError(f"adapter: answer: expected generated or scored, got {self.answer!r}")
+        if self.shots < 0 or self.n < 1 or self.max_tokens < 1 or self.temperature < 0:
+            raise UserError("adapter: expected shots >= 0, n >= 1, max_tokens >= 1 and temperature >= 0")
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        pairs = self.temperatures.items() if isinstance(self.temperatures, dict) else self.temperatures
+        object.__setattr__(self, "temperatures", tuple((str(name), float(value)) for name, value in pairs))

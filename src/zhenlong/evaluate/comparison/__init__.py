@@ -1,0 +1,1 @@
+"""Which of two evaluations is better, and may the candidate pass?"""

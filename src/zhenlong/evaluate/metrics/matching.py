@@ -1,0 +1,34 @@
+"""Is the answer one of the references? HELM's exact matches, and the choice among several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zhenlong.evaluate.metrics.registry import Measure, instance_metric
+from zhenlong.evaluate.outcome import Outcome
+from zhenlong.verify.matching import normalised
+
+
+@instance_metric("exact_match", Measure("exact_match"))
+def exact_match(outcome: Outcome) -> dict[str, float]:
+    """1 for the right choice, or for a text equal to a correct reference but for white space at its ends."""
+    return {"exact_match": _matches(outcome, str.strip)}
+
+
+@instance_metric("quasi_exact_match", Measure("quasi_exact_match"))
+def quasi_exact_match(outcome: Outcome) -> dict[str, float]:
+    """The same without regard to case, punctuation, articles and white space (HELM, basic_metrics.py)."""
+    return {"quasi_exact_match": _matches(outcome, normalised)}
+
+
+@instance_metric("prefix_exact_match", Measure("prefix_exact_match"))
+def prefix_exact_match(outcome: Outcome) -> dict[str, float]:
+    """1 where the text begins with a correct reference (HELM, basic_metrics.py)."""
+    said = outcome.text.strip()
+    return {"prefix_exact_match": float(any(said.startswith(right.strip()) for right in outcome.instance.correct))}
+
+
+def _matches(outcome: Outcome, form: Callable[[str], str]) -> float:
+    if outcome.predicted is not None:
+        return float(outcome.predicted in outcome.instance.correct_indices)
+    return float(any(form(outcome.text) == form(right) for right in outcome.instance.correct))

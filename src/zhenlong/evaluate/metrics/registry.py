@@ -1,0 +1,134 @@
+"""Metrics by name: what a scenario's YAML may list under `metrics`.
+
+A metric is a plain function under one of three decorators. Its keyword arguments are the options that YAML may give:
+`- exact_match` or `- {name: pass_at_k, k: [1, 5]}`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.outcome import Judge, Outcome, Scored
+from zhenlong.evaluate.statistics import Interval
+
+CATEGORIES: Final = ("accuracy", "calibration", "robustness", "fairness", "bias", "toxicity", "efficiency")
+
+InstanceMetric = Callable[..., Mapping[str, float]]  # (outcome, **options) -> measure -> value
+CorpusMetric = Callable[..., Mapping[str, Interval]]  # (scored outcomes, **options) -> measure -> interval
+JudgedMetric = Callable[..., Sequence[Scored]]  # (outcomes, judge or None, **options) -> scores and judgements
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that a metric gives: its category of the seven, and which way is better (None: neither)."""
+
+    name: str  # may end in `*`: all measures whose names begin so
+    category: str = "accuracy"
+    higher_is_better: bool | None = True
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric."""
+
+    name: str
+    kind: str  # instance, corpus or judged
+    measures: tuple[Measure, ...]
+    function: Callable[..., Any]
+
+    def bound(self, options: Mapping[str, Any]) -> Callable[..., Any]:
+        """The function with the options of YAML. Raises `UserError` for an option it does not have."""
+        accepted = [
+            name
+            for name, given in inspect.signature(self.function).parameters.items()
+            if given.kind is given.KEYWORD_ONLY
+        ]
+        unknown = sorted(set(options) - set(accepted))
+        if unknown:
+            expected = ", ".join(accepted) or "none"
+            raise UserError(f"metric {self.name}: no option {', '.join(unknown)}; expected {expected}")
+        return lambda *arguments: self.function(*arguments, **options)
+
+    def measure(self, name: str) -> Measure:
+        """What is known of one of its measures."""
+        for one in self.measures:
+            if one.name == name or (one.name.endswith("*") and name.startswith(one.name[:-1])):
+                return one
+        raise KeyError(f"metric {self.name} gave {name}, which it did not declare")
+
+
+_METRICS: dict[str, Metric] = {}
+
+
+def instance_metric(name: str, *measures: Measure) -> Callable[[InstanceMetric], InstanceMetric]:
+    """Register `f(outcome: Outcome, *, options) -> {measure: value}`, asked once for every instance.
+
+    A measure that does not apply to an instance is left out of what is returned.
+    """
+    return _register(name, "instance", measures)
+
+
+def corpus_metric(name: str, *measures: Measure) -> Callable[[CorpusMetric], CorpusMetric]:
+    """Register `f(scored: Sequence[Scored], *, options) -> {measure: Interval}`, for what has no value per instance."""
+    return _register(name, "corpus", measures)
+
+
+def judged_metric(name: str, *measures: Measure) -> Callable[[JudgedMetric], JudgedMetric]:
+    """Register `f(outcomes, judge: Judge | None, *, options) -> [Scored]`.
+
+    With `judge` None the verdicts are those in `outcome.recorded`; a missing one is a `UserError` naming the id.
+    """
+    return _register(name, "judged", measures)
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name. Raises `UserError` with the nearest names for an unknown one."""
+    known = metrics()
+    if name not in known:
+        near = get_close_matches(name, known, 3) or sorted(known)
+        raise UserError(f"metric {name!r} is not known; did you mean {', '.join(near)}?")
+    return known[name]
+
+
+def metrics() -> dict[str, Metric]:
+    """All metrics: those of every module of this folder."""
+    package = import_module("zhenlong.evaluate.metrics")
+    for module in iter_modules(package.__path__):
+        import_module(f"zhenlong.evaluate.metrics.{module.name}")
+    return _METRICS
+
+
+def _register(name: str, kind: str, measures: tuple[Measure, ...]) -> Callable[[Any], Any]:
+    for one in measures:
+        if one.category not in CATEGORIES:
+            raise ValueError(f"metric {name}: category {one.category!r} is none of {', '.join(CATEGORIES)}")
+
+    def keep(function: Any) -> Any:
+        if name in _METRICS and _METRICS[name].function is not function:
+            raise ValueError(f"two metrics are named {name}")
+        _METRICS[name] = Metric(name, kind, measures or (Measure(name),), function)
+        return function
+
+    return keep
+
+
+__all__ = [
+    "CATEGORIES",
+    "Judge",
+    "Measure",
+    "Metric",
+    "Outcome",
+    "Scored",
+    "corpus_metric",
+    "instance_metric",
+    "judged_metric",
+    "metric",
+    "metrics",
+]

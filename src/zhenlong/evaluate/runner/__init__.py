@@ -1,0 +1,1 @@
+"""Who is asked what, and once only: requests, cache, progress, results."""

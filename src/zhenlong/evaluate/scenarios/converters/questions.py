@@ -1,0 +1,90 @@
+"""The plainest rows: a question and its answers, a question and its choices, a text and its label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.instances import converter
+
+Fields = Mapping[str, Any]
+
+
+@converter("question_answer")
+def question_answer(
+    fields: Fields,
+    *,
+    question: str,
+    answer: str,
+    groups: Mapping[str, str] | None = None,
+    data: Sequence[str] = (),
+) -> Instance:
+    """A question with one answer or several; `groups` maps group -> field, `data` lists fields to keep."""
+    given = fields[answer]
+    answers = [given] if isinstance(given, str | int | float) else list(given)
+    if not answers:
+        raise ValueError(f"{answer}: expected an answer, got none")
+    return Instance(
+        "",
+        text(fields, question),
+        tuple(Reference(str(one)) for one in answers),
+        groups=grouped(fields, groups),
+        data={name: fields[name] for name in data},
+    )
+
+
+@converter("multiple_choice")
+def multiple_choice(
+    fields: Fields,
+    *,
+    question: str,
+    choices: str | Sequence[str],
+    answer: str,
+    letters: bool = False,
+    first: int = 0,
+    groups: Mapping[str, str] | None = None,
+) -> Instance:
+    """A question with choices, in one field or in one field each.
+
+    `answer` holds the index of the right one, counted from `first`, or its letter where `letters`.
+    """
+    options = [str(one) for one in fields[choices]] if isinstance(choices, str) else [str(fields[c]) for c in choices]
+    given = str(fields[answer]).strip()
+    place = ord(given.upper()) - ord("A") if letters and len(given) == 1 else _whole(given, answer) - first
+    if not 0 <= place < len(options):
+        raise ValueError(f"{answer}: {given!r} is none of the {len(options)} choices")
+    references = tuple(Reference(one, number == place) for number, one in enumerate(options))
+    return Instance("", text(fields, question), references, groups=grouped(fields, groups))
+
+
+@converter("classification")
+def classification(
+    fields: Fields, *, input: str, label: str, labels: Mapping[Any, str], groups: Mapping[str, str] | None = None
+) -> Instance:
+    """A text and its class; `labels` maps the label's value to the word that the model is to say."""
+    names = {str(value): word for value, word in labels.items()}
+    given = str(fields[label])
+    if given not in names:
+        raise ValueError(f"{label}: expected one of {', '.join(names)}, got {given!r}")
+    return Instance("", text(fields, input), (Reference(names[given]),), groups=grouped(fields, groups))
+
+
+def text(fields: Fields, name: str) -> str:
+    """The text in a field. Raises `ValueError` naming it where there is none."""
+    value = fields[name]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name}: expected some text, got {value!r}")
+    return value
+
+
+def grouped(fields: Fields, groups: Mapping[str, str] | None) -> dict[str, str]:
+    """The values of the fields that the instance is grouped by."""
+    return {name: str(fields[field]) for name, field in (groups or {}).items()}
+
+
+def _whole(value: str, name: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{name}: expected a whole number, got {value!r}") from None

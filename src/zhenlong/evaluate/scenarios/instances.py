@@ -1,0 +1,131 @@
+"""From rows to instances: sources, converters, ids."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from itertools import islice
+from pkgutil import iter_modules
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from zhenlong.data.files import Row
+from zhenlong.data.sources import rows_of
+from zhenlong.errors import UserError
+from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.scenarios.scenario import Scenario
+
+GENERATED: Final = "generated:"
+Converter = Callable[..., Sequence[Instance] | Instance]  # (fields, **options); an empty id is filled in
+Generator = Callable[..., Iterator[Mapping[str, Any]]]  # (n, seed, **options) -> rows
+
+_CONVERTERS: dict[str, Converter] = {}
+_GENERATORS: dict[str, Generator] = {}
+
+
+def converter(name: str) -> Callable[[Converter], Converter]:
+    """Register `f(fields, *, options) -> Instance | [Instance]`, from a row of the upstream schema.
+
+    A field that is missing or wrong is a `ValueError` naming it; the reader adds file and line. Ids are left empty, or,
+    where a row gives several instances, hold what tells them apart; the row's own id is put before it.
+    """
+
+    def keep(function: Converter) -> Converter:
+        _CONVERTERS[name] = function
+        return function
+
+    return keep
+
+
+def generator(name: str) -> Callable[[Generator], Generator]:
+    """Register `f(n, seed, *, options) -> rows` for the source `generated:<name>?n=...&option=...`."""
+
+    def keep(function: Generator) -> Generator:
+        _GENERATORS[name] = function
+        return function
+
+    return keep
+
+
+def instances_of(scenario: Scenario, *, data: str = "", limit: int | None = None, seed: int = 0) -> list[Instance]:
+    """The instances to evaluate: of `data` where given, else of the scenario's own source, the first `limit` of them.
+
+    Raises `UserError` naming file, line and field for a row that does not fit the scenario, and for repeated ids.
+    """
+    return list(islice(_instances(scenario, data or scenario.source, seed), limit))
+
+
+def examples_of(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[Instance]:
+    """The pool of in-context examples; empty where the scenario has none."""
+    source = data or scenario.examples
+    return list(_instances(scenario, source, seed)) if source else []
+
+
+def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]:
+    _import_converters()
+    seen: set[str] = set()
+    for number, row in enumerate(_rows(source, seed)):
+        for one in _converted(scenario, row, number):
+            if one.id in seen:
+                raise UserError(f"{row.place}: id {one.id!r} stands for two instances; expected every id once")
+            seen.add(one.id)
+            yield one
+    if not seen:
+        raise UserError(f"{source}: no rows, expected some of scenario {scenario.name}")
+
+
+def _converted(scenario: Scenario, row: Row, number: int) -> list[Instance]:
+    try:
+        if row.problem:
+            raise ValueError(row.problem)
+        convert, options = _reading(scenario, row.fields)
+        found = convert(row.fields, **options)
+        several = [found] if isinstance(found, Instance) else list(found)
+        own = str(number) if scenario.id is None else str(row.fields[scenario.id])
+    except KeyError as error:
+        raise UserError(
+            f"{row.place}: {error.args[0]}: missing; expected a row of scenario {scenario.name} "
+            f"(fields here: {', '.join(row.fields) or 'none'})"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{row.place}: {' '.join(str(error).split())} (scenario {scenario.name})") from None
+    return [replace(one, id=f"{own}-{one.id}" if one.id else own) for one in several]
+
+
+def _reading(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Converter, dict[str, Any]]:
+    """The first of the scenario's readings whose `when` field the row has; one without `when` reads any row."""
+    for reading in scenario.convert:
+        options = dict(reading)
+        if options.pop("when", None) in (None, *fields):
+            name = options.pop("using", "")
+            if name not in _CONVERTERS:
+                known = ", ".join(sorted(_CONVERTERS))
+                raise UserError(f"scenario {scenario.name}: converter {name!r} is not known; expected one of {known}")
+            return _CONVERTERS[name], options
+    expected = " or ".join(str(reading["when"]) for reading in scenario.convert)
+    raise ValueError(f"{expected}: missing; the fields here are {', '.join(fields) or 'none'}")
+
+
+def _rows(source: str, seed: int) -> Iterator[Row]:
+    if not source.startswith(GENERATED):
+        yield from rows_of(source)
+        return
+    name, _, query = source.removeprefix(GENERATED).partition("?")
+    if name not in _GENERATORS:
+        raise UserError(f"{source}: nothing generates {name!r}; expected one of {', '.join(sorted(_GENERATORS))}")
+    options: dict[str, Any] = {key: int(text) if text.isdigit() else text for key, text in parse_qsl(query)}
+    accepted = list(inspect.signature(_GENERATORS[name]).parameters)
+    unknown = sorted(set(options) - set(accepted))
+    if unknown:
+        raise UserError(f"{source}: no option {', '.join(unknown)}; expected {', '.join(accepted)}")
+    count, own_seed = options.pop("n", 1000), options.pop("seed", seed)
+    for number, fields in enumerate(_GENERATORS[name](count, own_seed, **options)):
+        yield Row(f"{source}, row {number}", dict(fields))
+
+
+def _import_converters() -> None:
+    package = import_module("zhenlong.evaluate.scenarios.converters")
+    for module in iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{module.name}")

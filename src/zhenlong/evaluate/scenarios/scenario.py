@@ -1,0 +1,116 @@
+"""A scenario is data: a YAML file that says where its rows are, what they mean, how they are put and what is measured.
+
+name: gsm8k
+title: Grade-school mathematics
+suites: [reasoning]
+source: hf:openai/gsm8k:main@test
+examples: hf:openai/gsm8k:main@train      # pool of in-context examples
+rows: 1319
+id: null                                  # the field that holds a row's id; null: its 0-based number
+convert: {using: question_answer, question: question, answer: answer}
+adapter: {method: generation, input_prefix: "Question: ", ..., shots: 5}
+metrics: [gsm8k]
+main: gsm8k
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import yaml
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.metrics.registry import metric
+
+PERTURBED: Final = ("robustness", "fairness")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario as its YAML file declares it."""
+
+    name: str
+    title: str
+    source: str  # what `zhenlong.data.sources.rows_of` reads, or `generated:<name>?n=...`
+    convert: tuple[Mapping[str, Any], ...]  # readings {"using": a converter, "when": a field that tells, its options}
+    metrics: tuple[Any, ...]  # names, or {"name": ..., options}
+    main: str  # the measure that stands for the scenario
+    adapter: Adapter = field(default_factory=Adapter)
+    about: str = ""
+    paper: str = ""
+    page: str = ""  # the upstream repository or hub page
+    licence: str = ""
+    suites: tuple[str, ...] = ()
+    examples: str = ""  # source of the in-context pool
+    rows: int | None = None  # of the source, upstream
+    id: str | None = None
+    baseline: str = ""  # source of the outputs that a judge compares with
+    judge: bool = False  # whether a judge (or recorded verdicts) is needed
+    perturbations: tuple[str, ...] = PERTURBED  # categories that apply; () where the wording is the point
+    verified: str = ""  # what of this entry was checked against what
+
+    def __post_init__(self) -> None:
+        readings = (self.convert,) if isinstance(self.convert, Mapping) else tuple(self.convert)
+        object.__setattr__(self, "convert", readings)
+        for name in ("metrics", "suites", "perturbations"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def bound_metrics(self) -> list[tuple[Any, Any]]:
+        """Each metric with its function, bound to the options of the YAML."""
+        found = []
+        for one in self.metrics:
+            options = dict(one) if isinstance(one, Mapping) else {"name": one}
+            known = metric(options.pop("name"))
+            found.append((known, known.bound(options)))
+        return found
+
+
+def scenario(name: str) -> Scenario:
+    """The built-in scenario of that name. Raises `UserError` with the nearest names for an unknown one."""
+    known = catalogue()
+    if name not in known:
+        near = get_close_matches(name, known, 4) or sorted(known)[:4]
+        raise UserError(f"scenario {name!r} is not known; did you mean {', '.join(near)}?")
+    return known[name]
+
+
+@cache
+def catalogue() -> dict[str, Scenario]:
+    """All built-in scenarios by name, from the YAML files beside this module."""
+    found: dict[str, Scenario] = {}
+    folders = [files("zhenlong.evaluate.scenarios")]
+    while folders:
+        for entry in sorted(folders.pop().iterdir(), key=lambda one: one.name):
+            if entry.is_dir():
+                folders.append(entry)
+            elif entry.name.endswith(".yaml"):
+                one = parse(yaml.safe_load(entry.read_text(encoding="utf-8")), entry.name)
+                if one.name in found:
+                    raise ValueError(f"{entry.name}: a second scenario is named {one.name}")
+                found[one.name] = one
+    return dict(sorted(found.items()))
+
+
+def parse(given: Any, place: str) -> Scenario:
+    """A scenario from what its YAML file holds. Raises `UserError` naming the file and the key that is wrong."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{place}: expected a mapping of keys, got {type(given).__name__}")
+    known = {item.name for item in fields(Scenario)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise UserError(f"{place}: no key {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
+    missing = [name for name in ("name", "title", "source", "convert", "metrics", "main") if name not in given]
+    if missing:
+        raise UserError(f"{place}: {missing[0]} is missing")
+    options = dict(given)
+    try:
+        options["adapter"] = Adapter(**options.get("adapter", {}))
+        return Scenario(**options)
+    except (TypeError, UserError) as error:
+        raise UserError(f"{place}: {error}") from None
