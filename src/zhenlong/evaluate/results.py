@@ -49,6 +49,7 @@ class Record:
     id: str
     prompt: str
     outputs: tuple[str, ...] = ()
+    turns: tuple[str, ...] = ()  # the first output's answers to further turns
     scores: Mapping[str, float] = field(default_factory=dict)
     references: tuple[Mapping[str, Any], ...] = ()  # {"text", "correct"}
     choice_log_probs: tuple[float, ...] | None = None
@@ -115,7 +116,7 @@ def read_records(folder: str | Path, model: str, scenario: str) -> Iterator[Reco
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-                for name in ("outputs", "references", "choice_log_probs"):
+                for name in ("outputs", "turns", "references", "choice_log_probs"):
                     if row.get(name) is not None:
                         row[name] = tuple(row[name])
                 yield Record(**{"prompt": ""} | row)
