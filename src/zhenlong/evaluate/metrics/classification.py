@@ -1,0 +1,63 @@
+"""F1 of classes over a whole data set, where each answer is one class or a list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
+from zhenlong.evaluate.outcome import Outcome, Scored
+from zhenlong.evaluate.resampling import Rows, resampled
+from zhenlong.evaluate.statistics import Interval
+from zhenlong.verify.matching import PUNCTUATION
+
+
+@corpus_metric("classification", Measure("macro_f1"), Measure("micro_f1"))
+def classification(
+    scored: Sequence[Scored], *, labels: Sequence[str] | None = None, separator: str = ""
+) -> dict[str, Interval]:
+    """Macro F1 (mean over classes) and micro F1 (over all decisions), intervals by bootstrap over instances.
+
+    The classes are `labels`, else those of the correct references; an answer that is none of them is no class, and so a
+    miss of the right one. With `separator`, answers and references hold several classes. Case and punctuation do not
+    count. Source: stanford-crfm/helm:src/helm/benchmark/metrics/classification_metrics.py.
+    """
+    if not scored:
+        return {}
+    truth = [_classes(one.outcome.instance.correct, separator) for one in scored]
+    said = [_classes([_answer(one.outcome)], separator) for one in scored]
+    known = sorted(_classes(labels, "") if labels else set().union(*truth))
+    actual, given = _table(truth, known), _table(said, known)
+    parts = np.stack([actual & given, ~actual & given, actual & ~given]).astype(np.int64)  # [3, instance, class]
+
+    def counted(rows: Rows) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = parts[:, rows].sum(1)
+        return found
+
+    return {
+        "macro_f1": resampled(lambda rows: float(_f1(counted(rows)).mean()), len(scored), bounds=(0.0, 1.0)),
+        "micro_f1": resampled(lambda rows: float(_f1(counted(rows).sum(1))), len(scored), bounds=(0.0, 1.0)),
+    }
+
+
+def _answer(outcome: Outcome) -> str:
+    if outcome.predicted is not None:
+        return outcome.instance.references[outcome.predicted].text
+    return outcome.text
+
+
+def _classes(texts: Iterable[str], separator: str) -> set[str]:
+    parts = [part for text in texts for part in (text.split(separator) if separator else [text])]
+    return {" ".join(part.lower().translate(PUNCTUATION).split()) for part in parts if part.strip()}
+
+
+def _table(sets: Sequence[set[str]], known: Sequence[str]) -> NDArray[np.bool_]:
+    return np.array([[name in one for name in known] for one in sets], dtype=bool).reshape(len(sets), len(known))
+
+
+def _f1(parts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """2 TP / (2 TP + FP + FN) of counts [3, ...]; 0 for a class that neither occurs nor is said."""
+    hits, extra, missed = parts
+    return 2 * hits / np.maximum(2 * hits + extra + missed, 1)
