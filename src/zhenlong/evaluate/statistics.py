@@ -76,6 +76,16 @@ def ratio(sums: Values, counts: Values, seed: int = 0, resamples: int = RESAMPLE
     return _bootstrap(numerator, denominator, seed, resamples)
 
 
+def bootstrap_ends(values: Values, confidence: float, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """The ends of the percentile bootstrap's interval of a mean at any confidence; NaN for fewer than two values."""
+    data = _array(values)
+    if len(data) < 2:
+        return (math.nan, math.nan)
+    outside = 50 * (1 - confidence)
+    low, high = np.percentile(_resampled(data, np.ones_like(data), seed, resamples), (outside, 100 - outside))
+    return float(low), float(high)
+
+
 def _array(values: Values) -> NDArray[np.float64]:
     data = np.asarray(values, dtype=np.float64).reshape(-1)
     if not np.isfinite(data).all():
@@ -91,14 +101,21 @@ def _bootstrap(sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int
     mean = float(sums.sum() / counts.sum())
     if n == 1:
         return Interval(mean, (math.nan, math.nan), 1)
-    rng = np.random.default_rng(seed)
+    low, high = np.percentile(_resampled(sums, counts, seed, resamples), (2.5, 97.5))
+    return Interval(mean, (float(low), float(high)), n)
+
+
+def _resampled(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int, resamples: int
+) -> NDArray[np.float64]:
+    """sum(sums) / sum(counts) of records drawn with replacement, once for each resample."""
+    rng, n = np.random.default_rng(seed), len(sums)
     rows = max(1, CHUNK // n)
     means = np.empty(resamples)
     for start in range(0, resamples, rows):
         drawn = rng.integers(0, n, (min(rows, resamples - start), n))
         means[start : start + rows] = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(mean, (float(low), float(high)), n)
+    return means
 
 
 def _wilson(share: float, n: int) -> Interval:
