@@ -25,6 +25,10 @@ class Adapter:
     A prompt is the instructions, the in-context examples and the instance, joined by `instance_separator`. An example
     is `input_prefix` input `input_suffix` [choices] `output_prefix` answer `output_suffix`; the instance is the same up
     to the output prefix. Choices are lines `choice_prefix` (whose A becomes B, C ...) text `choice_suffix`.
+
+    A chat has prefixes and suffixes only where they are given: a user's turn is the input itself. What an instance's
+    `data` holds under `history` (messages) comes before its input, and what an example's holds under `example` is its
+    answer in place of the reference, such as a chain of thought.
     """
 
     method: str = "generation"
@@ -39,7 +43,10 @@ class Adapter:
     instance_separator: str = "\n"
     calibration: str = "Answer:"  # the prompt that multiple_choice_calibrated compares with
     shots: int = 0  # in-context examples at most; fewer where they do not fit the context
+    sample_examples: bool = True  # balanced over labels; false: the first of the pool, in its order
+    examples_by: str = ""  # a group: the examples are of the instance's own (MMLU: subject)
     answer: str = "generated"  # multiple_choice_joint: the letter is `generated`, or the letters are `scored`
+    per_token: bool = True  # multiple_choice_separate chooses by log-probability per token; false: by their sum
     multi_label: bool = False  # an example's answer lists all its correct references
     max_tokens: int = 100
     temperature: float = 0.0
@@ -56,6 +63,10 @@ class Adapter:
             raise UserError(f"adapter: answer: expected generated or scored, got {self.answer!r}")
         if self.shots < 0 or self.n < 1 or self.max_tokens < 1 or self.temperature < 0:
             raise UserError("adapter: expected shots >= 0, n >= 1, max_tokens >= 1 and temperature >= 0")
+        if self.method == "chat":
+            for name in ("input_prefix", "input_suffix", "output_prefix", "output_suffix"):
+                if getattr(self, name) == getattr(type(self), name):
+                    object.__setattr__(self, name, "")
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         pairs = self.temperatures.items() if isinstance(self.temperatures, dict) else self.temperatures
         object.__setattr__(self, "temperatures", tuple((str(name), float(value)) for name, value in pairs))

@@ -1,0 +1,67 @@
+"""Which examples stand in the prompt? HELM's choice: one set for all instances of a trial, balanced over the labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import cycle
+from random import Random
+
+from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.instance import Instance
+
+
+def choose_examples(pool: Sequence[Instance], count: int, trial: int) -> list[Instance]:
+    """Up to `count` examples of the pool, drawn with the seed `trial`.
+
+    Labels (first correct references) are taken in turn, the most frequent first and equally frequent ones shuffled; of
+    each label one example is drawn without replacement. Examples without a label come last
+    (stanford-crfm/helm:src/helm/benchmark/adaptation/adapters/in_context_learning_adapter.py, whose random numbers
+    these are).
+    """
+    rng = Random(trial)
+    by_label: dict[str, list[Instance]] = defaultdict(list)
+    unlabelled = []
+    for one in pool:
+        if one.correct:
+            by_label[one.correct[0]].append(one)
+        else:
+            unlabelled.append(one)
+    left = min(count, len(pool))
+    labelled = sum(map(len, by_label.values()))
+    chosen: list[Instance] = []
+    for label in cycle(_order(by_label, rng)):
+        if len(chosen) == min(left, labelled):
+            break
+        rest = by_label[label]
+        if rest:
+            chosen.append(rest.pop(rng.randrange(len(rest))))
+    return chosen + rng.sample(unlabelled, left - len(chosen))
+
+
+def examples_for(adapter: Adapter, pool: Sequence[Instance], trial: int) -> dict[str, list[Instance]]:
+    """The examples of a trial for each value of the group `adapter.examples_by`; under "" where it names none."""
+    if not adapter.shots:
+        return {}
+    groups: dict[str, list[Instance]] = defaultdict(list)
+    for one in pool:
+        groups[one.groups.get(adapter.examples_by, "") if adapter.examples_by else ""].append(one)
+    return {name: _chosen(adapter, members, trial) for name, members in groups.items()}
+
+
+def _chosen(adapter: Adapter, pool: Sequence[Instance], trial: int) -> list[Instance]:
+    if adapter.sample_examples:
+        return choose_examples(pool, adapter.shots, trial)
+    return list(pool[adapter.shots * trial : adapter.shots * (trial + 1)])
+
+
+def _order(by_label: dict[str, list[Instance]], rng: Random) -> list[str]:
+    by_count: dict[int, list[str]] = defaultdict(list)
+    for label in sorted(by_label):
+        by_count[len(by_label[label])].append(label)
+    order = []
+    for count in sorted(by_count, reverse=True):
+        tied = by_count[count]
+        rng.shuffle(tied)
+        order += tied
+    return order

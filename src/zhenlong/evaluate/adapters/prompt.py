@@ -1,0 +1,160 @@
+"""The text of a prompt: instructions, examples and the instance, as many examples as fit the model's context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from zhenlong.evaluate.adapters.request import Prompt
+from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.instance import Instance
+from zhenlong.records import Message, Messages
+
+NO_ANSWER: Final = "n/a"  # of an example without a correct reference, as in HELM
+YES_NO: Final = ("Yes", "No")
+PART_SLACK, CHAT_SLACK = 4, 256  # tokens that joining parts, or a chat template, may add
+
+
+class Reader(Protocol):
+    """What the adapters need to know of a model: how many tokens it reads, and how long a prompt is for it."""
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens of prompt and answer together; None where it is not known."""
+        ...
+
+    def length(self, prompt: Prompt) -> int:
+        """The tokens of a prompt."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A prompt that fits. `dropped` examples were left out for it, and `cut` tells that the input was shortened."""
+
+    prompt: Prompt
+    dropped: int = 0
+    cut: bool = False
+
+
+def letters_of(adapter: Adapter, instance: Instance) -> list[str]:
+    """The letters that name the instance's references: A, B, C ..., or what the choice prefix begins with."""
+    first = ord(adapter.choice_prefix.lstrip()[:1] or "A")
+    return [chr(first + number) for number in range(len(instance.references))]
+
+
+def answer_space(adapter: Adapter) -> str:
+    """The white space between the end of a prompt and its answer: it belongs to the answer's first token."""
+    return adapter.output_prefix[len(adapter.output_prefix.rstrip()) :]
+
+
+def instance_block(adapter: Adapter, instance: Instance, passage: int = 0) -> str:
+    """The instance as a prompt ends with it: through the output prefix, without the white space at its end."""
+    return _question(adapter, instance, passage) + adapter.output_prefix.rstrip()
+
+
+def example_block(adapter: Adapter, example: Instance) -> str:
+    """An example with its answer."""
+    if adapter.method == "ranking":
+        several = [
+            _question(adapter, example, place) + adapter.output_prefix + YES_NO[not one.correct] + adapter.output_suffix
+            for place, one in enumerate(example.references)
+        ]
+        return adapter.instance_separator.join(several)
+    return (
+        _question(adapter, example) + adapter.output_prefix + example_answer(adapter, example) + adapter.output_suffix
+    )
+
+
+def example_answer(adapter: Adapter, example: Instance) -> str:
+    """What an example answers: its letter, its first correct reference, or all of them where `multi_label`."""
+    if "example" in example.data:
+        return str(example.data["example"])
+    if adapter.method == "multiple_choice_joint":
+        letters = letters_of(adapter, example)
+        right = [letters[place] for place in example.correct_indices]
+    else:
+        right = list(example.correct)
+    return ", ".join(right if adapter.multi_label else right[:1]) or NO_ANSWER
+
+
+def text_parts(adapter: Adapter, examples: Sequence[Instance], block: str) -> list[str]:
+    """The parts of a text prompt; joined without anything between them they are the prompt."""
+    blocks = [adapter.instructions] if adapter.instructions else []
+    blocks += [example_block(adapter, one) for one in examples]
+    return [part + adapter.instance_separator for part in blocks] + [block]
+
+
+def conversation(adapter: Adapter, examples: Sequence[Instance], instance: Instance, block: str) -> Messages:
+    """A chat prompt: the system message, the examples as turns, the instance's own history and its input."""
+    history = [Message(str(one["role"]), str(one["content"])) for one in instance.data.get("history", ())]
+    start = [] if not adapter.system or any(one.role == "system" for one in history) else [adapter.system]
+    messages = [Message("system", text) for text in start]
+    for one in examples:
+        messages.append(Message("user", _instructed(adapter, instance_block(adapter, one))))
+        messages.append(Message("assistant", example_answer(adapter, one)))
+    return (*messages, *history, Message("user", _instructed(adapter, block)))
+
+
+def fit_text(reader: Reader, make: Callable[[int, str], list[str]], shots: int, text: str, room: int) -> Fitted | None:
+    """A text prompt with `room` tokens left in the context; None where nothing fits.
+
+    `make(kept, input)` gives its parts with that many examples and that input. Examples are left out from the last on;
+    where none is left the input is cut from the right. What frames the input stays (HELM cuts off the frame instead).
+    """
+
+    def fits(parts: list[str]) -> bool:
+        if reader.context is None:
+            return True
+        limit = reader.context - room
+        if sum(reader.length(part) for part in parts) + PART_SLACK * len(parts) <= limit:
+            return True
+        return reader.length("".join(parts)) <= limit
+
+    found = _fitted(make, shots, text, fits)
+    return None if found is None else Fitted("".join(found[0]), found[1], found[2])
+
+
+def fit_chat(reader: Reader, make: Callable[[int, str], Messages], shots: int, text: str, room: int) -> Fitted | None:
+    """The same for a conversation."""
+
+    def fits(messages: Messages) -> bool:
+        if reader.context is None:
+            return True
+        limit = reader.context - room
+        if sum(reader.length(one.content) + PART_SLACK for one in messages) + CHAT_SLACK <= limit:
+            return True
+        return reader.length(messages) <= limit
+
+    found = _fitted(make, shots, text, fits)
+    return None if found is None else Fitted(*found)
+
+
+def _fitted(make: Callable, shots: int, text: str, fits: Callable) -> tuple | None:
+    for kept in range(shots, -1, -1):
+        whole = make(kept, text)
+        if fits(whole):
+            return whole, shots - kept, False
+    low, high = 0, len(text)  # the longest beginning of the input that fits lies between them
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(make(0, text[:middle])) else (low, middle - 1)
+    return (make(0, text[:low]), shots, True) if low else None
+
+
+def _question(adapter: Adapter, instance: Instance, passage: int = 0) -> str:
+    asked = adapter.input_prefix + instance.input + adapter.input_suffix
+    if adapter.method == "ranking":
+        return adapter.choice_prefix + instance.references[passage].text + adapter.choice_suffix + asked
+    if adapter.method != "multiple_choice_joint":
+        return asked
+    first = adapter.choice_prefix.lstrip()[:1]
+    for letter, one in zip(letters_of(adapter, instance), instance.references, strict=True):
+        prefix = adapter.choice_prefix.replace(first, letter) if first else ""
+        asked += prefix + one.text + adapter.choice_suffix
+    return asked
+
+
+def _instructed(adapter: Adapter, block: str) -> str:
+    return f"{adapter.instructions}{adapter.instance_separator}{block}" if adapter.instructions else block

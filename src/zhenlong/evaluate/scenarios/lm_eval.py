@@ -1,0 +1,154 @@
+"""`lm_eval:<task>`: a task of lm-evaluation-harness, put by our adapters and measured by its own rules.
+
+`lm_eval:<task>?include=<folder>` finds the task's YAML in a folder of one's own. Supported are multiple_choice,
+generate_until and loglikelihood_rolling. Examples are chosen by our rule (the task's where it takes the first ones), and
+not by the harness's own random sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.scenario import Scenario
+
+PREFIX: Final = "lm_eval:"
+METHODS: Final = {
+    "multiple_choice": "multiple_choice_separate",
+    "generate_until": "generation",
+    "loglikelihood_rolling": "language_modelling",
+}
+
+
+def lm_eval_scenarios(name: str) -> list[Scenario]:
+    """The scenarios that `lm_eval:<task>` stands for: one, or those of a group's tasks.
+
+    Raises `UserError` where lm_eval is not installed, for an unknown task, and for a kind of task that is not supported.
+    """
+    task, _, include = name.removeprefix(PREFIX).partition("?include=")
+    return [_scenario(one, include) for one in sorted(_tasks(task, include))]
+
+
+def documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
+    """The rows of a task: `part` is `test` for those to evaluate, `examples` for those that examples are chosen from."""
+    known = _tasks(task, include)[task]
+    found = known.eval_docs if part == "test" else known.fewshot_docs()
+    for doc in found or ():
+        yield {"doc": dict(doc)}
+
+
+def instance_of(doc: Mapping[str, Any], task: str, include: str) -> Instance:
+    """A document as an instance: its text, and its choices or its target. Raises `ValueError` where it has other parts."""
+    known = _tasks(task, include)[task]
+    data = {"doc": doc}
+    if known.OUTPUT_TYPE == "loglikelihood_rolling":
+        return Instance("", str(known.doc_to_target(doc)), data=data)
+    text, target = known.doc_to_text(doc), known.doc_to_target(doc)
+    if not isinstance(text, str):
+        raise ValueError(f"task {task}: its contexts are the choices, which is not supported")
+    if known.OUTPUT_TYPE == "multiple_choice":
+        right = target if isinstance(target, list) else [target]
+        choices = known.doc_to_choice(doc)
+        return Instance("", text, tuple(Reference(one, place in right) for place, one in enumerate(choices)), data=data)
+    targets = target if isinstance(target, list) else [target]
+    return Instance("", text, tuple(Reference(str(one)) for one in targets), data=data)
+
+
+def results_of(task: str, include: str, doc: Mapping[str, Any], given: Any) -> dict[str, float]:
+    """The task's own measures of one document: `given` is the choices' log-probabilities, or the generated text.
+
+    With several filters the first one's measures have their plain names, the others' end in the filter's.
+    """
+    from lm_eval.api.instance import Instance as Asked
+
+    known = _tasks(task, include)[task]
+    if known.OUTPUT_TYPE == "multiple_choice":
+        return _numbers(known.process_results(doc, [(value, False) for value in given]))
+    found: dict[str, float] = {}
+    for number, filters in enumerate(known._filters):
+        asked = Asked(request_type="generate_until", doc=dict(doc), arguments=("", {}), idx=0)
+        asked.resps = [given]
+        filters.apply([asked])
+        values = _numbers(known.process_results(doc, [asked.filtered_resps[filters.name]]))
+        found |= {name if number == 0 else f"{name} {filters.name}": value for name, value in values.items()}
+    return found
+
+
+def _scenario(task: str, include: str) -> Scenario:
+    known = _tasks(task, include)[task]
+    method = METHODS.get(known.OUTPUT_TYPE)
+    if method is None:
+        raise UserError(f"{PREFIX}{task}: tasks of the kind {known.OUTPUT_TYPE} are not supported; {', '.join(METHODS)} are")
+    config = known.config
+    query = f"task={task}" + (f"&include={include}" if include else "")
+    options: dict[str, Any] = {"name": "lm_eval", "task": task, "include": include}
+    metrics: tuple[Any, ...] = (options,)
+    main = str(config.metric_list[0]["metric"]) if config.metric_list else "acc"
+    if method == "language_modelling":
+        metrics, main = ("language_modelling",), "bits_per_byte"
+    return Scenario(
+        name=f"{PREFIX}{task}",
+        title=f"{task} (lm-evaluation-harness)",
+        source=f"generated:lm_eval?{query}",
+        examples=f"generated:lm_eval?{query}&part=examples",
+        convert=({"using": "lm_eval", "task": task, "include": include},),
+        metrics=metrics,
+        main=main,
+        adapter=_adapter(known, method),
+        page=f"https://github.com/EleutherAI/lm-evaluation-harness/tree/main/lm_eval/tasks ({task})",
+    )
+
+
+def _adapter(task: Any, method: str) -> Adapter:
+    config = task.config
+    decoding = dict(config.generation_kwargs or {})
+    until = decoding.get("until") or []
+    separator = config.fewshot_delimiter
+    sampler = getattr(config.fewshot_config, "sampler", None)
+    return Adapter(
+        method=method,
+        instructions=str(config.description or "").removesuffix(separator),
+        input_prefix="",
+        input_suffix="",
+        output_prefix=config.target_delimiter if method != "language_modelling" else "",
+        output_suffix="",
+        instance_separator=separator,
+        shots=int(config.num_fewshot or 0),
+        sample_examples=sampler != "first_n",
+        per_token=False,
+        max_tokens=int(decoding.get("max_gen_toks", decoding.get("max_new_tokens", 256))),
+        temperature=float(decoding.get("temperature", 0.0)) if decoding.get("do_sample") else 0.0,
+        stop=tuple(one for one in ([until] if isinstance(until, str) else until) if one),
+    )
+
+
+@cache
+def _tasks(task: str, include: str) -> dict[str, Any]:
+    """The tasks that a name stands for, loaded with their data."""
+    try:
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise UserError(
+            f"{PREFIX}{task}: lm-evaluation-harness is not installed; run pip install 'zhenlong[lm_eval]'"
+        ) from None
+    manager = _manager(TaskManager, include)
+    if task not in manager.all_tasks:
+        raise UserError(f"{PREFIX}{task}: lm-evaluation-harness has no task of that name; see lm_eval ls tasks")
+    try:
+        found: dict[str, Any] = manager.load([task])["tasks"]
+    except Exception as error:  # of the data set's loader, and of the task's own code
+        raise UserError(f"{PREFIX}{task}: the task cannot be loaded ({str(error).splitlines()[0]})") from None
+    return found
+
+
+@cache
+def _manager(kind: Any, include: str) -> Any:
+    return kind(include_path=include or None, include_defaults=not include)
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
