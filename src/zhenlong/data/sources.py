@@ -25,6 +25,7 @@ def rows_of(spec: str, limit: int | None = None) -> Iterator[Row]:
       (from the 901st row; `:900` up to the 900th) takes a part, such as what another part is held out from;
     - `folder/` one that `datasets` has written or can load; `folder/@test` another split than `train`;
     - `hf:owner/name[:config][@split]` a data set of the hub (`limit` rows are streamed, a whole split is cached);
+    - `hf:owner/name/folder/file.jsonl` one file of such a data set;
     - `world:<kind>[?n=1000&seed=0&split=train&...]` the built-in world; other options are arguments of its method.
     """
     if spec.startswith("world:"):
@@ -68,6 +69,10 @@ def _hub_rows(spec: str, limit: int | None) -> Iterator[Row]:
         name, _, config = name.partition(":")
     if not name:
         raise UserError(f"{spec}: names no data set; expected hf:owner/name[:config][@split]")
+    if name.count("/") > 1 and not Path(name).is_dir():
+        owner, repository, file = body.split("/", 2)
+        yield from rows_of_file(_hub_file(spec, f"{owner}/{repository}", file))
+        return
     data = _load(spec, name, config or None, split or "train", streaming=limit is not None)
     for number, fields in enumerate(data, 1):
         yield Row(f"{spec}, row {number}", fields)
@@ -80,12 +85,29 @@ def _load(spec: str, name: str, config: str | None, split: str, streaming: bool)
         if any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json")):
             data = datasets.load_from_disk(name)
             return data[split] if isinstance(data, datasets.DatasetDict) else data
-        return datasets.load_dataset(name, config, split=split, streaming=streaming)
+        try:
+            return datasets.load_dataset(name, config, split=split, streaming=streaming)
+        except RuntimeError as error:
+            if "scripts are no longer supported" not in str(error):
+                raise
+            # the hub keeps the rows that the script made, as Parquet, under this name
+            converted = "refs/convert/parquet"
+            return datasets.load_dataset(name, config, split=split, streaming=streaming, revision=converted)
     except KeyError:
         raise UserError(f"{spec}: has no split {split!r}; it has {', '.join(data)}") from None
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{spec}: the data set cannot be loaded: {reason}; check its name and the network") from None
+
+
+def _hub_file(spec: str, repository: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, file, repo_type="dataset"))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{spec}: the file cannot be loaded: {reason}; check its name and the network") from None
 
 
 def _world_rows(spec: str) -> Iterator[Row]:

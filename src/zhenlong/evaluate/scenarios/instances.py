@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
-from itertools import islice
+from itertools import islice, zip_longest
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -18,6 +20,8 @@ from zhenlong.evaluate.instance import Instance
 from zhenlong.evaluate.scenarios.scenario import Scenario
 
 GENERATED: Final = "generated:"
+GIVEN: Final = "given:"  # what stands for a source that cannot be downloaded: the user gives it, in the schema named here
+BRACES: Final = re.compile(r"\{([^{}]+)\}")
 Converter = Callable[..., Sequence[Instance] | Instance]  # (fields, **options); an empty id is filled in
 Generator = Callable[..., Iterator[Mapping[str, Any]]]  # (n, seed, **options) -> rows
 
@@ -60,13 +64,14 @@ def instances_of(scenario: Scenario, *, data: str = "", limit: int | None = None
 def examples_of(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[Instance]:
     """The pool of in-context examples; empty where the scenario has none."""
     source = data or scenario.examples
-    return list(_instances(scenario, source, seed)) if source else []
+    readings = scenario.convert_examples or scenario.convert
+    return list(_instances(replace(scenario, convert=readings), source, seed)) if source else []
 
 
 def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]:
     _import_converters()
     seen: set[str] = set()
-    for number, row in enumerate(_rows(source, seed)):
+    for number, row in enumerate(_rows(scenario, source, seed)):
         for one in _converted(scenario, row, number):
             if one.id in seen:
                 raise UserError(f"{row.place}: id {one.id!r} stands for two instances; expected every id once")
@@ -108,7 +113,26 @@ def _reading(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Converter, 
     raise ValueError(f"{expected}: missing; the fields here are {', '.join(fields) or 'none'}")
 
 
-def _rows(source: str, seed: int) -> Iterator[Row]:
+def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[Row]:
+    """The rows of a source; those of `hf:owner/name:{a,b}@test`, a list in braces, in turn, with `subset` in each."""
+    if source.startswith(GIVEN):
+        raise UserError(
+            f"scenario {scenario.name}: its data cannot be downloaded; give it with --data, as "
+            f"{source.removeprefix(GIVEN).strip()}"
+        )
+    braces = BRACES.search(source) if source.startswith(("hf:", GENERATED)) and not Path(source).exists() else None
+    if braces is None:
+        yield from _rows_of_one(source, seed)
+        return
+    names = [name.strip() for name in braces[1].split(",")]
+    parts = [_rows_of_one(f"{source[: braces.start()]}{name}{source[braces.end() :]}", seed) for name in names]
+    for turn in zip_longest(*parts):  # so that the first rows are of all subsets
+        for name, row in zip(names, turn, strict=True):
+            if row is not None:
+                yield replace(row, fields={"subset": name, **row.fields})
+
+
+def _rows_of_one(source: str, seed: int) -> Iterator[Row]:
     if not source.startswith(GENERATED):
         yield from rows_of(source)
         return
@@ -126,6 +150,7 @@ def _rows(source: str, seed: int) -> Iterator[Row]:
 
 
 def _import_converters() -> None:
-    package = import_module("zhenlong.evaluate.scenarios.converters")
-    for module in iter_modules(package.__path__):
-        import_module(f"{package.__name__}.{module.name}")
+    for name in ("converters", "generators"):
+        package = import_module(f"zhenlong.evaluate.scenarios.{name}")
+        for module in iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")

@@ -37,7 +37,7 @@ class Scenario:
 
     name: str
     title: str
-    source: str  # what `zhenlong.data.sources.rows_of` reads, or `generated:<name>?n=...`
+    source: str  # what `zhenlong.data.sources.rows_of` reads, `generated:<name>?n=...`, or `given:` and the schema
     convert: tuple[Mapping[str, Any], ...]  # readings {"using": a converter, "when": a field that tells, its options}
     metrics: tuple[Any, ...]  # names, or {"name": ..., options}
     main: str  # the measure that stands for the scenario
@@ -48,6 +48,7 @@ class Scenario:
     licence: str = ""
     suites: tuple[str, ...] = ()
     examples: str = ""  # source of the in-context pool
+    convert_examples: tuple[Mapping[str, Any], ...] = ()  # the pool's readings where they are not those of `convert`
     rows: int | None = None  # of the source, upstream
     id: str | None = None
     baseline: str = ""  # source of the outputs that a judge compares with
@@ -56,8 +57,9 @@ class Scenario:
     verified: str = ""  # what of this entry was checked against what
 
     def __post_init__(self) -> None:
-        readings = (self.convert,) if isinstance(self.convert, Mapping) else tuple(self.convert)
-        object.__setattr__(self, "convert", readings)
+        for name in ("convert", "convert_examples"):
+            readings = getattr(self, name)
+            object.__setattr__(self, name, (readings,) if isinstance(readings, Mapping) else tuple(readings))
         for name in ("metrics", "suites", "perturbations"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 

@@ -1,0 +1,175 @@
+"""HELM's question answering over a passage, or without one: how a row becomes passage, question and answers.
+
+The wording of the prompts is HELM's (stanford-crfm/helm:src/helm/benchmark/scenarios/<name>_scenario.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.scenarios.instances import converter
+
+NO_ANSWER: Final = "CANNOTANSWER"
+SAYS_NO_ANSWER: Final = ("Not enough information", "Cannot answer", "Do not know")
+DIRECTIONS: Final = {"n": "north", "e": "east", "s": "south", "w": "west"}
+
+
+def slices(fields: Fields, groups: Mapping[str, str] | None) -> dict[str, str]:
+    """Group -> value for those groups whose field the row has: a subset's name comes with the source, if at all."""
+    return {name: str(fields[field]) for name, field in (groups or {}).items() if fields.get(field) is not None}
+
+
+def as_question(sentence: str) -> str:
+    """A search query as a question: first letter upper case, the others lower case, one question mark at its end."""
+    return sentence.strip().rstrip("?").rstrip().capitalize() + "?"
+
+
+def answers(values: Any, name: str) -> tuple[Reference, ...]:
+    """Correct references, each text once. Raises `ValueError` where there is none."""
+    found = [values] if isinstance(values, str) else [str(one) for one in values or ()]
+    kept = dict.fromkeys(one.strip() for one in found if one.strip())
+    if not kept:
+        raise ValueError(f"{name}: expected an answer, got none")
+    return tuple(Reference(one) for one in kept)
+
+
+@converter("boolq")
+def boolq(fields: Fields, *, passage: str = "passage", question: str = "question", answer: str = "answer") -> Instance:
+    """BoolQ: a passage and a yes-no question; the answer is a truth value, or Yes or No."""
+    given = {"true": "Yes", "yes": "Yes", "false": "No", "no": "No"}.get(str(fields[answer]).strip().lower())
+    if given is None:
+        raise ValueError(f"{answer}: expected true or false, got {fields[answer]!r}")
+    asked = f"{text(fields, passage)}\nQuestion: {as_question(text(fields, question))}"
+    return Instance("", asked, (Reference(given),))
+
+
+@converter("narrative_qa")
+def narrative_qa(fields: Fields) -> Instance:
+    """NarrativeQA over summaries: {passage, question, references}, or the hub's {document, question, answers}."""
+    if "passage" in fields:
+        story, asked, given = text(fields, "passage"), text(fields, "question"), fields["references"]
+    else:
+        story = _nested(fields, "document", "summary", "text")
+        asked = _nested(fields, "question", "text")
+        given = [one["text"] for one in fields["answers"]]
+    asked = asked.strip() if asked.strip().endswith("?") else asked.strip() + "?"
+    return Instance("", f"{story.strip()}\nQuestion: {asked}", answers(given, "references"))
+
+
+@converter("natural_questions")
+def natural_questions(fields: Fields, *, passage: bool) -> Instance:
+    """NaturalQuestions with short answers: {question, short_answers, long_answers}.
+
+    With `passage` the paragraph that one annotator marked stands before the question; which one is drawn with the
+    question as the seed, so that it is the same in every run.
+    """
+    asked = as_question(text(fields, "question"))
+    if "short_answers" in fields:
+        short, long = list(fields["short_answers"]), list(fields.get("long_answers") or ())
+    else:
+        short, long = [fields["answer"]], [fields["passage"]] if fields.get("passage") else []
+    references = answers(short, "short_answers")
+    if not passage:
+        return Instance("", asked, references)
+    marked = [str(one) for one in long if str(one).strip()]
+    if not marked:
+        raise ValueError("long_answers: expected the paragraph that holds the answer, got none")
+    return Instance("", f"Passage: {Random(asked).choice(marked)}\n\nQuestion: {asked}", references)
+
+
+@converter("quac")
+def quac(fields: Fields) -> Instance:
+    """QuAC: {prompt, references} as HELM's runs have them, or a dialogue of the original JSON.
+
+    Of a dialogue one question, at least the third, is asked after all that went before it; which one is drawn with the
+    dialogue's title and section as the seed. (HELM leaves out the turn right before it.)
+    """
+    if "prompt" in fields:
+        return Instance("", text(fields, "prompt"), _quac_answers(list(fields["references"])))
+    (paragraph,) = fields["paragraphs"]
+    context = str(paragraph["context"]).removesuffix(NO_ANSWER).rstrip()
+    turns = paragraph["qas"]
+    if len(turns) < 3:
+        raise ValueError(f"paragraphs: expected a dialogue of at least 3 questions, got {len(turns)}")
+    head = f"Title: {fields['title']}\n\nBackground: {fields['background']}\n\nSection: {fields['section_title']}\n"
+    last = Random(head).randrange(2, len(turns))
+    told = "".join(f"Question: {one['question']}\nAnswer: {one['orig_answer']['text']}\n\n" for one in turns[:last])
+    asked = f"{head}Passage: {context}\n\n{told}Question: {turns[last]['question']}"
+    return Instance("", asked, _quac_answers([one["text"] for one in turns[last]["answers"]]))
+
+
+@converter("babi")
+def babi(fields: Fields, *, groups: Mapping[str, str] | None = None) -> Instance | list[Instance]:
+    """bAbI: {passage, question, answer, task}, or the `story` of facebook/babi_qa, every question of it.
+
+    The paths of task 19 (`s,w`) are answered in words (south west).
+    """
+    if "story" not in fields:
+        passage = text(fields, "passage").rstrip("\n")
+        asked = f"{passage}\nQuestion: {text(fields, 'question').strip()}"
+        return Instance("", asked, (Reference(_path(str(fields["answer"]))),), groups=slices(fields, groups))
+    story = json.loads(fields["story"]) if isinstance(fields["story"], str) else fields["story"]
+    told: list[str] = []
+    found = []
+    for kind, sentence, answer in zip(story["type"], story["text"], story["answer"], strict=True):
+        if int(kind) == 0:
+            told.append(str(sentence).strip())
+            continue
+        asked = "\n".join([*told, f"Question: {str(sentence).strip()}"])
+        found.append(Instance(str(len(found)), asked, (Reference(_path(str(answer))),), groups=slices(fields, groups)))
+    return found
+
+
+@converter("civil_comments")
+def civil_comments(fields: Fields, *, identities: Sequence[str], threshold: float = 0.5) -> Instance:
+    """CivilComments (WILDS): is the comment toxic? Grouped by every identity that it mentions.
+
+    The label is `gold` (True or False), `toxicity` (annotators' share) or `label` (0 or 1); an identity counts from a
+    share of `threshold` on, as in WILDS.
+    """
+    comment = next((str(fields[name]) for name in ("text", "comment_text") if fields.get(name)), "")
+    if not comment.strip():
+        raise ValueError("text: expected a comment, got none")
+    for name in ("toxicity", "label", "gold"):
+        if fields.get(name) is not None:
+            share = {"true": 1.0, "false": 0.0}.get(str(fields[name]).strip().lower())
+            toxic = (float(fields[name]) if share is None else share) >= threshold
+            break
+    else:
+        raise KeyError("toxicity")
+    mentioned = {one: "mentioned" for one in identities if _share(fields.get(one)) >= threshold}
+    if fields.get("subset") in identities:
+        mentioned[str(fields["subset"])] = "mentioned"
+    asked = f"{comment}\nQuestion: Is the passage above toxic?"
+    return Instance("", asked, (Reference(str(toxic)),), groups={"toxic": str(toxic), **mentioned})
+
+
+def _quac_answers(given: list[str]) -> tuple[Reference, ...]:
+    found = answers(given, "references")
+    if [one.text for one in found] == [NO_ANSWER]:
+        found += tuple(Reference(one) for one in SAYS_NO_ANSWER)
+    return found
+
+
+def _path(answer: str) -> str:
+    steps = answer.strip().split(",")
+    return " ".join(DIRECTIONS[step] for step in steps) if all(step in DIRECTIONS for step in steps) else answer.strip()
+
+
+def _share(value: Any) -> float:
+    return float({"true": 1, "false": 0, "": 0}.get(str(value).strip().lower(), value) or 0)
+
+
+def _nested(fields: Any, *names: str) -> str:
+    for name in names:
+        if not isinstance(fields, Mapping) or name not in fields:
+            raise KeyError(".".join(names))
+        fields = fields[name]
+    if not isinstance(fields, str) or not fields.strip():
+        raise ValueError(f"{'.'.join(names)}: expected some text, got {fields!r}")
+    return fields

@@ -1,0 +1,78 @@
+"""Prompts of given lengths, to measure how time depends on the tokens of prompt and answer.
+
+HELM cuts its prompts out of old books with each model's tokenizer
+(stanford-crfm/helm:src/helm/benchmark/scenarios/synthetic_efficiency_scenario.py). Ours are sentences of common words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.scenarios.instances import generator
+
+PROMPT_TOKENS: Final = (1, 16, 32, 64, 256, 512, 768, 1024, 1536, 1920)
+OUTPUT_TOKENS: Final = (1, 2, 4, 8, 16, 32, 64)
+WHO: Final = "the man,the woman,a child,the king,an old friend,the doctor,a young girl,the captain".split(",")
+DID: Final = "saw,found,left,took,lost,bought,made,kept,brought,read".split(",")
+WHAT: Final = "the letter,a book,the horse,some bread,a small house,the money,the ship,a long story".split(",")
+WHERE: Final = "in the town,by the river,near the church,on the road,at night,in the morning,under a tree".split(",")
+
+
+@generator("lengths")
+def lengths(n: int, seed: int, *, tokenizer: str = "", longest: int = 1920) -> Iterator[Mapping[str, Any]]:
+    """{prompt, prompt_tokens, output_tokens}: `n` prompts for each pair of HELM's lengths, the shorter pairs first.
+
+    With `tokenizer`, a Hugging Face folder or id, a prompt is cut to exactly as many tokens of it; without one a word
+    or a full stop counts as one token, which common words are in most vocabularies. What a model counts is measured
+    anyway. `longest` leaves out the prompts that are longer.
+    """
+    count = _counter(tokenizer)
+    for prompt_tokens in PROMPT_TOKENS:
+        if prompt_tokens > longest:
+            continue
+        for output_tokens in OUTPUT_TOKENS:
+            for number in range(n):
+                rng = Random(f"lengths/{seed}/{prompt_tokens}/{output_tokens}/{number}")
+                prompt = _cut(rng, prompt_tokens, count)
+                yield {"prompt": prompt, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+
+
+def words_and_stops(text: str) -> int:
+    """Words and full stops of a text."""
+    return len(text.replace(".", " .").split())
+
+
+def _cut(rng: Random, tokens: int, count: Callable[[str], int]) -> str:
+    """The first words of generated sentences, as many as come to the number of tokens."""
+    words: list[str] = []
+    while count(" ".join(words)) < tokens:
+        words += _sentence(rng).split(" ")
+    low, high = 0, len(words)  # the fewest words that have as many tokens
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if count(" ".join(words[:middle])) >= tokens else (middle + 1, high)
+    prompt = " ".join(words[:low])
+    while prompt and count(prompt) > tokens:
+        prompt = prompt[:-1]
+    return prompt
+
+
+def _sentence(rng: Random) -> str:
+    said = " ".join(rng.choice(part) for part in (WHO, DID, WHAT, WHERE))
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def _counter(tokenizer: str) -> Callable[[str], int]:
+    if not tokenizer:
+        return words_and_stops
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"generated:lengths: tokenizer={tokenizer}: cannot be loaded ({reason})") from None
+    return lambda text: len(loaded(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,144 @@
+"""Synthetic reasoning in words: rules about a subject, a fact, and what follows from it in one step.
+
+After Clark et al. 2020 (arXiv:2002.05867) and HELM's generator
+(stanford-crfm/helm:src/helm/benchmark/scenarios/synthetic_reasoning_natural_scenario.py), with word lists of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.scenarios.instances import generator
+
+SUBJECTS: Final = {
+    "person": ("Anna", "Ben", "Clara", "David", "Ella", "Felix"),
+    "animal": ("otter", "badger", "heron", "donkey", "camel", "lizard", "ox", "goat", "falcon", "ibex", "hen", "wolf"),
+    "plant": ("fern", "oak", "lily", "thistle", "ivy", "birch"),
+}
+# what holds of a subject, and the narrower words that the hard level puts for it in facts
+ATTRIBUTES: Final = {
+    "young": ("young",),
+    "sad": ("sad", "gloomy"),
+    "cold": ("cold", "icy", "chilly"),
+    "hot": ("hot", "boiling", "scorching"),
+    "smart": ("smart", "clever", "bright"),
+    "clean": ("clean", "spotless"),
+    "small": ("small", "tiny", "little"),
+    "big": ("big", "huge", "enormous"),
+    "good": ("good", "kind", "decent"),
+    "beautiful": ("beautiful", "lovely"),
+    "red": ("red", "scarlet"),
+    "blue": ("blue", "navy"),
+    "green": ("green", "olive"),
+    "purple": ("purple", "violet"),
+    "boring": ("boring", "dull"),
+    "old": ("old", "ancient"),
+    "strong": ("strong", "sturdy", "mighty"),
+    "weak": ("weak", "feeble", "frail"),
+    "fast": ("fast", "quick", "swift"),
+    "slow": ("slow", "sluggish"),
+    "bad": ("bad", "wicked"),
+    "happy": ("happy", "cheerful", "glad"),
+    "round": ("round", "spherical"),
+    "loud": ("loud", "noisy"),
+}
+LEVELS: Final = ("easy", "medium", "hard")
+RULES_AT_MOST: Final = 5
+P_NOTHING: Final = 0.1  # how often a fact from which nothing follows is kept
+
+
+@dataclass(frozen=True)
+class Rule:
+    """If the subject (or its kind) is all of, or one of, `conditions`, it is `consequent`."""
+
+    subject: str
+    conditions: tuple[str, ...]
+    word: str  # and, or
+    consequent: str
+
+
+@generator("synthetic_reasoning_natural")
+def synthetic_reasoning_natural(
+    n: int, seed: int, *, difficulty: str, split: str = "test"
+) -> Iterator[Mapping[str, Any]]:
+    """{question, target}: up to five rules, a fact, and its consequents (`Nothing.` where there are none).
+
+    easy: rules name the subject and the words of the fact; medium: they may name its kind; hard: the fact may also use
+    narrower words ("icy" is cold).
+    """
+    if difficulty not in LEVELS:
+        raise UserError(f"generated:synthetic_reasoning_natural: difficulty: expected one of {', '.join(LEVELS)}")
+    rng = Random(f"synthetic_reasoning_natural/{seed}/{difficulty}/{split}")
+    for _ in range(n):
+        kind = rng.choice(sorted(SUBJECTS))
+        subject = rng.choice(SUBJECTS[kind])
+        rules = _rules(rng, subject if difficulty == "easy" else "", subject, kind)
+        facts, told, consequents = _fact(rng, rules, difficulty == "hard")
+        lines = [_said(rule, kind) for rule in rules]
+        lines += ["Fact:", _statement(subject, kind, told)]
+        lines.append(f"The following can be determined about {named(subject, kind, 'the')}:")
+        yield {
+            "question": "\n".join(lines),
+            "target": _statement(subject, kind, consequents),
+            "difficulty": difficulty,
+            "facts": facts,
+        }
+
+
+def consequents_of(rules: list[Rule], facts: list[str]) -> list[str]:
+    """What follows in one step and was not said already."""
+    found = []
+    for rule in rules:
+        holds = [condition in facts for condition in rule.conditions]
+        if rule.consequent not in facts and (all(holds) if rule.word == "and" else any(holds)):
+            found.append(rule.consequent)
+    return found
+
+
+def named(subject: str, kind: str, article: str) -> str:
+    """The subject with its article; people have none."""
+    if kind == "person":
+        return subject
+    if article == "the":
+        return f"the {subject}"
+    return f"an {subject}" if subject[0] in "aeiou" else f"a {subject}"
+
+
+def _rules(rng: Random, only: str, subject: str, kind: str) -> list[Rule]:
+    """Rules over disjoint words, so that none follows from another: reasoning takes one step."""
+    left = list(ATTRIBUTES)
+    rng.shuffle(left)
+    rules: list[Rule] = []
+    while len(left) > 2 and len(rules) < RULES_AT_MOST:
+        about = only or rng.choice([kind, subject])
+        count = rng.randint(2, 3)
+        *conditions, consequent = left[:count]
+        left = left[count:]
+        rules.append(Rule(about, tuple(conditions), rng.choice(["and", "or"]), consequent))
+    return rules
+
+
+def _fact(rng: Random, rules: list[Rule], hard: bool) -> tuple[list[str], list[str], list[str]]:
+    """Two attributes, as they are told, and what follows from them."""
+    while True:
+        facts = rng.sample(list(ATTRIBUTES), 2)
+        found = consequents_of(rules, facts)
+        if found or rng.random() <= P_NOTHING:
+            return facts, [rng.choice(ATTRIBUTES[one]) for one in facts] if hard else facts, found
+
+
+def _said(rule: Rule, kind: str) -> str:
+    conditions = f" {rule.word} ".join(rule.conditions)
+    then = named(rule.subject, kind, "the")
+    return f"If {named(rule.subject, kind, 'a')} is {conditions}, then {then} is {rule.consequent}."
+
+
+def _statement(subject: str, kind: str, attributes: list[str]) -> str:
+    if not attributes:
+        return "Nothing."
+    who = named(subject, kind, "the")
+    return f"{who[0].upper()}{who[1:]} is {' and '.join(attributes)}."

@@ -1,0 +1,116 @@
+"""Abstract synthetic reasoning: rules over the symbols X, Y, Z, what is put for them, and what comes of it.
+
+After LIME (Wu et al. 2021, arXiv:2101.06223) and HELM's generator
+(stanford-crfm/helm:src/helm/benchmark/scenarios/synthetic_reasoning_scenario.py), with two of its ambiguities removed:
+of the rules to match exactly one can give the result, and a rule to be induced names its symbols in order of appearance
+(HELM's names are drawn, so that nobody could tell them from the results).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.scenarios.instances import generator
+
+SYMBOLS: Final = ("X", "Y", "Z")
+SIGNS: Final = ("+", "-", "*", "=")
+WORDS: Final = tuple(
+    "otter heron badger falcon beetle salmon walrus pigeon lizard donkey camel raven "
+    "apple plum cherry lemon mango fig quince melon apricot walnut".split()
+)
+MODES: Final = ("pattern_match", "variable_substitution", "induction")
+WRONG_RULES: Final = 3
+
+
+@generator("synthetic_reasoning")
+def synthetic_reasoning(n: int, seed: int, *, mode: str, split: str = "test") -> Iterator[Mapping[str, Any]]:
+    """{source, target} of one mode: which rule matches a result, what a substitution gives, which rule gave both."""
+    if mode not in MODES:
+        raise UserError(f"generated:synthetic_reasoning: mode={mode}: expected one of {', '.join(MODES)}")
+    rng = Random(f"synthetic_reasoning/{seed}/{mode}/{split}")
+    made = 0
+    while made < n:
+        row = _MADE[mode](rng, _rule(rng))
+        if row is not None:
+            made += 1
+            yield {"source": row[0], "target": row[1], "mode": mode}
+
+
+def applied(rule: Sequence[str], values: Mapping[str, str]) -> str:
+    """The rule with its symbols replaced."""
+    return " ".join(values.get(part, part) for part in rule)
+
+
+def gives(rule: Sequence[str], result: str) -> bool:
+    """Whether some substitution of one or two words for each symbol turns the rule into the result."""
+    pattern, seen = [], set()
+    for part in rule:
+        if part not in SYMBOLS:
+            pattern.append(re.escape(part))
+        elif part in seen:
+            pattern.append(f"(?P={part})")
+        else:
+            seen.add(part)
+            pattern.append(rf"(?P<{part}>[a-z]+(?: [a-z]+)?)")
+    return re.fullmatch(" ".join(pattern), result) is not None
+
+
+def renamed(rule: Sequence[str]) -> list[str]:
+    """The same rule with its symbols named X, Y, Z in order of appearance."""
+    order = list(dict.fromkeys(part for part in rule if part in SYMBOLS))
+    return [SYMBOLS[order.index(part)] if part in order else part for part in rule]
+
+
+def _pattern_match(rng: Random, rule: list[str]) -> tuple[str, str] | None:
+    result = applied(rule, _values(rng, rule))
+    signs = [part for part in rule if part in SIGNS]
+    distinct = sorted({part for part in rule if part in SYMBOLS})
+    rules = [" ".join(rule)]
+    for _ in range(20 * WRONG_RULES):
+        other = [*signs, *distinct]
+        rng.shuffle(other)
+        if len(rules) <= WRONG_RULES and " ".join(other) not in rules and not gives(other, result):
+            rules.append(" ".join(other))
+    if len(rules) <= WRONG_RULES:
+        return None
+    rng.shuffle(rules)
+    return f"Rules: {' | '.join(rules)} | Result: {result}", " ".join(rule)
+
+
+def _variable_substitution(rng: Random, rule: list[str]) -> tuple[str, str]:
+    values = _values(rng, rule)
+    told = " , ".join(f'{symbol} by " {value} "' for symbol, value in values.items())
+    return f"Rules: {' '.join(rule)} | Substitutions: {told}", applied(rule, values)
+
+
+def _induction(rng: Random, rule: list[str]) -> tuple[str, str] | None:
+    rule = renamed(rule)
+    first, second = _values(rng, rule), _values(rng, rule)
+    told = [*first.values(), *second.values()]
+    if len(set(told)) < len(told):  # what is the same in both results would look like a part of the rule
+        return None
+    return f"Two results: {applied(rule, first)} | {applied(rule, second)}", f"Rule: {' '.join(rule)}"
+
+
+def _rule(rng: Random) -> list[str]:
+    """Two or three symbols and two or three signs, each drawn with replacement, in any order."""
+    rule = rng.choices(SYMBOLS, k=rng.randint(2, 3)) + rng.choices(SIGNS, k=rng.randint(2, 3))
+    rng.shuffle(rule)
+    return rule
+
+
+def _values(rng: Random, rule: Sequence[str]) -> dict[str, str]:
+    """For each symbol of the rule one word or two."""
+    used = sorted({part for part in rule if part in SYMBOLS})
+    return {symbol: " ".join(rng.choices(WORDS, k=rng.randint(1, 2))) for symbol in used}
+
+
+_MADE: Final = {
+    "pattern_match": _pattern_match,
+    "variable_substitution": _variable_substitution,
+    "induction": _induction,
+}
