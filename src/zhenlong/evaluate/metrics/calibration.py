@@ -1,0 +1,231 @@
+"""Is the model as often right as it says? Calibration error, selective accuracy, and the points of a reliability plot.
+
+Rules: stanford-crfm/helm:src/helm/benchmark/metrics/basic_metrics.py, which calls
+p-lambda/verified_calibration:calibration/utils.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
+from zhenlong.evaluate.outcome import Choices, Outcome, Scored
+from zhenlong.evaluate.resampling import Rows, resampled
+from zhenlong.evaluate.statistics import Interval, interval
+
+BINS: Final = 10
+CLIP: Final = 1e-12  # of probabilities, before their log-odds are taken
+RESAMPLES: Final = 500
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReliabilityPoint:
+    """One bin of a reliability plot: mean confidence, and the accuracy with its interval (`accuracy.n` answers)."""
+
+    confidence: float
+    accuracy: Interval
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"confidence", "accuracy": {"mean", "ci95", "n"}}`."""
+        return {"confidence": self.confidence, "accuracy": self.accuracy.as_json()}
+
+
+@corpus_metric(
+    "calibration",
+    Measure("ece_10_bin", "calibration", False),
+    Measure("ece_1_bin", "calibration", False),
+    Measure("platt_ece_10_bin", "calibration", False),
+    Measure("selective_accuracy_area", "calibration", True),
+    Measure("selective_accuracy@10", "calibration", True),
+)
+def calibration(
+    scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False
+) -> dict[str, Interval]:
+    """Calibration of the confidence in each answer; nothing where no log-probability is known.
+
+    An answer is right where the predicted choice is, else where the score `measure` is 1. See `confidence_of` for
+    `unnormalised`. Fewer than 300 answers make the ten bins unreliable.
+    """
+    confidences, correct = confidences_of(scored, measure=measure, unnormalised=unnormalised)
+    if not len(confidences):
+        return {}
+
+    order = np.argsort(confidences, kind="stable")  # sorting what is sorted is quick, so the resamples are kept so
+    confidences, correct = confidences[order], correct[order]
+    start = platt_weights(confidences, correct)
+
+    def over(statistic: Callable[[Values, Values], float], distance: bool) -> Interval:
+        def drawn(rows: Rows) -> float:
+            rows = np.sort(rows)
+            return statistic(confidences[rows], correct[rows])
+
+        return resampled(
+            drawn,
+            len(confidences),
+            resamples=RESAMPLES,
+            pivotal=distance,
+            bounds=(0.0, 1.0),
+        )
+
+    return {
+        "ece_10_bin": over(calibration_error, True),
+        "ece_1_bin": over(lambda p, y: calibration_error(p, y, 1), True),
+        "platt_ece_10_bin": over(lambda p, y: calibration_error(platt_scaled(p, y, start), y), True),
+        "selective_accuracy_area": over(lambda p, y: float(selective_accuracies(p, y).mean()), False),
+        "selective_accuracy@10": over(lambda p, y: float(selective_accuracies(p, y)[int(0.1 * len(p))]), False),
+    }
+
+
+def confidences_of(
+    scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False
+) -> tuple[Values, Values]:
+    """The confidence in each answer and whether it is right (0 or 1), for the answers with a log-probability."""
+    pairs = []
+    for one in scored:
+        confidence = confidence_of(one.outcome, unnormalised=unnormalised)
+        if confidence is not None and not one.outcome.failed:
+            pairs.append((confidence, _right(one, measure)))
+    table = np.array(pairs, dtype=np.float64).reshape(len(pairs), 2)
+    return table[:, 0], table[:, 1]
+
+
+def confidence_of(outcome: Outcome, *, unnormalised: bool = False) -> float | None:
+    """The probability that the model gives its answer; None where it is not known.
+
+    Of choices: the softmax over their scores (log-probability less that after the calibration prompt where there is
+    one, else per token), for the predicted choice, or the likeliest where none was chosen. `unnormalised`: the
+    probability of the answer's text itself, HELM's rule for answers by letter. Of a generated text: the latter.
+    """
+    if outcome.choices is not None and not unnormalised:
+        shares = _softmax(_scores(outcome.choices))
+        return float(shares.max() if outcome.predicted is None else shares[outcome.predicted])
+    if outcome.outputs and outcome.outputs[0].log_prob is not None:
+        return min(1.0, math.exp(outcome.outputs[0].log_prob))
+    if outcome.choices is not None:
+        log_probs = outcome.choices.log_probs
+        return min(1.0, math.exp(max(log_probs) if outcome.predicted is None else log_probs[outcome.predicted]))
+    return None
+
+
+def calibration_error(confidences: Values, correct: Values, bins: int = BINS) -> float:
+    """Expected calibration error: mean over answers of |mean confidence - accuracy| of the answer's bin (Guo 2017).
+
+    Bins hold equally many answers, but for equal confidences, which stay together.
+    """
+    place = equal_mass_bins(confidences, bins)
+    gaps = np.bincount(place, confidences - correct)
+    return float(np.abs(gaps).sum() / len(confidences))
+
+
+def equal_mass_bins(confidences: Values, bins: int = BINS) -> NDArray[np.intp]:
+    """The bin of each answer: edges lie midway between the parts of `bins` equal shares of the sorted confidences."""
+    ordered = np.sort(confidences)
+    parts = np.array_split(ordered, min(bins, len(ordered)))
+    edges = np.unique([(left[-1] + right[0]) / 2 for left, right in pairwise(parts)])
+    found: NDArray[np.intp] = np.searchsorted(edges, confidences)
+    return found
+
+
+def reliability(
+    confidences: Sequence[float] | Values, correct: Sequence[float] | Values, bins: int = BINS
+) -> list[ReliabilityPoint]:
+    """The points of a reliability plot, from the least confident bin to the most; empty without answers."""
+    p, y = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if not len(p):
+        return []
+    place = equal_mass_bins(p, bins)
+    return [ReliabilityPoint(float(p[place == one].mean()), interval(y[place == one])) for one in np.unique(place)]
+
+
+def selective_accuracies(confidences: Values, correct: Values) -> Values:
+    """Entry i: the accuracy over the i + 1 most confident answers; their mean is HELM's selective area."""
+    ordered = correct[np.argsort(-confidences, kind="stable")]
+    found: Values = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
+    return found
+
+
+def platt_scaled(confidences: Values, correct: Values, start: Values | None = None) -> Values:
+    """The confidences after Platt's (1999) scaling sigmoid(a * log-odds + b), fitted to these very answers.
+
+    Where all answers are right, or all wrong, there is nothing to fit and `correct` comes back: an error of 0, as HELM
+    sets it. `start`: weights near the answer, to begin from.
+    """
+    weights = platt_weights(confidences, correct, start)
+    return correct if weights is None else _sigmoid(_log_odds(confidences) * weights[0] + weights[1])
+
+
+def platt_weights(confidences: Values, correct: Values, start: Values | None = None, steps: int = 50) -> Values | None:
+    """The likeliest (a, b) of Platt's scaling; None where all answers are right, or all wrong.
+
+    Newton's method, steps halved until the likelihood rises. Where confidence separates right from wrong there is no
+    likeliest pair; the steps then end near certainty.
+    """
+    if correct.min() == correct.max():
+        return None
+    design = np.stack([_log_odds(confidences), np.ones_like(confidences)], 1)  # [answers, 2]
+    weights = np.zeros(2) if start is None else start
+    reached = _log_likelihood(design @ weights, correct)
+    for _ in range(steps):
+        fitted = _sigmoid(design @ weights)
+        curve = (design * (fitted * (1 - fitted))[:, None]).T @ design + 1e-10 * np.eye(2)
+        step = np.linalg.solve(curve, design.T @ (correct - fitted))
+        while np.abs(step).max() > 1e-6:
+            gained = _log_likelihood(design @ (weights + step), correct)
+            if gained >= reached:
+                break
+            step = step / 2
+        else:
+            break
+        weights, reached = weights + step, gained
+    return weights
+
+
+def _right(one: Scored, measure: str) -> float:
+    if one.outcome.choices is not None and one.outcome.predicted is not None:
+        return float(one.outcome.predicted in one.outcome.instance.correct_indices)
+    if measure in one.scores:
+        return float(one.scores[measure] >= 1)
+    if one.outcome.choices is not None:
+        return 0.0  # it chose none of them
+    have = ", ".join(one.scores) or "none"
+    raise UserError(
+        f"metric calibration: no score {measure} of instance {one.outcome.instance.id}; it has {have}; set measure"
+    )
+
+
+def _scores(choices: Choices) -> Values:
+    log_probs = np.array(choices.log_probs, dtype=np.float64)
+    if choices.baseline:
+        return log_probs - np.array(choices.baseline, dtype=np.float64)
+    return log_probs / np.maximum(choices.tokens, 1) if choices.tokens else log_probs
+
+
+def _softmax(scores: Values) -> Values:
+    raised = np.exp(scores - scores.max())
+    found: Values = raised / raised.sum()
+    return found
+
+
+def _log_odds(confidences: Values) -> Values:
+    inside = np.clip(confidences, CLIP, 1 - CLIP)
+    found: Values = np.log(inside / (1 - inside))
+    return found
+
+
+def _sigmoid(x: Values) -> Values:
+    found: Values = 0.5 * (1 + np.tanh(x / 2))
+    return found
+
+
+def _log_likelihood(x: Values, correct: Values) -> float:
+    return float((correct * x - np.logaddexp(0, x)).sum())
