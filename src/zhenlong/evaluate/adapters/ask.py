@@ -32,6 +32,7 @@ from zhenlong.loop.randomness import derived_seed
 from zhenlong.records import Message, Messages
 
 Asking = Generator[list[Request], list[Answer], Outcome]
+OWN_OPTIONS: Final = ("instructions", "max_tokens")
 SAID_LETTER: Final = re.compile(r"\(?([A-Za-z])\)?(?:$|[.:,)\n])")
 
 
@@ -52,7 +53,10 @@ class Setting:
 
 
 def ask(setting: Setting, instance: Instance) -> Asking:
-    """Put an instance to a model by the method of its adapter."""
+    """Put an instance to a model by the method of its adapter, some of whose options may be the instance's own."""
+    own = {name: instance.data[name] for name in OWN_OPTIONS if name in instance.data}
+    if own:
+        setting = replace(setting, adapter=replace(setting.adapter, **own))
     outcome = yield from _METHODS[setting.adapter.method](setting, instance)
     return replace(outcome, shots=setting.adapter.shots, trial=setting.trial)
 

@@ -28,7 +28,8 @@ class Adapter:
 
     A chat has prefixes and suffixes only where they are given: a user's turn is the input itself. What an instance's
     `data` holds under `history` (messages) comes before its input, and what an example's holds under `example` is its
-    answer in place of the reference, such as a chain of thought.
+    answer in place of the reference, such as a chain of thought. `instructions` and `max_tokens` there stand in for the
+    adapter's.
     """
 
     method: str = "generation"
