@@ -20,7 +20,7 @@ from zhenlong.evaluate.instance import Instance
 from zhenlong.evaluate.scenarios.scenario import Scenario
 
 GENERATED: Final = "generated:"
-GIVEN: Final = "given:"  # what stands for a source that cannot be downloaded: the user gives it, in the schema named here
+GIVEN: Final = "given:"  # stands for a source that cannot be downloaded: the user gives it, in the schema named here
 BRACES: Final = re.compile(r"\{([^{}]+)\}")
 Converter = Callable[..., Sequence[Instance] | Instance]  # (fields, **options); an empty id is filled in
 Generator = Callable[..., Iterator[Mapping[str, Any]]]  # (n, seed, **options) -> rows

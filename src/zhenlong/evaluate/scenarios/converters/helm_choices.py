@@ -1,6 +1,7 @@
 """HELM's multiple choice: questions whose prompts, or whose right answers, are made in a way of their own.
 
-Rules: stanford-crfm/helm:src/helm/benchmark/scenarios/{mmlu,commonsense,truthful_qa,lsat_qa,legal_support,blimp}_scenario.py.
+Rules: stanford-crfm/helm:src/helm/benchmark/scenarios/<name>_scenario.py with the names mmlu, commonsense, truthful_qa,
+lsat_qa, legal_support, blimp.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from zhenlong.evaluate.scenarios.converters.helm_reading import slices
 from zhenlong.evaluate.scenarios.converters.questions import Fields, text
 from zhenlong.evaluate.scenarios.instances import converter
 
-# of the mark-up of the International Corpus of English: what stands for nothing, what goes with its content, what is left
+# the mark-up of the International Corpus of English: marks, elements that go with their content, tags that go alone
 ICE_MARKS: Final = re.compile(r"[WS]\d[A-F]-\d{3} *| <l> |<#> ")
 ICE_DROPPED: Final = ("O", "-", "&", ".", "fnr", "marginalia", "del", "w")
 ICE_TAGS: Final = re.compile(

@@ -15,10 +15,10 @@ from zhenlong.evaluate.scenarios.instances import generator
 
 PROMPT_TOKENS: Final = (1, 16, 32, 64, 256, 512, 768, 1024, 1536, 1920)
 OUTPUT_TOKENS: Final = (1, 2, 4, 8, 16, 32, 64)
-WHO: Final = "the man,the woman,a child,the king,an old friend,the doctor,a young girl,the captain".split(",")
-DID: Final = "saw,found,left,took,lost,bought,made,kept,brought,read".split(",")
-WHAT: Final = "the letter,a book,the horse,some bread,a small house,the money,the ship,a long story".split(",")
-WHERE: Final = "in the town,by the river,near the church,on the road,at night,in the morning,under a tree".split(",")
+WHO: Final = ("the man", "the woman", "a child", "the king", "an old friend", "the doctor", "a young girl")
+DID: Final = ("saw", "found", "left", "took", "lost", "bought", "made", "kept", "brought", "read")
+WHAT: Final = ("the letter", "a book", "the horse", "some bread", "a small house", "the money", "a long story")
+WHERE: Final = ("in the town", "by the river", "near the church", "on the road", "at night", "in the morning")
 
 
 @generator("lengths")

@@ -24,7 +24,8 @@ EXAMPLES: Final = (
         r"\frac{1}{32}",
     ),
     (
-        "The first three terms of an arithmetic sequence are 1, 10 and 19, respectively. What is the value of the 21st term?",
+        "The first three terms of an arithmetic sequence are 1, 10 and 19, respectively. What is the value of the 21st "
+        "term?",
         "181",
     ),
     (r"Calculate $6 \cdot 8\frac{1}{3}", "50"),

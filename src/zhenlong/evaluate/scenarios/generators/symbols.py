@@ -18,10 +18,9 @@ from zhenlong.evaluate.scenarios.instances import generator
 
 SYMBOLS: Final = ("X", "Y", "Z")
 SIGNS: Final = ("+", "-", "*", "=")
-WORDS: Final = tuple(
-    "otter heron badger falcon beetle salmon walrus pigeon lizard donkey camel raven "
-    "apple plum cherry lemon mango fig quince melon apricot walnut".split()
-)
+ANIMALS: Final = ("otter", "heron", "badger", "falcon", "beetle", "salmon", "walrus", "pigeon", "lizard", "camel")
+FRUITS: Final = ("apple", "plum", "cherry", "lemon", "mango", "fig", "quince", "melon", "apricot", "walnut")
+WORDS: Final = ANIMALS + FRUITS
 MODES: Final = ("pattern_match", "variable_substitution", "induction")
 WRONG_RULES: Final = 3
 
@@ -73,9 +72,11 @@ def _pattern_match(rng: Random, rule: list[str]) -> tuple[str, str] | None:
     for _ in range(20 * WRONG_RULES):
         other = [*signs, *distinct]
         rng.shuffle(other)
-        if len(rules) <= WRONG_RULES and " ".join(other) not in rules and not gives(other, result):
+        if " ".join(other) not in rules and not gives(other, result):
             rules.append(" ".join(other))
-    if len(rules) <= WRONG_RULES:
+        if len(rules) > WRONG_RULES:
+            break
+    else:
         return None
     rng.shuffle(rules)
     return f"Rules: {' | '.join(rules)} | Result: {result}", " ".join(rule)
