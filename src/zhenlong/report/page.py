@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -23,8 +22,8 @@ from zhenlong.report.folder import RunStory, Story, read_story
 from zhenlong.report.measures import ends_of, mean_of, name_of
 from zhenlong.report.optimisation import gains_of, proxy_against_gold
 from zhenlong.report.results import Fact, Results, facts_of, results_of
+from zhenlong.report.shell import own, rendered
 
-TEMPLATE: Final = Path(__file__).parent / "template"
 SETTINGS: Final = ("model", "data", "heldout", "reward", "lr", "batch_size", "seed")
 
 
@@ -70,17 +69,13 @@ def write_report(folder: str | Path) -> Path:
 
 def page_of(story: Story) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     results = results_of(story.summary)
     proxy = proxy_against_gold(story.summary)
     stages = [_stage(run) for run in story.runs]
-    return environment.get_template("report.html.j2").render(
+    return rendered(
+        "report.html.j2",
+        ["report.css"],
+        [Markup(get_plotlyjs()), own("report.js")],
         title=story.title,
         about=_about(story, results),
         versions=_versions(story.runs),
@@ -95,15 +90,7 @@ def page_of(story: Story) -> str:
         settings=[key for key in SETTINGS if any(key in stage.settings for stage in stages)],
         costs=costs_of(story.runs),
         notes=story.notes,
-        style=_own("report.css"),
-        script=_own("report.js"),
-        plotly=Markup(get_plotlyjs()),
     )
-
-
-def _own(name: str) -> Markup:
-    """A file of this package, which may stand in the page as it is."""
-    return Markup((TEMPLATE / name).read_text(encoding="utf-8"))
 
 
 def _about(story: Story, results: Results) -> list[str]:

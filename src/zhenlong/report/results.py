@@ -120,13 +120,18 @@ def markdown(summary: Mapping[str, Any]) -> str:
     results = results_of(summary)
     lines = []
     if results.rows:
-        lines += [_line(["", *results.models]), _line(["---", *["---:"] * len(results.models)])]
-        lines += [_line([row.measure.label, *[_markdown_cell(cell) for cell in row.cells]]) for row in results.rows]
+        lines += [markdown_line(["", *results.models]), markdown_line(["---", *["---:"] * len(results.models)])]
+        lines += [markdown_line([row.measure.label, *[_markdown_cell(cell) for cell in row.cells]]) for row in results.rows]
         lines += ["", "In brackets the 95 % interval."]
     facts = facts_of(summary)
     lines += [""] * bool(lines and facts)
     lines += [f"- {_escaped(fact.label)}: {fact.text}" + (f" ({fact.detail})" if fact.detail else "") for fact in facts]
     return "\n".join(lines) + "\n"
+
+
+def markdown_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table; characters that mean something there are escaped."""
+    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
 
 
 def _row(key: str, models: Sequence[Mapping[str, Any]]) -> Row:
@@ -160,10 +165,6 @@ def _terminal_cell(cell: Cell, row: Row) -> Text:
 
 def _markdown_cell(cell: Cell) -> str:
     return f"{cell.mean} [{cell.interval}]" if cell.interval else cell.mean
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
 
 
 def _escaped(text: str) -> str:
