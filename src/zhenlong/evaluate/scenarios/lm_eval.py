@@ -82,7 +82,9 @@ def _scenario(task: str, include: str) -> Scenario:
     known = _tasks(task, include)[task]
     method = METHODS.get(known.OUTPUT_TYPE)
     if method is None:
-        raise UserError(f"{PREFIX}{task}: tasks of the kind {known.OUTPUT_TYPE} are not supported; {', '.join(METHODS)} are")
+        raise UserError(
+            f"{PREFIX}{task}: tasks of the kind {known.OUTPUT_TYPE} are not supported; {', '.join(METHODS)} are"
+        )
     config = known.config
     query = f"task={task}" + (f"&include={include}" if include else "")
     options: dict[str, Any] = {"name": "lm_eval", "task": task, "include": include}

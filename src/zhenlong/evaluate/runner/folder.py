@@ -1,0 +1,100 @@
+"""The folder of an evaluation over several runs: what may be added to it, and what a run leaves as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.results import (
+    Record,
+    Result,
+    instances_path,
+    read_asked,
+    read_results,
+    record_line,
+    write_results,
+)
+from zhenlong.loop.atomic import plain, write_text
+
+SAME: Final = ("seed", "trials", "as_chat", "max_tokens", "chat_template", "judge", "data", "examples", "baselines")
+PACKAGES: Final = ("zhenlong", "torch", "transformers", "tokenizers", "datasets")
+
+
+class Folder:
+    """What is in the folder already, and what this run adds. Other models and scenarios stay as they are."""
+
+    def __init__(self, path: Path, asked: Mapping[str, Any]) -> None:
+        self.path = path
+        before: dict[str, Any] = read_asked(path) if (path / "evaluation.json").exists() else {}
+        self.results: list[Result] = read_results(path) if (path / "results.json").exists() else []
+        for name in SAME:
+            if before and before.get(name) != plain(asked.get(name)):
+                raise UserError(
+                    f"{path}: holds an evaluation with {name} {before.get(name)!r}, asked is {asked.get(name)!r}; "
+                    "choose another --output, or ask the same of more models or scenarios"
+                )
+        self.asked: dict[str, Any] = {
+            **plain(asked),
+            "models": before.get("models", {}),
+            "scenarios": before.get("scenarios", {}),
+            "failed": before.get("failed", []),
+            "notes": before.get("notes", []),
+            "versions": _versions(),
+        }
+
+    def admit(self, scenario: str, settings: Mapping[str, Any]) -> None:
+        """Note a scenario. Raises `UserError` where the folder holds it with other settings."""
+        before = self.asked["scenarios"].get(scenario)
+        for name, value in (before or {}).items():
+            if name in settings and plain(settings[name]) != value:
+                raise UserError(
+                    f"{self.path}: holds {scenario} with {name} {value!r}, asked is {settings[name]!r}; "
+                    "choose another --output"
+                )
+        self.asked["scenarios"][scenario] = {**(before or {}), **plain(settings)}
+
+    def put(self, model: str, scenario: str, results: Sequence[Result], records: Sequence[Record]) -> None:
+        """Write what came of a model and a scenario; what was there of these two goes."""
+        lines = "".join(record_line(one) + "\n" for one in records)
+        write_text(instances_path(self.path, model, scenario), lines)
+        self.results = [one for one in self.results if (one.model, one.scenario) != (model, scenario)] + list(results)
+        self.forget(model, scenario)
+        self.write()
+
+    def fail(self, model: str, scenario: str, reason: str) -> None:
+        """Note that a scenario could not be run with a model ("": with none)."""
+        self.forget(model, scenario)
+        self.asked["failed"].append({"model": model, "scenario": scenario, "reason": reason})
+        self.write()
+
+    def forget(self, model: str, scenario: str) -> None:
+        """Take back what was noted of a failure, for it may go well now."""
+        gone = ({"model": model, "scenario": scenario}, {"model": "", "scenario": scenario})
+        kept = [one for one in self.asked["failed"] if {k: one[k] for k in ("model", "scenario")} not in gone]
+        self.asked["failed"] = kept
+
+    def note(self, line: str) -> None:
+        """Keep a remark, once."""
+        if line not in self.asked["notes"]:
+            self.asked["notes"].append(line)
+
+    def write(self) -> None:
+        """Write evaluation.json and results.json, models and scenarios in the order they were asked for."""
+        order = {name: place for place, name in enumerate(self.asked["models"])}
+        scenarios = {name: place for place, name in enumerate(self.asked["scenarios"])}
+        last = len(self.results)
+        self.results.sort(key=lambda one: (scenarios.get(one.scenario, last), order.get(one.model, last)))
+        write_results(self.path, self.asked, self.results)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

@@ -1,0 +1,139 @@
+"""What is asked of every model: a scenario's instances, their perturbed copies, its examples, its shots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from zhenlong.data.sources import rows_of
+from zhenlong.errors import UserError
+from zhenlong.evaluate.adapters.ask import Asking, Setting, ask
+from zhenlong.evaluate.adapters.examples import examples_for
+from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.perturbations import CANONICAL, PERTURBATIONS
+from zhenlong.evaluate.runner.backend import Backend
+from zhenlong.evaluate.runner.suites import Entry
+from zhenlong.evaluate.scenarios import Scenario, examples_of, instances_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How an evaluation puts its scenarios, whichever they are; see `zhenlong.evaluate.runner.evaluate.evaluate`."""
+
+    shots: tuple[int, ...] = ()
+    trials: int = 1
+    limit: int | None = None
+    seed: int = 0
+    perturbations: tuple[str, ...] | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+    examples: Mapping[str, str] = field(default_factory=dict)
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    as_chat: bool = False
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scenario with all that is asked of a model: originals first, then the changed copies."""
+
+    scenario: Scenario
+    instances: Sequence[Instance]
+    adapters: Sequence[Adapter]  # one for each number of shots
+    pool: Sequence[Instance]
+    perturbations: tuple[str, ...]
+    limit: int | None
+    notes: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """What a later run into the same folder has to ask alike."""
+        return {
+            "shots": [adapter.shots for adapter in self.adapters],
+            "limit": self.limit,
+            "perturbations": list(self.perturbations),
+            "instances": sum(not one.perturbation for one in self.instances),
+        }
+
+    def askings(self, backend: Backend, asked: Asked) -> Iterator[Asking]:
+        """One for each number of shots, trial and instance."""
+        for adapter in self.adapters:
+            for trial in range(asked.trials):
+                examples = examples_for(adapter, self.pool, trial)
+                as_chat = (asked.as_chat or backend.as_chat) and adapter.method != "chat"
+                setting = Setting(adapter, backend, examples, trial, asked.seed, as_chat)
+                for instance in self.instances:
+                    yield ask(setting, instance)
+
+
+def prepare(entry: Entry, asked: Asked) -> Prepared:
+    """Read a scenario's data. Raises `UserError` for what cannot be read, and for examples that are missing."""
+    scenario = entry.scenario
+    limit = asked.limit if asked.limit is not None else entry.limit
+    originals = instances_of(scenario, data=asked.data.get(scenario.name, ""), limit=limit, seed=asked.seed)
+    baseline = asked.baselines.get(scenario.name, "") or scenario.baseline
+    if baseline:
+        originals = _with_baseline(scenario, originals, baseline)
+    own = asked.examples.get(scenario.name, "")
+    shots = asked.shots or entry.shots or (scenario.adapter.shots,)
+    notes: list[str] = []
+    if not (own or scenario.examples) and any(shots):
+        if scenario.adapter.shots:
+            raise UserError(
+                f"scenario {scenario.name}: it has no examples to choose from; give --examples or --shots 0"
+            )
+        notes.append(f"{scenario.name}: has no examples, so it is asked without")
+        shots = (0,)
+    pool = _pool(scenario, own, asked.seed) if any(shots) else []
+    if pool and len(pool) < max(shots):
+        notes.append(f"{scenario.name}: {len(pool)} examples are all there are, {max(shots)} were asked for")
+    names = _perturbations(scenario, asked.perturbations if asked.perturbations is not None else entry.perturbations)
+    adapters = [_adapter(scenario.adapter, count, asked.max_tokens) for count in dict.fromkeys(shots)]
+    copies = [PERTURBATIONS[name].apply(one) for name in names for one in originals]
+    instances = [*originals, *(one for one in copies if one is not None)]
+    return Prepared(scenario, instances, adapters, pool, names, limit, tuple(notes))
+
+
+def perturbation_names(text: str) -> tuple[str, ...] | None:
+    """`none`, `all`, `canonical` (HELM's), names separated by commas, or "" for what the suite says (None)."""
+    if not text:
+        return None
+    if text == "none":
+        return ()
+    names = tuple(PERTURBATIONS) if text == "all" else CANONICAL if text == "canonical" else tuple(text.split(","))
+    unknown = [name for name in names if name not in PERTURBATIONS]
+    if unknown:
+        known = ", ".join(PERTURBATIONS)
+        raise UserError(
+            f"--perturbations: {unknown[0]!r} is not known; expected none, all, canonical or some of {known}"
+        )
+    return names
+
+
+def _adapter(adapter: Adapter, shots: int, max_tokens: int | None) -> Adapter:
+    changed = replace(adapter, shots=shots)
+    return changed if max_tokens is None else replace(changed, max_tokens=min(max_tokens, adapter.max_tokens))
+
+
+def _perturbations(scenario: Scenario, names: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(name for name in names or () if PERTURBATIONS[name].category in scenario.perturbations)
+
+
+def _pool(scenario: Scenario, own: str, seed: int) -> list[Instance]:
+    try:
+        return examples_of(scenario, data=own, seed=seed)
+    except UserError as error:
+        raise UserError(f"{error}; these are its examples: give them with --examples, or ask with --shots 0") from None
+
+
+def _with_baseline(scenario: Scenario, instances: Sequence[Instance], source: str) -> list[Instance]:
+    """The instances with the baseline's answers, from rows with `output` and the scenario's id (else in order)."""
+    found: dict[str, Any] = {}
+    for number, row in enumerate(rows_of(source)):
+        key = row.fields.get(scenario.id or "id", row.fields.get("id", number))
+        if "output" not in row.fields:
+            raise UserError(
+                f"{row.place}: output: missing; expected the baseline's answer (fields: {', '.join(row.fields)})"
+            )
+        found[str(key)] = row.fields["output"]
+    return [replace(one, data={**one.data, "baseline": found[one.id]}) if one.id in found else one for one in instances]

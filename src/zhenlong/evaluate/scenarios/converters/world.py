@@ -1,0 +1,41 @@
+"""The built-in world's own scenarios: its facts as multiple choice, its tasks as conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.instances import converter, generator
+from zhenlong.world import World
+
+Fields = Mapping[str, Any]
+
+
+@generator("world_facts")
+def facts(n: int, seed: int, *, world: int = 0) -> Iterator[Fields]:
+    """Sentences about the world's facts, cut short, with four ways to go on."""
+    for item in World(world).closed_book(n, seed):
+        choices = [choice.removeprefix(" ") for choice in item.choices]
+        yield {"prompt": item.prompt, "choices": choices, "answer": item.answer, "family": item.family}
+
+
+@generator("world_tasks")
+def tasks(n: int, seed: int, *, world: int = 0, split: str = "heldout") -> Iterator[Fields]:
+    """Prompts of the world, each different."""
+    for task in World(world).tasks(n, seed, split):
+        messages = [{"role": message.role, "content": message.content} for message in task.prompt]
+        yield {"messages": messages, "reference": task.reference, "groups": dict(task.groups), "world": world}
+
+
+@converter("world_task")
+def world_task(fields: Fields) -> Instance:
+    """A task: the last turn is asked, those before it are its history."""
+    *history, last = fields["messages"]
+    return Instance(
+        "",
+        last["content"],
+        (Reference(fields["reference"]),),
+        groups=fields["groups"],
+        data={"history": history, "messages": fields["messages"], "world": fields["world"]},
+    )

@@ -1,0 +1,121 @@
+"""`zhenlong evaluate`: models on scenarios, the table of their numbers, and the report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.runner import Evaluation, evaluate, table
+
+
+def evaluate_command(
+    *,
+    model: Sequence[str],
+    output: str,
+    suite: str = "",
+    scenario: Sequence[str] = (),
+    limit: int | None = None,
+    shots: str = "",
+    trials: int = 1,
+    seed: int = 0,
+    perturbations: str = "",
+    judge: str = "",
+    data: Sequence[str] = (),
+    examples: Sequence[str] = (),
+    baseline: Sequence[str] = (),
+    chat_template: str = "auto",
+    as_chat: bool = False,
+    max_tokens: int | None = None,
+    cache: str = "",
+    tokens_per_microbatch: int = 8192,
+    max_rows: int = 64,
+    device: str = "auto",
+    dtype: str = "float32",
+    progress: bool = True,
+) -> None:
+    """Evaluate models on a suite or on scenarios, with intervals; a second run asks only what is not answered yet.
+
+    Args:
+        model: A model: pocket, a model or run folder, a hub id, or openai:name@url. Give it again for each model.
+        output: Folder for the numbers, every instance, the report, and the cache of answers.
+        suite: A list of scenarios: quick, world, holistic, helm, safety, chat, reasoning, code or tools.
+        scenario: A scenario (names may have * in them), or lm_eval:<task>. Give it again for each.
+        limit: Only the first so many instances of each scenario; unset takes what the suite says, else all.
+        shots: In-context examples, such as 5, or 0,2,4 for several runs; unset takes what each scenario says.
+        trials: Runs with other examples (the seed of their choice is the number of the trial) and other draws.
+        seed: Seed of sampled answers and of generated scenarios.
+        perturbations: none, all, canonical (HELM's), or names separated by commas; unset takes what the suite says.
+        judge: The model that judges conversations, where a scenario needs one.
+        data: A file in place of a scenario's data, as name=path. Give it again for each scenario.
+        examples: A file in place of a scenario's in-context examples, as name=path.
+        baseline: The answers that a judge compares with, as name=path, rows with id and output.
+        chat_template: The tokenizer's own (auto), chatml, llama2, llama3, or none for conversations as plain text.
+        as_chat: Put text prompts, too, as a user's turn in the chat template.
+        max_tokens: Longest answer, where a scenario allows more.
+        cache: File of the answers; unset is cache.sqlite in the output folder. Folders may share one.
+        tokens_per_microbatch: Tokens of one forward pass when scoring; fewer need less memory.
+        max_rows: Answers generated at a time; fewer need less memory.
+        device: Where to compute: auto, cpu, cuda, cuda:1, ...
+        dtype: Type of the weights, float32, bfloat16 or float16.
+        progress: Show a bar for each scenario, on a terminal.
+    """
+    found = evaluate(
+        list(model),
+        output,
+        suite=suite,
+        scenarios=scenario,
+        shots=_numbers(shots),
+        trials=trials,
+        limit=limit,
+        seed=seed,
+        perturbations=perturbations,
+        judge=judge,
+        data=_pairs("data", data),
+        examples=_pairs("examples", examples),
+        baselines=_pairs("baseline", baseline),
+        chat_template=chat_template,
+        as_chat=as_chat,
+        max_tokens=max_tokens,
+        cache=cache,
+        tokens_per_microbatch=tokens_per_microbatch,
+        max_rows=max_rows,
+        device=device,
+        dtype=dtype,
+        progress=progress,
+    )
+    _tell(found)
+
+
+def _tell(found: Evaluation) -> None:
+    """Print the table and write the report; exit with 1 where a scenario could not be run."""
+    if found.results:
+        print(table(found.results))
+        print(f"\n{_report(found)}")
+    for model, scenario, reason in found.failed:
+        print(f"zhenlong: failed: {scenario}{f' with {model}' if model else ''}: {reason}", file=sys.stderr)
+    if found.failed:
+        raise SystemExit(1)
+
+
+def _report(found: Evaluation) -> str:
+    from zhenlong.report.evaluation import write_evaluation_report
+
+    return str(write_evaluation_report(str(found.folder)))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"--shots {text}: expected a number of examples, or several such as 0,2,4") from None
+
+
+def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for one in given:
+        name, sign, path = one.partition("=")
+        if not (name and sign and path):
+            raise UserError(f"--{option} {one}: expected name=path, such as gsm8k=rows.jsonl")
+        found[name] = path
+    return found
