@@ -47,7 +47,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def between_dollars(text: str) -> str:
-    """The text between the first and the last `$`, all of it where there are fewer than two (lm-eval, hendrycks_math)."""
+    """The text between the first and the last `$`, all of it where there are fewer than two (lm-eval)."""
     first, last = text.find("$"), text.rfind("$")
     return text[first + 1 : last] if first < last else text
 

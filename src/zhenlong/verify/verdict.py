@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.records import Task
+from zhenlong.verify.instructions import check_instructions
 from zhenlong.verify.matching import check_exact, check_regex
 from zhenlong.verify.mathematics import check_math
 from zhenlong.world import check as check_world
@@ -15,8 +16,9 @@ from zhenlong.world import check as check_world
 def verify(task: Task, response: str) -> float:
     """How right a response is, from 0 to 1, by the task's own `verifier` and `arguments`.
 
-    `math`, `exact` (normalise, accept), `regex` (pattern, full, ignore_case), `world` (seed). Raises UserError for an
-    unknown verifier or argument, and for a task that the verifier cannot use.
+    `math`, `exact` (normalise, accept), `regex` (pattern, full, ignore_case), `world` (seed), `instructions`
+    (instruction_id_list, kwargs, loose, share: a row of IFEval). Raises UserError for an unknown verifier or argument,
+    and for a task that the verifier cannot use.
     """
     if task.verifier not in VERIFIERS:
         known = ", ".join(sorted(VERIFIERS))
@@ -59,10 +61,17 @@ def _world(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
     return right if judged.format is None else right * judged.format
 
 
+def _instructions(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
+    if not arguments.get("instruction_id_list"):
+        raise UserError("task: verifier instructions needs arguments.instruction_id_list, the kinds of instruction")
+    return check_instructions(response, **arguments)
+
+
 Check = Callable[[Task, str, Mapping[str, Any]], float]
 VERIFIERS: Final[dict[str, tuple[Check, tuple[str, ...]]]] = {
     "math": (_math, ()),
     "exact": (_exact, ("normalise", "accept")),
     "regex": (_regex, ("pattern", "full", "ignore_case")),
     "world": (_world, ("seed",)),
+    "instructions": (_instructions, ("instruction_id_list", "kwargs", "loose", "share")),
 }

@@ -1,0 +1,8 @@
+"""Were the instructions followed? The 25 kinds of instruction of IFEval that a program can check.
+
+Rules: Zhou et al. 2023, arXiv:2311.07911 (google-research/google-research: instruction_following_eval).
+"""
+
+from zhenlong.verify.instructions.following import INSTRUCTIONS, check_instructions, followed, loosened
+
+__all__ = ["INSTRUCTIONS", "check_instructions", "followed", "loosened"]

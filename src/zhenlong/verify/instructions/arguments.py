@@ -1,0 +1,25 @@
+"""What an instruction's arguments mean: `at least` and `less than`, and texts that may be regular expressions."""
+
+from __future__ import annotations
+
+import re
+
+from zhenlong.errors import UserError
+
+
+def compared(count: int, relation: str, threshold: float) -> bool:
+    """Whether `count` is `at least` or `less than` the threshold. Raises UserError for another relation."""
+    if relation == "at least":
+        return count >= threshold
+    if relation == "less than":
+        return count < threshold
+    raise UserError(f"instruction: relation {relation!r} is not known; expected 'at least' or 'less than'")
+
+
+def as_pattern(text: str) -> str:
+    """A text of IFEval as the regular expression that the official code reads it as; escaped where it is not one."""
+    try:
+        re.compile(text)
+    except re.error:
+        return re.escape(text)
+    return text

@@ -1,0 +1,72 @@
+"""Shapes inside a response: bullets, highlights, sections, placeholders, a title, a postscript, JSON, a set answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from zhenlong.verify.instructions.arguments import as_pattern
+
+OPTIONS: Final = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+_FENCES: Final = ("```json", "```Json", "```JSON", "```")
+_POSTSCRIPTS: Final = {"P.P.S": r"\s*p\.\s?p\.\s?s.*$", "P.S.": r"\s*p\.\s?s\..*$"}
+
+
+def number_of_placeholders(response: str, num_placeholders: int) -> bool:
+    """detectable_content:number_placeholders: at least so many `[in square brackets]`."""
+    return len(re.findall(r"\[.*?\]", response)) >= num_placeholders
+
+
+def has_postscript(response: str, postscript_marker: str) -> bool:
+    """detectable_content:postscript: the marker somewhere, in any case; `P.S.` and `P.P.S` also with spaces."""
+    marker = postscript_marker.strip()
+    pattern = _POSTSCRIPTS.get(marker, rf"\s*{as_pattern(marker.lower())}.*$")
+    return re.search(pattern, response.lower(), re.MULTILINE) is not None
+
+
+def number_of_bullets(response: str, num_bullets: int) -> bool:
+    """detectable_format:number_bullet_lists: exactly so many lines that begin with `*` (not `**`) or `-`."""
+    stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE)
+    dashes = re.findall(r"^\s*-.*$", response, re.MULTILINE)
+    return len(stars) + len(dashes) == num_bullets
+
+
+def constrained_response(response: str) -> bool:
+    """detectable_format:constrained_response: one of the three answers yes, no and maybe occurs, as a sentence."""
+    return any(option in response for option in OPTIONS)
+
+
+def number_of_highlights(response: str, num_highlights: int) -> bool:
+    """detectable_format:number_highlighted_sections: at least so many `*highlights*` with something in them.
+
+    What stands between single stars and what stands between double ones is searched for apart and added up, as in the
+    official code: `*this*` and `**this**` count once, `***this***` twice.
+    """
+    single = re.findall(r"\*[^\n\*]*\*", response)
+    double = re.findall(r"\*\*[^\n\*]*\*\*", response)
+    filled = sum(bool(one.strip("*").strip()) for one in single)
+    filled += sum(bool(one.removeprefix("**").removesuffix("**").strip()) for one in double)
+    return filled >= num_highlights
+
+
+def number_of_sections(response: str, section_spliter: str, num_sections: int) -> bool:
+    """detectable_format:multiple_sections: at least so many headings such as `Section 1`."""
+    return len(re.split(rf"\s?{as_pattern(section_spliter.strip())}\s?\d+\s?", response)) - 1 >= num_sections
+
+
+def is_json(response: str) -> bool:
+    """detectable_format:json_format: the whole response is JSON, with or without a Markdown fence."""
+    text = response.strip()
+    for fence in _FENCES:
+        text = text.removeprefix(fence)
+    try:
+        json.loads(text.removesuffix("```").strip())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def has_title(response: str) -> bool:
+    """detectable_format:title: something `<<in double angular brackets>>` on one line."""
+    return any(title.lstrip("<").rstrip(">").strip() for title in re.findall(r"<<[^\n]+>>", response))
