@@ -49,14 +49,14 @@ class ReliabilityPoint:
     Measure("selective_accuracy@10", "calibration", True),
 )
 def calibration(
-    scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False
+    scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
 ) -> dict[str, Interval]:
     """Calibration of the confidence in each answer; nothing where no log-probability is known.
 
     An answer is right where the predicted choice is, else where the score `measure` is 1. See `confidence_of` for
-    `unnormalised`. Fewer than 300 answers make the ten bins unreliable.
+    `unnormalised` and `per_token`. Fewer than 300 answers make the ten bins unreliable.
     """
-    confidences, correct = confidences_of(scored, measure=measure, unnormalised=unnormalised)
+    confidences, correct = confidences_of(scored, measure=measure, unnormalised=unnormalised, per_token=per_token)
     if not len(confidences):
         return {}
 
@@ -87,27 +87,28 @@ def calibration(
 
 
 def confidences_of(
-    scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False
+    scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
 ) -> tuple[Values, Values]:
     """The confidence in each answer and whether it is right (0 or 1), for the answers with a log-probability."""
     pairs = []
     for one in scored:
-        confidence = confidence_of(one.outcome, unnormalised=unnormalised)
+        confidence = confidence_of(one.outcome, unnormalised=unnormalised, per_token=per_token)
         if confidence is not None and not one.outcome.failed:
             pairs.append((confidence, _right(one, measure)))
     table = np.array(pairs, dtype=np.float64).reshape(len(pairs), 2)
     return table[:, 0], table[:, 1]
 
 
-def confidence_of(outcome: Outcome, *, unnormalised: bool = False) -> float | None:
+def confidence_of(outcome: Outcome, *, unnormalised: bool = False, per_token: bool = True) -> float | None:
     """The probability that the model gives its answer; None where it is not known.
 
     Of choices: the softmax over their scores (log-probability less that after the calibration prompt where there is
-    one, else per token), for the predicted choice, or the likeliest where none was chosen. `unnormalised`: the
-    probability of the answer's text itself, HELM's rule for answers by letter. Of a generated text: the latter.
+    one, else per token, or summed without `per_token`), for the predicted choice, or the likeliest where none was
+    chosen. `unnormalised`: the probability of the answer's text itself, HELM's rule for answers by letter. Of a
+    generated text: the latter.
     """
     if outcome.choices is not None and not unnormalised:
-        shares = _softmax(_scores(outcome.choices))
+        shares = _softmax(_scores(outcome.choices, per_token))
         return float(shares.max() if outcome.predicted is None else shares[outcome.predicted])
     if outcome.outputs and outcome.outputs[0].log_prob is not None:
         return min(1.0, math.exp(outcome.outputs[0].log_prob))
@@ -203,11 +204,11 @@ def _right(one: Scored, measure: str) -> float:
     )
 
 
-def _scores(choices: Choices) -> Values:
+def _scores(choices: Choices, per_token: bool) -> Values:
     log_probs = np.array(choices.log_probs, dtype=np.float64)
     if choices.baseline:
         return log_probs - np.array(choices.baseline, dtype=np.float64)
-    return log_probs / np.maximum(choices.tokens, 1) if choices.tokens else log_probs
+    return log_probs / np.maximum(choices.tokens, 1) if per_token and choices.tokens else log_probs
 
 
 def _softmax(scores: Values) -> Values:
