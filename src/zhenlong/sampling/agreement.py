@@ -15,9 +15,11 @@ from zhenlong.errors import UserError
 from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.sampling.attention import NAME
 from zhenlong.sampling.batch import Batch
+from zhenlong.sampling.fused import Fused, can_fuse
 from zhenlong.sampling.request import Sampling
 from zhenlong.sampling.row import Prompt, prompts_with_rows
 from zhenlong.sampling.separate import SeparateBatches
+from zhenlong.sampling.step import Step
 from zhenlong.sampling.store import Memory
 
 TOLERANCE: Final = 1e-4  # largest deviation in log-probability, relative to its size, that is still rounding in fp32
@@ -39,13 +41,27 @@ MakeEngine = Callable[[PreTrainedModel, Sequence[Prompt], Sampling, int, Memory]
 _chosen: WeakKeyDictionary[PreTrainedModel, MakeEngine] = WeakKeyDictionary()
 
 
-class FlatBatch(Batch):
-    """A `Batch` that switches the model's attention for the length of a step and no longer."""
+def flat_batch(
+    model: PreTrainedModel, prompts: Sequence[Prompt], sampling: Sampling, max_rows: int, memory: Memory
+) -> Batch:
+    """A `Batch` with the model's own forward pass, whose attention is switched for its length and no longer."""
 
-    def advance(self) -> None:
-        """One step."""
-        with _step_attention(self.model):
-            super().advance()
+    def network(ids: torch.Tensor, positions: torch.Tensor, step: Step, kept: torch.Tensor | None) -> torch.Tensor:
+        keep: dict[str, Any] = {} if kept is None else {"logits_to_keep": kept}
+        with _step_attention(model):
+            out = model(input_ids=ids[None], position_ids=positions[None], use_cache=False, step=step, **keep)
+        return out.logits[0]
+
+    return Batch(model, prompts, sampling, max_rows, memory, network)
+
+
+def fused_batch(
+    model: PreTrainedModel, prompts: Sequence[Prompt], sampling: Sampling, max_rows: int, memory: Memory
+) -> Batch:
+    """A `Batch` that computes the layers itself, as long as they are what it can compute (adapters may come)."""
+    if not can_fuse(model):
+        return flat_batch(model, prompts, sampling, max_rows, memory)
+    return Batch(model, prompts, sampling, max_rows, memory, Fused(model))
 
 
 def chosen_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:
@@ -71,7 +87,7 @@ def _step_attention(model: PreTrainedModel) -> Iterator[None]:
 def _choose(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:
     reason = _refusal(model, tokenizer)
     if reason is None:
-        return FlatBatch
+        return fused_batch if _fuses(model, tokenizer) else flat_batch
     kind = type(model).__name__
     deviation = _compared(model, tokenizer, SeparateBatches)[1]
     if deviation > _allowed(model):
@@ -83,6 +99,11 @@ def _choose(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeE
     return SeparateBatches
 
 
+def _fuses(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the fused layers compute what the model computes; if not, its own forward pass serves as well."""
+    return can_fuse(model) and _compared(model, tokenizer, fused_batch)[1] <= _allowed(model)
+
+
 def _refusal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Why the flat batch cannot serve the model; None when it can."""
     config = model.config.get_text_config()
@@ -91,7 +112,7 @@ def _refusal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str 
     if not hasattr(config, "num_hidden_layers"):
         return "it does not say how many layers it has"
     try:
-        batch, deviation = _compared(model, tokenizer, FlatBatch)
+        batch, deviation = _compared(model, tokenizer, flat_batch)
     except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
     if _declared_window(config) and batch.step.windows <= {None}:

@@ -52,21 +52,35 @@ def step_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)  # [N, H, D]
+    return flat_attention(q, k, v, layer, step, scaling, sliding_window, softcap).unsqueeze(0), None
+
+
+def flat_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layer: int,
+    step: Step,
+    scaling: float,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """The same of q [N, H, D], k and v [N, Hkv, D] -> [N, H, D], in the layer of that number."""
     if not step.entering:
-        return _running(q, k, v, layer, step, scaling, sliding_window, softcap).unsqueeze(0), None
+        return _running(q, k, v, layer, step, scaling, window, softcap)
     parts = []
     if step.rows:
         rows = slice(0, step.rows)
-        parts.append(_running(q[rows], k[rows], v[rows], layer, step, scaling, sliding_window, softcap))
+        parts.append(_running(q[rows], k[rows], v[rows], layer, step, scaling, window, softcap))
     if step.shared.empty:
-        step.shared.allocate(key, value)
+        step.shared.allocate(k.transpose(0, 1), v.transpose(0, 1))
     for slot, start, end in step.entering:
-        new = slice(start, end)
-        step.shared.keys[layer, slot, :, : end - start] = key[0, :, new]
-        step.shared.values[layer, slot, :, : end - start] = value[0, :, new]
-        out = _entering(query[:, :, new], key[:, :, new], value[:, :, new], scaling, sliding_window, softcap)
+        new_q, new_k, new_v = (part[start:end].transpose(0, 1).unsqueeze(0) for part in (q, k, v))  # [1, H, L, D]
+        step.shared.keys[layer, slot, :, : end - start] = new_k[0]
+        step.shared.values[layer, slot, :, : end - start] = new_v[0]
+        out = _entering(new_q, new_k, new_v, scaling, window, softcap)
         parts.append(out[0].transpose(0, 1))
-    return torch.cat(parts).unsqueeze(0), None
+    return torch.cat(parts)
 
 
 def _running(
@@ -90,8 +104,8 @@ def _running(
     weights = torch.cat((_by_row(shared, layout, heads), own), -1).softmax(-1, dtype=torch.float32).to(q.dtype)
     longest = shared.shape[-1]
     of_prompt = torch.bmm(_by_prompt(weights[..., :longest], layout, heads), views.shared_values[layer])
-    of_answer = torch.bmm(weights[..., longest:], views.own_values[layer])
-    return (_by_row(of_prompt, layout, heads) + of_answer).view(step.rows, -1, v.shape[-1])
+    seen = torch.baddbmm(_by_row(of_prompt, layout, heads), weights[..., longest:], views.own_values[layer])
+    return seen.view(step.rows, -1, v.shape[-1])
 
 
 def _scores(

@@ -7,7 +7,7 @@ slots 0 to G-1, so that attention reads plain slices: a hole is filled by a wait
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -25,13 +25,23 @@ PROMPT_TOKENS: Final = 8192  # of entering prompts in one step, unless a single 
 FIRST_COLUMNS: Final = 64  # of the rows' own slots; doubled as answers grow
 
 
+# (ids [N], positions [N], step, tokens whose logits are wanted or None for all) -> logits
+Network = Callable[[torch.Tensor, torch.Tensor, Step, "torch.Tensor | None"], torch.Tensor]
+
+
 class Batch:
-    """The state of sampling all rows of some prompts; `advance` makes one step."""
+    """The state of sampling all rows of some prompts; `advance` makes one step with the `network` of the model."""
 
     def __init__(
-        self, model: PreTrainedModel, prompts: Sequence[Prompt], sampling: Sampling, max_rows: int, memory: Memory
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        max_rows: int,
+        memory: Memory,
+        network: Network,
     ) -> None:
-        self.model, self.sampling, self.max_rows = model, sampling, max_rows
+        self.network, self.sampling, self.max_rows = network, sampling, max_rows
         self.device = next(model.parameters()).device
         self.outside = deque(prompts)
         self.waiting: deque[Row] = deque()  # rows that have their first token and no slot
@@ -94,16 +104,10 @@ class Batch:
             tokens.extend(prompt.ids)
             kept.append(len(tokens) - 1)
         self.step.begin(self._current_layout(), spans)
-        keep: dict[str, Any] = {"logits_to_keep": self._tensor(kept)} if entering else {}
-        out = self.model(
-            input_ids=self._tensor(tokens)[None],
-            position_ids=self._tensor(positions)[None],
-            use_cache=False,
-            step=self.step,
-            **keep,
-        )
+        selected = self._tensor(kept) if entering else None
+        logits = self.network(self._tensor(tokens), self._tensor(positions), self.step, selected)
         self.step.column += bool(self.rows)
-        return out.logits[0]
+        return logits
 
     def _give(self, rows: Sequence[Sequence[Row]], logits: torch.Tensor, numbers: np.ndarray) -> None:
         """Draw tokens for rows [R][K] from logits [R, V] with numbers [R, K] and hand them out."""

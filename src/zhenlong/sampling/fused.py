@@ -1,0 +1,154 @@
+"""Llama-like decoders with fewer, larger operations, for the steps of sampling.
+
+A sampling step computes one token a row, so with small models the number of operations decides its speed, and of the
+sixty that transformers spends on a layer less than half are needed: the query, key and value projections are one
+product, and so are the two of the feed-forward; rotation is one complex product; the residual is added by the
+projection before it. Weights are gathered anew for each call of the sampler, so they are always the current ones.
+Legend: N tokens, H query heads, Hkv key heads, D head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.nn.functional import linear, rms_norm
+from transformers import PreTrainedModel
+
+from zhenlong.sampling.attention import flat_attention
+from zhenlong.sampling.step import Step
+
+KINDS: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})  # of config.model_type
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one layer, gathered."""
+
+    before: nn.Module  # norms, called for their weight and epsilon
+    after: nn.Module
+    projection: torch.Tensor  # [(H + 2 Hkv) D, hidden]: queries, keys, values; rotated pairs side by side
+    bias: torch.Tensor | None
+    query_norm: nn.Module | None
+    key_norm: nn.Module | None
+    output: nn.Linear
+    gates: torch.Tensor  # [2 inner, hidden]: gate, up
+    gates_bias: torch.Tensor | None
+    down: nn.Linear
+    activation: Any
+    scaling: float
+    window: int | None
+
+
+def can_fuse(model: PreTrainedModel) -> bool:
+    """Whether the model is made of nothing but what `Fused` computes: plain linear layers, no adapters, no hooks."""
+    if model.config.model_type not in KINDS or hasattr(model, "hf_device_map") or not hasattr(model, "lm_head"):
+        return False
+    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+        return False
+    layers = list(model.model.layers)
+    plain = (
+        module
+        for layer in layers
+        for module in (*layer.self_attn.children(), *layer.mlp.children())
+        if module is not layer.mlp.act_fn and not _is_norm(module)
+    )
+    weights = all(type(module) is nn.Linear and type(module.weight) is nn.Parameter for module in plain)
+    return weights and all(_is_norm(layer.input_layernorm) for layer in layers) and type(model.lm_head) is nn.Linear
+
+
+class Fused:
+    """A forward pass with the model's present weights, in place of the model's own."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config
+        self.size = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        self.heads = int(config.num_attention_heads)
+        self.key_heads = int(config.num_key_value_heads)
+        self.embedding, self.norm, self.head = model.model.embed_tokens, model.model.norm, model.lm_head
+        self.rotary = model.model.rotary_emb
+        self.window = config.sliding_window if config.model_type == "mistral" else None  # of layers that name none
+        self.layers = [self._gathered(layer) for layer in model.model.layers]
+
+    def __call__(
+        self, ids: torch.Tensor, positions: torch.Tensor, step: Step, kept: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Logits [N, V] of a flat batch of ids and positions [N], or of the `kept` ones of its tokens."""
+        hidden = self.embedding(ids)  # [N, hidden]
+        cos, sin = self.rotary(hidden, positions[None])  # [1, N, D], each half the same
+        half = self.size // 2
+        turn = torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float()).unsqueeze(1)  # [N, 1, D/2]
+        for number, layer in enumerate(self.layers):
+            hidden = self._layer(hidden, layer, number, turn, step)
+        hidden = hidden if kept is None else hidden[kept]
+        return linear(_normed(self.norm, hidden), self.head.weight, self.head.bias)
+
+    def _layer(self, hidden: torch.Tensor, layer: Layer, number: int, turn: torch.Tensor, step: Step) -> torch.Tensor:
+        both = linear(_normed(layer.before, hidden), layer.projection, layer.bias)
+        both = both.view(len(hidden), -1, self.size)  # [N, H + 2 Hkv, D]
+        rotated, value = both[:, : -self.key_heads], both[:, -self.key_heads :]
+        if layer.query_norm is not None:
+            queries, keys = rotated[:, : self.heads], rotated[:, self.heads :]
+            rotated = torch.cat((_paired(layer.query_norm, queries), _paired(layer.key_norm, keys)), 1)
+        pairs = torch.view_as_complex(rotated.float().unflatten(-1, (-1, 2)))  # [N, H + Hkv, D/2]
+        rotated = torch.view_as_real(pairs * turn).flatten(2).to(value.dtype)
+        query, key = rotated[:, : self.heads], rotated[:, self.heads :]
+        seen = flat_attention(query, key, value, number, step, layer.scaling, layer.window, None)
+        hidden = _added(hidden, seen.reshape(len(hidden), -1), layer.output)
+        gates = linear(_normed(layer.after, hidden), layer.gates, layer.gates_bias)
+        gate, up = gates.chunk(2, -1)
+        return _added(hidden, layer.activation(gate).mul_(up), layer.down)
+
+    def _gathered(self, layer: nn.Module) -> Layer:
+        attention: Any = layer.self_attn
+        mlp: Any = layer.mlp
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        return Layer(
+            layer.input_layernorm,  # type: ignore[arg-type]
+            layer.post_attention_layernorm,  # type: ignore[arg-type]
+            self._in_pairs([part.weight for part in parts]),
+            None if parts[0].bias is None else self._in_pairs([part.bias for part in parts]),
+            getattr(attention, "q_norm", None),
+            getattr(attention, "k_norm", None),
+            attention.o_proj,
+            torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)),
+            None if mlp.gate_proj.bias is None else torch.cat((mlp.gate_proj.bias, mlp.up_proj.bias)),
+            mlp.down_proj,
+            mlp.act_fn,
+            float(attention.scaling),
+            getattr(attention, "sliding_window", self.window),
+        )
+
+    def _in_pairs(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        """Query, key and value weights in one, those of dimensions i and i + D/2 of queries and keys side by side.
+
+        Rotation turns these two as one complex number. Products of queries and keys do not depend on the order.
+        """
+        query, key = (part.unflatten(0, (-1, 2, self.size // 2)).transpose(1, 2).flatten(0, 2) for part in parts[:2])
+        return torch.cat((query, key, parts[2]))
+
+
+def _paired(norm: Any, heads: torch.Tensor) -> torch.Tensor:
+    """The norm of each head, its weight in the order of `_in_pairs`."""
+    weight = norm.weight.unflatten(0, (2, -1)).t().flatten()
+    return rms_norm(heads, weight.shape, weight, norm.variance_epsilon).to(heads.dtype)
+
+
+def _normed(norm: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Root-mean-square norm over the last dimension; torch's own is several operations more on a CPU."""
+    length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
+    scale = length.square_().div_(hidden.shape[-1]).add_(norm.variance_epsilon).rsqrt_()
+    return (hidden * scale).to(hidden.dtype) * norm.weight
+
+
+def _added(hidden: torch.Tensor, rows: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    """hidden + layer(rows), in one operation where there is no bias and mixed precision keeps them apart."""
+    if layer.bias is not None or hidden.dtype != rows.dtype:
+        return hidden + layer(rows)
+    return torch.addmm(hidden, rows, layer.weight.t())
+
+
+def _is_norm(module: Any) -> bool:
+    return type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon")

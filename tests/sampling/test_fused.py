@@ -1,0 +1,61 @@
+"""Fused layers: used where they are the model's own arithmetic, and only there."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from test_sampler import PROMPTS, deviation, sharp_model
+from tiny import tiny_tokenizer
+
+from zhenlong.sampling import Sampling, TorchSampler
+from zhenlong.sampling.agreement import flat_batch, fused_batch
+from zhenlong.sampling.fused import can_fuse
+
+SAMPLING = Sampling(max_tokens=12, ignore_eos=True)
+
+
+def engine_of(model):
+    return TorchSampler(model, tiny_tokenizer(), max_rows=4)._engine
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral_window"])
+def test_llama_like_models_are_fused_and_sample_what_the_plain_engine_samples(family):
+    model = sharp_model(family)
+    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)
+    assert sampler._engine is fused_batch
+    fused = sampler.sample(PROMPTS, SAMPLING, n=2)
+    sampler._engine = flat_batch
+    assert [[c.ids for c in cs] for cs in sampler.sample(PROMPTS, SAMPLING, n=2)] == [
+        [c.ids for c in cs] for cs in fused
+    ]
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gpt2", "phi3", "opt"])
+def test_other_architectures_keep_their_own_forward_pass(family):
+    assert engine_of(sharp_model(family)) is flat_batch
+
+
+def test_fused_layers_that_compute_something_else_are_noticed(monkeypatch):
+    import zhenlong.sampling.fused as fused
+
+    added = fused._added
+    monkeypatch.setattr(fused, "_added", lambda hidden, rows, layer: added(hidden, 1.1 * rows, layer))
+    assert engine_of(sharp_model("llama")) is flat_batch
+
+
+def test_an_adapter_that_comes_later_takes_part():
+    model = sharp_model("llama")
+    sampler = TorchSampler(model, tiny_tokenizer())
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+    assert not can_fuse(model)
+    [[completion]] = sampler.sample([PROMPTS[0]], SAMPLING)
+    assert deviation(adapted, PROMPTS[0], completion) < 1e-4
+
+
+def test_a_hook_is_not_passed_by():
+    model = sharp_model("llama")
+    sampler = TorchSampler(model, tiny_tokenizer())
+    handle = model.model.layers[0].mlp.register_forward_hook(lambda module, inputs, output: 0.5 * output)
+    with torch.no_grad():
+        [[completion]] = sampler.sample([PROMPTS[0]], SAMPLING)
+    assert deviation(model, PROMPTS[0], completion) < 1e-4
+    handle.remove()
