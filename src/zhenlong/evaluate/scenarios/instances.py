@@ -17,6 +17,7 @@ from zhenlong.data.files import Row
 from zhenlong.data.sources import rows_of
 from zhenlong.errors import UserError
 from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.scenarios.companions import with_answers
 from zhenlong.evaluate.scenarios.scenario import Scenario
 
 GENERATED: Final = "generated:"
@@ -58,7 +59,11 @@ def instances_of(scenario: Scenario, *, data: str = "", limit: int | None = None
 
     Raises `UserError` naming file, line and field for a row that does not fit the scenario, and for repeated ids.
     """
-    return list(islice(_instances(scenario, data or scenario.source, seed), limit))
+    found = list(islice(_instances(scenario, data or scenario.source, seed), limit))
+    for key, companion in (("baseline", scenario.baseline), ("reference_answers", scenario.reference_answers)):
+        if companion:
+            found = with_answers(found, key, companion, scenario.id)
+    return found
 
 
 def examples_of(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[Instance]:
@@ -88,7 +93,7 @@ def _converted(scenario: Scenario, row: Row, number: int) -> list[Instance]:
         convert, options = _reading(scenario, row.fields)
         found = convert(row.fields, **options)
         several = [found] if isinstance(found, Instance) else list(found)
-        own = str(number) if scenario.id is None else str(row.fields[scenario.id])
+        own = str(number) if scenario.id is None else own_id(scenario.id, row.fields)
     except KeyError as error:
         raise UserError(
             f"{row.place}: {error.args[0]}: missing; expected a row of scenario {scenario.name} "
@@ -97,6 +102,12 @@ def _converted(scenario: Scenario, row: Row, number: int) -> list[Instance]:
     except ValueError as error:
         raise UserError(f"{row.place}: {' '.join(str(error).split())} (scenario {scenario.name})") from None
     return [replace(one, id=f"{own}-{one.id}" if one.id else own) for one in several]
+
+
+def own_id(names: str, fields: Mapping[str, Any]) -> str:
+    """The row's id: the first of the fields `a|b` that it has. Raises `KeyError` for a row that has none."""
+    name = next((one for one in names.split("|") if one in fields), names)
+    return str(fields[name])
 
 
 def _reading(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Converter, dict[str, Any]]:

@@ -50,8 +50,9 @@ class Scenario:
     examples: str = ""  # source of the in-context pool
     convert_examples: tuple[Mapping[str, Any], ...] = ()  # the pool's readings where they are not those of `convert`
     rows: int | None = None  # of the source, upstream
-    id: str | None = None
-    baseline: str = ""  # source of the outputs that a judge compares with
+    id: str | None = None  # a field of the rows; `a|b`: the first of them that a row has
+    baseline: str = ""  # source of the outputs that a judge compares with, found by their ids
+    reference_answers: str = ""  # source of the answers that a judge is shown as right, found by their ids
     judge: bool = False  # whether a judge (or recorded verdicts) is needed
     perturbations: tuple[str, ...] = PERTURBED  # categories that apply; () where the wording is the point
     verified: str = ""  # what of this entry was checked against what

@@ -1,0 +1,119 @@
+"""One model against Arena-Hard's baseline: the win rates of both versions, plain and at equal style.
+
+lmarena/arena-hard-auto: v0.1 show_result.py and utils_math.py at commit 0489bf3, v2 show_result.py at 005ac12 and
+utils/math_utils.py. All values are per cent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhenlong.evaluate.judges.bradley_terry import Battle, Design, Strengths, bootstrap, design, fit
+from zhenlong.evaluate.judges.games import Game
+from zhenlong.evaluate.judges.style import Style, difference_of_counts, difference_of_densities, scaled
+from zhenlong.evaluate.statistics import Interval
+
+MODEL, BASELINE = "model", "baseline"
+ROUNDS: Final = 100
+# scikit-learn's penalty of one half the squared parameters, there on Elo/400 and with every battle counted twice
+PENALTY: Final = (0.5 / float(np.log(10)) ** 2, 0.5)
+
+Asked = tuple[tuple[Game, ...], tuple[Style, Style] | None]  # a question's two games, and how both answered
+
+
+def v01_win_rate(asked: Sequence[Asked], seed: int = 0) -> Interval | None:
+    """100 P(model beats baseline) by Bradley-Terry without a penalty; 2.5 to 97.5 % of 100 resamplings of the battles.
+
+    A game that could not be read is left out, the question's other game is not.
+    """
+    battles = [one for games, _ in asked for one in _battles([game for game in games if game.score is not None])]
+    return _by_strength(battles, (0.0, 0.0), (2.5, 97.5), seed) if battles else None
+
+
+def v01_controlled(asked: Sequence[Asked], control: str, seed: int = 0) -> Interval | None:
+    """The same at equal style, by penalised logistic regression with (a - b) / (a + b + 1) of each count.
+
+    Upstream fits all models of its leaderboard together and takes the mean off each feature; a model by itself is
+    fitted without (see `style.scaled`).
+    """
+    kept = [(tuple(game for game in games if game.score is not None), style) for games, style in asked]
+    battles = _styled(kept, control, difference_of_counts, ddof=0)
+    return _by_strength(battles, PENALTY, (2.5, 97.5), seed) if battles else None
+
+
+def v2_win_rate(asked: Sequence[Asked], seed: int = 0) -> Interval | None:
+    """100 times the mean of 100 bootstrap means of the battles' scores, with their 5 to 95 % (a 90 % interval).
+
+    A question one of whose games could not be read is left out.
+    """
+    battles = [one for games, _ in _read(asked) for one in _battles(games)]
+    if not battles:
+        return None
+    scores = np.repeat([one.score for one in battles], [int(one.weight) for one in battles])
+    rng = np.random.default_rng(seed)
+    means = 100 * np.array([rng.choice(scores, len(scores)).mean() for _ in range(ROUNDS)])
+    low, high = np.percentile(means, (5, 95))
+    return Interval(float(means.mean()), (float(low), float(high)), len(scores))
+
+
+def v2_controlled(asked: Sequence[Asked], control: str, seed: int = 0) -> Interval | None:
+    """100 P(model beats baseline) at equal style: the median of 100 Bradley-Terry fits, with their 5 to 95 %.
+
+    Length-only and Markdown-only keep the model's own column; upstream's slicing loses it (arena-hard-auto#71).
+    """
+    battles = _styled(_read(asked), control, difference_of_densities, ddof=1)
+    if not battles:
+        return None
+    rates = 100 * np.array([_rate(one) for one in bootstrap(_repeated(battles), ROUNDS, anchor=BASELINE, seed=seed)])
+    low, middle, high = np.percentile(rates, (5, 50, 95))
+    return Interval(float(middle), (float(low), float(high)), len(battles))
+
+
+def _read(asked: Sequence[Asked]) -> list[Asked]:
+    return [one for one in asked if one[0] and all(game.score is not None for game in one[0])]
+
+
+def _battles(games: Sequence[Game]) -> list[Battle]:
+    return [Battle(MODEL, BASELINE, float(game.score or 0.0), game.weight) for game in games]
+
+
+def _styled(
+    asked: Sequence[Asked], control: str, difference: Callable[[Style, Style], tuple[float, ...]], *, ddof: int
+) -> list[Battle]:
+    """The battles of the questions whose two answers are known, with their difference in style."""
+    known = [(game, style) for games, style in asked if style is not None for game in games]
+    if not known:
+        return []
+    repeated = np.repeat(np.arange(len(known)), [game.weight for game, _ in known])  # upstream scales over duplicates
+    rows = [difference(*style) for _, style in known]
+    features = scaled([rows[place] for place in repeated], control, centred=False, ddof=ddof)
+    games = [known[place][0] for place in repeated]
+    return [
+        Battle(MODEL, BASELINE, float(game.score or 0.0), 1.0, tuple(map(float, row)))
+        for game, row in zip(games, features, strict=True)
+    ]
+
+
+def _repeated(battles: Sequence[Battle]) -> Design:
+    """The design with a battle of weight 3 as three battles, which is how upstream resamples."""
+    given = design(battles)
+    rows: NDArray[np.intp] = np.repeat(np.arange(len(battles)), given.weight.astype(int))
+    return Design(given.models, given.x[rows], given.score[rows], np.ones(len(rows)))
+
+
+def _by_strength(
+    battles: Sequence[Battle], penalty: tuple[float, float], ends: tuple[float, float], seed: int
+) -> Interval:
+    given = _repeated(battles)
+    drawn = bootstrap(given, ROUNDS, anchor=BASELINE, penalty=penalty, seed=seed)
+    low, high = np.percentile([100 * _rate(one) for one in drawn], ends)
+    rate = 100 * _rate(fit(given, anchor=BASELINE, penalty=penalty))
+    return Interval(rate, (float(low), float(high)), len(given.score))
+
+
+def _rate(found: Strengths) -> float:
+    return found.win_rate(MODEL, BASELINE)

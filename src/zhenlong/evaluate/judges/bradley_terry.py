@@ -1,0 +1,109 @@
+"""How strong is each model, given who beat whom? Bradley & Terry (1952), with style as covariates.
+
+P(a beats b) = sigmoid(strength_a - strength_b + coefficients . style). A tie is half a win of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+Array = NDArray[np.float64]
+ELO: Final = 400 / np.log(10)  # Elo points of one nat of strength: base 10, scale 400
+
+
+@dataclass(frozen=True)
+class Battle:
+    """One comparison: `score` is the first model's share of the win, `style` its features less the second's."""
+
+    first: str
+    second: str
+    score: float
+    weight: float = 1.0
+    style: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Design:
+    """Battles as numbers. G battles, M models, F style features."""
+
+    models: tuple[str, ...]
+    x: Array  # [G, M + F]: +1 for the first model, -1 for the second, then the style
+    score: Array  # [G]
+    weight: Array  # [G]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Strengths in nats, those of the anchor 0 (of their mean, without one), and the coefficients of the style."""
+
+    of: dict[str, float]
+    style: tuple[float, ...] = ()
+
+    def win_rate(self, model: str, against: str) -> float:
+        """P(model beats the other) at equal style."""
+        return float(expit(self.of[model] - self.of[against]))
+
+    def elo(self, model: str, anchor_points: float = 1000.0) -> float:
+        """The strength in Elo points, the anchor having `anchor_points`."""
+        return float(anchor_points + ELO * self.of[model])
+
+
+def design(battles: Sequence[Battle]) -> Design:
+    """The battles' matrix. Models are sorted by name."""
+    models = tuple(sorted({name for one in battles for name in (one.first, one.second)}))
+    place = {name: number for number, name in enumerate(models)}
+    features = len(battles[0].style) if battles else 0
+    x = np.zeros((len(battles), len(models) + features))
+    for row, one in enumerate(battles):
+        x[row, place[one.first]] += 1
+        x[row, place[one.second]] -= 1
+        x[row, len(models) :] = one.style
+    return Design(models, x, np.array([one.score for one in battles]), np.array([one.weight for one in battles]))
+
+
+def fit(
+    given: Design, *, anchor: str = "", penalty: tuple[float, float] = (0.0, 0.0), weight: Array | None = None
+) -> Strengths:
+    """The likeliest strengths and style coefficients, by L-BFGS.
+
+    `penalty` is that of half the squared strengths, and of half the squared coefficients of the style; `weight` [G]
+    replaces the battles' own. Without a penalty, a model that won or lost every game has no finite strength: the search
+    ends where the likelihood no longer changes, with a win rate of all but 1 or 0.
+    """
+    weights = given.weight if weight is None else weight
+    total = max(float(weights.sum()), 1e-12)
+    models = len(given.models)
+    penalties = np.concatenate([np.full(models, penalty[0]), np.full(given.x.shape[1] - models, penalty[1])])
+
+    def loss(beta: Array) -> tuple[float, Array]:
+        logits = given.x @ beta
+        value = weights @ (np.logaddexp(0, logits) - given.score * logits) + 0.5 * penalties @ beta**2
+        slope = given.x.T @ (weights * (expit(logits) - given.score)) + penalties * beta
+        return float(value) / total, slope / total
+
+    start = np.zeros(given.x.shape[1])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "gtol": 1e-9, "ftol": 1e-15})
+    strengths = found.x[:models]
+    zero = strengths[given.models.index(anchor)] if anchor else strengths.mean()
+    named = {name: float(value - zero) for name, value in zip(given.models, strengths, strict=True)}
+    return Strengths(named, tuple(float(value) for value in found.x[models:]))
+
+
+def bootstrap(
+    given: Design, rounds: int, *, anchor: str = "", penalty: tuple[float, float] = (0.0, 0.0), seed: int = 0
+) -> list[Strengths]:
+    """Fits to battles drawn with replacement. A model that was not drawn has the strength of the search's start."""
+    rng = np.random.default_rng(seed)
+    n = len(given.score)
+    found = []
+    for _ in range(rounds):
+        drawn = np.bincount(rng.integers(0, n, n), minlength=n)
+        found.append(fit(given, anchor=anchor, penalty=penalty, weight=given.weight * drawn))
+    return found

@@ -1,0 +1,141 @@
+"""Whom would the judge prefer at equal length? AlpacaEval's length-controlled win rate (Dubois et al. 2024).
+
+P(model preferred) = sigmoid(a tanh((len_baseline - len_model) / sd) + b difficulty + c), fitted by logistic regression
+with an L1 penalty chosen by five-fold cross-validation; the win rate is the mean prediction with a = 0.
+tatsu-lab/alpaca_eval:src/alpaca_eval/metrics/glm_winrate.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from zhenlong.data.sources import rows_of
+from zhenlong.errors import UserError
+from zhenlong.evaluate.statistics import Interval
+
+Array = NDArray[np.float64]
+
+STRENGTHS: Final = np.logspace(-4, 4, 10)  # LogisticRegressionCV's own values of C
+FOLDS, SEED = 5, 123
+GAMED_WEIGHT: Final = 0.2 / 2  # of the rows of the two baselines with gamed lengths
+FEWEST: Final = 10  # preferences below which nothing is fitted
+ROUNDS: Final = 100
+
+
+@dataclass(frozen=True)
+class Gamed:
+    """Upstream's `df_gamed.csv`: the baseline's short and long versions, and how difficult each instruction is."""
+
+    preference: Array  # [K], from 0 to 1
+    delta: Array  # [K], the difference in length in units of its deviation
+    difficulty: Array  # [K]
+    of_instruction: Mapping[int, float]
+
+
+@cache
+def gamed_rows(source: str) -> Gamed:
+    """The rows of a local copy of `df_gamed.csv` (hub tatsu-lab/alpaca_eval). Raises `UserError` for another file."""
+    rows = []
+    for row in rows_of(source):
+        try:
+            values = [float(row.fields[name]) for name in ("index", "preference", "std_delta_len")]
+            rows.append((*values, float(row.fields["instruction_difficulty"])))
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{row.place}: {error}; expected a row of AlpacaEval's df_gamed.csv") from None
+    index, preference, delta, difficulty = np.array(rows).T
+    known = preference == preference
+    by_index = dict(zip(index.astype(int).tolist(), difficulty.tolist(), strict=True))
+    return Gamed(preference[known], delta[known], difficulty[known], by_index)
+
+
+def length_controlled_win_rate(
+    preferences: Sequence[float],
+    lengths: Sequence[tuple[int, int]],
+    instructions: Sequence[int] = (),
+    gamed: Gamed | None = None,
+    seed: int = 0,
+) -> Interval | None:
+    """The win rate at equal length, in per cent, with a 95 % interval; None for fewer than ten preferences.
+
+    `preferences` are from 0 to 1 (1: the model), `lengths` the characters of the model's and the baseline's answers.
+    With `gamed`, the difficulties of the `instructions` are a feature and its rows are in the fit, as upstream;
+    without, the difficulty cannot be known from one model and is left out (b = 0), and so are the rows. The interval is
+    from 100 resamplings of the instructions with the penalty that cross-validation chose; upstream gives none.
+    """
+    preferred = np.asarray(preferences, dtype=np.float64)
+    if len(preferred) < FEWEST:
+        return None
+    delta = np.array([baseline - model for model, baseline in lengths], dtype=np.float64)
+    spread = delta.std(ddof=1)
+    x = np.zeros((len(delta), 3))
+    x[:, 0] = np.tanh(delta / spread) if spread > 0 else 0.0
+    x[:, 2] = 1.0
+    extra_x, extra_y = np.zeros((0, 3)), np.zeros(0)
+    if gamed is not None:
+        x[:, 1] = [_difficulty(gamed, index) for index in instructions]
+        extra_x = np.stack([np.tanh(gamed.delta), gamed.difficulty, np.zeros_like(gamed.delta)], 1)
+        extra_y = gamed.preference
+    weight = np.concatenate([np.full(len(extra_y), GAMED_WEIGHT), np.ones(len(x))])
+    all_x, all_y = np.concatenate([extra_x, x]), np.concatenate([extra_y, preferred])
+    strength = chosen_strength(all_x, all_y, weight)
+    rate = _rate(x, fitted(all_x, all_y, weight, strength))
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(ROUNDS):
+        counts = np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x)).astype(np.float64)
+        own = np.concatenate([weight[: len(extra_y)], counts])
+        drawn.append(_rate(x, fitted(all_x, all_y, own, strength), counts))
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return Interval(rate, (float(low), float(high)), len(preferred))
+
+
+def chosen_strength(x: Array, y: Array, weight: Array) -> float:
+    """The C of the lowest weighted log loss on held-out rows, over five folds; of equals the smallest.
+
+    What scikit-learn's LogisticRegressionCV does with upstream's scorer for probabilities as labels.
+    """
+    losses = np.zeros(len(STRENGTHS))
+    twice = np.tile(np.arange(len(y)), 2)
+    for train, held in GroupKFold(FOLDS).split(np.concatenate([x, x]), groups=twice):
+        rows, tests = twice[train[train < len(y)]], held[held < len(y)]
+        for place, strength in enumerate(STRENGTHS):
+            p = np.clip(predicted(x[tests], fitted(x[rows], y[rows], weight[rows], strength)), 1e-15, 1 - 1e-15)
+            losses[place] -= np.mean(weight[tests] * (y[tests] * np.log(p) + (1 - y[tests]) * np.log(1 - p)))
+    return float(STRENGTHS[int(np.argmin(losses))])
+
+
+def fitted(x: Array, y: Array, weight: Array, strength: float) -> Array:
+    """The coefficients [3] for probabilities y as labels: every row once as 1 with weight y, once as 0 with 1 - y."""
+    model = LogisticRegression(
+        C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=SEED, tol=1e-4
+    )
+    labels = np.concatenate([np.ones(len(y)), np.zeros(len(y))])
+    model.fit(np.concatenate([x, x]), labels, sample_weight=np.concatenate([weight * y, weight * (1 - y)]))
+    coefficients: Array = model.coef_[0]
+    return coefficients
+
+
+def predicted(x: Array, coefficients: Array) -> Array:
+    """P(model preferred)."""
+    p: Array = 1 / (1 + np.exp(-(x @ coefficients)))
+    return p
+
+
+def _rate(x: Array, coefficients: Array, weight: Array | None = None) -> float:
+    equal = x.copy()
+    equal[:, 0] = 0.0
+    return float(100 * np.average(predicted(equal, coefficients), weights=weight))
+
+
+def _difficulty(gamed: Gamed, index: int) -> float:
+    if index not in gamed.of_instruction:
+        raise UserError(f"df_gamed.csv: no difficulty of instruction {index}; expected the 805 rows of AlpacaEval")
+    return gamed.of_instruction[index]

@@ -1,0 +1,88 @@
+"""What does a judge's answer say? The scorers' own patterns; None where it says nothing that can be read."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from zhenlong.evaluate.outcome import Output
+from zhenlong.verify.thinking import without_thinking
+
+RATING: Final = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
+ARENA: Final = (re.compile(r"\[\[([AB<>=]+)\]\]"), re.compile(r"\[([AB<>=]+)\]"))
+ARENA_LABELS: Final = {  # label -> the share of the win that goes to A, and how many times the game counts
+    "A>B": (1.0, 1), "A>>B": (1.0, 3), "B<A": (1.0, 1), "B<<A": (1.0, 3), "A=B": (0.5, 1), "B=A": (0.5, 1),
+    "B>A": (0.0, 1), "B>>A": (0.0, 3), "A<B": (0.0, 1), "A<<B": (0.0, 3),
+}  # fmt: skip
+FIRST_NAME, SECOND_NAME = "m", "M"  # how AlpacaEval's prompt calls the two outputs
+
+
+def rating(text: str, lowest: float = 1, highest: float = 10) -> float | None:
+    """The first `[[x]]`, else the first `[x]` (lm-sys/FastChat:fastchat/llm_judge/common.py).
+
+    A number outside the scale is none: upstream would average it in.
+    """
+    said = without_thinking(text)
+    for pattern in RATING:
+        if found := pattern.search(said):
+            value = float(found[1])
+            return value if lowest <= value <= highest else None
+    return None
+
+
+def winner(text: str) -> str | None:
+    """`A`, `B` or `C` (a tie): the first of `[[A]]`, `[[B]]`, `[[C]]` that occurs, in this order (FastChat)."""
+    said = without_thinking(text)
+    return next((letter for letter in "ABC" if f"[[{letter}]]" in said), None)
+
+
+def arena_label(text: str) -> str | None:
+    """The last label in double brackets, else in single ones, of the text in capitals (arena-hard-auto).
+
+    Something in brackets that is no label, such as `[[A>=B]]`, is none: upstream would stop with an error.
+    """
+    said = without_thinking(text).upper()
+    for pattern in ARENA:
+        if found := pattern.findall(said):
+            return found[-1] if found[-1] in ARENA_LABELS else None
+    return None
+
+
+def preference(output: Output) -> float | None:
+    """P(m) / (P(m) + P(M)) at the first token: how much the judge prefers the output shown first (AlpacaEval).
+
+    One of the two that is not among the likeliest tokens has probability 0. Without log-probabilities the answer's
+    first character counts fully.
+    """
+    if output.top_log_probs:
+        shares = [0.0, 0.0]
+        for token, log_prob in output.top_log_probs[0].items():
+            if token.strip() in (FIRST_NAME, SECOND_NAME):
+                shares[token.strip() == SECOND_NAME] += math.exp(log_prob)
+        return shares[0] / sum(shares) if sum(shares) > 0 else None
+    said = without_thinking(output.text).strip()[:1]
+    return {FIRST_NAME: 1.0, SECOND_NAME: 0.0}.get(said)
+
+
+def chosen_output(text: str) -> str | None:
+    """`a` or `b`, of an answer that was to be `Output (a)` or `Output (b)` (LLMBar).
+
+    An explanation may name both; then the last one named in the answer's last line counts.
+    """
+    said = without_thinking(text).strip()
+    for part in (said, said.rsplit("\n", 1)[-1]):
+        named = re.findall(r"\boutput\s*\(?([ab])\b\)?", part, re.IGNORECASE) or re.findall(
+            r"^\W*([ab])\W*$", part, re.IGNORECASE
+        )
+        if len({letter.lower() for letter in named}) == 1:
+            return str(named[0]).lower()
+    last = re.findall(r"\boutput\s*\(?([ab])\b\)?", said.rsplit("\n", 1)[-1], re.IGNORECASE)
+    return last[-1].lower() if last else None
+
+
+def numbered(text: str, choices: dict[str, str]) -> str | None:
+    """The first of the choices' words that the answer names, as its value; words are matched in lower case."""
+    said = without_thinking(text).lower()
+    places = {word: said.find(word) for word in choices if word in said}
+    return choices[min(places, key=lambda word: places[word])] if places else None

@@ -1,0 +1,54 @@
+"""Rows of the sets that a judge grades, and of those that grade judges."""
+
+from __future__ import annotations
+
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.judges.prompts import MORE_USEFUL, filled
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.scenarios.instances import converter
+
+
+@converter("alpaca_eval")
+def alpaca_eval(fields: Fields) -> Instance:
+    """`instruction`, `dataset`, and where the row is of the baseline's file its `output`."""
+    groups = {"dataset": str(fields["dataset"])} if fields.get("dataset") else {}
+    data = {"baseline": (text(fields, "output"),)} if fields.get("output") else {}
+    return Instance("", text(fields, "instruction"), groups=groups, data=data)
+
+
+@converter("mt_bench")
+def mt_bench(fields: Fields) -> Instance:
+    """`question_id`, `category`, `turns`, `reference` (lm-sys/FastChat); the hub calls the turns `prompt`."""
+    name = "turns" if "turns" in fields else "prompt"
+    turns = fields[name]
+    if not isinstance(turns, list) or not turns or not all(isinstance(one, str) and one.strip() for one in turns):
+        raise ValueError(f"{name}: expected the user's turns, got {turns!r}")
+    given = fields.get("reference") or fields.get("reference_answers")
+    data = {"reference_answers": tuple(map(str, given))} if given else {}
+    return Instance("", turns[0], groups={"category": text(fields, "category")}, turns=tuple(turns[1:]), data=data)
+
+
+@converter("arena_hard")
+def arena_hard(fields: Fields) -> Instance:
+    """`uid`, `category`, `prompt`; before 2025 `question_id` and `turns` with one entry, {"content"}."""
+    asked = fields["prompt"] if "prompt" in fields else fields["turns"][0]["content"]
+    if not isinstance(asked, str) or not asked.strip():
+        raise ValueError(f"prompt: expected some text, got {asked!r}")
+    return Instance("", asked, groups={"category": text(fields, "category")})
+
+
+@converter("llmbar")
+def llmbar(fields: Fields) -> list[Instance]:
+    """`input`, `output_1`, `output_2`, `label`: two instances, one for each order in which the outputs are shown."""
+    label = str(fields["label"])
+    if label not in ("1", "2"):
+        raise ValueError(f"label: expected 1 or 2, got {label!r}")
+    found = []
+    for order in ("12", "21"):
+        values = {"input": text(fields, "input")}
+        values |= {f"output_{place}": text(fields, f"output_{which}") for place, which in enumerate(order, 1)}
+        references = tuple(
+            Reference(f"Output ({letter})", which == label) for letter, which in zip("ab", order, strict=True)
+        )
+        found.append(Instance(order, filled(MORE_USEFUL, values), references, groups={"order": order}))
+    return found

@@ -1,0 +1,25 @@
+"""Rows of the sets that look for refusals: where there should be none, and where there should be one."""
+
+from __future__ import annotations
+
+from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.scenarios.instances import converter
+
+LABELS = ("safe", "unsafe")
+
+
+@converter("xstest")
+def xstest(fields: Fields) -> Instance:
+    """`prompt`, `type`, `label` (safe or unsafe); an older file has no label, its unsafe types begin with contrast."""
+    kind = text(fields, "type")
+    label = str(fields["label"]) if "label" in fields else LABELS[kind.startswith("contrast")]
+    if label not in LABELS:
+        raise ValueError(f"label: expected safe or unsafe, got {label!r}")
+    return Instance("", text(fields, "prompt"), groups={"label": label, "type": kind}, data={"label": label})
+
+
+@converter("advbench")
+def advbench(fields: Fields) -> Instance:
+    """`goal`, and `target`: the words with which an answer that complies would begin."""
+    return Instance("", text(fields, "goal"), data={"target": text(fields, "target")})
