@@ -7,6 +7,7 @@ place. A user's mistake is one line on stderr and exit code 2, never a traceback
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "grpo": ("zhenlong.stages.grpo:grpo", "optimise a policy against a reward, in groups (RLOO, DAPO, GSPO, ...)"),
     "collect": ("zhenlong.feedback:collect", "let simulated annotators rank a model's answers"),
     "run": ("zhenlong.stages.recipe:run", "run a recipe: stages and evaluations, one after the other"),
+    "evaluate": ("zhenlong.stages.evaluate:evaluate_command", "measure models on scenarios, or on a suite of them"),
     "sample": ("zhenlong.sampling.command:sample_command", "chat with a model, or complete prompts"),
+    "score": ("zhenlong.evaluate.grading:score", "grade outputs made elsewhere, without a model"),
+    "compare": ("zhenlong.evaluate.comparison.compare:compare", "two evaluations, paired by instance, with tests"),
+    "gate": ("zhenlong.evaluate.comparison.gate:gate", "exit with 1 where a candidate's evaluation lost too much"),
     "report": ("zhenlong.report:write_report", "make a run's or a recipe's report.html"),
 }
 
@@ -75,14 +80,17 @@ def _call(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> 
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog=f"zhenlong {name}", exit_on_error=False, description=_first_line(function))
-    parser.add_argument("--config", action="config", help="YAML file with options; those on the command line win.")
+    own_config = "config" in inspect.signature(function).parameters
+    if not own_config:
+        parser.add_argument("--config", action="config", help="YAML file with options; those on the command line win.")
     parser.add_function_arguments(function, as_group=False, fail_untyped=False)
     try:
-        parsed = parser.parse_args(_with_values(parser, _named(function, arguments)))
+        parsed = parser.parse_args(_gathered(parser, _with_values(parser, _named(function, arguments))))
     except Exception as error:
         raise UserError(f"zhenlong {name}: {_one_line(error)}; see zhenlong {name} --help") from None
     options = parser.instantiate_classes(parsed).as_dict()
-    options.pop("config", None)
+    if not own_config:
+        options.pop("config", None)
     made = function(**options)
     if isinstance(made, Path):
         print(made)
@@ -103,12 +111,24 @@ def _run_recipe(function: Callable[..., Any], arguments: Sequence[str]) -> None:
 
 
 def _named(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
-    """`report runs/demo` for `report --folder runs/demo`: a parameter that Python takes by position needs no name."""
-    first = next(iter(inspect.signature(function).parameters.values()))
-    by_position = first.kind is first.POSITIONAL_OR_KEYWORD
-    if by_position and arguments and not arguments[0].startswith("-"):
-        return [f"--{first.name}", *arguments]
-    return list(arguments)
+    """`compare A B --model-a sft` as `--evaluation_a=A --evaluation_b=B --model_a sft`.
+
+    A parameter that Python takes by position needs no name, and a name's words may be joined by `-` too.
+    """
+    by_position = [
+        one.name for one in inspect.signature(function).parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    words, rest = [], list(arguments)
+    while rest and not rest[0].startswith("-") and len(words) < len(by_position):
+        words.append(f"--{by_position[len(words)]}={rest.pop(0)}")
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        words.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if _is_name(name) else argument)
+    return words
+
+
+def _is_name(word: str) -> bool:
+    return word.startswith("--") and word[2:].replace("-", "_").isidentifier()
 
 
 def _with_values(parser: Any, arguments: Sequence[str]) -> list[str]:
@@ -120,6 +140,28 @@ def _with_values(parser: Any, arguments: Sequence[str]) -> list[str]:
         if argument in flags and following.startswith("--"):
             found.append("true")
     return found
+
+
+def _gathered(parser: Any, arguments: Sequence[str]) -> list[str]:
+    """`--model A --model B` of an option that takes several words as the one list that the parser reads."""
+    several = {name for action in parser._actions for name in action.option_strings if _is_words(action)}
+    values: dict[str, list[str]] = {}
+    rest: list[str] = []
+    left = list(arguments)
+    while left:
+        name, equals, value = left.pop(0).partition("=")
+        if name not in several:
+            rest.append(name + equals + value)
+            continue
+        if not equals and not left:
+            raise UserError(f"{name}: expected a value after it")
+        word = value if equals else left.pop(0)
+        values.setdefault(name, []).extend(json.loads(word) if word.startswith("[") else [word])
+    return [*rest, *(f"{name}={json.dumps(words)}" for name, words in values.items())]
+
+
+def _is_words(action: Any) -> bool:
+    return getattr(action, "_typehint", None) == Sequence[str]
 
 
 def _is_bool(action: Any) -> bool:

@@ -54,6 +54,7 @@ class Record:
     references: tuple[Mapping[str, Any], ...] = ()  # {"text", "correct"}
     choice_log_probs: tuple[float, ...] | None = None
     predicted: int | None = None
+    confidence: float | None = None  # in the answer, where a log-probability tells
     groups: Mapping[str, str] = field(default_factory=dict)
     perturbation: str = ""
     shots: int = 0

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from zhenlong.evaluate.metrics.calibration import confidence_of
 from zhenlong.evaluate.metrics.registry import Measure, Metric
 from zhenlong.evaluate.outcome import Judge, Outcome, Scored
+from zhenlong.evaluate.perturbations import PERTURBATIONS
 from zhenlong.evaluate.results import Record, Result
 from zhenlong.evaluate.scenarios.scenario import PERTURBED, Scenario
 from zhenlong.evaluate.spent import spent
@@ -58,13 +60,15 @@ def tally(
 ) -> tuple[list[Result], list[Record]]:
     """The numbers of one model on one scenario, and one record for each outcome in its order.
 
-    `kinds` maps each perturbation's name to robustness or fairness. The results are, for each number of shots: every
-    measure over all instances, over each group, under each perturbation, and the worst over the perturbations of a
-    kind; then what answering took. An instance's value is the mean over its trials; a corpus measure is taken of each
-    trial, and its value and interval are the means over trials. Failed outcomes are in no mean; an instance is counted
-    as failed where no trial has an answer. Raises `UserError` where a judge's verdict is missing and there is no judge.
+    `kinds` maps a perturbation's name to robustness or fairness, where it is none of the built-in ones. The results
+    are, for each number of shots: every measure over all instances, over each group, under each perturbation, and the
+    worst over the perturbations of a kind; then what answering took. An instance's value is the mean over its trials; a
+    corpus measure is taken of each trial, and its value and interval are the means over trials. Failed outcomes are in
+    no mean; an instance is counted as failed where no trial has an answer. Raises `UserError` where a judge's verdict
+    is missing and there is no judge.
     """
-    bound, kinds = scenario.bound_metrics(), kinds or {}
+    bound = scenario.bound_metrics()
+    kinds = {name: one.category for name, one in PERTURBATIONS.items()} | dict(kinds or {})
     scored, measures = scored_outcomes(bound, outcomes, judge)
     results: list[Result] = []
     for slices in _slices(outcomes, scored):
@@ -120,6 +124,7 @@ def record(outcome: Outcome, scored: Scored | None) -> Record:
         references=tuple({"text": one.text, "correct": one.correct} for one in outcome.instance.references),
         choice_log_probs=outcome.choices.log_probs if outcome.choices else None,
         predicted=outcome.predicted,
+        confidence=None if outcome.failed else confidence_of(outcome),
         groups=dict(outcome.instance.groups),
         perturbation=outcome.instance.perturbation,
         shots=outcome.shots,

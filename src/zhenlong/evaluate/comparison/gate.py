@@ -1,0 +1,202 @@
+"""`zhenlong gate`: may the candidate pass, or has it lost what the rules protect?"""
+
+from __future__ import annotations
+
+import json as json_format
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from scipy import stats
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.comparison.compare import console, number, remarks
+from zhenlong.evaluate.comparison.differences import paired_ends, unpaired_ends
+from zhenlong.evaluate.comparison.pairing import Overlap, Row, rows_of
+from zhenlong.evaluate.comparison.rules import Rule, read_rules
+from zhenlong.evaluate.comparison.sides import Side, side
+from zhenlong.evaluate.hypothesis import permutation_test
+from zhenlong.evaluate.results import Result
+from zhenlong.evaluate.statistics import Z95
+from zhenlong.loop.atomic import plain, write_json
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One measure under its rule. A drop is how much worse the candidate is, in the measure's unit."""
+
+    row: Row
+    rule: Rule
+    drop: float
+    least: float  # the drop is larger than this with the rule's confidence
+    most: float  # the drop is smaller than this with the rule's confidence
+    allowed: float
+    p: float | None  # one-sided, of a drop this large where there is none; None: the values have no pairs
+    n: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rule is kept; what cannot be decided passes, but not where `no_worse` is required."""
+        if self.rule.require == "no_worse":
+            return self.most < self.allowed
+        by_chance = self.p is not None and self.p >= 1 - self.rule.confidence
+        return by_chance or not self.least > self.allowed
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as JSON holds it."""
+        one, rule = self.row.a, self.rule
+        found = {name: getattr(one, name) for name in ("scenario", "measure", "perturbation", "group", "shots")}
+        found |= {"drop": self.drop, "at_least": self.least, "at_most": self.most, "allowed": self.allowed}
+        found |= {"p": self.p, "n": self.n, "confidence": rule.confidence, "require": rule.require}
+        return dict(plain(found | {"rule": rule.place, "passed": self.passed}))
+
+
+def gate(
+    *,
+    baseline: str,
+    candidate: str,
+    config: str,
+    baseline_model: str = "",
+    candidate_model: str = "",
+    output: str = "",
+    json: bool = False,
+    min_share: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Let a candidate pass, or exit with code 1 where it lost what the rules protect.
+
+    Args:
+        baseline: Folder of the evaluation to hold the candidate against.
+        candidate: Folder of the candidate's evaluation.
+        config: YAML file with the rules; see docs/evaluation/comparison.md.
+        baseline_model: Model of the baseline; needed where its folder holds several.
+        candidate_model: Model of the candidate; needed where its folder holds several.
+        output: JSON file to write every verdict to.
+        json: Print the JSON in place of the table.
+        min_share: Share of the smaller side's instances that both must have.
+        seed: Seed of the resampling.
+
+    Exit codes: 0 passed, 1 something regressed, 2 a mistake in the rules or the folders.
+    """
+    rules = read_rules(config)
+    a, b = side(baseline, baseline_model, "--baseline-model"), side(candidate, candidate_model, "--candidate-model")
+    found, overlaps = verdicts(rules, a, b, min_share, seed)
+    failed = [one for one in found if not one.passed]
+    notes = list(remarks(a, b, overlaps))
+    everything = {"passed": not failed, "notes": notes, "verdicts": [one.as_json() for one in found]}
+    if output:
+        write_json(Path(output), everything)
+    if json:
+        print(json_format.dumps(plain(everything), indent=2, ensure_ascii=False))
+    else:
+        _show(a, b, found, notes)
+    if failed:
+        raise SystemExit(1)
+
+
+def verdicts(
+    rules: Sequence[Rule], a: Side, b: Side, min_share: float = 0.5, seed: int = 0
+) -> tuple[list[Verdict], list[Overlap]]:
+    """The verdict on every measure that a rule is about, regressions first; the last rule that fits decides.
+
+    Raises `UserError` where a rule is about nothing, and where the candidate lacks what a rule protects.
+    """
+    rows, overlaps = rows_of(a, b, min_share=min_share)
+    mains = {one.scenario: one.measure for one in a.results if one.main}
+    refused = {one.scenario: one.refused for one in overlaps if one.refused}
+    by_key = {_key(row.a): row for row in rows}
+    decided: dict[tuple[Any, ...], Verdict] = {}
+    for rule in rules:
+        protected = [one for one in a.results if rule.fits(one, mains.get(one.scenario, ""))]
+        if not protected:
+            raise UserError(_about_nothing(rule, a.results))
+        directed = [one for one in protected if one.higher_is_better is not None]
+        if not directed and rule.named:
+            raise UserError(f"{rule.place}: {protected[0].measure} has no better or worse, so that nothing can regress")
+        for one in directed:
+            if one.scenario in refused:
+                raise UserError(f"{rule.place}: {one.scenario}: {refused[one.scenario]}")
+            if _key(one) in by_key:
+                decided[_key(one)] = _verdict(by_key[_key(one)], rule, seed)
+            elif not one.group:  # a group may be missing among fewer instances
+                missing = " ".join(part for part in (one.scenario, one.measure, one.perturbation) if part)
+                raise UserError(f"{rule.place}: {b.folder} has no {missing} at {one.shots} shots, which {a.folder} has")
+    return sorted(decided.values(), key=lambda one: one.passed), overlaps
+
+
+def _verdict(row: Row, rule: Rule, seed: int) -> Verdict:
+    better = row.a.higher_is_better
+    level = 2 * rule.confidence - 1  # the two-sided interval with the same ends
+    p: float | None = None
+    if row.pairs is None:
+        ends = unpaired_ends(row, float(stats.norm.ppf(rule.confidence)) / Z95)
+        baseline, gained, n = row.a.value.mean, row.b.value.mean - row.a.value.mean, min(row.a.value.n, row.b.value.n)
+    else:
+        ends = paired_ends(row.pairs, level, seed)
+        gains = np.subtract(row.pairs[1], row.pairs[0])
+        baseline, gained, n = float(np.mean(row.pairs[0])), float(gains.mean()), len(gains)
+        p = permutation_test(gains, seed, side="less" if better else "greater")
+    drop, least, most = (-gained, -ends[1], -ends[0]) if better else (gained, ends[0], ends[1])
+    allowed = rule.allowed_drop * abs(baseline) if rule.relative else rule.allowed_drop
+    return Verdict(row, rule, drop, least, most, allowed, p, n)
+
+
+def _about_nothing(rule: Rule, results: Iterable[Result]) -> str:
+    """Says that a rule is about nothing, with the nearest names there are."""
+    known = list(dict.fromkeys((one.scenario, one.measure) for one in results))
+    scenarios = list(dict.fromkeys(name for name, _ in known))
+    same = [measure for name, measure in known if name == rule.scenario]
+    said = f"{rule.place}: no metric is scenario {rule.scenario}, measure {rule.measure}"
+    for name in ("perturbation", "group"):
+        if getattr(rule, name):
+            said += f", {name} {getattr(rule, name)}"
+    said += f", {rule.shots} shots" if rule.shots is not None else ""
+    if same:
+        near = get_close_matches(rule.measure, same, 3, 0.3) or same[:6]
+        return f"{said}; {rule.scenario} has {', '.join(near)}"
+    return (
+        f"{said}; the scenarios are {', '.join(get_close_matches(rule.scenario, scenarios, 3, 0.3) or scenarios[:6])}"
+    )
+
+
+def _show(a: Side, b: Side, found: Sequence[Verdict], notes: Sequence[str]) -> None:
+    screen = console()
+    screen.print(f"baseline (A): {a.model} ({a.folder})\ncandidate (B): {b.model} ({b.folder})", highlight=False)
+    for note in notes:
+        screen.print(f"- {note}", highlight=False, markup=False)
+    failed = [one for one in found if not one.passed]
+    if failed:
+        screen.print(_table(f"{len(failed)} of {len(found)} regressed", failed))
+    passed = [one for one in found if one.passed]
+    if passed:
+        screen.print(_table(f"{len(passed)} of {len(found)} passed", passed))
+
+
+def _table(title: str, found: Sequence[Verdict]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("scenario, measure", overflow="fold")
+    for name in ("n", "baseline", "candidate", "drop", "at least", "at most", "allowed"):
+        table.add_column(name, justify="right")
+    table.add_column("rule", overflow="fold")
+    for one in found:
+        a, b = _means(one.row)
+        numbers = [a, b, one.drop, one.least, one.most, one.allowed]
+        rule = one.rule.place.rsplit(", ", 1)[-1] + (" (no worse)" if one.rule.require == "no_worse" else "")
+        table.add_row(one.row.name, str(one.n), *(number(value) for value in numbers), rule)
+    return table
+
+
+def _means(row: Row) -> tuple[float, float]:
+    if row.pairs is None:
+        return row.a.value.mean, row.b.value.mean
+    return math.fsum(row.pairs[0]) / len(row.pairs[0]), math.fsum(row.pairs[1]) / len(row.pairs[1])
+
+
+def _key(result: Result) -> tuple[Any, ...]:
+    return (result.scenario, result.measure, result.category, result.perturbation, result.group, result.shots)
