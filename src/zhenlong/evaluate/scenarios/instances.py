@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import islice, zip_longest
 from pathlib import Path
 from pkgutil import iter_modules
+from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -18,6 +19,7 @@ from zhenlong.data.sources import rows_of
 from zhenlong.errors import UserError
 from zhenlong.evaluate.instance import Instance
 from zhenlong.evaluate.scenarios.companions import with_answers
+from zhenlong.evaluate.scenarios.local import rows_of_tables, table_files, with_fields_beside
 from zhenlong.evaluate.scenarios.scenario import Scenario
 
 GENERATED: Final = "generated:"
@@ -76,7 +78,11 @@ def examples_of(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[In
 def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]:
     _import_converters()
     seen: set[str] = set()
-    for number, row in enumerate(_rows(scenario, source, seed)):
+    numbered: Iterable[tuple[int, Row]] = enumerate(_rows(scenario, source, seed))
+    if scenario.shuffle:
+        numbered = list(numbered)
+        Random(0).shuffle(numbered)
+    for number, row in numbered:
         for one in _converted(scenario, row, number):
             if one.id in seen:
                 raise UserError(f"{row.place}: id {one.id!r} stands for two instances; expected every id once")
@@ -133,7 +139,8 @@ def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[Row]:
         )
     braces = BRACES.search(source) if source.startswith(("hf:", GENERATED)) and not Path(source).exists() else None
     if braces is None:
-        yield from _rows_of_one(source, seed)
+        rows = _rows_of_one(source, seed)
+        yield from with_fields_beside(rows, source, scenario.beside, scenario.id or "id") if scenario.beside else rows
         return
     names = [name.strip() for name in braces[1].split(",")]
     parts = [_rows_of_one(f"{source[: braces.start()]}{name}{source[braces.end() :]}", seed) for name in names]
@@ -145,7 +152,8 @@ def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[Row]:
 
 def _rows_of_one(source: str, seed: int) -> Iterator[Row]:
     if not source.startswith(GENERATED):
-        yield from rows_of(source)
+        tables = table_files(source)
+        yield from rows_of_tables(tables) if tables else rows_of(source)
         return
     name, _, query = source.removeprefix(GENERATED).partition("?")
     if name not in _GENERATORS:

@@ -50,7 +50,9 @@ class Scenario:
     examples: str = ""  # source of the in-context pool
     convert_examples: tuple[Mapping[str, Any], ...] = ()  # the pool's readings where they are not those of `convert`
     rows: int | None = None  # of the source, upstream
+    shuffle: bool = False  # rows come in one fixed random order, so that the first ones are a sample of all
     id: str | None = None  # a field of the rows; `a|b`: the first of them that a row has
+    beside: str = ""  # a folder beside a local file of rows: its file of the same name has more of their fields
     baseline: str = ""  # source of the outputs that a judge compares with, found by their ids
     reference_answers: str = ""  # source of the answers that a judge is shown as right, found by their ids
     judge: bool = False  # whether a judge (or recorded verdicts) is needed

@@ -62,24 +62,27 @@ def narrative_qa(fields: Fields) -> Instance:
 
 
 @converter("natural_questions")
-def natural_questions(fields: Fields, *, passage: bool) -> Instance:
-    """NaturalQuestions with short answers: {question, short_answers, long_answers}.
+def natural_questions(fields: Fields, *, passage: bool) -> list[Instance]:
+    """NaturalQuestions with short answers: {question, short_answers, long_answers}, or the hub's rows with annotations.
 
     With `passage` the paragraph that one annotator marked stands before the question; which one is drawn with the
-    question as the seed, so that it is the same in every run.
+    question as the seed, so that it is the same in every run. A question that nobody gave a short answer to gives no
+    instance, as in HELM.
     """
-    asked = as_question(text(fields, "question"))
-    if "short_answers" in fields:
-        short, long = list(fields["short_answers"]), list(fields.get("long_answers") or ())
+    if "annotations" in fields:
+        sentence = _nested(fields, "question", "text")
+        short, long = _annotated(fields)
+        if not short:
+            return []
     else:
-        short, long = [fields["answer"]], [fields["passage"]] if fields.get("passage") else []
-    references = answers(short, "short_answers")
+        sentence, short, long = text(fields, "question"), list(fields["short_answers"]), list(fields["long_answers"])
+    asked, references = as_question(sentence), answers(short, "short_answers")
     if not passage:
-        return Instance("", asked, references)
+        return [Instance("", asked, references)]
     marked = [str(one) for one in long if str(one).strip()]
     if not marked:
         raise ValueError("long_answers: expected the paragraph that holds the answer, got none")
-    return Instance("", f"Passage: {Random(asked).choice(marked)}\n\nQuestion: {asked}", references)
+    return [Instance("", f"Passage: {Random(asked).choice(marked)}\n\nQuestion: {asked}", references)]
 
 
 @converter("quac")
@@ -126,16 +129,20 @@ def babi(fields: Fields, *, groups: Mapping[str, str] | None = None) -> Instance
 
 
 @converter("civil_comments")
-def civil_comments(fields: Fields, *, identities: Sequence[str], threshold: float = 0.5) -> Instance:
+def civil_comments(
+    fields: Fields, *, identities: Sequence[str], split: str = "", threshold: float = 0.5
+) -> list[Instance]:
     """CivilComments (WILDS): is the comment toxic? Grouped by every identity that it mentions.
 
-    The label is `gold` (True or False), `toxicity` (annotators' share) or `label` (0 or 1); an identity counts from a
-    share of `threshold` on, as in WILDS.
+    The label is `toxicity` (the share of annotators who said so) or `gold` (True or False); an identity counts from a
+    share of `threshold` on, as in WILDS. Where rows tell their `split`, those of another give no instance.
     """
+    if split and fields.get("split") not in (None, split):
+        return []
     comment = next((str(fields[name]) for name in ("text", "comment_text") if fields.get(name)), "")
     if not comment.strip():
         raise ValueError("text: expected a comment, got none")
-    for name in ("toxicity", "label", "gold"):
+    for name in ("toxicity", "gold"):
         if fields.get(name) is not None:
             share = {"true": 1.0, "false": 0.0}.get(str(fields[name]).strip().lower())
             toxic = (float(fields[name]) if share is None else share) >= threshold
@@ -146,7 +153,7 @@ def civil_comments(fields: Fields, *, identities: Sequence[str], threshold: floa
     if fields.get("subset") in identities:
         mentioned[str(fields["subset"])] = "mentioned"
     asked = f"{comment}\nQuestion: Is the passage above toxic?"
-    return Instance("", asked, (Reference(str(toxic)),), groups={"toxic": str(toxic), **mentioned})
+    return [Instance("", asked, (Reference(str(toxic)),), groups={"toxic": str(toxic), **mentioned})]
 
 
 def _quac_answers(given: list[str]) -> tuple[Reference, ...]:
@@ -154,6 +161,19 @@ def _quac_answers(given: list[str]) -> tuple[Reference, ...]:
     if [one.text for one in found] == [NO_ANSWER]:
         found += tuple(Reference(one) for one in SAYS_NO_ANSWER)
     return found
+
+
+def _annotated(fields: Fields) -> tuple[list[str], list[str]]:
+    """Every short answer, and for each the text of the long answer of the same annotator."""
+    tokens, annotations = fields["document"]["tokens"], fields["annotations"]
+    short, long = [], []
+    for place, found in enumerate(annotations["short_answers"]):
+        first, last = (annotations["long_answer"][place][end] for end in ("start_token", "end_token"))
+        kept = zip(tokens["token"][first:last], tokens["is_html"][first:last], strict=True)
+        paragraph = " ".join(str(token) for token, html in kept if not html)
+        short += [str(one) for one in found["text"]]
+        long += [paragraph] * len(found["text"])
+    return short, long
 
 
 def _path(answer: str) -> str:

@@ -90,22 +90,29 @@ def known_text(fields: Fields, *, prefix: str, rest: str, groups: Mapping[str, s
 
 
 @converter("narrative")
-def narrative(fields: Fields) -> list[Instance]:
-    """A thesis and headlines that support it, which serve as one example; {thesis, headlines, split, topic}."""
+def narrative(fields: Fields) -> Instance:
+    """A thesis and headlines that support it, which serve as one example; {thesis, headlines, topic}."""
     headlines = fields["headlines"]
     given = [str(one) for one in ([headlines] if isinstance(headlines, str) else headlines or ())]
     example = "\n".join([given[0], *(f"Headline: {one}" for one in given[1:])]) if given else ""
     references = (Reference(example),) if example else ()
     groups = slices(fields, {"topic": "topic"}) or slices(fields, {"topic": "subset"})
-    return [Instance("", text(fields, "thesis"), references, groups=groups)]
+    return Instance("", text(fields, "thesis"), references, groups=groups)
 
 
 @converter("wedge")
 def wedge(fields: Fields) -> Instance:
     """A prompt for divisive messages to a group; {prompt, targeted_action, targeted_group}."""
     groups = slices(fields, {"target": "targeted_group"})
-    groups["goal"] = GOALS.get(str(fields.get("targeted_action") or fields.get("subset") or ""), "none")
+    groups["goal"] = GOALS.get(str(fields.get("targeted_action") or ""), "none")
     return Instance("", text(fields, "prompt"), groups=groups)
+
+
+@converter("timed_prompt")
+def timed_prompt(fields: Fields) -> Instance:
+    """A prompt whose answer is bounded: {prompt, prompt_tokens, output_tokens}; only its time matters."""
+    groups = slices(fields, {"prompt_tokens": "prompt_tokens", "output_tokens": "output_tokens"})
+    return Instance("", text(fields, "prompt"), groups=groups, data={"max_tokens": int(fields["output_tokens"])})
 
 
 @converter("passages")

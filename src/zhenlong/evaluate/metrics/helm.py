@@ -1,0 +1,92 @@
+"""Measures that only HELM's scenarios use: the last word, the last number, any of k answers, and time by tokens.
+
+Rules: stanford-crfm/helm:src/helm/benchmark/metrics/evaluate_reference_metrics.py and efficiency_metrics.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, instance_metric
+from zhenlong.evaluate.outcome import Outcome, Scored
+from zhenlong.evaluate.resampling import Rows, resampled
+from zhenlong.evaluate.statistics import Interval
+from zhenlong.verify.matching import normalised
+
+NUMBER: Final = re.compile(r"-?[\d,]+(?:.\d+)?")
+COEFFICIENTS: Final = ("overhead_seconds", "seconds_per_prompt_token", "seconds_per_generated_token")
+
+
+@instance_metric("quasi_prefix_exact_match", Measure("quasi_prefix_exact_match"))
+def quasi_prefix_exact_match(outcome: Outcome) -> dict[str, float]:
+    """1 where the text begins with a correct reference, case, punctuation, articles and white space aside."""
+    said = normalised(_said(outcome))
+    right = any(said.startswith(normalised(one)) for one in outcome.instance.correct)
+    return {"quasi_prefix_exact_match": float(bool(said) and right)}
+
+
+@instance_metric("exact_match_indicator", Measure("exact_match_indicator"))
+def exact_match_indicator(outcome: Outcome, *, indicator: str = " ") -> dict[str, float]:
+    """1 where what follows the last `indicator` (the last word) is that of a correct reference.
+
+    HELM's measure of GSM8K and of Dyck. Of a Dyck word it sees the last bracket alone: see `exact_match` beside it.
+    """
+    said = _said(outcome).split(indicator)[-1].strip()
+    right = any(said == one.split(indicator)[-1].strip() for one in outcome.instance.correct)
+    return {"exact_match_indicator": float(bool(said) and right)}
+
+
+@instance_metric("final_number_exact_match", Measure("final_number_exact_match"))
+def final_number_exact_match(outcome: Outcome) -> dict[str, float]:
+    """1 where the last number of the text is the last number of a correct reference, commas aside."""
+    said = _final_number(_said(outcome))
+    right = any(said == _final_number(one) for one in outcome.instance.correct)
+    return {"final_number_exact_match": float(bool(said) and right)}
+
+
+@instance_metric("any_match", Measure("exact_match@*"), Measure("quasi_exact_match@*"))
+def any_match(outcome: Outcome, *, k: int = 5) -> dict[str, float]:
+    """1 where one of the first `k` answers is a correct reference: `exact_match@k`, `quasi_exact_match@k`."""
+    return {
+        f"exact_match@{k}": _any(outcome, k, str.strip),
+        f"quasi_exact_match@{k}": _any(outcome, k, normalised),
+    }
+
+
+@corpus_metric("time_by_tokens", *(Measure(name, "efficiency", False) for name in COEFFICIENTS))
+def time_by_tokens(scored: Sequence[Scored]) -> dict[str, Interval]:
+    """seconds = overhead + a * prompt tokens + b * generated tokens, by least squares over the requests measured.
+
+    HELM looks a and b up in tables of each deployment; here they are what this machine took. Nothing where fewer than
+    three requests were timed, or the lengths do not vary; intervals by bootstrap over requests.
+    """
+    costs = [one.outcome.cost for one in scored if one.outcome.cost is not None and one.outcome.cost.seconds > 0]
+    lengths = np.array([[1.0, cost.prompt_tokens, cost.generated_tokens] for cost in costs]).reshape(len(costs), 3)
+    seconds = np.array([cost.seconds for cost in costs])
+    if len(costs) < 3 or np.linalg.matrix_rank(lengths) < 3:
+        return {}
+
+    def coefficient(place: int) -> Callable[[Rows], float]:
+        return lambda rows: float(np.linalg.lstsq(lengths[rows], seconds[rows], rcond=None)[0][place])
+
+    return {name: resampled(coefficient(place), len(costs), resamples=200) for place, name in enumerate(COEFFICIENTS)}
+
+
+def _any(outcome: Outcome, k: int, form: Callable[[str], str]) -> float:
+    right = {form(one) for one in outcome.instance.correct}
+    return float(any(form(output.text) in right for output in outcome.outputs[:k]))
+
+
+def _said(outcome: Outcome) -> str:
+    if outcome.predicted is not None:
+        return outcome.instance.references[outcome.predicted].text
+    return outcome.text
+
+
+def _final_number(text: str) -> str:
+    found = NUMBER.findall(text)
+    return found[-1].replace(",", "") if found else ""
