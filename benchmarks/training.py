@@ -1,6 +1,6 @@
 """Training speed and memory against TRL, with proof that both sides compute the same.
 
-    python benchmarks/training.py [--what sft,dpo,grpo] [--model default] [--pairs 3] [--steps 4] [--threads 2]
+    python benchmarks/training.py [--what sft,dpo,grpo] [--shape even,long_prompt] [--model default] [--pairs 3]
 
 Each kind of training runs here through the project's stage and there through TRL's trainer: the same random model, the
 same rows in the same batches, the same hyperparameters. First a short run of both must give the same losses and
@@ -34,6 +34,7 @@ KINDS: Final = ("sft", "reward", "dpo", "grpo", "grpo-free", "memory")
 BATCH: Final = {"sft": 16, "reward": 8, "dpo": 8, "grpo": 8}  # rows, pairs, pairs, prompts
 LEARNING_RATE: Final = {"sft": 1e-4, "reward": 1e-4, "dpo": 1e-4, "grpo": 1e-4}
 END_SCALE: Final = 12.0  # ends sampled answers of the free run after some 30 of at most 64 tokens
+SHAPES: Final = ("even", "long_answer", "long_prompt")
 MEMORY_VOCABULARIES: Final = (4096, 32000)
 
 
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
             for kind in asked.what:
                 measure = _memory if kind == "memory" else _speed
-                found["results"] += measure(kind, sides, asked, Path(folder))
+                for shape in asked.shape:
+                    found["results"] += measure(kind, shape, sides, asked, Path(folder))
     except Unequal as error:
         print(error)
         return 1
@@ -83,12 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _speed(kind: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def _speed(
+    kind: str, shape: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path
+) -> list[dict[str, Any]]:
     """Check, then time both sides in turn; one result for each way in which TRL is set."""
     import trl_side
 
     what = kind.removesuffix("-free")
-    work, parameters = _prepare(kind, asked, folder)
+    work, parameters = _prepare(kind, shape, asked, folder)
     settings = {"dtype": asked.dtype}
     tuned = trl_side.QUICK | trl_side.TUNED[what] | {"bf16": asked.dtype == "bfloat16"}
     default = trl_side.DEFAULT[what]
@@ -113,15 +117,16 @@ def _speed(kind: str, sides: tuple[Side, Side], asked: argparse.Namespace, folde
     results = []
     for name in asked.against:
         costs = [(cost(mine), cost(other)) for mine, other in zip(runs["ours"], runs[name], strict=True)]
-        results.append(_result(kind, name, costs, unit, parameters))
+        results.append(_result(kind, shape, name, costs, unit, parameters))
     return results
 
 
-def _prepare(kind: str, asked: argparse.Namespace, folder: Path) -> tuple[Any, int]:
+def _prepare(kind: str, shape: str, asked: argparse.Namespace, folder: Path) -> tuple[Any, int]:
     import workload
 
     what = kind.removesuffix("-free")
-    place = folder / kind
+    lengths = workload.SHAPES[shape]
+    place = folder / f"{kind}-{shape}"
     place.mkdir()
     parameters = workload.make_model(
         place,
@@ -132,9 +137,13 @@ def _prepare(kind: str, asked: argparse.Namespace, folder: Path) -> tuple[Any, i
         end_scale=END_SCALE if kind == "grpo-free" else 1.0,
     )
     steps = max(WARM_UP + asked.steps, CHECKED_STEPS)
-    rows = workload.make_rows(what, BATCH[what] * steps, 0, asked.vocabulary)
+    rows = workload.make_rows(what, BATCH[what] * steps, 0, asked.vocabulary, lengths)
     workload.write_rows(place, rows, 0)
-    return workload.Work(what, str(place), steps, BATCH[what], asked.threads, LEARNING_RATE[what]), parameters
+    new_tokens = sum(lengths.answer) // 2
+    work = workload.Work(
+        what, str(place), steps, BATCH[what], asked.threads, LEARNING_RATE[what], new_tokens=new_tokens
+    )
+    return work, parameters
 
 
 def _check(
@@ -176,17 +185,20 @@ def _per_answer_token(outcome: Any) -> float:
     return 1e3 * sum(outcome.seconds[WARM_UP - 1 :]) / sum(outcome.answers[WARM_UP:])
 
 
-def _result(kind: str, against: str, costs: list[tuple[float, float]], unit: str, parameters: int) -> dict[str, Any]:
+def _result(
+    kind: str, shape: str, against: str, costs: list[tuple[float, float]], unit: str, parameters: int
+) -> dict[str, Any]:
     ratios = [other / mine for mine, other in costs]
     middle = statistics.median(ratios)
     mine, other = (statistics.median(part) for part in zip(*costs, strict=True))
     print(
-        f"{kind:>10} against TRL {against:<8}{middle:5.2f}x  ({min(ratios):.2f} to {max(ratios):.2f}, "
+        f"{kind:>10} {shape:<12}against TRL {against:<8}{middle:5.2f}x  ({min(ratios):.2f} to {max(ratios):.2f}, "
         f"{len(ratios)} pairs)   {mine:.3f} and {other:.3f} {unit}",
         flush=True,
     )
     return {
         "kind": kind,
+        "shape": shape,
         "against": against,
         "parameters": parameters,
         "unit": unit,
@@ -197,30 +209,34 @@ def _result(kind: str, against: str, costs: list[tuple[float, float]], unit: str
     }
 
 
-def _memory(_: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def _memory(
+    _: str, shape: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path
+) -> list[dict[str, Any]]:
     """Peak resident memory of a few DPO steps beyond that of the libraries, each side in a fresh process."""
     import trl_side
     import workload
 
     results = []
     for vocabulary in MEMORY_VOCABULARIES:
-        place = folder / f"memory-{vocabulary}"
+        place = folder / f"memory-{shape}-{vocabulary}"
         place.mkdir()
         parameters = workload.make_model(place, workload.SIZES[asked.model], vocabulary)
-        workload.write_rows(place, workload.make_rows("dpo", BATCH["dpo"] * CHECKED_STEPS, 0, vocabulary), 0)
+        lengths = workload.SHAPES[shape]
+        workload.write_rows(place, workload.make_rows("dpo", BATCH["dpo"] * CHECKED_STEPS, 0, vocabulary, lengths), 0)
         work = workload.Work("dpo", str(place), CHECKED_STEPS, BATCH["dpo"], asked.threads, LEARNING_RATE["dpo"])
         tuned = trl_side.QUICK | trl_side.TUNED["dpo"]
         peaks = [
             side.peak_memory(work, settings).peak / 2**20 for side, settings in zip(sides, ({}, tuned), strict=True)
         ]
         print(
-            f"    memory of DPO, vocabulary {vocabulary:>5}: {peaks[0]:.0f} MiB and {peaks[1]:.0f} MiB with TRL, "
-            f"{peaks[1] / peaks[0]:.2f}x less",
+            f"    memory of DPO, {shape}, vocabulary {vocabulary:>5}: {peaks[0]:.0f} MiB and {peaks[1]:.0f} MiB "
+            f"with TRL, {peaks[1] / peaks[0]:.2f}x less",
             flush=True,
         )
         results.append(
             {
                 "kind": "memory",
+                "shape": shape,
                 "vocabulary": vocabulary,
                 "parameters": parameters,
                 "unit": "MiB beyond libraries",
@@ -236,15 +252,22 @@ def _call(module: str, function: str, *given: Any) -> Any:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    def kinds(text: str) -> list[str]:
-        given = text.split(",")
-        if unknown := set(given) - set(KINDS):
-            raise argparse.ArgumentTypeError(f"expected some of {','.join(KINDS)}, got {','.join(sorted(unknown))}")
-        return given
+    def some(known: Sequence[str]) -> Callable[[str], list[str]]:
+        def chosen(text: str) -> list[str]:
+            given = text.split(",")
+            if unknown := set(given) - set(known):
+                raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {','.join(sorted(unknown))}")
+            return given
+
+        return chosen
 
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--what", type=kinds, default=list(KINDS), help=f"some of {','.join(KINDS)} (default: all)")
+    parser.add_argument(
+        "--what", type=some(KINDS), default=list(KINDS), help=f"some of {','.join(KINDS)} (default: all)"
+    )
+    parser.add_argument("--shape", type=some(SHAPES), default=list(SHAPES), help="lengths of prompts and answers "
+                        f"(workload.py): some of {','.join(SHAPES)} (default: all)")  # fmt: skip
     parser.add_argument("--model", choices=("small", "default", "medium"), default="default",
                         help="about 1.4, 7 or 28 million parameters")  # fmt: skip
     parser.add_argument("--pairs", type=int, default=3, help="runs of each side, taken in turn (default: 3)")

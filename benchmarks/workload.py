@@ -46,6 +46,21 @@ SIZES: Final = {
 
 
 @dataclass(frozen=True)
+class Shape:
+    """Lengths in tokens, each drawn evenly between two: of prompts, and of each answer to it."""
+
+    prompt: tuple[int, int]
+    answer: tuple[int, int]
+
+
+SHAPES: Final = {
+    "even": Shape((32, 96), (32, 96)),
+    "long_answer": Shape((16, 48), (96, 160)),
+    "long_prompt": Shape((192, 320), (16, 48)),
+}
+
+
+@dataclass(frozen=True)
 class Work:
     """One training run that both sides do: `steps` updates from `batch` rows each, out of the files in `folder`.
 
@@ -111,32 +126,29 @@ def make_model(
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def make_rows(what: str, rows: int, seed: int, vocabulary: int) -> list[dict[str, Any]]:
+def make_rows(what: str, rows: int, seed: int, vocabulary: int, shape: Shape) -> list[dict[str, Any]]:
     """Random rows of a kind, in the form of TRL's data sets, which this project reads too.
 
-    sft: 32 to 256 tokens, 60 % of them the answer's. dpo and reward: prompts of 32 to 192 tokens, each answer about two
-    thirds of that, so that the prompt is 60 % of a row. grpo: prompts of 64 tokens.
+    Prompts of grpo all have the middle length of the shape: TRL would pad them, and lengths are not what it is about.
     """
     rng = np.random.default_rng(seed)
     words = _Words(rng, vocabulary)
     found = []
     for _ in range(rows):
+        prompt, chosen, rejected = (
+            int(rng.integers(low, high + 1)) for low, high in (shape.prompt, shape.answer, shape.answer)
+        )
+        asked = words.said("user", sum(shape.prompt) // 2 if what == "grpo" else prompt)
         if what == "sft":
-            total = int(rng.integers(32, 257))
-            answer = round(0.6 * total)
-            found.append({"messages": [words.said("user", total - answer), words.said("assistant", answer)]})
+            found.append({"messages": [asked, words.said("assistant", chosen)]})
         elif what == "grpo":
-            found.append({"prompt": [words.said("user", 64)]})
+            found.append({"prompt": [asked]})
         else:
-            prompt = int(rng.integers(32, 193))
-            chosen, rejected = (max(4, round(2 / 3 * prompt * rng.uniform(0.7, 1.3))) for _ in range(2))
-            found.append(
-                {
-                    "prompt": [words.said("user", prompt)],
-                    "chosen": [words.said("assistant", chosen)],
-                    "rejected": [words.said("assistant", rejected)],
-                }
-            )
+            answers = {
+                "chosen": [words.said("assistant", chosen)],
+                "rejected": [words.said("assistant", rejected)],
+            }
+            found.append({"prompt": [asked]} | answers)
     return found
 
 
