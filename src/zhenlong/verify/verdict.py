@@ -10,6 +10,7 @@ from zhenlong.records import Task
 from zhenlong.verify.instructions import check_instructions
 from zhenlong.verify.matching import check_exact, check_regex
 from zhenlong.verify.mathematics import check_math
+from zhenlong.verify.tool_calls import check_tool_calls
 from zhenlong.world import check as check_world
 
 
@@ -17,8 +18,8 @@ def verify(task: Task, response: str) -> float:
     """How right a response is, from 0 to 1, by the task's own `verifier` and `arguments`.
 
     `math`, `exact` (normalise, accept), `regex` (pattern, full, ignore_case), `world` (seed), `instructions`
-    (instruction_id_list, kwargs, loose, share: a row of IFEval). Raises UserError for an unknown verifier or argument,
-    and for a task that the verifier cannot use.
+    (instruction_id_list, kwargs, loose, share: a row of IFEval), `tool_call` (functions, ground_truth: of BFCL). Raises
+    UserError for an unknown verifier or argument, and for a task that the verifier cannot use.
     """
     if task.verifier not in VERIFIERS:
         known = ", ".join(sorted(VERIFIERS))
@@ -67,6 +68,12 @@ def _instructions(task: Task, response: str, arguments: Mapping[str, Any]) -> fl
     return check_instructions(response, **arguments)
 
 
+def _tool_call(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
+    if set(arguments) != {"functions", "ground_truth"}:
+        raise UserError("task: verifier tool_call needs arguments.functions and arguments.ground_truth, as in BFCL")
+    return check_tool_calls(response, **arguments)
+
+
 Check = Callable[[Task, str, Mapping[str, Any]], float]
 VERIFIERS: Final[dict[str, tuple[Check, tuple[str, ...]]]] = {
     "math": (_math, ()),
@@ -74,4 +81,5 @@ VERIFIERS: Final[dict[str, tuple[Check, tuple[str, ...]]]] = {
     "regex": (_regex, ("pattern", "full", "ignore_case")),
     "world": (_world, ("seed",)),
     "instructions": (_instructions, ("instruction_id_list", "kwargs", "loose", "share")),
+    "tool_call": (_tool_call, ("functions", "ground_truth")),
 }
