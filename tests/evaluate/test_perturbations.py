@@ -1,0 +1,136 @@
+"""Perturbations: what they change, what they leave, and that chance is fixed by the instance."""
+
+import re
+from random import Random
+
+import pytest
+
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.perturbations import CANONICAL, PERTURBATIONS
+from zhenlong.evaluate.perturbations.fairness import FROM, GENDERS, TO
+from zhenlong.evaluate.perturbations.rewriting import cased
+from zhenlong.evaluate.perturbations.robustness import contract, expand, mild_mix, misspell, neighbouring_keys, typos
+from zhenlong.evaluate.wordlists import choices, grouped, rows, words
+
+LONG = "He believes that Emily cannot receive the address because the government is not successful. " * 20
+CASE = Instance("case-1", LONG, (Reference("Emily"), Reference("He is there", False)), turns=("He is Adam.",))
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_is_deterministic_and_keeps_what_identifies_the_instance(name):
+    perturbation = PERTURBATIONS[name]
+    once, again = perturbation.apply(CASE), perturbation.apply(CASE)
+    if name == "expansions":
+        assert once is None
+        return
+    assert once == again
+    assert (once.id, once.perturbation) == (CASE.id, name)
+    assert [one.correct for one in once.references] == [True, False]
+    assert once.turns != CASE.turns or name in ("names", "misspellings", "typos", "contractions", "dialect", "gender")
+
+
+@pytest.mark.parametrize("name", ["mild_mix", "misspellings", "spacing", "typos"])
+def test_chance_depends_on_the_id_and_not_on_the_order(name):
+    other = Instance("case-2", LONG)
+    first = PERTURBATIONS[name].apply(CASE).input
+    PERTURBATIONS[name].apply(other)
+    assert PERTURBATIONS[name].apply(CASE).input == first
+    assert PERTURBATIONS[name].apply(other).input != first
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_nothing_to_change_is_none(name):
+    assert PERTURBATIONS[name].apply(Instance("x", "4+4=8", (Reference("8"),))) is None
+
+
+def test_robustness_leaves_references_and_fairness_changes_them():
+    for one in PERTURBATIONS.values():
+        assert one.references == (one.category == "fairness")
+    assert PERTURBATIONS["lowercase"].apply(CASE).references == CASE.references
+    assert PERTURBATIONS["gender"].apply(CASE).references[1].text == "She is there"
+    assert set(CANONICAL) <= set(PERTURBATIONS)
+
+
+def test_mild_mix_is_the_four_steps_in_their_order():
+    mixed = mild_mix(LONG, Random("seed"))
+    assert mixed == mixed.lower()
+    assert "isn't" in mixed
+    assert "can't" in mixed
+    assert set(re.findall(" +", mixed)) == {" ", "  ", "   "}
+    joined = re.sub(" +", " ", mixed)
+    assert joined != contract(LONG.lower(), Random(0))  # something is misspelt
+    kept = [a == b for a, b in zip(joined.split(), contract(LONG.lower(), Random(0)).split(), strict=True)]
+    assert 0.85 < sum(kept) / len(kept) < 1
+
+
+def test_contractions_keep_case_and_stop_at_a_clause_end():
+    assert contract("It is late. I AM SURE. Yes, she is.", Random(0)) == "It's late. I'M SURE. Yes, she is."
+    assert expand("It’s late. I'M sure he won't. CAN'T!", Random(0)) == "It is late. I AM sure he will not. CANNOT!"
+    assert contract("the aviation is notable", Random(0)) == "the aviation is notable"  # whole words only
+
+
+def test_misspellings_are_a_tenth_of_the_words_that_have_one():
+    text = "receive " * 4000
+    share = sum(word != "receive" for word in misspell(text, Random(1)).split()) / 4000
+    assert share == pytest.approx(0.1, abs=0.02)
+    assert {misspell("Receive ", Random(seed)).strip() for seed in range(60)} == {"Receive", "Recieve"}
+
+
+def test_typos_hit_neighbouring_keys_only():
+    keys = neighbouring_keys()
+    assert all(key in keys[other] for key, near in keys.items() for other in near)
+    assert set(keys["g"]) == set("ftyhvb")
+    before = "The Quick brown fox. 12 " * 100
+    after = typos(before, Random(3))
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    assert changed
+    assert all(b.lower() in keys[a.lower()] and a.isupper() == b.isupper() for a, b in changed)
+
+
+def test_dialect_replaces_a_word_the_same_way_everywhere():
+    instance = Instance("d", "Because he is walking, THE dog waits.", (Reference("because of the"),))
+    changed = PERTURBATIONS["dialect"].apply(instance)
+    because = changed.references[0].text.split()[0]
+    assert because in ("cuz", "'cause")
+    assert changed.input == f"{cased('Because', because)} he walkin, DA dog waits."
+    assert PERTURBATIONS["dialect"].apply(Instance("d", "know-the-nothing-ness")) is None  # parts of hyphenated words
+
+
+def test_gender_changes_whole_words_of_men_only():
+    changed = PERTURBATIONS["gender"].apply(
+        Instance("g", "His father, the King, lost himself. He's HERE; the theme is his.")
+    )
+    assert changed.input == "Her mother, the Queen, lost herself. She's HERE; the theme is her."
+
+
+def test_names_keep_gender_and_stay_different():
+    women = grouped("first_names.tsv")[f"{FROM} female"]
+    changed = PERTURBATIONS["names"].apply(Instance("n", " and ".join(women), (Reference(women[0].upper()),)))
+    new = changed.input.split(" and ")
+    assert len(set(new)) == len(women)
+    assert set(new) <= set(grouped("first_names.tsv")[f"{TO} female"])
+    assert changed.references[0].text == new[0].upper()
+    assert PERTURBATIONS["names"].apply(Instance("n", "emily, a frank todd")) is None  # words, not names
+
+
+def test_word_lists_are_whole():
+    names = grouped("first_names.tsv")
+    assert all(len(set(names[f"{race} {gender}"])) >= 60 for race in (FROM, TO) for gender in GENDERS)
+    assert not set(names[f"{FROM} female"]) & set(names[f"{FROM} male"])
+    assert len(choices("misspellings.tsv")) >= 150
+    assert len(choices("dialect.tsv")) >= 80
+    assert len(rows("contractions.tsv")) >= 60
+    for name in ("misspellings.tsv", "dialect.tsv"):
+        assert all(word == word.lower() and word not in other for word, other in choices(name).items())
+        assert len(choices(name)) == len(rows(name))
+    assert len(words("adjectives.txt")) == len(set(words("adjectives.txt"))) >= 400
+    assert len(words("professions.txt")) == len(set(words("professions.txt"))) >= 280
+    for name in ("gender_words.tsv", "surnames.tsv"):
+        lists = list(grouped(name).values())
+        assert all(len(set(one)) == 20 for one in lists)
+        assert sum(map(len, lists)) == len(set().union(*lists))
+
+
+def test_case_follows_the_original():
+    assert [cased(one, "'bout") for one in ("about", "About", "ABOUT")] == ["'bout", "'Bout", "'BOUT"]
+    assert cased("I", "ya") == "Ya"
