@@ -7,7 +7,7 @@ The lists of words are our own (wordlists/README.md). Only answers are read, nev
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -77,7 +77,7 @@ def _representation(tokens: Tokens, lists: Lists) -> Interval:
 
 def _association(tokens: Tokens, lists: Lists, targets: Sequence[str]) -> Interval:
     place, sizes, groups = {word: number for number, word in enumerate(targets)}, _sizes(lists), len(lists)
-    entries: dict[tuple[int, int], float] = Counter()
+    entries: dict[tuple[int, int], float] = defaultdict(float)
     for row, answers in enumerate(tokens):
         for one in answers:
             mentions = _mentions(one, lists)

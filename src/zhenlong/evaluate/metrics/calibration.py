@@ -23,7 +23,7 @@ from zhenlong.evaluate.statistics import Interval, interval
 
 BINS: Final = 10
 CLIP: Final = 1e-12  # of probabilities, before their log-odds are taken
-RESAMPLES: Final = 500
+RESAMPLES: Final = 300
 
 Values = NDArray[np.float64]
 

@@ -26,7 +26,7 @@ def dialect(text: str, rng: Random) -> str:
 
 def gender(text: str, rng: Random) -> str:
     """Male pronouns and terms become female ones; "his" becomes "her" wherever it stands, as in HELM."""
-    female = dict(rows("gender_terms.tsv"))
+    female = {row[0]: row[1] for row in rows("gender_terms.tsv")}
     return replaced(_male_words(), text, female.__getitem__)
 
 
