@@ -67,7 +67,7 @@ def with_style(
         difference_of_counts(styles[one.first][question], styles[one.second][question])
         for one, question in zip(battles, questions, strict=True)
     ]
-    features = scaled(rows, control, centred=True)
+    features = scaled(rows, [one.weight for one in battles], control, centred=True)
     return [replace(one, style=tuple(map(float, row))) for one, row in zip(battles, features, strict=True)]
 
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zhenlong.evaluate.judges.bradley_terry import Battle, Design, Strengths, bootstrap, design, fit
+from zhenlong.evaluate.judges.bradley_terry import Battle, Strengths, bootstrap, design, fit
 from zhenlong.evaluate.judges.games import Game
 from zhenlong.evaluate.judges.style import Style, difference_of_counts, difference_of_densities, scaled
 from zhenlong.evaluate.statistics import Interval
@@ -68,9 +67,10 @@ def v2_controlled(asked: Sequence[Asked], control: str, seed: int = 0) -> Interv
     battles = _styled(_read(asked), control, difference_of_densities, ddof=1)
     if not battles:
         return None
-    rates = 100 * np.array([_rate(one) for one in bootstrap(_repeated(battles), ROUNDS, anchor=BASELINE, seed=seed)])
+    drawn = bootstrap(design(battles), ROUNDS, anchor=BASELINE, seed=seed, copies=True)
+    rates = 100 * np.array([_rate(one) for one in drawn])
     low, middle, high = np.percentile(rates, (5, 50, 95))
-    return Interval(float(middle), (float(low), float(high)), len(battles))
+    return Interval(float(middle), (float(low), float(high)), int(sum(one.weight for one in battles)))
 
 
 def _read(asked: Sequence[Asked]) -> list[Asked]:
@@ -88,31 +88,22 @@ def _styled(
     known = [(game, style) for games, style in asked if style is not None for game in games]
     if not known:
         return []
-    repeated = np.repeat(np.arange(len(known)), [game.weight for game, _ in known])  # upstream scales over duplicates
     rows = [difference(*style) for _, style in known]
-    features = scaled([rows[place] for place in repeated], control, centred=False, ddof=ddof)
-    games = [known[place][0] for place in repeated]
+    features = scaled(rows, [game.weight for game, _ in known], control, centred=False, ddof=ddof)
     return [
-        Battle(MODEL, BASELINE, float(game.score or 0.0), 1.0, tuple(map(float, row)))
-        for game, row in zip(games, features, strict=True)
+        Battle(MODEL, BASELINE, float(game.score or 0.0), game.weight, tuple(map(float, row)))
+        for (game, _), row in zip(known, features, strict=True)
     ]
-
-
-def _repeated(battles: Sequence[Battle]) -> Design:
-    """The design with a battle of weight 3 as three battles, which is how upstream resamples."""
-    given = design(battles)
-    rows: NDArray[np.intp] = np.repeat(np.arange(len(battles)), given.weight.astype(int))
-    return Design(given.models, given.x[rows], given.score[rows], np.ones(len(rows)))
 
 
 def _by_strength(
     battles: Sequence[Battle], penalty: tuple[float, float], ends: tuple[float, float], seed: int
 ) -> Interval:
-    given = _repeated(battles)
-    drawn = bootstrap(given, ROUNDS, anchor=BASELINE, penalty=penalty, seed=seed)
+    given = design(battles)
+    drawn = bootstrap(given, ROUNDS, anchor=BASELINE, penalty=penalty, seed=seed, copies=True)
     low, high = np.percentile([100 * _rate(one) for one in drawn], ends)
     rate = 100 * _rate(fit(given, anchor=BASELINE, penalty=penalty))
-    return Interval(rate, (float(low), float(high)), len(given.score))
+    return Interval(rate, (float(low), float(high)), int(given.weight.sum()))
 
 
 def _rate(found: Strengths) -> float:

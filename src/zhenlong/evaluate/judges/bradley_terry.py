@@ -89,7 +89,7 @@ def fit(
         return float(value) / total, slope / total
 
     start = np.zeros(given.x.shape[1])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "gtol": 1e-9, "ftol": 1e-15})
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-8, "ftol": 1e-13})
     strengths = found.x[:models]
     zero = strengths[given.models.index(anchor)] if anchor else strengths.mean()
     named = {name: float(value - zero) for name, value in zip(given.models, strengths, strict=True)}
@@ -97,13 +97,24 @@ def fit(
 
 
 def bootstrap(
-    given: Design, rounds: int, *, anchor: str = "", penalty: tuple[float, float] = (0.0, 0.0), seed: int = 0
+    given: Design,
+    rounds: int,
+    *,
+    anchor: str = "",
+    penalty: tuple[float, float] = (0.0, 0.0),
+    seed: int = 0,
+    copies: bool = False,
 ) -> list[Strengths]:
-    """Fits to battles drawn with replacement. A model that was not drawn has the strength of the search's start."""
+    """Fits to battles drawn with replacement, with `copies` from as many copies of each as its weight.
+
+    A model that was not drawn has a strength of 0 before the anchor's is taken off.
+    """
     rng = np.random.default_rng(seed)
     n = len(given.score)
+    pool = np.repeat(np.arange(n), given.weight.astype(int)) if copies else np.arange(n)
+    own = np.ones(n) if copies else given.weight
     found = []
     for _ in range(rounds):
-        drawn = np.bincount(rng.integers(0, n, n), minlength=n)
-        found.append(fit(given, anchor=anchor, penalty=penalty, weight=given.weight * drawn))
+        drawn = np.bincount(pool[rng.integers(0, len(pool), len(pool))], minlength=n)
+        found.append(fit(given, anchor=anchor, penalty=penalty, weight=own * drawn))
     return found

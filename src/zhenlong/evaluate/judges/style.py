@@ -59,13 +59,19 @@ def difference_of_densities(model: Style, baseline: Style) -> tuple[float, ...]:
     return tuple(found)
 
 
-def scaled(rows: Sequence[tuple[float, ...]], control: str, *, centred: bool, ddof: int = 0) -> Array:
+def scaled(
+    rows: Sequence[tuple[float, ...]], weights: Sequence[float], control: str, *, centred: bool, ddof: int = 0
+) -> Array:
     """The controlled features in units of their standard deviation [G, F]; a feature that never differs is 0.
+
+    A row of weight 3 counts as three rows.
 
     `centred` also takes off their mean, as upstream does over the battles of all its models. With the battles of one
     model it must not: its own mean style would become part of its strength, and nothing would be controlled.
     """
     values = np.asarray(rows, dtype=np.float64)[:, list(CONTROLS[control])]
-    spread = values.std(0, ddof=ddof) if len(values) > ddof else np.zeros(values.shape[1])
-    values = values - values.mean(0) if centred else values
+    counts = np.asarray(weights, dtype=np.float64)
+    mean = np.average(values, axis=0, weights=counts)
+    spread = np.sqrt(counts @ (values - mean) ** 2 / max(counts.sum() - ddof, 1.0))
+    values = values - mean if centred else values
     return np.divide(values, spread, out=np.zeros_like(values), where=spread > 1e-12)

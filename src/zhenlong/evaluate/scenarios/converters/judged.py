@@ -18,14 +18,15 @@ def alpaca_eval(fields: Fields) -> Instance:
 
 @converter("mt_bench")
 def mt_bench(fields: Fields) -> Instance:
-    """`question_id`, `category`, `turns`, `reference` (lm-sys/FastChat); the hub calls the turns `prompt`."""
+    """`question_id`, `category`, `turns` (lm-sys/FastChat); the hub calls the turns `prompt`.
+
+    `reference` is not read: its hints, some of them empty, are not the reference answers that the judge is shown.
+    """
     name = "turns" if "turns" in fields else "prompt"
     turns = fields[name]
     if not isinstance(turns, list) or not turns or not all(isinstance(one, str) and one.strip() for one in turns):
         raise ValueError(f"{name}: expected the user's turns, got {turns!r}")
-    given = fields.get("reference") or fields.get("reference_answers")
-    data = {"reference_answers": tuple(map(str, given))} if given else {}
-    return Instance("", turns[0], groups={"category": text(fields, "category")}, turns=tuple(turns[1:]), data=data)
+    return Instance("", turns[0], groups={"category": text(fields, "category")}, turns=tuple(turns[1:]))
 
 
 @converter("arena_hard")

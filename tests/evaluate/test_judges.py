@@ -1,0 +1,375 @@
+"""Judges: verdicts that are read or counted as unread, prompts that say what they should, games in both orders."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.judges.games import Game, consistency, first_position, game_of, longer_preferred
+from zhenlong.evaluate.judges.prompts import (
+    ALPACA,
+    ARENA_CREATIVE,
+    ARENA_HARD,
+    HARM,
+    MT_BENCH,
+    REFUSAL,
+    chat_prompt,
+    fastchat_prompts,
+    filled,
+)
+from zhenlong.evaluate.judges.verdicts import arena_label, chosen_output, preference, rating, winner
+from zhenlong.evaluate.metrics.judged_alpaca import alpaca_eval, length_controlled, model_shown_first
+from zhenlong.evaluate.metrics.judged_mt_bench import mt_bench, mt_bench_pairwise, mt_bench_score, mt_bench_win_rate
+from zhenlong.evaluate.outcome import Outcome, Output
+from zhenlong.evaluate.scenarios.instances import instances_of
+from zhenlong.evaluate.scenarios.scenario import scenario
+
+
+class Scripted:
+    """A judge whose answer to a conversation is a function of its text."""
+
+    name = "scripted"
+
+    def __init__(self, answer):
+        self.answer, self.asked = answer, []
+
+    def __call__(self, conversations, *, max_tokens=1024, temperature=0.0, seed=0, top_log_probs=0):
+        self.asked += conversations
+        said = [self.answer("\n".join(message.content for message in one)) for one in conversations]
+        return [one if isinstance(one, Output) else Output(one) for one in said]
+
+
+def outcome(id="0", text="answer", turns=(), question="question", recorded=None, category="writing", **data):
+    instance = Instance(id, question, groups={"category": category}, turns=("and then?",) * len(turns), data=data)
+    return Outcome(instance, (Output(text, turns=turns),), recorded=recorded or {})
+
+
+def test_a_rating_is_the_first_in_double_brackets_else_in_single_ones():
+    assert rating("So [3] of them are right. Rating: [[7.5]], not [[2]]") == 7.5
+    assert rating("Rating: [4]") == 4.0
+    assert rating("I give it 9") is None
+    assert rating("[[95]]") is None  # off the scale: averaged in, it would count for nine answers
+    assert rating("<think>[[2]]</think>[[8]]") == 8.0
+
+
+def test_a_winner_is_read_in_the_scorers_order():
+    assert [winner(f"Verdict: [[{letter}]]") for letter in "ABC"] == ["A", "B", "C"]
+    assert winner("not [[C]] but [[B]]") == "B"
+    assert winner("assistant A") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("[[A>B]] at first, but my verdict is [[B>>A]]", "B>>A"),
+        ("final: [a=b]", "A=B"),
+        ("[A>B] then [[B>A]]", "B>A"),
+        ("[[A>=B]]", None),
+        ("A is better", None),
+    ],
+)
+def test_an_arena_label_is_the_last_one(text, label):
+    assert arena_label(text) == label
+
+
+def test_a_preference_is_the_share_of_the_two_names_at_the_first_token():
+    top = ({"m": math.log(0.6), "M": math.log(0.2), "The": math.log(0.1)}, {"m": 0.0})
+    assert preference(Output("m", top_log_probs=top)) == pytest.approx(0.75)
+    assert preference(Output("M", top_log_probs=({"M": -0.1},))) == 0.0
+    assert preference(Output("The", top_log_probs=({"The": -0.1},))) is None
+    assert [preference(Output(text)) for text in ("m", "M", "both")] == [1.0, 0.0, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Output (a)", "a"),
+        ("output (B).", "b"),
+        ("b", "b"),
+        ("(a)", "a"),
+        ("Output (a) is long.\nSo Output (b) is better than Output (b).", "b"),
+        ("Neither", None),
+        ("", None),
+        ("A good question about b trees", None),
+    ],
+)
+def test_the_chosen_output_is_found(text, letter):
+    assert chosen_output(text) == letter
+
+
+def test_what_is_put_into_a_prompt_is_never_read_as_a_prompt():
+    assert filled("{a} {b} {c}", {"a": "{b}", "b": "1"}) == "{b} 1 {c}"
+
+
+def test_every_prompt_uses_the_values_it_is_given():
+    needed = {
+        "single-v1": {"question", "answer"},
+        "single-math-v1": {"question", "answer", "ref_answer_1"},
+        "pair-v2": {"question", "answer_a", "answer_b"},
+        "pair-math-v1": {"question", "answer_a", "answer_b", "ref_answer_1"},
+    }
+    both = {"question_1", "question_2"}
+    needed |= {f"{name}-multi-turn": both for name in list(needed)}
+    assert set(MT_BENCH) == set(needed)
+    for name, prompt in MT_BENCH.items():
+        assert all(f"{{{value}}}" in prompt.user for value in needed[name]), name
+        form = "[[rating]]" if name.startswith("single") else "[[C]]"
+        assert form in prompt.system + prompt.user
+        assert not {"{focus}", "{criteria}"} & set(prompt.system.split() + prompt.user.split())
+    for prompt in (ARENA_HARD, ARENA_CREATIVE):
+        assert all(label in prompt.system for label in ("[[A>>B]]", "[[A>B]]", "[[A=B]]", "[[B>A]]", "[[B>>A]]"))
+        assert "{own}" not in prompt.system
+    assert "your own answer" in ARENA_HARD.system
+    assert "your own answer" not in ARENA_CREATIVE.system
+    assert "{output_1}" in ALPACA.user
+    assert all("{response}" in prompt.user for prompt in (REFUSAL, HARM))
+
+
+def test_official_prompts_are_read_from_their_files(tmp_path):
+    (tmp_path / "p.txt").write_text(
+        '<|im_start|>system\nS\n<|im_end|>\n<|im_start|>user\n{"x": """{instruction}"""}\n<|im_end|>'
+    )
+    messages = chat_prompt(str(tmp_path / "p.txt")).messages({"instruction": "do {this}"})
+    assert [(one.role, one.content) for one in messages] == [("system", "S"), ("user", '{"x": """do {this}"""}')]
+    (tmp_path / "j.jsonl").write_text('{"name": "single-v1"}')
+    with pytest.raises(UserError, match="line 1"):
+        fastchat_prompts(str(tmp_path / "j.jsonl"))
+    with pytest.raises(UserError, match="cannot be read"):
+        chat_prompt(str(tmp_path / "none.txt"))
+
+
+def test_a_judge_who_takes_the_first_answer_is_found_out():
+    games = [Game(first, float(first), lengths=(5, 9)) for first in (True, False)]
+    assert consistency(*games) == 0.0
+    assert first_position(games) == [1.0, 1.0]
+    assert longer_preferred(games) == [0.0, 1.0]
+    fair = [Game(first, 1.0, lengths=(9, 5)) for first in (True, False)]
+    assert consistency(*fair) == 1.0
+    assert first_position(fair) == [1.0, 0.0]
+    assert longer_preferred(fair) == [1.0, 1.0]
+    assert consistency(fair[0], Game(False, None)) is None
+    assert first_position([Game(True, 0.5), Game(True, None)]) == []
+    assert longer_preferred([Game(True, 1.0, lengths=(5, 5)), Game(True, 1.0)]) == []
+    assert game_of(json.loads(json.dumps(games[0].as_json()))) == games[0]
+
+
+def alpaca(number: int, text: str, **more) -> Outcome:
+    return outcome(str(number), text, question=f"instruction {number}", baseline=("the baseline",), **more)
+
+
+def test_alpaca_eval_does_not_depend_on_who_is_shown_first():
+    asked = [alpaca(number, "the model!") for number in range(30)]
+    assert 5 < sum(model_shown_first(one.instance.input) for one in asked) < 25
+
+    def likes_the_model(text: str) -> Output:
+        first = text.index("the model!") < text.index("the baseline")
+        return Output(
+            "m", top_log_probs=({"m": math.log(0.8 if first else 0.2), "M": math.log(0.2 if first else 0.8)},)
+        )
+
+    scored = alpaca_eval(asked, Scripted(likes_the_model))
+    assert all(one.scores["win_rate"] == pytest.approx(80) for one in scored)
+    assert all(one.scores["judge_unparsed"] == 0 for one in scored)
+
+    position_only = alpaca_eval(asked, Scripted(lambda text: "m"))
+    assert {one.scores["win_rate"] for one in position_only} == {0.0, 100.0}
+
+
+def test_alpaca_eval_shows_the_instruction_and_counts_what_it_cannot_read():
+    judge = Scripted(lambda text: "neither")
+    (one,) = alpaca_eval([alpaca(3, "hello")], judge)
+    assert one.scores == {"judge_unparsed": 1.0}
+    assert all(part in judge.asked[0][-1].content for part in ("instruction 3", "hello", "the baseline"))
+    with pytest.raises(UserError, match=r"instance 0.*--baseline"):
+        alpaca_eval([outcome()], judge)
+
+
+def test_alpaca_eval_takes_recorded_preferences():
+    given = [2, 1, 0, 1.5, 1.25, None]
+    scored = alpaca_eval([alpaca(i, "x", recorded={"preference": value}) for i, value in enumerate(given)], None)
+    assert [one.scores.get("win_rate") for one in scored] == [100, 0, 50, 50, 25, None]
+    assert scored[-1].scores["judge_unparsed"] == 1.0
+    for wrong in (0.5, 3, "2", True):
+        with pytest.raises(UserError, match="instance 0: preference"):
+            alpaca_eval([alpaca(0, "x", recorded={"preference": wrong})], None)
+    with pytest.raises(UserError, match=r"instance 0.*preference"):
+        alpaca_eval([alpaca(0, "x")], None)
+
+
+def test_the_length_controlled_rate_needs_ten_verdicts_and_the_baseline():
+    rows = [alpaca(i, "x" * (i + 1), recorded={"preference": 1 + i % 2}) for i in range(12)]
+    found = length_controlled(alpaca_eval(rows, None))
+    assert 20 < found["length_controlled_win_rate"].mean < 80
+    assert length_controlled(alpaca_eval(rows[:9], None)) == {}
+    bare = [replace(one, instance=replace(one.instance, data={})) for one in rows]
+    assert length_controlled(alpaca_eval(bare, None)) == {}
+
+
+def test_mt_bench_is_the_mean_over_all_turns_that_could_be_read():
+    asked = [outcome("a", "one", ("two",)), outcome("b", "three", ("four",))]
+    ratings = {"one": "[[10]]", "two": "[[4]]", "three": "[[1]]", "four": "no idea"}
+
+    def answer(text: str) -> str:
+        return ratings[max(ratings, key=text.rfind)]  # the answer shown last is the one that is judged
+
+    scored = mt_bench(asked, Scripted(answer))
+    assert scored[0].scores == {"turn_1": 10.0, "turn_2": 4.0, "judge_unparsed": 0.0}
+    assert scored[1].scores == {"turn_1": 1.0, "judge_unparsed": 0.5}
+    assert mt_bench_score(scored)["mt_bench"].mean == 5.0  # of three ratings; the mean of the questions' means is 4
+    assert mt_bench_score(mt_bench(asked, Scripted(lambda _: "?"))) == {}
+
+
+def test_mt_bench_shows_the_second_turn_with_the_first_and_mathematics_with_its_reference():
+    judge = Scripted(lambda _: "[[5]]")
+    mt_bench([outcome("a", "one", ("two",), category="math", reference_answers=("ref 1", "ref 2"))], judge)
+    first, second = ("\n".join(message.content for message in one) for one in judge.asked)
+    assert "question" in first
+    assert "ref 1" in first
+    assert "two" not in first
+    assert all(part in second for part in ("question", "and then?", "one", "two", "ref 1", "ref 2"))
+    with pytest.raises(UserError, match="reference_answer"):
+        mt_bench([outcome("a", "one", category="coding")], judge)
+    mt_bench([outcome("a", "one", category="writing")], judge)  # needs none
+
+
+def test_mt_bench_takes_recorded_ratings_and_judgments():
+    def of(**recorded):
+        return mt_bench([outcome("a", "one", ("two",), recorded=recorded)], None)[0].scores
+
+    assert of(scores=[8, -1]) == {"turn_1": 8.0, "judge_unparsed": 0.5}
+    assert of(judgments=["[[3]]", "Rating: [[6.5]]"]) == {"turn_1": 3.0, "turn_2": 6.5, "judge_unparsed": 0.0}
+    for wrong in ([8], 8, [8, 11], {"1": 8}):
+        with pytest.raises(UserError, match="instance a"):
+            of(scores=wrong)
+    with pytest.raises(UserError, match="instance a: no scores or judgments"):
+        of()
+
+
+def test_a_pair_is_won_only_where_both_orders_agree():
+    verdicts = {
+        "win": [["A", "B"]], "loss": [["B", "A"]], "tie": [["C", "C"]], "first": [["A", "A"]], "half": [["A", "C"]],
+        "unread": [["A", None]],
+    }  # fmt: skip
+    scored = mt_bench_pairwise([outcome(name, recorded={"verdicts": v}) for name, v in verdicts.items()], None)
+    assert [one.judgement["turns"] for one in scored] == [[1.0], [0.0], [0.5], [0.5], [0.5], [None]]
+    assert [one.scores.get("judge_consistency") for one in scored] == [1.0, 1.0, 1.0, 0.0, 0.0, None]
+    found = {name: value.mean for name, value in mt_bench_win_rate(scored).items()}
+    assert found == pytest.approx({"win_rate": 20, "loss_rate": 20, "win_rate_adjusted": 50})
+    with pytest.raises(UserError, match="verdicts"):
+        mt_bench_pairwise([outcome(recorded={"verdicts": [["A", "D"]]})], None)
+
+
+def test_pairwise_judging_swaps_the_answers():
+    def likes_ours(text: str) -> str:
+        last_ours, last_theirs = text.rfind("ours"), text.rfind("theirs")
+        return "[[B]]" if last_ours > last_theirs else "[[A]]"
+
+    asked = [outcome("a", "ours 1", ("ours 2",), baseline=("theirs 1", "theirs 2"))]
+    judge = Scripted(likes_ours)
+    (one,) = mt_bench_pairwise(asked, judge)
+    assert one.judgement["turns"] == [1.0, 1.0]
+    assert len(judge.asked) == 4
+    (one,) = mt_bench_pairwise(asked, Scripted(lambda _: "[[A]]"))
+    assert one.judgement["turns"] == [0.5, 0.5]
+    assert one.scores["judge_consistency"] == 0.0
+
+
+@pytest.fixture
+def rows(tmp_path):
+    def write(name: str, *given) -> str:
+        path = tmp_path / name
+        path.write_text("\n".join(json.dumps(row) for row in given), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_rows_of_the_judged_sets_are_read_in_their_upstream_forms(rows):
+    data = rows("a.jsonl", {"instruction": "Do it.", "dataset": "koala", "output": "Done.", "generator": "g"})
+    (one,) = instances_of(scenario("alpaca_eval"), data=data)
+    assert (one.input, one.data["baseline"], dict(one.groups)) == ("Do it.", ("Done.",), {"dataset": "koala"})
+
+    data = rows("m.jsonl", {"question_id": 81, "category": "writing", "turns": ["One?", "Two?"]})
+    (one,) = instances_of(scenario("mt_bench"), data=data)
+    assert (one.id, one.input, one.turns) == ("81", "One?", ("Two?",))
+    hub = {"prompt_id": 7, "category": "math", "prompt": ["1?", "2?"], "reference": ["r", "s"]}
+    (one,) = instances_of(scenario("mt_bench"), data=rows("h.jsonl", hub))
+    assert (one.id, one.turns, dict(one.data)) == ("7", ("2?",), {})
+
+    for name in ("arena_hard_v01", "arena_hard_v2"):
+        (one,) = instances_of(scenario(name), data=rows("q.jsonl", {"uid": "u", "category": "c", "prompt": "P"}))
+        assert (one.id, one.input, dict(one.groups)) == ("u", "P", {"category": "c"})
+    old = {"question_id": "q", "category": "c", "turns": [{"content": "P"}]}
+    assert instances_of(scenario("arena_hard_v01"), data=rows("o.jsonl", old))[0].input == "P"
+
+    for wrong in ({"question_id": 1, "category": "x", "turns": []}, {"category": "x", "turns": ["a"]}):
+        with pytest.raises(UserError, match=r"w\.jsonl, line 1"):
+            instances_of(scenario("mt_bench"), data=rows("w.jsonl", wrong))
+
+
+def test_answers_of_other_files_are_joined_by_id(rows):
+    data = rows("q.jsonl", *({"question_id": i, "category": "math", "turns": ["a", "b"]} for i in (1, 2, 3)))
+    references = rows("r.jsonl", {"question_id": 2, "choices": [{"index": 0, "turns": ["x", "y"]}]})
+    baseline = rows(
+        "b.jsonl",
+        {"question_id": 3, "choices": [{"turns": [{"content": "u"}, {"content": "v"}]}]},
+        {"id": "1", "outputs": ["s", "t"]},
+    )
+    built = replace(scenario("mt_bench_pairwise"), reference_answers=references, baseline=baseline)
+    first, second, third = instances_of(built, data=data)
+    assert first.data == {"baseline": ("s", "t")}
+    assert second.data == {"reference_answers": ("x", "y")}
+    assert third.data == {"baseline": ("u", "v")}
+    v2 = rows("v2.jsonl", {"uid": "u", "messages": [{"role": "user", "content": "p"},
+                                                    {"role": "assistant", "content": {"answer": "z"}}]})  # fmt: skip
+    arena = replace(scenario("arena_hard_v2"), baseline=v2)
+    (one,) = instances_of(arena, data=rows("a.jsonl", {"uid": "u", "category": "c", "prompt": "P"}))
+    assert one.data["baseline"] == ("z",)
+    with pytest.raises(UserError, match="no answer to any instance"):
+        instances_of(arena, data=rows("c.jsonl", {"uid": "other", "category": "c", "prompt": "P"}))
+    broken = replace(built, baseline=rows("x.jsonl", {"question_id": 1, "text": "?"}))
+    with pytest.raises(UserError, match=r"x\.jsonl, line 1"):
+        instances_of(broken, data=data)
+
+
+@pytest.mark.real_data
+def test_mt_bench_of_the_repository_is_asked_with_its_own_prompts(datasets_folder):
+    folder = datasets_folder / "mt_bench"
+    built = replace(scenario("mt_bench"), reference_answers=str(folder / "reference_answer" / "gpt-4.jsonl"))
+    instances = instances_of(built, data=str(folder / "question.jsonl"))
+    assert len(instances) == 80
+    assert all(len(one.turns) == 1 for one in instances)
+    referenced = [one for one in instances if "reference_answers" in one.data]
+    assert {one.groups["category"] for one in referenced} == {"math", "reasoning", "coding"}
+    assert len(referenced) == 30
+    assert set(dict(built.adapter.temperatures)) == {one.groups["category"] for one in instances}
+    judge = Scripted(lambda text: "Rating: [[7]]")
+    answers = [Outcome(one, (Output("FIRST", turns=("SECOND",)),)) for one in instances]
+    prompts = str(folder / "judge_prompts.jsonl")
+    assert mt_bench_score(mt_bench(answers, judge, prompts=prompts))["mt_bench"].mean == 7.0
+    texts = ["\n".join(message.content for message in one) for one in judge.asked]
+    assert len(texts) == 160
+    assert sum("SECOND" in text for text in texts) == 80
+    assert not any("{answer" in text or "{ref_answer" in text or "{question" in text for text in texts)
+    paired = [
+        replace(one, instance=replace(one.instance, data={**one.instance.data, "baseline": ("B1", "B2")}))
+        for one in answers
+    ]
+    judge = Scripted(lambda text: "[[A]]")
+    assert mt_bench_win_rate(mt_bench_pairwise(paired, judge, prompts=prompts))["win_rate_adjusted"].mean == 50.0
+    assert len(judge.asked) == 320
+
+
+@pytest.mark.real_data
+def test_own_and_official_prompts_ask_for_the_same_form(datasets_folder):
+    official = fastchat_prompts(str(datasets_folder / "mt_bench" / "judge_prompts.jsonl"))
+    assert set(official) == set(MT_BENCH)
+    for name, prompt in official.items():
+        names = {part.split("}")[0] for part in prompt.user.split("{")[1:]}
+        own = {part.split("}")[0] for part in MT_BENCH[name].user.split("{")[1:]}
+        assert names == own, name
