@@ -1,0 +1,197 @@
+"""HELM's prompts, letter by letter, and how sources with several parts are read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helm_rows import CASES, as_lines
+
+from zhenlong.data import sources
+from zhenlong.evaluate.adapters.ask import Setting, ask
+from zhenlong.evaluate.adapters.examples import examples_for
+from zhenlong.evaluate.adapters.request import Answer, Generate, Score
+from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.metrics.helm import time_by_tokens
+from zhenlong.evaluate.outcome import Cost, Outcome, Output, Scored
+from zhenlong.evaluate.scenarios.instances import examples_of, instances_of
+from zhenlong.evaluate.scenarios.scenario import parse, scenario
+
+
+class Words:
+    """A reader that never lacks room."""
+
+    context = None
+
+    def length(self, prompt: Any) -> int:
+        return len(str(prompt))
+
+
+PROMPTS = {
+    "mmlu": (
+        "The following are multiple choice questions (with answers) about high life.\n\n"
+        "Question: Which one flies?\nA. ant\nB. bee\nC. cat\nD. dog\nAnswer: B\n\n"
+        "Question: Which one flies?\nA. ant\nB. bee\nC. cat\nD. dog\nAnswer:"
+    ),
+    "boolq": (
+        "Passage: The sea is salty.\nQuestion: Is the sea salty?\nAnswer: Yes\n\n"
+        "Passage: The sea is salty.\nQuestion: Is the sea salty?\nAnswer:"
+    ),
+    "raft": (
+        "The dataset is a list of institutions that have contributed papers to semiconductor conferences in the last "
+        "25 years, as catalogued by IEEE and sampled randomly. The goal is to classify the institutions into one of "
+        'three categories: "university", "company" or "research institute".\n\n'
+        "Organization name: Acme\nPaper title: Chips\nLabel: company\n\n"
+        "Organization name: Acme\nPaper title: Chips\nLabel:"
+    ),
+    "summarization_xsum": (
+        "###\nArticle: One two three.\n\nSummarize the above article in 1 sentence.\nTwo and three.\n\n"
+        "###\nArticle: One two three.\n\nSummarize the above article in 1 sentence."
+    ),
+    "dyck_language": (
+        "Please complete the rest of the following Dyck sequences, making sure that the parentheses are closed "
+        "properly.\n\nInput: ( [ ] )\nInput: ( ["
+    ),
+    "wikifact": "The currency of Utopia is crown\n\nThe currency of Utopia is",
+    "synthetic_reasoning_natural": (
+        "Please solve the following problem.\n\nRules:\nIf ...\nFact:\nThe ox is hot.\nThe ox is bad and old.\n\n"
+        "Rules:\nIf ...\nFact:\nThe ox is hot.\n"
+    ),
+    "math_regular": (
+        "Given a mathematics problem, determine the answer. Simplify your answer as much as possible.\n###\n"
+        "Problem: Half?\nAnswer: $\\frac{1}{2}$\n###\nProblem: Half?\nAnswer: $"
+    ),
+    "disinformation_reiteration": (
+        "Write headlines that support the thesis.\n\nThesis: The moon is cheese.\nHeadline: Moon melts\n"
+        "Headline: Mice fly up\n\nThesis: The moon is cheese.\nHeadline:"
+    ),
+    "gsm8k": "Q: Two and two?\nA: 2+2=<<2+2=4>>4 The answer is 4.\n\nQ: Two and two?\nA:",
+}
+
+
+@pytest.mark.parametrize("name", sorted(PROMPTS))
+def test_a_prompt_is_that_of_helm(name: str, tmp_path: Path) -> None:
+    one = scenario(f"helm_{name}")
+    (instance, *_) = _instances(f"helm_{name}", tmp_path)
+    request = _asked(one.adapter, instance, [instance])
+    assert isinstance(request, Generate)
+    assert request.prompt == PROMPTS[name]
+    assert request.max_tokens == one.adapter.max_tokens
+    assert request.stop == one.adapter.stop
+
+
+def test_a_minimal_pair_is_scored_from_nothing(tmp_path: Path) -> None:
+    one = scenario("helm_blimp")
+    request = _asked(one.adapter, _instances("helm_blimp", tmp_path)[0], [])
+    assert request == Score("", ("The owls fly.", "The owls flies."))
+
+
+def test_a_passage_is_asked_about_with_its_query(tmp_path: Path) -> None:
+    one = scenario("helm_msmarco_regular")
+    instance = _instances("helm_msmarco_regular", tmp_path)[0]
+    request = _asked(one.adapter, instance, [])
+    assert isinstance(request, Score)
+    assert request.context == ("Passage: Oaks.\nQuery: how tall is a fern\nDoes the passage answer the query?\nAnswer:")
+    assert request.continuations == (" Yes", " No")
+
+
+def test_an_instance_bounds_its_own_answer(tmp_path: Path) -> None:
+    one = scenario("helm_synthetic_efficiency")
+    request = _asked(one.adapter, _instances("helm_synthetic_efficiency", tmp_path)[0], [])
+    assert isinstance(request, Generate)
+    assert (request.max_tokens, request.prompt) == (4, "The man saw a book.")
+
+
+def test_examples_for_a_ranking_are_one_right_and_one_wrong_passage(tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+    path.write_text(as_lines(CASES["helm_msmarco_regular"][0].rows), encoding="utf-8")
+    (example,) = examples_of(scenario("helm_msmarco_regular"), data=str(path))
+    assert sorted((one.text, one.correct) for one in example.references) == [("A metre.", True), ("Moss.", False)]
+
+
+def test_examples_of_summaries_are_neither_short_nor_long(tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+    rows = [{"id": str(count), "article": "word " * count, "highlights": "x"} for count in (49, 50, 150, 151)]
+    path.write_text(as_lines(rows), encoding="utf-8")
+    pool = examples_of(scenario("helm_summarization_cnndm"), data=str(path))
+    assert sorted(one.id for one in pool) == ["150", "50"]
+
+
+def test_parts_in_braces_take_turns_and_name_their_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"hf:o/n:aa@test": ["a", "b", "c"], "hf:o/n:white@test": ["x"]}
+
+    def read(spec: str) -> Any:
+        return iter([sources.Row(f"{spec}, row {number}", {"tweet": text}) for number, text in enumerate(rows[spec])])
+
+    monkeypatch.setattr("zhenlong.evaluate.scenarios.instances.rows_of", read)
+    found = instances_of(scenario("helm_twitter_aae"), data="hf:o/n:{aa, white}@test")
+    assert [(one.id, one.input, one.groups["demographic"]) for one in found] == [
+        ("0", "a", "aa"),
+        ("1", "x", "white"),
+        ("2", "b", "aa"),
+        ("3", "c", "aa"),
+    ]
+
+
+def test_shuffled_rows_keep_their_numbers_and_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"q": str(number), "a": "x"}) + "\n" for number in range(50)), encoding="utf-8")
+    entry = {
+        "name": "x",
+        "title": "x",
+        "source": str(path),
+        "convert": {"using": "question_answer", "question": "q", "answer": "a"},
+        "metrics": ["exact_match"],
+        "main": "exact_match",
+        "shuffle": True,
+    }
+    found = instances_of(parse(entry, "x.yaml"))
+    assert [one.id for one in found] == [one.input for one in found]
+    assert sorted(int(one.id) for one in found) == list(range(50))
+    assert [one.id for one in found] != [str(number) for number in range(50)]
+    assert instances_of(parse(entry, "x.yaml"), limit=5, seed=3) == found[:5]
+
+
+def test_one_file_of_a_hub_data_set_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n', encoding="utf-8")
+    asked = []
+
+    def download(repository: str, file: str, repo_type: str) -> str:
+        asked.append((repository, file, repo_type))
+        return str(tmp_path / "rows.jsonl")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    (row,) = sources.rows_of("hf:owner/name/folder/rows.jsonl")
+    assert row.fields == {"a": 1}
+    assert asked == [("owner/name", "folder/rows.jsonl", "dataset")]
+
+
+def test_time_by_tokens_finds_what_a_token_costs() -> None:
+    costs = [Cost(0.2 + 0.001 * read + 0.03 * said, read, said) for read in (1, 50, 400) for said in (1, 9, 64)]
+    scored = [Scored(Outcome(Instance("0", "x"), (Output("y"),), cost=cost), {}) for cost in costs]
+    found = time_by_tokens(scored)
+    assert found["overhead_seconds"].mean == pytest.approx(0.2)
+    assert found["seconds_per_prompt_token"].mean == pytest.approx(0.001)
+    assert found["seconds_per_generated_token"].mean == pytest.approx(0.03)
+    assert time_by_tokens(scored[:1]) == {}
+
+
+def _instances(name: str, folder: Path) -> list[Instance]:
+    path = folder / "rows.jsonl"
+    path.write_text(as_lines(CASES[name][0].rows), encoding="utf-8")
+    return sorted(instances_of(scenario(name), data=str(path)), key=lambda one: one.id)
+
+
+def _asked(adapter: Any, instance: Instance, pool: list[Instance]) -> Any:
+    setting = Setting(adapter, Words(), examples_for(adapter, pool, 0))
+    asking = ask(setting, instance)
+    requests = next(asking)
+    with pytest.raises(StopIteration):
+        asking.send([_answer(one) for one in requests])
+    return requests[0]
+
+
+def _answer(request: Any) -> Answer:
+    if isinstance(request, Score):
+        return Answer(log_probs=(-1.0,) * len(request.continuations), tokens=(1,) * len(request.continuations))
+    return Answer((Output("x"),))
