@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
+
+import yaml
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.runner import Evaluation, evaluate, table
@@ -24,6 +27,9 @@ def evaluate_command(
     data: Sequence[str] = (),
     examples: Sequence[str] = (),
     baseline: Sequence[str] = (),
+    reference_answers: Sequence[str] = (),
+    option: Sequence[str] = (),
+    unsafe: bool = False,
     chat_template: str = "auto",
     as_chat: bool = False,
     max_tokens: int | None = None,
@@ -50,6 +56,9 @@ def evaluate_command(
         data: A file in place of a scenario's data, as name=path. Give it again for each scenario.
         examples: A file in place of a scenario's in-context examples, as name=path.
         baseline: The answers that a judge compares with, as name=path, rows with id and output.
+        reference_answers: The answers that a judge is shown as right, as name=path.
+        option: An option of metrics, as name=value, such as a judge's own prompt. Given to all that have it.
+        unsafe: Run programs that models wrote without isolation, where there is none.
         chat_template: The tokenizer's own (auto), chatml, llama2, llama3, or none for conversations as plain text.
         as_chat: Put text prompts, too, as a user's turn in the chat template.
         max_tokens: Longest answer, where a scenario allows more.
@@ -74,6 +83,8 @@ def evaluate_command(
         data=_pairs("data", data),
         examples=_pairs("examples", examples),
         baselines=_pairs("baseline", baseline),
+        references=_pairs("reference_answers", reference_answers),
+        options=_values(option) | ({"unsafe": True} if unsafe else {}),
         chat_template=chat_template,
         as_chat=as_chat,
         max_tokens=max_tokens,
@@ -109,6 +120,11 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise UserError(f"--shots {text}: expected a number of examples, or several such as 0,2,4") from None
+
+
+def _values(given: Sequence[str]) -> dict[str, Any]:
+    """The values as YAML reads them: numbers, true and false, lists, words."""
+    return {name: yaml.safe_load(text) for name, text in _pairs("option", given).items()}
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:

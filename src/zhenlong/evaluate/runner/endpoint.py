@@ -28,7 +28,7 @@ class EndpointBackend:
         endpoint = parse_endpoint(model)
         self.name, self.as_chat, self.context = model, False, None
         self._chat = chat
-        self._sampler = sampler or EndpointSampler(endpoint.name, endpoint.url)
+        self._sampler = sampler or EndpointSampler(endpoint.name, endpoint.url, **endpoint.options)
         left_out = ",".join(self._sampler.leave_out)
         self.fingerprint = f"openai:{endpoint.name}@{endpoint.url}{'' if chat else ' completions'} {left_out}"
 

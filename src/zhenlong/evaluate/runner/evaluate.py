@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zhenlong.errors import UserError
+from zhenlong.evaluate.metrics.registry import metric
 from zhenlong.evaluate.outcome import Judge, Outcome
 from zhenlong.evaluate.perturbations import PERTURBATIONS
 from zhenlong.evaluate.results import Result
@@ -20,6 +22,7 @@ from zhenlong.evaluate.runner.judge import ModelJudge
 from zhenlong.evaluate.runner.prepare import Asked, Prepared, perturbation_names, prepare
 from zhenlong.evaluate.runner.progress import bars, told_to, warn
 from zhenlong.evaluate.runner.suites import Entry, entries
+from zhenlong.evaluate.scenarios.scenario import Scenario
 from zhenlong.evaluate.subject import Subject
 from zhenlong.evaluate.tally import tally
 from zhenlong.loop.atomic import lock_folder
@@ -49,6 +52,8 @@ def evaluate(
     data: Mapping[str, str] | None = None,
     examples: Mapping[str, str] | None = None,
     baselines: Mapping[str, str] | None = None,
+    references: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
     chat_template: str = "auto",
     as_chat: bool = False,
     max_tokens: int | None = None,
@@ -80,10 +85,12 @@ def evaluate(
         dict(data or {}),
         dict(examples or {}),
         dict(baselines or {}),
+        dict(references or {}),
+        dict(options or {}),
         as_chat,
         max_tokens,
     )
-    _require_known(asked, [one.scenario.name for one in todo])
+    _require_known(asked, [one.scenario for one in todo])
     output = Path(output)
     lock = lock_folder(output)
     try:
@@ -190,8 +197,14 @@ def _name(model: Any) -> str:
     return str(getattr(model, "name", "model"))
 
 
-def _require_known(asked: Asked, names: Sequence[str]) -> None:
-    for option in ("data", "examples", "baselines"):
-        unknown = sorted(set(getattr(asked, option)) - set(names))
+def _require_known(asked: Asked, scenarios: Sequence[Scenario]) -> None:
+    names = [one.name for one in scenarios]
+    for kind in ("data", "examples", "baselines", "references"):
+        unknown = sorted(set(getattr(asked, kind)) - set(names))
         if unknown:
-            raise UserError(f"{option}: {unknown[0]!r} is none of the scenarios asked for ({', '.join(names)})")
+            raise UserError(f"{kind}: {unknown[0]!r} is none of the scenarios asked for ({', '.join(names)})")
+    metrics = {one["name"] if isinstance(one, Mapping) else one for each in scenarios for one in each.metrics}
+    taken = {name for one in metrics for name in inspect.signature(metric(one).function).parameters}
+    unknown = sorted(set(asked.options) - taken)
+    if unknown:
+        raise UserError(f"options: no metric of the scenarios asked for has the option {unknown[0]!r}; leave it out")

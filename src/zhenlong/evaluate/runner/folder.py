@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +17,13 @@ from zhenlong.evaluate.results import (
     write_results,
 )
 from zhenlong.loop.atomic import plain, write_text
+from zhenlong.loop.config import versions
 
-SAME: Final = ("seed", "trials", "as_chat", "max_tokens", "chat_template", "judge", "data", "examples", "baselines")
-PACKAGES: Final = ("zhenlong", "torch", "transformers", "tokenizers", "datasets")
+# A scenario's own shots, limit and perturbations are compared scenario by scenario.
+SAME: Final = (
+    "seed", "trials", "as_chat", "max_tokens", "chat_template", "judge", "data", "examples", "baselines", "references",
+    "options",
+)  # fmt: skip
 
 
 class Folder:
@@ -42,7 +45,7 @@ class Folder:
             "scenarios": before.get("scenarios", {}),
             "failed": before.get("failed", []),
             "notes": before.get("notes", []),
-            "versions": _versions(),
+            "versions": versions(),
         }
 
     def admit(self, scenario: str, settings: Mapping[str, Any]) -> None:
@@ -88,13 +91,3 @@ class Folder:
         last = len(self.results)
         self.results.sort(key=lambda one: (scenarios.get(one.scenario, last), order.get(one.model, last)))
         write_results(self.path, self.asked, self.results)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zhenlong.data.sources import rows_of
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.ask import Asking, Setting, ask
 from zhenlong.evaluate.adapters.examples import examples_for
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.metrics.registry import metric
 from zhenlong.evaluate.perturbations import CANONICAL, PERTURBATIONS
 from zhenlong.evaluate.runner.backend import Backend
 from zhenlong.evaluate.runner.suites import Entry
@@ -30,6 +31,8 @@ class Asked:
     data: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[str, str] = field(default_factory=dict)
     baselines: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # of metrics
     as_chat: bool = False
     max_tokens: int | None = None
 
@@ -68,12 +71,14 @@ class Prepared:
 
 def prepare(entry: Entry, asked: Asked) -> Prepared:
     """Read a scenario's data. Raises `UserError` for what cannot be read, and for examples that are missing."""
-    scenario = entry.scenario
+    scenario = _with_options(entry.scenario, asked.options)
+    scenario = replace(
+        scenario,
+        baseline=asked.baselines.get(scenario.name, scenario.baseline),
+        reference_answers=asked.references.get(scenario.name, scenario.reference_answers),
+    )
     limit = asked.limit if asked.limit is not None else entry.limit
     originals = instances_of(scenario, data=asked.data.get(scenario.name, ""), limit=limit, seed=asked.seed)
-    baseline = asked.baselines.get(scenario.name, "") or scenario.baseline
-    if baseline:
-        originals = _with_baseline(scenario, originals, baseline)
     own = asked.examples.get(scenario.name, "")
     shots = asked.shots or entry.shots or (scenario.adapter.shots,)
     notes: list[str] = []
@@ -126,14 +131,11 @@ def _pool(scenario: Scenario, own: str, seed: int) -> list[Instance]:
         raise UserError(f"{error}; these are its examples: give them with --examples, or ask with --shots 0") from None
 
 
-def _with_baseline(scenario: Scenario, instances: Sequence[Instance], source: str) -> list[Instance]:
-    """The instances with the baseline's answers, from rows with `output` and the scenario's id (else in order)."""
-    found: dict[str, Any] = {}
-    for number, row in enumerate(rows_of(source)):
-        key = row.fields.get(scenario.id or "id", row.fields.get("id", number))
-        if "output" not in row.fields:
-            raise UserError(
-                f"{row.place}: output: missing; expected the baseline's answer (fields: {', '.join(row.fields)})"
-            )
-        found[str(key)] = row.fields["output"]
-    return [replace(one, data={**one.data, "baseline": found[one.id]}) if one.id in found else one for one in instances]
+def _with_options(scenario: Scenario, options: Mapping[str, Any]) -> Scenario:
+    """The scenario with the options that its metrics have."""
+    metrics = []
+    for one in scenario.metrics:
+        given = dict(one) if isinstance(one, Mapping) else {"name": one}
+        taken = inspect.signature(metric(given["name"]).function).parameters
+        metrics.append({**given, **{name: value for name, value in options.items() if name in taken}})
+    return replace(scenario, metrics=tuple(metrics))

@@ -44,6 +44,7 @@ class Suite:
     name: str
     scenarios: tuple[Any, ...]
     about: str = ""
+    closed: bool = False  # holds only what it lists, and not the scenarios that name it
     limit: int | None = None
     shots: tuple[int, ...] | None = None
     perturbations: tuple[str, ...] | None = None
@@ -97,7 +98,7 @@ def _of_suite(suite: Suite) -> list[Entry]:
         names = options.pop("name")
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         found += [replace(own, scenario=one, **plain) for one in _matching(names)]
-    named = [one for one in catalogue().values() if suite.name in one.suites]
+    named = [one for one in catalogue().values() if suite.name in one.suites and not suite.closed]
     return found + [replace(own, scenario=one) for one in named]
 
 

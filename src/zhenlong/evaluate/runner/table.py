@@ -37,5 +37,9 @@ def _cell(one: Result | None) -> str:
     if math.isnan(one.value.mean):
         return "no value" + (f", {one.failed} failed" if one.failed else "")
     low, high = one.value.ci95
-    interval = "" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]"
-    return f"{one.value.mean:.3g}{interval}" + (f", {one.failed} failed" if one.failed else "")
+    interval = "" if math.isnan(low) else f" [{_short(low)}, {_short(high)}]"
+    return f"{_short(one.value.mean)}{interval}" + (f", {one.failed} failed" if one.failed else "")
+
+
+def _short(value: float) -> str:
+    return f"{0.0 if abs(value) < 1e-12 else value:.3g}"

@@ -1,8 +1,8 @@
 """`lm_eval:<task>`: a task of lm-evaluation-harness, put by our adapters and measured by its own rules.
 
 `lm_eval:<task>?include=<folder>` finds the task's YAML in a folder of one's own. Supported are multiple_choice,
-generate_until and loglikelihood_rolling. Examples are chosen by our rule (the task's where it takes the first ones), and
-not by the harness's own random sampler.
+generate_until and loglikelihood_rolling. Examples are chosen by our rule (by the task's where that takes the first
+ones), and not by the harness's own random sampler.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ METHODS: Final = {
 def lm_eval_scenarios(name: str) -> list[Scenario]:
     """The scenarios that `lm_eval:<task>` stands for: one, or those of a group's tasks.
 
-    Raises `UserError` where lm_eval is not installed, for an unknown task, and for a kind of task that is not supported.
+    Raises `UserError` where lm_eval is not installed, for an unknown task, and for a kind that is not supported.
     """
     task, _, include = name.removeprefix(PREFIX).partition("?include=")
     return [_scenario(one, include) for one in sorted(_tasks(task, include))]
 
 
 def documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
-    """The rows of a task: `part` is `test` for those to evaluate, `examples` for those that examples are chosen from."""
+    """The rows of a task: those to evaluate (`part` is `test`), or those that examples are chosen from (`examples`)."""
     known = _tasks(task, include)[task]
     found = known.eval_docs if part == "test" else known.fewshot_docs()
     for doc in found or ():
@@ -42,7 +42,7 @@ def documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
 
 
 def instance_of(doc: Mapping[str, Any], task: str, include: str) -> Instance:
-    """A document as an instance: its text, and its choices or its target. Raises `ValueError` where it has other parts."""
+    """A document as an instance: its text, and its choices or its target. Raises `ValueError` for other parts."""
     known = _tasks(task, include)[task]
     data = {"doc": doc}
     if known.OUTPUT_TYPE == "loglikelihood_rolling":
@@ -59,7 +59,7 @@ def instance_of(doc: Mapping[str, Any], task: str, include: str) -> Instance:
 
 
 def results_of(task: str, include: str, doc: Mapping[str, Any], given: Any) -> dict[str, float]:
-    """The task's own measures of one document: `given` is the choices' log-probabilities, or the generated text.
+    """The task's own measures of one document: `given` is the choices' log-probabilities, or the generated texts.
 
     With several filters the first one's measures have their plain names, the others' end in the filter's.
     """
@@ -71,7 +71,7 @@ def results_of(task: str, include: str, doc: Mapping[str, Any], given: Any) -> d
     found: dict[str, float] = {}
     for number, filters in enumerate(known._filters):
         asked = Asked(request_type="generate_until", doc=dict(doc), arguments=("", {}), idx=0)
-        asked.resps = [given]
+        asked.resps = list(given)
         filters.apply([asked])
         values = _numbers(known.process_results(doc, [asked.filtered_resps[filters.name]]))
         found |= {name if number == 0 else f"{name} {filters.name}": value for name, value in values.items()}
@@ -91,7 +91,7 @@ def _scenario(task: str, include: str) -> Scenario:
     metrics: tuple[Any, ...] = (options,)
     main = str(config.metric_list[0]["metric"]) if config.metric_list else "acc"
     if method == "language_modelling":
-        metrics, main = ("language_modelling",), "bits_per_byte"
+        metrics, main = ("bits_per_byte", "perplexity"), "bits_per_byte"
     return Scenario(
         name=f"{PREFIX}{task}",
         title=f"{task} (lm-evaluation-harness)",
