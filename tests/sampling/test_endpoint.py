@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -63,6 +65,14 @@ def test_names_and_addresses():
     assert parse_endpoint("openai:m@http://localhost:8000").url == "http://localhost:8000/v1"
     assert parse_endpoint("openai:m@https://h/api/openai").url == "https://h/api/openai"
     assert parse_endpoint("openai:m").url == "https://api.openai.com/v1"
+    given = parse_endpoint("openai:m@http://h/v1?requests_per_minute=30&prices=2.5,10&leave_out=seed&retries=2")
+    assert given.url == "http://h/v1"
+    assert given.options == {"requests_per_minute": 30.0, "prices": (2.5, 10.0), "leave_out": ("seed",), "retries": 2}
+    EndpointSampler(given.name, given.url, **given.options)
+    with pytest.raises(UserError, match="no option speed"):
+        parse_endpoint("openai:m@http://h?speed=1")
+    with pytest.raises(UserError, match="prices=2: expected the price"):
+        parse_endpoint("openai:m@http://h?prices=2")
     for wrong in ("m@http://h", "openai:m@h:80", "openai:@http://h", "openai:m@http://user:pw@h"):
         with pytest.raises(UserError) as error:
             parse_endpoint(wrong)
@@ -362,3 +372,38 @@ def test_a_server_that_cannot_score_is_found_out_and_said(response):
     assert not one.can_score()
     with pytest.raises(UserError, match="generate its answers"):
         one.score([("a", "b")])
+
+
+class Flaky(BaseHTTPRequestHandler):
+    """A real server that hangs up on the first request and answers half of its JSON to the second."""
+
+    calls = 0
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).calls += 1
+        if self.calls == 1:
+            self.close_connection = True
+            return
+        whole = answer("fine").content
+        text = whole[: len(whole) // 2] if self.calls == 2 else whole
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_server_that_hangs_up_and_answers_half_is_survived():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        one = EndpointSampler("m", f"http://127.0.0.1:{server.server_port}/v1", clock=Time().clock)
+        assert chat(one)[0][0].text == "fine"
+        assert one.ledger()["retries"] == 2
+    finally:
+        server.shutdown()
+        server.server_close()

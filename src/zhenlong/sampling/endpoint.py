@@ -10,7 +10,6 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ import httpx
 
 from zhenlong.errors import UserError
 from zhenlong.records import Message, Messages
+from zhenlong.sampling.endpoint_address import Endpoint, parse_endpoint
 from zhenlong.sampling.endpoint_calls import Caller, Clock, Ledger, Pace
 from zhenlong.sampling.endpoint_replies import Failure, Reply, Score, chat_replies, score_of_end, text_replies
 
@@ -25,31 +25,9 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 Each = Callable[[int, Any], None]
 
-OPENAI: Final = "https://api.openai.com/v1"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 
-
-@dataclass(frozen=True)
-class Endpoint:
-    """The model's name at the server, and the address under which `/chat/completions` lies."""
-
-    name: str
-    url: str
-
-
-def parse_endpoint(text: str) -> Endpoint:
-    """`openai:name@url` (without `@url`: OpenAI's own). An address without a path gets `/v1`.
-
-    Raises `UserError` for anything else, and for an address that holds a password.
-    """
-    match = re.fullmatch(r"openai:(?P<name>\S+?)(?:@(?P<url>https?://\S+))?", text)
-    if match is None or ("@" in match["name"] and match["url"] is None):
-        raise UserError(f"model {text}: expected openai:name@url, such as openai:my-model@http://localhost:8000/v1")
-    url = (match["url"] or OPENAI).rstrip("/")
-    parts = urlsplit(url)
-    if not parts.hostname or "@" in parts.netloc:
-        raise UserError(f"model openai:{match['name']}: expected a plain address; a key belongs into {KEY_VARIABLE}")
-    return Endpoint(match["name"], url if parts.path.strip("/") else f"{url}/v1")
+__all__ = ["Endpoint", "EndpointSampler", "parse_endpoint"]
 
 
 class EndpointSampler:
