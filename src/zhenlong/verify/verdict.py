@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.records import Task
+from zhenlong.verify.code import check_answer
+from zhenlong.verify.code_tests import ARGUMENTS as CODE_TESTS
 from zhenlong.verify.instructions import check_instructions
 from zhenlong.verify.matching import check_exact, check_regex
 from zhenlong.verify.mathematics import check_math
@@ -18,8 +20,9 @@ def verify(task: Task, response: str) -> float:
     """How right a response is, from 0 to 1, by the task's own `verifier` and `arguments`.
 
     `math`, `exact` (normalise, accept), `regex` (pattern, full, ignore_case), `world` (seed), `instructions`
-    (instruction_id_list, kwargs, loose, share: a row of IFEval), `tool_call` (functions, ground_truth: of BFCL). Raises
-    UserError for an unknown verifier or argument, and for a task that the verifier cannot use.
+    (instruction_id_list, kwargs, loose, share: a row of IFEval), `tool_call` (functions, ground_truth: of BFCL), `code`
+    (kind and the other keys of verify/code_tests.py, share: the share of tests that pass). Raises UserError for an
+    unknown verifier or argument, and for a task that the verifier cannot use.
     """
     if task.verifier not in VERIFIERS:
         known = ", ".join(sorted(VERIFIERS))
@@ -74,9 +77,19 @@ def _tool_call(task: Task, response: str, arguments: Mapping[str, Any]) -> float
     return check_tool_calls(response, **arguments)
 
 
+def _code(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
+    """Always isolated: a data set cannot switch the sandbox off."""
+    tests = {name: value for name, value in arguments.items() if name != "share"}
+    if not arguments.get("share"):
+        return float(check_answer(response, tests).passed)
+    verdict = check_answer(response, tests, rules={"all_tests": True})
+    return verdict.passed_tests / verdict.tests
+
+
 Check = Callable[[Task, str, Mapping[str, Any]], float]
 VERIFIERS: Final[dict[str, tuple[Check, tuple[str, ...]]]] = {
     "math": (_math, ()),
+    "code": (_code, ("share", *CODE_TESTS)),
     "exact": (_exact, ("normalise", "accept")),
     "regex": (_regex, ("pattern", "full", "ignore_case")),
     "world": (_world, ("seed",)),

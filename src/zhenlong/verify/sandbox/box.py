@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import PurePosixPath
 from types import TracebackType
@@ -57,7 +58,7 @@ class Box:
         }
         self._received = bytearray()
         self._process = subprocess.Popen(
-            command(chosen, self._folder, self.limits.disk, packages),
+            command(chosen, self.limits.disk, packages),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -137,10 +138,8 @@ class Box:
         if self._process.poll() is None:
             if self._folder and self._process.stdin is not None:
                 self._leave()
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def _leave(self) -> None:
         """Without a namespace it is the trusted process that kills its descendants: let it, while it answers."""

@@ -35,7 +35,7 @@ ENVIRONMENT: Final = {
 
 @dataclass(frozen=True)
 class Isolation:
-    """A way to run a program: `bubblewrap`, `namespaces` or `unsafe`. `own_id`: by true root, under an id of its own."""
+    """A way to run a program: `bubblewrap`, `namespaces` or `unsafe`. `own_id`: under a user id of its own, by root."""
 
     kind: str
     own_id: bool = False
@@ -71,8 +71,8 @@ def _candidates() -> list[tuple[str, Isolation | None]]:
     return [*found, ("user namespaces", Isolation("namespaces"))]
 
 
-def command(chosen: Isolation, folder: str, disk: int, packages: tuple[str, ...]) -> list[str]:
-    """The command line of the trusted process that runs within. `folder` is used by `unsafe` only."""
+def command(chosen: Isolation, disk: int, packages: tuple[str, ...]) -> list[str]:
+    """The command line of the trusted process that runs within. `disk`: the size of the working folder in bytes."""
     start = [python(), "-S", "-B", "-X", "utf8", "-c"]
     if chosen.kind != "bubblewrap":
         return [*start, START.format(HERE)]
@@ -84,9 +84,10 @@ def command(chosen: Isolation, folder: str, disk: int, packages: tuple[str, ...]
             mounts += ["--ro-bind", outside, within]
     for name in ("null", "zero", "full", "random", "urandom"):
         mounts += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    options = "--unshare-all --die-with-parent --new-session --as-pid-1 --cap-drop ALL --uid 65534 --gid 65534".split()
+    options = ["--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox"]
+    options += ["--cap-drop", "ALL", "--uid", "65534", "--gid", "65534"]
     work = ["--size", str(disk), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
-    return [_bubblewrap(), *options, "--hostname", "sandbox", *mounts, *work, *start, START.format("/sandbox")]
+    return [_bubblewrap(), *options, *mounts, *work, *start, START.format("/sandbox")]
 
 
 def settings(chosen: Isolation, folder: str, packages: tuple[str, ...]) -> dict[str, Any]:
@@ -129,7 +130,8 @@ def visible(packages: tuple[str, ...]) -> list[tuple[str, str]]:
     if not any(python().startswith(f"{path}/") for path in paths):
         paths.append(python())
     own = [(os.path.join(HERE, "inside"), "/sandbox/inside")]
-    return [*((path, path) for path in paths), *own, *((p, f"/packages/{Path(p).name}") for p in _package_paths(packages))]
+    imported = [(path, f"/packages/{Path(path).name}") for path in _package_paths(packages)]
+    return [*((path, path) for path in paths), *own, *imported]
 
 
 def _package_paths(packages: tuple[str, ...]) -> list[str]:

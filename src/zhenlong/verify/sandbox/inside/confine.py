@@ -1,4 +1,4 @@
-"""How a process gives up what it may do, just before it runs what is not trusted: limits, identity, privileges, calls."""
+"""How a process gives up what it may do before it runs what is not trusted: limits, identity, privileges, calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which system calls a program may make: a seccomp filter, in the kernel's own small language, set up without privileges.
+"""Which system calls a program may make: a seccomp filter, in the kernel's own small language, without privileges.
 
 Namespaces say what a program can see; the filter keeps it from what they do not cover (sockets to the virtual
 machine's host, the kernel's key rings, io_uring), from tracing its neighbours, and from building namespaces of its own.

@@ -1,0 +1,65 @@
+"""Do the programs in the answers pass their tests? pass@k, and shares of programs and of tests.
+
+The tests are in the instance's `data` under `tests` (zhenlong/verify/code_tests.py). Options of all three: `rules`, the
+keys of tests that stand where an instance's own do not say; `unsafe`, which lets programs run on a machine that cannot
+isolate them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.metrics.registry import Measure, instance_metric
+from zhenlong.evaluate.outcome import Outcome
+from zhenlong.verify.code import Verdict, check_answer
+from zhenlong.verify.code import pass_at_k as chance
+from zhenlong.verify.sandbox import in_parallel
+
+
+@instance_metric("pass_at_k", Measure("pass@*"))
+def pass_at_k(
+    outcome: Outcome, *, k: int | Sequence[int] = (1,), rules: Mapping[str, Any] | None = None, unsafe: bool = False
+) -> dict[str, float]:
+    """The unbiased chance that one of k answers passes, from all answers there are (Chen et al. 2021)."""
+    wanted = [k] if isinstance(k, int) else list(k)
+    n = len(outcome.outputs)
+    if not wanted or min(wanted) < 1:
+        raise UserError(f"metric pass_at_k: k: expected whole numbers from 1, got {wanted}")
+    if n < max(wanted):
+        raise UserError(
+            f"metric pass_at_k: {outcome.instance.id} has {n} answers, k={max(wanted)} needs as many at least; set the "
+            "adapter's n, or a smaller k"
+        )
+    passed = sum(one.passed for one in _verdicts(outcome, rules, unsafe))
+    return {f"pass@{one}": chance(n, passed, one) for one in wanted}
+
+
+@instance_metric("code_passes", Measure("code_passes"))
+def code_passes(outcome: Outcome, *, rules: Mapping[str, Any] | None = None, unsafe: bool = False) -> dict[str, float]:
+    """The share of the answers whose program passes all tests; with one answer, 1 or 0."""
+    verdicts = _verdicts(outcome, rules, unsafe)
+    return {"code_passes": sum(one.passed for one in verdicts) / len(verdicts)}
+
+
+@instance_metric("tests_passed", Measure("tests_passed"))
+def share_of_tests(
+    outcome: Outcome, *, rules: Mapping[str, Any] | None = None, unsafe: bool = False
+) -> dict[str, float]:
+    """The share of tests that pass, all of them run, mean over the answers (APPS: "test case average")."""
+    verdicts = _verdicts(outcome, {**(rules or {}), "all_tests": True}, unsafe)
+    return {"tests_passed": sum(one.passed_tests / one.tests for one in verdicts) / len(verdicts)}
+
+
+def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, unsafe: bool) -> list[Verdict]:
+    """One verdict for each answer; equal answers are run once, several at a time."""
+    tests = outcome.instance.data.get("tests")
+    if not tests:
+        raise UserError(f"instance {outcome.instance.id}: it has no tests; expected those of a programming problem")
+    if not outcome.outputs:
+        raise UserError(f"instance {outcome.instance.id}: it has no answer to run")
+    answers = list(dict.fromkeys(one.text for one in outcome.outputs))
+    found = in_parallel(lambda answer: check_answer(answer, tests, rules=rules, unsafe=unsafe), answers)
+    by_answer = dict(zip(answers, found, strict=True))
+    return [by_answer[one.text] for one in outcome.outputs]

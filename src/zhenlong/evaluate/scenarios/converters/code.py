@@ -1,0 +1,137 @@
+"""Programming problems: HumanEval, MBPP, LiveCodeBench. APPS is read by `apps` (helm_answers.py)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import Fields, grouped, text
+from zhenlong.evaluate.scenarios.instances import converter
+
+WITH_STARTER: Final = (
+    "You will use the following starter code to write the solution to the problem and enclose your code within "
+    "delimiters."
+)
+WITHOUT_STARTER: Final = (
+    "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on the sample "
+    "inputs). Enclose your code within delimiters as follows."
+)
+ZLIB: Final = b"\x78"  # first byte of what zlib compressed
+
+
+@converter("humaneval")
+def humaneval(fields: Fields, *, reading: str = "completion", groups: Mapping[str, str] | None = None) -> Instance:
+    """HumanEval: task_id, prompt, entry_point, canonical_solution, test. `reading` as in verify/code_answers.py."""
+    prompt = text(fields, "prompt")
+    tests = {
+        "kind": "check",
+        "reading": reading,
+        "prompt": prompt,
+        "entry_point": text(fields, "entry_point"),
+        "test": text(fields, "test"),
+    }
+    solution = str(fields.get("canonical_solution") or "")
+    references = (Reference(solution),) if solution else ()
+    return Instance("", prompt, references, groups=grouped(fields, groups), data={"tests": tests})
+
+
+@converter("mbpp")
+def mbpp(fields: Fields, *, reading: str = "block", only: Sequence[int] = ()) -> list[Instance]:
+    """MBPP: task_id, text (or prompt), code, test_list, and where they are there test_setup_code, test_imports.
+
+    Set-up code makes objects of the answer's own classes, so those tests run in the answer's process. `only`: these
+    task ids, such as the three of the paper's prompt.
+    """
+    if only and int(fields["task_id"]) not in only:
+        return []
+    asserts = fields["test_list"]
+    if not isinstance(asserts, list) or not asserts:
+        raise ValueError(f"test_list: expected assertions, got {asserts!r}")
+    described = text(fields, "text" if "text" in fields else "prompt")
+    shown = "".join(f"{one}\n" for one in asserts)
+    asked = (
+        f"You are an expert Python programmer, and here is your task: {described} "
+        f"Your code should pass these tests:\n\n{shown}[BEGIN]\n"
+    )
+    setup = str(fields.get("test_setup_code") or "")
+    tests = {
+        "kind": "asserts",
+        "reading": reading,
+        "asserts": list(asserts),
+        "imports": list(fields.get("test_imports") or ()),
+        "setup": setup,
+        "together": bool(setup.strip()),
+    }
+    return [Instance("", asked, (Reference(str(fields.get("code") or "")),), data={"tests": tests})]
+
+
+@converter("livecodebench")
+def livecodebench(
+    fields: Fields, *, since: str = "", until: str = "", reading: str = "last_block", packages: Sequence[str] = ()
+) -> list[Instance]:
+    """LiveCodeBench's code generation, as its runner asks it. `since` and `until` are contest dates, both included.
+
+    The tests stay encoded until they are needed: decoded, those of a release have gigabytes.
+    """
+    day = _day(fields, "contest_date")
+    if (since and day < since) or (until and day > until):
+        return []
+    public, private = str(fields["public_test_cases"]), str(fields["private_test_cases"])
+    for name, given in (("public_test_cases", public), ("private_test_cases", private)):
+        _check_encoded(name, given)
+    function = _function(fields)
+    tests: dict[str, Any] = {
+        "kind": "functional" if function else "stdin",
+        "reading": reading,
+        "prelude": "livecodebench",
+        "public_test_cases": public,
+        "private_test_cases": private,
+        "packages": list(packages),
+    }
+    tests |= {"function": function} if function else {}
+    groups = grouped(fields, {name: name for name in ("platform", "difficulty") if name in fields})
+    return [Instance("", _asked(fields), groups={**groups, "month": day[:7]}, data={"tests": tests})]
+
+
+def _asked(fields: Fields) -> str:
+    starter = str(fields.get("starter_code") or "")
+    form, code = (WITH_STARTER, starter) if starter else (WITHOUT_STARTER, "# YOUR CODE HERE")
+    question = text(fields, "question_content")
+    return (
+        f"### Question:\n{question}\n\n### Format: {form}\n```python\n{code}\n```\n\n"
+        "### Answer: (use the provided format with backticks)\n\n"
+    )
+
+
+def _function(fields: Fields) -> str:
+    """The name of the method that is asked for; empty where the program reads its input."""
+    given = fields.get("metadata") or {}
+    try:
+        metadata = json.loads(given) if isinstance(given, str) else given
+        return str(metadata.get("func_name") or "")
+    except (ValueError, AttributeError):
+        raise ValueError(f"metadata: expected an object in JSON, got {str(given)[:60]!r}") from None
+
+
+def _day(fields: Fields, name: str) -> str:
+    try:
+        return datetime.fromisoformat(str(fields[name])).date().isoformat()
+    except ValueError:
+        raise ValueError(f"{name}: expected a date such as 2024-05-01, got {fields[name]!r}") from None
+
+
+def _check_encoded(name: str, given: str) -> None:
+    """Raise `ValueError` for what cannot be tests, by its beginning alone."""
+    if given.lstrip().startswith("["):
+        return
+    try:
+        begins = base64.b64decode(given[:64], validate=True)
+    except binascii.Error:
+        begins = b""
+    if not begins.startswith(ZLIB):
+        raise ValueError(f"{name}: expected tests as JSON, or as base64 of zlib; got {given[:40]!r}")

@@ -1,0 +1,189 @@
+"""The tests of a programming problem, as data: what `check_code` runs a program against.
+
+| kind | keys | passes when |
+|---|---|---|
+| `check` | `test`, `entry_point`, `prompt` | `check(entry_point)` runs to its end (HumanEval) |
+| `asserts` | `asserts`, `setup`, `imports`, `together` | all assertions hold (MBPP) |
+| `stdin` | `inputs`, `outputs` | the program prints each output for its input (LiveCodeBench, APPS) |
+| `functional` | `inputs`, `outputs`, `function`, `class` | the function returns each output (the same) |
+
+Others: `reading` (code_answers.py) with `prompt`, `entry_point` and `stop` for it; `seconds`, for all of `check` and
+`asserts` and for each test of the others; `prelude` (a name of `PRELUDES`); `packages`; `memory` in bytes. For `stdin`
+and `functional` also `compare` (`lines` or `apps`) and `all_tests` (do not stop at the first that fails).
+
+Tests of the upstream schemas are read as well: `fn_name` for `function` (APPS), `public_test_cases` and
+`private_test_cases` for inputs and outputs (LiveCodeBench); `kind` may then be left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import builtins
+import io
+import json
+import pickle
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+
+KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "check": ("test", "entry_point"),
+    "asserts": ("asserts",),
+    "stdin": ("inputs", "outputs"),
+    "functional": ("inputs", "outputs", "function"),
+}
+SECONDS: Final = {"check": 3.0, "asserts": 3.0, "stdin": 6.0, "functional": 6.0}
+COMMON: Final = ("kind", "reading", "prompt", "entry_point", "stop", "seconds", "prelude", "packages", "memory")
+OPTIONAL: Final[dict[str, tuple[str, ...]]] = {
+    "check": (),
+    "asserts": ("setup", "imports", "together"),
+    "stdin": ("compare", "all_tests"),
+    "functional": ("compare", "all_tests", "class"),
+}
+UPSTREAM: Final = ("fn_name", "public_test_cases", "private_test_cases")
+ARGUMENTS: Final = tuple(
+    dict.fromkeys((*COMMON, *(key for kind in KINDS for key in (*KINDS[kind], *OPTIONAL[kind])), *UPSTREAM))
+)
+COMPARISONS: Final = ("lines", "apps")
+DECODED: Final = 1 << 30  # bytes; the largest test sets have some hundred megabytes
+
+# What the official scorers put before a program, so that `List` and `heappush` are there without an import.
+_MODULES: Final = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
+)
+PRELUDES: Final = {
+    "": "",
+    "livecodebench": "".join(f"from {name} import *\n" for name in (*_MODULES.split(), "builtins", "typing"))
+    + "".join(f"import {name}\n" for name in _MODULES.split())
+    + "sys.setrecursionlimit(50000)\n",
+    "apps": "import sys\nimport time\nimport itertools\n"
+    "from itertools import accumulate, product, permutations, combinations\n"
+    "import collections\nfrom collections import Counter, OrderedDict, deque, defaultdict, ChainMap\n"
+    "from functools import lru_cache\nimport math\n"
+    "from math import sqrt, sin, cos, tan, ceil, fabs, floor, gcd, exp, log, log2\nimport fractions\n"
+    "from typing import List, Tuple\ntry:\n    import numpy as np\nexcept ImportError:\n    pass\n"
+    "import random\nimport heapq\nfrom heapq import *\n",
+}
+
+
+def whole_tests(given: Mapping[str, Any], rules: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The tests in the terms of the table above; `rules` stand where the tests do not say.
+
+    Raises `UserError` naming the key that is missing, unknown or wrong.
+    """
+    no_rules = sorted(set(rules or {}) - set(ARGUMENTS))
+    if no_rules:
+        raise UserError(f"code tests: rules: no key {', '.join(no_rules)}; expected some of {', '.join(ARGUMENTS)}")
+    tests = dict(given)
+    if "fn_name" in tests:
+        tests["function"] = tests.pop("fn_name")
+    if "public_test_cases" in tests:
+        tests |= _cases(tests.pop("public_test_cases"), tests.pop("private_test_cases", "[]"), "function" in tests)
+    if "inputs" in tests:
+        tests.setdefault("kind", "functional" if "function" in tests else "stdin")
+    kind = tests.get("kind")
+    if kind not in KINDS:
+        raise UserError(f"code tests: kind {kind!r} is not known; expected one of {', '.join(KINDS)}")
+    accepted = (*KINDS[kind], *OPTIONAL[kind], *COMMON)
+    tests = {key: value for key, value in (rules or {}).items() if key in accepted} | tests
+    missing = [key for key in KINDS[kind] if key not in tests]
+    if missing:
+        raise UserError(f"code tests: {missing[0]} is missing; tests of kind {kind} need {', '.join(KINDS[kind])}")
+    unknown = sorted(set(tests) - set(accepted))
+    if unknown:
+        raise UserError(f"code tests: no key {', '.join(unknown)} for kind {kind}; expected {', '.join(accepted)}")
+    if "inputs" in tests and (len(tests["inputs"]) != len(tests["outputs"]) or not len(tests["inputs"])):
+        counts = f"{len(tests['inputs'])} inputs and {len(tests['outputs'])} outputs"
+        raise UserError(f"code tests: expected as many inputs as outputs, and some; got {counts}")
+    for key, known in (("prelude", tuple(PRELUDES)), ("compare", COMPARISONS)):
+        if tests.get(key, known[0]) not in known:
+            raise UserError(f"code tests: {key}: expected one of {', '.join(filter(None, known))}, got {tests[key]!r}")
+    return tests
+
+
+def _cases(public: str, private: str, functional: bool) -> dict[str, Any]:
+    """LiveCodeBench's tests, public and then private. Of a function: a JSON value in each line of the input."""
+    try:
+        cases = [*private_tests(public), *private_tests(private)]
+        inputs, outputs = [str(one["input"]) for one in cases], [str(one["output"]) for one in cases]
+        if not functional:
+            return {"inputs": inputs, "outputs": outputs}
+        arguments = [[json.loads(line) for line in text.split("\n")] for text in inputs]
+        return {"inputs": arguments, "outputs": [json.loads(text) for text in outputs]}
+    except ValueError as error:
+        raise UserError(f"code tests: private_test_cases or public_test_cases: {error}") from None
+
+
+def called_names(tests: str, known: str = "") -> tuple[str, ...]:
+    """The functions that tests call and neither they nor the code `known` define: those that the program has to have.
+
+    Raises `ValueError` for tests that are no Python.
+    """
+    try:
+        trees = [ast.parse(known), ast.parse(tests)]
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"not valid Python: {error}") from None
+    bound = {name for tree in trees for node in ast.walk(tree) for name in _binds(node)}
+    calls = [node.func for node in ast.walk(trees[1]) if isinstance(node, ast.Call)]
+    names = [func.id for func in calls if isinstance(func, ast.Name)]
+    return tuple(dict.fromkeys(name for name in names if name not in bound and not hasattr(builtins, name)))
+
+
+def _binds(node: ast.AST) -> Iterable[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return [node.id]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+    return []
+
+
+def private_tests(text: str) -> list[dict[str, Any]]:
+    """LiveCodeBench's hidden tests: JSON, or base64 of zlib of a pickle that holds JSON.
+
+    Nothing but texts, numbers, lists and dictionaries is unpickled. Raises `ValueError` for anything else.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = _unpickled(text)
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and {"input", "output"} <= set(one) for one in found
+    ):
+        raise ValueError("expected a list of tests with input and output")
+    return found
+
+
+def _unpickled(text: str) -> Any:
+    try:
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(base64.b64decode(text, validate=True), DECODED)
+        if unpacker.unconsumed_tail:
+            raise ValueError(f"more than {DECODED} bytes")
+        value = _Plain(io.BytesIO(data)).load()
+        return json.loads(value) if isinstance(value, str | bytes) else value
+    except (
+        binascii.Error,
+        zlib.error,
+        pickle.UnpicklingError,
+        EOFError,
+        IndexError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        raise ValueError(f"not encoded tests ({error or type(error).__name__})") from None
+
+
+class _Plain(pickle.Unpickler):
+    """A pickle can name any function to call; here it can name none."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("it refers to something outside")
