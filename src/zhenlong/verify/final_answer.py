@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
 from typing import Final
 
 HASHES: Final = re.compile(r"#### (\-?[0-9\.\,]+)")  # openai/grade-school-math:grade_school_math/dataset.py
 NUMBER: Final = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")  # lm-evaluation-harness, gsm8k `flexible-extract`
 _BOX: Final = re.compile(r"\\(?:boxed|fbox)(?: |(?=\{))")
-LETTER_PATTERNS: Final = (r"answer is \(?({letters})\)?", r".*[aA]nswer:\s*\$?\(?({letters})\b")
-_LAST_LETTER: Final = r"\b({letters})\b(?!.*\b({letters})\b)"
+CHAINS: Final = {  # tried in turn, the first that matches decides; `(?s)\A.*` finds the last place
+    "mmlu_pro": (  # TIGER-AI-Lab/MMLU-Pro:evaluate_from_api.py
+        r"answer is \(?([A-J])\)?",
+        r"(?m)^.*[aA]nswer:\s*([A-J])",
+        r"(?s)\A.*\b([A-J])\b",
+    ),
+    "gpqa": (
+        r"(?s)\A.*(?i:answer)\W*:\W*(?:\\(?:boxed|text|mathrm)\{)*\W*([A-D])\b",
+        r"(?s)\A.*(?i:answer is)\W*(?:\\(?:boxed|text|mathrm)\{)*\W*([A-D])\b",
+        r"(?s)\A.*\(([A-D])\)",
+    ),
+}
 
 
 def gsm8k_answer(text: str) -> str | None:
@@ -61,22 +70,13 @@ def integer(text: str | None) -> int | None:
     return int(plain) if re.fullmatch(r"[+-]?\d+", plain, re.ASCII) else None
 
 
-def letter_answer(
-    text: str, options: int, patterns: Sequence[str] = LETTER_PATTERNS, *, last: bool = True
-) -> str | None:
-    """The letter of the choice that an answer settles on, None where it settles on none.
-
-    `patterns` are tried in turn, the first that matches decides; `{letters}` in them is the class of the first
-    `options` letters. With `last`, the last capital letter that stands alone is tried at the end: MMLU-Pro's chain
-    (TIGER-AI-Lab/MMLU-Pro: evaluate_from_api.py).
-    """
-    letters = f"[A-{chr(ord('A') + options - 1)}]"
-    for pattern in patterns:
-        found = re.search(pattern.replace("{letters}", letters), text)
+def letter_answer(text: str, chain: str) -> str | None:
+    """The letter of the choice that an answer settles on by one of the `CHAINS`, None where it settles on none."""
+    for pattern in CHAINS[chain]:
+        found = re.search(pattern, text)
         if found:
-            return found[1].upper()
-    found = re.search(_LAST_LETTER.replace("{letters}", letters), text, re.DOTALL) if last else None
-    return found[1] if found else None
+            return found[1]
+    return None
 
 
 def guessed_letter(key: str, options: int) -> str:

@@ -12,8 +12,13 @@ from zhenlong.errors import UserError
 
 
 def table_files(source: str) -> list[Path]:
-    """The files of a folder that holds nothing but tables, in the order of their names; of any other source none."""
+    """The files of a folder that holds nothing but tables, in the order of their names, or the one `.csv` or `.tsv`.
+
+    Of any other source none.
+    """
     folder = Path(source)
+    if folder.is_file() and _extension(folder) in (".csv", ".tsv"):
+        return [folder]
     if not folder.is_dir():
         return []
     files = sorted(one for one in folder.iterdir() if not one.name.startswith("."))

@@ -1,0 +1,81 @@
+"""Lettered questions of MMLU, MMLU-Pro and GPQA: their choices, their subject's instructions, their worked examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import text
+from zhenlong.evaluate.scenarios.instances import converter
+
+Fields = Mapping[str, Any]
+LETTERS: Final = "ABCDEFGHIJ"
+PART: Final = re.compile(r"_(?:test|dev|val)$")  # of the names of hendrycks/test's files
+THOUGHT: Final = re.compile(r"^A: (Let's think step by step\.)?")
+OF_SUBJECT: Final = "The following are multiple choice questions (with answers) about {subject}.\n"
+OF_NONE: Final = "The following are multiple choice questions (with answers).\n"
+
+
+@converter("mmlu")
+def mmlu(fields: Fields, *, choices: str | Sequence[str] = "choices", answer: str = "answer") -> Instance:
+    """`question`, the choices, and the index of the right one (or its letter). The subject is in the instructions.
+
+    The subject is that of the row, else the name of its file; without either the instructions name none.
+    """
+    listed = fields[choices] if isinstance(choices, str) else [fields[one] for one in choices]
+    subject = str(fields.get("subject") or PART.sub("", str(fields.get("file", ""))))
+    instructions = OF_SUBJECT.format(subject=subject.replace("_", " ")) if subject else OF_NONE
+    return Instance(
+        "",
+        text(fields, "question").strip(),
+        _references([str(one) for one in listed], fields[answer], answer),
+        groups={"subject": subject} if subject else {},
+        data={"instructions": instructions},
+    )
+
+
+@converter("mmlu_pro")
+def mmlu_pro(fields: Fields, *, instructions: str) -> Instance:
+    """`question`, `options` (those that are "N/A" are none), `answer` (a letter), `category`, and `cot_content`.
+
+    `{category}` in `instructions` stands for the row's. The reasoning of an example is what follows "A: Let's think
+    step by step.", which the prompt says already.
+    """
+    category = text(fields, "category")
+    options = [str(one) for one in fields["options"] if one != "N/A"]
+    data = {"instructions": instructions.replace("{category}", category)}
+    thought = str(fields.get("cot_content") or "")
+    if thought:
+        data["example"] = THOUGHT.sub("", thought)
+    return Instance(
+        "",
+        text(fields, "question"),
+        _references(options, fields["answer"], "answer"),
+        groups={"category": category},
+        data=data,
+    )
+
+
+@converter("gpqa")
+def gpqa(fields: Fields) -> Instance:
+    """`Question`, `Correct Answer`, `Incorrect Answer 1` to `3`, in an order drawn for the question.
+
+    The seed is `Record ID`, else the question itself: the same order in every run and for every model.
+    """
+    question = text(fields, "Question").strip()
+    wrong = [text(fields, f"Incorrect Answer {number}") for number in (1, 2, 3)]
+    choices = [(text(fields, "Correct Answer"), True), *((one, False) for one in wrong)]
+    Random(str(fields.get("Record ID") or question)).shuffle(choices)
+    groups = {"domain": str(fields["High-level domain"])} if fields.get("High-level domain") else {}
+    return Instance("", question, tuple(Reference(one.strip(), right) for one, right in choices), groups=groups)
+
+
+def _references(choices: Sequence[str], answer: Any, name: str) -> tuple[Reference, ...]:
+    given = str(answer).strip()
+    place = LETTERS.find(given) if len(given) == 1 and given.isalpha() else int(given) if given.isdigit() else -1
+    if not 0 <= place < len(choices):
+        raise ValueError(f"{name}: {given!r} is none of the {len(choices)} choices")
+    return tuple(Reference(one, number == place) for number, one in enumerate(choices))

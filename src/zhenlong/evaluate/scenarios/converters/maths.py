@@ -1,0 +1,40 @@
+"""Problems with a final answer that a program can compare: GSM8K, MATH, AIME."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import grouped, text
+from zhenlong.evaluate.scenarios.instances import converter
+from zhenlong.verify.final_answer import gsm8k_answer, integer, last_boxed
+
+FINALS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
+    "hashes": (gsm8k_answer, "a solution that ends in #### and a number"),
+    "boxed": (last_boxed, "a solution with its answer in \\boxed{}"),
+    "integer": (integer, "a whole number"),
+    "any": (str, "an answer"),
+}
+
+
+@converter("final_answer")
+def final_answer(
+    fields: Mapping[str, Any],
+    *,
+    problem: str,
+    answer: str,
+    final: str = "any",
+    groups: Mapping[str, str] | None = None,
+) -> Instance:
+    """A problem and its worked solution or its answer alone; `final` says what the answer has to hold.
+
+    `hashes`: `#### ` and a number. `boxed`: a box. `integer`: it is a whole number. The whole text is the reference, so
+    that it can stand in an example.
+    """
+    given = fields[answer]
+    solution = str(given) if isinstance(given, int | float) else text(fields, answer)
+    read, expected = FINALS[final]
+    if read(solution) is None:
+        raise ValueError(f"{answer}: expected {expected}, got {solution!r:.80}")
+    return Instance("", text(fields, problem), (Reference(solution),), groups=grouped(fields, groups))
