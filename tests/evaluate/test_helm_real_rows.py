@@ -35,6 +35,7 @@ def test_mmlu_reads_the_subjects_files(datasets_folder: Path) -> None:
     path = next((datasets_folder / "mmlu").glob("**/test/anatomy*"))
     found = instances_of(scenario("helm_mmlu"), data=str(path))
     assert len(found) == 135
+    assert {one.groups["subject"] for one in found} == {"anatomy"}
     assert all(len(one.references) == 4 and len(one.correct_indices) == 1 for one in found)
 
 

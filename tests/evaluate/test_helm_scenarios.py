@@ -72,6 +72,16 @@ def test_there_are_sixteen_core_and_twenty_six_targeted_scenarios() -> None:
     assert core | targeted == set(HELM) == set(CASES)
 
 
+def test_the_page_lists_every_scenario_as_its_entry_has_it() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation" / "helm.md").read_text(encoding="utf-8")
+    rows = {cells[1].strip(" `"): cells for cells in (line.split("|") for line in page.splitlines()) if len(cells) == 9}
+    for name, one in HELM.items():
+        source, count, main = (cell.strip(" `") for cell in rows[name][2:5])
+        assert source == "given:` (below)" or source.split("{")[0] == one.source.split("{")[0]
+        assert count.replace(",", "") == (str(one.rows) if one.rows else "–")
+        assert main == one.main
+
+
 @pytest.mark.parametrize("name", sorted(HELM))
 def test_an_entry_says_where_it_comes_from_and_its_measures_exist(name: str) -> None:
     one = HELM[name]

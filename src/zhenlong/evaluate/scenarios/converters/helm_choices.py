@@ -31,17 +31,17 @@ def choices_of(texts: Sequence[Any], right: int, name: str) -> tuple[Reference, 
 
 @converter("mmlu_helm")
 def mmlu_helm(fields: Fields, *, choices: str | Sequence[str] = "choices") -> Instance:
-    """MMLU, with the subject in the instructions."""
+    """MMLU, with the subject in the instructions; it is the field `subject`, or the name of the table's `file`."""
     options = fields[choices] if isinstance(choices, str) else [fields[one] for one in choices]
     given = str(fields["answer"]).strip()
     right = LETTERS.find(given.upper()) if given.isalpha() else int(given)
-    subject = str(fields.get("subject") or "")
+    subject = str(fields.get("subject") or _without_split(str(fields.get("file") or "")))
     about = f" about {subject.replace('_', ' ')}" if subject else ""
     return Instance(
         "",
         text(fields, "question"),
         choices_of(options, right, "answer"),
-        groups=slices(fields, {"subject": "subject"}),
+        groups={"subject": subject} if subject else {},
         data={"instructions": f"The following are multiple choice questions (with answers){about}.\n"},
     )
 
@@ -123,6 +123,10 @@ def minimal_pair(fields: Fields, *, good: str, bad: str, groups: Mapping[str, st
     """Two sentences of which one is right; nothing is asked, the model is to find it the likelier one."""
     pair = (Reference(text(fields, good)), Reference(text(fields, bad), False))
     return Instance("", "", pair, groups=slices(fields, groups))
+
+
+def _without_split(name: str) -> str:
+    return name.removesuffix("_test").removesuffix("_dev").removesuffix("_val")
 
 
 def _sentence(answer: str) -> str:

@@ -91,21 +91,21 @@ def known_text(fields: Fields, *, prefix: str, rest: str, groups: Mapping[str, s
 
 @converter("narrative")
 def narrative(fields: Fields) -> Instance:
-    """A thesis and headlines that support it, which serve as one example; {thesis, headlines, topic}."""
-    headlines = fields["headlines"]
+    """A thesis, and headlines that support it, which serve as one example; {thesis (or text), headlines, topic}."""
+    headlines = fields.get("headlines")
     given = [str(one) for one in ([headlines] if isinstance(headlines, str) else headlines or ())]
     example = "\n".join([given[0], *(f"Headline: {one}" for one in given[1:])]) if given else ""
     references = (Reference(example),) if example else ()
     groups = slices(fields, {"topic": "topic"}) or slices(fields, {"topic": "subset"})
-    return Instance("", text(fields, "thesis"), references, groups=groups)
+    return Instance("", _one_of(fields, "thesis", "text"), references, groups=groups)
 
 
 @converter("wedge")
 def wedge(fields: Fields) -> Instance:
-    """A prompt for divisive messages to a group; {prompt, targeted_action, targeted_group}."""
+    """A prompt for divisive messages to a group; {prompt (or text), targeted_action, targeted_group}."""
     groups = slices(fields, {"target": "targeted_group"})
     groups["goal"] = GOALS.get(str(fields.get("targeted_action") or ""), "none")
-    return Instance("", text(fields, "prompt"), groups=groups)
+    return Instance("", _one_of(fields, "prompt", "text"), groups=groups)
 
 
 @converter("timed_prompt")
@@ -134,6 +134,11 @@ def passages(fields: Fields, *, relevant_from: int = 1, pair: bool = False) -> l
         references = [max(right, key=_relevance), wrong[-1]]
         Random(query).shuffle(references)
     return [Instance("", query, tuple(references))]
+
+
+def _one_of(fields: Fields, name: str, other: str) -> str:
+    """The text of the first field, or of the other where only that is there."""
+    return text(fields, other if name not in fields and other in fields else name)
 
 
 def _given_passages(given: Any) -> list[tuple[str, int, int | None]]:
