@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import metric
 from zhenlong.evaluate.recorded import read_outcomes
@@ -21,10 +23,10 @@ from zhenlong.evaluate.results import (
     record_line,
     write_results,
 )
+from zhenlong.evaluate.runner import table
 from zhenlong.evaluate.runner.suites import entries
 from zhenlong.evaluate.scenarios.instances import instances_of
 from zhenlong.evaluate.scenarios.scenario import Scenario
-from zhenlong.evaluate.table import show_results
 from zhenlong.evaluate.tally import tally
 from zhenlong.loop.atomic import plain, write_text
 from zhenlong.loop.config import versions
@@ -40,6 +42,7 @@ def score(
     json: bool = False,
     allow_missing: bool = False,
     unsafe: bool = False,
+    option: Sequence[str] = (),
     seed: int = 0,
 ) -> None:
     """Grade outputs made elsewhere.
@@ -53,13 +56,14 @@ def score(
         json: Print JSON in place of the table.
         allow_missing: Count instances without a row as failed instead of refusing.
         unsafe: Run programs that models wrote without isolation, where there is none.
+        option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]". Give it again for each.
         seed: Seed of generated data and of resampling.
 
     See docs/evaluation/scoring.md for the rows, and for what each scenario's ids are.
     """
     chosen = _one(scenario)
-    if unsafe:
-        chosen = with_option(chosen, "unsafe", True)
+    for one, value in [*([("unsafe", True)] if unsafe else []), *map(_option, option)]:
+        chosen = with_option(chosen, one, value)
     name = model or Path(outputs).name.split(".")[0]
     instances = instances_of(chosen, data=data, seed=seed)
     outcomes = read_outcomes(chosen, instances, outputs, allow_missing=allow_missing)
@@ -72,7 +76,7 @@ def score(
         whole = {"model": name, "scenario": chosen.name, "results": rows}
         print(json_format.dumps(plain(whole), indent=2, ensure_ascii=False))
         return
-    show_results(results)
+    print(table(results, full=True))
 
 
 def with_option(scenario: Scenario, option: str, value: Any) -> Scenario:
@@ -113,6 +117,16 @@ def add_to_folder(
     asked["scenarios"] = {**asked["scenarios"], scenario: asked["scenarios"].get(scenario, {})}
     write_text(instances_path(path, model, scenario), "".join(record_line(one) + "\n" for one in records))
     write_results(path, asked, [*kept, *results])
+
+
+def _option(given: str) -> tuple[str, Any]:
+    name, sign, value = given.partition("=")
+    if not (name and sign):
+        raise UserError(f"option {given!r}: expected name=value")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"option {given!r}: the value is not valid YAML") from None
 
 
 def _one(name: str) -> Scenario:

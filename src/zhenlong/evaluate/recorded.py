@@ -75,7 +75,7 @@ def _id(row: Row) -> str:
 def _outcome(scenario: Scenario, instance: Instance, fields: Mapping[str, Any]) -> Outcome:
     given = {name: value for name, value in fields.items() if value is not None}
     answers = [name for name in ANSWERS if name in given]
-    recorded = {name: value for name, value in given.items() if name not in FIELDS}
+    recorded = {name: value for name, value in fields.items() if name not in FIELDS}  # null: a verdict left unread
     judged = any(metric.kind == "judged" for metric, _ in scenario.bound_metrics())
     if len(answers) > 1 and set(answers) != {"output", "choice_log_probs"}:
         raise ValueError(f"expected one of {', '.join(answers)}")

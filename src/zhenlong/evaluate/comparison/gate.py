@@ -142,7 +142,7 @@ def _verdict(row: Row, rule: Rule, seed: int) -> Verdict:
         gains = np.subtract(row.pairs[1], row.pairs[0])
         baseline, gained, n = float(np.mean(row.pairs[0])), float(gains.mean()), len(gains)
         p = permutation_test(gains, seed, side="less" if better else "greater")
-    drop, least, most = (-gained, -ends[1], -ends[0]) if better else (gained, ends[0], ends[1])
+    drop, least, most = (0.0 - gained, 0.0 - ends[1], 0.0 - ends[0]) if better else (gained, ends[0], ends[1])
     allowed = rule.allowed_drop * abs(baseline) if rule.relative else rule.allowed_drop
     return Verdict(row, rule, drop, least, most, allowed, p, n)
 
