@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,11 +57,11 @@ def test_true_strengths_are_found_again():
     truth = {"a": 1.2, "b": 0.3, "c": -0.4, "d": -1.1}
     rng = np.random.default_rng(0)
     battles = []
-    for _ in range(4000):
+    for _ in range(3000):
         a, b = rng.choice(list(truth), 2, replace=False)
         battles.append(Battle(a, b, float(rng.random() < expit(truth[a] - truth[b]))))
     found = strengths(battles)
-    assert all(abs(found.of[name] - truth[name]) < 0.15 for name in truth)
+    assert all(abs(found.of[name] - truth[name]) < 0.2 for name in truth)
     rated = ratings(battles[:500], anchor="c", points=800, rounds=30)
     assert list(rated) == ["a", "b", "c", "d"]
     assert rated["c"].mean == 800
@@ -123,8 +124,11 @@ def test_differences_in_style_are_upstreams():
     )
 
 
-def biased(feature: str, strength: float, bias: float, n: int = 500, seed: int = 0) -> list:
-    """Questions on which the model has more of a feature than the baseline, before a judge who likes it."""
+def biased(difference, feature: str, strength: float, bias: float, n: int = 150, seed: int = 0) -> list:
+    """Questions on which the model has more of a feature than the baseline, before a judge who likes it.
+
+    The scores are the judge's probabilities: what is left of the liking is the method's, not the draw's.
+    """
     rng = np.random.default_rng(seed)
     asked = []
     for _ in range(n):
@@ -136,36 +140,39 @@ def biased(feature: str, strength: float, bias: float, n: int = 500, seed: int =
             counts[0]["length"] = counts[1]["length"] = 200
         model, baseline = (Style(**one) for one in counts)
         place = ("length", "headers").index(feature)
-        x = difference_of_counts(model, baseline)[place]
-        games = []
-        for first in (False, True):
-            won = rng.random() < expit(strength + bias * x)
-            games.append(Game(first, float(won), weight=int(rng.choice([1, 3]))))
-        asked.append((tuple(games), (model, baseline)))
+        share = float(expit(strength + bias * difference(model, baseline)[place]))
+        games = tuple(Game(first, share, weight=int(rng.choice([1, 3]))) for first in (False, True))
+        asked.append((games, (model, baseline)))
     return asked
 
 
-@pytest.mark.parametrize(("plain", "controlled"), [(v01_win_rate, v01_controlled), (v2_win_rate, v2_controlled)])
+VERSIONS = [
+    (difference_of_counts, v01_win_rate, v01_controlled),
+    (difference_of_densities, v2_win_rate, v2_controlled),
+]
+
+
+@pytest.mark.parametrize(("difference", "plain", "controlled"), VERSIONS, ids=["v01", "v2"])
 @pytest.mark.parametrize(
     ("feature", "own", "other"), [("length", "length", "markdown"), ("headers", "markdown", "length")]
 )
 @pytest.mark.parametrize("strength", [0.0, -0.6])
-def test_control_takes_a_judges_liking_out_and_only_its_own(plain, controlled, feature, own, other, strength):
-    asked = biased(feature, strength, bias=3.0)
+def test_control_takes_a_judges_liking_out_and_only_its_own(
+    difference, plain, controlled, feature, own, other, strength
+):
+    asked = biased(difference, feature, strength, bias=60.0 if (feature, plain) == ("headers", v2_win_rate) else 3.0)
     truth = 100 * expit(strength)
     assert plain(asked).mean > truth + 8
     for control in ("style", own):
-        assert abs(controlled(asked, control).mean - truth) < 5, control
+        assert abs(controlled(asked, control).mean - truth) < 1, control
     if (feature, plain) != ("length", v2_win_rate):  # v2's Markdown is a density: it knows of the length
         assert controlled(asked, other).mean > truth + 8  # controlling for something else takes nothing out
 
 
 def test_without_a_liking_control_changes_nothing():
-    asked = biased("length", 0.5, bias=0.0)
-    for plain, controlled in ((v01_win_rate, v01_controlled), (v2_win_rate, v2_controlled)):
-        assert abs(controlled(asked, "style").mean - plain(asked).mean) < 6
-        low, high = controlled(asked, "style").ci95
-        assert low < 100 * expit(0.5) < high
+    for difference, plain, controlled in VERSIONS:
+        asked = biased(difference, "length", 0.5, bias=0.0)
+        assert controlled(asked, "style").mean == pytest.approx(plain(asked).mean, abs=0.5)
 
 
 def test_many_models_at_equal_style():
@@ -216,7 +223,9 @@ def test_upstreams_judgment_rows_are_read():
 
 
 def test_the_versions_differ_in_what_an_unread_game_takes_with_it():
-    scored = arena_hard([arena("a", ["B>A", "A>B"]), arena("b", [None, "B>A"])], None)
+    bare = [replace(one, outputs=()) for one in (arena("a", ["B>A", "A>B"]), arena("b", [None, "B>A"]))]
+    scored = arena_hard(bare, None)
+    assert set(arena_hard_v2(scored)) == {"win_rate"}  # verdicts without answers: no style to control for
     assert arena_hard_v01(scored)["win_rate"].mean == pytest.approx(100 * 2 / 3, abs=0.01)
     assert arena_hard_v2(scored)["win_rate"].mean == 100.0
     assert arena_hard_v2(scored)["win_rate"].n == 2
@@ -263,7 +272,7 @@ def test_a_judge_sees_both_orders_and_its_liking_for_length_is_reported():
     assert json.dumps(scored[0].judgement)  # a record can hold it
 
 
-def length_data(a: float, c: float, n: int = 800, seed: int = 0):
+def length_data(a: float, c: float, n: int = 300, seed: int = 0):
     rng = np.random.default_rng(seed)
     model, baseline = rng.integers(500, 3500, n), rng.integers(300, 2500, n)
     delta = baseline - model
@@ -271,7 +280,7 @@ def length_data(a: float, c: float, n: int = 800, seed: int = 0):
     return preferences, list(zip(model.tolist(), baseline.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("c", [0.0, -0.5, 0.7])
+@pytest.mark.parametrize("c", [0.0, -0.5])
 def test_the_length_controlled_rate_is_what_the_judge_would_say_at_equal_length(c):
     preferences, lengths = length_data(a=-2.0, c=c)
     found = length_controlled_win_rate(preferences, lengths)

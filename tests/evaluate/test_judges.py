@@ -26,8 +26,10 @@ from zhenlong.evaluate.judges.verdicts import arena_label, chosen_output, prefer
 from zhenlong.evaluate.metrics.judged_alpaca import alpaca_eval, length_controlled, model_shown_first
 from zhenlong.evaluate.metrics.judged_mt_bench import mt_bench, mt_bench_pairwise, mt_bench_score, mt_bench_win_rate
 from zhenlong.evaluate.outcome import Outcome, Output
+from zhenlong.evaluate.recorded import read_outcomes
 from zhenlong.evaluate.scenarios.instances import instances_of
 from zhenlong.evaluate.scenarios.scenario import scenario
+from zhenlong.evaluate.tally import tally
 
 
 class Scripted:
@@ -248,6 +250,24 @@ def test_mt_bench_takes_recorded_ratings_and_judgments():
             of(scores=wrong)
     with pytest.raises(UserError, match="instance a: no scores or judgments"):
         of()
+
+
+def test_verdicts_alone_are_enough_and_null_is_one_that_was_not_read(rows):
+    """As `zhenlong score` reads them: the answers themselves are not needed for a mean of verdicts."""
+    questions = rows("q.jsonl", *({"question_id": i, "category": "math", "turns": ["a", "b"]} for i in (1, 2)))
+    built = scenario("mt_bench")
+    instances = instances_of(built, data=questions)
+    given = rows("o.jsonl", {"id": 1, "scores": [9, 6]}, {"id": 2, "scores": [3, None]})
+    results, _ = tally(built, read_outcomes(built, instances, given), model="m")
+    found = {one.measure: one.value for one in results if not one.group}
+    assert (found["mt_bench"].mean, found["turn_2"].n, found["judge_unparsed"].mean) == (6.0, 1, 0.25)
+
+    built = scenario("alpaca_eval")
+    instances = instances_of(built, data=rows("a.jsonl", *({"instruction": f"{i}", "output": "long"} for i in (0, 1))))
+    given = rows("p.jsonl", {"id": 0, "preference": 2}, {"id": 1, "preference": None})
+    scored = alpaca_eval(read_outcomes(built, instances, given), None)
+    assert [one.scores.get("win_rate") for one in scored] == [100.0, None]
+    assert "lengths" not in scored[0].judgement["games"][0]  # of an answer that was not given
 
 
 def test_a_pair_is_won_only_where_both_orders_agree():

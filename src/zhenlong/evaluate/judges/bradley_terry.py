@@ -89,7 +89,7 @@ def fit(
         return float(value) / total, slope / total
 
     start = np.zeros(given.x.shape[1])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-8, "ftol": 1e-13})
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-8, "ftol": 1e-13})
     strengths = found.x[:models]
     zero = strengths[given.models.index(anchor)] if anchor else strengths.mean()
     named = {name: float(value - zero) for name, value in zip(given.models, strengths, strict=True)}

@@ -99,6 +99,15 @@ def baseline_of(outcome: Outcome) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
+def lengths_of(outcome: Outcome, turn: int = 1) -> tuple[int, int] | None:
+    """The characters of the model's answer and of the baseline's; None where a row of verdicts is without one."""
+    baseline = baseline_of(outcome)
+    if not outcome.outputs or len(baseline) < turn:
+        return None
+    own = (outcome.text, *outcome.outputs[0].turns)
+    return (len(own[turn - 1]), len(baseline[turn - 1])) if len(own) >= turn else None
+
+
 def required_baseline(outcome: Outcome) -> tuple[str, ...]:
     """The same; raises `UserError` where there are none, for a judge has to see them."""
     found = baseline_of(outcome)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.judges.games import Game, baseline_of, game_of, judged, recorded, required_baseline
+from zhenlong.evaluate.judges.games import Game, game_of, judged, lengths_of, recorded, required_baseline
 from zhenlong.evaluate.judges.length_control import gamed_rows, length_controlled_win_rate
 from zhenlong.evaluate.judges.prompts import ALPACA, chat_prompt
 from zhenlong.evaluate.judges.verdicts import preference
@@ -72,8 +72,7 @@ def model_shown_first(instruction: str) -> bool:
 
 def _recorded_game(outcome: Outcome) -> Game:
     given: Any = recorded(outcome, "preference")
-    baseline = baseline_of(outcome)
-    lengths = (len(outcome.text), len(baseline[0])) if baseline else None
+    lengths = lengths_of(outcome)
     if given is None or given != given:
         return Game(True, None, lengths=lengths)
     if isinstance(given, bool) or not isinstance(given, int | float) or not (given == 0 or 1 <= given <= 2):

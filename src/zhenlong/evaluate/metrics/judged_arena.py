@@ -14,6 +14,7 @@ from zhenlong.evaluate.judges.games import (
     first_position,
     game_of,
     judged,
+    lengths_of,
     longer_preferred,
     recorded,
     required_baseline,
@@ -109,7 +110,7 @@ def _rates(
     for one in scored:
         if one.judgement.get("games"):
             baseline = baseline_of(one.outcome)
-            style = (style_of(one.outcome.text), style_of(baseline[0])) if baseline else None
+            style = (style_of(one.outcome.text), style_of(baseline[0])) if baseline and one.outcome.outputs else None
             asked.append((tuple(game_of(row) for row in one.judgement["games"]), style))
     found = {"win_rate": plain(asked)} | {f"win_rate_{name}": controlled(asked, name) for name in CONTROLS}
     return {name: value for name, value in found.items() if value is not None}
@@ -122,8 +123,7 @@ def _prompt(outcome: Outcome, system: str, creative: str) -> JudgePrompt:
 
 
 def _game(outcome: Outcome, label: str | None, *, model_first: bool, answer: str) -> Game:
-    baseline = baseline_of(outcome)
-    lengths = (len(outcome.text), len(baseline[0])) if baseline else None
+    lengths = lengths_of(outcome)
     if label is None:
         return Game(model_first, None, lengths=lengths, answer=answer)
     share, weight = ARENA_LABELS[label]

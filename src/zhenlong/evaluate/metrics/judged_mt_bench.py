@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.judges.games import Game, baseline_of, consistency, judged, recorded, required_baseline
+from zhenlong.evaluate.judges.games import Game, consistency, judged, lengths_of, recorded, required_baseline
 from zhenlong.evaluate.judges.prompts import MT_BENCH, JudgePrompt, fastchat_prompts
 from zhenlong.evaluate.judges.verdicts import rating, winner
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
@@ -25,7 +25,7 @@ def mt_bench(outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str =
     `prompts` is FastChat's `judge_prompts.jsonl`. Recorded are `scores` (null or -1: unread) or `judgments`, the
     judge's texts. Questions of mathematics, reasoning and coding are graded with their reference answers.
     """
-    wanted = [(place, turn) for place, one in enumerate(outcomes) for turn in range(1, len(_turns(one)) + 1)]
+    wanted = [(place, turn) for place, one in enumerate(outcomes) for turn in _turn_numbers(one)]
     said: dict[tuple[int, int], str] = {}
     if judge is None:
         values = {(place, turn): _recorded_rating(outcomes[place], turn) for place, turn in wanted}
@@ -39,7 +39,7 @@ def mt_bench(outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str =
         values = {key: rating(text) for key, text in said.items()}
     found = []
     for place, one in enumerate(outcomes):
-        own = {turn: values[place, turn] for turn in range(1, len(_turns(one)) + 1)}
+        own = {turn: values[place, turn] for turn in _turn_numbers(one)}
         scores = {f"turn_{turn}": value for turn, value in own.items() if value is not None}
         scores["judge_unparsed"] = sum(value is None for value in own.values()) / len(own)
         judgement: dict[str, Any] = {"judge": judge.name if judge else "recorded", "ratings": list(own.values())}
@@ -71,7 +71,7 @@ def mt_bench_pairwise(outcomes: Sequence[Outcome], judge: Judge | None, *, promp
     wanted = [
         (place, turn, first)
         for place, one in enumerate(outcomes)
-        for turn in range(1, len(_turns(one)) + 1)
+        for turn in _turn_numbers(one)
         for first in (True, False)
     ]
     said: dict[tuple[int, int, bool], str] = {}
@@ -90,7 +90,7 @@ def mt_bench_pairwise(outcomes: Sequence[Outcome], judge: Judge | None, *, promp
         place, turn, first = key
         letter = letters[key]
         score = None if letter is None else SHARES[letter][not first]
-        lengths = _lengths(outcomes[place], turn)
+        lengths = lengths_of(outcomes[place], turn)
         games[place].append(Game(first, score, letter, lengths=lengths, answer=said.get(key, ""), turn=turn))
     return [_paired(one, own, judge) for one, own in zip(outcomes, games, strict=True)]
 
@@ -139,6 +139,11 @@ def _turn_result(first: Game, second: Game) -> float | None:
 def _turns(outcome: Outcome) -> tuple[str, ...]:
     """The model's answers; a question whose later turns were not answered is graded on those that were."""
     return (outcome.text, *(outcome.outputs[0].turns if outcome.outputs else ()))
+
+
+def _turn_numbers(outcome: Outcome) -> range:
+    """The turns that are graded; of a row of verdicts without the answers, all of the question's."""
+    return range(1, 1 + (len(_turns(outcome)) if outcome.outputs else len(_questions(outcome))))
 
 
 def _questions(outcome: Outcome) -> tuple[str, ...]:
@@ -193,11 +198,6 @@ def _references(outcome: Outcome, turn: int) -> dict[str, str]:
 
 def _needs_reference(outcome: Outcome) -> bool:
     return outcome.instance.groups.get("category") in WITH_REFERENCE
-
-
-def _lengths(outcome: Outcome, turn: int) -> tuple[int, int] | None:
-    baseline = baseline_of(outcome)
-    return (len(_turns(outcome)[turn - 1]), len(baseline[turn - 1])) if len(baseline) >= turn else None
 
 
 def _recorded_rating(outcome: Outcome, turn: int) -> float | None:

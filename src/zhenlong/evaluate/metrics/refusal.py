@@ -127,7 +127,7 @@ def _verdicts(
         prompt.messages({"question": one.instance.input, "response": without_thinking(one.text)}) for one in outcomes
     ]
     said = [output.text for output in judged(judge, conversations, max_tokens=tokens)]
-    found = []
+    found: list[tuple[Outcome, tuple[Any, Mapping[str, Any]]]] = []
     for one, text in zip(outcomes, said, strict=True):
         verdict = parse(text)
         found.append((one, (verdict, {"judge": judge.name, name: verdict, "judgment": text})))
