@@ -118,7 +118,7 @@ def babi(fields: Fields, *, groups: Mapping[str, str] | None = None) -> Instance
         return Instance("", asked, (Reference(_path(str(fields["answer"]))),), groups=slices(fields, groups))
     story = json.loads(fields["story"]) if isinstance(fields["story"], str) else fields["story"]
     told: list[str] = []
-    found = []
+    found: list[Instance] = []
     for kind, sentence, answer in zip(story["type"], story["text"], story["answer"], strict=True):
         if int(kind) == 0:
             told.append(str(sentence).strip())

@@ -23,21 +23,18 @@ WHERE: Final = ("in the town", "by the river", "near the church", "on the road",
 
 @generator("lengths")
 def lengths(n: int, seed: int, *, tokenizer: str = "", longest: int = 1920) -> Iterator[Mapping[str, Any]]:
-    """{prompt, prompt_tokens, output_tokens}: `n` prompts for each pair of HELM's lengths, the shorter pairs first.
+    """{prompt, prompt_tokens, output_tokens}: `n` prompts for each pair of HELM's lengths, all pairs n times over.
 
     With `tokenizer`, a Hugging Face folder or id, a prompt is cut to exactly as many tokens of it; without one a word
     or a full stop counts as one token, which common words are in most vocabularies. What a model counts is measured
     anyway. `longest` leaves out the prompts that are longer.
     """
     count = _counter(tokenizer)
-    for prompt_tokens in PROMPT_TOKENS:
-        if prompt_tokens > longest:
-            continue
-        for output_tokens in OUTPUT_TOKENS:
-            for number in range(n):
-                rng = Random(f"lengths/{seed}/{prompt_tokens}/{output_tokens}/{number}")
-                prompt = _cut(rng, prompt_tokens, count)
-                yield {"prompt": prompt, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+    pairs = [(read, said) for read in PROMPT_TOKENS if read <= longest for said in OUTPUT_TOKENS]
+    for number in range(n):
+        rng = Random(f"lengths/{seed}/{number}")
+        for read, said in rng.sample(pairs, len(pairs)):  # in random order: the first few vary in both lengths
+            yield {"prompt": _cut(rng, read, count), "prompt_tokens": read, "output_tokens": said}
 
 
 def words_and_stops(text: str) -> int:
