@@ -50,19 +50,25 @@ def _records(scenario, model, skill, n, rng, hostile) -> list[Record]:
                 question = f"What is {place} {tongue}times {place + 1}? {hostile}"
                 prompt = (LEAD if shot else "") + f"Question: {question}\nAnswer:"
                 failed = "the endpoint timed out after 3 tries" if place % 67 == 13 and model == "sft" else ""
-                cost = {"seconds": 0.02 * (1 + 3 * skill) + 0.01 * rng.random(), "prompt_tokens": 90, "generated_tokens": 12,
-                        "flops": 2e9 * (1 + skill)}  # fmt: skip
+                seconds = 0.02 * (1 + 3 * skill) + 0.01 * rng.random()
+                cost = {"seconds": seconds, "prompt_tokens": 90, "generated_tokens": 12, "flops": 2e9 * (1 + skill)}
                 references = ({"text": str(place * (place + 1)), "correct": True},)
                 log_probs = predicted = confidence = None
                 if chosen:
                     texts = [place * (place + 1) + k for k in range(4)]
-                    references = tuple({"text": f"{t} {hostile}".strip(), "correct": k == place % 4} for k, t in enumerate(texts))
+                    references = tuple(
+                        {"text": f"{t} {hostile}".strip(), "correct": k == place % 4} for k, t in enumerate(texts)
+                    )
                     predicted = place % 4 if right else (place + 1) % 4
                     confidence = float(np.clip(rng.beta(5, 3) if right else rng.beta(3, 4), 0.26, 0.99))
                     rest = np.log((1 - confidence) / 3)
                     log_probs = tuple(float(np.log(confidence)) if k == predicted else rest for k in range(4))
                 answer = str(place * (place + 1) + (0 if right else 7))
-                said = () if failed else (f"Let me see: {place} times {place + 1}.\nThe answer is {answer}. {hostile}".strip(),)
+                said = (
+                    ()
+                    if failed
+                    else (f"Let me see: {place} times {place + 1}.\nThe answer is {answer}. {hostile}".strip(),)
+                )
                 value = float(rng.beta(2, 6)) if main == "expected_max_toxicity" else right
                 found.append(
                     Record(
@@ -74,7 +80,9 @@ def _records(scenario, model, skill, n, rng, hostile) -> list[Record]:
                         choice_log_probs=None if failed else log_probs,
                         predicted=None if failed else predicted,
                         confidence=None if failed else confidence,
-                        groups={"subject": f"{('algebra', 'history', 'law', 'physics')[place % 4]}{hostile}"} if chosen else {},
+                        groups={"subject": f"{('algebra', 'history', 'law', 'physics')[place % 4]}{hostile}"}
+                        if chosen
+                        else {},
                         perturbation=name,
                         shots=shot,
                         failed=failed,

@@ -17,7 +17,7 @@ from zhenlong.report.page import page_of
 class Page(HTMLParser):
     """What a browser would see: elements with their attributes, and the text of each outside scripts and styles."""
 
-    VOID = ("meta", "link", "br", "img")
+    VOID = ("meta", "link", "br", "img", "input", "wbr")
 
     def __init__(self, text):
         super().__init__()

@@ -14,9 +14,13 @@ from typing import Any, Final
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_text
 from zhenlong.report.costs import costs_of, duration
 from zhenlong.report.curves import Curve, curves_of
+from zhenlong.report.evaluation import is_evaluation, write_evaluation_report
+from zhenlong.report.evaluation.folder import read_evaluation
+from zhenlong.report.evaluation.page import SCRIPTS, STYLES, Sections, sections_of
 from zhenlong.report.examples import Example, over_time, side_by_side
 from zhenlong.report.folder import RunStory, Story, read_story
 from zhenlong.report.measures import ends_of, mean_of, name_of
@@ -56,26 +60,29 @@ class Stage:
 def write_report(folder: str | Path) -> Path:
     """Write `folder/report.html` from what the folder holds; returns its path.
 
-    The folder is a run's, or one with run folders, summary.json and evaluation/<model>.jsonl in it. What is not there
-    is not shown. Raises `UserError` when the folder tells of no run, or cannot be read or written.
+    The folder is a run's, an evaluation's, or one with run folders, summary.json and evaluation/ in it. What is not
+    there is not shown. Raises `UserError` when the folder tells of neither, or cannot be read or written.
 
     Args:
-        folder: Folder of a run, or of a recipe with the folders of its runs in it.
+        folder: Folder of a run, of an evaluation, or of a recipe with the folders of its runs in it.
     """
+    if is_evaluation(folder):
+        return write_evaluation_report(folder)
     path = Path(folder) / "report.html"
-    write_text(path, page_of(read_story(folder)))
+    story = read_story(folder)
+    write_text(path, page_of(story, _evaluation(Path(folder) / "evaluation", story.notes)))
     return path
 
 
-def page_of(story: Story) -> str:
-    """The page as text."""
+def page_of(story: Story, evaluation: Sections | None = None) -> str:
+    """The page as text, with the sections of an evaluation among the story's own."""
     results = results_of(story.summary)
     proxy = proxy_against_gold(story.summary)
     stages = [_stage(run) for run in story.runs]
     return rendered(
         "report.html.j2",
-        ["report.css"],
-        [Markup(get_plotlyjs()), own("report.js")],
+        STYLES if evaluation else STYLES[:1],
+        [Markup(get_plotlyjs()), own("report.js"), *(own(name) for name in SCRIPTS if evaluation)],
         title=story.title,
         about=_about(story, results),
         versions=_versions(story.runs),
@@ -89,8 +96,18 @@ def page_of(story: Story) -> str:
         stages=stages,
         settings=[key for key in SETTINGS if any(key in stage.settings for stage in stages)],
         costs=costs_of(story.runs),
-        notes=story.notes,
+        evaluation=evaluation,
+        notes=story.notes + (evaluation.notes if evaluation else []),
     )
+
+
+def _evaluation(folder: Path, notes: list[str]) -> Sections | None:
+    """The sections of an evaluation; None where there is none, or none that can be read, which `notes` then tells."""
+    try:
+        return sections_of(read_evaluation(folder)) if is_evaluation(folder) else None
+    except UserError as error:
+        notes.append(f"{error}.")
+        return None
 
 
 def _about(story: Story, results: Results) -> list[str]:

@@ -121,17 +121,26 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines = []
     if results.rows:
         lines += [markdown_line(["", *results.models]), markdown_line(["---", *["---:"] * len(results.models)])]
-        lines += [markdown_line([row.measure.label, *[_markdown_cell(cell) for cell in row.cells]]) for row in results.rows]
+        lines += [
+            markdown_line([row.measure.label, *[_markdown_cell(cell) for cell in row.cells]]) for row in results.rows
+        ]
         lines += ["", "In brackets the 95 % interval."]
     facts = facts_of(summary)
     lines += [""] * bool(lines and facts)
-    lines += [f"- {_escaped(fact.label)}: {fact.text}" + (f" ({fact.detail})" if fact.detail else "") for fact in facts]
+    lines += [
+        f"- {markdown_text(fact.label)}: {fact.text}" + (f" ({fact.detail})" if fact.detail else "") for fact in facts
+    ]
     return "\n".join(lines) + "\n"
 
 
 def markdown_line(cells: Sequence[str]) -> str:
     """A row of a Markdown table; characters that mean something there are escaped."""
-    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+    return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
+
+
+def markdown_text(text: str) -> str:
+    """Text on one line of Markdown; characters that mean something there are escaped."""
+    return "".join(f"\\{c}" if c in "|*_`<" else c for c in " ".join(text.splitlines()))
 
 
 def _row(key: str, models: Sequence[Mapping[str, Any]]) -> Row:
@@ -165,10 +174,6 @@ def _terminal_cell(cell: Cell, row: Row) -> Text:
 
 def _markdown_cell(cell: Cell) -> str:
     return f"{cell.mean} [{cell.interval}]" if cell.interval else cell.mean
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in "|*_`<" else c for c in text.replace("\n", " "))
 
 
 def _label(key: str, inner: bool) -> str:

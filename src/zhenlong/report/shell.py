@@ -1,7 +1,7 @@
 """What all pages share: one file that needs nothing but itself, its look, and the guard against what it quotes.
 
-A model may say anything, so all text from outside is escaped; should an escape ever be missed, the page's policy runs no
-script but its own and loads nothing.
+A model may say anything, so all text from outside is escaped; should an escape ever be missed, the page's policy runs
+no script but its own and loads nothing.
 """
 
 from __future__ import annotations

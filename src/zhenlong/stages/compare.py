@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zhenlong.data import read
+from zhenlong.data import Template, read
 from zhenlong.errors import UserError
 from zhenlong.evaluate.behaviour import Row, evaluate_behaviour, gain, summarise, write_rows
 from zhenlong.evaluate.responses import exact_match, mean_reward
 from zhenlong.evaluate.text import perplexity, preference_accuracy
+from zhenlong.evaluate.world_results import Prompt, write_world_evaluation
 from zhenlong.loop.atomic import write_json
 from zhenlong.models import load_model
+from zhenlong.models.load import load_tokenizer
 from zhenlong.records import Demonstration, Ranking, Task
 from zhenlong.rewards import reward_from
 
@@ -36,7 +38,8 @@ def behaviour(
     Args:
         models: Name and model of each, in the order of the table.
         tasks: Held-out tasks, such as `world:tasks?n=400&split=heldout`.
-        output: Folder for the rows, one file of <name>.jsonl for each model, and for summary.json.
+        output: Folder for the rows, one file of <name>.jsonl for each model, for summary.json, and for the same as an
+            evaluation (evaluation.json, results.json, instances/), which `zhenlong compare` and the report read.
         baseline: The model that gains and the KL are measured from; those listed before it have no gain.
         reward: The proxy reward that training used; empty measures none.
         max_tokens: Longest answer.
@@ -68,6 +71,10 @@ def behaviour(
         found[name] = summarise(rows[name])
         if baseline in rows and name != baseline:
             found[name][f"gold_gain_over_{baseline}"] = gain(rows[name], rows[baseline]).as_json()
+    prompts = {name: _prompts(model, asked, chat_template) for name, model in models.items()}
+    told = {"tasks": tasks, "baseline": baseline, "reward": reward, "max_tokens": max_tokens, "seed": seed}
+    told |= {"temperature": temperature, "chat_template": chat_template}
+    write_world_evaluation(output, asked, rows, prompts, told)
     write_json(Path(output) / "summary.json", found)
     return found
 
@@ -126,3 +133,11 @@ def measure(
         found[name] = summary
     write_json(Path(output) / "summary.json", found)
     return found
+
+
+def _prompts(model: str, tasks: Sequence[Task], chat_template: str) -> list[Prompt]:
+    """Each task's prompt as the model sees it, and its tokens."""
+    tokenizer = load_tokenizer(model)
+    template = Template.of(tokenizer, chat_template)
+    every = [template.prompt(task.prompt) for task in tasks]
+    return [(str(tokenizer.decode(ids)), len(ids)) for ids in every]

@@ -1,4 +1,4 @@
-"""How good is each model, really? An evaluation's folder as a page: tables, diagrams, and every instance behind them."""
+"""How good is each model, really? An evaluation's folder as a page: tables, diagrams, and every instance."""
 
 from zhenlong.report.evaluation.folder import is_evaluation
 from zhenlong.report.evaluation.page import write_evaluation_report

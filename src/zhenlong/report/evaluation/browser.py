@@ -11,7 +11,6 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from os.path import commonprefix
 from typing import Any, Final
 
 from zhenlong.evaluate.results import Record, instances_path
@@ -20,7 +19,10 @@ from zhenlong.report.evaluation.folder import Evaluation
 
 RECORDS: Final = 50_000  # in a page
 BYTES: Final = 64 << 20  # of the JSON texts in a page, before they are packed
+LONG: Final = 60  # characters from which a beginning that all prompts share is passed over within a line
+ROW: Final = 200  # bytes of a question or an answer beside its texts, about
 OF_QUESTION: Final = ("id", "references", "groups", "perturbation", "shots", "trial", "prompt")
+OF_ANSWER: Final = tuple(one.name for one in fields(Record) if one.name not in OF_QUESTION)
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,18 @@ def chunk_of(
             break
         packing.add(several)
         shown += 1
-    text = json.dumps(packing.as_json(), separators=(",", ":"))  # ASCII: halves of surrogate pairs survive
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    text = _json(packing.as_json())
+    deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
     packed = deflater.compress(text.encode("ascii")) + deflater.flush()
     return Chunk(scenario, base64.b64encode(packed).decode(), shown, len(answers), evaluation.main_measure(scenario))
+
+
+def _json(value: Any) -> str:
+    """As ASCII, in which halves of surrogate pairs survive; numbers that JSON does not have become null."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(plain(value), separators=(",", ":"))
 
 
 class _Packing:
@@ -110,12 +120,12 @@ class _Packing:
         first = several[0][1]
         question = {"id": first.id, "references": first.references, "groups": first.groups, "shots": first.shots,
                     "perturbation": first.perturbation, "trial": first.trial}  # fmt: skip
-        self.questions.append({key: plain(value) for key, value in question.items() if value})
+        self.questions.append({key: value for key, value in question.items() if value})
+        self.size += ROW + sum(len(str(one.get("text", ""))) for one in first.references)
         for at, record in several:
             row = {"q": len(self.questions) - 1, "m": at, "p": self._prompt(at, record.prompt), **_answer(record)}
             self.rows.append(row)
-            self.size += len(str(row))
-        self.size += len(str(self.questions[-1]))
+            self.size += ROW + sum(map(len, record.outputs))
 
     def as_json(self) -> dict[str, Any]:
         """What the page's script reads. `lead`: by model and shots, how much all prompts begin with."""
@@ -141,8 +151,10 @@ class _Packing:
             by_kind.setdefault(kind, set()).add(row["p"])
         found = {}
         for kind, places in by_kind.items():
-            lead = commonprefix([self.whole[place] for place in places]) if len(places) > 1 else ""
-            lead = lead[: max(lead.rfind(" "), lead.rfind("\n")) + 1]
+            several = [self.whole[place] for place in places]
+            first, last = min(several), max(several)  # in the order of texts the two that differ soonest
+            lead = first[: _shared(first, last)] if len(several) > 1 else ""
+            lead = lead[: lead.rfind("\n") + 1] or (lead[: lead.rfind(" ") + 1] if len(lead) > LONG else "")
             if lead:
                 found[kind] = _units(lead)
         return found
@@ -150,12 +162,8 @@ class _Packing:
 
 def _answer(record: Record) -> dict[str, Any]:
     """What one model did with a question; what is empty is left out."""
-    found = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if field.name not in OF_QUESTION and value not in (None, "", (), {}):
-            found[field.name] = plain(value)
-    return found
+    found = {name: getattr(record, name) for name in OF_ANSWER}
+    return {name: value for name, value in found.items() if value not in (None, "", (), {})}
 
 
 def _shared(first: str, second: str) -> int:

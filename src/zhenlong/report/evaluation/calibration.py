@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zhenlong.evaluate.metrics.calibration import reliability
+from zhenlong.evaluate.metrics.calibration import ReliabilityPoint, reliability
 from zhenlong.evaluate.results import Record
 from zhenlong.report.evaluation.drawing import Chart, Point, Series, drawn, unit_axis
 from zhenlong.report.evaluation.folder import Evaluation, Place, model_name
 from zhenlong.report.evaluation.numbers import digits_for, spoken
 
 Sure = tuple[list[float], list[float]]  # confidences, and whether the answers are right
-EXACT = 30  # answers from which a diagram says something
+LEAST = 30  # answers from which a diagram says something
 
 
 def confidences(evaluation: Evaluation, place: Place, records: Mapping[str, Sequence[Record]]) -> dict[str, Sure]:
@@ -28,7 +28,7 @@ def confidences(evaluation: Evaluation, place: Place, records: Mapping[str, Sequ
             and one.confidence is not None
             and (right := _right(one, main)) is not None
         ]
-        if len(told) >= EXACT:
+        if len(told) >= LEAST:
             found[model] = ([sure for sure, _ in told], [right for _, right in told])
     return found
 
@@ -40,15 +40,7 @@ def diagram(evaluation: Evaluation, place: Place, sure: Mapping[str, Sure]) -> C
     for at, model in enumerate(evaluation.models):
         if model not in sure:
             continue
-        points = [
-            Point(
-                bin.confidence,
-                bin.accuracy.mean,
-                f"{model_name(model)}: confidence {bin.confidence:.2f}, right {bin.accuracy.mean:.2f} (n = {bin.accuracy.n})",
-                bin.accuracy.ci95,
-            )
-            for bin in reliability(*sure[model])
-        ]
+        points = [_point(model_name(model), one) for one in reliability(*sure[model])]
         series.append(Series(at, points))
         error = errors.get(model)
         if error:
@@ -60,6 +52,12 @@ def diagram(evaluation: Evaluation, place: Place, sure: Mapping[str, Sure]) -> C
     words = f"Reliability diagram of {title}" + (f"; expected calibration error: {', '.join(said)}" if said else "")
     x, y = unit_axis("confidence"), unit_axis("share right")
     return drawn(title, series, x, y, spoken=words, diagonal=True, note=note)
+
+
+def _point(model: str, found: ReliabilityPoint) -> Point:
+    right = found.accuracy
+    says = f"{model}: confidence {found.confidence:.2f}, right {right.mean:.2f} (n = {right.n})"
+    return Point(found.confidence, right.mean, says, right.ci95)
 
 
 def _right(record: Record, main: str) -> float | None:

@@ -41,7 +41,14 @@ def costs_of(evaluation: Evaluation) -> list[Chart]:
         xs, ys = ([point for one in series for point in [getattr(one.points[0], axis)]] for axis in "xy")
         note = f"Mean over {len(shared)} scenario{'s' * (len(shared) > 1)}"
         charts.append(
-            drawn(words.capitalize(), series, axis_over(xs, words), _quality(ys, "mean quality"), spoken="; ".join(said), note=note)
+            drawn(
+                words.capitalize(),
+                series,
+                axis_over(xs, words),
+                _quality(ys, "mean quality"),
+                spoken="; ".join(said),
+                note=note,
+            )
         )
     return charts
 

@@ -1,35 +1,40 @@
-"""Which model is better? Paired differences of the main measures, on the very same instances."""
+"""Which model is better? Paired differences on the very same instances, tested as `zhenlong compare` tests them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
 import numpy as np
 
+from zhenlong.evaluate.comparison.compare import chance
+from zhenlong.evaluate.comparison.differences import LEVEL, are_outcomes, paired_ends
+from zhenlong.evaluate.hypothesis import holm, mcnemar, permutation_test
 from zhenlong.evaluate.results import Record
-from zhenlong.evaluate.statistics import Interval, paired_difference
+from zhenlong.evaluate.statistics import Interval
 from zhenlong.report.evaluation.folder import Evaluation, Place, label_of, model_name
 from zhenlong.report.evaluation.numbers import digits_for, number, with_half
 
-PAIRS: Final = 6  # of models up to which all are compared; with more, each is compared with the first
+PAIRS: Final = 6  # of models up to which all are compared; with more, each is compared with the baseline
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One scenario's difference of two models, later less earlier; `level` is -2 for a sure loss, 2 for a sure gain."""
+    """One measure of a model less that of another; `level` is -2 for a sure loss, 2 for a sure gain, else 0."""
 
     scenario: str
     label: str
+    value: Interval
+    p: float
+    higher_is_better: bool | None
     text: str
     half: str
     ends: str
-    level: int
-    n: int
-    value: Interval
-    bar: tuple[float, float, float] | None = None  # low, mean and high as shares of the drawn width
+    chance: str = ""  # p after Holm's correction for all rows of the pair
+    level: int = 0
+    bar: tuple[float, float, float] | None = None  # low, mean and high as hundredths of the drawn width
 
 
 @dataclass(frozen=True)
@@ -42,39 +47,64 @@ class Pair:
 
     @property
     def title(self) -> str:
+        """Which is taken from which."""
         return f"{model_name(self.model)} less {model_name(self.other)}"
 
 
-def pairs_of(models: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs (later, earlier) of models that are compared."""
-    every = [(later, earlier) for earlier, later in combinations(models, 2)]
-    return every if len(every) <= PAIRS else [(model, models[0]) for model in models[1:]]
+def pairs_of(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """The pairs (later, earlier) of models that are compared: all, or of many models each with the baseline.
+
+    That is the `baseline` of evaluation.json, else the first model.
+    """
+    every = [(later, earlier) for earlier, later in combinations(evaluation.models, 2)]
+    asked = evaluation.asked.get("baseline")
+    first = asked if asked in evaluation.models else evaluation.models[0]
+    return every if len(every) <= PAIRS else [(model, first) for model in evaluation.models if model != first]
 
 
 def differences_of(
     evaluation: Evaluation, place: Place, records: Mapping[str, Sequence[Record]]
 ) -> Iterator[tuple[tuple[str, str], Difference]]:
-    """A scenario's difference for each pair of models that share at least two answered instances."""
-    main = evaluation.main_measure(place[0])
-    known = evaluation.find(place, main)
-    better = next((one.higher_is_better for one in known.values()), None)
-    values = {model: _by_instance(own, place[1], main) for model, own in records.items()}
-    for pair in pairs_of(evaluation.models):
-        first, second = (values.get(model, {}) for model in pair)
-        shared = [key for key in first if key in second]
-        if len(shared) > 1:
-            found = paired_difference([first[key] for key in shared], [second[key] for key in shared])
-            yield pair, _difference(evaluation.named(place), label_of(main), found, better)
+    """A scenario's differences for each pair of models that share at least two answered instances.
 
-
-def drawn_beside(pairs: Sequence[Pair]) -> list[Pair]:
-    """The same with bars on one scale, wide enough for every interval that lies within -1 and 1.
-
-    Differences of larger measures have no bar: they are of another unit.
+    They are of the main measure; where the scenario is the only one, of every measure that has a direction.
     """
-    drawn = [end for pair in pairs for row in pair.rows for end in row.value.ci95 if abs(end) <= 1]
-    widest = max((abs(end) for end in drawn), default=1.0) or 1.0
-    return [Pair(pair.model, pair.other, [_with_bar(row, widest) for row in pair.rows]) for pair in pairs]
+    for measure, better in _measures(evaluation, place):
+        values = {model: _by_instance(own, place[1], measure) for model, own in records.items()}
+        for pair in pairs_of(evaluation):
+            first, second = (values.get(model, {}) for model in pair)
+            shared = [key for key in first if key in second]
+            if len(shared) > 1:
+                both = [second[key] for key in shared], [first[key] for key in shared]
+                yield pair, _difference(evaluation.named(place), label_of(measure), both, better)
+
+
+def compared(pairs: Sequence[Pair]) -> list[Pair]:
+    """The same with p-values corrected within each pair, and bars on one scale.
+
+    The scale is wide enough for every interval within -1 and 1; larger ones are of another unit and have no bar.
+    """
+    ends = [end for pair in pairs for row in pair.rows for end in row.value.ci95 if abs(end) <= 1]
+    widest = max((abs(end) for end in ends), default=1.0) or 1.0
+    found = []
+    for pair in pairs:
+        adjusted = holm([row.p for row in pair.rows])
+        rows = [_finished(row, p, widest) for row, p in zip(pair.rows, adjusted, strict=True)]
+        found.append(replace(pair, rows=rows))
+    return found
+
+
+def _measures(evaluation: Evaluation, place: Place) -> list[tuple[str, bool | None]]:
+    main = evaluation.main_measure(place[0])
+    own = [
+        one
+        for one in evaluation.results
+        if (one.scenario, one.shots, one.perturbation, one.group) == (*place, "", "") and one.category != "efficiency"
+    ]
+    better = {one.measure: one.higher_is_better for one in own}
+    if len(evaluation.places) > 1:
+        return [(main, better.get(main))]
+    return [(name, way) for name, way in better.items() if name == main or way is not None]
 
 
 def _by_instance(records: Sequence[Record], shots: int, measure: str) -> dict[str, float]:
@@ -86,19 +116,21 @@ def _by_instance(records: Sequence[Record], shots: int, measure: str) -> dict[st
     return {key: float(np.mean(several)) for key, several in found.items() if np.isfinite(several).all()}
 
 
-def _difference(scenario: str, label: str, value: Interval, better: bool | None) -> Difference:
+def _difference(scenario: str, label: str, both: tuple[list[float], list[float]], better: bool | None) -> Difference:
+    """The second values less the first."""
+    gained = np.subtract(both[1], both[0])
+    value = Interval(float(gained.mean()), paired_ends(both), len(gained))
+    p = mcnemar(*both).p if are_outcomes(both) else permutation_test(gained)
     digits = digits_for([value])
     text, half = with_half(value, digits, signed=True)
-    low, high = value.ci95
-    sure = low > 0 or high < 0
-    level = 0 if not sure or better is None else 2 if (value.mean > 0) == better else -2
-    ends = f"{number(low, digits, signed=True)} to {number(high, digits, signed=True)}"
-    return Difference(scenario, label, text, half, ends, level, value.n, value)
+    ends = " to ".join(number(end, digits, signed=True) for end in value.ci95)
+    return Difference(scenario, label, value, p, better, text, half, ends)
 
 
-def _with_bar(row: Difference, widest: float) -> Difference:
-    ends = (row.value.ci95[0], row.value.mean, row.value.ci95[1])
-    if not all(abs(end) <= 1 for end in ends):
-        return row
-    low, middle, high = (round(50 + 48 * end / widest, 1) for end in ends)
-    return Difference(**{**row.__dict__, "bar": (low, middle, high)})
+def _finished(row: Difference, adjusted: float, widest: float) -> Difference:
+    sure = adjusted < LEVEL and row.higher_is_better is not None
+    level = 0 if not sure else 2 if (row.value.mean > 0) == row.higher_is_better else -2
+    low, high = row.value.ci95
+    drawn = abs(low) <= 1 and abs(high) <= 1
+    bar = tuple(round(50 + 48 * end / widest, 1) for end in (low, row.value.mean, high)) if drawn else None
+    return replace(row, chance=chance(adjusted), level=level, bar=bar)

@@ -10,7 +10,7 @@ from typing import Final
 from zhenlong.report.evaluation.numbers import number
 
 WIDTH, HEIGHT = 300.0, 210.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 8.0, 34.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 18.0, 8.0, 34.0
 LOG_FROM: Final = 30.0  # largest over smallest value from which an axis is logarithmic
 MARKS: Final = (  # a shape for each model, about the origin, so that colour is not all that tells them apart
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
@@ -142,7 +142,9 @@ def axis_over(values: Iterable[float], title: str, *, whole: bool = False) -> Ax
     if low > 0 and high / low > LOG_FROM:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         step = -(-len(powers) // 5)
-        return Axis(10.0 ** powers[0], 10.0 ** powers[-1], [(10.0**p, _short(10.0**p)) for p in powers[::step]], title, True)
+        return Axis(
+            10.0 ** powers[0], 10.0 ** powers[-1], [(10.0**p, _short(10.0**p)) for p in powers[::step]], title, True
+        )
     step = _round_step((high - low) / 4 or abs(high) or 1.0)
     first, last = math.floor(low / step), math.ceil(high / step)
     last += last == first

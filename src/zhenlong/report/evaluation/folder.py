@@ -12,6 +12,7 @@ from zhenlong.evaluate.results import Record, Result, instances_path, read_asked
 from zhenlong.report.measures import measure_named, name_of
 
 WORST: Final = "worst "
+SHORTENED: Final = {"ece", "f1", "mc1", "mc2", "bleu", "rouge", "mrr", "ndcg", "map", "kl"}  # written in capitals
 Place = tuple[str, int]  # a scenario and its number of examples in the prompt
 Records = dict[str, list[Record]]  # of one scenario, by model
 
@@ -31,7 +32,9 @@ class Evaluation:
     @property
     def places(self) -> list[Place]:
         """Every scenario with each of its numbers of shots."""
-        return [(s, shots) for s in self.scenarios for shots in sorted({r.shots for r in self.results if r.scenario == s})]
+        return [
+            (s, shots) for s in self.scenarios for shots in sorted({r.shots for r in self.results if r.scenario == s})
+        ]
 
     def main_measure(self, scenario: str) -> str:
         """The measure that stands for a scenario; the first one measured where none is said to."""
@@ -70,7 +73,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         raise UserError(f"{folder}: nothing to report; expected numbers in results.json (zhenlong evaluate --output)")
     models = _ordered(asked.get("models"), (one.model for one in results))
     scenarios = _ordered(asked.get("scenarios"), (one.scenario for one in results))
-    return Evaluation(Path(folder), asked, results, models, scenarios)
+    return Evaluation(Path(folder), asked, results, models, scenarios, _told(asked))
 
 
 def read_scenario(evaluation: Evaluation, scenario: str) -> Records:
@@ -92,7 +95,8 @@ def read_scenario(evaluation: Evaluation, scenario: str) -> Records:
 
 def label_of(measure: str) -> str:
     """A measure's name for reading."""
-    return measure_named(measure).label
+    label = measure_named(measure).label
+    return " ".join(word.upper() if word.lower() in SHORTENED else word for word in label.split())
 
 
 def model_name(model: str) -> str:
@@ -101,10 +105,21 @@ def model_name(model: str) -> str:
     return name_of(model if len(parts) <= 2 else "…/" + "/".join(parts[-2:]))
 
 
+def _told(asked: Mapping[str, Any]) -> list[str]:
+    """What the evaluation itself noted, and what it could not run."""
+    notes, failed = (asked.get(name) if isinstance(asked.get(name), list) else [] for name in ("notes", "failed"))
+    found = [str(note) for note in notes or []]
+    for one in failed or []:
+        if isinstance(one, Mapping):
+            by = f" with {one['model']}" if one.get("model") else ""
+            found.append(f"{one.get('scenario', '')}{by} could not be run: {one.get('reason', '')}")
+    return found
+
+
 def _ordered(asked: Any, found: Iterable[str]) -> list[str]:
     """The names with results: those asked for in that order, then the others as they appear."""
     names = list(dict.fromkeys(found))
-    order = list(asked) if isinstance(asked, (Mapping, list, tuple)) else []
+    order: list[Any] = list(asked) if isinstance(asked, (Mapping, list, tuple)) else []
     told = [one.get("name") if isinstance(one, Mapping) else one for one in order]
     first = [str(one) for one in told if isinstance(one, str) and one in names]
     return list(dict.fromkeys([*first, *names]))

@@ -29,7 +29,9 @@ class Grouping:
 
 def groupings_of(evaluation: Evaluation, place: Place) -> list[Grouping]:
     """The groupings of a scenario that have at least two values, by its main measure or one that is only by group."""
-    own = [one for one in evaluation.results if (one.scenario, one.shots) == place and one.group and not one.perturbation]
+    own = [
+        one for one in evaluation.results if (one.scenario, one.shots) == place and one.group and not one.perturbation
+    ]
     main = evaluation.main_measure(place[0])
     names = dict.fromkeys(one.group.split("=", 1)[0] for one in own)
     found = []

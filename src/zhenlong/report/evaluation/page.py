@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-
 from zhenlong.loop.atomic import write_text
 from zhenlong.report.evaluation.browser import BYTES, RECORDS, Chunk, chunk_of, shares_of, sizes_of
 from zhenlong.report.evaluation.calibration import confidences, diagram
 from zhenlong.report.evaluation.cost import costs_of, shots_of
-from zhenlong.report.evaluation.differences import Difference, Pair, differences_of, drawn_beside
+from zhenlong.report.evaluation.differences import Difference, Pair, compared, differences_of
 from zhenlong.report.evaluation.drawing import MARKS, Chart
 from zhenlong.report.evaluation.folder import Evaluation, model_name, read_evaluation, read_scenario
 from zhenlong.report.evaluation.groups import Grouping, groupings_of
@@ -26,7 +25,13 @@ from zhenlong.report.shell import own, rendered
 
 STYLES: Final = ("report.css", "evaluation.css")
 SCRIPTS: Final = ("browser.js",)
-ASKED: Final = ("suite", "limit", "seed", "trials", "judge")  # of evaluation.json, told at the head where they are there
+ASKED: Final = (
+    "suite",
+    "limit",
+    "seed",
+    "trials",
+    "judge",
+)  # of evaluation.json, told at the head where they are there
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Sections:
     categories: list[Category]
     overview: list[Block]
     wins: Wins | None
-    falls: list[Fall]
+    falls: list[list[Fall]]  # of each scenario that was perturbed
     diagrams: list[Chart]
     groupings: list[Grouping]
     costs: list[Chart]
@@ -80,15 +85,18 @@ def sections_of(evaluation: Evaluation, most_records: int = RECORDS, most_bytes:
     """Everything that the page shows of an evaluation, reading its records once, one scenario at a time."""
     categories = categories_of(evaluation)
     sizes = sizes_of(evaluation)
-    limits = zip(shares_of([n for n, _ in sizes], most_records), shares_of([b for _, b in sizes], most_bytes), strict=True)
-    falls: list[Fall] = []
+    limits = zip(
+        shares_of([n for n, _ in sizes], most_records), shares_of([b for _, b in sizes], most_bytes), strict=True
+    )
+    falls: list[list[Fall]] = []
     diagrams: list[Chart] = []
     chunks: list[Chunk] = []
     differences: dict[tuple[str, str], list[Difference]] = {}
     for scenario, (records_share, bytes_share) in zip(evaluation.scenarios, limits, strict=True):
         records = read_scenario(evaluation, scenario)
         for place in [one for one in evaluation.places if one[0] == scenario]:
-            falls += falls_of(evaluation, place, records)
+            fallen = falls_of(evaluation, place, records)
+            falls += [fallen] if fallen else []
             chart = diagram(evaluation, place, confidences(evaluation, place, records))
             diagrams += [chart] if chart else []
             for pair, difference in differences_of(evaluation, place, records):
@@ -105,7 +113,7 @@ def sections_of(evaluation: Evaluation, most_records: int = RECORDS, most_bytes:
         groupings=[one for place in evaluation.places for one in groupings_of(evaluation, place)],
         costs=costs_of(evaluation),
         shots=shots_of(evaluation),
-        differences=drawn_beside([Pair(*pair, rows) for pair, rows in differences.items()]),
+        differences=compared([Pair(*pair, rows) for pair, rows in differences.items()]),
         chunks=chunks,
         failed=sum(one.failed for one in evaluation.results if one.main),
         notes=evaluation.notes,
@@ -129,4 +137,3 @@ def about_of(evaluation: Evaluation, sections: Sections) -> list[str]:
 def _versions(evaluation: Evaluation) -> list[str]:
     found = evaluation.asked.get("versions")
     return [f"{name} {value}" for name, value in found.items()] if isinstance(found, dict) else []
-

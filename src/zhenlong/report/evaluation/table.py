@@ -95,7 +95,8 @@ def overview_of(evaluation: Evaluation, categories: Sequence[Category]) -> list[
         if not any(chief):
             continue
         lines = [
-            (model_name(model), [row.cells[at] if row else None for row in chief]) for at, model in enumerate(evaluation.models)
+            (model_name(model), [row.cells[at] if row else None for row in chief])
+            for at, model in enumerate(evaluation.models)
         ]
         measures = [f"{row.label} {row.arrow}".strip() if row else "" for row in chief]
         blocks.append(Block(evaluation.named(place), measures, lines))
@@ -137,7 +138,8 @@ def _rows(evaluation: Evaluation, place: Place, category: str) -> list[Row]:
     ]
     keys = list(dict.fromkeys((one.measure, one.perturbation) for one in own))
     main = evaluation.main_measure(place[0])
-    keys.sort(key=lambda key: key[0] != main)
+    directed = {one.measure for one in own if one.higher_is_better is not None}
+    keys.sort(key=lambda key: (key[0] != main, key[0] not in directed))
     rows = []
     for measure, perturbation in keys:
         by_model = {one.model: one for one in own if (one.measure, one.perturbation) == (measure, perturbation)}

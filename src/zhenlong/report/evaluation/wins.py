@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zhenlong.evaluate.comparison.win_rate import Column, mean_win_rate
 from zhenlong.report.evaluation.folder import Evaluation, model_name
-from zhenlong.report.evaluation.numbers import mean, number
-from zhenlong.report.evaluation.table import Category, category_of
+from zhenlong.report.evaluation.numbers import number
+from zhenlong.report.evaluation.table import Category, Row, category_of
 
 
 @dataclass(frozen=True)
@@ -21,45 +22,36 @@ class Wins:
 
 
 def wins_of(evaluation: Evaluation, categories: Sequence[Category]) -> Wins | None:
-    """The mean win rates of at least two models; None for one, and categories without a direction are left out."""
+    """The mean win rates of at least two models, over at least two scenarios of some category; else None.
+
+    Categories without a direction are left out.
+    """
     names, counts, columns = [], [], []
     for category in categories:
-        rates = [rate for row in category.rows if (rate := _of_row(evaluation, category.name, row.place, row.measure))]
+        values = {str(at): _column(evaluation, category.name, row) for at, row in enumerate(category.rows)}
+        rates = mean_win_rate(values)
         if rates:
             names.append(category.name)
-            counts.append(len(rates))
-            columns.append([mean([rate[m] for rate in rates if m in rate]) for m in evaluation.models])
-    if len(evaluation.models) < 2 or not names:
+            counts.append(sum(better is not None and len(by_model) > 1 for by_model, better in values.values()))
+            columns.append([rates.get(model, math.nan) for model in evaluation.models])
+    if len(evaluation.models) < 2 or max(counts, default=0) < 2:
         return None
     rows = [
-        (model_name(model), [(number(column[at], 2), column[at]) for column in columns]) for at, model in enumerate(evaluation.models)
+        (model_name(model), [(number(column[at], 2), column[at]) for column in columns])
+        for at, model in enumerate(evaluation.models)
     ]
     return Wins(names, counts, rows)
 
 
-def win_rates(values: dict[str, float], higher_is_better: bool) -> dict[str, float]:
-    """How large a share of the others each beats, ties counting one half; empty for fewer than two.
-
-    stanford-crfm/helm: presentation/summarize.py.
-    """
-    finite = {name: value if higher_is_better else -value for name, value in values.items() if math.isfinite(value)}
-    if len(finite) < 2:
-        return {}
-    return {
-        name: sum((own > other) + 0.5 * (own == other) for key, other in finite.items() if key != name)
-        / (len(finite) - 1)
-        for name, own in finite.items()
-    }
-
-
-def _of_row(evaluation: Evaluation, category: str, place: tuple[str, int], measure: str) -> dict[str, float]:
+def _column(evaluation: Evaluation, category: str, row: Row) -> Column:
+    """The models' values in a row of a table, and which way is better."""
     found = {
         one.model: one
         for one in evaluation.results
-        if (one.scenario, one.shots) == place
-        and one.measure == measure
+        if (one.scenario, one.shots) == row.place
+        and one.measure == row.measure
         and not one.group
         and category_of(one) == category
     }
     better = next((one.higher_is_better for one in found.values()), None)
-    return {} if better is None else win_rates({m: one.value.mean for m, one in found.items()}, better)
+    return {model: one.value.mean for model, one in found.items() if math.isfinite(one.value.mean)}, better

@@ -156,8 +156,8 @@
     list.start = from + 1;
     list.replaceChildren(...shown.map((row) => item(row, wish)));
     pages.hidden = state.found.length <= PAGE;
-    pages.children[0].disabled = state.page === 0;
-    pages.children[1].disabled = from + PAGE >= state.found.length;
+    pages.children[0].ariaDisabled = String(state.page === 0);  // not `disabled`, which would lose the focus
+    pages.children[1].ariaDisabled = String(from + PAGE >= state.found.length);
     const total = state.chunk.rows.length.toLocaleString("en");
     count.textContent = state.found.length
       ? `${(from + 1).toLocaleString("en")} to ${(from + shown.length).toLocaleString("en")} of ${state.found.length.toLocaleString("en")} found; ${total} in all`
@@ -194,7 +194,7 @@
         const chosen = answer && answer.predicted === place;
         if (sure === undefined && !chosen) continue;
         if (odds.childNodes.length) odds.append(" · ");
-        const told = [shown.length > 1 ? data.models[at].title : "", sure === undefined ? "" : sure.toFixed(2), chosen ? "chosen" : ""];
+        const told = [shown.length > 1 ? data.models[at].title : "", sure === undefined ? "" : sure.toFixed(2).replace("-", "−"), chosen ? "chosen" : ""];
         odds.append(make("span", { className: chosen ? "chosen" : "", textContent: told.filter(Boolean).join(" ") }));
       }
       made.append(make("li", { className: one.correct === false ? "" : "right" },
@@ -205,8 +205,7 @@
   };
   const heading = (text) => make("h4", { textContent: text });
   const modelPart = (at, answer, wish, samePrompt) => {
-    const part = make("section", { className: `model s${at % 8}` }, heading(data.models[at].title));
-    part.className = "model";
+    const part = make("section", { className: "model", ariaLabel: data.models[at].title }, heading(data.models[at].title));
     if (!answer) { part.append(make("p", { className: "none", textContent: "Was not asked this." })); return part; }
     if (!samePrompt) part.append(heading("Prompt"), verbatim(answer.prompt, answer.lead, `Prompt of ${data.models[at].title}`));
     if (answer.failed) part.append(heading("Failed"), make("p", { className: "why", textContent: answer.failed }));
@@ -239,7 +238,10 @@
           make("button", { type: "button", textContent: "Close", onclick: () => close() }))),
     );
     if (same) detail.append(heading(present.length > 1 ? "Prompt of both" : "Prompt"), verbatim(present[0].prompt, present[0].lead, "Prompt"));
-    if ((row.question.references || []).length) detail.append(heading("References"), referencesOf(row, shown));
+    if ((row.question.references || []).length) {
+      const scored = present.some((answer) => answer.choice_log_probs);
+      detail.append(heading(scored ? "References and their log-probabilities" : "References"), referencesOf(row, shown));
+    }
     detail.append(make("div", { className: "beside-models" }, ...shown.map((at) => modelPart(at, row.answers[at], wish, same))));
   };
   const open = (row, focus) => {
@@ -356,7 +358,7 @@
   });
   detail.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
   pages.addEventListener("click", (event) => {
-    if (!event.target.dataset.page) return;
+    if (!event.target.dataset.page || event.target.ariaDisabled === "true") return;
     state.page += Number(event.target.dataset.page);
     drawList();
     count.scrollIntoView({ block: "nearest" });
