@@ -166,6 +166,22 @@ def test_one_file_of_a_hub_data_set_is_read(monkeypatch: pytest.MonkeyPatch, tmp
     assert asked == [("owner/name", "folder/rows.jsonl", "dataset")]
 
 
+def test_a_data_set_that_is_a_script_is_read_as_the_hub_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(name: str, config: str, *, split: str, streaming: bool, revision: str = "") -> list[dict[str, int]]:
+        asked.append((name, config, split, revision))
+        if not revision:
+            raise RuntimeError("Dataset scripts are no longer supported, but found raft.py")
+        return [{"a": 1}]
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    (row,) = sources.rows_of("hf:ought/raft:overruling@train[:10]")
+    assert row.fields == {"a": 1}
+    assert [one[-1] for one in asked] == ["", "refs/convert/parquet"]
+    assert asked[1][:3] == ("ought/raft", "overruling", "train[:10]")
+
+
 def test_time_by_tokens_finds_what_a_token_costs() -> None:
     costs = [Cost(0.2 + 0.001 * read + 0.03 * said, read, said) for read in (1, 50, 400) for said in (1, 9, 64)]
     scored = [Scored(Outcome(Instance("0", "x"), (Output("y"),), cost=cost), {}) for cost in costs]
