@@ -85,7 +85,7 @@ def answer_from_json(text: str) -> Answer:
     row: dict[str, Any] = json.loads(text)
     outputs = tuple(_output(one) for one in row.pop("outputs", ()))
     cost = Cost(**row.pop("cost"))
-    lists = {name: tuple(row.pop(name, ())) for name in ("log_probs", "tokens")}
+    lists: dict[str, Any] = {name: tuple(row.pop(name, ())) for name in ("log_probs", "tokens")}
     return Answer(outputs=outputs, cost=cost, **lists, **row)
 
 

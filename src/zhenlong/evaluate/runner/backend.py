@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from zhenlong.evaluate.adapters.request import Answer, Generate, Prompt, Score, ScoreText
@@ -59,7 +60,7 @@ def backend_of(
     dtype: str = "float32",
 ) -> Backend:
     """The backend of a model: given as one, by name, as a loaded pair, or as `openai:name@url`."""
-    if hasattr(model, "fingerprint"):
+    if not isinstance(model, str | Path | tuple):
         return model
     if isinstance(model, str) and model.startswith(ENDPOINT):
         from zhenlong.evaluate.runner.endpoint import EndpointBackend

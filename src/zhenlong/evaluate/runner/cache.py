@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -44,7 +45,7 @@ class Cache:
         for start in range(0, len(keys), VARIABLES):
             part = keys[start : start + VARIABLES]
             question = f"SELECT key, answer FROM answers WHERE key IN ({','.join('?' * len(part))})"
-            for key, text in self._tried(lambda q=question, p=part: self._base.execute(q, p).fetchall()) or ():
+            for key, text in self._tried(partial(self._all, question, part)) or ():
                 with suppress(ValueError, KeyError, TypeError):
                     found[key] = answer_from_json(text)
         return found
@@ -68,7 +69,7 @@ class Cache:
         if row:
             return str(row[0])
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file)
+            digest = _digest(file)
 
         def insert() -> None:
             with self._base:
@@ -76,6 +77,9 @@ class Cache:
 
         self._tried(insert, again=True)
         return digest
+
+    def _all(self, question: str, values: Sequence[str]) -> list[tuple[str, str]]:
+        return self._base.execute(question, values).fetchall()
 
     def _opened(self) -> sqlite3.Connection:
         try:

@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedModel
 from zhenlong.evaluate.adapters.request import Answer, Generate, Prompt, Score, ScoreText
 from zhenlong.evaluate.outcome import Cost, Output
 from zhenlong.evaluate.runner.backend import Batch
-from zhenlong.evaluate.runner.prefixes import planted
+from zhenlong.evaluate.runner.prefixes import Planted, planted
 from zhenlong.evaluate.runner.tokens import Query, Tokens
 from zhenlong.evaluate.scoring import context_of
 from zhenlong.evaluate.subject import Subject
@@ -32,6 +32,7 @@ from zhenlong.models.load import load_tokenizer
 from zhenlong.models.names import resolve
 from zhenlong.sampling import Completion, Sampling, TorchSampler
 
+TOGETHER = 1024  # requests whose tokens are held at a time when scoring
 HASHED = (".safetensors", ".json", ".jinja", ".model", ".txt")  # the files of a model folder that change its answers
 
 
@@ -93,15 +94,15 @@ class LocalBackend:
 
     def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]:
         """Answers by the sampler, those with the same decoding together, long prompts first."""
-        alike: dict[tuple[Any, ...], list[tuple[list[int], int]]] = defaultdict(list)
+        alike: dict[tuple[tuple[Any, ...], bool], list[tuple[list[int], int]]] = defaultdict(list)
         for place, request in enumerate(requests):
             decoding = (request.max_tokens, request.temperature, request.top_p, request.stop, request.n)
             conversation = not isinstance(request.prompt, str)
-            alike[(*decoding, conversation)].append((self.tokens.prompt(request.prompt), place))
+            alike[decoding, conversation].append((self.tokens.prompt(request.prompt), place))
         sampler = TorchSampler(self.network, self.tokens.tokenizer, max_rows=self._rows) if alike else None
-        for (*_, n, conversation), asked in alike.items():
+        for (decoding, conversation), asked in alike.items():
             asked.sort(key=lambda one: -len(one[0]))
-            size = max(1, 2 * self._rows // n)
+            size = max(1, 2 * self._rows // decoding[-1])
             for start in range(0, len(asked), size):
                 assert sampler is not None
                 part = asked[start : start + size]
@@ -110,53 +111,57 @@ class LocalBackend:
 
     def score(self, requests: Sequence[Score | ScoreText]) -> Iterator[Batch]:
         """Log-probabilities by the token forest, what the requests share computed once."""
+        for start in range(0, len(requests), TOGETHER):
+            for batch in self._scored_together(requests[start : start + TOGETHER]):
+                yield [(start + place, answer) for place, answer in batch]
+
+    def _scored_together(self, requests: Sequence[Score | ScoreText]) -> Iterator[Batch]:
+        """A request is answered with the batch that holds the last of its queries (a long text has several)."""
         queries: list[Query] = []
-        spans: list[range] = []
-        for request in requests:
-            first = len(queries)
-            queries += self._queries(request)
-            spans.append(range(first, len(queries)))
-        owner = [number for number, span in enumerate(spans) for _ in span]
+        owner: list[int] = []  # the request of each query
+        spans: list[range] = []  # the queries of each request
+        for place, request in enumerate(requests):
+            own = self._queries(request)
+            spans.append(range(len(queries), len(queries) + len(own)))
+            queries += own
+            owner += [place] * len(own)
         left = [len(span) for span in spans]
-        sums, seconds, flops = np.zeros(len(queries)), np.zeros(len(queries)), np.zeros(len(queries))
         yield [(place, Answer(log_probs=(0.0,), tokens=(0,))) for place, count in enumerate(left) if not count]
-        device = next(self.network.parameters()).device if queries else "cpu"
-        arithmetic = Arithmetic.of(self.network) if queries else None
-        for batch in planted(queries, self._budget, device):
-            begun = time.perf_counter()
-            with evaluating(self.network):
-                scored = log_probs(self.network, forward(self.network, batch.forest), batch.forest).double()  # [M]
-            own = torch.zeros(len(batch.members), dtype=torch.float64, device=scored.device)
-            members = np.asarray(batch.members)
-            sums[members] = own.index_add(0, batch.owner, scored).cpu().numpy()
-            lengths = np.asarray([len(queries[number].ids) for number in members], dtype=np.float64)
-            share = lengths / lengths.sum()
-            seconds[members] = (time.perf_counter() - begun) * share
-            assert arithmetic is not None
-            forest = batch.forest
-            flops[members] = arithmetic.forward(len(forest.tokens), len(forest.target), forest.pairs) * share
+        found = np.zeros((3, len(queries)))  # of each query: log-probability, seconds, FLOPs
+        for batch in planted(queries, self._budget, next(self.network.parameters()).device):
+            found[:, batch.members] = self._passed(batch, [len(queries[number].ids) for number in batch.members])
             done: Batch = []
             for number in batch.members:
-                left[owner[number]] -= 1
-                if not left[owner[number]]:
-                    span = spans[owner[number]]
-                    measured = (sums[span.start : span.stop], seconds[span.start : span.stop].sum(),
-                                flops[span.start : span.stop].sum())  # fmt: skip
-                    several = [queries[one] for one in span]
-                    done.append((owner[number], self._scored(requests[owner[number]], several, *measured)))
+                place = owner[number]
+                left[place] -= 1
+                if not left[place]:
+                    own = [queries[one] for one in spans[place]]
+                    done.append((place, self._answer(requests[place], own, found[:, list(spans[place])])))
             yield done
+
+    def _passed(self, batch: Planted, lengths: Sequence[int]) -> np.ndarray:
+        """One forward pass: of each query its log-probability, and its share of seconds and FLOPs by its tokens."""
+        begun = time.perf_counter()
+        forest = batch.forest
+        with evaluating(self.network):
+            scored = log_probs(self.network, forward(self.network, forest), forest).double()  # [M]
+        sums = torch.zeros(len(batch.members), dtype=torch.float64, device=scored.device)
+        values = sums.index_add(0, batch.owner, scored).cpu().numpy()
+        share = np.asarray(lengths) / sum(lengths)
+        flops = Arithmetic.of(self.network).forward(len(forest.tokens), len(forest.target), forest.pairs)
+        return np.stack([values, share * (time.perf_counter() - begun), share * flops])
 
     def _queries(self, request: Score | ScoreText) -> list[Query]:
         if isinstance(request, ScoreText):
             return self.tokens.windows(request.text, self.context or 2048)
         return self.tokens.queries(request.context, request.continuations)
 
-    def _scored(
-        self, request: Score | ScoreText, queries: Sequence[Query], sums: np.ndarray, seconds: float, flops: float
-    ) -> Answer:
+    def _answer(self, request: Score | ScoreText, queries: Sequence[Query], found: np.ndarray) -> Answer:
+        sums, seconds, flops = found
         counts = [len(query.ids) - query.start for query in queries]
-        read = queries[0].start + sum(counts) if isinstance(request, Score) else sum(counts)
-        cost = Cost(float(seconds), read, 0, float(flops), peak_memory(next(self.network.parameters()).device))
+        read = sum(counts) + (queries[0].start if isinstance(request, Score) else 0)
+        memory = peak_memory(next(self.network.parameters()).device)
+        cost = Cost(float(seconds.sum()), read, 0, float(flops.sum()), memory)
         if isinstance(request, ScoreText):
             return Answer(log_probs=(float(sums.sum()),), tokens=(sum(counts),), cost=cost)
         prompt = "" if isinstance(request.context, str) else self._text(queries[0].ids[: queries[0].start])

@@ -96,7 +96,9 @@ def _of_suite(suite: Suite) -> list[Entry]:
     for given in suite.scenarios:
         options = dict(given) if isinstance(given, Mapping) else {"name": given}
         names = options.pop("name")
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+        }
         found += [replace(own, scenario=one, **plain) for one in _matching(names)]
     named = [one for one in catalogue().values() if suite.name in one.suites and not suite.closed]
     return found + [replace(own, scenario=one) for one in named]

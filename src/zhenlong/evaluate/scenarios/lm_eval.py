@@ -107,7 +107,7 @@ def _scenario(task: str, include: str) -> Scenario:
 
 def _adapter(task: Any, method: str) -> Adapter:
     config = task.config
-    decoding = dict(config.generation_kwargs or {})
+    decoding: dict[str, Any] = dict(config.generation_kwargs or {})
     until = decoding.get("until") or []
     separator = config.fewshot_delimiter
     sampler = getattr(config.fewshot_config, "sampler", None)
@@ -122,7 +122,7 @@ def _adapter(task: Any, method: str) -> Adapter:
         shots=int(config.num_fewshot or 0),
         sample_examples=sampler != "first_n",
         per_token=False,
-        max_tokens=int(decoding.get("max_gen_toks", decoding.get("max_new_tokens", 256))),
+        max_tokens=int(decoding.get("max_gen_toks") or decoding.get("max_new_tokens") or 256),
         temperature=float(decoding.get("temperature", 0.0)) if decoding.get("do_sample") else 0.0,
         stop=tuple(one for one in ([until] if isinstance(until, str) else until) if one),
     )
