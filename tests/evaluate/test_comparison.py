@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from folders import LOSS, corpus, evaluation, outcomes, records
+from evaluation_folders import LOSS, corpus, evaluation, outcomes, records
 from scipy import stats
 
 from zhenlong.cli import main

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from folders import LOSS, corpus, evaluation, outcomes, records
+from evaluation_folders import LOSS, corpus, evaluation, outcomes, records
 
 from zhenlong.cli import main
 from zhenlong.errors import UserError

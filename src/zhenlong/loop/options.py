@@ -18,6 +18,7 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 
 HARMLESS: Final = frozenset(
     {"log_every", "save_every", "sample_every", "keep_checkpoints", "resume", "tensorboard", "wandb", "progress"}
+    | {"evaluate_every", "evaluation_suite", "evaluation_limit", "stop_on_gate"}
 )
 """The options that a resumed run may change: none of them alters a weight."""
 
@@ -76,6 +77,14 @@ class Options:
     """Steps between two checkpoints; 0 saves only when the run is told to stop."""
     sample_every: int = 0
     """Steps between two rounds of samples for samples.jsonl; 0 takes none."""
+    evaluate_every: int = 0
+    """Steps between two evaluations, beside one before the first step and one after the last; 0 makes none."""
+    evaluation_suite: str = "quick"
+    """Suite of scenarios of these evaluations, such as quick, world, safety or reasoning."""
+    evaluation_limit: int = 0
+    """Instances of each scenario in these evaluations; 0 takes what the suite says."""
+    stop_on_gate: str = ""
+    """YAML file of a gate's rules: stop where an evaluation breaks one, held against the one before the first step."""
     keep_checkpoints: int = 2
     """Newest checkpoints to keep."""
     resume: bool = False
@@ -98,8 +107,10 @@ class Options:
             _require(name, getattr(self, name), "a number from 0 to below 1", lambda x: 0 <= x < 1)
         for name in ("batch_size", "tokens_per_microbatch", "log_every", "keep_checkpoints"):
             _require(name, getattr(self, name), "a whole number of 1 or more", lambda x: x >= 1)
-        for name in ("steps", "seed", "lora_rank", "save_every", "sample_every"):
+        for name in ("steps", "seed", "lora_rank", "save_every", "sample_every", "evaluate_every", "evaluation_limit"):
             _require(name, getattr(self, name), "a whole number of 0 or more", lambda x: x >= 0)
+        gated = bool(self.stop_on_gate) and not self.evaluate_every
+        _require("evaluate_every", self.evaluate_every, "1 or more, for stop_on_gate is given", lambda _: not gated)
         _require("epochs", self.epochs, "a finite number above 0", lambda x: math.isfinite(x) and x > 0)
         _require(
             "warmup_steps", self.warmup_steps, "whole steps, or a fraction below 1", lambda x: x < 1 or x == int(x)

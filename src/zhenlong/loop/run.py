@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from types import TracebackType
 from typing import Any, Final, Protocol
 
@@ -44,6 +45,7 @@ from zhenlong.loop.randomness import (
 from zhenlong.loop.signals import Interrupted, StopSignals
 
 LEDGER_SECONDS: Final = 10.0
+EVALUATION: Final = "evaluation"  # the run's folder of evaluations during training
 
 
 class Tracked(Protocol):
@@ -92,6 +94,8 @@ class Run:
         self._before: dict[str, Any] = {}
         self._total = 0
         self._ledger_written = 0.0
+        self._stop_reason: BaseException | None = None
+        self._written = False  # whether a step's line is in metrics.jsonl
         self._lock: int | None = None
         self._fresh = False
 
@@ -121,7 +125,7 @@ class Run:
             state = self._before | {"tracked": self._before["tracked"] | learners}
             path = save_checkpoint(self.output / "emergency", self._before["step"], state)
             raise NonFiniteError(f"{error}; the state before it is in {path}") from error
-        if isinstance(error, UserError) and self._fresh and self.step <= 1 and not self._metrics.path.exists():
+        if isinstance(error, UserError) and self._fresh and self.step <= 1 and not self._written:
             self._forget()
 
     def track(self, **tracked: Tracked) -> None:
@@ -146,6 +150,9 @@ class Run:
             every = self.options.save_every
             if every and step % every == 0:
                 self.save()
+            if self._stop_reason is not None:
+                self._save_once()
+                raise self._stop_reason
             if self._signals.received is not None:
                 self._stop(self._signals.received)
         self._signals.inside = False
@@ -161,6 +168,20 @@ class Run:
         """Whether samples are due in this step: every `sample_every`, and in the last one."""
         every = self.options.sample_every
         return bool(every) and (self.step % every == 0 or self.step == self._total)
+
+    def evaluating_now(self) -> bool:
+        """Whether an evaluation is due after this step: every `evaluate_every`, and in the last one."""
+        every = self.options.evaluate_every
+        return bool(every) and (self.step % every == 0 or self.step == self._total)
+
+    def before_training(self, metrics: Mapping[str, Any]) -> None:
+        """Write what was measured before the first step as the line of step 0, in the loop of the first step."""
+        self._metrics.cut(-1)
+        self._metrics.append(plain({"step": 0} | dict(metrics)))
+
+    def stop_after_step(self, reason: BaseException) -> None:
+        """End this step as ever, save a checkpoint, and raise the reason: what was done can be resumed."""
+        self._stop_reason = reason
 
     def samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add what the model said to samples.jsonl: rows with `prompt` (messages), `response` and maybe `reward`."""
@@ -245,8 +266,9 @@ class Run:
     def _forget(self) -> None:
         """Leave no run behind that never made a step: a mistake in its first one is not something to resume."""
         with suppress(OSError):  # the folder could not be made, or holds something else
-            for name in ("config.yaml", "samples.jsonl", *self._notes):
+            for name in ("config.yaml", "samples.jsonl", "metrics.jsonl", *self._notes):
                 (self.output / name).unlink(missing_ok=True)
+            rmtree(self.output / EVALUATION, ignore_errors=True)
             self.output.rmdir()
 
     def _state(self, without: Container[str] = ()) -> dict[str, Any]:
@@ -280,9 +302,11 @@ class Run:
     def _write_line(self, tokens: int, seconds: float) -> None:
         """The finished step's line, to the file and to the displays."""
         ledger = {"tokens": self.ledger.tokens, "tokens_per_second": tokens / seconds, "seconds": self.ledger.seconds}
-        if self.step % self.options.log_every == 0 or self.step == self._total:
+        due = self.step % self.options.log_every == 0 or self.step == self._total
+        if due or self._stop_reason is not None or self.evaluating_now():
             line = plain({"step": self.step} | self._line | ledger)
             self._metrics.append(line)
+            self._written = True
             for display in self._displays:
                 display.show(self.step, line)
         if self.ledger.seconds - self._ledger_written > LEDGER_SECONDS:
@@ -294,9 +318,13 @@ class Run:
         write_json(self.output / "ledger.json", summary)
 
     def _stop(self, number: int) -> None:
-        """Save, unless this step was saved just now, and leave."""
-        if (self.step, self.checkpoints / f"step-{self.step:06d}") not in checkpoints(self.checkpoints):
-            self.save()
+        """Save and leave."""
+        self._save_once()
         stop = Interrupted(number)
         print(f"{self.output}: {stop.name}: saved after step {self.step}; continue with --resume", file=sys.stderr)
         raise stop
+
+    def _save_once(self) -> None:
+        """Save, unless this step was saved just now."""
+        if (self.step, self.checkpoints / f"step-{self.step:06d}") not in checkpoints(self.checkpoints):
+            self.save()

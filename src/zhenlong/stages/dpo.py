@@ -23,6 +23,7 @@ from zhenlong.models import save_model
 from zhenlong.objectives.preference import check_preference, preference_loss
 from zhenlong.objectives.reduce import counts, per_response
 from zhenlong.records import Ranking
+from zhenlong.stages.evaluations import evaluated
 from zhenlong.stages.reference import cached_log_probs
 from zhenlong.stages.reward_model import pairs_of
 from zhenlong.stages.samples import say
@@ -88,7 +89,7 @@ def dpo(
         total = options.total_steps(len(trees))
         learner = Learner(policy, options, total)
         run.track(learner=learner, order=order)
-        for _ in run.steps(total):
+        for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
             rows = order.draw(options.batch_size)
             step = [(rankings[row], anchors[row]) for row in rows]
             batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)

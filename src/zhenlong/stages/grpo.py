@@ -30,6 +30,7 @@ from zhenlong.objectives.reduce import UNITS, token_weights
 from zhenlong.records import Task
 from zhenlong.rewards import reward_from
 from zhenlong.sampling import Sampling, TorchSampler
+from zhenlong.stages.evaluations import evaluated
 from zhenlong.stages.reference import Reference
 from zhenlong.stages.rollout import (
     Buffer,
@@ -157,7 +158,7 @@ def grpo(
         learner, cost, buffer = Learner(policy, options, total), Cost.of(policy), Buffer()
         run.track(learner=learner, order=order, buffer=buffer)
         collect = partial(_collect, run, cost, tasks, prompts, sampler, worth, settings, group_size, rollouts)
-        for _ in run.steps(total):
+        for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
             if not buffer.waiting:
                 with run.evaluation(), learner.autocast():
                     sampling = rollout_sampling(run, template, temperature, max_tokens)

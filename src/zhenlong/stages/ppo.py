@@ -31,6 +31,7 @@ from zhenlong.objectives.reduce import per_response
 from zhenlong.records import Demonstration, Task
 from zhenlong.rewards import reward_from
 from zhenlong.sampling import TorchSampler
+from zhenlong.stages.evaluations import evaluated
 from zhenlong.stages.reference import Reference
 from zhenlong.stages.rollout import (
     Buffer,
@@ -163,7 +164,7 @@ def ppo(
         controller = KLController(kl_coef, kl_target or None, kl_horizon)
         cost, buffer = Cost.of(policy), Buffer()
         run.track(learner=learner, order=order, ptx_order=ptx_order, buffer=buffer, controller=controller)
-        for _ in run.steps(total):
+        for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
             if not buffer.waiting:
                 with run.evaluation(), learner.autocast():
                     sampling = rollout_sampling(run, template, temperature, max_tokens)

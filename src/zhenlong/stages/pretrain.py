@@ -25,6 +25,7 @@ from zhenlong.loop.options import Schedule
 from zhenlong.models import Shape, fresh_model, load_tokenizer, save_model, train_tokenizer
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.records import Document
+from zhenlong.stages.evaluations import evaluated
 from zhenlong.stages.setup import context_of, load, update
 from zhenlong.stages.trees import read_all, read_heldout
 
@@ -110,7 +111,8 @@ def pretrain(
         learner, cost = Learner(network, options, total), Cost.of(network)
         run.track(learner=learner, order=order, late_order=late_order)
         results = {"perplexity_before": _perplexity(network, held, options)} if held else {}
-        for _ in run.steps(total):
+        talks = "auto" if words.chat_template else "none"
+        for _ in evaluated(run, network, words, run.steps(total), talks):
             decaying = decay_data and learner.phase == "decay"
             source, draw = (late, late_order) if decaying else (trees, order)
             rows = draw.draw(options.batch_size)

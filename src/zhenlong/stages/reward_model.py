@@ -67,6 +67,8 @@ def reward_model(
     config = dict(locals())
     options = Options(lr=lr, warmup_steps=warmup_steps, **training)
     _check(margin, centre, label_smoothing)
+    if options.evaluate_every:
+        raise UserError(f"evaluate_every: expected 0, for a reward model answers nothing, got {options.evaluate_every}")
     with Run(output, config, options, "reward_model") as run:
         if run.finished:
             return run.output

@@ -16,6 +16,7 @@ from zhenlong.forest import plant_batches
 from zhenlong.loop import Cost, Learner, Options, Run
 from zhenlong.models import save_model
 from zhenlong.records import Demonstration
+from zhenlong.stages.evaluations import evaluated
 from zhenlong.stages.pretrain import token_loss
 from zhenlong.stages.samples import say
 from zhenlong.stages.setup import context_of, load, ready, update
@@ -69,7 +70,7 @@ def sft(
         learner, cost = Learner(policy, options, total), Cost.of(policy)
         run.track(learner=learner, order=order)
         results = {"before": perplexity((policy, tokenizer), held, chat_template=chat_template)} if held else {}
-        for _ in run.steps(total):
+        for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
             rows = order.draw(options.batch_size)
             batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
