@@ -61,7 +61,7 @@ def _type_of(accepted: Sequence[Any]) -> type | None:
     return next((type(one) for one in accepted if one != ""), None)
 
 
-def _inner_types(value: Sequence[Any], accepted: Sequence[Any], inner: type) -> bool:
+def _inner_types(value: Any, accepted: Sequence[Any], inner: type) -> bool:
     """Whether all elements have the inner type, or that of the elements of one of the accepted lists."""
 
     def fits(one: Any, among: Any) -> bool:
