@@ -118,7 +118,8 @@ def _named(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
     by_position = [
         one.name for one in inspect.signature(function).parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD
     ]
-    words, rest = [], list(arguments)
+    words: list[str] = []
+    rest = list(arguments)
     while rest and not rest[0].startswith("-") and len(words) < len(by_position):
         words.append(f"--{by_position[len(words)]}={rest.pop(0)}")
     for argument in rest:
