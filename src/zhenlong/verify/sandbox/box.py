@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.verify.sandbox.inside import serve, supervise  # loaded here so that their compiled form is kept
-from zhenlong.verify.sandbox.isolation import UNSAFE, Isolation, command, isolation, settings
+from zhenlong.verify.sandbox.isolations import UNSAFE, Isolation, command, isolation, settings
 from zhenlong.verify.sandbox.limits import Limits
 
 GRACE: Final = 20.0  # seconds that the trusted part may take on a busy machine beyond the program's own limit
@@ -48,6 +48,10 @@ class Box:
     ) -> None:
         self.limits = limits or Limits()
         chosen = within or (UNSAFE if unsafe else isolation())
+        if chosen.kind == "unsafe" and self.limits.fork:
+            raise UserError(
+                "sandbox: fork needs isolation, for nothing else ends a fork bomb; leave out fork or unsafe"
+            )
         self._folder = tempfile.mkdtemp(prefix="zhenlong-") if chosen.kind == "unsafe" else ""
         job = settings(chosen, self._folder, packages) | {
             "mode": mode,

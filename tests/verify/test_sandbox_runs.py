@@ -1,0 +1,207 @@
+"""An ordinary program in the sandbox: what it reads and prints, how it ends, what it may use, when it is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter, deque
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from verify.hostile.machine import ISOLATED, UNSAFE
+
+import zhenlong.verify.sandbox.box as box_module
+import zhenlong.verify.sandbox.isolations as isolation_module
+from zhenlong.errors import UserError
+from zhenlong.verify.sandbox import Box, Isolation, Limits, isolation, run, run_all
+from zhenlong.verify.sandbox.inside import seccomp
+from zhenlong.verify.sandbox.inside.plain import Opaque, dumps, loads
+
+
+@pytest.mark.parametrize("unsafe", [UNSAFE, True])
+def test_a_program_reads_and_prints_and_ends_as_it_does_anywhere(unsafe: bool) -> None:
+    code = (
+        "import sys\nname = input()\nprint(f'hello {name}', len(sys.stdin.read()))\n"
+        "print('oh', file=sys.stderr)\nsys.exit(3)"
+    )
+    found = run(code, stdin="wörld\nmore\n", unsafe=unsafe)
+    assert (found.stdout, found.stderr, found.exit_code, found.reason) == ("hello wörld 5\n", "oh\n", 3, "")
+    assert not found.finished
+    assert not found.timed_out
+    assert found.memory > 1 << 20
+
+
+def test_it_has_its_files_its_own_folder_and_what_python_usually_has() -> None:
+    code = "import os, helper\nprint(helper.VALUE, open('a/b.txt').read(), sorted(os.listdir()), __name__)\nexit()"
+    files = {"helper.py": "VALUE = 7", "a/b.txt": "text"}
+    found = run(code, files=files, unsafe=UNSAFE)
+    assert found.stdout == "7 text ['a', 'helper.py', 'main.py'] __main__\n"
+    assert found.finished
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../up", "main.py", ""])
+def test_a_file_outside_of_the_folder_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="within the working folder"):
+        run("", files={name: ""}, unsafe=True)
+
+
+def test_each_run_of_a_box_starts_afresh() -> None:
+    with Box("import os\nprint(os.path.exists('left'), input())\nopen('left', 'w')", unsafe=UNSAFE) as box:
+        assert [box.ask({"stdin": f"{k}\n"})["stdout"] for k in range(3)] == [f"False {k}\n" for k in range(3)]
+
+
+def test_many_programs_come_back_in_their_order() -> None:
+    found = run_all([f"print({k})" for k in range(5)], unsafe=UNSAFE, workers=3)
+    assert [one.stdout for one in found] == [f"{k}\n" for k in range(5)]
+
+
+def test_the_order_of_a_set_of_texts_is_the_same_in_every_run() -> None:
+    code = "print({'a', 'b', 'c', 'd', 'e'}, hash('x'))"
+    assert len({one.stdout for one in run_all([code] * 3, unsafe=UNSAFE)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "reason"),
+    [
+        ("while True: pass", {"seconds": 0.2}, "time limit"),
+        ("while True: pass", {"seconds": 9, "cpu_seconds": 1}, "cpu limit"),
+        ("print('x' * 4096)", {"output": 1024}, "output limit"),
+    ],
+)
+def test_the_limit_that_ended_a_program_is_said(code: str, limits: dict[str, Any], reason: str) -> None:
+    found = run(code, limits=Limits(**limits), unsafe=UNSAFE)
+    assert found.reason == reason
+    assert found.timed_out == (reason != "output limit")
+    assert len(found.stdout) <= limits.get("output", 1 << 20)
+
+
+def test_memory_beyond_the_limit_is_refused_to_the_program() -> None:
+    code = "try:\n    bytearray(1 << 29)\nexcept MemoryError:\n    print('refused')"
+    assert run(code, limits=Limits(memory=256 << 20), unsafe=UNSAFE).stdout == "refused\n"
+
+
+def test_threads_may_be_started_and_deep_recursion_has_its_stack() -> None:
+    code = (
+        "import sys, threading\nsys.setrecursionlimit(50000)\n"
+        "def f(n):\n    return n and 1 + f(n - 1)\n"
+        "t = threading.Thread(target=lambda: print(f(20000)))\nt.start()\nt.join()"
+    )
+    assert run(code, unsafe=UNSAFE).stdout == "20000\n"
+
+
+def test_packages_are_importable_where_they_are_asked_for() -> None:
+    code = "try:\n    import numpy\n    print(int(numpy.arange(4).sum()))\nexcept ImportError:\n    print('none')"
+    assert run(code, unsafe=UNSAFE, packages=("numpy",)).stdout == "6\n"
+    assert run(code, unsafe=UNSAFE).stdout == "none\n"
+    with pytest.raises(UserError, match="not installed"):
+        run(code, unsafe=True, packages=("no_such_package",))
+
+
+@pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs")
+def test_all_it_sees_is_python_and_an_empty_folder() -> None:
+    code = (
+        "import os, socket\nprint(os.listdir('/tmp'), os.path.exists('/proc'), os.path.exists('/bin'), os.getcwd())\n"
+        "print(sorted(os.environ), socket.gethostname())\nprint(os.path.exists({!r}), os.path.exists({!r}))"
+    ).format(str(Path(__file__)), str(Path.home() / ".bashrc"))
+    lines = run(code).stdout.splitlines()
+    assert lines[0] == "['main.py'] False False /tmp"
+    known = ["HOME", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PYTHONHASHSEED", "TMPDIR"]
+    assert lines[1] in (f"{known} sandbox", f"{sorted([*known, 'PWD'])} sandbox")
+    assert lines[2] == "False False"
+
+
+@pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs")
+def test_processes_are_started_only_where_they_are_allowed_and_end_with_the_program() -> None:
+    code = "import os, time\nif os.fork() == 0:\n    print('child', flush=True)\n    time.sleep(1000)\nos.read(0, 1)"
+    assert "Operation not permitted" in run(code).stderr
+    allowed = run(code, limits=Limits(fork=True, seconds=3))
+    assert allowed.finished
+    with pytest.raises(UserError, match="fork needs isolation"):
+        run(code, limits=Limits(fork=True), unsafe=True)
+
+
+def test_where_nothing_isolates_a_program_it_is_refused_with_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        isolation_module, "_candidates", lambda: [("bubblewrap", None), ("namespaces", Isolation("namespaces"))]
+    )
+    monkeypatch.setattr(box_module, "probe", lambda chosen: "unshare: Operation not permitted")
+    isolation.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"bubblewrap: not installed; namespaces: unshare.*set unsafe"):
+            run("print(1)")
+        assert run("print(1)", unsafe=True).stdout == "1\n"
+    finally:
+        isolation.cache_clear()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has the rights that this takes")
+def test_a_way_of_isolation_that_fails_says_why() -> None:
+    assert "not permitted" in box_module.probe(Isolation("namespaces", own_id=True))
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": 0}, {"memory": -1}, {"output": 0}])
+def test_limits_are_above_zero(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="expected more than 0"):
+        Limits(**wrong)
+
+
+@pytest.mark.skipif(not seccomp.supported(), reason="the filter is not written for this machine")
+def test_the_filters_jumps_stay_within_it_and_end_in_a_return() -> None:
+    for fork in (False, True):
+        steps = seccomp.program(fork, os.getpid())
+        for place, (code, yes, no, _) in enumerate(steps):
+            assert code == 0x06 or place + 1 + max(yes, no) < len(steps)
+        assert steps[-1][0] == 0x06
+
+
+VALUES: list[Any] = [
+    None,
+    True,
+    -(10**30),
+    1.5,
+    -0.0,
+    math.inf,
+    "t\udc80é",
+    b"\x00",
+    [1, (2, [3])],
+    {(1, "a"): {2}, None: frozenset({3})},
+    1 + 2j,
+    range(1, 9, 2),
+    deque([1]),
+    Decimal("1.10"),
+    Fraction(1, 3),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_plain_values_come_back_as_they_were(value: Any) -> None:
+    back = loads(dumps(value))
+    assert type(back) is type(value)
+    assert repr(back) == repr(value)
+
+
+def test_what_is_no_plain_value_is_equal_to_nothing_and_subclasses_lose_their_methods() -> None:
+    class Odd(int):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = int.__hash__
+
+    back = loads(dumps([Odd(3), object(), Counter("aa"), iter([1])]))
+    assert type(back[0]) is int
+    assert back[0] != 4
+    assert isinstance(back[1], Opaque)
+    assert back[1] != 1
+    assert back[2] == {"a": 2}
+    assert list(back[3]) == [1]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"type": "eval", "value": 1}', "{}", '{"type": "set", "value": [[]]}', "x", "[" * 10**5]
+)
+def test_a_line_that_is_no_value_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        loads(line)
