@@ -160,6 +160,8 @@ def test_paper_has_all_tables_and_no_browser(opened):
     assert not page.locator("#instances").is_visible()
     for name in ("accuracy", "calibration", "robustness", "fairness", "efficiency"):
         assert page.locator(f"#category-{name}").is_visible()
+    page.set_viewport_size({"width": 690, "height": 900})  # what A4 leaves between its margins
+    assert page.evaluate("document.documentElement.scrollWidth") <= 690
 
 
 def test_hostile_text_stays_text(opened, tmp_path):

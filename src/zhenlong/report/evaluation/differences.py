@@ -132,5 +132,6 @@ def _finished(row: Difference, adjusted: float, widest: float) -> Difference:
     level = 0 if not sure else 2 if (row.value.mean > 0) == row.higher_is_better else -2
     low, high = row.value.ci95
     drawn = abs(low) <= 1 and abs(high) <= 1
-    bar = tuple(round(50 + 48 * end / widest, 1) for end in (low, row.value.mean, high)) if drawn else None
+    ends = [round(50 + 48 * end / widest, 1) for end in (low, row.value.mean, high)]
+    bar = (ends[0], ends[1], ends[2]) if drawn else None
     return replace(row, chance=chance(adjusted), level=level, bar=bar)

@@ -24,6 +24,11 @@ MARKS: Final = (  # a shape for each model, about the origin, so that colour is 
 )
 
 
+FRAME: Final[dict[str, float]] = {
+    "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Point:
     """A value at a place, with the ends of the intervals that it has; `says` is told where the pointer rests."""
@@ -89,11 +94,6 @@ class Chart:
     frame: dict[str, float] = field(default_factory=lambda: FRAME)
 
 
-FRAME: Final = {
-    "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM,
-}  # fmt: skip
-
-
 def drawn(
     title: str, series: Sequence[Series], x: Axis, y: Axis, *, spoken: str, diagonal: bool = False, note: str = ""
 ) -> Chart:
@@ -141,10 +141,8 @@ def axis_over(values: Iterable[float], title: str, *, whole: bool = False) -> Ax
         return Axis(low - edge, high + edge, [(v, f"{v:g}") for v in sorted(set(finite))], title)
     if low > 0 and high / low > LOG_FROM:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        step = -(-len(powers) // 5)
-        return Axis(
-            10.0 ** powers[0], 10.0 ** powers[-1], [(10.0**p, _short(10.0**p)) for p in powers[::step]], title, True
-        )
+        ticks = [(10.0**power, _short(10.0**power)) for power in powers[:: -(-len(powers) // 5)]]
+        return Axis(10.0 ** powers[0], 10.0 ** powers[-1], ticks, title, log=True)
     step = _round_step((high - low) / 4 or abs(high) or 1.0)
     first, last = math.floor(low / step), math.ceil(high / step)
     last += last == first
@@ -154,7 +152,7 @@ def axis_over(values: Iterable[float], title: str, *, whole: bool = False) -> Ax
 
 def unit_axis(title: str) -> Axis:
     """An axis from 0 to 1."""
-    return Axis(0.0, 1.0, [(v, f"{v:g}") for v in (0, 0.25, 0.5, 0.75, 1)], title)
+    return Axis(0.0, 1.0, [(v, f"{v:g}") for v in (0.0, 0.25, 0.5, 0.75, 1.0)], title)
 
 
 def _round_step(wanted: float) -> float:

@@ -107,9 +107,9 @@ def model_name(model: str) -> str:
 
 def _told(asked: Mapping[str, Any]) -> list[str]:
     """What the evaluation itself noted, and what it could not run."""
-    notes, failed = (asked.get(name) if isinstance(asked.get(name), list) else [] for name in ("notes", "failed"))
-    found = [str(note) for note in notes or []]
-    for one in failed or []:
+    lists = {name: list(asked[name]) for name in ("notes", "failed") if isinstance(asked.get(name), list)}
+    found = [str(note) for note in lists.get("notes", [])]
+    for one in lists.get("failed", []):
         if isinstance(one, Mapping):
             by = f" with {one['model']}" if one.get("model") else ""
             found.append(f"{one.get('scenario', '')}{by} could not be run: {one.get('reason', '')}")

@@ -140,7 +140,7 @@ def _rows(evaluation: Evaluation, place: Place, category: str) -> list[Row]:
     main = evaluation.main_measure(place[0])
     directed = {one.measure for one in own if one.higher_is_better is not None}
     keys.sort(key=lambda key: (key[0] != main, key[0] not in directed))
-    rows = []
+    rows: list[Row] = []
     for measure, perturbation in keys:
         by_model = {one.model: one for one in own if (one.measure, one.perturbation) == (measure, perturbation)}
         rows.append(_row(evaluation, place, [by_model.get(m) for m in evaluation.models], chief=not rows))

@@ -107,4 +107,5 @@ def _paired(names: Sequence[str], values: Values, better: bool | None, with_orig
         after = [values[name][key] for name in names if key in values.get(name, {})]
         if after:
             pairs.append((pick([before, *after] if with_original else after), before))
-    return paired_difference(*zip(*pairs, strict=True)) if len(pairs) > 1 else None
+    after_all, before_all = [after for after, _ in pairs], [before for _, before in pairs]
+    return paired_difference(after_all, before_all) if len(pairs) > 1 else None
