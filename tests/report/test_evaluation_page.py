@@ -165,6 +165,8 @@ def test_a_reliability_diagram_shows_the_confidence_of_the_records(folder):
     chart = diagram(evaluation, ("mmlu", 5), sure)
     assert len([mark for mark in chart.marks if mark.place == 0]) == 10
     assert diagram(evaluation, ("gsm8k", 0), {}) is None
+    written = {"base": [Record(str(i), "", ("a",), {"exact_match": 0.3}, confidence=0.1) for i in range(40)]}
+    assert confidences(evaluation, ("gsm8k", 0), written) == {}  # no log-probabilities of choices, no calibration
 
 
 def test_the_browser_holds_every_record_exactly(folder):

@@ -15,8 +15,12 @@ LEAST = 30  # answers from which a diagram says something
 
 
 def confidences(evaluation: Evaluation, place: Place, records: Mapping[str, Sequence[Record]]) -> dict[str, Sure]:
-    """Of each model the confidence in its unperturbed answers and whether they are right, where it is known."""
+    """Of each model the confidence in its unperturbed answers and whether they are right, where it is known.
+
+    Of generated answers only where the scenario measures calibration: elsewhere a score of 1 need not mean right.
+    """
     found = {}
+    measured = bool(evaluation.find(place, "ece_10_bin"))
     main = evaluation.main_measure(place[0])
     for model, own in records.items():
         told = [
@@ -26,6 +30,7 @@ def confidences(evaluation: Evaluation, place: Place, records: Mapping[str, Sequ
             and not one.failed
             and one.shots == place[1]
             and one.confidence is not None
+            and (measured or one.choice_log_probs)
             and (right := _right(one, main)) is not None
         ]
         if len(told) >= LEAST:

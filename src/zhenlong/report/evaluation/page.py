@@ -25,13 +25,7 @@ from zhenlong.report.shell import own, rendered
 
 STYLES: Final = ("report.css", "evaluation.css")
 SCRIPTS: Final = ("browser.js",)
-ASKED: Final = (
-    "suite",
-    "limit",
-    "seed",
-    "trials",
-    "judge",
-)  # of evaluation.json, told at the head where they are there
+ASKED: Final = ("suite", "tasks", "limit", "seed", "judge")  # of evaluation.json, told at the head where they are
 
 
 @dataclass(frozen=True)
@@ -123,11 +117,11 @@ def sections_of(evaluation: Evaluation, most_records: int = RECORDS, most_bytes:
 def about_of(evaluation: Evaluation, sections: Sections) -> list[str]:
     """What was evaluated, in a few words each."""
     models, scenarios = len(evaluation.models), len(evaluation.scenarios)
-    instances = sum(chunk.questions for chunk in sections.chunks)
+    prompts = sum(chunk.questions for chunk in sections.chunks)  # perturbed copies, shots and trials included
     parts = [
         f"{models} model{'s' * (models > 1)}",
         f"{scenarios} scenario{'s' * (scenarios > 1)}",
-        f"{instances:,} instances" if instances else "",
+        f"{prompts:,} prompts" if prompts else "",
     ]
     told = [(name, evaluation.asked.get(name)) for name in ASKED]
     parts += [f"{name} {value}" for name, value in told if isinstance(value, (str, int)) and value != ""]

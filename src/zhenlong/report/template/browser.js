@@ -194,7 +194,7 @@
         const chosen = answer && answer.predicted === place;
         if (sure === undefined && !chosen) continue;
         if (odds.childNodes.length) odds.append(" · ");
-        const told = [shown.length > 1 ? data.models[at].title : "", sure === undefined ? "" : sure.toFixed(2).replace("-", "−"), chosen ? "chosen" : ""];
+        const told = [shown.length > 1 ? data.models[at].title : "", sure === undefined ? "" : sure.toFixed(2).replace(/^-(?!0\.00$)/, "−").replace("-", ""), chosen ? "chosen" : ""];
         odds.append(make("span", { className: chosen ? "chosen" : "", textContent: told.filter(Boolean).join(" ") }));
       }
       made.append(make("li", { className: one.correct === false ? "" : "right" },
