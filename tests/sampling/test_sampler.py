@@ -272,3 +272,21 @@ def test_half_precision_stays_near_full_precision(setting):
 
 def test_no_prompts_no_samples():
     assert TorchSampler(sharp_model(), tiny_tokenizer()).sample([], FREE) == []
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "mistral_window", "gpt2"])
+def test_a_beginning_that_prompts_share_is_computed_once_and_changes_nothing(family):
+    model, start = sharp_model(family), list(range(30, 60))
+    prompts = [[*start, 5, 6, 7], [*start, 9], [*start, 5, 8, *range(100, 120)]]
+    seen = []
+    embeddings = model.get_input_embeddings()
+    hook = embeddings.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].numel()))
+    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)  # the third prompt enters later
+    seen.clear()
+    samples = sampler.sample(prompts, FREE, n=3)
+    hook.remove()  # without it layers may be fused
+    assert max(deviation(model, p, c) for p, of_prompt in zip(prompts, samples, strict=True) for c in of_prompt) < 1e-4
+    assert seen[0] == len(start) + 3 + 1
+    alone = [sampler.sample([prompt], FREE, n=3, seeds=[7])[0] for prompt in prompts]
+    together = sampler.sample(prompts, FREE, n=3, seeds=[7, 7, 7])
+    assert [[c.ids for c in cs] for cs in together] == [[c.ids for c in cs] for cs in alone]

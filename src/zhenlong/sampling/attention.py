@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from zhenlong.forest.attention import HARMLESS, UnsupportedAttention
-from zhenlong.sampling.step import Layout, Step
+from zhenlong.sampling.step import BEGINNING, Layout, Step
 
 NAME: Final = "zhenlong_sampling"
 QUERY_CHUNK: Final = 512  # queries of an entering prompt scored at a time where the scores have to be held
@@ -76,8 +76,14 @@ def flat_attention(
         step.shared.allocate(k.transpose(0, 1), v.transpose(0, 1))
     for slot, start, end in step.entering:
         new_q, new_k, new_v = (part[start:end].transpose(0, 1).unsqueeze(0) for part in (q, k, v))  # [1, H, L, D]
-        step.shared.keys[layer, slot, :, : end - start] = new_k[0]
-        step.shared.values[layer, slot, :, : end - start] = new_v[0]
+        if slot == BEGINNING:
+            step.beginning[layer] = new_k, new_v
+        else:
+            if layer in step.beginning:
+                old_k, old_v = step.beginning[layer]
+                new_k, new_v = torch.cat((old_k, new_k), 2), torch.cat((old_v, new_v), 2)
+            step.shared.keys[layer, slot, :, : new_k.shape[2]] = new_k[0]
+            step.shared.values[layer, slot, :, : new_v.shape[2]] = new_v[0]
         out = _entering(new_q, new_k, new_v, scaling, window, softcap)
         parts.append(out[0].transpose(0, 1))
     return torch.cat(parts)
@@ -139,17 +145,21 @@ def _by_row(grouped: torch.Tensor, layout: Layout, heads: int) -> torch.Tensor:
 def _entering(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, window: int | None, softcap: float | None
 ) -> torch.Tensor:
-    """Causal attention of one prompt over itself: q [1, H, L, D], k and v [1, Hkv, L, D] -> [1, H, L, D]."""
-    length, shared = q.shape[2], q.shape[1] != k.shape[1]
-    if softcap is None and (window is None or length <= window):
+    """Causal attention of the end of one prompt over all of it: q [1, H, L, D], k and v [1, Hkv, K, D] -> [1, H, L, D].
+
+    L is less than K where the prompt's beginning was computed before.
+    """
+    length, keys, shared = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
+    if softcap is None and length == keys and (window is None or length <= window):
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=shared)
     results = []
-    position = torch.arange(length, device=q.device)
-    for start in range(0, length, QUERY_CHUNK):
-        end = min(start + QUERY_CHUNK, length)
+    position = torch.arange(keys, device=q.device)
+    for start in range(keys - length, keys, QUERY_CHUNK):
+        end = min(start + QUERY_CHUNK, keys)
         query, seen = position[start:end, None], position[None, :end]
         hidden = seen > query if window is None else (seen > query) | (seen <= query - window)
-        results.append(_masked(q[:, :, start:end], k[:, :, :end], v[:, :, :end], hidden, scaling, softcap))
+        chunk = q[:, :, start - keys + length : end - keys + length]
+        results.append(_masked(chunk, k[:, :, :end], v[:, :, :end], hidden, scaling, softcap))
     return torch.cat(results, 2)
 
 

@@ -18,11 +18,12 @@ from zhenlong.errors import UserError
 from zhenlong.sampling.draw import draw
 from zhenlong.sampling.request import Sampling
 from zhenlong.sampling.row import Prompt, Row
-from zhenlong.sampling.step import Layout, Step
+from zhenlong.sampling.step import BEGINNING, Layout, Step
 from zhenlong.sampling.store import Memory, Store
 
 PROMPT_TOKENS: Final = 8192  # of entering prompts in one step, unless a single one is longer
 FIRST_COLUMNS: Final = 64  # of the rows' own slots; doubled as answers grow
+LEAST_SHARED: Final = 16  # tokens that prompts have to begin with alike for these to be computed once
 
 
 # (ids [N], positions [N], step, tokens whose logits are wanted or None for all) -> logits
@@ -53,6 +54,7 @@ class Batch:
         own = Store("own", layers, min(total, max_rows), min(limit, FIRST_COLUMNS), memory)
         longest = max(len(prompt.ids) for prompt in prompts)
         shared = Store("shared", layers, min(len(prompts), max_rows), longest, memory)
+        self.beginning = _shared_beginning([prompt.ids for prompt in prompts])
         self.step = Step(shared, own)
         self._layout: Layout | None = None
 
@@ -84,12 +86,13 @@ class Batch:
         free, tokens = self.max_rows - len(self.rows) - len(self.waiting), 0
         while self.outside and free > 0 and len(self.prompts) < self.step.shared.slots:
             prompt = self.outside[0]
-            if entering and tokens + len(prompt.ids) > PROMPT_TOKENS:
+            new = len(prompt.ids) - len(self.beginning)
+            if entering and tokens + new > PROMPT_TOKENS:
                 break
             prompt.slot = len(self.prompts)
             self.prompts.append(prompt)
             entering.append(self.outside.popleft())
-            free, tokens = free - len(prompt.rows), tokens + len(prompt.ids)
+            free, tokens = free - len(prompt.rows), tokens + new
         return entering
 
     def _forward(self, entering: list[Prompt]) -> torch.Tensor:
@@ -98,10 +101,15 @@ class Batch:
         written = [len(row.ids) - 1 for row in self.rows]
         positions = [len(row.prompt.ids) + count for row, count in zip(self.rows, written, strict=True)]
         kept, spans = list(range(len(tokens))), []
+        known = len(self.beginning)
+        if entering and known and not self.step.beginning:
+            spans.append((BEGINNING, len(tokens), len(tokens) + known))
+            positions.extend(range(known))
+            tokens.extend(self.beginning)
         for prompt in entering:
-            spans.append((prompt.slot, len(tokens), len(tokens) + len(prompt.ids)))
-            positions.extend(range(len(prompt.ids)))
-            tokens.extend(prompt.ids)
+            spans.append((prompt.slot, len(tokens), len(tokens) + len(prompt.ids) - known))
+            positions.extend(range(known, len(prompt.ids)))
+            tokens.extend(prompt.ids[known:])
             kept.append(len(tokens) - 1)
         self.step.begin(self._current_layout(), spans)
         selected = self._tensor(kept) if entering else None
@@ -181,6 +189,17 @@ class Batch:
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)
+
+
+def _shared_beginning(prompts: Sequence[list[int]]) -> list[int]:
+    """What all prompts begin with, the last token of the shortest left out; nothing where it is not worth it.
+
+    The first and the last prompt in sorted order differ at the earliest place of all.
+    """
+    first, last = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    same = next((place for place in range(most) if first[place] != last[place]), most)
+    return first[:same] if len(prompts) > 1 and same >= LEAST_SHARED else []
 
 
 def _close(items: list[Any], holes: list[int]) -> tuple[list[int], list[int]]:

@@ -17,6 +17,7 @@ from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.sampling.store import Store
 
 STRIDE: Final = 8
+BEGINNING: Final = -1  # the slot of what all prompts begin with, which is computed once
 Masks = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -85,6 +86,7 @@ class Step:
     windows: set[int | None] = field(default_factory=set)  # sliding windows that layers asked for
     rows: int = 0  # R
     entering: list[tuple[int, int, int]] = field(default_factory=list)  # (slot, start, end) in the flat batch
+    beginning: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # by layer: [1, Hkv, X, D]
     column: int = 0  # to be written by this step
     _layout: Layout | None = None
     _span: tuple[int, int] = (0, 0)  # columns in view
