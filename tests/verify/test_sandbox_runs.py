@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import select
+import subprocess
+import sys
 from collections import Counter, deque
 from decimal import Decimal
 from fractions import Fraction
@@ -121,6 +124,24 @@ def test_processes_are_started_only_where_they_are_allowed_and_end_with_the_prog
     assert allowed.finished
     with pytest.raises(UserError, match="fork needs isolation"):
         run(code, limits=Limits(fork=True), unsafe=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+@pytest.mark.parametrize("unsafe", [UNSAFE, True])
+def test_a_program_ends_when_whoever_started_it_is_killed(unsafe: bool) -> None:
+    """`kill -9` of this side: the kernel ends the rest."""
+    starter = (
+        "import threading, time\nfrom zhenlong.verify.sandbox import Box, Limits\n"
+        f"box = Box('import time\\ntime.sleep(1000)', limits=Limits(seconds=1000), unsafe={unsafe})\n"
+        "threading.Thread(target=box.ask, args=({'stdin': ''},)).start()\nprint(box._process.pid, flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        within = os.pidfd_open(int(process.stdout.readline()))
+        process.kill()
+    ended, _, _ = select.select([within], [], [], 20)
+    os.close(within)
+    assert ended
 
 
 def test_where_nothing_isolates_a_program_it_is_refused_with_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def _call(name: str, *arguments: Any) -> None:
     if getattr(libc, name)(*arguments) == -1:
         number = ctypes.get_errno()
         what = " ".join(one.decode() for one in arguments if isinstance(one, bytes))
-        raise OSError(number, f"{name} {what}: {os.strerror(number)}".strip())
+        raise OSError(number, f"{os.strerror(number)} ({f'{name} {what}'.strip()})")
 
 
 def _write(path: str, text: str) -> None:

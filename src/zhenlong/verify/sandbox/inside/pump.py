@@ -60,8 +60,8 @@ class Pump:
 
     def close(self) -> None:
         """Let go of all pipes."""
-        for end in list(self._selector.get_map()):
-            os.close(int(end))
+        for key in list(self._selector.get_map().values()):
+            os.close(key.fd)
         self._selector.close()
 
     def _move(self, seconds: float) -> None:

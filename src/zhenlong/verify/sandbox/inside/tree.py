@@ -31,10 +31,9 @@ def _kill_descendants(program: int) -> None:
     if program:
         _kill(-program)  # its process group, where there is no /proc to look into
         _kill(program)
-    found, new = {os.getpid()}, True
+    found = {os.getpid()}
     parents = dict(_parents())
-    while new:
-        new = {pid for pid, parent in parents.items() if parent in found} - found
+    while new := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= new
     for pid in found - {os.getpid()}:
         _kill(pid)
