@@ -54,7 +54,7 @@ def test_few_outcomes_that_differ_do_not_make_a_difference_certain(tmp_path, com
     found = compared(*two(tmp_path, a, a))["by"]["quiz", "exact_match", "", ""]
     assert found["difference"]["ci95"] == pytest.approx(score_interval(0, 0, 30))
     assert found["p"] == 1.0
-    assert found["detectable"] is None
+    assert found["detectable"] == pytest.approx(detectable_share(0, 30))
 
 
 def test_other_values_get_a_permutation_test(tmp_path, compared):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from zhenlong.evaluate.grading import score, with_option
 from zhenlong.evaluate.instance import Instance, Reference
 from zhenlong.evaluate.recorded import MISSING, read_outcomes
 from zhenlong.evaluate.results import read_asked, read_records, read_results
-from zhenlong.evaluate.scenarios.scenario import Scenario
+from zhenlong.evaluate.scenarios.scenario import Scenario, catalogue
 
 CHOICES = [
     {"question": f"What is {n} + 1?", "subject": "sums", "choices": ["0", "1", str(n + 1), "none"], "answer": 2}
@@ -225,3 +226,12 @@ def test_options_of_metrics_are_read_as_yaml(tmp_path, capsys):
     assert "pass@2" in said
     with pytest.raises(UserError, match="option 'k': expected name=value"):
         score("humaneval", data=str(data), outputs=str(outputs), option=["k"])
+
+
+def test_the_page_lists_every_scenario_with_an_id_field():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation" / "scoring.md").read_text()
+    listed = {}
+    for line in page.split("| id field | scenarios |\n|---|---|\n")[1].split("\n\n")[0].splitlines():
+        ids, names = (cell.strip() for cell in line.strip("|").split("|"))
+        listed |= {name: ids.replace("`", "").replace(" or ", "|") for name in names.split(", ")}
+    assert listed == {one.name: one.id for one in catalogue().values() if one.id}

@@ -148,5 +148,14 @@ def test_a_detectable_share_is_detected_in_about_four_samples_of_five():
 def test_what_could_not_be_shown_is_not_a_number():
     assert math.isnan(detectable([0.2]))
     assert math.isnan(detectable([0.0, 0.0, 0.0]))
-    assert math.isnan(detectable_share(0, 100))
-    assert math.isnan(detectable_share(3, 100))  # even three to nothing is no finding
+    assert math.isnan(detectable_share(0, 0))
+    assert math.isnan(detectable_share(0, 3))  # even three to nothing is no finding
+
+
+def test_where_few_pairs_differed_a_difference_still_has_to_be_large_enough_to_show():
+    """As if all pairs that differ did so the same way; McNemar's exact test then finds it in four samples of five."""
+    size = detectable_share(0, 500)
+    assert detectable_share(2, 500) == pytest.approx(size)
+    assert detectable_share(40, 500) > size
+    drawn = np.random.default_rng(9).binomial(500, size, 2000)
+    assert np.mean([count and stats.binomtest(int(count), int(count)).pvalue < 0.05 for count in drawn]) > 0.72

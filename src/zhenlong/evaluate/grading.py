@@ -43,6 +43,7 @@ def score(
     allow_missing: bool = False,
     unsafe: bool = False,
     option: Sequence[str] = (),
+    baseline: str = "",
     seed: int = 0,
 ) -> None:
     """Grade outputs made elsewhere.
@@ -57,6 +58,7 @@ def score(
         allow_missing: Count instances without a row as failed instead of refusing.
         unsafe: Run programs that models wrote without isolation, where there is none.
         option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]". Give it again for each.
+        baseline: Answers that the outputs were judged against, rows of id and output, where lengths or style count.
         seed: Seed of generated data and of resampling.
 
     See docs/evaluation/scoring.md for the rows, and for what each scenario's ids are.
@@ -64,6 +66,8 @@ def score(
     chosen = _one(scenario)
     for one, value in [*([("unsafe", True)] if unsafe else []), *map(_option, option)]:
         chosen = with_option(chosen, one, value)
+    if baseline:
+        chosen = replace(chosen, baseline=baseline)
     name = model or Path(outputs).name.split(".")[0]
     instances = instances_of(chosen, data=data, seed=seed)
     outcomes = read_outcomes(chosen, instances, outputs, allow_missing=allow_missing)

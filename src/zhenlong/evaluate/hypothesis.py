@@ -134,18 +134,19 @@ def detectable(differences: Values, chance: float = 0.8, alpha: float = 0.05) ->
 def detectable_share(discordant: int, n: int, chance: float = 0.8, alpha: float = 0.05) -> float:
     """The difference of two paired shares that McNemar's test of n pairs shows in `chance` of such samples.
 
-    With f = discordant / n, the share of pairs that was seen to differ, it is the d at which
-    sqrt(n) d = z_(1-alpha/2) sqrt(f) + z_chance sqrt(f - d²) (Connor 1987). NaN where even d = f would not show.
+    It is the d at which sqrt(n) d = z_(1-alpha/2) sqrt(f) + z_chance sqrt(f - d²) (Connor 1987), where f is the share
+    of pairs that differ: as many as were seen, discordant / n, and never fewer than d. NaN for so few pairs that none
+    would show.
     """
-    share = discordant / n if n else 0.0
     edge, wanted = float(stats.norm.ppf(1 - alpha / 2)), float(stats.norm.ppf(chance))
 
     def surplus(size: float) -> float:
+        share = max(discordant / n, size)
         return math.sqrt(n) * size - edge * math.sqrt(share) - wanted * math.sqrt(max(0.0, share - size**2))
 
-    if share == 0 or surplus(share) < 0:
+    if n == 0 or surplus(1.0) < 0:
         return math.nan
-    return float(optimize.brentq(surplus, 0.0, share))
+    return float(optimize.brentq(surplus, 1e-12, 1.0))
 
 
 def _distance(sums: NDArray[np.float64], side: str) -> NDArray[np.float64]:
