@@ -128,14 +128,15 @@ def test_processes_are_started_only_where_they_are_allowed_and_end_with_the_prog
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 @pytest.mark.parametrize("unsafe", [UNSAFE, True])
-def test_a_program_ends_when_whoever_started_it_is_killed(unsafe: bool) -> None:
+def test_a_program_ends_when_whoever_started_it_is_killed(unsafe: bool, tmp_path: Path) -> None:
     """`kill -9` of this side: the kernel ends the rest."""
     starter = (
         "import threading, time\nfrom zhenlong.verify.sandbox import Box, Limits\n"
         f"box = Box('import time\\ntime.sleep(1000)', limits=Limits(seconds=1000), unsafe={unsafe})\n"
         "threading.Thread(target=box.ask, args=({'stdin': ''},)).start()\nprint(box._process.pid, flush=True)"
     )
-    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
+    here = os.environ | {"TMPDIR": str(tmp_path)}  # for what nobody is left to remove
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True, env=here) as process:
         assert process.stdout is not None
         within = os.pidfd_open(int(process.stdout.readline()))
         process.kill()

@@ -16,7 +16,7 @@ class Hostile:
 
     name: str
     code: str
-    seconds: float = 0.2
+    seconds: float = 0.15
     fork: bool = False
 
 

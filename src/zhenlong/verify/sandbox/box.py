@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.verify.sandbox.inside import serve, supervise  # loaded here so that their compiled form is kept
-from zhenlong.verify.sandbox.isolations import UNSAFE, Isolation, command, isolation, settings
+from zhenlong.verify.sandbox.isolations import UNSAFE, Isolation, command, isolation, settings, visible
 from zhenlong.verify.sandbox.limits import Limits
 
 GRACE: Final = 20.0  # seconds that the trusted part may take on a busy machine beyond the program's own limit
@@ -52,14 +52,10 @@ class Box:
             raise UserError(
                 "sandbox: fork needs isolation, for nothing else ends a fork bomb; leave out fork or unsafe"
             )
+        given = {"mode": mode, "program": program, "files": _relative(files or {}), "swallow_exit": swallow_exit}
+        visible(packages)  # or say now which is not installed
         self._folder = tempfile.mkdtemp(prefix="zhenlong-") if chosen.kind == "unsafe" else ""
-        job = settings(chosen, self._folder, packages) | {
-            "mode": mode,
-            "program": program,
-            "files": _relative(files or {}),
-            "limits": asdict(self.limits),
-            "swallow_exit": swallow_exit,
-        }
+        job = settings(chosen, self._folder, packages) | given | {"limits": asdict(self.limits)}
         self._received = bytearray()
         self._process = subprocess.Popen(
             command(chosen, self.limits.disk, packages),
