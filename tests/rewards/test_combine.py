@@ -1,12 +1,27 @@
 """Sums and gates of rewards, and that a reward which breaks its promise is named."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from answers import CUT, RIGHT, WRONG, answer
 
 from zhenlong.errors import UserError
-from zhenlong.rewards import checked, function_reward, gated, truncated_reward, verifier_reward, weighted
+from zhenlong.rewards import (
+    checked,
+    function_reward,
+    gated,
+    llama2,
+    mean,
+    mean_minus_std,
+    minimum,
+    product,
+    truncated_reward,
+    verifier_reward,
+    weighted,
+    whiten,
+)
 
 
 def given(*values):
@@ -79,3 +94,51 @@ def test_an_error_in_a_user_s_function_says_where() -> None:
 
     with pytest.raises(UserError, match=r"broken: it raised KeyError: 'score' \(.*test_combine.py, line \d+\)"):
         function_reward(broken)([RIGHT])
+
+
+def test_ensembles_are_the_closed_forms_over_their_members() -> None:
+    members = np.array([[1.0, -2.0, 0.5], [3.0, 0.0, 0.5], [-1.0, 5.0, 0.5]])
+    rewards = [given(*row) for row in members]
+    asked = [RIGHT, WRONG, CUT]
+    assert mean(rewards)(asked) == pytest.approx(members.mean(0))
+    assert minimum(rewards)(asked) == [-1.0, -2.0, 0.5]
+    for k in (0.0, 0.5, 2.0):
+        spread = np.sqrt(((members - members.mean(0)) ** 2).mean(0))
+        assert mean_minus_std(rewards, k)(asked) == pytest.approx(members.mean(0) - k * spread)
+    assert mean_minus_std(rewards, 3.0)(asked)[2] == 0.5  # nothing is taken where they agree
+    assert product(rewards)(asked) == pytest.approx(members.prod(0))
+    assert [reward(rewards)([]) for reward in (mean, minimum, product)] == [[], [], []]
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+@pytest.mark.parametrize(
+    ("unsafe_prompt", "safety", "expected"),
+    [
+        (0.0, 0.9, "helpful"),
+        (0.0, 0.151, "helpful"),
+        (0.0, 0.149, "safety"),
+        (1.0, 0.9, "safety"),
+        (1.0, 0.01, "safety"),
+        (0.5, 0.9, "safety"),
+    ],
+)
+def test_llama_2_lets_the_safety_score_decide_where_safety_is_at_stake(unsafe_prompt, safety, expected) -> None:
+    """The rule in the paper's own terms: probabilities are chosen between, then their logit is taken."""
+    probabilities = {"helpful": 0.7, "safety": safety}
+    rewards = (given(logit(0.7)), given(logit(safety)), given(unsafe_prompt))
+    assert llama2(*rewards)([RIGHT]) == pytest.approx([logit(probabilities[expected])])
+    if not unsafe_prompt:
+        assert llama2(*rewards[:2])([RIGHT]) == pytest.approx([logit(probabilities[expected])])
+    assert llama2(*rewards, 1e-9)([RIGHT]) == pytest.approx([logit(safety if unsafe_prompt else 0.7)])
+
+
+def test_whitened_rewards_have_mean_0_and_variance_1_in_the_same_order() -> None:
+    found = np.array(whiten(given(5.0, -1.0, 9.0, 2.0))([RIGHT] * 4))
+    assert found.mean() == pytest.approx(0)
+    assert found.std() == pytest.approx(1)
+    assert list(np.argsort(found)) == [1, 3, 0, 2]
+    assert whiten(given(3.0, 3.0))([RIGHT] * 2) == [0.0, 0.0]
+    assert whiten(given())([]) == []

@@ -5,7 +5,7 @@ from answers import CUT, RIGHT, WRONG, answer
 
 from zhenlong.errors import UserError
 from zhenlong.rewards import reward_from
-from zhenlong.rewards.grammar import Gate, Name, Sum, parse
+from zhenlong.rewards.grammar import Call, Name, Product, Sum, parse
 
 ANSWERS = [RIGHT, WRONG, CUT]
 
@@ -21,6 +21,18 @@ ANSWERS = [RIGHT, WRONG, CUT]
         ("gate(verifier, 3*verifier)", [3, 0, 0]),
         ("gate(verifier, 3*verifier, -1)", [3, -1, -1]),
         ("2*gate(verifier + truncated, verifier, -1.5)", [2, -3, 0]),
+        ("verifier*regex:4", [1, 0, 0]),
+        ("verifier * 3 + 2*truncated*regex:It", [3, 0, 2]),
+        ("mean(verifier, 3*verifier)", [2, 0, 0]),
+        ("min(verifier + truncated, 2*verifier)", [1, 0, 0]),
+        ("mean_minus_std(verifier, 3*verifier, 2)", [0, 0, 0]),
+        ("mean_minus_std(verifier, 3*verifier)", [1, 0, 0]),
+        ("llama2(10*verifier, 3*verifier)", [10, 0, 0]),
+        ("llama2(10*verifier, 3*verifier, verifier)", [3, 0, 0]),
+        ("llama2(10*verifier, 3*verifier + -3*truncated)", [10, 0, -3]),
+        ("whiten(3*verifier)", [2**0.5, -(0.5**0.5), -(0.5**0.5)]),
+        ("refuses", [0, 0, 0]),
+        ("language:en", [1, 1, 1]),
         ("regex:[45]", [1, 1, 0]),
         ('regex:"(4|5)" + regex:It', [1, 1, 1]),
         (["verifier", "-1*truncated"], [1, 0, -1]),
@@ -29,13 +41,21 @@ ANSWERS = [RIGHT, WRONG, CUT]
     ],
 )
 def test_meaning(spec, expected) -> None:
-    assert reward_from(spec)(ANSWERS) == [float(x) for x in expected]
+    assert reward_from(spec)(ANSWERS) == pytest.approx([float(x) for x in expected])
 
 
 def test_structure() -> None:
     rm = Name("model:runs/rm-2")
     assert parse("0.7*model:runs/rm-2 + 0.3*verifier") == Sum(((0.7, rm), (0.3, Name("verifier"))))
-    assert parse("gate(verifier, model:runs/rm-2)") == Gate(Name("verifier"), rm, 0.0)
+    assert parse("gate(verifier, model:runs/rm-2)") == Call("gate", (Name("verifier"), rm), (0.0,))
+    assert parse("min(model:runs/rm-2, 0.5*verifier)") == Call("min", (rm, Sum(((0.5, Name("verifier")),))))
+    assert parse("mean_minus_std(model:runs/rm-2, verifier)").numbers == (1.0,)
+    assert parse("mean_minus_std(model:runs/rm-2, verifier, 0.25)").numbers == (0.25,)
+    assert parse("llama2(model:runs/rm-2, verifier, group:kind=harmful, 0.3)") == Call(
+        "llama2", (rm, Name("verifier"), Name("group:kind=harmful")), (0.3,)
+    )
+    assert parse("overlong(20480, 4096)") == Call("overlong", (), (20480.0, 4096.0))
+    assert parse("2*verifier*3*truncated") == Sum(((6.0, Product((Name("verifier"), Name("truncated")))),))
     assert parse('model:"my runs/rm (2)"') == Name("model:my runs/rm (2)")
     assert parse("model:C:\\rm") == Name("model:C:\\rm")
 
@@ -48,8 +68,23 @@ def test_structure() -> None:
         ("verifier + ", "got the end at character 12"),
         ("verifier truncated", "expected . or the end, got 'truncated' at character 10"),
         ("0.5 verifier", r"expected '\*', got 'verifier'"),
-        ("gate(verifier)", r"expected ',', got '\)'"),
-        ("gate(verifier, truncated, x)", "expected a number, got 'x'"),
+        ("gate(verifier)", r"expected gate\(condition, reward.*got '\)' at character 14"),
+        ("gate(verifier, verifier, truncated)", "expected a number, as in gate"),
+        ("min(verifier)", r"expected min\(reward, reward"),
+        ("min(verifier, truncated, 3)", r"expected min\(reward, reward"),
+        ("whiten(verifier, truncated)", "expected a number, as in whiten"),
+        ("overlong(100)", r"expected overlong\(longest, cache\)"),
+        ("overlong(verifier, 3)", "expected a number, as in overlong"),
+        ("overlong(100, 200)", "0 < cache <= longest"),
+        ("overlong(100, 0)", "0 < cache <= longest"),
+        ("llama2(verifier, truncated, 1.5)", "a threshold between 0 and 1"),
+        ("verifier*", "expected one of verifier"),
+        ("3*", "expected one of verifier"),
+        ("language:xx", "expected one of af, "),
+        ("group:kind", "got 'group:kind'"),
+        ("classifier:runs/none:toxic", "runs/none: no such folder"),
+        ("judge:runs/none", "runs/none: no such folder"),
+        ("gate(verifier, truncated, x)", "expected a number, as in gate.*, got 'x'"),
         ("(verifier", r"expected '\)', got the end"),
         ('regex:"a', "quote is never closed"),
         ("model:", "got 'model:'"),

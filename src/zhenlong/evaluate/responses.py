@@ -33,7 +33,7 @@ class Responses:
     def answers(self) -> list[Answer]:
         """Every completion as an answer to its task, task after task."""
         pairs = zip(self.tasks, self.completions, strict=True)
-        return [Answer(task, one.text, one.truncated) for task, several in pairs for one in several]
+        return [Answer(task, one.text, one.truncated, len(one.ids)) for task, several in pairs for one in several]
 
     def describe(self) -> dict[str, float]:
         """`mean_response_tokens` (the end of turn included) and `truncated`, a share of all responses."""

@@ -30,8 +30,12 @@ from transformers.utils import logging as transformers_logging
 from zhenlong.errors import UserError
 from zhenlong.models.names import resolve
 
-Kind = Literal["causal", "reward"]
-AUTO_MODELS: Final = {"causal": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
+Kind = Literal["causal", "reward", "classifier"]
+AUTO_MODELS: Final = {
+    "causal": AutoModelForCausalLM,
+    "reward": AutoModelForSequenceClassification,
+    "classifier": AutoModelForSequenceClassification,
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def load_model(
     """A model in eval mode and its tokenizer, from `pocket`, a folder, a run folder or a hub id.
 
     kind `reward` gives a one-label sequence classifier; loaded from a causal model, its scoring layer is new, drawn
-    from `seed` with the scale 1/sqrt(d + 1) of Stiennon et al. (2020). Raises `UserError` for what cannot be loaded.
+    from `seed` with the scale 1/sqrt(d + 1) of Stiennon et al. (2020). kind `classifier` is a sequence classifier of
+    any architecture with the labels that it was trained on. Raises `UserError` for what cannot be loaded.
     """
     source = resolve(name)
     tokenizer = _load(AutoTokenizer, source, name)

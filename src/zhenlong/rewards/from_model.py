@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from transformers import AutoConfig, PreTrainedModel
@@ -12,6 +12,8 @@ from zhenlong.errors import UserError
 from zhenlong.forest import Node, forward, plant_batches, scores, tree
 from zhenlong.models import load_model, resolve
 from zhenlong.rewards.answer import Answer, Reward
+
+RewardModel = tuple[PreTrainedModel, Template]
 
 
 def model_reward(model: PreTrainedModel, template: Template, *, tokens_per_microbatch: int = 8192) -> Reward:
@@ -58,6 +60,14 @@ def load_reward_model(
     Raises UserError when nothing loadable is there, when it has several labels, and when it is a language model: its
     scoring layer would be random numbers.
     """
+    opened = open_reward_model(name, device=device, dtype=dtype, chat_template=chat_template)
+    return model_reward(*opened, tokens_per_microbatch=tokens_per_microbatch)
+
+
+def open_reward_model(
+    name: str, *, device: str = "auto", dtype: str = "float32", chat_template: str = "auto"
+) -> RewardModel:
+    """The model and its template, as `load_reward_model` does."""
     model, tokenizer = load_model(name, kind="reward", dtype=dtype, device=device)
     architectures = AutoConfig.from_pretrained(resolve(name)).architectures or []
     if not any("SequenceClassification" in architecture for architecture in architectures):
@@ -65,7 +75,24 @@ def load_reward_model(
             f"reward model:{name}: this is a language model ({', '.join(architectures)}), not a reward model; "
             f"train one with zhenlong reward_model --model {name}"
         )
-    return model_reward(model, Template.of(tokenizer, chat_template), tokens_per_microbatch=tokens_per_microbatch)
+    return model, Template.of(tokenizer, chat_template)
+
+
+def require_one_tokenizer(models: Mapping[str, RewardModel]) -> None:
+    """Raise UserError unless the models of an ensemble number the same tokens alike.
+
+    Members are trained from one model on the same data; scores of unrelated models lie on scales of their own, and
+    neither their mean nor their minimum means anything.
+    """
+    if not models:
+        return
+    (first, (_, own)), *others = models.items()
+    for name, (_, template) in others:
+        if template.tokenizer.get_vocab() != own.tokenizer.get_vocab():
+            raise UserError(
+                f"reward: model:{first} and model:{name} have different tokenizers; expected an ensemble of models "
+                "that were trained from one, with other seeds or data; a weighted sum takes any models"
+            )
 
 
 def _trees(answers: Sequence[Answer], template: Template, context: int | None) -> tuple[list[Node], list[list[int]]]:

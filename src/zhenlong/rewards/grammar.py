@@ -1,9 +1,11 @@
 """A reward written in one line, such as `0.7*model:runs/rm + 0.3*verifier` or `gate(verifier, model:runs/rm, -5)`.
 
-    sum  = term { "+" term }
-    term = [ number "*" ] part
-    part = "gate" "(" sum "," sum [ "," number ] ")"  |  "(" sum ")"  |  name
-    name = verifier | truncated | model:PATH | regex:PATTERN | python:MODULE.FUNCTION | FILE.py:FUNCTION
+    sum      = term { "+" term }
+    term     = factor { "*" factor }, of which at least one is a part
+    factor   = number | part
+    part     = function "(" sum { "," sum } { "," number } ")"  |  "(" sum ")"  |  name
+    function = gate | mean | min | mean_minus_std | llama2 | whiten | overlong
+    name     = verifier | truncated | refuses | model:PATH | ... (see NAMES)
 
 Spaces and any of + * ( ) , belong to a name only between double quotes: regex:"(yes|no), sir".
 """
@@ -16,10 +18,43 @@ from typing import Final, NoReturn
 
 from zhenlong.errors import UserError
 
-NAMES: Final = "verifier, truncated, model:PATH, regex:PATTERN, python:MODULE.FUNCTION, FILE.py:FUNCTION"
-KNOWN: Final = re.compile(r"verifier|truncated|model:.+|regex:.+|python:[\w.]+\.\w+|.+\.py:\w+", re.DOTALL)
+NAMES: Final = (
+    "verifier, truncated, refuses, model:PATH, classifier:PATH:LABEL, probability:PATH:LABEL, regex:PATTERN, "
+    "language:CODE, group:KEY=VALUE, refusal:KEY=VALUE, judge:MODEL, judge_pair:MODEL, python:MODULE.FUNCTION, "
+    "FILE.py:FUNCTION"
+)
+KNOWN: Final = re.compile(
+    r"verifier|truncated|refuses|(?:model|regex|language|judge|judge_pair):.+|(?:classifier|probability):.+:.+|"
+    r"(?:group|refusal):[^=]+=.*|python:[\w.]+\.\w+|.+\.py:\w+",
+    re.DOTALL,
+)
 TOKEN: Final = re.compile(r'\s*([+*(),]|(?:[^\s+*(),"]|"[^"]*")+)')
 NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What stands in a function's brackets: at least and at most so many rewards (None: any number), then numbers.
+
+    The last numbers have the values of `defaults` where they are left out.
+    """
+
+    usage: str
+    least: int
+    most: int | None
+    numbers: int = 0
+    defaults: tuple[float, ...] = ()
+
+
+FUNCTIONS: Final[dict[str, Form]] = {
+    "gate": Form("gate(condition, reward[, floor])", 2, 2, 1, (0.0,)),
+    "mean": Form("mean(reward, reward, ...)", 2, None),
+    "min": Form("min(reward, reward, ...)", 2, None),
+    "mean_minus_std": Form("mean_minus_std(reward, reward, ...[, k])", 2, None, 1, (1.0,)),
+    "llama2": Form("llama2(helpful, safe[, unsafe prompt][, threshold])", 2, 3, 1, (0.15,)),
+    "whiten": Form("whiten(reward)", 1, 1),
+    "overlong": Form("overlong(longest, cache)", 0, 0, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -37,15 +72,22 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """`reward` where `gate` passes, `floor` elsewhere."""
+class Product:
+    """What is multiplied."""
 
-    gate: Part
-    reward: Part
-    floor: float
+    factors: tuple[Part, ...]
 
 
-Part = Name | Sum | Gate
+@dataclass(frozen=True)
+class Call:
+    """A function of rewards and numbers, such as `min(model:a, model:b)` or `overlong(4096, 512)`."""
+
+    function: str
+    parts: tuple[Part, ...]
+    numbers: tuple[float, ...] = ()
+
+
+Part = Name | Sum | Product | Call
 
 
 def parse(text: str) -> Part:
@@ -73,11 +115,18 @@ class _Parser:
         return terms[0][1] if len(terms) == 1 and terms[0][0] == 1.0 else Sum(tuple(terms))
 
     def term(self) -> tuple[float, Part]:
-        if self.here is None or not NUMBER.fullmatch(self.here):
-            return 1.0, self.part()
-        weight = self.number()
-        self.take("*")
-        return weight, self.part()
+        weight = 1.0
+        factors: list[Part] = []
+        while True:
+            if self.here is not None and NUMBER.fullmatch(self.here):
+                weight *= self.number()
+                if self.here != "*" and not factors:
+                    self.fail("expected '*'")
+            else:
+                factors.append(self.part())
+            if self.here != "*":
+                return weight, factors[0] if len(factors) == 1 else Product(tuple(factors))
+            self._step()
 
     def part(self) -> Part:
         name = self.here
@@ -86,25 +135,47 @@ class _Parser:
             inner = self.sum()
             self.take(")")
             return inner
-        if name == "gate":
-            return self.gate()
+        if name is not None and name in FUNCTIONS:
+            return self.call(name)
         plain = (name or "").replace('"', "")
         if not KNOWN.fullmatch(plain):
-            self.fail(f"expected one of {NAMES}, gate(...) or a bracket")
+            self.fail(f"expected one of {NAMES}, {'(...), '.join(FUNCTIONS)}(...) or a bracket")
         self._step()
         return Name(plain)
 
-    def gate(self) -> Gate:
+    def call(self, function: str) -> Call:
+        form = FUNCTIONS[function]
+        parts: list[Part] = []
+        numbers: list[float] = []
         self._step()
         self.take("(")
-        gate = self.sum()
-        self.take(",")
-        reward, floor = self.sum(), 0.0
-        if self.here == ",":
+        while True:
+            number = self.plain_number()
+            if number is not None:
+                numbers.append(number)
+            elif numbers or len(parts) == form.most:
+                self.fail(f"expected a number, as in {form.usage}")
+            else:
+                parts.append(self.sum())
+            if self.here != ",":
+                break
             self._step()
-            floor = self.number()
+        left = form.numbers - len(numbers)
+        if self.here == ")" and (len(parts) < form.least or not 0 <= left <= len(form.defaults)):
+            self.fail(f"expected {form.usage}")
         self.take(")")
-        return Gate(gate, reward, floor)
+        return Call(function, tuple(parts), (*numbers, *form.defaults[len(form.defaults) - left :]))
+
+    def plain_number(self) -> float | None:
+        """A number that ends an argument; None, with nothing read, where it is the weight of a reward."""
+        place = self.start, self.end, self.here
+        if self.here is None or not NUMBER.fullmatch(self.here):
+            return None
+        value = self.number()
+        if self.here in (",", ")"):
+            return value
+        self.start, self.end, self.here = place
+        return None
 
     def number(self) -> float:
         if self.here is None or not NUMBER.fullmatch(self.here):

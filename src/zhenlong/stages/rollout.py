@@ -19,7 +19,7 @@ from zhenlong.data import Mixture, Template, require_prompt_fits
 from zhenlong.forest import Batch, Forest, Node, forward, log_probs, plant_batches, tree
 from zhenlong.loop import Cost, Run
 from zhenlong.records import Task
-from zhenlong.rewards import Answer, Reward
+from zhenlong.rewards import Answer, Graded, Reward, grade
 from zhenlong.sampling import Sampler, Sampling
 from zhenlong.stages.setup import count_forward
 from zhenlong.stages.trees import by_source, note_lengths, resized
@@ -36,6 +36,7 @@ class Group:
     truncated: list[bool]
     rewards: list[float]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    parts: dict[str, list[float | None]] = field(default_factory=dict)  # of the rewards, where they have any
 
     @property
     def tree(self) -> Node:
@@ -130,9 +131,12 @@ def roll_out(
     """Answer the prompts of `rows`, `samples` times each, and reward every answer."""
     found = sampler.sample([prompts[row] for row in rows], sampling, samples)
     answers = [
-        Answer(tasks[row], one.text, one.truncated) for row, group in zip(rows, found, strict=True) for one in group
+        Answer(tasks[row], one.text, one.truncated, len(one.ids))
+        for row, group in zip(rows, found, strict=True)
+        for one in group
     ]
-    rewards = iter(reward(answers))
+    graded = grade(reward, answers)
+    places = [slice(start, start + samples) for start in range(0, len(answers), samples)]
     return [
         Group(
             record=row,
@@ -140,10 +144,11 @@ def roll_out(
             responses=[list(one.ids) for one in group],
             texts=[one.text for one in group],
             truncated=[one.truncated for one in group],
-            rewards=[next(rewards) for _ in group],
+            rewards=graded.values[place],
+            parts={name: list(column[place]) for name, column in graded.parts.items()},
             arrays={"old_log_probs": np.concatenate([np.asarray(one.log_probs, np.float32) for one in group])},
         )
-        for row, group in zip(rows, found, strict=True)
+        for row, group, place in zip(rows, found, places, strict=True)
     ]
 
 
@@ -192,7 +197,7 @@ def leaf_of(groups: Sequence[Group]) -> tuple[torch.Tensor, int]:
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over the responses: reward and its spread, length, and the share that was cut off."""
+    """Means over the responses: reward and its spread, length, the share cut off, the reward's parts."""
     rewards = np.asarray([reward for group in groups for reward in group.rewards])
     lengths = [len(response) for group in groups for response in group.responses]
     return {
@@ -200,7 +205,16 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "reward_std": float(rewards.std()),
         "response_tokens": float(np.mean(lengths)),
         "truncated": float(np.mean([cut for group in groups for cut in group.truncated])),
+        **part_means(groups),
     }
+
+
+def part_means(groups: Sequence[Group]) -> dict[str, float]:
+    """`reward/<part>`: the mean of each of several parts over the responses it was asked about."""
+    names = list(groups[0].parts)
+    columns = {name: [value for group in groups for value in group.parts[name]] for name in names}
+    means = Graded([], columns).means() if len(names) > 1 else {}
+    return {f"reward/{name}": value for name, value in means.items()}
 
 
 def sample_rows(tasks: Sequence[Task], groups: Sequence[Group], most: int = 4) -> list[dict[str, Any]]:

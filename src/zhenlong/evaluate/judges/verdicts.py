@@ -7,34 +7,16 @@ import re
 from typing import Final
 
 from zhenlong.evaluate.outcome import Output
+from zhenlong.verify.judgements import rating as rating
+from zhenlong.verify.judgements import winner as winner
 from zhenlong.verify.thinking import without_thinking
 
-RATING: Final = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 ARENA: Final = (re.compile(r"\[\[([AB<>=]+)\]\]"), re.compile(r"\[([AB<>=]+)\]"))
 ARENA_LABELS: Final = {  # label -> the share of the win that goes to A, and how many times the game counts
     "A>B": (1.0, 1), "A>>B": (1.0, 3), "B<A": (1.0, 1), "B<<A": (1.0, 3), "A=B": (0.5, 1), "B=A": (0.5, 1),
     "B>A": (0.0, 1), "B>>A": (0.0, 3), "A<B": (0.0, 1), "A<<B": (0.0, 3),
 }  # fmt: skip
 FIRST_NAME, SECOND_NAME = "m", "M"  # how AlpacaEval's prompt calls the two outputs
-
-
-def rating(text: str, lowest: float = 1, highest: float = 10) -> float | None:
-    """The first `[[x]]`, else the first `[x]` (lm-sys/FastChat:fastchat/llm_judge/common.py).
-
-    A number outside the scale is none: upstream would average it in.
-    """
-    said = without_thinking(text)
-    for pattern in RATING:
-        if found := pattern.search(said):
-            value = float(found[1])
-            return value if lowest <= value <= highest else None
-    return None
-
-
-def winner(text: str) -> str | None:
-    """`A`, `B` or `C` (a tie): the first of `[[A]]`, `[[B]]`, `[[C]]` that occurs, in this order (FastChat)."""
-    said = without_thinking(text)
-    return next((letter for letter in "ABC" if f"[[{letter}]]" in said), None)
 
 
 def arena_label(text: str) -> str | None:

@@ -64,6 +64,11 @@ def language_of(text: str) -> str | None:
         return None
 
 
+def languages() -> tuple[str, ...]:
+    """The codes that `language_of` can give, in order."""
+    return tuple(sorted(_factory().get_lang_list()))
+
+
 @cache
 def _factory() -> Any:
     """Language profiles with a seed of their own: langdetect's shared factory is left as it is."""

@@ -1,0 +1,89 @@
+"""Judges as rewards: their verdicts, both orders of a pair, and verdicts that cannot be read."""
+
+import pytest
+from answers import RIGHT, WRONG, answer
+from tiny import tiny_model, tiny_tokenizer
+
+from zhenlong.errors import UserError
+from zhenlong.models import save_model
+from zhenlong.records import Message, Task
+from zhenlong.rewards import Answer, judge_pair_reward, judge_reward, reward_from
+from zhenlong.sampling.asking import asked_model
+
+MIDDLE = 5.5
+
+
+def shown(text: str, letter: str) -> str:
+    """The answer that a comparison shows as assistant A or B."""
+    return text.split(f"[Answer of assistant {letter}]\n")[1].split("\n[End")[0]
+
+
+def test_a_rating_is_the_reward_and_the_judge_sees_question_reference_and_answer() -> None:
+    seen = []
+
+    def judge(conversations):
+        seen.extend(messages[-1].content for messages in conversations)
+        return ["Good. [[9]]", "Rating: [[2.5]]"]
+
+    assert judge_reward(judge)([RIGHT, WRONG]) == [9.0, 2.5]
+    assert "User: 2 + 2?" in seen[0]
+    assert "[A good answer]\n4\n" in seen[0]
+    assert "[Answer]\n5\n" in seen[1]
+    judge_reward(judge)([answer("x", reference=""), WRONG])
+    assert "good answer" not in seen[2]
+
+
+def test_unread_verdicts_are_worth_the_middle_and_are_told() -> None:
+    told = []
+    reward = judge_reward(lambda asked: ["[[3]]", "I cannot say.", "[[11]]"], "j", lambda _, flags: told.extend(flags))
+    assert reward([RIGHT, WRONG, RIGHT]) == [3.0, MIDDLE, MIDDLE]
+    assert told == [0.0, 1.0, 1.0]
+
+
+def test_a_judge_that_rarely_gives_a_verdict_stops_the_run() -> None:
+    mute = judge_reward(lambda asked: ["Hm."] * len(asked), "j")
+    assert mute([RIGHT] * 7) == [MIDDLE] * 7  # too few to tell
+    with pytest.raises(UserError, match=r"judge j: 8 of 8 verdicts cannot be read; expected \[\[rating\]\].*'Hm\.'"):
+        mute([RIGHT] * 8)
+    pair = judge_pair_reward(lambda asked: ["[[A]]", "Hm.", "Hm.", "Hm."] * (len(asked) // 4), "j")
+    with pytest.raises(UserError, match="6 of 8 verdicts"):
+        pair([RIGHT] * 4)
+
+
+def test_a_pair_is_asked_in_both_orders() -> None:
+    def likes_five(conversations):
+        """Prefers the answer 5 wherever it stands; two equal answers are a tie."""
+        said = []
+        for messages in conversations:
+            a, b = (shown(messages[-1].content, letter) for letter in "AB")
+            said.append("[[C]]" if a == b else "[[A]]" if a == "5" else "[[B]]")
+        return said
+
+    assert judge_pair_reward(likes_five)([WRONG, RIGHT, answer("3", reference="5")]) == [1.0, 0.5, 0.0]
+    first_place = judge_pair_reward(lambda asked: ["[[A]]"] * len(asked))
+    assert first_place([RIGHT, WRONG]) == [0.5, 0.5]
+    told = []
+    half = judge_pair_reward(lambda asked: ["[[A]]", "?"], tell=lambda _, shares: told.extend(shares))
+    assert half([WRONG]) == [0.75]
+    assert told == [0.5]
+
+
+def test_a_pair_needs_a_reference() -> None:
+    with pytest.raises(UserError, match="no reference to compare with"):
+        judge_pair_reward(lambda asked: [])([Answer(Task((Message("user", "?"),)), "x")])
+
+
+def test_a_local_model_judges_and_its_unread_verdicts_are_a_part(tmp_path) -> None:
+    save_model(tiny_model(max_position_embeddings=2048), tiny_tokenizer(), tmp_path / "judge")
+    name = f"judge:{tmp_path}/judge"
+    graded = reward_from(f"2*{name}", device="cpu").graded([RIGHT])
+    assert graded.values == [2 * MIDDLE]  # random weights say nothing that can be read
+    assert graded.parts == {name: [MIDDLE], f"{name}: unread": [1.0]}
+
+
+def test_a_model_answers_conversations_and_says_nothing_where_there_is_no_room(tmp_path) -> None:
+    save_model(tiny_model(), tiny_tokenizer(), tmp_path / "model")
+    ask = asked_model(str(tmp_path / "model"), max_tokens=8, device="cpu")
+    found = ask([(Message("user", "Hm?"),), (Message("user", "x" * 600),), (Message("user", "Hm?"),)])
+    assert found[0] == found[2] != ""
+    assert found[1] == ""
