@@ -155,7 +155,7 @@ def _of_slice(
     """Every measure of a slice, and of its groups where nothing is perturbed; `kind` is that of the perturbation."""
     for group, within in _with_groups(part):
         found = {name: (measures[name], value) for name, value in _means(within.scored, scenario.name, seed).items()}
-        found |= _corpus(bound, within.scored)
+        found |= _corpus([one for one in bound if one[0].of_groups or not group], within.scored)
         if scenario.main not in found and not group:
             nothing = Interval(float("nan"), (float("nan"), float("nan")), 0)
             found[scenario.main] = (_declared(bound, scenario.main), nothing)  # none has it, which has to be seen

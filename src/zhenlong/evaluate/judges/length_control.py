@@ -14,8 +14,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from zhenlong.data.sources import rows_of
 from zhenlong.errors import UserError
@@ -102,6 +100,8 @@ def chosen_strength(x: Array, y: Array, weight: Array) -> float:
 
     What scikit-learn's LogisticRegressionCV does with upstream's scorer for probabilities as labels.
     """
+    from sklearn.model_selection import GroupKFold  # slow to import, like the next, and needed here only
+
     losses = np.zeros(len(STRENGTHS))
     twice = np.tile(np.arange(len(y)), 2)
     for train, held in GroupKFold(FOLDS).split(np.concatenate([x, x]), groups=twice):
@@ -114,6 +114,8 @@ def chosen_strength(x: Array, y: Array, weight: Array) -> float:
 
 def fitted(x: Array, y: Array, weight: Array, strength: float) -> Array:
     """The coefficients [3] for probabilities y as labels: every row once as 1 with weight y, once as 0 with 1 - y."""
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(
         C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=SEED, tol=1e-4
     )

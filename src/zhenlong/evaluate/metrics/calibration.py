@@ -47,6 +47,7 @@ class ReliabilityPoint:
     Measure("platt_ece_10_bin", "calibration", False),
     Measure("selective_accuracy_area", "calibration", True),
     Measure("selective_accuracy@10", "calibration", True),
+    of_groups=False,
 )
 def calibration(
     scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
@@ -54,7 +55,8 @@ def calibration(
     """Calibration of the confidence in each answer; nothing where no log-probability is known.
 
     An answer is right where the predicted choice is, else where the score `measure` is 1. See `confidence_of` for
-    `unnormalised` and `per_token`. Fewer than 300 answers make the ten bins unreliable.
+    `unnormalised` and `per_token`. Fewer than 300 answers make the ten bins unreliable,
+    so it is not taken of groups.
     """
     confidences, correct = confidences_of(scored, measure=measure, unnormalised=unnormalised, per_token=per_token)
     if not len(confidences):

@@ -42,6 +42,7 @@ class Metric:
     kind: str  # instance, corpus or judged
     measures: tuple[Measure, ...]
     function: Callable[..., Any]
+    of_groups: bool = True  # corpus metrics: also taken of each group of instances
 
     def bound(self, options: Mapping[str, Any]) -> Callable[..., Any]:
         """The function with the options of YAML. Raises `UserError` for an option it does not have."""
@@ -75,9 +76,12 @@ def instance_metric(name: str, *measures: Measure) -> Callable[[InstanceMetric],
     return _register(name, "instance", measures)
 
 
-def corpus_metric(name: str, *measures: Measure) -> Callable[[CorpusMetric], CorpusMetric]:
-    """Register `f(scored: Sequence[Scored], *, options) -> {measure: Interval}`, for what has no value per instance."""
-    return _register(name, "corpus", measures)
+def corpus_metric(name: str, *measures: Measure, of_groups: bool = True) -> Callable[[CorpusMetric], CorpusMetric]:
+    """Register `f(scored: Sequence[Scored], *, options) -> {measure: Interval}`, for what has no value per instance.
+
+    Without `of_groups` it is taken of all instances only, not of each group of them.
+    """
+    return _register(name, "corpus", measures, of_groups)
 
 
 def judged_metric(name: str, *measures: Measure) -> Callable[[JudgedMetric], JudgedMetric]:
@@ -105,7 +109,7 @@ def metrics() -> dict[str, Metric]:
     return _METRICS
 
 
-def _register(name: str, kind: str, measures: tuple[Measure, ...]) -> Callable[[Any], Any]:
+def _register(name: str, kind: str, measures: tuple[Measure, ...], of_groups: bool = True) -> Callable[[Any], Any]:
     for one in measures:
         if one.category not in CATEGORIES:
             raise ValueError(f"metric {name}: category {one.category!r} is none of {', '.join(CATEGORIES)}")
@@ -113,7 +117,7 @@ def _register(name: str, kind: str, measures: tuple[Measure, ...]) -> Callable[[
     def keep(function: Any) -> Any:
         if name in _METRICS and _METRICS[name].function is not function:
             raise ValueError(f"two metrics are named {name}")
-        _METRICS[name] = Metric(name, kind, measures or (Measure(name),), function)
+        _METRICS[name] = Metric(name, kind, measures or (Measure(name),), function, of_groups)
         return function
 
     return keep
