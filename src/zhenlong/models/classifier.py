@@ -1,0 +1,245 @@
+"""A text classifier of any of the three architectures: encoder-only, decoder-only, encoder-decoder.
+
+Encoders and decoders get a head with one output a label. Encoder-decoders answer with the label as a word, as T5 does
+(Raffel et al. 2020, §2.4), or get a head too where transformers has one for them (T5, BART).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    T5Config,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+from zhenlong.errors import UserError
+from zhenlong.models.fresh import Shape, train_tokenizer
+from zhenlong.models.load import Lora, _load, _require_all_weights, device_named
+from zhenlong.models.names import resolve
+
+Form = Literal["encoder", "decoder", "encoder_decoder"]
+Head = Literal["classes", "words"]
+HEADS: Final = ("score", "classifier", "classification_head", "pre_classifier", "logits_proj")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network, its tokenizer, the labels in the order of its outputs, and how it says them.
+
+    `words` holds the token ids of each label, the end included, for the head `words`.
+    """
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    labels: tuple[str, ...]
+    form: Form
+    head: Head
+    words: tuple[tuple[int, ...], ...] = ()
+
+
+def form_of(config: Any) -> Form:
+    """Which of the three a configuration describes. What can predict masked words is an encoder, as BERT is."""
+    if config.is_encoder_decoder:
+        return "encoder_decoder"
+    masked, causal = type(config) in MODEL_FOR_MASKED_LM_MAPPING, type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    return "decoder" if causal and not masked else "encoder"
+
+
+def load_classifier(
+    name: str,
+    labels: Sequence[str] = (),
+    head: Literal["auto", "classes", "words"] = "auto",
+    *,
+    lora: Lora | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> Classifier:
+    """A classifier in eval mode from a model's name, trained as one (labels left out) or with a new head for `labels`.
+
+    `auto` takes words for encoder-decoders and classes for the others. Raises `UserError` for a model that is no
+    classifier where no labels are given, and for one with other labels than those.
+    """
+    source = resolve(name)
+    config = _load(AutoConfig, source, name)
+    form = form_of(config)
+    has_head = any("SequenceClassification" in one for one in config.architectures or [])
+    known = tuple(getattr(config, "classifier_labels", None) or (_names(config) if has_head else ()))
+    if not known and not labels:
+        raise UserError(f"model {name}: it is no classifier; train one with zhenlong classify --model {name}")
+    if known and labels and set(known) != set(labels):
+        raise UserError(
+            f"model {name}: it knows the labels {', '.join(known)}, and the data has {', '.join(labels)}; "
+            "rename the data's with labels, or start from a model without a classification head"
+        )
+    own: Head = "classes" if form != "encoder_decoder" or has_head else "words"
+    chosen: Head = own if head == "auto" else head
+    if chosen == "words" and own == "classes":
+        raise UserError(f"head: words needs an encoder-decoder without a classification head, got {name} ({form})")
+    loader = AutoModelForSeq2SeqLM if chosen == "words" else AutoModelForSequenceClassification
+    named = known or tuple(labels)
+    settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    if chosen == "classes":
+        settings |= {"id2label": dict(enumerate(named)), "label2id": {label: i for i, label in enumerate(named)}}
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)  # what the new head is drawn from
+    try:
+        network, info = _load(loader, source, name, **settings)
+    finally:
+        torch.set_rng_state(before)
+    prefix = f"{network.base_model_prefix}."
+    new = {key for key in info["missing_keys"] if not key.startswith(prefix) or ".pooler." in key}
+    _require_all_weights(network, info["missing_keys"], set() if has_head or chosen == "words" else new, name)
+    found = _labelled(network, _load(AutoTokenizer, source, name), named, form, chosen)
+    if lora is not None:
+        found = _adapted(found, lora, seed)
+    return Classifier(found.network.to(device_named(device)).eval(), *_parts(found))
+
+
+def fresh_classifier(
+    form: Form,
+    shape: Shape,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    head: str = "auto",
+    seed: int = 0,
+) -> Classifier:
+    """A classifier with random weights drawn from `seed`: like BERT, like Llama, or like T5, of the same width.
+
+    `shape.layers` are those of the encoder or the decoder; an encoder-decoder gives half of them to each, so that the
+    three are of similar size.
+    """
+    chosen: Head = "words" if form == "encoder_decoder" and head != "classes" else "classes"
+    if head == "words" and chosen != "words":
+        raise UserError(f"head: words needs an encoder-decoder, got {form}")
+    config = _CONFIGS[form](shape, tokenizer)
+    config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
+    loader = AutoModelForSeq2SeqLM if chosen == "words" else AutoModelForSequenceClassification
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        network = loader.from_config(config).eval()
+    finally:
+        torch.set_rng_state(before)
+    return _labelled(network, tokenizer, tuple(labels), form, chosen)
+
+
+def classifier_tokenizer(texts: Sequence[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE that writes `[CLS] text <|endoftext|>`: encoders read the first token, decoders the last."""
+    tokenizer = train_tokenizer(texts, vocabulary)
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "pad_token": "[PAD]"})
+    start, end = tokenizer.cls_token, tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{start} $A {end}",
+        special_tokens=[(start, tokenizer.cls_token_id), (end, tokenizer.eos_token_id)],
+    )
+    tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def _labelled(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: tuple[str, ...], form: Form, head: Head
+) -> Classifier:
+    """The classifier, its labels kept in the configuration; labels that are the same word are refused."""
+    network.config.classifier_labels = list(labels)
+    if network.config.pad_token_id is None:
+        pad = tokenizer.pad_token_id
+        network.config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
+    if tokenizer.pad_token_id is None and network.config.pad_token_id is not None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(network.config.pad_token_id)
+    words: tuple[tuple[int, ...], ...] = ()
+    if head == "words":
+        words = tuple(tuple(ids) for ids in tokenizer(text_target=list(labels))["input_ids"])
+        if len(set(words)) < len(words):
+            raise UserError(f"labels: expected words that the tokenizer tells apart, got {', '.join(labels)}")
+    return Classifier(network, tokenizer, labels, form, head, words)
+
+
+def _parts(one: Classifier) -> tuple[Any, ...]:
+    return one.tokenizer, one.labels, one.form, one.head, one.words
+
+
+def _names(config: Any) -> list[str]:
+    return [str(config.id2label[place]) for place in sorted(config.id2label)]
+
+
+def _bert(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
+    return BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=shape.context,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _llama(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=shape.context,
+        initializer_range=shape.hidden_size**-0.5 / 2,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _t5(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
+    return T5Config(
+        vocab_size=len(tokenizer),
+        d_model=shape.hidden_size,
+        d_kv=shape.hidden_size // shape.heads,
+        d_ff=shape.intermediate_size,
+        num_layers=-(-shape.layers // 2),
+        num_decoder_layers=max(1, shape.layers // 2),
+        num_heads=shape.heads,
+        n_positions=shape.context,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
+
+
+_CONFIGS: Final = {"encoder": _bert, "decoder": _llama, "encoder_decoder": _t5}
+
+
+def _adapted(found: Classifier, lora: Lora, seed: int) -> Classifier:
+    """With adapters on the linear layers; a classification head is trained whole, as it has learned nothing yet."""
+    targets = lora.targets if lora.targets == "all-linear" else [t.strip() for t in lora.targets.split(",")]
+    heads = [name for name in HEADS if hasattr(found.network, name)] if found.head == "classes" else None
+    settings = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        modules_to_save=heads,
+        task_type=TaskType.SEQ_CLS if found.head == "classes" else TaskType.SEQ_2_SEQ_LM,
+    )
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        return Classifier(get_peft_model(found.network, settings), *_parts(found))
+    except ValueError as error:
+        raise UserError(f"--lora_targets {lora.targets}: {error}") from None
+    finally:
+        torch.set_rng_state(before)

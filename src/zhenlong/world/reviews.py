@@ -1,0 +1,29 @@
+"""Short reviews of the micro-world and whether they are positive or negative, for classifiers."""
+
+from __future__ import annotations
+
+from random import Random
+
+from zhenlong.world.facts import make_facts
+from zhenlong.world.families.question import split_of
+from zhenlong.world.families.wordplay import sentiment_family
+
+
+def reviews(n: int, seed: int = 0, split: str = "train", world: int = 0) -> list[tuple[str, str]]:
+    """`n` different reviews, each with `positive` or `negative`, drawn as the world's sentiment questions are.
+
+    What is reviewed with which words is held out where `split` is "heldout": the two splits share no review. Raises
+    `ValueError` for another split, and where there are not that many different ones.
+    """
+    if split not in ("train", "heldout"):
+        raise ValueError(f"split: expected train or heldout, got {split!r}")
+    facts, family, rng = make_facts(world), sentiment_family(), Random(f"reviews:{world}:{seed}:{split}")
+    rows: dict[str, str] = {}
+    for _ in range(100 * n):
+        if len(rows) == n:
+            return list(rows.items())
+        slots = family.draw(facts, rng, {})
+        if split_of(facts, family, slots) == split:
+            place = rng.choice(("The {thing} was", "The {thing} in {town} was")).format_map(slots)
+            rows[f"{place} {slots['one']} and {slots['two']}."] = family.value(facts, slots)
+    raise ValueError(f"n: expected at most about {len(rows)} different {split} reviews, got {n}")
