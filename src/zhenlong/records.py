@@ -22,16 +22,25 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation. `tool_calls` follows the OpenAI schema: `{"type": "function", "function": {...}}`."""
+    """One turn of a conversation.
+
+    `tool_calls` are the assistant's, `tools` the signatures of what may be called, which only the system's turn has; both
+    follow the OpenAI schema: `{"type": "function", "function": {...}}`.
+    """
 
     role: str
     content: str
     tool_calls: tuple[dict[str, Any], ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.role in ROLES, f"role: expected one of {', '.join(ROLES)}, got {self.role!r}")
         _require(isinstance(self.content, str), f"content: expected text, got {type(self.content).__name__}")
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+        object.__setattr__(self, "tools", tuple(self.tools))
+        _require(
+            not self.tools or self.role == "system", f"tools: expected them in the system's turn, got {self.role}'s"
+        )
 
 
 Messages = tuple[Message, ...]
@@ -173,7 +182,8 @@ def from_json(row: Mapping[str, Any]) -> Record:
 
 def _message_json(message: Message) -> dict[str, Any]:
     row: dict[str, Any] = {"role": message.role, "content": message.content}
-    return row | {"tool_calls": list(message.tool_calls)} if message.tool_calls else row
+    lists = {"tool_calls": message.tool_calls, "tools": message.tools}
+    return row | {name: list(values) for name, values in lists.items() if values}
 
 
 def _messages(value: Any, name: str) -> Messages:
@@ -187,7 +197,8 @@ def _message(value: Any, name: str) -> Message:
     _require(isinstance(value, Mapping), f"{name}: expected objects with role and content, got {type(value).__name__}")
     _require("role" in value, f"{name}: a message has no role")
     content = value.get("content")
-    return Message(value["role"], "" if content is None else content, tuple(value.get("tool_calls") or ()))
+    calls, tools = (tuple(value.get(name) or ()) for name in ("tool_calls", "tools"))
+    return Message(value["role"], "" if content is None else content, calls, tools)
 
 
 def _prompt(value: Any) -> Messages:

@@ -83,6 +83,7 @@ TEMPLATES = {
     "llama2 spaced by a pre-tokeniser": Template.of(spaced_tokenizer("pre-tokeniser"), "llama2"),
     "llama3": Template.of(llama_tokenizer(), "llama3"),
     "llama3 without its tokens": Template.of(tiny_tokenizer(None), "llama3"),
+    "alpaca": Template.of(llama_tokenizer("<s>", "</s>"), "alpaca"),
 }
 WORDS = st.text(st.sampled_from("hi é\n.▁<"), min_size=1, max_size=8).filter(str.strip)
 
@@ -277,11 +278,15 @@ def test_tool_calls_are_text_where_the_template_knows_none_and_the_templates_own
         Message("tool", "2"),
         Message("assistant", "Two."),
     )
-    for name in ("chatml", "llama2", "llama3"):
+    for name in ("own", "chatml", "llama2"):
         template = TEMPLATES[name]
         text = template.tokenizer.decode(template.conversation(messages)[0])
         assert '<tool_call>\n{"name": "find", "arguments": {"x": 1}}\n</tool_call>' in text
         assert said(template, template.conversation(messages)).count("find") == 1
+    template = TEMPLATES["llama3"]
+    assert said(template, template.conversation(messages)).startswith(
+        '{"name": "find", "parameters": {"x": 1}}<|eot_id|>'
+    )
     knows = CHATML.replace(
         "{{ message['content'] }}",
         "{{ message['content'] }}{% if message.tool_calls %}{{ message.tool_calls | tojson }}{% endif %}",
@@ -307,10 +312,12 @@ def test_what_a_template_cannot_do_is_said(source, messages, problem):
 
 
 def test_a_tokenizer_without_a_template_asks_for_one():
-    with pytest.raises(UserError, match=r"no chat template; choose one with --chat_template chatml\|llama2\|llama3"):
+    with pytest.raises(
+        UserError, match=r"no chat template; choose one with --chat_template chatml\|llama2\|llama3\|alpaca"
+    ):
         Template.of(tiny_tokenizer(None))
-    with pytest.raises(UserError, match="--chat_template alpaca: unknown; expected auto, chatml"):
-        Template.of(tiny_tokenizer(), "alpaca")
+    with pytest.raises(UserError, match="--chat_template vicuna: unknown; expected auto, chatml"):
+        Template.of(tiny_tokenizer(), "vicuna")
 
 
 def test_a_tokenizer_without_any_end_is_refused():

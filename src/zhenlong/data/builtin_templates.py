@@ -1,11 +1,13 @@
-"""The built-in chat templates, for tokenizers that have none: ChatML, Llama 2 and Llama 3, as published.
+"""The built-in chat templates, for tokenizers that have none: ChatML, Llama 2, Llama 3 and Alpaca, as published.
 
 A base model's tokenizer often lacks a format's markers. Those that open a turn are then ordinary text. The one that
 ends a turn must be a single token for generation to stop at it: where the tokenizer has no such token, its eos token
 stands in its place, in every turn.
 
-ChatML: https://github.com/openai/openai-python (chatml.md, 2023). Llama 2: Touvron et al. 2023, and `generation.py` of
-the `llama` repository. Llama 3: https://www.llama.com/docs/model-cards-and-prompt-formats.
+ChatML: https://github.com/openai/openai-python (chatml.md, 2023); its tools are those of Qwen 2.5. Llama 2: Touvron et
+al. 2023, and `generation.py` of the `llama` repository. Llama 3: https://www.llama.com/docs/model-cards-and-prompt-formats;
+its tools are those of Llama 3.1, whose system turn names the environment and two dates when there are any. Alpaca:
+tatsu-lab/stanford_alpaca, in turns as hiyouga/LLaMA-Factory has it. Llama 2 and Alpaca know no tools and get ChatML's.
 """
 
 from __future__ import annotations
@@ -14,43 +16,115 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 
-_CHATML: Final = (
-    "{% for message in messages %}"
-    "<|im_start|>{{ message['role'] + '\\n' + message['content'] }}END{{ '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"
+TOOLS_BEGIN: Final = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function "
+    "signatures within <tools></tools> XML tags:\n<tools>"
 )
+TOOLS_END: Final = (
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+    '<tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n'
+    "</tool_call>"
+)
+LLAMA3_PREAMBLE: Final = "Environment: ipython\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+LLAMA3_TOOLS: Final = (
+    "Given the following functions, please respond with a JSON for a function call with its proper arguments that best "
+    'answers the given prompt.\n\nRespond in the format {"name": function name, "parameters": dictionary of argument '
+    "name and its value}.Do not use variables.\n\n"
+)
+ALPACA_SYSTEM: Final = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+)
+
+
+def _quoted(text: str) -> str:
+    """A text as a string of Jinja's."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+
+
+# `system` is what the system says (none where it says nothing), `rest` are the other turns.
+_SPLIT: Final = (
+    "{% if messages[0]['role'] == 'system' %}"
+    "{% set system = messages[0]['content'] or '' %}{% set rest = messages[1:] %}"
+    "{% else %}{% set system = none %}{% set rest = messages %}{% endif %}"
+)
+# With tools, `system` ends with their signatures.
+_OFFER: Final = (
+    "{% if tools %}{% set offer = namespace(text=" + _quoted(TOOLS_BEGIN) + ") %}"
+    "{% for tool in tools %}{% set offer.text = offer.text + '\\n' + (tool | tojson) %}{% endfor %}"
+    "{% set system = (system + '\\n\\n' if system else '') + offer.text + " + _quoted(TOOLS_END) + " %}{% endif %}"
+)
+# What an assistant says, its calls in tags.
+_WORDS: Final = (
+    "{% set said = namespace(text=message['content'] or '') %}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{% set said.text = said.text + ('\\n' if said.text else '') + '<tool_call>\\n{\"name\": \"' + call.function.name"
+    " + '\", \"arguments\": ' + (call.function.arguments | tojson) + '}\\n</tool_call>' %}{% endfor %}"
+)
+_RESULT: Final = "'<tool_response>\\n' + message['content'] + '\\n</tool_response>'"
+
+_CHATML: Final = (
+    _SPLIT + _OFFER + "BOS{% if system is not none %}<|im_start|>{{ 'system\\n' + system }}END{{ '\\n' }}{% endif %}"
+    "{% for message in rest %}"
+    "{% if message['role'] == 'tool' %}"
+    "{% if loop.first or loop.previtem['role'] != 'tool' %}<|im_start|>user{% endif %}"
+    "{{ '\\n' + " + _RESULT + " }}"
+    "{% if loop.last or loop.nextitem['role'] != 'tool' %}END{{ '\\n' }}{% endif %}"
+    "{% else %}"
+    + _WORDS + "<|im_start|>{{ message['role'] + '\\n' + said.text }}END{{ '\\n' }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"
+)  # fmt: skip
 
 # Each exchange has its own BOS; the system's words stand inside the first user turn.
 _LLAMA2: Final = (
-    "{% set ns = namespace(system='') %}"
-    "{% for message in messages %}"
-    "{% if message['role'] == 'system' %}"
-    "{% if not loop.first %}{{ raise_exception('the system turn must come first') }}{% endif %}"
-    "{% set ns.system = '<<SYS>>\\n' + message['content'] + '\\n<</SYS>>\\n\\n' %}"
-    "{% elif message['role'] == 'assistant' %}"
-    "{{ ' ' + message['content'] | trim + ' ' }}END"
-    "{% else %}"
-    "BOS{{ '[INST] ' + ns.system + message['content'] | trim + ' [/INST]' }}"
-    "{% set ns.system = '' %}"
-    "{% endif %}"
-    "{% endfor %}"
-    "{% if ns.system %}{{ raise_exception('a user turn must follow the system turn') }}{% endif %}"
-)
+    _SPLIT + _OFFER + "{% if system is not none %}{% set system = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' %}"
+    "{% if not rest or rest[0]['role'] == 'assistant' %}"
+    "{{ raise_exception('a user turn must follow the system turn') }}{% endif %}{% endif %}"
+    "{% for message in rest %}"
+    "{% if message['role'] == 'system' %}{{ raise_exception('the system turn must come first') }}"
+    "{% elif message['role'] == 'assistant' %}" + _WORDS + "{{ ' ' + said.text | trim + ' ' }}END"
+    "{% else %}{% set words = " + _RESULT + " if message['role'] == 'tool' else message['content'] %}"
+    "BOS{{ '[INST] ' + ((system or '' if loop.first else '') + words) | trim + ' [/INST]' }}"
+    "{% endif %}{% endfor %}"
+)  # fmt: skip
 
+# With tools: the layout of 3.1, in which the first user turn holds the signatures and a call is bare JSON.
 _LLAMA3: Final = (
-    "BOS{% for message in messages %}"
+    _SPLIT + "BOS{% if tools %}{% set system = " + _quoted(LLAMA3_PREAMBLE) + " + (system or '') | trim %}{% endif %}"
+    "{% if system is not none %}<|start_header_id|>system<|end_header_id|>{{ '\\n\\n' + "
+    "(system if tools else system | trim) }}END{% endif %}"
+    "{% for message in rest %}"
     "{% set role = 'ipython' if message['role'] == 'tool' else message['role'] %}"
-    "<|start_header_id|>{{ role + '<|end_header_id|>\\n\\n' + message['content'] | trim }}END"
-    "{% endfor %}"
+    "<|start_header_id|>{{ role + '<|end_header_id|>\\n\\n' }}"
+    "{% if tools and loop.first %}"
+    "{% if role != 'user' %}{{ raise_exception('a user turn must come first when there are tools') }}{% endif %}"
+    "{{ " + _quoted(LLAMA3_TOOLS) + " }}{% for tool in tools %}{{ tool | tojson(indent=4) + '\\n\\n' }}{% endfor %}"
+    "{% endif %}"
+    "{% if message['role'] == 'tool' %}{{ message['content'] | tojson }}"
+    "{% else %}{{ (message['content'] or '') | trim }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{% if message['content'] or not loop.first %}{{ '\\n' }}{% endif %}"
+    "{{ '{\"name\": \"' + call.function.name + '\", \"parameters\": ' + (call.function.arguments | tojson) + '}' }}"
+    "{% endfor %}{% endif %}END{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>{{ '\\n\\n' }}{% endif %}"
-)
+)  # fmt: skip
 
-# The Jinja text and the marker that ends a turn. In the text, BOS and END stand for what the tokenizer has.
+_ALPACA: Final = (
+    _SPLIT + _OFFER + "BOS{{ (" + _quoted(ALPACA_SYSTEM) + " if system is none else system) + '\\n\\n' }}"
+    "{% for message in rest %}"
+    "{% if message['role'] == 'system' %}{{ raise_exception('the system turn must come first') }}"
+    "{% elif message['role'] == 'assistant' %}" + _WORDS + "{{ said.text }}END{{ '\\n\\n' }}"
+    "{% else %}{% set words = " + _RESULT + " if message['role'] == 'tool' else message['content'] %}"
+    "{{ '### Instruction:\\n' + words + '\\n\\n### Response:\\n' }}"
+    "{% endif %}{% endfor %}"
+)  # fmt: skip
+
+# The Jinja text and the marker that ends a turn (empty: eos). In the text, BOS and END are what the tokenizer has.
 _FORMATS: Final = {
     "chatml": (_CHATML, "<|im_end|>"),
     "llama2": (_LLAMA2, "</s>"),
     "llama3": (_LLAMA3, "<|eot_id|>"),
+    "alpaca": (_ALPACA, ""),
 }
 BUILT_IN: Final = tuple(_FORMATS)
 
@@ -58,17 +132,28 @@ BUILT_IN: Final = tuple(_FORMATS)
 def built_in(tokenizer: Any, name: str) -> str:
     """The Jinja text of a built-in template for this tokenizer.
 
-    Llama 2 and 3 begin with BOS where the tokenizer has one; ChatML, which has none, only where the tokenizer begins
-    every text with it. Raises `UserError` for a tokenizer that has neither the marker that ends a turn nor eos.
+    Llama 2, Llama 3 and Alpaca begin with BOS where the tokenizer has one; ChatML, which has none, only where the
+    tokenizer begins every text with it. Raises `UserError` for a tokenizer that has neither the marker that ends a turn
+    nor eos.
     """
-    source, end = _FORMATS[name]
-    if end not in tokenizer.get_added_vocab() and end != tokenizer.eos_token:
+    bos, end = markers(tokenizer, name)
+    source = _FORMATS[name][0]
+    return source.replace("BOS", "{{ bos_token }}" if bos else "").replace(
+        "END", "{{ eos_token }}" if end == tokenizer.eos_token else end
+    )
+
+
+def markers(tokenizer: Any, name: str) -> tuple[str, str]:
+    """What a conversation of a built-in format begins with (empty for nothing) and what ends a turn."""
+    end = _FORMATS[name][1]
+    if not end or end not in tokenizer.get_added_vocab():
         if not tokenizer.eos_token:
             raise UserError(
-                f"--chat_template {name}: the tokenizer has neither {end} nor an eos token to end a turn with"
+                f"--chat_template {name}: the tokenizer has neither {end or 'an end of turn'} nor an eos token to end "
+                "a turn with"
             )
-        end = "{{ eos_token }}"
-    bos = "{{ bos_token }}" if tokenizer.bos_token else ""
-    if name == "chatml" and bos and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
-        source = "BOS" + source
-    return source.replace("BOS", bos).replace("END", end)
+        end = tokenizer.eos_token
+    bos = tokenizer.bos_token or ""
+    if name == "chatml" and bos and tokenizer("a")["input_ids"][:1] != [tokenizer.bos_token_id]:
+        bos = ""
+    return bos, end

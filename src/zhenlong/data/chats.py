@@ -53,7 +53,7 @@ def turn(value: Any, field: str) -> Message:
     if thought:
         content = _thought(thought) + content
     calls += [tool_call(call, f"{field}.tool_calls") for call in value.get("tool_calls") or ()]
-    return Message(role, content, tuple(calls))
+    return Message(role, content, tuple(calls), tool_signatures(value.get("tools"), f"{field}.tools"))
 
 
 def _sharegpt_turn(value: Mapping[str, Any], field: str) -> Message:
@@ -116,43 +116,62 @@ def tool_call(value: Any, field: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": inner["name"], "arguments": dict(arguments)}}
 
 
+def tool_signatures(value: Any, field: str = "tools") -> tuple[dict[str, Any], ...]:
+    """Signatures in the OpenAI schema, from that schema or bare functions, as a list or the JSON text of one."""
+    listed = decoded(value, field, "a list of function signatures") if isinstance(value, str) and value else value
+    if not listed:
+        return ()
+    if not isinstance(listed, list | tuple):
+        raise ValueError(f"{field}: expected a list of function signatures, got {type(listed).__name__}")
+    return tuple(_signature(one, f"{field}[{i}]") for i, one in enumerate(listed))
+
+
+def _signature(value: Any, field: str) -> dict[str, Any]:
+    inner = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+        raise ValueError(f"{field}: expected a function signature with a name, got {value!r:.80}")
+    return {"type": "function", "function": dict(inner)}
+
+
 def tool_calls_text(calls: Sequence[Mapping[str, Any]]) -> str:
     """Calls as text for templates that know none: one JSON object in `<tool_call>` tags for each."""
     bodies = [json.dumps(call.get("function", call), ensure_ascii=False) for call in calls]
     return "\n".join(f"<tool_call>\n{body}\n</tool_call>" for body in bodies)
 
 
+def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Signatures as text for templates that know none: one JSON object a line, and how to call."""
+    if not tools:
+        return ""
+    lines = "\n".join(json.dumps(tool.get("function", tool), ensure_ascii=False) for tool in tools)
+    return (
+        f"You can call these functions:\n<tools>\n{lines}\n</tools>\nTo call one, answer with its name and arguments:\n"
+        '<tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>'
+    )
+
+
 def spoken(message: Message) -> str:
-    """What a message says as one text, its tool calls included."""
+    """What a message says as one text, its tool calls and the tools it offers included."""
     calls = tool_calls_text(message.tool_calls)
-    return "\n".join(part for part in (message.content, calls) if part)
+    said = "\n".join(part for part in (message.content, calls) if part)
+    return "\n\n".join(part for part in (said, tools_text(message.tools)) if part)
 
 
 def with_system(messages: Messages, system: Any, tools: Any) -> Messages:
     """`messages` with the columns `system` and `tools`, which some data sets keep beside the turns, in the system turn.
 
-    Tools are written out there as text, so that every chat template shows them.
+    Chat templates write the tools as their model knows them; one that knows none gets them as text.
     """
     if system and not isinstance(system, str):
         raise ValueError(f"system: expected text, got {type(system).__name__}")
-    parts = [part for part in (system, _tools_text(tools)) if part]
-    if parts and messages and messages[0].role == "system":
-        parts.insert(0, messages[0].content)
+    offered, parts = tool_signatures(tools), [system] if system else []
+    if not offered and not parts:
+        return messages
+    if messages and messages[0].role == "system":
+        parts = [part for part in (messages[0].content, *parts) if part]
+        offered = (*messages[0].tools, *offered)
         messages = messages[1:]
-    return (Message("system", "\n\n".join(parts)), *messages) if parts else messages
-
-
-def _tools_text(tools: Any) -> str:
-    listed = decoded(tools, "tools", "a list of function signatures") if isinstance(tools, str) and tools else tools
-    if not listed:
-        return ""
-    if not isinstance(listed, list):
-        raise ValueError(f"tools: expected a list of function signatures, got {type(listed).__name__}")
-    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in listed)
-    return (
-        f"You can call these functions:\n<tools>\n{lines}\n</tools>\nTo call one, answer with its name and arguments:\n"
-        '<tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>'
-    )
+    return (Message("system", "\n\n".join(parts), tools=offered), *messages)
 
 
 def decoded(text: str, field: str, expected: str) -> Any:

@@ -13,6 +13,7 @@ Left to the tokenizer: text of a message that spells a special token becomes tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -49,6 +50,7 @@ class Template:
         self.source = source
         self.name = name
         self._calls = "tool_calls" in source
+        self._tools = re.search(r"\btools\b", source) is not None
         self._prefixed = _adds_prefix(tokenizer)
         probe = self._turn((Message("user", _PROBE),), Message("assistant", _PROBE))
         if _PROBE not in probe.words:
@@ -66,7 +68,7 @@ class Template:
 
     @staticmethod
     def of(tokenizer: Any, name: str = "auto") -> Template:
-        """The tokenizer's own template (`auto`) or the built-in `chatml`, `llama2` or `llama3`.
+        """The tokenizer's own template (`auto`) or the built-in `chatml`, `llama2`, `llama3` or `alpaca`.
 
         Raises `UserError` for a tokenizer without a template when none is chosen, and for an unknown name.
         """
@@ -81,7 +83,7 @@ class Template:
 
     def prompt(self, messages: Messages) -> list[int]:
         """The ids of a prompt, up to where the assistant begins to speak."""
-        text = self._render(messages, opened=True)
+        text = self.render(messages, opened=True)
         return self._encode(self._pieces(text, self._turns(messages)))[0]
 
     def response(self, messages: Messages, text: str, closed: bool = True) -> list[int]:
@@ -139,8 +141,8 @@ class Template:
             raise UserError(
                 "the conversation begins with the assistant; expected the system's or the user's turn first"
             )
-        opening = self._render(before, opened=True)
-        whole = self._render((*before, message), opened=False)
+        opening = self.render(before, opened=True)
+        whole = self.render((*before, message), opened=False)
         if not whole.startswith(opening):
             raise UserError(
                 f"the chat template {self.name} writes an answer otherwise than it opens one for generation "
@@ -188,11 +190,13 @@ class Template:
         newline, ids = _plain_ids(self.tokenizer, "\n"), _plain_ids(self.tokenizer, "\n" + text)
         return ids[len(newline) :] if ids[: len(newline)] == newline else _plain_ids(self.tokenizer, text)
 
-    def _render(self, messages: Messages, opened: bool) -> str:
-        turns = [self._plain(message) for message in messages]
+    def render(self, messages: Messages, opened: bool = False) -> str:
+        """The conversation as text; `opened` goes on to where the assistant begins to speak."""
+        tools = [tool for message in messages for tool in message.tools] if self._tools else []
+        turns = [self._plain(message) for message in messages if message.content or not (message.tools and tools)]
         try:
             text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.source, tokenize=False, add_generation_prompt=opened
+                turns, tools=tools or None, chat_template=self.source, tokenize=False, add_generation_prompt=opened
             )
         except (TemplateError, TypeError, KeyError) as error:
             roles = ", ".join(message.role for message in messages)
@@ -206,9 +210,11 @@ class Template:
         return text
 
     def _plain(self, message: Message) -> dict[str, Any]:
-        """A message as templates take it; tool calls become text where the template knows none."""
+        """A message as templates take it; tool calls and signatures become text where the template knows none."""
         if message.tool_calls and self._calls:
             return {"role": message.role, "content": message.content, "tool_calls": list(message.tool_calls)}
+        if message.tools and self._tools:
+            return {"role": message.role, "content": message.content}
         return {"role": message.role, "content": spoken(message)}
 
 

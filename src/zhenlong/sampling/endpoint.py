@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from zhenlong.data.chats import spoken
 from zhenlong.errors import UserError
 from zhenlong.records import Message, Messages
 from zhenlong.sampling.endpoint_address import Endpoint, parse_endpoint
@@ -246,5 +247,6 @@ def _headers(url: str, key: str) -> dict[str, str]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    content = spoken(message) if message.tools else message.content
+    fields: dict[str, Any] = {"role": message.role, "content": content}
     return fields | ({"tool_calls": list(message.tool_calls)} if message.tool_calls else {})
