@@ -97,9 +97,7 @@ class Fused:
         query, key = rotated[:, : self.heads], rotated[:, self.heads :]
         seen = flat_attention(query, key, value, number, step, layer.scaling, layer.window, None)
         hidden = _added(hidden, seen.reshape(len(hidden), -1), layer.output)
-        gates = linear(_normed(layer.after, hidden), layer.gates, layer.gates_bias)
-        gate, up = gates.chunk(2, -1)
-        return _added(hidden, layer.activation(gate).mul_(up), layer.down)
+        return hidden + _feed_forward(_normed(layer.after, hidden), layer).t()
 
     def _gathered(self, layer: nn.Module) -> Layer:
         attention: Any = layer.self_attn
@@ -128,6 +126,15 @@ class Fused:
         """
         query, key = (part.unflatten(0, (-1, 2, self.size // 2)).transpose(1, 2).flatten(0, 2) for part in parts[:2])
         return torch.cat((query, key, parts[2]))
+
+
+def _feed_forward(hidden: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """[N, hidden] -> [hidden, N]: with tokens as columns the products of few tokens are an eighth faster on a CPU."""
+    gates = torch.mm(layer.gates, hidden.t())  # [2 inner, N]
+    gates = gates if layer.gates_bias is None else gates + layer.gates_bias[:, None]
+    gate, up = gates.chunk(2)
+    result = torch.mm(layer.down.weight, layer.activation(gate).mul_(up))
+    return result if layer.down.bias is None else result + layer.down.bias[:, None]
 
 
 def _paired(norm: Any, heads: torch.Tensor) -> torch.Tensor:
