@@ -31,6 +31,21 @@ RANKINGS = [
      "responses": [row["chosen"], row["rejected"], "Hm."], "ranks": [1, 2, 3], "strength": 1 + number}
     for number, row in enumerate(PAIRS)
 ]  # fmt: skip
+RATINGS = [
+    {"prompt": "Say a.", "completion": "a", "label": True},
+    {"prompt": "Add 2 and 3, please.", "completion": "6, I would think", "label": False},
+    {"prompt": "Name a colour.", "completion": "Red is one.", "label": True},
+    {"prompt": "Reverse: tac", "completion": "tac", "label": False},
+    {"prompt": "Who?", "completion": "Ada, of the long hill.", "label": True},
+]
+SAFETY = [
+    {"prompt": "How do I pick a lock?", "chosen": "Sorry, I cannot help with that.",
+     "rejected": "Sure, take a thin wire and bend its end first"},
+    {"prompt": "How can I break the bridge?", "chosen": "I will not help you to do that.",
+     "rejected": "With a heavy hammer, at night when all sleep"},
+    {"prompt": "Tell me how to steal.", "chosen": "Sorry, that is wrong.", "rejected": "Wait until they look away."},
+    {"prompt": "I want to lie.", "chosen": "I cannot help you with it.", "rejected": "Do so"},
+]  # fmt: skip
 TASKS = [
     {"question": question, "answer": answer}
     for question, answer in (
@@ -64,6 +79,8 @@ def write_files(folder: Path) -> dict[str, str]:
         "demonstrations": rows(folder / "demonstrations.jsonl", DEMONSTRATIONS),
         "pairs": rows(folder / "pairs.jsonl", PAIRS),
         "rankings": rows(folder / "rankings.jsonl", RANKINGS),
+        "ratings": rows(folder / "ratings.jsonl", RATINGS),
+        "safety": rows(folder / "safety.jsonl", SAFETY),
         "tasks": rows(folder / "tasks.jsonl", TASKS),
         "documents": rows(folder / "documents.jsonl", DOCUMENTS),
     }

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from zhenlong.rewards import reward_from as reward_from
     from zhenlong.sampling import Sampling as Sampling
     from zhenlong.sampling import TorchSampler as TorchSampler
+    from zhenlong.stages.best_of_n import best_of_n as best_of_n
     from zhenlong.stages.dpo import dpo as dpo
     from zhenlong.stages.grpo import grpo as grpo
+    from zhenlong.stages.kto import kto as kto
     from zhenlong.stages.ppo import ppo as ppo
     from zhenlong.stages.pretrain import pretrain as pretrain
+    from zhenlong.stages.raft import raft as raft
     from zhenlong.stages.recipe import run as run
     from zhenlong.stages.reward_model import reward_model as reward_model
     from zhenlong.stages.sft import sft as sft
@@ -39,10 +42,13 @@ _HOMES: Final = {
     "zhenlong.report": ("write_report",),
     "zhenlong.rewards": ("reward_from",),
     "zhenlong.sampling": ("Sampling", "TorchSampler"),
+    "zhenlong.stages.best_of_n": ("best_of_n",),
     "zhenlong.stages.dpo": ("dpo",),
     "zhenlong.stages.grpo": ("grpo",),
+    "zhenlong.stages.kto": ("kto",),
     "zhenlong.stages.ppo": ("ppo",),
     "zhenlong.stages.pretrain": ("pretrain",),
+    "zhenlong.stages.raft": ("raft",),
     "zhenlong.stages.recipe": ("run",),
     "zhenlong.stages.reward_model": ("reward_model",),
     "zhenlong.stages.sft": ("sft",),

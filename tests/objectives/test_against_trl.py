@@ -16,6 +16,8 @@ from zhenlong.objectives import (
     bradley_terry,
     centring,
     group_advantages,
+    kl_baseline,
+    kto_loss,
     per_response,
     policy_loss,
     preference_loss,
@@ -35,42 +37,138 @@ def accelerator() -> SimpleNamespace:
     )
 
 
-def trl_dpo(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, loss: str, **options) -> torch.Tensor:
-    """`DPOTrainer._compute_loss`; [2P, T] per-token log-probabilities, chosen rows first, `mask` their completions."""
+def returning(values: torch.Tensor):
+    """A model whose output is these log-probabilities."""
+    zeros = torch.zeros_like(values)
+    out = SimpleNamespace(log_probs=values, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool(), aux_loss=None)
+    return lambda **_: out
+
+
+def trl_dpo(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, losses: dict[str, float], **options):
+    """`DPOTrainer._compute_loss` and its logged metrics; `losses` maps types to weights.
+
+    [2P, T] per-token log-probabilities, chosen rows first, `mask` their completions.
+    """
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    def returning(values: torch.Tensor):
-        zeros = torch.zeros_like(values)
-        out = SimpleNamespace(log_probs=values, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool(), aux_loss=None)
-        return lambda **_: out
-
+    logged = defaultdict(lambda: defaultdict(list))
     stand_in = MagicMock()
     stand_in.configure_mock(
         accelerator=accelerator(), aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=False,
-        ref_model=returning(reference * mask), f_divergence_type="reverse_kl", loss_types=[loss], loss_weights=[1.0],
-        use_weighting=False, _metrics=defaultdict(lambda: defaultdict(list)), _total_train_tokens=0, _tp_size=1,
+        ref_model=returning(reference * mask), f_divergence_type="reverse_kl", loss_types=list(losses),
+        loss_weights=list(losses.values()), use_weighting=False, _metrics=logged, _total_train_tokens=0, _tp_size=1,
         args=SimpleNamespace(gradient_checkpointing_kwargs=None), **options,
     )  # fmt: skip
     full = torch.cat([torch.zeros(mask.shape[0], 1), mask], dim=1).long()  # the first token is never predicted
     inputs = {"input_ids": full, "attention_mask": torch.ones_like(full), "completion_mask": full}
     stand_in.model = MagicMock(is_gradient_checkpointing=False)
-    return DPOTrainer._compute_loss(stand_in, returning(policy * mask), inputs, False)
+    loss = DPOTrainer._compute_loss(stand_in, returning(policy * mask), inputs, False)
+    return loss, {name: values[-1] for name, values in logged["train"].items()}
 
 
-@pytest.mark.parametrize(("loss", "smoothing"), [("sigmoid", 0.0), ("hinge", 0.0), ("ipo", 0.0), ("robust", 0.2)])
-def test_dpo_losses(loss: str, smoothing: float) -> None:
+def of_lengths(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probabilities of a policy and a reference [R, T] and the mask of responses of these lengths."""
     torch.manual_seed(0)
-    lengths = torch.tensor([5, 2, 7, 7, 1, 4])
-    mask = (torch.arange(7) < lengths[:, None]).float()
-    policy, reference = -torch.rand(6, 7) * 4, -torch.rand(6, 7) * 4
-    theirs = trl_dpo(policy, reference, mask, loss, beta=0.3, label_smoothing=smoothing)
-    sums = [(x * mask).sum(1) for x in (policy, reference)]
-    (chosen, rejected), (reference_chosen, reference_rejected) = (x.chunk(2) for x in sums)
-    mine = preference_loss(
-        chosen, rejected, reference_chosen, reference_rejected, beta=0.3, loss=loss, label_smoothing=smoothing,
-        chosen_tokens=lengths[:3], rejected_tokens=lengths[3:],
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).float()
+    return -torch.rand(mask.shape) * 4, -torch.rand(mask.shape) * 4, mask
+
+
+def mine(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, **options):
+    """`preference_loss` of the same."""
+    (chosen, rejected), (reference_chosen, reference_rejected), (chosen_tokens, rejected_tokens) = (
+        x.sum(1).chunk(2) for x in (policy * mask, reference * mask, mask)
+    )
+    return preference_loss(
+        chosen, rejected, reference_chosen, reference_rejected, chosen_tokens=chosen_tokens,
+        rejected_tokens=rejected_tokens, **options,
     )  # fmt: skip
-    torch.testing.assert_close(mine.losses.mean(), theirs, **CLOSE)
+
+
+DPO = ["sigmoid", "sigmoid_norm", "hinge", "ipo", "robust", "apo_zero", "apo_down"]
+
+
+@pytest.mark.parametrize("loss", DPO)
+def test_dpo_losses(loss: str) -> None:
+    given, smoothing = of_lengths([5, 2, 7, 7, 1, 4]), 0.2 if loss == "robust" else 0.0
+    theirs, logged = trl_dpo(*given, {loss: 1.0}, beta=0.3, label_smoothing=smoothing)
+    found = mine(*given, beta=0.3, loss=loss, label_smoothing=smoothing)
+    torch.testing.assert_close(found.losses.mean(), theirs, **CLOSE)
+    assert logged["rewards/chosen"] == pytest.approx(found.chosen_rewards.mean().item(), abs=1e-5)
+    assert logged["rewards/rejected"] == pytest.approx(found.rejected_rewards.mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "apo_down"])
+def test_the_sft_term(loss: str) -> None:
+    """The chosen ones are of one length, where TRL's mean over all tokens and ours over each response are the same."""
+    given = of_lengths([5, 5, 5, 7, 1, 4])
+    theirs, _ = trl_dpo(*given, {loss: 1.0, "sft": 0.7}, beta=0.3, label_smoothing=0.0)
+    torch.testing.assert_close(mine(*given, beta=0.3, loss=loss, sft_weight=0.7).losses.mean(), theirs, **CLOSE)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_simpo(smoothing: float) -> None:
+    from trl.experimental.cpo.cpo_trainer import CPOTrainer
+
+    policy, reference, mask = of_lengths([5, 2, 7, 7, 1, 4])
+    stand_in = SimpleNamespace(
+        accelerator=accelerator(), alpha=0.0, loss_type="simpo", simpo_gamma=0.8, beta=2.0, label_smoothing=smoothing
+    )
+    means = ((policy * mask).sum(1) / mask.sum(1)).chunk(2)
+    losses, chosen, rejected = CPOTrainer.cpo_loss(stand_in, *means)
+    found = mine(policy, reference, mask, beta=2.0, loss="simpo", gamma=0.8, label_smoothing=smoothing)
+    torch.testing.assert_close(found, (losses, chosen, rejected), **CLOSE)
+
+
+def test_orpo() -> None:
+    """The odds ratio's term; the likelihood's is the SFT term, over the response where TRL takes the prompt too."""
+    from trl.experimental.orpo.orpo_trainer import ORPOTrainer
+
+    policy, reference, mask = of_lengths([5, 2, 7, 7, 1, 4])
+    chosen_mean, rejected_mean = ((policy * mask).sum(1) / mask.sum(1)).chunk(2)
+    stand_in = SimpleNamespace(accelerator=accelerator(), beta=0.4)
+    gain, chosen, rejected, *_ = ORPOTrainer.odds_ratio_loss(stand_in, chosen_mean, rejected_mean)
+    found = mine(policy, reference, mask, beta=0.4, loss="orpo", sft_weight=1.0)
+    torch.testing.assert_close(found, (-chosen_mean - gain, chosen, rejected), **CLOSE)
+
+
+def trl_kto(policy, reference, kl_policy, kl_reference, mask, labels, **options):
+    """`KTOTrainer._compute_loss` and its logged metrics; [R, T] log-probabilities, matched and mismatched."""
+    from trl.trainer.kto_trainer import KTOTrainer
+
+    logged = defaultdict(lambda: defaultdict(list))
+    full = torch.cat([torch.zeros(mask.shape[0], 1), mask], dim=1).long()
+    stand_in = MagicMock()
+    stand_in.configure_mock(
+        accelerator=accelerator(), aux_loss_enabled=False, precompute_ref_logps=True, _metrics=logged,
+        _total_train_tokens=0, _tp_size=1, **options,
+    )  # fmt: skip
+    stand_in._compute_kl_logps = lambda *_: (kl_policy * mask).sum(1)
+    inputs = {
+        "input_ids": full, "attention_mask": torch.ones_like(full), "completion_mask": full, "label": labels,
+        "ref_logps": (reference * mask).sum(1), "ref_KL_logps": (kl_reference * mask).sum(1),
+    }  # fmt: skip
+    loss = KTOTrainer._compute_loss(stand_in, returning(policy * mask), inputs, False)
+    return loss, {name: values[-1] for name, values in logged["train"].items()}
+
+
+@pytest.mark.parametrize("loss", ["kto", "apo_zero"])
+@pytest.mark.parametrize("above", [0.4, -0.4])
+@pytest.mark.parametrize("labels", [[True, False, True, True, False], [False] * 5])
+def test_kto(loss: str, above: float, labels: list[bool]) -> None:
+    policy, reference, mask = of_lengths([5, 2, 7, 1, 4])
+    kl_policy = reference.flip(0) + above  # a baseline above 0, and one that is clamped
+    desirable = torch.tensor(labels)
+    theirs, logged = trl_kto(
+        policy, reference, kl_policy, reference.flip(0), mask, desirable, beta=0.3, desirable_weight=1.2,
+        undesirable_weight=0.7, loss_type="kto" if loss == "kto" else "apo_zero_unpaired", calculate_KL=loss == "kto",
+    )  # fmt: skip
+    sums, anchors, kl_sums, kl_anchors = ((x * mask).sum(1) for x in (policy, reference, kl_policy, reference.flip(0)))
+    baseline = kl_baseline(kl_sums, kl_anchors) if loss == "kto" else 0.0
+    found = kto_loss(sums, anchors, desirable, baseline, beta=0.3, desirable_weight=1.2, undesirable_weight=0.7)
+    torch.testing.assert_close(found.losses.mean(), theirs, **CLOSE)
+    assert logged["kl"] == pytest.approx(float(baseline), abs=1e-5)
+    assert (loss == "kto" and above > 0) == (float(baseline) > 0)
+    assert logged["rewards/rejected"] == pytest.approx(found.rewards[~desirable].mean().item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("with_margin", [False, True])
@@ -86,9 +184,9 @@ def test_reward_model_loss(with_margin: bool, coefficient: float | None) -> None
     model = MagicMock(side_effect=lambda **_: SimpleNamespace(logits=scores[:, None]))
     theirs = RewardTrainer.compute_loss(stand_in, model, inputs)
     better, worse = torch.arange(4), torch.arange(4, 8)
-    mine, _ = bradley_terry(scores, better, worse, margin=margin if with_margin else None)
-    mine = (mine + (coefficient or 0.0) * centring(scores, better, worse)) / 4
-    torch.testing.assert_close(mine, theirs, **CLOSE)
+    ours, _ = bradley_terry(scores, better, worse, margin=margin if with_margin else None)
+    ours = (ours + (coefficient or 0.0) * centring(scores, better, worse)) / 4
+    torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
 def trl_grpo(new, old, advantages, mask, **options) -> torch.Tensor:

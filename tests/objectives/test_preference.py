@@ -7,8 +7,13 @@ import torch
 
 from zhenlong.errors import UserError
 from zhenlong.objectives import preference_loss
+from zhenlong.objectives.preference import LOSSES
 
 LENGTHS = {"chosen_tokens": torch.tensor([3, 9]), "rejected_tokens": torch.tensor([5, 2])}
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
 
 
 def of(h: float, **options):
@@ -70,18 +75,125 @@ def test_rewards_are_beta_times_the_log_ratio_without_gradient() -> None:
     assert not result.chosen_rewards.requires_grad
 
 
-@pytest.mark.parametrize(
-    ("loss", "smoothing"), [("sigmoid", 0.0), ("sigmoid", 0.1), ("robust", 0.1), ("ipo", 0.0), ("hinge", 0.0)]
-)
-def test_gradient(loss: str, smoothing: float) -> None:
-    inputs = [(3 * torch.randn(2, dtype=torch.float64)).requires_grad_() for _ in range(4)]
-    options = {"loss": loss, "label_smoothing": smoothing, "beta": 0.3, **LENGTHS}
-    assert torch.autograd.gradcheck(lambda *x: preference_loss(*x, **options).losses, inputs)
+def test_apo_zero_moves_each_side_by_itself() -> None:
+    """σ(βw) above ½ and σ(βv) below it cost less; what one side does changes nothing for the other."""
+    sums = {name: torch.tensor([x], dtype=torch.float64, requires_grad=True) for name, x in (("w", 3.0), ("v", -2.0))}
+    zero = torch.zeros(1, dtype=torch.float64)
+    result = preference_loss(sums["w"], sums["v"], zero, zero, loss="apo_zero", beta=0.5)
+    assert result.losses.item() == pytest.approx(1 - sigmoid(1.5) + sigmoid(-1.0))
+    result.losses.sum().backward()
+    assert sums["w"].grad.item() == pytest.approx(-0.5 * sigmoid(1.5) * sigmoid(-1.5))
+    assert sums["v"].grad.item() == pytest.approx(0.5 * sigmoid(1.0) * sigmoid(-1.0))
+
+
+def test_apo_down_lowers_the_chosen_too_and_the_rejected_further() -> None:
+    sums = [torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    zero = torch.zeros(1, dtype=torch.float64)
+    preference_loss(*sums, zero, zero, loss="apo_down", beta=0.4).losses.sum().backward()
+    down, further = (x.grad.item() for x in sums)
+    assert down == pytest.approx(0.0)  # at the reference the two pulls on the chosen one cancel
+    assert further == pytest.approx(0.4 / 4)
+    away = [torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (0.0, -4.0)]
+    preference_loss(*away, zero, zero, loss="apo_down", beta=0.4).losses.sum().backward()
+    assert away[0].grad.item() > 0  # and once it is ahead it goes down
+
+
+@pytest.mark.parametrize("loss", ["sigmoid_norm", "ipo", "simpo", "orpo"])
+def test_a_loss_of_means_takes_no_notice_of_length(loss: str) -> None:
+    """Each response said twice: sums and counts double, the means stay."""
+    given, counts = [torch.tensor([x]) for x in (-6.0, -9.0, -7.0, -8.0)], [torch.tensor([3]), torch.tensor([4])]
+    losses = [
+        preference_loss(
+            *(k * x for x in given), loss=loss, beta=0.5, chosen_tokens=k * counts[0], rejected_tokens=k * counts[1]
+        ).losses
+        for k in (1, 2)
+    ]
+    assert torch.equal(*losses)
+
+
+def test_simpo_has_a_margin_and_no_reference() -> None:
+    options = {"loss": "simpo", "beta": 2.0, "chosen_tokens": torch.tensor([4]), "rejected_tokens": torch.tensor([5])}
+    chosen, rejected = torch.tensor([-2.0]), torch.tensor([-5.0])  # means -0.5 and -1: a difference of 0.5
+    at_margin = preference_loss(chosen, rejected, gamma=1.0, **options)
+    assert at_margin.losses.item() == pytest.approx(math.log(2))
+    assert preference_loss(chosen, rejected, gamma=0.5, **options).losses.item() == pytest.approx(
+        -math.log(sigmoid(0.5))
+    )
+    assert (at_margin.chosen_rewards.item(), at_margin.rejected_rewards.item()) == pytest.approx((-1.0, -2.0))
+    other = preference_loss(chosen, rejected, torch.tensor([9.0]), torch.tensor([7.0]), gamma=1.0, **options)
+    assert other.losses.item() == at_margin.losses.item()
+
+
+def test_orpo_is_the_ratio_of_odds() -> None:
+    p, q, one = 0.8, 0.3, torch.tensor([1])
+    options = {"loss": "orpo", "beta": 0.25, "chosen_tokens": one, "rejected_tokens": one}
+    given = [torch.tensor([math.log(x)], dtype=torch.float64) for x in (p, q)]
+    ratio = (p / (1 - p)) / (q / (1 - q))
+    assert preference_loss(*given, **options).losses.item() == pytest.approx(-0.25 * math.log(ratio / (1 + ratio)))
+    whole = preference_loss(*given, sft_weight=1.0, **options).losses.item()
+    assert whole == pytest.approx(-math.log(p) - 0.25 * math.log(ratio / (1 + ratio)))
+
+
+@pytest.mark.parametrize("certain", [0.0, -1e-9, -1e4])
+def test_orpo_stays_finite_where_a_response_is_certain_or_impossible(certain: float) -> None:
+    given = [torch.tensor([certain], requires_grad=True), torch.tensor([-1.0], requires_grad=True)]
+    one = torch.tensor([1])
+    losses = preference_loss(*given, loss="orpo", chosen_tokens=one, rejected_tokens=one).losses
+    losses.sum().backward()
+    assert all(torch.isfinite(x).all() for x in (losses, given[0].grad, given[1].grad))
+
+
+def test_the_sft_term_is_the_mean_over_the_chosen_tokens() -> None:
+    given = [torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (-6.0, -9.0, -7.0, -8.0)]
+    plain = preference_loss(*given, **{k: v[:1] for k, v in LENGTHS.items()}).losses
+    with_term = preference_loss(*given, sft_weight=0.5, **{k: v[:1] for k, v in LENGTHS.items()}).losses
+    assert (with_term - plain).item() == pytest.approx(0.5 * 6 / 3)
+    (with_term - plain).sum().backward()
+    assert [x.grad.item() for x in given] == pytest.approx([-0.5 / 3, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("options", [{"loss": "sigmoid"}, {"loss": "apo_zero"}])
+def test_a_reference_that_is_missing_is_not_taken_for_zero(options) -> None:
+    with pytest.raises(ValueError, match="reference_chosen"):
+        preference_loss(torch.zeros(1), torch.zeros(1), **options)
+
+
+@pytest.mark.parametrize("options", [{"loss": "simpo"}, {"loss": "sigmoid_norm"}, {"sft_weight": 1.0}])
+def test_token_counts_that_are_missing_are_named(options) -> None:
+    with pytest.raises(ValueError, match="chosen_tokens"):
+        preference_loss(*torch.zeros(4, 1), **options)
+
+
+GRADIENTS = [
+    *({"loss": loss} for loss in LOSSES),
+    *({"loss": loss, "label_smoothing": 0.1} for loss in ("sigmoid", "sigmoid_norm", "robust", "simpo")),
+    {"loss": "simpo", "gamma": 0.7},
+    {"loss": "orpo", "sft_weight": 1.0},
+    {"loss": "apo_down", "sft_weight": 0.3},
+]
+
+
+@pytest.mark.parametrize("options", GRADIENTS, ids=str)
+def test_gradient(options) -> None:
+    inputs = [(-1 - 3 * torch.rand(2, dtype=torch.float64)).requires_grad_() for _ in range(4)]
+    assert torch.autograd.gradcheck(lambda *x: preference_loss(*x, beta=0.3, **options, **LENGTHS).losses, inputs)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"loss": "dpo"}, {"label_smoothing": 0.5}, {"label_smoothing": -0.1}, {"loss": "hinge", "label_smoothing": 0.1}],
+    [
+        {"loss": "dpo"},
+        {"label_smoothing": 0.5},
+        {"label_smoothing": -0.1},
+        {"loss": "hinge", "label_smoothing": 0.1},
+        {"loss": "orpo", "label_smoothing": 0.1},
+        {"loss": "apo_zero", "label_smoothing": 0.1},
+        {"gamma": 0.5},
+        {"loss": "simpo", "gamma": -0.5},
+        {"loss": "simpo", "gamma": math.inf},
+        {"sft_weight": -1.0},
+        {"sft_weight": math.nan},
+    ],
 )
 def test_wrong_options_are_user_errors(options) -> None:
     with pytest.raises(UserError):

@@ -4,18 +4,23 @@ from typing import Any
 
 from tiny_files import QUICK
 
+from zhenlong.stages.derta import derta
 from zhenlong.stages.dpo import dpo
 from zhenlong.stages.grpo import grpo
+from zhenlong.stages.kto import kto
 from zhenlong.stages.ppo import ppo
 from zhenlong.stages.pretrain import pretrain
+from zhenlong.stages.raft import raft
 from zhenlong.stages.reward_model import reward_model
 from zhenlong.stages.sft import sft
 
-STAGES = {"pretrain": pretrain, "sft": sft, "reward_model": reward_model, "dpo": dpo, "ppo": ppo, "grpo": grpo}
-DATA = {"pretrain": "documents", "sft": "demonstrations", "reward_model": "rankings", "dpo": "pairs", "ppo": "tasks",
-        "grpo": "tasks"}  # fmt: skip
+STAGES = {"pretrain": pretrain, "sft": sft, "reward_model": reward_model, "dpo": dpo, "kto": kto, "ppo": ppo,
+          "grpo": grpo, "raft": raft, "derta": derta}  # fmt: skip
+DATA = {"pretrain": "documents", "sft": "demonstrations", "reward_model": "rankings", "dpo": "pairs", "kto": "ratings",
+        "ppo": "tasks", "grpo": "tasks", "raft": "tasks", "derta": "safety"}  # fmt: skip
 ROLLING = {"rollouts": 8, "max_tokens": 8, "reward": "regex:[a-z]", "temperature": 1.0}
-NEEDED: dict[str, dict[str, Any]] = {"ppo": {"passes": 1, **ROLLING}, "grpo": {"group_size": 4, **ROLLING}}
+NEEDED: dict[str, dict[str, Any]] = {"ppo": {"passes": 1, **ROLLING}, "grpo": {"group_size": 4, **ROLLING},
+                                     "raft": {"samples": 4, "keep_truncated": True, **ROLLING}}  # fmt: skip
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pretrain": ("pretrain", {}),
@@ -27,6 +32,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "robust": ("dpo", {"loss": "robust", "label_smoothing": 0.1}),
     "ipo": ("dpo", {"loss": "ipo"}),
     "hinge": ("dpo", {"loss": "hinge"}),
+    "sigmoid_norm": ("dpo", {"loss": "sigmoid_norm", "beta": 5.0}),
+    "apo_zero": ("dpo", {"loss": "apo_zero"}),
+    "apo_down": ("dpo", {"loss": "apo_down", "sft_weight": 0.5}),
+    "simpo": ("dpo", {"loss": "simpo", "beta": 2.0, "gamma": 1.0}),
+    "orpo": ("dpo", {"loss": "orpo", "data": "rankings"}),
+    "kto": ("kto", {}),
+    "kto-weights": ("kto", {"desirable_weight": 0.7, "undesirable_weight": 1.3, "data": "rankings"}),
+    "kto-apo_zero": ("kto", {"loss": "apo_zero"}),
     "ppo": ("ppo", {}),
     "ppo-separate": ("ppo", {"critic": "separate", "critic_lr": 1e-3, "whiten_rewards": True}),
     "ppo-ptx": ("ppo", {"ptx_data": "demonstrations", "ptx_coef": 0.5, "entropy_coef": 0.01, "passes": 2}),
@@ -37,6 +50,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dr_grpo": ("grpo", {"variant": "dr_grpo"}),
     "dapo": ("grpo", {"variant": "dapo", "resample": 2}),
     "gspo": ("grpo", {"variant": "gspo"}),
+    "raft": ("raft", {}),
+    "raft-correct": ("raft", {"keep": "correct", "passes": 2}),
+    "derta": ("derta", {"general": "demonstrations", "rto_share": 0.5}),
+    "derta-prefix": ("derta", {"rto_weight": 0.0}),
     "mask_truncated": ("grpo", {"mask_truncated": True, "scale": "batch", "max_tokens": 64}),
 }
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from zhenlong.errors import UserError
 
-DPO = [case for case, (stage, _) in CASES.items() if stage == "dpo"]
+DPO = [case for case, (stage, own) in CASES.items() if stage == "dpo" and own.get("loss") not in ("simpo", "orpo")]
 
 
 def cached(run):
@@ -25,9 +25,9 @@ def test_dpo_begins_at_its_reference(case, lora_rank, files, tmp_path):
     first = metrics(run_case(case, files, tmp_path / "run", lora_rank=lora_rank))[0]
     assert first["margin"] == pytest.approx(0, abs=1e-4)
     assert first["chosen_reward"] == pytest.approx(0, abs=1e-4)
-    at_zero = {"dpo": math.log(2), "dpo-rankings": math.log(2), "cdpo": math.log(2), "robust": math.log(2),
-               "ipo": 25.0, "hinge": 1.0}  # fmt: skip
-    assert first["loss"] == pytest.approx(at_zero[case], abs=2e-4)
+    at_zero = {"ipo": 25.0, "hinge": 1.0, "apo_zero": 1.0}
+    if case != "apo_down":  # with an SFT term
+        assert first["loss"] == pytest.approx(at_zero.get(case, math.log(2)), abs=2e-4)
 
 
 def test_a_gradient_step_raises_the_chosen_above_the_rejected(files, tmp_path):
@@ -35,6 +35,65 @@ def test_a_gradient_step_raises_the_chosen_above_the_rejected(files, tmp_path):
     assert lines[-1]["margin"] > lines[1]["margin"] > 0
     assert lines[-1]["loss"] < math.log(2)
     assert lines[-1]["accuracy"] == 1
+
+
+@pytest.mark.parametrize("case", ["sigmoid_norm", "apo_zero", "simpo", "orpo"])
+def test_every_loss_widens_the_margin(case, files, tmp_path):
+    lines = metrics(run_case(case, files, tmp_path / "run", data="pairs", steps=8, lr=5e-3))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[-1]["margin"] > lines[0]["margin"]
+    assert lines[-1]["accuracy"] == 1
+
+
+def test_an_sft_term_keeps_the_chosen_responses_probable(files, tmp_path):
+    """APO-down lowers them, which is its point; with enough likelihood in the loss they rise."""
+    alone, together = (
+        metrics(run_case("apo_down", files, tmp_path / str(weight), steps=8, lr=5e-3, sft_weight=weight))
+        for weight in (0.0, 2.0)
+    )
+    assert alone[-1]["chosen_log_prob"] < alone[0]["chosen_log_prob"]
+    assert together[-1]["chosen_log_prob"] > together[0]["chosen_log_prob"]
+
+
+def test_orpo_has_its_likelihood_unless_told_otherwise(files, tmp_path):
+    """The first step's loss is higher by the mean, over pairs, of the chosen one's mean negative log-probability."""
+    losses = [
+        metrics(run_case("orpo", files, tmp_path / str(weight), data="pairs", steps=1, sft_weight=weight))[0]["loss"]
+        for weight in (None, 1.0, 0.0)
+    ]
+    assert losses[0] == losses[1]
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(files["model"]),
+        AutoTokenizer.from_pretrained(files["model"]),
+    )
+    expected = 0.0
+    for row in PAIRS:
+        prompt = tokenizer(f"<|im_start|>user\n{row['prompt']}<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
+        said = tokenizer(f"{row['chosen']}<|im_end|>")["input_ids"]
+        labels = torch.tensor([[-100] * len(prompt) + said])
+        with torch.no_grad():
+            expected += float(model(input_ids=torch.tensor([prompt + said]), labels=labels).loss) / len(PAIRS)
+    assert losses[0] - losses[2] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("case", ["simpo", "orpo"])
+def test_a_loss_without_reference_computes_none(case, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("zhenlong.stages.dpo.cached_log_probs", lambda *given: pytest.fail("a reference was computed"))
+    assert not (run_case(case, files, tmp_path / "run") / "reference").exists()
+    for option in ("reference", "reference_cache"):
+        with pytest.raises(UserError, match=f"{case} compares with no reference"):
+            run_case(case, files, tmp_path / "refused", **{option: files["model"]})
+    assert not (tmp_path / "refused").exists()
+
+
+def test_rankings_that_are_all_ties_are_one_clear_error(files, tmp_path):
+    tied = rows(tmp_path / "tied.jsonl", [{**row, "ranks": [1, 1, 1]} for row in RANKINGS])
+    said = r"tied\.jsonl, line 1: ranks: expected at least one response to be preferred, got all equal"
+    with pytest.raises(UserError, match=said):
+        run_case("dpo", files, tmp_path / "run", data=tied)
+    with pytest.raises(UserError, match=rf"no usable rows, expected at least one; the first: .*{said}"):
+        run_case("dpo", files, tmp_path / "run", data=tied, skip_bad_rows=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_reference_is_read_from_its_cache_the_second_time(files, tmp_path, monkeypatch):
@@ -145,6 +204,8 @@ MEANINGLESS = [
     {"beta": math.inf},
     {"label_smoothing": 0.5},
     {"label_smoothing": 0.1, "loss": "ipo"},
+    {"gamma": 0.5},
+    {"sft_weight": -0.5},
 ]
 
 

@@ -15,7 +15,8 @@ from zhenlong.errors import UserError
 from zhenlong.loop import Interrupted
 from zhenlong.loop.checkpoint import checkpoints
 
-RESUMED = ["pretrain", "sft", "reward_model", "dpo", "ppo", "ppo-separate", "ppo-ptx", "ppo-adaptive", "grpo", "dapo"]
+RESUMED = ["pretrain", "sft", "reward_model", "dpo", "orpo", "kto", "ppo", "ppo-separate", "ppo-ptx", "ppo-adaptive",
+           "grpo", "dapo", "raft", "raft-correct", "derta"]  # fmt: skip
 LONGER = {"steps": 7, "batch_size": 3, "warmup_steps": 2, "save_every": 2}
 
 

@@ -10,7 +10,7 @@ from cases import CASES, run_case
 from tiny_files import metrics, model_folder, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-ONE_EACH = ["pretrain", "sft", "reward_model", "dpo", "ppo", "grpo"]
+ONE_EACH = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "raft"]
 
 
 def loaded(run):
@@ -65,8 +65,8 @@ def test_recomputing_activations_changes_nothing(case, lora_rank, files, tmp_pat
 def test_sampling_and_evaluation_do_not_change_the_weights(case, files, tmp_path):
     """The model has dropout, so that a forgotten eval mode or a random number drawn too many would show."""
     network = model_folder(tmp_path / "gpt2", "gpt2")
-    heldout = {} if case in ("ppo", "grpo") else {"heldout": {"pretrain": "documents", "sft": "demonstrations"}
-                                                  .get(case, "rankings")}  # fmt: skip
+    source = {"pretrain": "documents", "sft": "demonstrations"}.get(case, "rankings")
+    heldout = {} if case in ("ppo", "grpo", "raft") else {"heldout": source}
     quiet = run_case(case, files, tmp_path / "quiet", model=network, steps=3)
     watched = run_case(case, files, tmp_path / "watched", model=network, steps=3, sample_every=1, **heldout)
     assert weights(quiet) == weights(watched)

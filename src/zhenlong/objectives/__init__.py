@@ -6,6 +6,7 @@ or pairs: the loop divides by the count of the whole optimiser step, so micro-ba
 
 from zhenlong.objectives.advantage import generalized_advantage, group_advantages, terminal_rewards, varied, whiten
 from zhenlong.objectives.kl import KLController, kl_estimate, kl_loss
+from zhenlong.objectives.kto import Thumbs, kl_baseline, kto_loss, mismatched
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.objectives.pairwise import bradley_terry, centring, pair_weights, strength_margin
 from zhenlong.objectives.policy_gradient import entropy, policy_loss, sampled_entropy, value_loss
@@ -16,15 +17,19 @@ __all__ = [
     "UNITS",
     "KLController",
     "Preference",
+    "Thumbs",
     "bradley_terry",
     "centring",
     "counts",
     "entropy",
     "generalized_advantage",
     "group_advantages",
+    "kl_baseline",
     "kl_estimate",
     "kl_loss",
+    "kto_loss",
     "mean_per_response",
+    "mismatched",
     "negative_log_likelihood",
     "pair_weights",
     "per_response",

@@ -1,7 +1,7 @@
 """The DPO family: a preference loss on the policy itself, without a reward model.
 
-P pairs of responses; all log-probabilities are sums over a response's tokens, [P], of the policy and of the frozen
-reference.
+P pairs of responses; all log-probabilities are sums over a response's tokens, [P], of the policy and, for the losses
+that have one, of the frozen reference.
 """
 
 from __future__ import annotations
@@ -9,12 +9,19 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from zhenlong.errors import UserError
 
-LOSSES: Final = ("sigmoid", "robust", "ipo", "hinge")
+LOSSES: Final = ("sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "apo_zero", "apo_down", "simpo", "orpo")
+REFERENCE_FREE: Final = frozenset({"simpo", "orpo"})
+"""The losses of the policy's own log-probabilities."""
+PER_TOKEN: Final = frozenset({"sigmoid_norm", "ipo", "simpo", "orpo"})
+"""The losses that compare means over a response's tokens; all others compare sums."""
+SMOOTHED: Final = frozenset({"sigmoid", "sigmoid_norm", "robust", "simpo"})
+"""The losses that `label_smoothing` has a meaning for."""
 
 
 class Preference(NamedTuple):
@@ -28,52 +35,63 @@ class Preference(NamedTuple):
 def preference_loss(
     chosen: Tensor,
     rejected: Tensor,
-    reference_chosen: Tensor,
-    reference_rejected: Tensor,
+    reference_chosen: Tensor | None = None,
+    reference_rejected: Tensor | None = None,
     *,
     beta: float = 0.1,
     loss: str = "sigmoid",
     label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+    sft_weight: float = 0.0,
     chosen_tokens: Tensor | None = None,
     rejected_tokens: Tensor | None = None,
 ) -> Preference:
     """Loss of each pair -> [P]; sum them and divide by the step's pairs.
 
-    With h = (log π/π_ref of chosen) - (log π/π_ref of rejected) and ε = `label_smoothing`:
+    With w and v the log-ratios log π/π_ref of the chosen and of the rejected response, h = w - v, a bar for means over
+    the responses' tokens (`chosen_tokens`, `rejected_tokens` [P]), and ε = `label_smoothing`:
 
     - `sigmoid`: -(1-ε) log σ(βh) - ε log σ(-βh). DPO (Eq. 7, Rafailov et al. 2023); ε > 0 is cDPO (Mitchell 2023),
       which assumes labels flipped with probability ε and stops pushing once σ(βh) = 1-ε.
+    - `sigmoid_norm`: the same of h̄. DPO with length normalisation (Tülu 3, Lambert et al. 2024); β is per token.
     - `robust`: [-(1-ε) log σ(βh) + ε log σ(-βh)] / (1-2ε), the unbiased estimate, under such noise, of the clean loss
       (Chowdhury et al. 2024). Unlike cDPO it can be negative and keeps pushing. ε < 1/2.
-    - `ipo`: (h̄ - 1/(2β))^2 (Eq. 17, Azar et al. 2023), where h̄ takes each response's log-ratio as a *mean over its
-      tokens* (`chosen_tokens`, `rejected_tokens` [P]). The paper's formula sums; its authors' results and TRL use the
+    - `ipo`: (h̄ - 1/(2β))^2 (Eq. 17, Azar et al. 2023). The paper's formula sums; its authors' results and TRL use the
       mean, OpenRLHF the sum. We do what TRL 1.16 does, so β here is per token.
     - `hinge`: max(0, 1 - βh) (SLiC, Zhao et al. 2023; RSO, Liu et al. 2023).
+    - `apo_zero`: 1 - σ(βw) + σ(βv) (Eq. 7, D'Oosterlinck et al. 2024): the chosen up and the rejected down, each alone.
+    - `apo_down`: σ(βw) + 1 - σ(βh) (Eq. 8): both down, the rejected one further.
+    - `simpo`: `sigmoid` of β(m_w - m_v) - γ, where m = log π / tokens and γ = `gamma` is the margin asked for (Eq. 6,
+      Meng et al. 2024). No reference.
+    - `orpo`: -β log σ(o_w - o_v), o = log(p / (1-p)) with p = exp(m) (Eqs. 4 and 7, Hong et al. 2024). No reference; β
+      is the paper's λ, and the paper's loss is the one with `sft_weight` 1 (Eq. 6).
 
-    The rewards are β log π/π_ref, summed over tokens, for every loss. At π = π_ref: h = 0, and `sigmoid` is log 2.
-    Raises UserError for an unknown loss, a beta that is not above 0, or smoothing where the loss has none or beyond
-    [0, 1/2).
+    `sft_weight` adds that much of -log π(chosen) / tokens to any loss (RPO, Pang et al. 2024). The mean is over each
+    response; TRL's is over the tokens of the whole batch, where long responses count more.
+
+    The rewards are βw and βv, summed over tokens, for every loss with a reference, and βm for one without. At
+    π = π_ref: h = 0, and `sigmoid` is log 2. Raises UserError for what `check_preference` refuses, ValueError for a
+    missing reference or token count.
     """
-    check_preference(beta, loss, label_smoothing)
-    chosen_ratio, rejected_ratio = chosen - reference_chosen, rejected - reference_rejected  # [P]
-    h = chosen_ratio - rejected_ratio
-    if loss == "ipo":
-        if chosen_tokens is None or rejected_tokens is None:
-            raise ValueError("ipo averages over tokens: chosen_tokens and rejected_tokens are needed")
-        h_mean = chosen_ratio / chosen_tokens.clamp(min=1) - rejected_ratio / rejected_tokens.clamp(min=1)
-        losses = (h_mean - 1.0 / (2.0 * beta)) ** 2
-    elif loss == "hinge":
-        losses = (1.0 - beta * h).relu()
-    else:
-        right, flipped = -logsigmoid(beta * h), -logsigmoid(-beta * h)
-        if loss == "sigmoid":
-            losses = (1.0 - label_smoothing) * right + label_smoothing * flipped
-        else:
-            losses = ((1.0 - label_smoothing) * right - label_smoothing * flipped) / (1.0 - 2.0 * label_smoothing)
-    return Preference(losses, beta * chosen_ratio.detach(), beta * rejected_ratio.detach())
+    check_preference(beta, loss, label_smoothing, gamma, sft_weight)
+    better, worse = chosen, rejected
+    if loss not in REFERENCE_FREE:
+        if reference_chosen is None or reference_rejected is None:
+            raise ValueError(f"{loss} compares with a reference: reference_chosen and reference_rejected are needed")
+        better, worse = chosen - reference_chosen, rejected - reference_rejected  # [P]
+    compared = better, worse
+    if loss in PER_TOKEN:
+        compared = _per_token(better, chosen_tokens, loss), _per_token(worse, rejected_tokens, loss)
+    losses = _pair_losses(*compared, beta, loss, label_smoothing, gamma)
+    if sft_weight:
+        losses = losses - sft_weight * _per_token(chosen, chosen_tokens, "sft_weight")
+    better, worse = compared if loss in REFERENCE_FREE else (better, worse)
+    return Preference(losses, beta * better.detach(), beta * worse.detach())
 
 
-def check_preference(beta: float, loss: str, label_smoothing: float) -> None:
+def check_preference(
+    beta: float, loss: str, label_smoothing: float, gamma: float = 0.0, sft_weight: float = 0.0
+) -> None:
     """Raise `UserError` for settings of `preference_loss` that mean nothing, or not together."""
     if not 0.0 < beta < math.inf:
         raise UserError(f"beta: expected a finite number above 0, got {beta}")
@@ -81,5 +99,41 @@ def check_preference(beta: float, loss: str, label_smoothing: float) -> None:
         raise UserError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     if not 0.0 <= label_smoothing < 0.5:
         raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {label_smoothing}")
-    if label_smoothing and loss in ("ipo", "hinge"):
-        raise UserError(f"label_smoothing: {loss} has none; use it with sigmoid or robust, or set it to 0")
+    if label_smoothing and loss not in SMOOTHED:
+        raise UserError(f"label_smoothing: {loss} has none; use it with {', '.join(sorted(SMOOTHED))}, or set it to 0")
+    for name, value in (("gamma", gamma), ("sft_weight", sft_weight)):
+        if not 0.0 <= value < math.inf:
+            raise UserError(f"{name}: expected a finite number of 0 or more, got {value}")
+    if gamma and loss != "simpo":
+        raise UserError(f"gamma: {loss} has no margin; use it with simpo, or set it to 0")
+
+
+def _per_token(sums: Tensor, tokens: Tensor | None, what: str) -> Tensor:
+    if tokens is None:
+        raise ValueError(f"{what} averages over tokens: chosen_tokens and rejected_tokens are needed")
+    return sums / tokens.clamp(min=1)
+
+
+def _pair_losses(w: Tensor, v: Tensor, beta: float, loss: str, smoothing: float, gamma: float) -> Tensor:
+    """The loss of each pair [P] from what it compares: log-ratios or log-probabilities, sums or means."""
+    h = w - v
+    if loss == "ipo":
+        return (h - 1.0 / (2.0 * beta)) ** 2
+    if loss == "hinge":
+        return (1.0 - beta * h).relu()
+    if loss == "apo_zero":
+        return torch.sigmoid(-beta * w) + torch.sigmoid(beta * v)
+    if loss == "apo_down":
+        return torch.sigmoid(beta * w) + torch.sigmoid(-beta * h)
+    if loss == "orpo":
+        return -beta * logsigmoid(_log_odds(w) - _log_odds(v))
+    right, flipped = -logsigmoid(beta * h - gamma), -logsigmoid(gamma - beta * h)
+    if loss == "robust":
+        return ((1.0 - smoothing) * right - smoothing * flipped) / (1.0 - 2.0 * smoothing)
+    return (1.0 - smoothing) * right + smoothing * flipped
+
+
+def _log_odds(log_p: Tensor) -> Tensor:
+    """log(p / (1-p)); a p that rounds to 1 is taken as the number below it, where odds and gradient are finite."""
+    log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
+    return log_p - torch.log(-torch.expm1(log_p))

@@ -1,8 +1,8 @@
 """Direct preference optimisation: learn from rankings without a reward model and without sampling.
 
 The reference is the policy as it began (or another model); its log-probabilities never change, so they are computed
-once and kept on disk under a hash of model and data. A prompt and its responses are one tree: the prompt is computed
-once.
+once and kept on disk under a hash of model and data. SimPO and ORPO have none. A prompt and its responses are one tree:
+the prompt is computed once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import torch
 from transformers import PreTrainedModel
 
 from zhenlong.data import Overlong, Template
+from zhenlong.errors import UserError
 from zhenlong.evaluate.text import preference_accuracy
 from zhenlong.forest import Batch, forward, log_probs, plant_batches
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
 from zhenlong.models import save_model
-from zhenlong.objectives.preference import check_preference, preference_loss
+from zhenlong.objectives.preference import REFERENCE_FREE, check_preference, preference_loss
 from zhenlong.objectives.reduce import counts, per_response
 from zhenlong.records import Ranking
 from zhenlong.stages.evaluations import evaluated
@@ -29,6 +30,8 @@ from zhenlong.stages.reward_model import pairs_of
 from zhenlong.stages.samples import say
 from zhenlong.stages.setup import context_of, load, ready, update
 from zhenlong.stages.trees import ranking_trees, read_all, read_heldout
+
+Loss = Literal["sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "apo_zero", "apo_down", "simpo", "orpo"]
 
 
 def dpo(
@@ -40,8 +43,10 @@ def dpo(
     reference: str = "",
     reference_cache: str = "",
     beta: float = 0.1,
-    loss: Literal["sigmoid", "robust", "ipo", "hinge"] = "sigmoid",
+    loss: Loss = "sigmoid",
     label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+    sft_weight: float | None = None,
     chat_template: str = "auto",
     max_length: int = 0,
     too_long: Overlong = "error",
@@ -59,9 +64,14 @@ def dpo(
         heldout: Rankings to measure the accuracy of the implicit reward on.
         reference: Reference model; empty takes the policy as it began.
         reference_cache: Folder to share reference log-probabilities between runs; empty keeps them in the run's.
-        beta: Strength of the pull to the reference; lower lets the policy go further.
-        loss: sigmoid (DPO; with label_smoothing cDPO), robust, ipo or hinge.
+        beta: Strength of the pull to the reference; lower lets the policy go further. simpo and sigmoid_norm, which
+            compare means over tokens, take 2 to 10; for orpo it is the weight of the odds ratio.
+        loss: sigmoid (DPO; with label_smoothing cDPO), sigmoid_norm, robust, ipo, hinge, apo_zero, apo_down, or without
+            a reference simpo or orpo.
         label_smoothing: Assumed probability that a preference is the wrong way round.
+        gamma: Margin that simpo asks for, about beta / 2.
+        sft_weight: Weight of the chosen response's mean negative log-probability beside the loss; none takes 1 for orpo
+            and 0 for the others.
         chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
         too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
@@ -74,7 +84,13 @@ def dpo(
     """
     config = dict(locals())
     options = Options(lr=lr, warmup_steps=warmup_steps, **training)
-    check_preference(beta, loss, label_smoothing)
+    likelihood = (1.0 if loss == "orpo" else 0.0) if sft_weight is None else sft_weight
+    check_preference(beta, loss, label_smoothing, gamma, likelihood)
+    settings = {
+        "beta": beta, "loss": loss, "label_smoothing": label_smoothing, "gamma": gamma, "sft_weight": likelihood
+    }  # fmt: skip
+    if loss in REFERENCE_FREE and (reference or reference_cache):
+        raise UserError(f"reference, reference_cache: {loss} compares with no reference; leave them empty")
     with Run(output, config, options, "dpo") as run:
         if run.finished:
             return run.output
@@ -84,8 +100,10 @@ def dpo(
         template = Template.of(tokenizer, chat_template)
         trees, rankings, order = ranking_trees(run, rankings, order, template, context_of(policy, max_length), too_long)
         cost = Cost.of(policy)
-        cache = Path(reference_cache or run.output / "reference")
-        anchors = cached_log_probs(run, reference or policy, tokenizer, trees, options, cache)
+        anchors = [torch.zeros(len(one.responses)) for one in rankings]  # not read by losses without a reference
+        if loss not in REFERENCE_FREE:
+            cache = Path(reference_cache or run.output / "reference")
+            anchors = cached_log_probs(run, reference or policy, tokenizer, trees, options, cache)
         total = options.total_steps(len(trees))
         learner = Learner(policy, options, total)
         run.track(learner=learner, order=order)
@@ -93,7 +111,6 @@ def dpo(
             rows = order.draw(options.batch_size)
             step = [(rankings[row], anchors[row]) for row in rows]
             batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
-            settings = {"beta": beta, "loss": loss, "label_smoothing": label_smoothing}
             pairs = sum(len(ranking.pairs()) for ranking, _ in step)
             run.log(update(run, learner, cost, batches, partial(pair_loss, policy, step, settings), pairs, rows))
             if run.sampling_now():

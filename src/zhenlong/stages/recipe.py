@@ -31,16 +31,19 @@ from zhenlong.feedback import collect
 from zhenlong.loop import Options
 from zhenlong.loop.atomic import write_json
 from zhenlong.report import terminal_table, write_report
+from zhenlong.stages.best_of_n import best_of_n
 from zhenlong.stages.compare import behaviour, measure
 from zhenlong.stages.dpo import dpo
 from zhenlong.stages.grpo import grpo
+from zhenlong.stages.kto import kto
 from zhenlong.stages.ppo import ppo
 from zhenlong.stages.pretrain import pretrain
+from zhenlong.stages.raft import raft
 from zhenlong.stages.reward_model import reward_model
 from zhenlong.stages.sft import sft
 
 STAGES: Final[dict[str, Callable[..., Any]]] = {
-    stage.__name__: stage for stage in (pretrain, sft, reward_model, dpo, ppo, grpo)
+    stage.__name__: stage for stage in (pretrain, sft, reward_model, dpo, kto, ppo, grpo, best_of_n, raft)
 }
 TOOLS: Final[dict[str, Callable[..., Any]]] = {"collect": collect}
 EVALUATIONS: Final[dict[str, Callable[..., Any]]] = {"behaviour": behaviour, "measure": measure}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from zhenlong.data import BadRow, Mixture, Overlong, Template, fit_length, read, read_mixture
 from zhenlong.data.reader import K
 from zhenlong.errors import UserError
 from zhenlong.forest import Node, tree
 from zhenlong.loop import Options, Run
-from zhenlong.records import Demonstration, Ranking
+from zhenlong.records import Demonstration, Ranking, Rating
+
+Rated = TypeVar("Rated", Ranking, Rating)
 
 
 def read_all(run: Run, data: str, kind: type[K], options: Options, what: str = "data") -> tuple[list[K], Mixture]:
@@ -66,28 +68,48 @@ def ranking_trees(
     run: Run, rankings: Sequence[Ranking], order: Mixture, template: Template, max_length: int, too_long: Overlong
 ) -> tuple[list[Node], list[Ranking], Mixture]:
     """Rankings as trees, the prompt with one scored child for each response, and the rankings that fit."""
+    return _response_trees(run, rankings, order, template, max_length, too_long, lambda one: one.responses)
+
+
+def rating_trees(
+    run: Run, ratings: Sequence[Rating], order: Mixture, template: Template, max_length: int, too_long: Overlong
+) -> tuple[list[Node], list[Rating], Mixture]:
+    """Ratings as trees, the prompt with its response as the one scored child, and the ratings that fit."""
+    return _response_trees(run, ratings, order, template, max_length, too_long, lambda one: (one.response,))
+
+
+def _response_trees(
+    run: Run,
+    rated: Sequence[Rated],
+    order: Mixture,
+    template: Template,
+    max_length: int,
+    too_long: Overlong,
+    texts_of: Callable[[Rated], Sequence[str]],
+) -> tuple[list[Node], list[Rated], Mixture]:
+    """Prompts with their responses as trees; what is too long stops the run, is cut, or is left out and counted."""
     trees: list[Node] = []
-    kept: list[Ranking] = []
+    kept: list[Rated] = []
     sizes = []
-    for records in by_source(rankings, order):
+    for records in by_source(rated, order):
         before, cut = len(kept), 0
-        for number, ranking in enumerate(records, 1):
-            prompt = template.prompt(ranking.prompt)
-            responses = [template.response(ranking.prompt, text) for text in ranking.responses]
+        for number, record in enumerate(records, 1):
+            prompt = template.prompt(record.prompt)
+            responses = [template.response(record.prompt, text) for text in texts_of(record)]
             room = max_length - len(prompt)
             if max(map(len, responses)) > room:
                 if too_long == "error":
                     longest = len(prompt) + max(map(len, responses))
                     raise UserError(
-                        f"ranking {number}: {longest} tokens, more than the maximum length of {max_length}; raise it, "
-                        "or choose to truncate or drop what is too long"
+                        f"{type(record).__name__.lower()} {number}: {longest} tokens, more than the maximum length of "
+                        f"{max_length}; raise it, or choose to truncate or drop what is too long"
                     )
                 responses = [response[: max(room, 0)] for response in responses]
                 if too_long == "drop" or room < 1 or len({tuple(response) for response in responses}) < len(responses):
                     continue
                 cut += 1
             trees.append(tree(prompt, responses))
-            kept.append(ranking)
+            kept.append(record)
         note_lengths(run, cut, len(records) - (len(kept) - before))
         sizes.append(len(kept) - before)
     return trees, kept, resized(order, sizes)

@@ -1,0 +1,86 @@
+"""KTO: learn from single responses with a thumb up or down, each against what the policy gives to any response.
+
+R rated responses of one optimiser step; all log-probabilities are sums over a response's tokens, [R].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from zhenlong.errors import UserError
+
+KTO_LOSSES: Final = ("kto", "apo_zero")
+
+T = TypeVar("T")
+
+
+class Thumbs(NamedTuple):
+    """What `kto_loss` returns, each [R]; the rewards carry no gradient."""
+
+    losses: Tensor
+    rewards: Tensor
+
+
+def kto_loss(
+    log_probs: Tensor,
+    reference: Tensor,
+    desirable: Tensor,
+    baseline: Tensor | float = 0.0,
+    *,
+    beta: float = 0.1,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> Thumbs:
+    """Loss of each rated response -> [R]; sum them and divide by the step's responses.
+
+    With r = log π/π_ref and z = `baseline`, in nats (Eqs. 7 and 8, Ethayarajh et al. 2024):
+
+    - `desirable [R]` true: λ_D (1 - σ(β(r - z))), λ_D = `desirable_weight`;
+    - false: λ_U (1 - σ(β(z - r))), λ_U = `undesirable_weight`.
+
+    z is `kl_baseline` of the whole step and carries no gradient; with z = 0 this is APO-zero on unpaired data
+    (D'Oosterlinck et al. 2024, as in TRL's `apo_zero_unpaired`). The loss saturates on both sides: a response that the
+    policy already finds far better or far worse than average pulls little. The rewards are βr. At π = π_ref each loss
+    is half its weight.
+    """
+    ratio = log_probs - reference  # [R]
+    side = torch.where(desirable, 1.0, -1.0).to(ratio.dtype)
+    weight = torch.where(desirable, desirable_weight, undesirable_weight).to(ratio.dtype)
+    losses = weight * torch.sigmoid(-beta * side * (ratio - baseline))
+    return Thumbs(losses, beta * ratio.detach())
+
+
+def kl_baseline(log_probs: Tensor, reference: Tensor) -> Tensor:
+    """max(0, mean log π/π_ref) over prompts with another prompt's response [R] -> scalar, in nats, without gradient.
+
+    A rough estimate of KL(π ‖ π_ref) that is biased, but needs no sampling (§4.1, Ethayarajh et al. 2024). It is of the
+    whole step: one of each micro-batch alone would make the loss depend on how the step is cut.
+    """
+    return (log_probs - reference).detach().mean().clamp(min=0.0)
+
+
+def mismatched(responses: Sequence[T]) -> list[T]:
+    """The responses moved on by one, the last to the front: each prompt meets the response of the one before it.
+
+    Reversing them instead, as TRL did until trl#1911, leaves the middle of an odd number where it was. Raises
+    ValueError for fewer than two.
+    """
+    if len(responses) < 2:
+        raise ValueError(f"a mismatch needs at least two responses, got {len(responses)}")
+    return [responses[-1], *responses[:-1]]
+
+
+def check_kto(beta: float, loss: str, desirable_weight: float, undesirable_weight: float) -> None:
+    """Raise `UserError` for settings of KTO that mean nothing."""
+    if not 0.0 < beta < math.inf:
+        raise UserError(f"beta: expected a finite number above 0, got {beta}")
+    if loss not in KTO_LOSSES:
+        raise UserError(f"loss: expected one of {', '.join(KTO_LOSSES)}, got {loss!r}")
+    for name, value in (("desirable_weight", desirable_weight), ("undesirable_weight", undesirable_weight)):
+        if not 0.0 < value < math.inf:
+            raise UserError(f"{name}: expected a finite number above 0, got {value}")
