@@ -24,8 +24,8 @@ def _require(condition: bool, message: str) -> None:
 class Message:
     """One turn of a conversation.
 
-    `tool_calls` are the assistant's, `tools` the signatures of what may be called, which only the system's turn has; both
-    follow the OpenAI schema: `{"type": "function", "function": {...}}`.
+    `tool_calls` are the assistant's; `tools`, which only the system's turn has, are signatures of what may be called.
+    Both follow the OpenAI schema: `{"type": "function", "function": {...}}`.
     """
 
     role: str

@@ -57,6 +57,31 @@ FORMATS = {
         RANKING,
     ),
     "implicit preference": ({"chosen": CHAT, "rejected": OTHER}, RANKING),
+    "scored completions": (
+        {
+            "instruction": "Name a colour.",
+            "completions": [
+                {"model": "a", "response": "Blue.", "overall_score": 3.0, "fine-grained_score": 9.0},
+                {"model": "b", "response": "Red.", "overall_score": 8.5, "fine-grained_score": 1.0},
+                {"model": "c", "response": "Sky.", "overall_score": 3.0, "fine-grained_score": 2.0},
+            ],
+        },
+        Ranking(PROMPT, ("Blue.", "Red.", "Sky."), (2, 1, 2)),
+    ),
+    "ranked answers": (
+        {"prompt": DIALOGUE, "answers": [{"answer": "Blue.", "rank": 5}, {"answer": "Red.", "rank": 1}]},
+        Ranking(DIALOGUE_PROMPT, ("Blue.", "Red."), (2, 1)),
+    ),
+    "responses and scores": (
+        {
+            "prompt": CHAT[:1],
+            "responses": [CHAT[1:], "Blue.", "Sky."],
+            "scores": ["0.9", -1, 0.5],
+            "system": "Be brief.",
+        },
+        Ranking((SYSTEM, USER), ("Red.", "Blue.", "Sky."), (1, 3, 2)),
+    ),
+    "flan": ({"inputs": "Name a colour.", "targets": "Red."}, DEMONSTRATION),
     "transcript": (
         {"chosen": f"{DIALOGUE} Red.", "rejected": f"{DIALOGUE} Blue."},
         Ranking(DIALOGUE_PROMPT, ("Red.", "Blue."), (1, 2)),

@@ -22,6 +22,7 @@ def chat(**last):
     return {"messages": [CHAT[0], {"role": "assistant", "content": "Red."} | last]}
 
 
+KWISE = {"prompt": "p", "responses": ["a", "b", "c"]}
 BAD = {
     "unknown role": (Demonstration, chat(role="robot"), r"messages\[1\].role: expected one of system, user.*'robot'"),
     "no role": (Demonstration, {"messages": [{"content": "Red."}]}, r"messages\[0\]: expected role and content"),
@@ -92,6 +93,30 @@ BAD = {
     "empty text": (Document, {"text": ""}, "text: expected some text, got none"),
     "another format": (Demonstration, GOOD[Ranking], "the row is TRL preference, .* but .*line 1 is messages"),
     "no object": (Document, ["text"], "expected an object, got list"),
+    "a score that is no number": (
+        Ranking,
+        KWISE | {"scores": [1, 2, "N/A"]},
+        "scores, response 3: expected a number, got 'N/A'",
+        KWISE | {"scores": [1, 2, 3]},
+    ),
+    "a score too few": (
+        Ranking,
+        KWISE | {"scores": [1, 2]},
+        "scores: expected 3 numbers, one for each response",
+        KWISE | {"scores": [1, 2, 3]},
+    ),
+    "ties everywhere": (
+        Ranking,
+        KWISE | {"scores": [1, 1, 1]},
+        "ranks: expected at least one response to be preferred, got all equal",
+        KWISE | {"scores": [1, 2, 3]},
+    ),
+    "a target that is no text": (
+        Demonstration,
+        {"inputs": "p", "targets": 3},
+        "targets: expected text, got int",
+        {"inputs": "p", "targets": "3"},
+    ),
     "unknown own field": (Document, {"kind": "document", "text": "a", "colour": 1}, "the row is own document"),
 }
 
@@ -103,19 +128,20 @@ def write(path, *rows):
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_row_is_named_by_file_line_and_field(tmp_path, name):
-    kind, row, problem = BAD[name]
-    path = write(tmp_path / "rows.jsonl", GOOD[kind], row)
+    kind, row, problem, *good = BAD[name]
+    path = write(tmp_path / "rows.jsonl", *(good or [GOOD[kind]]), row)
     with pytest.raises(UserError, match=rf"rows.jsonl, line 2: {problem}"):
         read(path, kind)
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_skipped_row_is_listed_and_nothing_else_is_lost(tmp_path, name):
-    kind, row, _ = BAD[name]
-    path = write(tmp_path / "rows.jsonl", GOOD[kind], row, GOOD[kind])
+    kind, row, _, *other = BAD[name]
+    (good,) = other or [GOOD[kind]]
+    path = write(tmp_path / "rows.jsonl", good, row, good)
     skipped: list[BadRow] = []
     records = read(path, kind, skip_bad_rows=True, skipped=skipped)
-    assert records == read(write(tmp_path / "good.jsonl", GOOD[kind], GOOD[kind]), kind)
+    assert records == read(write(tmp_path / "good.jsonl", good, good), kind)
     assert [bad.place for bad in skipped] == [f"{path}, line 2"]
     assert skipped[0].problem
 

@@ -1,5 +1,7 @@
 """The readers on data as it was published: every row is a record, or is listed with a reason."""
 
+import json
+
 import pytest
 from tiny import tiny_tokenizer
 
@@ -23,6 +25,9 @@ FILES = [
     ("llamafactory_demo/c4_demo.jsonl", Document, 300),
     ("llamafactory_demo/wiki_demo.txt?by=line", Document, 30),
     ("self_instruct/t0_sample/imdb_Reviewer_Enjoyment_Yes_No.jsonl", Demonstration, 200),
+    ("oasst_sample/en_100_tree.jsonl", Demonstration, 546),
+    ("oasst_sample/en_100_tree.jsonl?paths=best", Demonstration, 100),
+    ("oasst_sample/en_100_tree.jsonl", Ranking, 212),
     ("gsm8k/test.jsonl", Task, 1319),
     ("gsm8k/train.jsonl.gz", Demonstration, 7473),
     ("aime/aime2024.jsonl", Task, 30),
@@ -72,6 +77,36 @@ def test_real_conversations_are_scored_turn_by_turn(datasets_folder, name):
         assert ids[: len(prompt)] == prompt
         answers = sum(message.role == "assistant" for message in record.messages)
         assert sum(s and i == template.stop_ids[0] for i, s in zip(ids, scored, strict=True)) == answers
+
+
+def test_trees_give_the_paths_and_the_ranked_places_that_a_walk_over_them_finds(datasets_folder):
+    path = datasets_folder / "oasst_sample/en_100_tree.jsonl"
+    trees = [json.loads(line)["prompt"] for line in path.read_text().splitlines()]
+
+    def walk(node):
+        return [node, *(below for reply in node.get("replies", []) for below in walk(reply))]
+
+    nodes = [node for tree in trees for node in walk(tree)]
+    ends = [n for n in nodes if n["role"] == "assistant" and all(m["role"] != "assistant" for m in walk(n)[1:])]
+    paths = read(f"{path}", Demonstration)
+    assert sorted(one.messages[-1].content for one in paths) == sorted(node["text"] for node in ends)
+    answers = [
+        [r for r in n.get("replies", []) if r["role"] == "assistant" and r.get("rank") is not None] for n in nodes
+    ]
+    ranked = {tuple(r["text"] for r in sorted(one, key=lambda r: r["rank"])) for one in answers if len(one) > 1}
+    found = [sorted(zip(one.ranks, one.responses, strict=True)) for one in read(f"{path}", Ranking)]
+    assert {tuple(text for _, text in one) for one in found} == ranked
+
+
+def test_tool_results_and_signatures_are_read_but_not_learnt(datasets_folder):
+    template = Template.of(tiny_tokenizer(None), "chatml")
+    records = read(f"{datasets_folder / 'llamafactory_demo/glaive_toolcall_en_demo.json'}", Demonstration, limit=60)
+    for record in (one for one in records if any(m.role == "tool" for m in one.messages)):
+        ids, scored = template.conversation(record.messages)
+        said = template.tokenizer.decode([i for i, s in zip(ids, scored, strict=True) if s])
+        assert said.count("<tool_call>") == sum(len(m.tool_calls) for m in record.messages)
+        assert "<tool_response>" not in said
+        assert "<tools>" not in said
 
 
 def test_a_self_instruct_file_is_no_format_that_is_known(datasets_folder):

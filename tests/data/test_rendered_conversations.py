@@ -56,12 +56,13 @@ def signature(name, about="Finds."):
     return {"type": "function", "function": inner}
 
 
+SOMETIMES = st.booleans()
 CALLS = st.builds(call, NAMES, ARGUMENTS)
 TOOLS = st.lists(st.builds(signature, NAMES, WORDS), min_size=1, max_size=2).map(tuple)
 
 
 @st.composite
-def conversations(draw, tools=st.booleans(), one_call=False, spaces=True, system=None):
+def conversations(draw, tools=SOMETIMES, one_call=False, spaces=True, system=None):
     """Several exchanges, with or without a system turn; with tools some answers are calls, and their results follow."""
     words = WORDS if spaces else WORDS.map(str.strip)
     offered = draw(TOOLS) if draw(tools) else ()

@@ -1,24 +1,26 @@
 """The row formats of the field: how one is recognised by its fields, and which records it gives.
 
-A converter takes the fields of one row and returns one record. It raises `ValueError` with the field and what was
-expected; `reader` adds file and line. Where a format has no converter for the kind that is asked for, `convert` derives
-it from one that it has (`derive.py`).
+A converter takes the fields of one row and returns one record or several. It raises `ValueError` with the field and
+what was expected; `reader` adds file and line. Where a format has no converter for the kind that is asked for,
+`convert` derives it from one that it has (`derive.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from zhenlong.data.chats import chat, with_system
 from zhenlong.data.derive import derivable, derive
+from zhenlong.data.kwise import LISTS, has_scores, kwise
+from zhenlong.data.message_trees import paths, rankings
 from zhenlong.data.prompts import Fields, extras, last_word, prompt, response, split_pair, text, transcript, truth
 from zhenlong.records import KINDS, Demonstration, Document, Message, Messages, Ranking, Rating, Record, Task, from_json
 
-Converter = Callable[[Fields], Record]
+Converter = Callable[[Fields], Record | Sequence[Record]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,11 @@ def kinds(form: Format) -> tuple[type[Record], ...]:
 
 
 def convert(form: Format, fields: Fields, kind: type[Record]) -> list[Record]:
-    """The records of `kind` that one row gives: one, or two ratings from a preference."""
-    own = form.gives.get(kind)
-    if own is not None:
-        return [_opened(own(fields))]
-    source = next(given for given in form.gives if derivable(given, kind))
-    return derive(_opened(form.gives[source](fields)), kind)
+    """The records of `kind` that one row gives: one, two ratings from a preference, all paths of a tree."""
+    source = kind if kind in form.gives else next(given for given in form.gives if derivable(given, kind))
+    made = form.gives[source](fields)
+    records = [_opened(one) for one in (made if isinstance(made, Sequence) else [made])]
+    return records if source is kind else [found for one in records for found in derive(one, kind)]
 
 
 def _opened(record: Record) -> Record:
@@ -100,6 +101,11 @@ def _alpaca_preference(fields: Fields) -> Ranking:
     return _pair(before, chosen, rejected, fields, "instruction", "input", "history")
 
 
+def _kwise(fields: Fields, listed: str, asked: str) -> Ranking:
+    before = _alpaca_prompt(fields) if asked == "instruction" else _with_system(prompt(fields[asked], asked), fields)
+    return kwise(fields, before, listed)
+
+
 # Ratings
 
 
@@ -140,6 +146,14 @@ def _alpaca(fields: Fields) -> Demonstration:
     answer = Message("assistant", text(fields, "output"))
     meta = extras(fields, "instruction", "input", "output", "system", "history", "tools")
     return Demonstration((*_alpaca_prompt(fields), answer), meta=meta)
+
+
+def _flan(fields: Fields) -> Demonstration:
+    before, answer = (
+        _with_system(prompt(fields["inputs"], "inputs"), fields),
+        Message("assistant", text(fields, "targets")),
+    )
+    return Demonstration((*before, answer), meta=extras(fields, "inputs", "targets", "system", "tools"))
 
 
 def _completion(fields: Fields) -> Demonstration:
@@ -220,6 +234,10 @@ def _is_kind(fields: Fields, kind: str) -> bool:
     return fields["kind"] == kind
 
 
+def _is_tree(fields: Fields) -> bool:
+    return isinstance(fields["prompt"], Mapping)
+
+
 def _preference(name: str, fields: tuple[str, ...], converter: Converter, **rest: Any) -> Format:
     return Format(name, fields, {Ranking: converter}, **rest)
 
@@ -227,6 +245,17 @@ def _preference(name: str, fields: tuple[str, ...], converter: Converter, **rest
 _QUESTIONS: Final = [(q, a) for q in ("question", "problem", "prompt") for a in ("answer", "reference")]
 FORMATS: Final = (
     *(Format(f"own {k}", ("kind",), {t: partial(_own, kind=k)}, partial(_is_kind, kind=k)) for k, t in KINDS.items()),
+    Format("message tree", ("message_tree_id", "prompt"), {Demonstration: paths, Ranking: rankings}, _is_tree),
+    *(
+        _preference(
+            f"scored {listed}",
+            (asked, listed),
+            partial(_kwise, listed=listed, asked=asked),
+            matches=partial(has_scores, listed=listed),
+        )
+        for asked in ("prompt", "instruction")
+        for listed in LISTS
+    ),
     _preference(
         "messages preference",
         ("chosen_messages", "rejected_messages"),
@@ -256,6 +285,7 @@ FORMATS: Final = (
     Format("ShareGPT", ("conversations",), {Demonstration: partial(_chat, turns="conversations")}),
     Format("messages", ("messages",), {Demonstration: partial(_chat, turns="messages")}),
     Format("Alpaca", ("instruction", "output"), {Demonstration: _alpaca}),
+    Format("FLAN", ("inputs", "targets"), {Demonstration: _flan}),
     *(
         Format(
             f"{q} and {a}",

@@ -6,16 +6,18 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from zhenlong.data.files import Row, rows_of_file
+from zhenlong.data.message_trees import best_path, nested
 from zhenlong.errors import UserError
-from zhenlong.records import KINDS, Record, to_json
+from zhenlong.records import KINDS, Ranking, Record, to_json
 
-WORLD_KINDS: Final = {f"{name}s": kind for name, kind in KINDS.items()}
+WORLD_KINDS: Final = {f"{name}s": kind for name, kind in KINDS.items()} | {"safety": Ranking}
 
 
 def rows_of(spec: str, limit: int | None = None) -> Iterator[Row]:
@@ -26,8 +28,20 @@ def rows_of(spec: str, limit: int | None = None) -> Iterator[Row]:
     - `folder/` one that `datasets` has written or can load; `folder/@test` another split than `train`;
     - `hf:owner/name[:config][@split]` a data set of the hub (`limit` rows are streamed, a whole split is cached);
     - `hf:owner/name/folder/file.jsonl` one file of such a data set;
+    - any of these with `?paths=best` (`&paths=best`): of a conversation tree the path of the best-ranked replies alone;
     - `world:<kind>[?n=1000&seed=0&split=train&...]` the built-in world; other options are arguments of its method.
     """
+    tree_option = None if Path(spec).exists() else re.fullmatch(r"(.+)[?&]paths=(\w*)", spec)
+    if tree_option is None:
+        return nested(_rows_of(spec, limit))
+    name, chosen = tree_option.groups()
+    if chosen not in ("all", "best"):
+        raise UserError(f"{spec}: paths={chosen}: expected all, or best for the best-ranked replies alone")
+    trees = nested(_rows_of(name, limit))
+    return trees if chosen == "all" else (replace(row, fields=best_path(row.fields)) for row in trees)
+
+
+def _rows_of(spec: str, limit: int | None) -> Iterator[Row]:
     if spec.startswith("world:"):
         return _world_rows(spec)
     if spec.startswith("hf:"):
