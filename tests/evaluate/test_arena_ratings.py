@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.model_selection import GroupKFold
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.instance import Instance
-from zhenlong.evaluate.judges import length_control
 from zhenlong.evaluate.judges.arena import ratings, strengths, win_rates, with_style
 from zhenlong.evaluate.judges.arena_hard import (
     PENALTY,
@@ -304,7 +304,7 @@ def test_the_penalty_is_the_one_that_scikit_learn_chooses():
     delta = np.array([b - m for m, b in lengths], dtype=float)
     x = np.stack([np.tanh(delta / delta.std(ddof=1)), np.zeros(60), np.ones(60)], 1)
     ours = chosen_strength(x, hard, np.ones(60))
-    folds = list(length_control.GroupKFold(5).split(np.r_[x, x], groups=np.tile(np.arange(60), 2)))
+    folds = list(GroupKFold(5).split(np.r_[x, x], groups=np.tile(np.arange(60), 2)))
     single = [(train[train < 60], held[held < 60]) for train, held in folds]
     theirs = LogisticRegressionCV(
         cv=single, scoring="neg_log_loss", solver="liblinear", l1_ratios=(1.0,), fit_intercept=False, random_state=123,

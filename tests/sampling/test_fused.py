@@ -59,3 +59,8 @@ def test_a_hook_is_not_passed_by():
         [[completion]] = sampler.sample([PROMPTS[0]], SAMPLING)
     assert deviation(model, PROMPTS[0], completion) < 1e-4
     handle.remove()
+
+
+def test_a_wrapped_model_keeps_its_own_forward_pass():
+    adapted = get_peft_model(sharp_model("llama"), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    assert engine_of(adapted) is flat_batch

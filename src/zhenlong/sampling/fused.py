@@ -44,9 +44,11 @@ class Layer:
 
 def can_fuse(model: PreTrainedModel) -> bool:
     """Whether the model is made of nothing but what `Fused` computes: plain linear layers, no adapters, no hooks."""
-    if model.config.model_type not in KINDS or hasattr(model, "hf_device_map") or not hasattr(model, "lm_head"):
+    decoder = getattr(model, "model", None)  # a wrapped model's is the model itself
+    if model.config.model_type not in KINDS or not hasattr(decoder, "layers") or not hasattr(model, "lm_head"):
         return False
-    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    if hooked or hasattr(model, "hf_device_map"):
         return False
     layers = list(model.model.layers)
     plain = (
