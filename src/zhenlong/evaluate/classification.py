@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
 
 from zhenlong.evaluate.statistics import interval
 from zhenlong.forest import forward, plant
@@ -79,6 +78,8 @@ def measures(found: Predictions, labels: Sequence[str]) -> dict[str, Any]:
     `nll` is the mean of -log p(right label) in nats; `ece_10_bin` the expected calibration error over ten bins of equal
     width (Guo et al. 2017); `majority` the share of the commonest label.
     """
+    from sklearn.metrics import f1_score  # slow to import, and needed here only
+
     n = len(found.right)
     sure = np.clip(found.probabilities[np.arange(n), found.right], 1e-12, 1)
     counts = np.bincount(found.right, minlength=len(labels))

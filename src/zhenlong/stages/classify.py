@@ -222,8 +222,9 @@ def _names(labels: Sequence[str], renamed: dict[str, str]) -> list[str]:
 
 
 def _trained_tokenizer(rows: Sequence[Labelled], vocabulary: int, max_length: int) -> Any:
-    words = dict.fromkeys(row.label for row in rows)
-    return classifier_tokenizer([*(row.text for row in rows), *words], vocabulary, max_length)
+    """Of the texts and of the labels as often as they occur, for an encoder-decoder says them."""
+    said = [part for row in rows for part in (row.text, row.label)]
+    return classifier_tokenizer(said, vocabulary, max_length)
 
 
 def _longest(classifier: Classifier, max_length: int) -> int:
