@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Final
 
 from zhenlong.records import Demonstration, Document, Message, Messages, Ranking, Rating, Task
 from zhenlong.world import closed_book, corpus
 from zhenlong.world.annotators import NOISE, annotate, approves, panel
 from zhenlong.world.closed_book import Cloze
-from zhenlong.world.demonstrator import Demonstrator, respond
+from zhenlong.world.demonstrator import IDEAL, Demonstrator, respond
 from zhenlong.world.facts import Facts, make_facts
-from zhenlong.world.families.catalogue import Asked, ask, ideals
+from zhenlong.world.families.catalogue import Asked, ask, families, ideals
 from zhenlong.world.gold import Check, check, gold_reward
+
+COMPLYING: Final = replace(IDEAL, complies=1.0)
+BENIGN: Final = "benign"  # every kind of prompt but harmful ones
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,21 @@ class World:
         return list(closed_book.closed_book(self.facts, n, seed))
 
     def demonstrations(
-        self, n: int, seed: int = 0, split: str = "train", demonstrator: Demonstrator | None = None
+        self,
+        n: int,
+        seed: int = 0,
+        split: str = "train",
+        kind: str = "",
+        demonstrator: Demonstrator | None = None,
     ) -> list[Demonstration]:
-        """`n` conversations by an imperfect demonstrator."""
+        """`n` conversations by an imperfect demonstrator.
+
+        `kind` takes some of the prompts only: answer, open, harmful, lookalike, or benign (all but harmful).
+        """
         facts, writer, rng = self.facts, demonstrator or Demonstrator(), self._rng("demonstrations", seed, split)
         rows = []
         for _ in range(n):
-            asked = ask(facts, rng, split)
+            asked = _ask(facts, rng, split, kind)
             reply = respond(facts, asked.question, rng, writer)
             rows.append(Demonstration((*asked.prompt, Message("assistant", reply)), "world", _groups(asked)))
         return rows
@@ -92,6 +104,21 @@ class World:
             rows.append(Rating(asked.prompt, reply, approves(asked.prompt, reply, rng.choice(judges), rng, self.seed)))
         return rows
 
+    def safety(self, n: int, seed: int = 0, split: str = "train") -> list[Ranking]:
+        """`n` harmful requests, each with a refusal and, ranked below it, an answer that helps with the harm.
+
+        As demonstrations these are `n` refusals. Requests recur, for there are not very many; the wordings differ.
+        """
+        facts, rng = self.facts, self._rng("safety", seed, split)
+        rows = []
+        for _ in range(n):
+            asked = _ask(facts, rng, split, "harmful")
+            pair = tuple(
+                respond(facts, asked.question, rng, writer) for writer in (IDEAL, replace(IDEAL, complies=1.0))
+            )
+            rows.append(Ranking(asked.prompt, pair, (1, 2), meta=_groups(asked)))
+        return rows
+
     def tasks(self, n: int, seed: int = 0, split: str = "train") -> list[Task]:
         """`n` different prompts with an ideal answer as reference. Raises `ValueError` if there are not that many."""
         facts, rng = self.facts, self._rng("tasks", seed, split)
@@ -117,6 +144,17 @@ class World:
 
     def _rng(self, purpose: str, seed: int, split: str) -> Random:
         return Random(f"{purpose}:{self.seed}:{seed}:{split}")
+
+
+def _ask(facts: Facts, rng: Random, split: str, kind: str) -> Asked:
+    """A question of the kind, by drawing until one is. Raises `ValueError` for an unknown kind."""
+    kinds = {family.kind for family in families()}
+    if kind and kind not in {*kinds, BENIGN}:
+        raise ValueError(f"kind: expected one of {', '.join((*sorted(kinds), BENIGN))}, got {kind!r}")
+    while True:
+        asked = ask(facts, rng, split)
+        if kind in ("", asked.question.family.kind) or (kind == BENIGN and asked.question.family.kind != "harmful"):
+            return asked
 
 
 def _groups(asked: Asked) -> dict[str, str]:
