@@ -24,7 +24,7 @@ from zhenlong.evaluate.judges.arena_hard import (
 )
 from zhenlong.evaluate.judges.bradley_terry import Battle, design, fit
 from zhenlong.evaluate.judges.games import Game
-from zhenlong.evaluate.judges.length_control import chosen_strength, length_controlled_win_rate
+from zhenlong.evaluate.judges.length_control import chosen_strength, gamed_rows, length_controlled_win_rate
 from zhenlong.evaluate.judges.style import Style, difference_of_counts, difference_of_densities, scaled, style_of
 from zhenlong.evaluate.metrics.judged_arena import arena_hard, arena_hard_v01, arena_hard_v2, judge_preferences
 from zhenlong.evaluate.outcome import Outcome, Output
@@ -325,7 +325,7 @@ def test_upstreams_gamed_rows_bring_the_difficulty(tmp_path):
             lines.append(f"{i},{preferred:.6f},{delta:.6f},{difficulty[i]:.6f},False,{name}")
     path = tmp_path / "df_gamed.csv"
     path.write_text("\n".join(lines), encoding="utf-8")
-    gamed = length_control.gamed_rows(str(path))
+    gamed = gamed_rows(str(path))
     # a model that is always longer: without the gamed rows its length and its quality cannot be told apart well
     lengths = [(2000 + int(rng.integers(0, 200)), 1000) for _ in range(n)]
     delta = np.array([b - m for m, b in lengths])
@@ -339,7 +339,7 @@ def test_upstreams_gamed_rows_bring_the_difficulty(tmp_path):
         length_controlled_win_rate(preferences, lengths, [999] * n, gamed)
     (tmp_path / "wrong.csv").write_text("index,preference\n1,0.5\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"df_gamed\.csv"):
-        length_control.gamed_rows(str(tmp_path / "wrong.csv"))
+        gamed_rows(str(tmp_path / "wrong.csv"))
 
 
 @pytest.mark.real_data
