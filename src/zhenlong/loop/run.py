@@ -242,6 +242,10 @@ class Run:
         """
         with writing(self.output / "model"):
             save_model(model, tokenizer, self.output / "model")
+        return self.conclude(results)
+
+    def conclude(self, results: Mapping[str, Any] | None = None) -> Path:
+        """`finish` without a model, for a run that makes something else: ledger.json, then finished.json."""
         self._write_ledger()
         write_json(self.output / "finished.json", {"steps": self.step, "results": dict(results or {})})
         return self.output

@@ -130,25 +130,32 @@ def roll_out(
 ) -> list[Group]:
     """Answer the prompts of `rows`, `samples` times each, and reward every answer."""
     found = sampler.sample([prompts[row] for row in rows], sampling, samples)
-    answers = [
-        Answer(tasks[row], one.text, one.truncated, len(one.ids))
-        for row, group in zip(rows, found, strict=True)
-        for one in group
-    ]
-    graded = grade(reward, answers)
-    places = [slice(start, start + samples) for start in range(0, len(answers), samples)]
-    return [
+    groups = [
         Group(
             record=row,
             prompt=list(prompts[row]),
             responses=[list(one.ids) for one in group],
             texts=[one.text for one in group],
             truncated=[one.truncated for one in group],
-            rewards=graded.values[place],
-            parts={name: list(column[place]) for name, column in graded.parts.items()},
+            rewards=[],
             arrays={"old_log_probs": np.concatenate([np.asarray(one.log_probs, np.float32) for one in group])},
         )
-        for row, group, place in zip(rows, found, places, strict=True)
+        for row, group in zip(rows, found, strict=True)
+    ]
+    graded = grade(reward, answers_of(tasks, groups))
+    for number, group in enumerate(groups):
+        own = slice(number * samples, (number + 1) * samples)
+        group.rewards = graded.values[own]
+        group.parts = {name: list(column[own]) for name, column in graded.parts.items()}
+    return groups
+
+
+def answers_of(tasks: Sequence[Task], groups: Sequence[Group]) -> list[Answer]:
+    """Every response of the groups, one after the other, as a reward sees it."""
+    return [
+        Answer(tasks[group.record], text, cut, len(ids))
+        for group in groups
+        for text, cut, ids in zip(group.texts, group.truncated, group.responses, strict=True)
     ]
 
 
