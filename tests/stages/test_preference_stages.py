@@ -164,6 +164,19 @@ def test_a_reward_model_learns_the_order_it_is_shown(files, tmp_path):
     assert results["accuracy"]["mean"] == 1
     assert results["pairs"] == 3 * len(RANKINGS)
     assert set(results["by_strength"]) == {"1", "2", "3", "4"}
+    assert 0 <= results["calibration"]["ece"] < 0.5
+    assert set(results["calibration"]["by_strength"]) == {"1", "2", "3", "4"}
+    assert results["length"]["longer_wins"] == results["length"]["longer_chosen"]  # it orders all pairs as they did
+
+
+def test_a_margin_needs_strengths(files, tmp_path):
+    with pytest.raises(UserError, match=r"margin: .*pairs\.jsonl has no strengths"):
+        run_case("reward_model", files, tmp_path / "run", data="pairs", margin=1.0)
+    assert not (tmp_path / "run").exists()
+    some = [{key: v for key, v in row.items() if key != "strength"} if number else row
+            for number, row in enumerate(RANKINGS)]  # fmt: skip
+    run = run_case("reward_model", files, tmp_path / "some", data=rows(tmp_path / "some.jsonl", some), margin=1.0)
+    assert json.loads((run / "without_strength.json").read_text()) == {"rankings": 4, "without_strength": 3}
 
 
 def test_the_saved_reward_model_orders_texts_as_transformers_reads_it(files, tmp_path):

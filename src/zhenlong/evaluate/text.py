@@ -61,13 +61,13 @@ def preference_accuracy(
     (Rafailov et al. 2023, §4). Returns what `reward_accuracy` returns.
     """
     network, tokenizer = opened(model)
-    kept, trees = _ranked_trees(rankings, Template.of(tokenizer, chat_template), context_of(network))
+    kept, trees = ranked_trees(rankings, Template.of(tokenizer, chat_template), context_of(network))
     sums = log_prob_sums(network, trees, tokens_per_microbatch)
     if reference is not None:
         other, other_tokenizer = opened(reference)
         require_same_tokens(tokenizer, other_tokenizer, "reference")
         sums = [a - b for a, b in zip(sums, log_prob_sums(other, trees, tokens_per_microbatch), strict=True)]
-    return _accuracy(kept, sums, len(rankings), seed)
+    return ranking_accuracy(kept, sums, len(rankings), seed)
 
 
 def reward_accuracy(
@@ -84,8 +84,8 @@ def reward_accuracy(
     responses counts with all its pairs; `n` and the interval are of rankings, whose pairs are not independent.
     """
     network, tokenizer = opened(model, "reward")
-    kept, trees = _ranked_trees(rankings, Template.of(tokenizer, chat_template), context_of(network))
-    return _accuracy(kept, reward_scores(network, trees, tokens_per_microbatch), len(rankings), seed)
+    kept, trees = ranked_trees(rankings, Template.of(tokenizer, chat_template), context_of(network))
+    return ranking_accuracy(kept, reward_scores(network, trees, tokens_per_microbatch), len(rankings), seed)
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,10 @@ class _Tally:
     pairs: int
 
 
-def _accuracy(
+def ranking_accuracy(
     rankings: Sequence[Ranking], values: Sequence[NDArray[np.float64]], asked: int, seed: int
 ) -> dict[str, Any]:
+    """What `reward_accuracy` returns, of the values given to each ranking's responses; `asked` counts all rankings."""
     tallies = [_tally(ranking, value) for ranking, value in zip(rankings, values, strict=True)]
     strengths = sorted({ranking.strength for ranking in rankings if ranking.strength is not None})
     by_strength = {
@@ -125,7 +126,7 @@ def _share(tallies: Sequence[_Tally], seed: int) -> dict[str, Any]:
     return found.as_json()
 
 
-def _ranked_trees(
+def ranked_trees(
     rankings: Sequence[Ranking], template: Template, context: int | None
 ) -> tuple[list[Ranking], list[Node]]:
     """The rankings that fit the context, and for each the tree of its prompt and responses."""

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from zhenlong.data import Overlong, Template
 from zhenlong.errors import UserError
-from zhenlong.evaluate.text import reward_accuracy
+from zhenlong.evaluate.reward_report import reward_report
 from zhenlong.forest import Batch, forward, plant_batches, scores
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
 from zhenlong.models import save_model
@@ -51,7 +51,7 @@ def reward_model(
         model: Model to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
         data: Rankings: files, hf:owner/name or world:rankings; several with weights as `a.jsonl*0.7,b*0.3`.
         output: Run folder to make.
-        heldout: Rankings to measure accuracy on, overall and by strength.
+        heldout: Rankings to measure accuracy, calibration and the reward's tie to length on.
         margin: Reward difference asked of a `significantly better` pair; less for weaker ones; 0 asks for none.
         centre: Coefficient that pulls the mean reward of a pair to zero; 0.01 is usual; 0 leaves the level free.
         label_smoothing: Assumed probability that an annotator meant the opposite.
@@ -74,12 +74,14 @@ def reward_model(
             return run.output
         rankings, order = read_all(run, data, Ranking, options)
         held = read_heldout(run, heldout, Ranking)
+        if margin:
+            _require_strengths(run, data, rankings)
         network, tokenizer = load(model, options, "reward")
         template = Template.of(tokenizer, chat_template)
         trees, rankings, order = ranking_trees(
             run, rankings, order, template, context_of(network, max_length), too_long
         )
-        total = options.total_steps(len(trees))
+        total = options.total_steps(order.epoch)
         learner, cost = Learner(network, options, total), Cost.of(network)
         run.track(learner=learner, order=order)
         for _ in run.steps(total):
@@ -88,7 +90,7 @@ def reward_model(
             batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             loss = partial(ranking_loss, network, chosen, margin, centre, label_smoothing)
             run.log(update(run, learner, cost, batches, loss, len(rows), rows))
-        results = reward_accuracy((network, tokenizer), held, chat_template=chat_template) if held else {}
+        results = reward_report((network, tokenizer), held, chat_template=chat_template) if held else {}
         return run.finish(*ready(network, template), save_model, results)
 
 
@@ -125,6 +127,18 @@ def pairs_of(rankings: Sequence[Ranking], device: torch.device) -> tuple[torch.T
             owner.append(number)
         first += len(ranking.responses)
     return tuple(torch.tensor(found, device=device) for found in (better, worse, owner))  # type: ignore[return-value]
+
+
+def _require_strengths(run: Run, data: str, rankings: Sequence[Ranking]) -> None:
+    """Refuse a margin that no ranking's strength would set; count the rankings that are asked for none."""
+    without = sum(ranking.strength is None for ranking in rankings)
+    if without == len(rankings):
+        raise UserError(
+            f"margin: {data} has no strengths, and the margin of a pair follows from its strength; expected rankings "
+            "with a strength of 1 to 4, or margin 0"
+        )
+    if without:
+        run.note("without_strength.json", {"rankings": len(rankings), "without_strength": without})
 
 
 def _check(margin: float, centre: float, label_smoothing: float) -> None:
