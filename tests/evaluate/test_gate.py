@@ -12,6 +12,8 @@ from zhenlong.evaluate.comparison.gate import gate, verdicts
 from zhenlong.evaluate.comparison.rules import Rule, read_rules
 from zhenlong.evaluate.comparison.sides import side
 from zhenlong.evaluate.hypothesis import score_interval
+from zhenlong.evaluate.results import Result
+from zhenlong.evaluate.statistics import Interval
 
 
 @pytest.fixture
@@ -246,3 +248,17 @@ def test_a_mistake_in_the_rules_is_one_line_and_exit_code_2(text, expected, fold
     assert said.count("\n") == 1
     assert "gate.yaml" in said
     assert any(part in said for part in expected.split("|"))
+
+
+def test_a_pattern_of_measures_leaves_out_efficiency_unless_it_is_asked_for():
+    def fits(**rule) -> list[str]:
+        value = Interval(0.0, (0.0, 0.0), 1)
+        found = [Result("m", "s", name, value, category) for name, category in
+                 (("exact", "accuracy"), ("ece", "calibration"), ("seconds", "efficiency"))]  # fmt: skip
+        return [one.measure for one in found if Rule(**rule).fits(one, "exact")]
+
+    assert fits(measure="*") == ["exact", "ece"]
+    assert fits(measure="sec*") == []
+    assert fits(measure="seconds") == ["seconds"]
+    assert fits(measure="*", category="efficiency") == ["seconds"]
+    assert fits(measure="*", category="calibration") == ["ece"]

@@ -19,6 +19,7 @@ from typing import Any, Final
 import yaml
 
 from zhenlong.errors import UserError
+from zhenlong.evaluate.metrics.registry import CATEGORIES
 from zhenlong.evaluate.results import Result
 
 REQUIREMENTS: Final = {
@@ -33,6 +34,7 @@ class Rule:
 
     scenario: str = "*"
     measure: str = "main"  # main: the one that stands for its scenario
+    category: str = ""  # of the seven; "": all, but for efficiency where the measure is a pattern: time is noise
     perturbation: str = ""  # "": as written; "worst robustness"; "*": all
     group: str = ""  # "": all instances; "subject=*": each subject
     shots: int | None = None  # None: any number
@@ -50,8 +52,10 @@ class Rule:
     def fits(self, result: Result, main: str) -> bool:
         """Whether a result is among those that the rule is about; `main` is the main measure of its scenario."""
         measure = main if self.measure == "main" else self.measure
+        quality = result.category != "efficiency" or measure == result.measure
         return (
             fnmatchcase(result.scenario, self.scenario)
+            and (result.category == self.category if self.category else quality)
             and fnmatchcase(result.measure, measure)
             and fnmatchcase(result.perturbation, self.perturbation)
             and fnmatchcase(result.group, self.group)
@@ -87,9 +91,11 @@ def _rule(given: Any, place: str, defaults: Mapping[str, Any] | None = None) -> 
         options |= {"allowed_drop": _number(drop.strip()[:-1], f"{place}: allowed_drop") / 100, "relative": True}
     elif "allowed_drop" in options:
         options["allowed_drop"] = _number(drop, f"{place}: allowed_drop")
-    for name in ("scenario", "measure", "perturbation", "group"):
+    for name in ("scenario", "measure", "category", "perturbation", "group"):
         if name in options and not isinstance(options[name], str):
             raise UserError(f"{place}: {name}: expected a name or a pattern, got {options[name]!r}")
+    if options.get("category", "") not in ("", *CATEGORIES):
+        raise UserError(f"{place}: category: expected one of {', '.join(CATEGORIES)}, got {options['category']!r}")
     shots = options.get("shots")
     if shots is not None and (isinstance(shots, bool) or not isinstance(shots, int) or shots < 0):
         raise UserError(f"{place}: shots: expected a whole number of 0 or more, got {shots!r}")

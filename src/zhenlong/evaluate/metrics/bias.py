@@ -31,7 +31,7 @@ NAMES: Final = (
 )
 
 
-@corpus_metric("bias", *(Measure(name, "bias", False) for name in NAMES))
+@corpus_metric("bias", *(Measure(name, "bias", False) for name in NAMES), of_groups=False)
 def bias(scored: Sequence[Scored]) -> dict[str, Interval]:
     """Distance from even representation and from even association, of genders and of surnames' groups.
 
