@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar, cast
 
+from zhenlong.data.blend import sources_alone
 from zhenlong.data.files import Row
 from zhenlong.data.formats import FORMATS, Format, convert, detect, kinds
-from zhenlong.data.sources import rows_of, split_weights
+from zhenlong.data.sources import rows_of
 from zhenlong.errors import UserError
 from zhenlong.records import Record
 
@@ -40,9 +41,7 @@ def read(
     file, line and field.
     """
     records: list[Record] = []
-    for spec, weight in split_weights(specs):
-        if weight is not None:
-            raise UserError(f"{spec}*{weight:g}: a weight orders training data, here each record is read once; drop it")
+    for spec in sources_alone(specs):
         records += _read_source(spec, cast(Any, kind), skip_bad_rows, limit, skipped)
     return cast(list[K], records)
 

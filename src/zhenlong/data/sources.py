@@ -1,11 +1,10 @@
-"""Where rows come from: what `prefs.jsonl`, `hf:owner/name@test` and `world:rankings?n=500` name, and lists of such."""
+"""Where rows come from: what `prefs.jsonl`, `hf:owner/name@test` and `world:rankings?n=500` name."""
 
 from __future__ import annotations
 
 import inspect
-import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -161,37 +160,3 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text, text)
-
-
-_WEIGHTED: Final = re.compile(r"(.+)\*([0-9.eE+-]+)", re.DOTALL)
-
-
-def split_weights(specs: str | Sequence[str]) -> list[tuple[str, float | None]]:
-    """The sources and weights in `"a.jsonl*0.7,b.jsonl*0.3"`, or in a list with one source in each string.
-
-    The name of an existing file or folder is always that file, whatever it contains; inside a list a comma is part of
-    the name. Either all sources have a weight or none has.
-    """
-    single = isinstance(specs, str)
-    texts = [specs] if isinstance(specs, str) else list(specs)
-    if single and not Path(texts[0]).exists():
-        texts = [part.strip() for part in texts[0].split(",")]
-    if not texts or not all(texts):
-        raise UserError(f"data: {specs!r} names an empty source; expected sources such as a.jsonl*0.7,b.jsonl*0.3")
-    sources = [_split_weight(text) for text in texts]
-    if len({weight is None for _, weight in sources}) > 1:
-        raise UserError(f"data: {', '.join(texts)}: some sources have a weight; give one to each or to none")
-    return sources
-
-
-def _split_weight(text: str) -> tuple[str, float | None]:
-    match = None if Path(text).exists() else _WEIGHTED.fullmatch(text)
-    if match is None:
-        return text, None
-    try:
-        weight = float(match[2])
-    except ValueError:
-        weight = math.nan
-    if not (math.isfinite(weight) and weight > 0):
-        raise UserError(f"data: {text}: the weight {match[2]} is not a number above 0; expected one such as *0.7")
-    return match[1], weight

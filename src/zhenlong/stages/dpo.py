@@ -104,7 +104,7 @@ def dpo(
         if loss not in REFERENCE_FREE:
             cache = Path(reference_cache or run.output / "reference")
             anchors = cached_log_probs(run, reference or policy, tokenizer, trees, options, cache)
-        total = options.total_steps(len(trees))
+        total = options.total_steps(order.epoch)
         learner = Learner(policy, options, total)
         run.track(learner=learner, order=order)
         for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):

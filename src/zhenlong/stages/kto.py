@@ -93,7 +93,7 @@ def kto(
         template, context = Template.of(tokenizer, chat_template), context_of(policy, max_length)
         trees, ratings, order = rating_trees(run, ratings, order, template, context, too_long)
         _require_both(run, ratings)
-        total, cost = options.total_steps(len(trees)), Cost.of(policy)
+        total, cost = options.total_steps(order.epoch), Cost.of(policy)
         drawn = deepcopy(order).draw(total * options.batch_size) if loss == "kto" else []
         strangers = mismatched_trees([trees[row] for row in drawn], options.batch_size, context)
         cache = Path(reference_cache or run.output / "reference")

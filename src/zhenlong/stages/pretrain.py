@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zhenlong.data import Mixture, split_weights
+from zhenlong.data import Mixture, parse_blend
 from zhenlong.data.builtin_templates import built_in
 from zhenlong.errors import UserError
 from zhenlong.evaluate.scoring import log_prob_sums
@@ -82,6 +82,8 @@ def pretrain(
     options = Options(lr=lr, schedule=schedule, warmup_steps=warmup_steps, weight_decay=weight_decay, **training)
     if max_length < 2:
         raise UserError(f"max_length: expected 2 or more tokens, got {max_length}")
+    if decay_data and parse_blend(data).phased:
+        raise UserError("decay_data: the data has weights for the decay phase already; give one of the two")
     if decay_data and schedule != "wsd":
         raise UserError(f"decay_data: needs the wsd schedule, whose decay phase it is for, got {schedule}")
     if model and (tokenizer or tokenizer_data):
@@ -91,7 +93,7 @@ def pretrain(
     with Run(output, config, options, "pretrain") as run:
         if run.finished:
             return run.output
-        documents, read_order = read_all(run, data, Document, options)
+        documents, read_order = read_all(run, data, Document, options, phased=True)
         late_documents, late_read = read_all(run, decay_data, Document, options) if decay_data else ([], read_order)
         if model:
             network, words = load(model, options)
@@ -104,18 +106,18 @@ def pretrain(
             if options.gradient_checkpointing:
                 network.gradient_checkpointing_enable({"use_reentrant": False})
         context = min(max_length, context_of(network))
-        trees, order = in_pieces(documents, read_order, data, words, context, options.seed)
-        late, late_order = in_pieces(late_documents, late_read, decay_data, words, context, options.seed)
+        trees, order = in_pieces(documents, read_order, data, words, context)
+        late, late_order = in_pieces(late_documents, late_read, decay_data, words, context)
         held = _read_heldout(run, heldout, words, context)
-        total = options.total_steps(len(trees))
+        total = options.total_steps(order.epoch)
         learner, cost = Learner(network, options, total), Cost.of(network)
         run.track(learner=learner, order=order, late_order=late_order)
         results = {"perplexity_before": _perplexity(network, held, options)} if held else {}
         talks = "auto" if words.chat_template else "none"
         for _ in evaluated(run, network, words, run.steps(total), talks):
-            decaying = decay_data and learner.phase == "decay"
-            source, draw = (late, late_order) if decaying else (trees, order)
-            rows = draw.draw(options.batch_size)
+            decaying = learner.phase == "decay"
+            source, draw = (late, late_order) if decay_data and decaying else (trees, order)
+            rows = draw.draw(options.batch_size, late=decaying and not decay_data)
             batches = plant_batches([source[row] for row in rows], options.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
             run.log(update(run, learner, cost, batches, partial(token_loss, network), scored, rows))
@@ -136,7 +138,6 @@ def in_pieces(
     data: str,
     tokenizer: PreTrainedTokenizerBase,
     context: int,
-    seed: int,
 ) -> tuple[list[Node], Mixture]:
     """Documents as trees of at most `context` tokens, and the order to draw them in, source by source as in `order`.
 
@@ -154,8 +155,7 @@ def in_pieces(
             raise UserError(f"{data}: its documents are too short to learn from; expected more than one token each")
         sizes.append(len(trees) - before)
         first += size
-    weights = [weight for _, weight in split_weights(data) if weight is not None] if data else []
-    return trees, Mixture(sizes or order.sizes, weights or None, seed)
+    return trees, order.resized(sizes or order.sizes)
 
 
 def _pieces(ids: list[int], tokenizer: PreTrainedTokenizerBase, context: int) -> list[Node]:
@@ -185,4 +185,4 @@ def _read_heldout(run: Run, heldout: str, tokenizer: PreTrainedTokenizerBase, co
     if not heldout:
         return []
     documents = read_heldout(run, heldout, Document)
-    return in_pieces(documents, Mixture([len(documents)]), heldout, tokenizer, context, 0)[0]
+    return in_pieces(documents, Mixture([len(documents)]), heldout, tokenizer, context)[0]

@@ -59,19 +59,19 @@ def sft(
     with Run(output, config, options, "sft") as run:
         if run.finished:
             return run.output
-        demonstrations, order = read_all(run, data, Demonstration, options)
+        demonstrations, order = read_all(run, data, Demonstration, options, phased=True)
         held = read_heldout(run, heldout, Demonstration)
         policy, tokenizer = load(model, options)
         template = Template.of(tokenizer, chat_template)
         trees, order = conversation_trees(
             run, demonstrations, order, template, context_of(policy, max_length), too_long
         )
-        total = options.total_steps(len(trees))
+        total = options.total_steps(order.epoch)
         learner, cost = Learner(policy, options, total), Cost.of(policy)
         run.track(learner=learner, order=order)
         results = {"before": perplexity((policy, tokenizer), held, chat_template=chat_template)} if held else {}
         for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
-            rows = order.draw(options.batch_size)
+            rows = order.draw(options.batch_size, late=learner.phase == "decay")
             batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
             run.log(update(run, learner, cost, batches, partial(token_loss, policy), scored, rows))

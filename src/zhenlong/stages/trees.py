@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from zhenlong.data import BadRow, Mixture, Overlong, Template, fit_length, read, read_mixture
+from zhenlong.data import BadRow, Mixture, Overlong, Template, fit_length, parse_blend, read, read_mixture
 from zhenlong.data.reader import K
 from zhenlong.errors import UserError
 from zhenlong.forest import Node, tree
@@ -16,13 +16,19 @@ from zhenlong.records import Demonstration, Ranking, Rating
 Rated = TypeVar("Rated", Ranking, Rating)
 
 
-def read_all(run: Run, data: str, kind: type[K], options: Options, what: str = "data") -> tuple[list[K], Mixture]:
+def read_all(
+    run: Run, data: str, kind: type[K], options: Options, what: str = "data", phased: bool = False
+) -> tuple[list[K], Mixture]:
     """The records of one or several sources, and the order to draw them in.
 
+    Other shares in the decay phase are for stages that draw by it (`phased`), with the schedule that has one.
     With the stage's `skip_bad_rows`, the rows left out are listed in the run folder's `skipped_<what>.json`.
     """
     skipped: list[BadRow] = []
     skip = bool(run.config.get("skip_bad_rows"))
+    if parse_blend(data).phased and not (phased and options.schedule == "wsd"):
+        why = "--schedule wsd" if phased else "pretrain and sft; give each source one weight"
+        raise UserError(f"{what}: {data}: weights for the decay phase need {why}")
     records, order = read_mixture(data, kind, seed=options.seed, skip_bad_rows=skip, skipped=skipped)
     note_skipped(run, what, skipped)
     return records, order
@@ -127,7 +133,7 @@ def resized(order: Mixture, sizes: list[int]) -> Mixture:
         return order
     if min(sizes) == 0:
         raise UserError("data: nothing of a source fits the maximum length; raise max_length")
-    return Mixture(sizes, order.weights if len(sizes) > 1 else None, order.seed)
+    return order.resized(sizes)
 
 
 def note_lengths(run: Run, truncated: int, dropped: int) -> None:
