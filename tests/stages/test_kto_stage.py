@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 from cases import run_case
 from tiny_files import PAIRS, RATINGS, metrics, model_folder, rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -15,6 +16,7 @@ from zhenlong.evaluate.ratings import rating_separation
 from zhenlong.forest import tree
 from zhenlong.records import Message, Rating
 from zhenlong.stages.kto import mismatched_trees
+from zhenlong.stages.recipe import run as run_recipe
 
 LEARN = {"steps": 12, "batch_size": 5, "lr": 5e-3}
 
@@ -186,3 +188,14 @@ def test_separation_is_measured_by_the_log_ratio_to_the_reference(files, tmp_pat
     assert found["auc"]["mean"] == pytest.approx(np.mean([a > b for a in up for b in down]))
     long = ratings([{**RATINGS[0], "completion": "x" * 600}])
     assert rating_separation(names[0], [*ratings(RATINGS), *long])["too_long"] == 1
+
+
+def test_it_is_a_step_of_a_recipe_on_the_worlds_ratings(files, tmp_path):
+    quick = {"steps": 2, "batch_size": 4, "device": "cpu", "progress": False}
+    step = {"model": files["model"], "data": "world:ratings?n=24&seed={seed}", "beta": 0.2, **quick}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"arguments": {"output": str(tmp_path / "out")}, "steps": [{"kto": step}]}))
+    run_recipe(str(path))
+    counts = json.loads((tmp_path / "out" / "kto" / "ratings.json").read_text())
+    assert sum(counts.values()) == 24
+    assert len(metrics(tmp_path / "out" / "kto")) == 2

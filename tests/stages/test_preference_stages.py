@@ -203,7 +203,8 @@ def test_a_margin_asks_more_of_stronger_preferences(files, tmp_path):
 
 @pytest.mark.parametrize("case", ["dpo", "reward_model"])
 def test_a_ranking_that_is_too_long_is_an_error_or_counted(case, files, tmp_path):
-    data = rows(tmp_path / "long.jsonl", [*PAIRS, {"prompt": "Hm?", "chosen": "x" * 600, "rejected": "y"}])
+    content = [*PAIRS, {"prompt": "Hm?", "chosen": "x" * 600, "rejected": "y"}]
+    data = rows(tmp_path / "long.jsonl", [{**row, "strength": 2} for row in content])
     with pytest.raises(UserError, match=r"ranking 5: \d+ tokens, more than the maximum length of 512"):
         run_case(case, files, tmp_path / case, data=data)
     assert not (tmp_path / case).exists()
