@@ -1,4 +1,4 @@
-"""Who prefers what? So far the simulated annotators of the built-in world, asked about a model's own answers."""
+"""Who prefers what? Simulated annotators of the built-in world, and models that label, criticise and revise."""
 
 from zhenlong.feedback.simulated import collect
 
