@@ -17,10 +17,10 @@ from tiny_files import DEMONSTRATIONS, PAIRS, metrics, model_folder, rows, weigh
 
 from zhenlong.cli import COMMANDS, main
 
-STAGES = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo"]
+STAGES = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "raft"]
 QUICK = ["--steps", "1", "--batch_size", "2", "--progress", "false", "--device", "cpu"]
 DATA = {"pretrain": "documents", "sft": "demonstrations", "reward_model": "pairs", "dpo": "pairs", "kto": "ratings",
-        "ppo": "tasks", "grpo": "tasks"}  # fmt: skip
+        "ppo": "tasks", "grpo": "tasks", "raft": "tasks"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

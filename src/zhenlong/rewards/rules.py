@@ -26,7 +26,7 @@ def truncated_reward() -> Reward:
     return _each(lambda answer: float(answer.truncated))
 
 
-def overlong_reward(longest: int, cache: int) -> Reward:
+def overlong_reward(longest: float, cache: float) -> Reward:
     """0 up to `longest` - `cache` tokens, falling to -1 at `longest`, and -1 beyond: DAPO's soft punishment.
 
     Eq. 13 of Yu et al. (2025), to be added to the reward of the answer. Raises UserError for an answer whose tokens

@@ -85,10 +85,10 @@ def best_of_n(
         worth = reward_from(reward, device=options.device)
         truth = reward_from(gold, device=options.device) if gold else None
         sampler, cost, found = TorchSampler(policy, tokenizer), Cost.of(policy), Found()
-        wanted = options.steps * options.batch_size or math.ceil(options.epochs * len(tasks))
+        wanted = options.steps * options.batch_size or math.ceil(options.epochs * order.epoch)
         run.track(order=order, found=found)
         for _ in run.steps(math.ceil(wanted / options.batch_size)):
-            rows = order.draw(min(options.batch_size, wanted - sum(order.drawn)))
+            rows = order.draw(min(options.batch_size, wanted - len(found.rewards)))
             with run.evaluation(), autocast(options, run.device):
                 sampling = rollout_sampling(run, template, temperature, max_tokens)
                 groups = roll_out(tasks, prompts, rows, sampler, sampling, n, worth)

@@ -153,7 +153,7 @@ def grpo(
         sampler = TorchSampler(policy, tokenizer)
         reference = Reference(policy) if settings.kl_coef else None
         minibatches = max(1, math.ceil(rollouts / options.batch_size))
-        fills = math.ceil(options.epochs * len(tasks) / rollouts)
+        fills = math.ceil(options.epochs * order.epoch / rollouts)
         total = options.steps or fills * passes * minibatches
         learner, cost, buffer = Learner(policy, options, total), Cost.of(policy), Buffer()
         run.track(learner=learner, order=order, buffer=buffer)

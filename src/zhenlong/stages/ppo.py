@@ -159,7 +159,7 @@ def ppo(
         values = _Critic(critic, policy, critic_model or model, options)
         ptx, ptx_order = _ptx(run, ptx_data, ptx_coef, template, context_of(policy), options)
         minibatches = max(1, math.ceil(rollouts / options.batch_size))
-        total = options.steps or math.ceil(options.epochs * len(tasks) / rollouts) * passes * minibatches
+        total = options.steps or math.ceil(options.epochs * order.epoch / rollouts) * passes * minibatches
         learner = Learner(policy, options, total, {"critic": (values.module, critic_lr)})
         controller = KLController(kl_coef, kl_target or None, kl_horizon)
         cost, buffer = Cost.of(policy), Buffer()

@@ -102,7 +102,7 @@ def raft(
         worth = reward_from(reward, device=options.device)
         sampler = TorchSampler(policy, tokenizer)
         minibatches = max(1, math.ceil(rollouts / options.batch_size))
-        total = options.steps or math.ceil(options.epochs * len(tasks) / rollouts) * passes * minibatches
+        total = options.steps or math.ceil(options.epochs * order.epoch / rollouts) * passes * minibatches
         learner, cost, buffer = Learner(policy, options, total), Cost.of(policy), Buffer()
         run.track(learner=learner, order=order, buffer=buffer)
         for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
