@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zhenlong.sampling import Sampling as Sampling
     from zhenlong.sampling import TorchSampler as TorchSampler
     from zhenlong.stages.best_of_n import best_of_n as best_of_n
+    from zhenlong.stages.derta import derta as derta
     from zhenlong.stages.dpo import dpo as dpo
     from zhenlong.stages.grpo import grpo as grpo
     from zhenlong.stages.kto import kto as kto
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from zhenlong.stages.raft import raft as raft
     from zhenlong.stages.recipe import run as run
     from zhenlong.stages.reward_model import reward_model as reward_model
+    from zhenlong.stages.self_reward import self_reward as self_reward
     from zhenlong.stages.sft import sft as sft
     from zhenlong.world import World as World
     from zhenlong.world import gold_reward as gold_reward
@@ -43,6 +45,7 @@ _HOMES: Final = {
     "zhenlong.rewards": ("reward_from",),
     "zhenlong.sampling": ("Sampling", "TorchSampler"),
     "zhenlong.stages.best_of_n": ("best_of_n",),
+    "zhenlong.stages.derta": ("derta",),
     "zhenlong.stages.dpo": ("dpo",),
     "zhenlong.stages.grpo": ("grpo",),
     "zhenlong.stages.kto": ("kto",),
@@ -51,6 +54,7 @@ _HOMES: Final = {
     "zhenlong.stages.raft": ("raft",),
     "zhenlong.stages.recipe": ("run",),
     "zhenlong.stages.reward_model": ("reward_model",),
+    "zhenlong.stages.self_reward": ("self_reward",),
     "zhenlong.stages.sft": ("sft",),
     "zhenlong.world": ("World", "gold_reward"),
 }
