@@ -29,16 +29,30 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "best_of_n": ("zhenlong.stages.best_of_n:best_of_n", "sample n answers to each prompt and keep the best ones"),
     "raft": ("zhenlong.stages.raft:raft", "fine-tune on the best, or the right, of a model's own answers; repeat"),
     "derta": ("zhenlong.stages.derta:derta", "teach a model to refuse at any place of a response"),
-    "self_reward": ("zhenlong.stages.self_reward:self_reward", "let a model judge its own answers and learn from it; repeat"),
+    "self_reward": (
+        "zhenlong.stages.self_reward:self_reward",
+        "let a model judge its own answers and learn from it; repeat",
+    ),
     "label": ("zhenlong.feedback.label:label", "let a model say which of two answers is better, and how much"),
-    "critique": ("zhenlong.feedback.critique:critique", "let a model revise its answers by the rules of a constitution"),
+    "critique": (
+        "zhenlong.feedback.critique:critique",
+        "let a model revise its answers by the rules of a constitution",
+    ),
+    "classify": ("zhenlong.stages.classify:classify", "train a text classifier: encoder, decoder or encoder-decoder"),
+    "contrast": ("zhenlong.feedback.contrast:contrast", "rank demonstrations above what a model says itself"),
+    "tool_tasks": ("zhenlong.stages.tool_tasks:tool_tasks", "make verifiable tasks of conversations with tool calls"),
     "collect": ("zhenlong.feedback:collect", "let simulated annotators rank a model's answers"),
+    "data check": ("zhenlong.data.commands:check", "every problem of a data set, with file and line"),
+    "data convert": ("zhenlong.data.commands:convert", "write a data set in another format"),
+    "data profile": ("zhenlong.report.data_profile:profile", "what data sets are like: lengths, copies, language, ..."),
+    "data contamination": ("zhenlong.evaluate.contamination:contamination", "training rows that evaluations ask about"),
     "run": ("zhenlong.stages.recipe:run", "run a recipe: stages and evaluations, one after the other"),
     "evaluate": ("zhenlong.stages.evaluate:evaluate_command", "measure models on scenarios, or on a suite of them"),
     "sample": ("zhenlong.sampling.command:sample_command", "chat with a model, or complete prompts"),
     "score": ("zhenlong.evaluate.grading:score", "grade outputs made elsewhere, without a model"),
     "compare": ("zhenlong.evaluate.comparison.compare:compare", "two evaluations, paired by instance, with tests"),
     "gate": ("zhenlong.evaluate.comparison.gate:gate", "exit with 1 where a candidate's evaluation lost too much"),
+    "methods": ("zhenlong.studies.methods:methods", "one table of what a recipe found with several seeds"),
     "report": ("zhenlong.report:write_report", "make a run's or a recipe's report.html"),
 }
 
@@ -55,6 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"zhenlong {version('zhenlong')}")
         return
     name, rest = given[0].replace("-", "_"), given[1:]
+    group = [one for one in COMMANDS if one.startswith(f"{name} ")]
+    if group and (not rest or rest[0] in ("-h", "--help")):
+        print(_overview(group))
+        return
+    if group and f"{name} {rest[0]}" in COMMANDS:
+        name, rest = f"{name} {rest[0]}", rest[1:]
+    elif group:
+        _fail(f"{name} {rest[0]}: no such command; expected one of {', '.join(group)}")
     if name not in COMMANDS:
         _fail(f"{given[0]}: no such command; expected one of {', '.join(COMMANDS)}")
     try:
@@ -189,8 +211,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _overview() -> str:
-    lines = [f"  {name:<14}{said}" for name, (_, said) in COMMANDS.items()]
+def _overview(names: Sequence[str] = ()) -> str:
+    lines = [f"  {name:<20}{COMMANDS[name][1]}" for name in names or COMMANDS]
     head = "Post-train a language model, and prove that it got better.\n\nusage: zhenlong <command> [--options]\n"
     return "\n".join([head, *lines, "\nzhenlong <command> --help lists its options."])
 

@@ -19,10 +19,11 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, Final
 
+from zhenlong.data.blend import parse_blend
 from zhenlong.data.files import EXTENSIONS, Row
-from zhenlong.data.mixture import Mixture
+from zhenlong.data.mixture import Mixture, _capped
 from zhenlong.data.reader import BadRow
-from zhenlong.data.sources import _number, _options, _window, rows_of, split_weights
+from zhenlong.data.sources import _number, _options, _window, rows_of
 from zhenlong.errors import UserError
 
 TEXTS: Final = ("text", "sentence", "review", "content")
@@ -45,16 +46,14 @@ def read_labelled(
 
     A bad row raises `UserError` with its place; with `skip_bad_rows` it is left out and appended to `skipped`.
     """
-    found: list[Labelled] = []
-    sizes, weights = [], []
-    for spec, weight in split_weights(data):
-        rows = list(_labelled(spec, [] if skipped is None else skipped, skip_bad_rows))
+    blend = parse_blend(data)
+    parts = []
+    for number, source in enumerate(blend.sources):
+        rows: Any = list(_labelled(source.spec, [] if skipped is None else skipped, skip_bad_rows))
         if not rows:
-            raise UserError(f"{spec}: no usable rows, expected at least one text with a label")
-        found += rows
-        sizes.append(len(rows))
-        weights += [] if weight is None else [weight]
-    return found, Mixture(sizes, weights or None, seed)
+            raise UserError(f"{source.spec}: no usable rows, expected at least one text with a label")
+        parts.append(_capped(rows, source.cap, seed, number))
+    return [row for part in parts for row in part], Mixture([len(part) for part in parts], None, seed, blend)
 
 
 def _labelled(spec: str, bad: list[BadRow], skip: bool) -> Iterator[Labelled]:

@@ -134,6 +134,8 @@ def fresh_classifier(
         network = loader.from_config(config).eval()
     finally:
         torch.set_rng_state(before)
+    if form == "encoder_decoder":
+        network.get_input_embeddings().weight.data.mul_(_spread(shape) / config.initializer_factor)
     return _labelled(network, tokenizer, tuple(labels), form, chosen)
 
 
@@ -184,6 +186,7 @@ def _bert(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
         num_attention_heads=shape.heads,
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.context,
+        initializer_range=_spread(shape),
         pad_token_id=tokenizer.pad_token_id,
     )
 
@@ -197,11 +200,19 @@ def _llama(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
         num_key_value_heads=shape.kv_heads,
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.context,
-        initializer_range=shape.hidden_size**-0.5 / 2,
+        initializer_range=_spread(shape),
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def _spread(shape: Shape) -> float:
+    """The standard deviation of new weights: wide enough that a model of this width learns within hundreds of steps.
+
+    T5's own embeddings begin with 1, which its tied output layer turns into confident nonsense.
+    """
+    return shape.hidden_size**-0.5 / 2
 
 
 def _t5(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -214,6 +225,7 @@ def _t5(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
         num_decoder_layers=max(1, shape.layers // 2),
         num_heads=shape.heads,
         n_positions=shape.context,
+        initializer_factor=0.5,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,

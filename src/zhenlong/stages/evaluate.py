@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -96,6 +96,62 @@ def evaluate_command(
         progress=progress,
     )
     _tell(found)
+
+
+def evaluation(
+    *,
+    models: Mapping[str, str],
+    output: str,
+    suite: str = "",
+    scenarios: Sequence[str] = (),
+    data: Mapping[str, str] | None = None,
+    examples: Mapping[str, str] | None = None,
+    shots: Sequence[int] = (),
+    limit: int | None = None,
+    perturbations: str = "",
+    judge: str = "",
+    unsafe: bool = False,
+    chat_template: str = "auto",
+    as_chat: bool = False,
+    max_tokens: int | None = None,
+    tokens_per_microbatch: int = 8192,
+    max_rows: int = 64,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """The same as a step of a recipe: models by name, and files in place of a scenario's data as a mapping.
+
+    Returns each model's main measure of each scenario, and its calibration where there is one. Raises `UserError` where
+    a scenario could not be run: a recipe's table has no holes that nobody asked for.
+    """
+    found = evaluate(
+        dict(models),
+        output,
+        suite=suite,
+        scenarios=scenarios,
+        data=data,
+        examples=examples,
+        shots=shots,
+        limit=limit,
+        seed=seed,
+        perturbations=perturbations,
+        judge=judge,
+        options={"unsafe": True} if unsafe else {},
+        chat_template=chat_template,
+        as_chat=as_chat,
+        max_tokens=max_tokens,
+        tokens_per_microbatch=tokens_per_microbatch,
+        max_rows=max_rows,
+    )
+    if found.failed:
+        model, scenario, reason = found.failed[0]
+        raise UserError(f"scenario {scenario}{f' with {model}' if model else ''}: {reason}")
+    _report(found)
+    summary: dict[str, dict[str, Any]] = {name: {} for name in models}
+    for one in found.results:
+        if (one.main or one.measure == "ece_10_bin") and not one.group and not one.perturbation:
+            shown = f"{one.scenario}@{one.shots}" if len(shots) > 1 else one.scenario
+            summary[one.model][shown if one.main else f"{shown}_{one.measure}"] = one.value.as_json()
+    return summary
 
 
 def _tell(found: Evaluation) -> None:

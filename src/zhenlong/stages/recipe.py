@@ -28,28 +28,46 @@ from rich.console import Console
 
 from zhenlong.errors import UserError
 from zhenlong.feedback import collect
+from zhenlong.feedback.contrast import contrast
+from zhenlong.feedback.critique import critique
+from zhenlong.feedback.label import label
 from zhenlong.loop import Options
 from zhenlong.loop.atomic import write_json
 from zhenlong.report import terminal_table, write_report
 from zhenlong.stages.best_of_n import best_of_n
+from zhenlong.stages.classifiers import classifiers
+from zhenlong.stages.classify import classify
 from zhenlong.stages.compare import behaviour, measure
+from zhenlong.stages.derta import derta
 from zhenlong.stages.dpo import dpo
+from zhenlong.stages.evaluate import evaluation
 from zhenlong.stages.grpo import grpo
 from zhenlong.stages.kto import kto
 from zhenlong.stages.ppo import ppo
 from zhenlong.stages.pretrain import pretrain
 from zhenlong.stages.raft import raft
 from zhenlong.stages.reward_model import reward_model
+from zhenlong.stages.self_reward import self_reward
 from zhenlong.stages.sft import sft
+from zhenlong.stages.tool_tasks import tool_tasks
 
 STAGES: Final[dict[str, Callable[..., Any]]] = {
-    stage.__name__: stage for stage in (pretrain, sft, reward_model, dpo, kto, ppo, grpo, best_of_n, raft)
+    stage.__name__: stage
+    for stage in (pretrain, sft, reward_model, dpo, kto, ppo, grpo, best_of_n, raft, classify, derta, self_reward)
 }
-TOOLS: Final[dict[str, Callable[..., Any]]] = {"collect": collect}
-EVALUATIONS: Final[dict[str, Callable[..., Any]]] = {"behaviour": behaviour, "measure": measure}
+TOOLS: Final[dict[str, Callable[..., Any]]] = {
+    one.__name__: one for one in (collect, contrast, tool_tasks, label, critique)
+}
+EVALUATIONS: Final[dict[str, Callable[..., Any]]] = {
+    "behaviour": behaviour,
+    "measure": measure,
+    "classifiers": classifiers,
+    "evaluate": evaluation,
+}
 KINDS: Final = STAGES | TOOLS | EVALUATIONS
 OPTIONS: Final = {field.name for field in fields(Options)}
 _BRACED: Final = re.compile(r"\{(\w+)\}")
+_SCIENTIFIC: Final = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,8 @@ def run(recipe: str, **arguments: str) -> Path:
         begun = time.perf_counter()
         found = _run_step(step, output)
         done["seconds"][step.name] = time.perf_counter() - begun
-        done["models"].update(found)
+        for name, measures in found.items():  # several evaluations may measure the same model
+            done["models"].setdefault(name, {}).update(measures)
         write_json(output / "progress.json", done)
     summary = summary_of(output, steps, settings, done)
     write_json(output / "summary.json", summary)
@@ -111,12 +130,14 @@ def read_recipe(recipe: str, arguments: Mapping[str, str]) -> tuple[dict[str, An
     unknown = sorted(set(arguments) - set(settings))
     if unknown:
         raise UserError(f"{recipe}: has no argument {', '.join(unknown)}; expected {', '.join(settings)}")
-    settings |= {name: yaml.safe_load(str(value)) for name, value in arguments.items()}
+    settings |= {name: _parsed(str(value)) for name, value in arguments.items()}
     missing = [name for name, value in settings.items() if value is None]
     if missing or "output" not in settings:
         needed = ", ".join(missing or ["output"])
         raise UserError(f"{recipe}: needs {needed}; give it on the command line, as --{needed.split(', ')[0]} <value>")
-    names = {str(name): str(value) for name, value in settings.items()}
+    names: dict[str, Any] = {"seed": settings["seed"]}
+    for name, value in settings.items():  # a default may name the arguments before it, and the seed
+        names[str(name)] = settings[name] = _filled(f"{recipe}: arguments", value, names)
     steps: list[Step] = []
     for number, row in enumerate(loaded["steps"], 1):
         step = _step(f"{recipe}: step {number}", row, names, settings)
@@ -127,7 +148,7 @@ def read_recipe(recipe: str, arguments: Mapping[str, str]) -> tuple[dict[str, An
     return settings, steps
 
 
-def _step(place: str, row: Any, names: Mapping[str, str], settings: Mapping[str, Any]) -> Step:
+def _step(place: str, row: Any, names: Mapping[str, Any], settings: Mapping[str, Any]) -> Step:
     if not isinstance(row, Mapping) or len(row) != 1 or not isinstance(next(iter(row.values())), Mapping):
         raise UserError(f"{place}: expected one stage with its options, as `sft: {{model: pocket, data: a.jsonl}}`")
     kind, given = next(iter(row.items()))
@@ -152,17 +173,24 @@ def _has_default(parameter: inspect.Parameter) -> bool:
     return parameter.default is not parameter.empty
 
 
-def _filled(place: str, value: Any, names: Mapping[str, str]) -> Any:
-    """The value with every `{name}` replaced by what it stands for."""
+def _filled(place: str, value: Any, names: Mapping[str, Any]) -> Any:
+    """The value with every `{name}` replaced by what it stands for; one that is nothing else keeps its type."""
     if isinstance(value, Mapping):
         return {key: _filled(place, item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(place, item, names) for item in value]
     if not isinstance(value, str):
         return value
     unknown = sorted(set(_BRACED.findall(value)) - set(names))
     if unknown:
         raise UserError(f"{place}: {value!r}: no such name {unknown[0]!r}; expected one of {', '.join(names)}")
-    filled = _BRACED.sub(lambda found: names[found[1]], value)
-    return yaml.safe_load(filled) if _BRACED.fullmatch(value) else filled  # a whole value may be a number
+    whole = _BRACED.fullmatch(value)
+    return names[whole[1]] if whole else _BRACED.sub(lambda found: str(names[found[1]]), value)
+
+
+def _parsed(text: str) -> Any:
+    """What YAML reads, and 1e-6 as a number, which YAML 1.1 takes for text."""
+    return float(text) if _SCIENTIFIC.fullmatch(text) else yaml.safe_load(text)
 
 
 def _run_step(step: Step, output: Path) -> dict[str, Any]:
@@ -172,7 +200,8 @@ def _run_step(step: Step, output: Path) -> dict[str, Any]:
     if step.kind in TOOLS:
         TOOLS[step.kind](**step.options, output=str(output / step.name))
         return {}
-    return EVALUATIONS[step.kind](**step.options, output=str(output / "evaluation"))
+    folder = step.name if step.kind == "evaluate" else "evaluation"  # a suite has a folder of its own
+    return EVALUATIONS[step.kind](**step.options, output=str(output / folder))
 
 
 def summary_of(output: Path, steps: list[Step], settings: Mapping[str, Any], done: Mapping[str, Any]) -> dict[str, Any]:

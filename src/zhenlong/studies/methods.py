@@ -1,0 +1,238 @@
+"""Which method aligns best? One table of what a recipe found with several seeds, each number with its interval.
+
+zhenlong run recipes/methods.yaml --seed 0 --output runs/methods/0        (and 1, and 2)
+zhenlong methods runs/methods/0 runs/methods/1 runs/methods/2 --output runs/methods
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.markdown import Markdown
+from scipy import stats
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.statistics import Interval
+from zhenlong.loop.atomic import plain, write_json, write_text
+from zhenlong.report.measures import mean_of, name_of
+from zhenlong.report.results import markdown_line
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table: its title, where the summary has it, how it is written, and whether more is better."""
+
+    title: str
+    keys: tuple[str, ...]  # the first that a summary has
+    written: str = "{:.2f}"
+    better: int = 0  # 1: more, -1: less, 0: neither
+    share: bool = False
+    inverted: bool = False  # shown as 1 - the value
+
+
+COLUMNS: Final = (
+    Column("gold reward", ("gold_reward",), "{:.3f}", 1),
+    Column("proxy reward", ("proxy_reward",)),
+    Column("KL", ("kl_from_sft", "kl"), "{:.2f}"),
+    Column("tokens", ("mean_response_tokens",), "{:.1f}"),
+    Column("refuses harm %", ("harmful_refused",), "{:.1f}", 1, share=True),
+    Column("over-refuses %", ("benign_answered",), "{:.1f}", -1, share=True, inverted=True),
+    Column("accuracy %", ("accuracy",), "{:.1f}", 1, share=True),
+    Column("ECE", ("world_facts_ece_10_bin",), "{:.3f}", -1),
+)
+COSTS: Final = (
+    Column("GFLOP", ("flops",), "{:.0f}"),
+    Column("seconds", ("seconds",), "{:.0f}"),
+)
+LEVEL: Final = 0.95
+
+
+def methods(runs: Sequence[str] = (), *, output: str, baseline: str = "sft", json: bool = False) -> Path:
+    """Write one table of the methods that recipes compared, over their seeds.
+
+    Args:
+        runs: Finished output folders of one recipe, one for each seed. Give them one after the other.
+        output: Folder for methods.md and methods.json.
+        baseline: The model that the others have to beat.
+        json: Print the numbers in place of the table.
+
+    A value is the mean over seeds with Student's interval; a gain is paired by seed. Raises `UserError` for runs that
+    are not finished, that share a seed, or that compared other models or followed another recipe.
+    """
+    folders = [Path(run) for run in runs]
+    summaries = [_summary(folder) for folder in folders]
+    _require_alike(folders, summaries, baseline)
+    names = list(summaries[0]["models"])
+    costs = {name: [_cost(folder, summary, name) for folder, summary in zip(folders, summaries, strict=True)]
+             for name in names}  # fmt: skip
+    rows = {name: _row([one["models"][name] for one in summaries], costs[name]) for name in names}
+    gains = {
+        name: gain([one["models"][name] for one in summaries], [one["models"][baseline] for one in summaries])
+        for name in names
+        if name != baseline and "gold_reward" in summaries[0]["models"][name]
+    }
+    seeds = [summary["seed"] for summary in summaries]
+    found = {
+        "runs": [str(folder) for folder in folders],
+        "seeds": seeds,
+        "baseline": baseline,
+        "methods": {name: {key: one.as_json() for key, one in row.items()} for name, row in rows.items()},
+        "gains": {name: one.as_json() | {"beats": one.above_zero} for name, one in gains.items()},
+    }
+    text = table(rows, gains, baseline, seeds)
+    write_json(Path(output) / "methods.json", plain(found))
+    write_text(Path(output) / "methods.md", text)
+    _show(found if json else text)
+    return Path(output) / "methods.md"
+
+
+def over_seeds(values: Iterable[float]) -> Interval:
+    """The mean over seeds and Student's t interval; NaN ends for one seed, from which no spread is known."""
+    data = np.asarray(list(values), dtype=np.float64)
+    n, mean = len(data), float(data.mean())
+    if n < 2:
+        return Interval(mean, (math.nan, math.nan), n)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1) * data.std(ddof=1) / math.sqrt(n))
+    return Interval(mean, (mean - half, mean + half), n)
+
+
+def gain(
+    models: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]], key: str = "gold_reward"
+) -> Interval:
+    """How much more of a measure a method has than the baseline of the same seed."""
+    pairs = zip(models, baselines, strict=True)
+    return over_seeds(_number(model, key) - _number(before, key) for model, before in pairs)
+
+
+def table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], baseline: str,
+          seeds: Sequence[int]) -> str:  # fmt: skip
+    """The table as Markdown, best gold reward first after the baseline, and what the gains say below it."""
+    columns = [column for column in (*COLUMNS, *COSTS) if any(column.title in row for row in rows.values())]
+    order = sorted(rows, key=lambda name: (name in gains, -(gains[name].mean if name in gains else 0.0)))
+    titles = ["method", *(f"{column.title} {_arrow(column)}".strip() for column in columns), f"gain over {baseline}"]
+    lines = [markdown_line(titles), "|---|" + "---:|" * (len(titles) - 1)]
+    for name in order:
+        cells = [_written(rows[name].get(column.title), column) for column in columns]
+        over = _written(gains[name], Column("", (), "{:+.3f}")) if name in gains else ""
+        lines.append(markdown_line([name_of(name), *cells, over]))
+    behind = [name_of(name) for name, one in gains.items() if not one.above_zero]
+    said = f"Not above {baseline} beyond chance: {', '.join(behind)}." if behind else f"All are above {baseline}."
+    note = (
+        f"Means over {len(seeds)} seeds ({', '.join(map(str, seeds))}) ± half of Student's 95 % interval; the gain is in "
+        f"gold reward and paired by seed. {said} The costs are those of a method's own steps, after {baseline} and the "
+        "reward model that it shares."
+    )
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def _row(models: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    found = {}
+    for column in (*COLUMNS, *COSTS):
+        sources: Sequence[Mapping[str, Any]] = costs if column in COSTS else models
+        key = next((key for key in column.keys if all(mean_of(one.get(key)) is not None for one in sources)), None)
+        if key is None:
+            continue
+        values = [_number(one, key) for one in sources]
+        scale = 100.0 if column.share else 1e-9 if key == "flops" else 1.0
+        found[column.title] = over_seeds(scale * (1 - value if column.inverted else value) for value in values)
+    return found
+
+
+def _number(measures: Mapping[str, Any], key: str) -> float:
+    found = mean_of(measures.get(key))
+    if found is None:
+        raise UserError(f"summary.json: a model has no {key}; expected it of every method")
+    return found
+
+
+def _cost(folder: Path, summary: Mapping[str, Any], name: str) -> dict[str, float]:
+    """FLOPs and seconds of a method's own steps: that of its name, and those whose names begin with it and `_`.
+
+    A step belongs to the longest such name among the methods. What they share, SFT and the reward model, is no one's.
+    """
+    steps = [step for step in summary.get("step_seconds", {}) if _method_of(step, summary["models"]) == name]
+    if not steps:
+        return {}
+    ledgers = [folder / step / "ledger.json" for step in steps]
+    flops = sum(_json(path).get("flops", 0.0) for path in ledgers if path.exists())
+    return {"flops": flops, "seconds": float(sum(summary["step_seconds"][step] for step in steps))}
+
+
+def _method_of(step: str, names: Iterable[str]) -> str:
+    fitting = [name for name in names if step == name or step.startswith(f"{name}_")]
+    return max(fitting, key=len, default="")
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    if not (folder / "summary.json").exists():
+        raise UserError(
+            f"{folder}: has no summary.json; expected the finished output of a recipe, such as methods.yaml"
+        )
+    found = _json(folder / "summary.json")
+    if not isinstance(found.get("models"), dict) or "seed" not in found:
+        raise UserError(f"{folder}/summary.json: expected models and a seed, as `zhenlong run` writes them")
+    return found
+
+
+def _require_alike(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]], baseline: str) -> None:
+    if not folders:
+        raise UserError("runs: expected one folder or more, such as runs/methods/0 runs/methods/1")
+    if baseline not in summaries[0]["models"]:
+        raise UserError(f"baseline: expected one of {', '.join(summaries[0]['models'])}, got {baseline!r}")
+    seeds: dict[Any, Path] = {}
+    for folder, summary in zip(folders, summaries, strict=True):
+        if summary["seed"] in seeds:
+            raise UserError(
+                f"{folder}: has the seed {summary['seed']} of {seeds[summary['seed']]}; expected another seed in each"
+            )
+        seeds[summary["seed"]] = folder
+        if set(summary["models"]) != set(summaries[0]["models"]):
+            raise UserError(
+                f"{folder}: compared other models than {folders[0]}; expected one recipe with several seeds"
+            )
+        if _without_seed(folder, summary) != _without_seed(folders[0], summaries[0]):
+            raise UserError(f"{folder}: followed other steps or options than {folders[0]}; only the seed may differ")
+
+
+def _without_seed(folder: Path, summary: Mapping[str, Any]) -> str:
+    """The recipe as it was run, with its folder and its seed taken out of every option."""
+    text = yaml.safe_dump(
+        _json(folder / "progress.json").get("recipe") if (folder / "progress.json").exists() else None
+    )
+    text = text.replace(str(folder), "OUTPUT").replace(folder.as_posix(), "OUTPUT")
+    return re.sub(rf"seed(=|: ){summary['seed']}\b", "seed", text)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def _arrow(column: Column) -> str:
+    return {1: "↑", -1: "↓", 0: ""}[column.better]
+
+
+def _written(one: Interval | None, column: Column) -> str:
+    if one is None:
+        return "–"
+    mean = column.written.format(one.mean)
+    half = (one.ci95[1] - one.ci95[0]) / 2
+    return mean if not math.isfinite(half) else f"{mean} ± {column.written.replace('+', '').format(half)}"
+
+
+def _show(found: Any) -> None:
+    if isinstance(found, str):
+        Console().print(Markdown(found))
+    else:
+        print(json.dumps(plain(found), indent=2, ensure_ascii=False))
