@@ -29,6 +29,7 @@ def evaluate_command(
     baseline: Sequence[str] = (),
     reference_answers: Sequence[str] = (),
     option: Sequence[str] = (),
+    attack_template: Sequence[str] = (),
     unsafe: bool = False,
     chat_template: str = "auto",
     as_chat: bool = False,
@@ -58,6 +59,7 @@ def evaluate_command(
         baseline: The answers that a judge compares with, as name=path, rows with id and output.
         reference_answers: The answers that a judge is shown as right, as name=path.
         option: An option of metrics, as name=value, such as a judge's own prompt. Given to all that have it.
+        attack_template: A file in place of an attack's template, as name=path, such as code_go_list=mine.txt.
         unsafe: Run programs that models wrote without isolation, where there is none.
         chat_template: The tokenizer's own (auto), chatml, llama2, llama3, or none for conversations as plain text.
         as_chat: Put text prompts, too, as a user's turn in the chat template.
@@ -85,6 +87,7 @@ def evaluate_command(
         baselines=_pairs("baseline", baseline),
         references=_pairs("reference_answers", reference_answers),
         options=_values(option) | ({"unsafe": True} if unsafe else {}),
+        attack_templates=_pairs("attack_template", attack_template),
         chat_template=chat_template,
         as_chat=as_chat,
         max_tokens=max_tokens,

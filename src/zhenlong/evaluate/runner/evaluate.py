@@ -54,6 +54,7 @@ def evaluate(
     baselines: Mapping[str, str] | None = None,
     references: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
+    attack_templates: Mapping[str, str] | None = None,
     chat_template: str = "auto",
     as_chat: bool = False,
     max_tokens: int | None = None,
@@ -89,6 +90,7 @@ def evaluate(
         dict(options or {}),
         as_chat,
         max_tokens,
+        dict(attack_templates or {}),
     )
     _require_known(asked, [one.scenario for one in todo])
     output = Path(output)
@@ -198,11 +200,18 @@ def _name(model: Any) -> str:
 
 
 def _require_known(asked: Asked, scenarios: Sequence[Scenario]) -> None:
-    names = [one.name for one in scenarios]
+    names = list(dict.fromkeys(name for one in scenarios for name in (one.name, one.base) if name))
     for kind in ("data", "examples", "baselines", "references"):
         unknown = sorted(set(getattr(asked, kind)) - set(names))
         if unknown:
             raise UserError(f"{kind}: {unknown[0]!r} is none of the scenarios asked for ({', '.join(names)})")
+    attacks = sorted({one.attack for one in scenarios if one.attack})
+    unknown = sorted(set(asked.attack_templates) - set(attacks))
+    if unknown:
+        raise UserError(
+            f"attack_templates: {unknown[0]!r} is none of the attacks of the scenarios asked for "
+            f"({', '.join(attacks) or 'there are none'})"
+        )
     metrics = {one["name"] if isinstance(one, Mapping) else one for each in scenarios for one in each.metrics}
     taken = {name for one in metrics for name in inspect.signature(metric(one).function).parameters}
     unknown = sorted(set(asked.options) - taken)

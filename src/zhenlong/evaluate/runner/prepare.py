@@ -11,6 +11,8 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.ask import Asking, Setting, ask
 from zhenlong.evaluate.adapters.examples import examples_for
 from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.attacks import read_template
+from zhenlong.evaluate.attacks.asking import ask_attacked
 from zhenlong.evaluate.instance import Instance
 from zhenlong.evaluate.metrics.registry import metric
 from zhenlong.evaluate.perturbations import CANONICAL, PERTURBATIONS
@@ -35,6 +37,7 @@ class Asked:
     options: Mapping[str, Any] = field(default_factory=dict)  # of metrics
     as_chat: bool = False
     max_tokens: int | None = None
+    attack_templates: Mapping[str, str] = field(default_factory=dict)  # files, by the attack's name
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Prepared:
     perturbations: tuple[str, ...]
     limit: int | None
     notes: tuple[str, ...] = ()
+    attack_template: str = ""  # in place of the package's own
 
     def settings(self) -> dict[str, Any]:
         """What a later run into the same folder has to ask alike."""
@@ -56,6 +60,7 @@ class Prepared:
             "limit": self.limit,
             "perturbations": list(self.perturbations),
             "instances": sum(not one.perturbation for one in self.instances),
+            **({"attack_template": self.attack_template} if self.scenario.attack else {}),
         }
 
     def askings(self, backend: Backend, asked: Asked) -> Iterator[Asking]:
@@ -66,7 +71,10 @@ class Prepared:
                 as_chat = (asked.as_chat or backend.as_chat) and adapter.method != "chat"
                 setting = Setting(adapter, backend, examples, trial, asked.seed, as_chat)
                 for instance in self.instances:
-                    yield ask(setting, instance)
+                    if self.scenario.attack:
+                        yield ask_attacked(setting, instance, self.attack_template)
+                    else:
+                        yield ask(setting, instance)
 
 
 def prepare(entry: Entry, asked: Asked) -> Prepared:
@@ -78,7 +86,10 @@ def prepare(entry: Entry, asked: Asked) -> Prepared:
         reference_answers=asked.references.get(scenario.name, scenario.reference_answers),
     )
     limit = asked.limit if asked.limit is not None else entry.limit
-    originals = instances_of(scenario, data=asked.data.get(scenario.name, ""), limit=limit, seed=asked.seed)
+    data = asked.data.get(scenario.name) or asked.data.get(scenario.base, "")
+    originals = instances_of(scenario, data=data, limit=limit, seed=asked.seed)
+    file = asked.attack_templates.get(scenario.attack, "")
+    template = read_template(scenario.attack, file) if file else ""
     own = asked.examples.get(scenario.name, "")
     shots = asked.shots or entry.shots or (scenario.adapter.shots,)
     notes: list[str] = []
@@ -96,7 +107,7 @@ def prepare(entry: Entry, asked: Asked) -> Prepared:
     adapters = [_adapter(scenario.adapter, count, asked.max_tokens) for count in dict.fromkeys(shots)]
     copies = [PERTURBATIONS[name].apply(one) for name in names for one in originals]
     instances = [*originals, *(one for one in copies if one is not None)]
-    return Prepared(scenario, instances, adapters, pool, names, limit, tuple(notes))
+    return Prepared(scenario, instances, adapters, pool, names, limit, tuple(notes), template)
 
 
 def perturbation_names(text: str) -> tuple[str, ...] | None:

@@ -107,7 +107,10 @@ def _converted(scenario: Scenario, row: Row, number: int) -> list[Instance]:
         ) from None
     except ValueError as error:
         raise UserError(f"{row.place}: {' '.join(str(error).split())} (scenario {scenario.name})") from None
-    return [replace(one, id=f"{own}-{one.id}" if one.id else own) for one in several]
+    named = [replace(one, id=f"{own}-{one.id}" if one.id else own) for one in several]
+    if scenario.attack:
+        named = [replace(one, data={**one.data, "attack": scenario.attack}) for one in named]
+    return [one for one in named if all(one.groups.get(name) == value for name, value in scenario.only.items())]
 
 
 def own_id(names: str, fields: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ main: gsm8k
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -26,9 +26,11 @@ import yaml
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.attacks import NAMES
 from zhenlong.evaluate.metrics.registry import metric
 
 PERTURBED: Final = ("robustness", "fairness")
+ATTACK_ROOM: Final = 512  # tokens that the answer to an attack has at least: it is a program
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Scenario:
     judge: bool = False  # whether a judge (or recorded verdicts) is needed
     perturbations: tuple[str, ...] = PERTURBED  # categories that apply; () where the wording is the point
     verified: str = ""  # what of this entry was checked against what
+    only: Mapping[str, str] = field(default_factory=dict)  # groups: instances that are in them, and no others
+    attacks: Mapping[str, Any] | None = None  # its requests are harmful: what changes where an attack wraps them
+    attack: str = ""  # the attack that wraps its requests
+    base: str = ""  # the scenario whose requests they are
 
     def __post_init__(self) -> None:
         for name in ("convert", "convert_examples"):
@@ -99,7 +105,21 @@ def catalogue() -> dict[str, Scenario]:
                 if one.name in found:
                     raise ValueError(f"{entry.name}: a second scenario is named {one.name}")
                 found[one.name] = one
+    attacked = [companion(one, attack) for one in found.values() if one.attacks is not None for attack in NAMES]
+    found |= {one.name: one for one in attacked}
     return dict(sorted(found.items()))
+
+
+def companion(one: Scenario, attack: str) -> Scenario:
+    """The scenario with its harmful requests wrapped by an attack; it is in no suite that does not list it."""
+    changed: dict[str, Any] = {
+        "name": f"{one.name}_{attack}",
+        "title": f"{one.title}, attacked by {attack}",
+        "adapter": replace(one.adapter, max_tokens=max(ATTACK_ROOM, one.adapter.max_tokens)),
+        "suites": (),
+        "attacks": None,
+    }
+    return replace(one, **changed | dict(one.attacks or {}), attack=attack, base=one.name)
 
 
 def parse(given: Any, place: str) -> Scenario:
