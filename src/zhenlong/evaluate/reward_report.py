@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import pearsonr, spearmanr
 
-from zhenlong.data import Template
+from zhenlong.data.pair_template import ranking_template
 from zhenlong.evaluate.metrics.calibration import calibration_error, reliability
 from zhenlong.evaluate.scoring import TOKENS, context_of, reward_scores
 from zhenlong.evaluate.subject import Subject, opened
@@ -33,7 +33,7 @@ def reward_report(
     Lengths are in tokens of the reward model, the end of the turn included.
     """
     network, tokenizer = opened(model, "reward")
-    kept, trees = ranked_trees(rankings, Template.of(tokenizer, chat_template), context_of(network))
+    kept, trees = ranked_trees(rankings, ranking_template(tokenizer, chat_template), context_of(network))
     scores = reward_scores(network, trees, tokens_per_microbatch)
     lengths = [np.asarray([len(child.tokens) for child in node.children], dtype=np.float64) for node in trees]
     return {

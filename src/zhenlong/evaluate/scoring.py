@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from zhenlong.forest import Node, forward, log_probs, plant_batches, scores
+from zhenlong.forest import Node, forward, log_probs, plant_batches, response_scores
 from zhenlong.forest.planting import Forest
 from zhenlong.loop.randomness import evaluating
+from zhenlong.models.encoders import context_length
 
 TOKENS: Final = 8192  # tokens of one forward pass, unless the caller says otherwise
 
@@ -38,14 +39,14 @@ def reward_scores(
     """For each tree, the reward model's score of each of its responses in planting order."""
 
     def scored(forest: Forest) -> torch.Tensor:
-        return scores(model, forward(model, forest), forest).double()
+        return response_scores(model, forest).double()
 
     return _of_each_tree(model, trees, tokens_per_microbatch, scored)
 
 
 def context_of(model: PreTrainedModel) -> int | None:
     """The most tokens the model was made for, or None where its configuration sets no limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return context_length(model.config)
 
 
 def longest_path(node: Node) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhenlong.data import Template
+from zhenlong.data.pair_template import ranking_template
 from zhenlong.evaluate.scoring import TOKENS, context_of, log_prob_sums, longest_path, reward_scores
 from zhenlong.evaluate.statistics import Interval, interval, ratio
 from zhenlong.evaluate.subject import Subject, opened, require_same_tokens
@@ -84,7 +85,7 @@ def reward_accuracy(
     responses counts with all its pairs; `n` and the interval are of rankings, whose pairs are not independent.
     """
     network, tokenizer = opened(model, "reward")
-    kept, trees = ranked_trees(rankings, Template.of(tokenizer, chat_template), context_of(network))
+    kept, trees = ranked_trees(rankings, ranking_template(tokenizer, chat_template), context_of(network))
     return ranking_accuracy(kept, reward_scores(network, trees, tokens_per_microbatch), len(rankings), seed)
 
 

@@ -4,7 +4,7 @@ from zhenlong.forest.budget import Batch, micro_batches, plant_batches
 from zhenlong.forest.decoder import forward, layout_of
 from zhenlong.forest.head import log_probs
 from zhenlong.forest.planting import Forest, Node, plant, tree
-from zhenlong.forest.scores import scores
+from zhenlong.forest.scores import response_scores, scores
 
 __all__ = [
     "Batch",
@@ -16,6 +16,7 @@ __all__ = [
     "micro_batches",
     "plant",
     "plant_batches",
+    "response_scores",
     "scores",
     "tree",
 ]

@@ -69,7 +69,7 @@ def _forest_attention(decoder: PreTrainedModel) -> Iterator[None]:
 
 def _padded_forward(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
     """The same hidden states from one padded row for each path from a root to a tip, by the model's own attention."""
-    paths = _paths_to_tips(forest)
+    paths = paths_to_tips(forest)
     device = forest.tokens.device
     width = max(len(path) for path in paths)
     index = torch.zeros(len(paths), width, dtype=torch.long, device=device)
@@ -83,7 +83,7 @@ def _padded_forward(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
     return out.last_hidden_state.flatten(0, 1).index_select(0, place)
 
 
-def _paths_to_tips(forest: Forest) -> list[torch.Tensor]:
+def paths_to_tips(forest: Forest) -> list[torch.Tensor]:
     """The flat indices from root to tip of every segment that nothing continues."""
     parents = {segment.parent for segment in forest.segments}
     paths: list[torch.Tensor] = []

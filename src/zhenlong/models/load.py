@@ -28,6 +28,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from zhenlong.errors import UserError
+from zhenlong.models.encoders import is_encoder
 from zhenlong.models.names import resolve
 
 Kind = Literal["causal", "reward", "classifier"]
@@ -62,8 +63,9 @@ def load_model(
     """A model in eval mode and its tokenizer, from `pocket`, a folder, a run folder or a hub id.
 
     kind `reward` gives a one-label sequence classifier; loaded from a causal model, its scoring layer is new, drawn
-    from `seed` with the scale 1/sqrt(d + 1) of Stiennon et al. (2020). kind `classifier` is a sequence classifier of
-    any architecture with the labels that it was trained on. Raises `UserError` for what cannot be loaded.
+    from `seed` with the scale 1/sqrt(d + 1) of Stiennon et al. (2020), an encoder's as transformers draws it. kind
+    `classifier` is a sequence classifier of any architecture with the labels that it was trained on. Raises `UserError`
+    for what cannot be loaded.
     """
     source = resolve(name)
     tokenizer = _load(AutoTokenizer, source, name)
@@ -73,9 +75,14 @@ def load_model(
     if kind == "reward" and not fresh_score and config.num_labels != 1:
         raise UserError(f"model {name}: expected a reward model with one output, got {config.num_labels} labels")
     settings = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True, **extra}
-    model, info = _load(AUTO_MODELS[kind], source, name, **settings)
-    _require_all_weights(model, info["missing_keys"], {"score.weight"} if fresh_score else set(), name)
-    if fresh_score:
+    if kind == "reward" and config.is_encoder_decoder:
+        raise UserError(f"model {name}: expected a decoder or an encoder for a reward model, got one with both parts")
+    encoder = kind == "reward" and is_encoder(config)
+    with _seeded(seed) if encoder and fresh_score else nullcontext():
+        model, info = _load(AUTO_MODELS[kind], source, name, **settings)
+    new = _head(model, info["missing_keys"]) if encoder else {"score.weight"}
+    _require_all_weights(model, info["missing_keys"], new if fresh_score else set(), name)
+    if fresh_score and not encoder:
         generator = torch.Generator().manual_seed(seed)
         spread = (model.score.in_features + 1) ** -0.5
         model.score.weight.data.copy_(torch.randn(model.score.weight.shape, generator=generator) * spread)
@@ -208,6 +215,22 @@ def _require_all_weights(model: PreTrainedModel, missing: set[str], new: set[str
         )
 
 
+def _head(model: PreTrainedModel, missing: set[str]) -> set[str]:
+    """Those of the missing weights that belong to an encoder's classification head: beside the body, or its pooler."""
+    return {key for key in missing if not key.startswith(f"{model.base_model_prefix}.") or ".pooler." in key}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The global random state as `seed` sets it, and afterwards as it was."""
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
 def _with_lora(model: PreTrainedModel, lora: Lora, kind: Kind, seed: int) -> PreTrainedModel:
     targets = lora.targets if lora.targets == "all-linear" else [t.strip() for t in lora.targets.split(",")]
     settings = LoraConfig(
@@ -217,14 +240,11 @@ def _with_lora(model: PreTrainedModel, lora: Lora, kind: Kind, seed: int) -> Pre
         target_modules=targets,
         task_type=TaskType.SEQ_CLS if kind == "reward" else TaskType.CAUSAL_LM,
     )
-    before = torch.get_rng_state()
-    torch.manual_seed(seed)
     try:
-        return get_peft_model(model, settings)
+        with _seeded(seed):
+            return get_peft_model(model, settings)
     except ValueError as error:
         raise UserError(f"--lora_targets {lora.targets}: {error}") from None
-    finally:
-        torch.set_rng_state(before)
 
 
 def _load(loader: Any, source: str, name: str, **settings: Any) -> Any:

@@ -8,9 +8,11 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from zhenlong.data import Template
+from zhenlong.data.pair_template import ranking_template
 from zhenlong.errors import UserError
-from zhenlong.forest import Node, forward, plant_batches, scores, tree
+from zhenlong.forest import Node, plant_batches, response_scores, tree
 from zhenlong.models import load_model, resolve
+from zhenlong.models.encoders import context_length
 from zhenlong.rewards.answer import Answer, Reward
 
 RewardModel = tuple[PreTrainedModel, Template]
@@ -27,7 +29,7 @@ def model_reward(model: PreTrainedModel, template: Template, *, tokens_per_micro
     labels = model.config.num_labels
     if labels != 1:
         raise UserError(f"reward model: expected one output, got {labels} labels; train one with reward_model")
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = context_length(model.config)
 
     def reward(answers: Sequence[Answer]) -> list[float]:
         trees, owners = _trees(answers, template, context)
@@ -37,7 +39,7 @@ def model_reward(model: PreTrainedModel, template: Template, *, tokens_per_micro
         try:
             with torch.no_grad():
                 for batch in plant_batches(trees, tokens_per_microbatch, model.device):
-                    values = scores(model, forward(model, batch.forest), batch.forest).tolist()
+                    values = response_scores(model, batch.forest).tolist()
                     for owner, value in zip((o for row in batch.rows for o in owners[row]), values, strict=True):
                         found[owner] = value
         finally:
@@ -75,7 +77,7 @@ def open_reward_model(
             f"reward model:{name}: this is a language model ({', '.join(architectures)}), not a reward model; "
             f"train one with zhenlong reward_model --model {name}"
         )
-    return model, Template.of(tokenizer, chat_template)
+    return model, ranking_template(tokenizer, chat_template)
 
 
 def require_one_tokenizer(models: Mapping[str, RewardModel]) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from zhenlong.data import Overlong, Template
+from zhenlong.data import Overlong
+from zhenlong.data.pair_template import ranking_template
 from zhenlong.errors import UserError
 from zhenlong.evaluate.reward_report import reward_report
-from zhenlong.forest import Batch, forward, plant_batches, scores
+from zhenlong.forest import Batch, plant_batches, response_scores
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
 from zhenlong.models import save_model
 from zhenlong.objectives.pairwise import bradley_terry, centring, pair_weights, strength_margin
@@ -48,7 +49,7 @@ def reward_model(
     """Train a reward model on rankings.
 
     Args:
-        model: Model to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
+        model: Model to start from, as a rule the SFT model, or an encoder such as BERT; pocket, a folder or a hub id.
         data: Rankings: files, hf:owner/name or world:rankings; several with weights as `a.jsonl*0.7,b*0.3`.
         output: Run folder to make.
         heldout: Rankings to measure accuracy, calibration and the reward's tie to length on.
@@ -77,7 +78,7 @@ def reward_model(
         if margin:
             _require_strengths(run, data, rankings)
         network, tokenizer = load(model, options, "reward")
-        template = Template.of(tokenizer, chat_template)
+        template = ranking_template(tokenizer, chat_template)
         trees, rankings, order = ranking_trees(
             run, rankings, order, template, context_of(network, max_length), too_long
         )
@@ -103,7 +104,7 @@ def ranking_loss(
     batch: Batch,
 ) -> StepLoss:
     """Bradley-Terry over all pairs of the micro-batch's rankings, each ranking counting once."""
-    rewards = scores(network, forward(network, batch.forest), batch.forest)  # [R]
+    rewards = response_scores(network, batch.forest)  # [R]
     better, worse, owner = pairs_of([rankings[row] for row in batch.rows], rewards.device)
     weight = pair_weights(owner)
     asked = None

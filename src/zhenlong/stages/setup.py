@@ -12,6 +12,7 @@ from zhenlong.errors import UserError
 from zhenlong.forest import Batch, Forest
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
 from zhenlong.models import Lora, load_model
+from zhenlong.models.encoders import context_length
 from zhenlong.models.load import Kind
 
 
@@ -38,7 +39,7 @@ def load(
 
 def context_of(model: PreTrainedModel, max_length: int = 0) -> int:
     """The most tokens of one sequence: `max_length`, or all that the model's positions allow when it is 0."""
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length or 1 << 20
+    most = context_length(model.config) or max_length or 1 << 20
     if not 0 <= max_length <= most:
         raise UserError(
             f"max_length: expected 0 or more, and at most the model's context of {most} tokens, got {max_length}"

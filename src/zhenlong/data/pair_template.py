@@ -1,0 +1,54 @@
+"""How an encoder reads a conversation: the prompt and the response as a pair of texts, as its tokenizer joins them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zhenlong.data.templates import Template
+from zhenlong.errors import UserError
+from zhenlong.records import Messages
+
+
+class PairTemplate(Template):
+    """`[CLS] prompt [SEP] response [SEP]`, or what else the tokenizer makes of two texts.
+
+    A prompt of one turn is its text; of several, each is a line that begins with its role. Only rankings and rewards
+    are written in this way: an encoder says nothing, so there is no conversation to train on.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.source, self.name = tokenizer, "", "pair"
+        self.stop_ids = (int(tokenizer.sep_token_id),)
+        pair = tokenizer("a", "b")
+        if not pair.encodings:
+            raise UserError("the tokenizer of an encoder has to be a fast one, with a tokenizer.json")
+        sides = pair.sequence_ids(0)
+        ids, first, second = pair["input_ids"], sides.index(0), sides.index(1)
+        between = next(place for place in range(first, second) if sides[place] is None)
+        end = next(place for place in range(second, len(ids) + 1) if place == len(ids) or sides[place] is None)
+        self._before, self._between, self._after = ids[:first], ids[between:second], ids[end:]
+
+    def prompt(self, messages: Messages) -> list[int]:
+        """The ids of the first text and the marks around it."""
+        several = len(messages) > 1
+        text = "\n".join(f"{one.role}: {one.content}" if several else one.content for one in messages)
+        return [*self._before, *self._words(text), *self._between]
+
+    def response(self, messages: Messages, text: str, closed: bool = True) -> list[int]:
+        """The ids of the second text, through the mark at its end; without it where it was cut off."""
+        return [*self._words(text), *(self._after if closed else [])]
+
+    def samples(self, messages: Messages) -> Any:
+        """An encoder has no turns to learn: UserError."""
+        raise UserError("an encoder says nothing; train a decoder on conversations")
+
+    def _words(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def ranking_template(tokenizer: Any, name: str = "auto") -> Template:
+    """`Template.of`, but for an encoder's tokenizer without a template, which has `PairTemplate`."""
+    marks = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    if name == "auto" and not tokenizer.chat_template and None not in marks:
+        return PairTemplate(tokenizer)
+    return Template.of(tokenizer, name)
