@@ -91,8 +91,9 @@ def _rows(spec: str) -> Iterator[Row]:
         return _world_rows(spec)
     if spec.startswith(("hf:", "world:")):
         return rows_of(spec)
-    name, _, options = (spec, "", "") if Path(spec).exists() else spec.rpartition("?")
-    path = Path(name or spec)
+    name, asked, options = (spec, "", "") if Path(spec).exists() else spec.rpartition("?")
+    name, options = (name, options) if asked else (spec, "")
+    path = Path(name)
     if path.is_dir() and any(child.is_dir() and any(child.glob("*.txt")) for child in path.iterdir()):
         return _part(spec, options, _folder_rows(path))
     if path.is_dir() or "".join(path.suffixes[-2:]).lower().removesuffix(".gz").endswith(_TABLES):

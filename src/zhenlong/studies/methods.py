@@ -127,8 +127,8 @@ def table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interv
     behind = [name_of(name) for name, one in gains.items() if not one.above_zero]
     said = f"Not above {baseline} beyond chance: {', '.join(behind)}." if behind else f"All are above {baseline}."
     note = (
-        f"Means over {len(seeds)} seeds ({', '.join(map(str, seeds))}) ± half of Student's 95 % interval; the gain is in "
-        f"gold reward and paired by seed. {said} The costs are those of a method's own steps, after {baseline} and the "
+        f"Means over {len(seeds)} seeds ({', '.join(map(str, seeds))}) ± half of Student's 95 % interval; the gain is "
+        f"in gold reward and paired by seed. {said} The costs are those of a method's own steps, after {baseline} and the "
         "reward model that it shares."
     )
     return "\n".join([*lines, "", note]) + "\n"
@@ -175,7 +175,7 @@ def _method_of(step: str, names: Iterable[str]) -> str:
 def _summary(folder: Path) -> dict[str, Any]:
     if not (folder / "summary.json").exists():
         raise UserError(
-            f"{folder}: has no summary.json; expected the finished output of a recipe, such as methods.yaml"
+            f"{folder}: no summary.json there; expected the finished output of a recipe"
         )
     found = _json(folder / "summary.json")
     if not isinstance(found.get("models"), dict) or "seed" not in found:
@@ -197,7 +197,7 @@ def _require_alike(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any
         seeds[summary["seed"]] = folder
         if set(summary["models"]) != set(summaries[0]["models"]):
             raise UserError(
-                f"{folder}: compared other models than {folders[0]}; expected one recipe with several seeds"
+                f"{folder}: compared other models than {folders[0]}; expected one recipe, several seeds"
             )
         if _without_seed(folder, summary) != _without_seed(folders[0], summaries[0]):
             raise UserError(f"{folder}: followed other steps or options than {folders[0]}; only the seed may differ")
