@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from zhenlong.data import Template
 from zhenlong.errors import UserError
-from zhenlong.rewards import load_reward_model, model_reward, reward_from
+from zhenlong.rewards import from_model, load_reward_model, model_reward, reward_from
 
 ANSWERS = [
     answer("4"),
@@ -86,3 +86,28 @@ def test_longer_than_the_context_is_a_user_error() -> None:
     model, template = classifier(max_position_embeddings=40), Template.of(tiny_tokenizer())
     with pytest.raises(UserError, match=r"answer 1 has .* context is 40"):
         model_reward(model, template)([answer("x"), answer("x" * 40)])
+
+
+def test_an_ensemble_of_folders_shares_a_tokenizer_and_loads_each_model_once(tmp_path, monkeypatch) -> None:
+    tokenizer, other = tiny_tokenizer(), tiny_tokenizer()
+    other.add_tokens(["<extra>"])
+    scores = []
+    for seed, name, own in ((0, "a", tokenizer), (1, "b", tokenizer), (2, "c", other)):
+        model = classifier(vocab_size=len(own))
+        with torch.no_grad():
+            model.score.weight.mul_(seed + 1)
+        model.save_pretrained(tmp_path / name), own.save_pretrained(tmp_path / name)
+        scores.append(model_reward(model, Template.of(own))(ANSWERS))
+    a, b, c = (f"model:{tmp_path}/{name}" for name in "abc")
+    loaded = []
+    load_model = from_model.load_model
+    monkeypatch.setattr(from_model, "load_model", lambda name, **own: loaded.append(name) or load_model(name, **own))
+    graded = reward_from(f"min({a}, {b}) + 2*{a}", device="cpu").graded(ANSWERS)
+    assert len(loaded) == 2
+    expected = [min(pair) + 2 * pair[0] for pair in zip(*scores[:2], strict=True)]
+    assert graded.values == pytest.approx(expected, abs=1e-5)
+    assert graded.parts == {a: pytest.approx(scores[0], abs=1e-5), b: pytest.approx(scores[1], abs=1e-5)}
+    for spec in (f"mean({a}, {c})", f"mean_minus_std({a}, {b}, {c}, 0.5)", f"llama2({c}, {b})"):
+        with pytest.raises(UserError, match="have different tokenizers; expected an ensemble"):
+            reward_from(spec, device="cpu")
+    assert len(reward_from(f"{a} + {c}", device="cpu")(ANSWERS)) == len(ANSWERS)
