@@ -17,7 +17,7 @@ from tiny_files import DEMONSTRATIONS, PAIRS, metrics, model_folder, rows, weigh
 
 from zhenlong.cli import COMMANDS, main
 
-STAGES = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "raft"]
+STAGES = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "raft", "derta"]
 QUICK = ["--steps", "1", "--batch_size", "2", "--progress", "false", "--device", "cpu"]
 DATA = {"pretrain": "documents", "sft": "demonstrations", "reward_model": "pairs", "dpo": "pairs", "kto": "ratings",
         "ppo": "tasks", "grpo": "tasks", "raft": "tasks"}  # fmt: skip
@@ -293,7 +293,7 @@ def test_a_command_that_is_no_command(refused):
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
 def test_every_option_says_what_it_is(name, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     said = capsys.readouterr().out
     assert stop.value.code == 0
     options = re.findall(r"^  (?:-\w, )?(--[\w.]+)(.*(?:\n {3,}.*)*)", said, re.MULTILINE)
@@ -301,6 +301,14 @@ def test_every_option_says_what_it_is(name, capsys):
     for option, text in options:
         words = re.sub(r"\(.*?\)|[A-Z_]{2,}|\{.*?\}", "", text).split()
         assert len(words) >= 2, f"{name} {option} has no help"
+
+
+def test_a_group_of_commands_lists_them_and_refuses_others(capsys, refused):
+    main(["data"])
+    said = capsys.readouterr().out
+    assert all(f"  data {name} " in said for name in ("check", "convert", "profile", "contamination"))
+    assert "sft" not in said
+    assert "data clean: no such command; expected one of data check" in refused("data", "clean")
 
 
 def test_the_overview_names_every_command(capsys):

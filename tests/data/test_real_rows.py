@@ -1,12 +1,15 @@
 """The readers on data as it was published: every row is a record, or is listed with a reason."""
 
 import json
+from itertools import combinations
 
 import pytest
 from tiny import tiny_tokenizer
 
 from zhenlong.data import Template, read
 from zhenlong.data.builtin_templates import BUILT_IN
+from zhenlong.data.duplicates import exact, jaccard, near, shingles
+from zhenlong.data.portrait import preferred
 from zhenlong.errors import UserError
 from zhenlong.records import Demonstration, Document, Ranking, Rating, Task
 
@@ -107,6 +110,27 @@ def test_tool_results_and_signatures_are_read_but_not_learnt(datasets_folder):
         assert said.count("<tool_call>") == sum(len(m.tool_calls) for m in record.messages)
         assert "<tool_response>" not in said
         assert "<tools>" not in said
+
+
+def test_real_preferences_are_not_won_by_length_alone(datasets_folder):
+    rankings = read(f"{datasets_folder / 'llamafactory_demo/dpo_en_demo.json'}", Ranking)
+    found = preferred(rankings)
+    sizes = [(len(one.responses[0]), len(one.responses[1])) for one in rankings]
+    assert found.pairs == 300
+    assert found.longer_wins == sum((a > b) + (a == b) / 2 for a, b in sizes) / 300
+    assert found.gap_characters == pytest.approx(sum(a - b for a, b in sizes) / 300)
+
+
+def test_near_copies_of_real_rows_are_those_of_comparing_them_all(datasets_folder):
+    rows = read(f"{datasets_folder / 'alpaca/alpaca_en_demo.json'}", Demonstration, limit=400)
+    texts = [one.messages[0].content for one in rows] + [one.messages[0].content + " Please." for one in rows[:20]]
+    sets = [shingles(text) for text in texts]
+    first = exact(texts).first
+    every = {(i, j) for i, j in combinations(range(len(texts)), 2) if jaccard(sets[i], sets[j]) >= 0.6}
+    assert {(i, j) for i, j, _ in near(texts, 0.6).pairs} == {
+        (i, j) for i, j in every if first[i] == i and first[j] == j
+    }
+    assert len(every) >= 10
 
 
 def test_a_self_instruct_file_is_no_format_that_is_known(datasets_folder):

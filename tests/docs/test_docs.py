@@ -19,7 +19,7 @@ from zhenlong.cli import COMMANDS
 from zhenlong.loop import Options
 from zhenlong.models import save_model
 
-STAGES = ("pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "best_of_n", "raft")
+STAGES = ("pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "best_of_n", "raft", "derta", "self_reward")
 SHARED = {field.name: field.default for field in fields(Options)}
 RUNNABLE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
 
@@ -60,6 +60,7 @@ def test_every_command_exists_and_has_the_options_that_are_shown(page):
         if words[:1] != ["zhenlong"] or words[1:2] in ([], ["--help"]):
             continue
         name = words[1].replace("-", "_")
+        name = " ".join(words[1:3]) if " ".join(words[1:3]) in COMMANDS else name
         assert name in COMMANDS, line
         if name in STAGES:
             known = {*own_options(name), *SHARED, "config", "help", "print_config"}

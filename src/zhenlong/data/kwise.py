@@ -26,8 +26,9 @@ def kwise(fields: Fields, before: Messages, listed: str) -> Ranking:
         raise ValueError(f"{listed}: expected a list of responses, got {type(values).__name__}")
     responses = tuple(response(_text(one, f"{listed}[{i}]"), f"{listed}[{i}]", before) for i, one in enumerate(values))
     ranks = _ranks(fields, values, listed)
-    used = (*LISTS, "prompt", "instruction", "system", "tools", *(f"{name}s" for name in (*SCORES, *RANKS)))
-    return Ranking(before, responses, ranks, meta=extras(fields, *used))
+    columns = tuple(f"{name}s" for name in (*SCORES, *RANKS))
+    meta = extras(fields, *LISTS, *columns, "prompt", "instruction", "system", "tools", "strength", "annotator")
+    return Ranking(before, responses, ranks, fields.get("strength"), fields.get("annotator"), meta=meta)
 
 
 def has_scores(fields: Fields, listed: str) -> bool:

@@ -67,21 +67,30 @@ def stream(
     spec: str, kind: type[Record], *, bad: list[BadRow] | None = None, limit: int | None = None
 ) -> Iterator[Record]:
     """The records one by one. Bad rows are appended to `bad`, or raise `UserError` where it is None."""
+    return (record for _, record in placed(spec, kind, bad=bad, limit=limit))
+
+
+def placed(
+    spec: str, kind: type[Record] | None = None, *, bad: list[BadRow] | None = None, limit: int | None = None
+) -> Iterator[tuple[str, Record]]:
+    """The records as in `stream`, each with the place of its row; without `kind` as what their format is for."""
     first: tuple[Format, str] | None = None
     for row in rows_of(spec, limit):
         form = None if row.problem else detect(row.fields)
         if form and first is None:
             first = form, row.place
+            kind = kind or next(iter(form.gives))
             _require_kind(spec, form, kind)
         try:
-            found = convert(_one_format(row, form, first), row.fields, kind)
+            expected = _one_format(row, form, first)
+            found = convert(expected, row.fields, kind or next(iter(expected.gives)))
         except ValueError as error:
             problem = " ".join(str(error).split())
             if bad is None:
                 raise UserError(f"{row.place}: {problem}") from None
             bad.append(BadRow(row.place, problem))
         else:
-            yield from found
+            yield from ((row.place, record) for record in found)
 
 
 def _require_kind(spec: str, form: Format, kind: type[Record]) -> None:
