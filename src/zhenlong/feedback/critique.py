@@ -88,7 +88,7 @@ def critique(
         max_unparsed: Share of a judge's verdicts without the asked form above which nothing is written.
         limit: Only the first so many prompts; 0 takes all.
         skip_bad_rows: Leave bad rows out.
-        chat_template: The tokenizers' own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizers' own (auto), or chatml, llama2, llama3 or alpaca.
         cache: File of the answers, which makes a second run continue the first; empty puts it into the folder.
         max_rows: Answers generated at a time; fewer need less memory.
         device: Where to compute: auto, cpu, cuda, cuda:1, ...

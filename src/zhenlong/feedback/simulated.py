@@ -50,7 +50,7 @@ def collect(
         list_bias: Utility they see in a list.
         max_tokens: Longest answer.
         temperature: Sampling temperature.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         seed: Seed of the sampling and of the annotators.
 
     Returns the file. Raises `UserError` when nothing could be told apart.

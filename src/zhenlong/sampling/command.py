@@ -50,7 +50,7 @@ def sample_command(
         output: File for the completions, one JSON object a line with prompt, response and truncated; else printed.
         raw: Carry on plain text instead of answering as an assistant.
         system: System message of every conversation.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         n: Completions of each prompt.
         temperature: Divides the logits; 0 always takes the likeliest token, below 1 is more careful, above 1 wilder.
         top_k: Draw from this many likeliest tokens only; 0 from all.

@@ -44,7 +44,7 @@ def behaviour(
         reward: The proxy reward that training used; empty measures none.
         max_tokens: Longest answer.
         temperature: Sampling temperature; 1 is where the KL is unbiased.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         seed: Seed of the sampling.
 
     Every model answers the same prompts with the same random numbers. Returns the summary of each model.
@@ -105,7 +105,7 @@ def measure(
         reward: That reward.
         reference: Model that implicit preferences are taken relative to; empty takes plain log-probabilities.
         max_tokens: Longest answer.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         seed: Seed of the sampling.
     """
     if bool(prompts) != bool(reward):

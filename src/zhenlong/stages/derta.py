@@ -71,7 +71,7 @@ def derta(
         rto_weight: Weight of RTO's tokens beside the others; 0 leaves RTO out.
         rto_share: Share of a harmful response's positions that RTO scores, drawn anew at each step.
         prefix: Put the safe response behind a part of the harmful one; false trains on the safe response alone.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
         too_long: What to do with a longer one: stop with an error, truncate the responses, or drop it.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.

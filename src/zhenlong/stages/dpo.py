@@ -72,7 +72,7 @@ def dpo(
         gamma: Margin that simpo asks for, about beta / 2.
         sft_weight: Weight of the chosen response's mean negative log-probability beside the loss; none takes 1 for orpo
             and 0 for the others.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
         too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.

@@ -129,7 +129,7 @@ def grpo(
         max_tokens: Longest answer.
         temperature: Sampling temperature; log-probabilities are taken at the same.
         too_long: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
         schedule: Learning rate after the warm-up.

@@ -68,7 +68,7 @@ def kto(
         loss: kto, or apo_zero, which has no baseline.
         desirable_weight: Weight of the responses with a thumb up.
         undesirable_weight: Weight of the responses with a thumb down.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
         too_long: What to do with a longer one: stop with an error, truncate the response, or drop the rating.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.

@@ -135,7 +135,7 @@ def ppo(
         temperature: Sampling temperature; log-probabilities are taken at the same.
         truncation_penalty: Taken from the reward of an answer that was cut off at max_tokens.
         too_long: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
         schedule: Learning rate after the warm-up.

@@ -56,7 +56,7 @@ def reward_model(
         margin: Reward difference asked of a `significantly better` pair; less for weaker ones; 0 asks for none.
         centre: Coefficient that pulls the mean reward of a pair to zero; 0.01 is usual; 0 leaves the level free.
         label_smoothing: Assumed probability that an annotator meant the opposite.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
         too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.

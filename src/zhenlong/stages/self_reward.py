@@ -86,7 +86,7 @@ def self_reward(
         judge_tokens: Longest reply of the judge.
         max_unparsed: Share of judgements without the asked form above which the run stops.
         beta: Strength of DPO's pull to the model that the iteration began with.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
         too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
         skip_bad_rows: Leave bad rows of the prompts out.

@@ -44,7 +44,7 @@ def sft(
         data: Demonstrations: files, hf:owner/name or world:demonstrations; several with weights as `a.jsonl*0.7,b*0.3`.
         output: Run folder to make.
         heldout: Demonstrations to measure perplexity on before and after.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest conversation; 0 takes the model's context.
         too_long: What to do with a longer one: stop with an error, truncate its end, or drop it; both are counted.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
