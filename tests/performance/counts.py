@@ -1,0 +1,132 @@
+"""Operations and arithmetic of one step of a stage, on a tiny fixed model: numbers that no clock enters.
+
+    PYTHONPATH=tests python -m performance.counts            # what the code does now
+    PYTHONPATH=tests python -m performance.counts --write    # and make it what the test expects
+
+A step's counts are those of a run of two steps less those of a run of one, so that loading and saving cancel; of
+decoding, those of 33 tokens less those of 17. An operation is a call that reaches an aten kernel, forward or backward.
+FLOPs are those of matrix products and attention, from shapes alone (torch.utils.flop_counter).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny import tiny_model, tiny_tokenizer
+from tiny_files import QUICK, write_files
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from zhenlong.sampling import Sampling, TorchSampler
+from zhenlong.stages.dpo import dpo
+from zhenlong.stages.grpo import grpo
+from zhenlong.stages.kto import kto
+from zhenlong.stages.sft import sft
+
+EXPECTED = Path(__file__).with_name("counts.json")
+OPERATIONS_TOLERANCE = 0.03  # share by which the operations of a step may rise or fall; FLOPs must be equal
+STEPS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "sft": (sft, {"data": "demonstrations"}),
+    "dpo": (dpo, {"data": "pairs"}),
+    "kto": (kto, {"data": "ratings"}),
+    "grpo": (grpo, {"data": "tasks", "reward": "regex:[a-z]", "rollouts": 4, "group_size": 4, "max_tokens": 8}),
+}
+DECODED = 16  # decoding steps that are counted together, so that every phase of the cache is among them
+
+
+class Operations(TorchDispatchMode):
+    """Counts the aten calls made in its `with` block by name, and their FLOPs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.flops = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = function._overloadpacket
+        if packet not in flop_registry and function is not torch.ops.prim.device.default:
+            with self:  # an operation made of others is counted as those
+                parts = function.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        found = function(*args, **kwargs)
+        self.calls[str(packet)] += 1
+        if packet in flop_registry:
+            self.flops += flop_registry[packet](*args, **kwargs, out_val=found)
+        return found
+
+
+def measured() -> dict[str, dict[str, int]]:
+    """`{step: {"operations", "flops"}}` of each stage and of `DECODED` decoding steps."""
+    with tempfile.TemporaryDirectory() as name:
+        files = write_files(Path(name))
+        found = {stage: stage_step(stage, files, Path(name)) for stage in STEPS}
+    return found | {f"decoding, {DECODED} steps": decoding()}
+
+
+def stage_step(stage: str, files: dict[str, str], folder: Path) -> dict[str, int]:
+    """The second step of a stage."""
+    function, given = STEPS[stage]
+    settings = QUICK | given | {"model": files["model"], "data": files[given["data"]], "lr": 1e-6}
+
+    def run(name: str, steps: int) -> None:
+        function(**settings | {"steps": steps, "output": str(folder / f"{stage}-{name}")})
+
+    run("first", 1)  # for what is computed once a process
+    one = counted(lambda: run("one", 1))
+    return difference(counted(lambda: run("two", 2)), one)
+
+
+def decoding() -> dict[str, int]:
+    """Two prompts with three answers each, none of which ends."""
+    sampler = TorchSampler(tiny_model(), tiny_tokenizer())
+    prompts = [list(range(65, 75)), list(range(70, 86))]
+
+    def run(tokens: int) -> None:
+        sampler.sample(prompts, Sampling(max_tokens=tokens, seed=0), 3)
+
+    short = counted(lambda: run(1 + DECODED))
+    return difference(counted(lambda: run(1 + 2 * DECODED)), short)
+
+
+def counted(run: Callable[[], Any]) -> dict[str, int]:
+    """Operations and FLOPs of a call."""
+    with Operations() as operations:
+        run()
+    return {"operations": operations.calls.total(), "flops": operations.flops}
+
+
+def difference(more: dict[str, int], less: dict[str, int]) -> dict[str, int]:
+    """What one call did beyond another."""
+    return {name: more[name] - less[name] for name in more}
+
+
+def changes(expected: dict[str, dict[str, int]], found: dict[str, dict[str, int]]) -> list[str]:
+    """A line for each count that is not what was expected, within the tolerance."""
+    lines = []
+    for step in sorted(expected.keys() | found.keys()):
+        if step not in expected or step not in found:
+            lines.append(f"{step}: {'not measured any more' if step in expected else 'not in ' + EXPECTED.name}")
+            continue
+        for name, before in expected[step].items():
+            now = found[step][name]
+            allowed = OPERATIONS_TOLERANCE * before if name == "operations" else 0
+            if abs(now - before) > allowed:
+                lines.append(f"{step}: {name} {'rose' if now > before else 'fell'} from {before:,} to {now:,} "
+                             f"({now / max(before, 1) - 1:+.1%})")  # fmt: skip
+    return lines
+
+
+if __name__ == "__main__":
+    now = {"torch": torch.__version__.split("+")[0], "steps": measured()}
+    print(json.dumps(now, indent=1))
+    if "--write" in sys.argv:
+        EXPECTED.write_text(json.dumps(now, indent=1) + "\n")

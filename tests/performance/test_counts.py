@@ -1,0 +1,40 @@
+"""A step does no more operations than the committed counts say; no clock is involved."""
+
+import json
+
+import pytest
+import torch
+from performance.counts import EXPECTED, Operations, changes, measured
+
+
+def test_steps_take_the_expected_operations_and_flops():
+    expected = json.loads(EXPECTED.read_text())
+    lines = changes(expected["steps"], measured())
+    assert not lines, "\n".join(
+        [*lines, f"(counted with torch {expected['torch']}, this is {torch.__version__})",
+         "If the change is meant: PYTHONPATH=tests python -m performance.counts --write, and say why in the commit."]
+    )  # fmt: skip
+
+
+def test_every_product_is_counted_forward_and_backward():
+    left, right = torch.ones(3, 5, requires_grad=True), torch.ones(5, 7, requires_grad=True)
+    with Operations() as operations:
+        (left @ right).sum().backward()
+    assert operations.flops == 3 * (2 * 3 * 5 * 7)
+    assert operations.calls["aten.mm"] == 3
+
+
+@pytest.mark.parametrize(("operations", "flops", "told"), [
+    (103, 50, []),
+    (104, 50, ["sft: operations rose from 100 to 104 (+4.0%)"]),
+    (96, 50, ["sft: operations fell from 100 to 96 (-4.0%)"]),
+    (100, 51, ["sft: flops rose from 50 to 51 (+2.0%)"]),
+])  # fmt: skip
+def test_a_change_is_told_by_the_count_that_changed(operations, flops, told):
+    before = {"sft": {"operations": 100, "flops": 50}}
+    assert changes(before, {"sft": {"operations": operations, "flops": flops}}) == told
+
+
+def test_a_step_on_one_side_only_is_told():
+    one = {"operations": 1, "flops": 1}
+    assert changes({"a": one}, {"b": one}) == ["a: not measured any more", "b: not in counts.json"]
