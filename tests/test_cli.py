@@ -20,7 +20,7 @@ from zhenlong.cli import COMMANDS, main
 STAGES = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "raft", "derta"]
 QUICK = ["--steps", "1", "--batch_size", "2", "--progress", "false", "--device", "cpu"]
 DATA = {"pretrain": "documents", "sft": "demonstrations", "reward_model": "pairs", "dpo": "pairs", "kto": "ratings",
-        "ppo": "tasks", "grpo": "tasks", "raft": "tasks"}  # fmt: skip
+        "ppo": "tasks", "grpo": "tasks", "raft": "tasks", "derta": "safety"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
