@@ -128,8 +128,8 @@ def table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interv
     said = f"Not above {baseline} beyond chance: {', '.join(behind)}." if behind else f"All are above {baseline}."
     note = (
         f"Means over {len(seeds)} seeds ({', '.join(map(str, seeds))}) ± half of Student's 95 % interval; the gain is "
-        f"in gold reward and paired by seed. {said} The costs are those of a method's own steps, after {baseline} and the "
-        "reward model that it shares."
+        f"in gold reward and paired by seed. {said} A cost is that of a method's own steps, "
+        f"without {baseline} and the reward model, which are shared."
     )
     return "\n".join([*lines, "", note]) + "\n"
 
