@@ -61,7 +61,7 @@ def evaluate_command(
         option: An option of metrics, as name=value, such as a judge's own prompt. Given to all that have it.
         attack_template: A file in place of an attack's template, as name=path, such as code_go_list=mine.txt.
         unsafe: Run programs that models wrote without isolation, where there is none.
-        chat_template: The tokenizer's own (auto), chatml, llama2, llama3, alpaca, or none for conversations as plain text.
+        chat_template: The tokenizer's own (auto), chatml, llama2, llama3, alpaca, or none for plain text.
         as_chat: Put text prompts, too, as a user's turn in the chat template.
         max_tokens: Longest answer, where a scenario allows more.
         cache: File of the answers; unset is cache.sqlite in the output folder. Folders may share one.
