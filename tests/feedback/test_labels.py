@@ -1,7 +1,9 @@
 """The AI labeller: both orders, strengths, what cannot be read, and its agreement with people."""
 
 import json
+import threading
 import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -213,6 +215,38 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path):
         with pytest.raises(UserError, match=said):
             label(**{"data": data, "output": str(tmp_path / "out" / "x.jsonl"), **wrong})
     assert not (tmp_path / "out").exists()
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server whose model prefers the longer answer."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = by(len)(asked["messages"][-1]["content"])
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_endpoint_is_a_judge_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    data = write_rows(tmp_path / "data.jsonl", [ranking("longest", "x"), ranking("y", "short")])
+    try:
+        judge = f"openai:m@http://127.0.0.1:{server.server_address[1]}/v1"
+        path = label(judge=judge, data=data, output=str(tmp_path / "labels.jsonl"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [one.ranks for one in read(str(path), Ranking)] == [(1, 2), (2, 1)]
+    assert json.loads((tmp_path / "labels.report.json").read_text())["judge"] == judge
 
 
 def fair_coin(text: str) -> str:

@@ -88,9 +88,9 @@ def label(
         raise UserError(f"samples: expected 2 or more, since answers are compared, got {samples}")
     principles = read_constitution(constitution) if constitution else ()
     require_models(judge, policy)
-    most, bad = limit or None, {"skip_bad_rows": skip_bad_rows}
-    rankings = [] if policy else read(data, Ranking, limit=most, **bad)
-    tasks = read(data, Task, limit=most, **bad) if policy else []
+    most = limit or None
+    rankings = [] if policy else read(data, Ranking, limit=most, skip_bad_rows=skip_bad_rows)
+    tasks = read(data, Task, limit=most, skip_bad_rows=skip_bad_rows) if policy else []
     how: dict[str, Any] = {"chat_template": chat_template, "device": device, "dtype": dtype, "max_rows": max_rows}
     path, kept = file_and_cache(output, "rankings.jsonl", cache)
     with Cache(kept) as answers:
@@ -98,8 +98,9 @@ def label(
         questions = [Question(each.prompt, each.responses) for each in rankings]
         if policy:
             speaker = one if policy == judge else asked(policy, answers, **how)
-            sampling = {"n": samples, "max_tokens": sample_tokens, "temperature": temperature, "seed": seed}
-            questions = sampled_questions(speaker, tasks, **sampling)
+            questions = sampled_questions(
+                speaker, tasks, n=samples, max_tokens=sample_tokens, temperature=temperature, seed=seed
+            )
         questions = with_criteria(questions, principles, seed)
         found = label_questions(
             one.judge, questions, rankings, reasoning=reasoning, max_tokens=max_tokens, max_unparsed=max_unparsed

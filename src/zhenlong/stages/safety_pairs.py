@@ -47,7 +47,9 @@ def pair_trees(
     The length of the prefix is drawn once for each pair: from 1 to n - 2 of the harmful response's n words, and 0 for
     every third pair and for responses of fewer than three words (RobustNLP/DeRTa:data/train/generate_training_data.py).
     """
-    rng, pairs, sizes, number = Random(f"prefix:{run.options.seed}"), [], [], 0
+    pairs: list[Pair] = []
+    sizes: list[int] = []
+    rng, number = Random(f"prefix:{run.options.seed}"), 0
     for records in by_source(rankings, order):
         before, cut, all_pairs = len(pairs), 0, 0
         for ranking in records:

@@ -98,7 +98,8 @@ def quoted(text: str) -> str:
 def built_in_template(name: str) -> str:
     """The package's own template of an attack."""
     language, shape = _parts(name)
-    return files("zhenlong.evaluate.attacks").joinpath("templates", f"{language}_{shape}.txt").read_text("utf-8")
+    folder = files("zhenlong.evaluate.attacks").joinpath("templates")
+    return folder.joinpath(f"{language}_{shape}.txt").read_text(encoding="utf-8")
 
 
 def read_template(name: str, path: str) -> str:
