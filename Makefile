@@ -21,12 +21,11 @@ format: .venv/installed-dev  ## mend what can be mended by machine
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-bench  ## speed and memory against TRL and transformers' generate
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/sampling.py
+bench: .venv-bench/installed  ## speed and memory against TRL, transformers' generate, lm-evaluation-harness
+	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-bench runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -39,6 +38,8 @@ clean:
 	$(INSTALL) -e ".[dev]"
 	touch $@ .venv/installed
 
-.venv/installed-bench: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) -e ".[dev,bench]"
-	touch $@ .venv/installed .venv/installed-dev
+# The peers have an environment of their own: what they depend on does not touch the one that is tested.
+.venv-bench/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	touch $@

@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from workload import SIZES, make_model
+from workload import SIZES, Shape, Unequal, make_model
 
 from zhenlong.evaluate.adapters.ask import Setting, ask
 from zhenlong.evaluate.adapters.spec import Adapter
@@ -58,15 +58,24 @@ class Work:
     requests: list[Any]
 
 
-def make_work(name: str, backend: LocalBackend, rows: int, words: int, seed: int, vocabulary: int) -> Work:
-    """Questions of about `words` words with four answers, and five examples, of random words."""
+def make_work(
+    name: str,
+    backend: LocalBackend,
+    rows: int,
+    words: int,
+    seed: int,
+    vocabulary: int,
+    answer_words: int = 8,
+    shots: int = SHOTS,
+) -> Work:
+    """Questions of about `words` words with four answers, and `shots` examples, of random words."""
     rng = np.random.default_rng(seed)
 
     def text(count: int) -> str:
         return " ".join(f"w{n}" for n in rng.integers(10, vocabulary - 1, count))
 
     def made(number: int) -> Instance:
-        answers = [text(8) for _ in range(4)]
+        answers = [text(answer_words) for _ in range(4)]
         if name == "letters":
             answers = [text(6) for _ in range(4)]
         right = int(rng.integers(4))
@@ -74,6 +83,7 @@ def make_work(name: str, backend: LocalBackend, rows: int, words: int, seed: int
         return Instance(str(number), text(int(rng.integers(words // 2, words + words // 2))), references)
 
     adapter = ADAPTERS[name]
+    adapter = replace(adapter, shots=shots if adapter.shots else 0)
     setting = Setting(adapter, backend, {"": [made(-1 - number) for number in range(adapter.shots)]})
     work = Work(setting, [made(number) for number in range(rows)], [])
     work.requests = harness_requests(work)
@@ -114,15 +124,15 @@ def check(name: str, work: Work, found: list[Outcome], other: list[Any]) -> str:
     if work.setting.adapter.method == "generation":
         different = sum(one.text != text for one, text in zip(found, other, strict=True))
         if different:
-            raise SystemExit(f"{name}: {different} of {len(found)} texts differ; a ratio would mean nothing")
+            raise Unequal(f"{name}: {different} of {len(found)} texts differ; a ratio would mean nothing")
         return f"{len(found)} equal texts"
     mine = np.array([one.choices.log_probs for one in found if one.choices])
     his = np.array(other).reshape(mine.shape)
-    worst = float(np.abs(mine - his).max())
+    worst = float((np.abs(mine - his) / np.maximum(1, np.abs(his) / 100)).max())  # fp32 sums have 1e-6 of their size
     right = [one.correct_indices[0] for one in work.instances]
     accuracies = [float((values.argmax(1) == right).mean()) for values in (mine, his)]
     if worst > TOLERANCE or accuracies[0] != accuracies[1]:
-        raise SystemExit(f"{name}: log-likelihoods differ by {worst:.1e}, accuracies are {accuracies}")
+        raise Unequal(f"{name}: log-likelihoods differ by {worst:.1e}, accuracies are {accuracies}")
     return f"log-likelihoods equal to {worst:.0e}, accuracy {accuracies[0]:.3f} on both sides"
 
 
@@ -139,6 +149,34 @@ def compare(a: Callable[[], Any], b: Callable[[], Any], repeats: int) -> tuple[l
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
+def measured(folder: Path, size: str, vocabulary: int, shape: Shape | None, repeats: int, rows: int) -> dict[str, Any]:
+    """Multiple choice: four texts in a shape's lengths after one example, or letters after five where there is none.
+
+    Returns the `seconds` of both sides in each pair, and the `tokens` of the requests.
+    """
+    from lm_eval.models.huggingface import HFLM
+
+    make_model(folder, SIZES[size], vocabulary, endless=True)
+    teach_letters(folder / "model" / "tokenizer.json")
+    pair = load_model(str(folder / "model"), device="cpu")
+    harness = HFLM(pretrained=pair[0], tokenizer=pair[1], batch_size=16, max_length=1024)
+    backend = LocalBackend(pair, hashed=lambda path: "", device="cpu")
+    if shape is None:
+        work = make_work("letters", backend, rows, 60, 0, vocabulary)
+    else:
+        asked, answered = sum(shape.prompt) // 2, sum(shape.answer) // 2
+        work = make_work("texts", backend, rows, asked, 0, vocabulary, answered, 1)
+    caches = iter(range(1000))
+
+    def fresh() -> list[Outcome]:
+        return ours(work, folder / f"{next(caches)}.sqlite")
+
+    print(f"multiple_choice: {check('multiple_choice', work, fresh(), theirs(work, harness))}", flush=True)
+    seconds = compare(fresh, lambda: theirs(work, harness), repeats)
+    tokens = sum(len("".join(request.args).split()) for request in work.requests)
+    return {"seconds": list(zip(*seconds, strict=True)), "tokens": tokens}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Check that both sides agree, then compare them."""
     options = _options(arguments)
@@ -146,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = make_model(folder, SIZES[options.size], options.vocabulary, endless=True)
-        _teach_letters(folder / "model" / "tokenizer.json")
+        teach_letters(folder / "model" / "tokenizer.json")
         pair = load_model(str(folder / "model"), device=options.device)
         from lm_eval.models.huggingface import HFLM
 
@@ -161,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _one(name, number, pair, harness, folder, options)
 
 
-def _teach_letters(path: Path) -> None:
+def teach_letters(path: Path) -> None:
     """Four words of the tokenizer become the letters that name the choices."""
     file = json.loads(path.read_text())
     words = file["model"]["vocab"]

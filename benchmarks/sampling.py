@@ -15,14 +15,22 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 import transformers
+from scipy.stats import chisquare
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from workload import SIZES as MODELS
+from workload import Shape, Unequal, make_model
 
+from zhenlong.loop import Cost
+from zhenlong.loop.ledger import matmul_rate
+from zhenlong.models import load_model
 from zhenlong.sampling import Sampling, TorchSampler
 
 SIZES = {  # random weights: speed does not depend on their values
@@ -33,6 +41,8 @@ SIZES = {  # random weights: speed does not depend on their values
     },
 }  # fmt: skip
 PAD = 0
+PARTS: Final = 16  # of equal probability, into which the vocabulary is cut
+LEAST_P: Final = 1e-6  # below it, the tokens of a fixed seed are not those of the model
 
 
 @dataclass
@@ -71,8 +81,10 @@ def theirs(model: LlamaForCausalLM, setting: Setting, seed: int) -> list[list[in
     return [_until_stop(row, setting.stop_ids) for row in out]
 
 
-def compare(name: str, a: Callable[[int], list[list[int]]], b: Callable[[int], list[list[int]]], repeats: int) -> None:
-    """Time both in alternation and print the medians and the ratios of pairs, in tokens a second."""
+def compare(
+    name: str, a: Callable[[int], list[list[int]]], b: Callable[[int], list[list[int]]], repeats: int
+) -> list[tuple[float, float]]:
+    """Time both in alternation; prints and returns their tokens a second, pair by pair."""
     speeds: list[tuple[float, float]] = []
     for repeat in range(repeats + 1):
         pair = [0.0, 0.0]
@@ -88,6 +100,39 @@ def compare(name: str, a: Callable[[int], list[list[int]]], b: Callable[[int], l
         f"{name:<8} zhenlong {medians[0]:7.0f} tokens/s   generate {medians[1]:7.0f} tokens/s   "
         f"ratio {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
+    return speeds
+
+
+def measured(folder: Path, size: str, vocabulary: int, shape: Shape, repeats: int) -> dict[str, Any]:
+    """8 prompts x 8 samples in a shape's middle lengths: `speeds` of pairs, and our `share` of the matmul rate."""
+    make_model(folder, MODELS[size], vocabulary, endless=True)
+    model, tokenizer = load_model(str(folder / "model"), device="cpu")
+    sampler = TorchSampler(model.eval(), tokenizer)
+    torch.manual_seed(0)
+    length, new = sum(shape.prompt) // 2, sum(shape.answer) // 2
+    setting = Setting(torch.randint(1, vocabulary, (8, length)).tolist(), 8, new)
+    check_agreement(sampler, model, replace(setting, samples=1, greedy=True))
+    check_first_tokens(sampler, model, setting.prompts[0][:16])
+    speeds = compare("sampling", lambda s: ours(sampler, setting, s), lambda s: theirs(model, setting, s), repeats)
+    pairs = 8 * length * (length + 1) / 2 + 64 * sum(length + place for place in range(new))
+    flops = Cost.of(model).forward(8 * length + 64 * new, 64 * new, pairs)
+    seconds = 64 * new / statistics.median(speed for speed, _ in speeds)
+    return {"speeds": speeds, "share": flops / seconds / matmul_rate(torch.device("cpu"), torch.float32)}
+
+
+def check_first_tokens(sampler: TorchSampler, model: LlamaForCausalLM, prompt: list[int], drawn: int = 1024) -> None:
+    """Stop unless the first tokens of either side are spread as the model's probabilities say (chi-square)."""
+    with torch.no_grad():
+        probabilities = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
+    order = probabilities.argsort(descending=True)
+    part = torch.empty_like(order)
+    part[order] = (probabilities[order].cumsum(0) * PARTS).long().clamp(max=PARTS - 1)
+    expected = torch.zeros(PARTS, dtype=torch.double).index_add(0, part, probabilities) * drawn
+    setting = Setting([prompt], drawn, 1)
+    for name, rows in (("zhenlong", ours(sampler, setting, 0)), ("generate", theirs(model, setting, 0))):
+        seen = torch.bincount(part[[row[0] for row in rows]], minlength=PARTS).double()
+        if chisquare(seen[expected > 0].numpy(), expected[expected > 0].numpy()).pvalue < LEAST_P:
+            raise Unequal(f"sampling: the tokens of {name} are not spread as the model's probabilities are")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,8 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "random": Setting(even, options.samples, options.new_tokens * 2, stops),
         "ragged": Setting(uneven, *work),
     }
-    _check_agreement(sampler, model, Setting(even, 1, options.new_tokens, greedy=True))
-    _check_agreement(sampler, model, Setting(uneven, 1, options.new_tokens, greedy=True))
+    check_agreement(sampler, model, Setting(even, 1, options.new_tokens, greedy=True))
+    check_agreement(sampler, model, Setting(uneven, 1, options.new_tokens, greedy=True))
     weights = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"{weights / 1e6:.1f}M parameters, vocabulary {options.vocabulary}, {count} prompts of {length} tokens x "
@@ -129,10 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def _check_agreement(sampler: TorchSampler, model: LlamaForCausalLM, setting: Setting) -> None:
+def check_agreement(sampler: TorchSampler, model: LlamaForCausalLM, setting: Setting) -> None:
     a, b = ours(sampler, setting, 0), theirs(model, setting, 0)
     if a != b:
-        raise SystemExit("greedy decoding differs between the two sides; a speed ratio would mean nothing")
+        raise Unequal("greedy decoding differs between the two sides; a speed ratio would mean nothing")
 
 
 def _until_stop(row: list[int], stop_ids: Sequence[int]) -> list[int]:

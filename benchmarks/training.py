@@ -27,19 +27,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+import workload
+from workload import WARM_UP, Unequal
+
 TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 5e-2}  # relative, of losses and gradient norms
 CHECKED_STEPS: Final = 3
-WARM_UP: Final = 2  # steps that are not timed
-KINDS: Final = ("sft", "reward", "dpo", "grpo", "grpo-free", "memory")
-BATCH: Final = {"sft": 16, "reward": 8, "dpo": 8, "grpo": 8}  # rows, pairs, pairs, prompts
-LEARNING_RATE: Final = {"sft": 1e-4, "reward": 1e-4, "dpo": 1e-4, "grpo": 1e-4}
+KINDS: Final = ("sft", "reward_model", "dpo", "kto", "grpo", "grpo-free", "memory")
+BATCH: Final = {"sft": 16, "reward_model": 8, "dpo": 8, "kto": 16, "grpo": 8, "ppo": 32}  # rows, pairs, prompts
+LEARNING_RATE: Final = 1e-4
 END_SCALE: Final = 12.0  # ends sampled answers of the free run after some 30 of at most 64 tokens
 SHAPES: Final = ("even", "long_answer", "long_prompt")
 MEMORY_VOCABULARIES: Final = (4096, 32000)
-
-
-class Unequal(Exception):
-    """The two sides did not compute the same."""
 
 
 @dataclass
@@ -52,8 +50,8 @@ class Side:
     def __post_init__(self) -> None:
         self._process = ProcessPoolExecutor(1, get_context("spawn"))
 
-    def train(self, *given: Any) -> Any:
-        return self._process.submit(_call, self.module, "train", *given).result()
+    def train(self, *given: Any, function: str = "train") -> Any:
+        return self._process.submit(_call, self.module, function, *given).result()
 
     def peak_memory(self, *given: Any) -> Any:
         """In a fresh process, whose peak is that of nothing else."""
@@ -72,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
             for kind in asked.what:
-                measure = _memory if kind == "memory" else _speed
+                measure = _memory if kind == "memory" else speed
                 for shape in asked.shape:
                     found["results"] += measure(kind, shape, sides, asked, Path(folder))
     except Unequal as error:
@@ -85,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _speed(
+def speed(
     kind: str, shape: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
     """Check, then time both sides in turn; one result for each way in which TRL is set."""
     import trl_side
 
     what = kind.removesuffix("-free")
-    work, parameters = _prepare(kind, shape, asked, folder)
+    work, parameters = prepare(kind, shape, asked, folder)
     settings = {"dtype": asked.dtype}
     tuned = trl_side.QUICK | trl_side.TUNED[what] | {"bf16": asked.dtype == "bfloat16"}
     default = trl_side.DEFAULT[what]
@@ -118,31 +116,40 @@ def _speed(
     for name in asked.against:
         costs = [(cost(mine), cost(other)) for mine, other in zip(runs["ours"], runs[name], strict=True)]
         results.append(_result(kind, shape, name, costs, unit, parameters))
+        if kind != "grpo-free":
+            done = tokens_of_a_step(work, runs["ours"])
+            results[-1]["tokens_per_s"] = [done / statistics.median(part) for part in zip(*costs, strict=True)]
+        results[-1]["share_of_matmul_rate"] = statistics.median(one.share for one in runs["ours"])
+        if asked.memory:
+            other = theirs.peak_memory(work, tuned if name == "tuned" else default).peak
+            results[-1]["peak_memory_ratio"] = other / ours.peak_memory(work, settings).peak
     return results
 
 
-def _prepare(kind: str, shape: str, asked: argparse.Namespace, folder: Path) -> tuple[Any, int]:
-    import workload
+def tokens_of_a_step(work: Any, runs: list[Any]) -> float:
+    """Mean tokens of a timed step: of whole sequences, or those generated."""
+    if work.what in workload.ROLLING:
+        return statistics.fmean(count for one in runs for count in one.answers[WARM_UP:])
+    return statistics.fmean(workload.tokens(row) for row in work.plan()[WARM_UP * work.batch :]) * work.batch
 
+
+def prepare(kind: str, shape: str, asked: argparse.Namespace, folder: Path) -> tuple[Any, int]:
     what = kind.removesuffix("-free")
     lengths = workload.SHAPES[shape]
-    place = folder / f"{kind}-{shape}"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix=kind, dir=folder))
     parameters = workload.make_model(
         place,
         workload.SIZES[asked.model],
         asked.vocabulary,
-        scores=kind == "reward",
-        endless=kind == "grpo",
+        scores=kind == "reward_model",
+        endless=kind in workload.ROLLING,
         end_scale=END_SCALE if kind == "grpo-free" else 1.0,
     )
     steps = max(WARM_UP + asked.steps, CHECKED_STEPS)
     rows = workload.make_rows(what, BATCH[what] * steps, 0, asked.vocabulary, lengths)
     workload.write_rows(place, rows, 0)
     new_tokens = sum(lengths.answer) // 2
-    work = workload.Work(
-        what, str(place), steps, BATCH[what], asked.threads, LEARNING_RATE[what], new_tokens=new_tokens
-    )
+    work = workload.Work(what, str(place), steps, BATCH[what], asked.threads, LEARNING_RATE, new_tokens=new_tokens)
     return work, parameters
 
 
@@ -214,7 +221,6 @@ def _memory(
 ) -> list[dict[str, Any]]:
     """Peak resident memory of a few DPO steps beyond that of the libraries, each side in a fresh process."""
     import trl_side
-    import workload
 
     results = []
     for vocabulary in MEMORY_VOCABULARIES:
@@ -223,7 +229,7 @@ def _memory(
         parameters = workload.make_model(place, workload.SIZES[asked.model], vocabulary)
         lengths = workload.SHAPES[shape]
         workload.write_rows(place, workload.make_rows("dpo", BATCH["dpo"] * CHECKED_STEPS, 0, vocabulary, lengths), 0)
-        work = workload.Work("dpo", str(place), CHECKED_STEPS, BATCH["dpo"], asked.threads, LEARNING_RATE["dpo"])
+        work = workload.Work("dpo", str(place), CHECKED_STEPS, BATCH["dpo"], asked.threads, LEARNING_RATE)
         tuned = trl_side.QUICK | trl_side.TUNED["dpo"]
         peaks = [
             side.peak_memory(work, settings).peak / 2**20 for side, settings in zip(sides, ({}, tuned), strict=True)
@@ -278,6 +284,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=tuple(TOLERANCE), default="float32",
                         help="precision of both sides, TRL at its defaults excepted (default: float32)")  # fmt: skip
     parser.add_argument("--vocabulary", type=int, default=4096, help="tokens of the vocabulary (default: 4096)")
+    parser.add_argument("--memory", action="store_true", help="the peak memory of each kind as well")
     parser.add_argument("--json", type=Path, default=here / "results" / "training.json", help="file of the results")
     return parser.parse_args(arguments)
 

@@ -2,7 +2,7 @@
 
 TUNED is what is fastest on a CPU at equal work: fp32, no gradient checkpointing, no logging, the reference's
 log-probabilities computed before training, and the layout and micro-batch that were fastest of those tried
-(docs/benchmarks.md). DEFAULT leaves to TRL whatever does not change the method: bf16, gradient checkpointing,
+(docs/performance.md). DEFAULT leaves to TRL whatever does not change the method: bf16, gradient checkpointing,
 micro-batches of 8 rows, a reference recomputed at every step.
 """
 
@@ -35,6 +35,8 @@ from trl import (
     DPOTrainer,
     GRPOConfig,
     GRPOTrainer,
+    KTOConfig,
+    KTOTrainer,
     RewardConfig,
     RewardTrainer,
     SFTConfig,
@@ -49,14 +51,16 @@ from zhenlong.records import Message
 TUNED: Final[dict[str, dict[str, Any]]] = {
     "sft": {"per_device_train_batch_size": 8},
     "dpo": {"per_device_train_batch_size": 8, "precompute_ref_log_probs": True},
-    "reward": {"per_device_train_batch_size": 8},
+    "reward_model": {"per_device_train_batch_size": 8},
+    "kto": {"per_device_train_batch_size": 16, "precompute_ref_log_probs": True},  # all of a step: it has one baseline
     "grpo": {"per_device_train_batch_size": 64, "loss_type": "grpo"},
 }
 QUICK: Final = {"bf16": False, "gradient_checkpointing": False, "logging_strategy": "no"}
 DEFAULT: Final[dict[str, dict[str, Any]]] = {
     "sft": {},
     "dpo": {},
-    "reward": {},
+    "reward_model": {},
+    "kto": {},
     "grpo": {"loss_type": "grpo"},
 }
 
@@ -168,7 +172,7 @@ def _trainer(work: Work, output: str, settings: dict[str, Any], clock: _Clock) -
     arguments: dict[str, Any] = {"callbacks": [clock], "processing_class": tokenizer}
     if work.logged:
         settings = settings | {"logging_strategy": "steps", "logging_steps": 1}
-    make = {"sft": _sft, "dpo": _dpo, "reward": _reward, "grpo": _grpo}[work.what]
+    make = {"sft": _sft, "dpo": _dpo, "kto": _kto, "reward_model": _reward, "grpo": _grpo}[work.what]
     with contextlib.redirect_stdout(open(os.devnull, "w")), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return make(work, tokenizer, shared | settings, arguments)
@@ -189,6 +193,11 @@ def _sft(work: Work, tokenizer: Any, settings: dict[str, Any], arguments: dict[s
 def _dpo(work: Work, tokenizer: Any, settings: dict[str, Any], arguments: dict[str, Any]) -> DPOTrainer:
     config = DPOConfig(beta=0.1, max_length=None, **settings)
     return DPOTrainer(_causal(work), args=config, train_dataset=Dataset.from_list(work.plan()), **arguments)
+
+
+def _kto(work: Work, tokenizer: Any, settings: dict[str, Any], arguments: dict[str, Any]) -> KTOTrainer:
+    config = KTOConfig(beta=0.1, max_length=None, **settings)
+    return KTOTrainer(_causal(work), args=config, train_dataset=Dataset.from_list(work.plan()), **arguments)
 
 
 def _reward(work: Work, tokenizer: Any, settings: dict[str, Any], arguments: dict[str, Any]) -> RewardTrainer:

@@ -25,7 +25,13 @@ TEMPLATE: Final = (
     "{% else %}<|user|> {{ m['content'] }} {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|> {% endif %}"
 )
+WARM_UP: Final = 2  # steps that are not timed
 FRAME: Final = 2  # tokens that the template puts around a prompt
+ROLLING: Final = ("grpo", "ppo")  # kinds whose answers are sampled
+
+
+class Unequal(Exception):
+    """The two sides did not compute the same."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def make_model(
 def make_rows(what: str, rows: int, seed: int, vocabulary: int, shape: Shape) -> list[dict[str, Any]]:
     """Random rows of a kind, in the form of TRL's data sets, which this project reads too.
 
-    Prompts of grpo all have the middle length of the shape: TRL would pad them, and lengths are not what it is about.
+    Prompts of rollouts all have the middle length of the shape: TRL would pad them, and this is not about padding.
     """
     rng = np.random.default_rng(seed)
     words = _Words(rng, vocabulary)
@@ -138,11 +144,14 @@ def make_rows(what: str, rows: int, seed: int, vocabulary: int, shape: Shape) ->
         prompt, chosen, rejected = (
             int(rng.integers(low, high + 1)) for low, high in (shape.prompt, shape.answer, shape.answer)
         )
-        asked = words.said("user", sum(shape.prompt) // 2 if what == "grpo" else prompt)
+        asked = words.said("user", sum(shape.prompt) // 2 if what in ROLLING else prompt)
         if what == "sft":
             found.append({"messages": [asked, words.said("assistant", chosen)]})
-        elif what == "grpo":
+        elif what in ROLLING:
             found.append({"prompt": [asked]})
+        elif what == "kto":  # thumbs up and down in turn
+            answer = [words.said("assistant", chosen)]
+            found.append({"prompt": [asked], "completion": answer, "label": len(found) % 2 == 0})
         else:
             answers = {
                 "chosen": [words.said("assistant", chosen)],
@@ -150,6 +159,19 @@ def make_rows(what: str, rows: int, seed: int, vocabulary: int, shape: Shape) ->
             }
             found.append({"prompt": [asked]} | answers)
     return found
+
+
+def tokens(row: dict[str, Any]) -> int:
+    """Tokens of a row's sequences, each response with its prompt, as a trainer without shared prompts reads them."""
+    if "messages" in row:
+        asked, told = row["messages"]
+        return _length(asked) + _length(told)
+    answers = [turn for name in ("chosen", "rejected", "completion") for turn in row.get(name, [])]
+    return sum(_length(row["prompt"][0]) + _length(answer) for answer in answers)
+
+
+def _length(turn: dict[str, str]) -> int:
+    return len(turn["content"].split()) + (1 if turn["role"] == "assistant" else FRAME)
 
 
 def write_rows(folder: Path, rows: list[dict[str, Any]], seed: int) -> None:

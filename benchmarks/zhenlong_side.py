@@ -6,7 +6,9 @@ import json
 import resource
 import shutil
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,15 @@ import workload
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workload import Work
 
+import zhenlong.stages.ppo as ppo_module
 from zhenlong.forest import forward, log_probs, plant, tree
+from zhenlong.loop import Ledger
+from zhenlong.loop.ledger import matmul_rate
 from zhenlong.models import load_model
 from zhenlong.sampling import Completion, Sampling
 from zhenlong.stages.dpo import dpo
 from zhenlong.stages.grpo import grpo
+from zhenlong.stages.kto import kto
 from zhenlong.stages.reward_model import reward_model
 from zhenlong.stages.sft import sft
 
@@ -40,6 +46,8 @@ class Outcome:
     answers: list[float] = field(default_factory=list)
     scored: list[float] = field(default_factory=list)
     peak: float = 0.0  # bytes of memory beyond those after start-up
+    share: float | None = None  # of the machine's matmul rate, over the steps that are timed
+    parts: dict[str, list[float]] = field(default_factory=dict)  # seconds of each step in each part of it
 
 
 def train(work: Work, settings: dict[str, Any]) -> Outcome:
@@ -47,19 +55,61 @@ def train(work: Work, settings: dict[str, Any]) -> Outcome:
     torch.set_num_threads(work.threads)
     output = tempfile.mkdtemp(prefix="zhenlong-benchmark-")
     try:
-        _stage(work, output, settings)
+        with _arithmetic() as counted:
+            _stage(work, output, settings)
         lines = [json.loads(line) for line in (Path(output) / "metrics.jsonl").read_text().splitlines()]
     finally:
         shutil.rmtree(output)
     ends = [line["seconds"] for line in lines]
-    answers = [work.batch * work.group * line.get("response_tokens", 0.0) for line in lines]
+    each = work.batch * (work.group if work.what == "grpo" else 1)
+    answers = [each * line.get("response_tokens", 0.0) for line in lines]
+    first = min(workload.WARM_UP, len(ends) - 1) - 1
+    done = sum(flops for at, flops in counted if ends[first] < at <= ends[-1])
+    rate = matmul_rate(torch.device("cpu"), torch.float32)
     return Outcome(
         seconds=np.diff(ends).tolist(),
         losses=[line["loss"] for line in lines],
         norms=[line["grad_norm"] for line in lines],
         answers=answers,
         scored=answers,
+        share=done / (ends[-1] - ends[first]) / rate,
     )
+
+
+def train_in_parts(work: Work, settings: dict[str, Any]) -> Outcome:
+    """PPO by its stage, with the seconds that each step spends in sampling, scoring and the update."""
+    seconds: dict[str, list[float]] = {"sampling": [], "scoring": [], "update": []}
+    with ExitStack() as timed:
+        for part, name in (("sampling", "roll_out"), ("scoring", "_measure"), ("update", "update")):
+            place = f"zhenlong.stages.ppo.{name}"
+            timed.enter_context(patch(place, _timed(getattr(ppo_module, name), seconds[part])))
+        outcome = train(work, settings)
+    outcome.parts = seconds
+    return outcome
+
+
+def _timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+    def run(*given: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        found = function(*given, **named)
+        seconds.append(time.perf_counter() - started)
+        return found
+
+    return run
+
+
+@contextmanager
+def _arithmetic() -> Iterator[list[tuple[float, float]]]:
+    """What the ledger is told, each with its clock: (seconds, FLOPs)."""
+    counted: list[tuple[float, float]] = []
+    count = Ledger.count
+
+    def noted(ledger: Ledger, tokens: int = 0, flops: float = 0.0, **others: float) -> None:
+        count(ledger, tokens, flops, **others)
+        counted.append((ledger.seconds, flops))
+
+    with patch.object(Ledger, "count", noted):
+        yield counted
 
 
 def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
@@ -73,7 +123,7 @@ def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
 
 
 def _stage(work: Work, output: str, settings: dict[str, Any]) -> None:
-    stages = {"sft": sft, "dpo": dpo, "reward": reward_model, "grpo": grpo}
+    stages = {"sft": sft, "dpo": dpo, "kto": kto, "reward_model": reward_model, "grpo": grpo, "ppo": ppo_module.ppo}
     options = {
         "model": work.model,
         "data": work.data,
@@ -101,6 +151,13 @@ def _stage(work: Work, output: str, settings: dict[str, Any]) -> None:
             "kl_coef": 0.0,
             "group_size": work.group,
             "rollouts": work.batch,
+            "max_tokens": work.new_tokens,
+        }
+    if work.what == "ppo":
+        options |= {
+            "reward": f"{workload.__file__}:worth",
+            "rollouts": work.batch,
+            "passes": 1,
             "max_tokens": work.new_tokens,
         }
     stage: Any = stages[work.what]

@@ -1,0 +1,172 @@
+"""Every comparison, one after the other, into one results file and the table of docs/performance.md: `make bench`.
+
+    make bench ARGS="--work sft,dpo --model small --vocabulary 4096 --shape long_answer --pairs 2"
+
+Each comparison first checks that both sides compute the same; one that fails is told, left out, and makes the exit
+code 1. What is compared, and how, is in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import evaluation
+import rows
+import sampling
+import torch
+import training
+import workload
+from rows import Row
+from workload import WARM_UP, Unequal
+
+WORKS: Final = ("sft", "reward_model", "dpo", "kto", "grpo", "ppo", "sampling", "multiple_choice")
+MODELS: Final = ("small", "medium")
+VOCABULARIES: Final = ("4096", "32000")
+SHAPES: Final = ("long_answer", "long_prompt")
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    asked = _parse(arguments)
+    torch.set_num_threads(asked.threads)
+    machine = rows.machine(asked.threads)
+    print(f"load average {machine['load_before']:.2f} before the start; the figures need a quiet machine", flush=True)
+    sides = training.Side("zhenlong", "zhenlong_side"), training.Side("TRL", "trl_side")
+    failed = 0
+    for model in asked.model:
+        for vocabulary in map(int, asked.vocabulary):
+            for work in asked.work:
+                for shape in asked.shape + ["letters"] * (work == "multiple_choice"):
+                    failed += not _add(work, model, vocabulary, shape, sides, asked, machine)
+    return 1 if failed else 0
+
+
+def _add(
+    work: str,
+    model: str,
+    vocabulary: int,
+    shape: str,
+    sides: tuple[Any, Any],
+    asked: argparse.Namespace,
+    machine: dict[str, Any],
+) -> bool:
+    """Make a comparison and write its rows at once, so that an interruption loses one; False if the sides differ."""
+    compare = {"ppo": _ppo, "sampling": _sampling, "multiple_choice": _multiple_choice}.get(work, _training)
+    name = f"{model}-{vocabulary // 1000}k"
+    print(f"{work}, {name}, {shape}:", flush=True)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        try:
+            found = compare(work, name, shape, sides, _settings(asked, model, vocabulary), Path(folder))
+        except Unequal as error:
+            print(f"{error}: left out", flush=True)
+            return False
+    path = rows.write(found, asked.output, machine)
+    if asked.page:
+        rows.write_table(path, asked.page)
+    return True
+
+
+def _settings(asked: argparse.Namespace, model: str, vocabulary: int) -> argparse.Namespace:
+    changed = {"model": model, "vocabulary": vocabulary, "dtype": "float32"}
+    return argparse.Namespace(**vars(asked) | changed)
+
+
+def _training(
+    work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
+) -> list[Row]:
+    """Against TRL, tuned and at its defaults."""
+    return [
+        rows.row(
+            (work, name, shape, f"trl-{found['against']}"),
+            found["ratios"],
+            found["tokens_per_s"],
+            found["share_of_matmul_rate"],
+            found.get("peak_memory_ratio"),
+        )
+        for found in training.speed(work, shape, sides, asked, folder)
+    ]
+
+
+def _ppo(
+    work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
+) -> list[Row]:
+    """Against the sum of its parts, which are timed within the same runs."""
+    given, _ = training.prepare(work, shape, asked, folder)
+    runs = [sides[0].train(given, {}, function="train_in_parts") for _ in range(asked.pairs)]
+    steps = slice(WARM_UP - 1, None)  # seconds of steps begin with the second one
+    whole = [sum(one.seconds[steps]) for one in runs]
+    parts = [{part: sum(seconds[WARM_UP:]) for part, seconds in one.parts.items()} for one in runs]
+    for seconds, one in zip(whole, parts, strict=True):
+        print("   " + ", ".join(f"{part} {spent / seconds:.0%}" for part, spent in one.items()), flush=True)
+    generated = [sum(one.answers[WARM_UP:]) for one in runs]
+    sums = [sum(one.values()) for one in parts]
+    speeds = [sum(generated) / sum(whole), sum(generated) / sum(sums)]
+    ratios = [part / seconds for part, seconds in zip(sums, whole, strict=True)]
+    return [rows.row((work, name, shape, "parts"), ratios, speeds, runs[0].share)]
+
+
+def _sampling(
+    work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
+) -> list[Row]:
+    """Against transformers' `generate`."""
+    found = sampling.measured(folder, asked.model, asked.vocabulary, workload.SHAPES[shape], asked.pairs)
+    ratios = [ours / peer for ours, peer in found["speeds"]]
+    return [rows.row((work, name, shape, "transformers.generate"), ratios, _middle(found["speeds"]), found["share"])]
+
+
+def _multiple_choice(
+    work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
+) -> list[Row]:
+    """Against lm-evaluation-harness."""
+    lengths = workload.SHAPES.get(shape)
+    found = evaluation.measured(folder, asked.model, asked.vocabulary, lengths, asked.pairs, asked.questions)
+    ratios = [peer / ours for ours, peer in found["seconds"]]
+    speeds = [found["tokens"] / seconds for seconds in _middle(found["seconds"])]
+    return [rows.row((work, name, shape, "lm-evaluation-harness"), ratios, speeds)]
+
+
+def _middle(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    return [statistics.median(side) for side in zip(*pairs, strict=True)]
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, known, also in (
+        ("work", WORKS, ()),
+        ("model", MODELS, ("default",)),
+        ("vocabulary", VOCABULARIES, ()),
+        ("shape", SHAPES, ("even",)),
+        ("against", ("tuned", "default"), ()),
+    ):
+        parser.add_argument(f"--{name}", type=_some((*known, *also)), default=list(known),
+                            help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
+    parser.add_argument("--pairs", type=int, default=5, help="runs of each side, taken in turn (default: 5)")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps of a training run (default: 4)")
+    parser.add_argument("--questions", type=int, default=64, help="of multiple choice (default: 64)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side (default: one a core)")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
+    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=ROOT / "docs/performance.md",
+                        help="page whose table is renewed; empty for none")  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def _some(known: Sequence[str]) -> Callable[[str], list[str]]:
+    def chosen(text: str) -> list[str]:
+        given = text.split(",")
+        if unknown := set(given) - set(known):
+            raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {','.join(sorted(unknown))}")
+        return given
+
+    return chosen
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""What `make bench` writes: rows of ratios as one JSON file, and as the table of docs/performance.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+Row = dict[str, Any]
+KEY: Final = ("work", "model", "shape", "peer")  # what a row is about; there is one row for each
+PACKAGES: Final = ("zhenlong", "torch", "transformers", "trl", "accelerate", "lm_eval")
+BEGIN: Final = "<!-- table of make bench: begin -->"
+END: Final = "<!-- table of make bench: end -->"
+
+
+def row(
+    about: tuple[str, str, str, str],
+    ratios: Sequence[float],
+    tokens_per_s: Sequence[float],
+    share: float | None = None,
+    memory: float | None = None,
+) -> Row:
+    """A row: `about` in the order of KEY; ratios above 1 where we are faster; `tokens_per_s` of ours and the peer."""
+    return {
+        **dict(zip(KEY, about, strict=True)),
+        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+        "ours_tokens_per_s": tokens_per_s[0],
+        "peer_tokens_per_s": tokens_per_s[1],
+        "share_of_matmul_rate": share,
+        "peak_memory_ratio": memory,
+    }
+
+
+def write(rows: Sequence[Row], folder: Path, machine: dict[str, Any]) -> Path:
+    """Write `<date>-<machine>.json`; rows that today's file has of other comparisons stay, if versions are the same."""
+    name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
+    path = folder / f"{date.today().isoformat()}-{name}.json"
+    found: dict[str, Any] = {"machine": machine, "versions": {name: version(name) for name in PACKAGES}}
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    same = before.get("versions") == found["versions"] and _setting(before["machine"]) == _setting(machine)
+    new = {_key(one) for one in rows}
+    kept = [one for one in before.get("rows", []) if same and _key(one) not in new]
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found | {"rows": sorted([*kept, *rows], key=_key)}, indent=1) + "\n")
+    return path
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """The processor, its cores, the threads used, and how busy it was before the start."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    cpu = models[0] if models else platform.processor() or platform.machine()
+    return {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "load_before": os.getloadavg()[0]}
+
+
+def write_table(path: Path, page: Path) -> None:
+    """Put the rows of a results file between the markers of the page."""
+    found = json.loads(path.read_text())
+    text = page.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n{_table(found, path.name)}\n{END}{after}")
+
+
+def _table(found: dict[str, Any], name: str) -> str:
+    machine, versions = found["machine"], found["versions"]
+    told = ", ".join(f"{package} {number}" for package, number in versions.items())
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, load {machine['load_before']:.1f} "
+        "before the start;",
+        f"{told} (`benchmarks/results/{name}`).",
+        "",
+        "| work | model | shape | against | ratio | from, to | tokens/s, ours, theirs | of matmul rate | memory |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for one in found["rows"]:
+        ratio = one["ratio"]
+        share, memory = one["share_of_matmul_rate"], one["peak_memory_ratio"]
+        cells = [*(one[name] for name in KEY), f"{ratio['median']:.2f} ×", f"{ratio['min']:.2f}, {ratio['max']:.2f}",
+                 f"{one['ours_tokens_per_s']:,.0f}, {one['peer_tokens_per_s']:,.0f}",
+                 "" if share is None else f"{share:.0%}", "" if memory is None else f"{memory:.2f} ×"]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _key(one: Row) -> tuple[str, ...]:
+    return tuple(one[name] for name in KEY)
+
+
+def _setting(machine: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(machine[name] for name in ("cpu", "cores", "threads"))
