@@ -115,9 +115,9 @@ def _world_rows(spec: str) -> Iterator[Row]:
 
     given = _options(spec, spec.partition("?")[2], ("n", "seed", "split", "world"))
     numbers = {name: _number(spec, name, given[name]) for name in ("n", "seed", "world") if name in given}
-    split = {"split": given["split"]} if "split" in given else {}
+    options: dict[str, Any] = {"n": 1000} | numbers | {name: given[name] for name in ("split",) if name in given}
     try:
-        found = reviews(**{"n": 1000} | numbers, **split)
+        found = reviews(**options)
     except ValueError as error:
         raise UserError(f"{spec}: {error}") from None
     for number, (text, label) in enumerate(found, 1):

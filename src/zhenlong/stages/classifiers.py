@@ -78,7 +78,8 @@ def classifiers(
 def differences(found: Mapping[str, Predictions], baseline: str) -> list[dict[str, Any]]:
     """Each model's accuracy less the baseline's, paired by text: `only_model` and `only_baseline` count the texts that
     one alone has right."""
-    before, pairs = found[baseline].correct, []
+    before = found[baseline].correct
+    pairs: list[dict[str, Any]] = []
     for name, predictions in found.items():
         if name == baseline:
             continue

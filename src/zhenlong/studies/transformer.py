@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +182,8 @@ class Stack(nn.Module):
         if self.segments is not None:
             x = x + self.segments.weight[0]
         x = x if self.design.norm_first else self.norm(x)
-        near = self.layers[0].attention.near if self.design.positions == "relative" else None
+        first: Any = self.layers[0]
+        near = first.attention.near if self.design.positions == "relative" else None
         bias = None if near is None else distances(near, ids.shape[1], self.design)  # one table for all layers
         for layer in self.layers:
             x = layer(x, memory, bias)
