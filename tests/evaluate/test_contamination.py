@@ -61,11 +61,11 @@ def test_answers_count_as_overlaps_and_not_as_equal_texts(write, report):
 
 
 def test_a_scenario_is_asked_by_its_name(write, report):
-    instance = next(one for one in instances_of(scenario("world_tasks"), limit=50) if len(one.input.split()) > 13)
+    instance = next(one for one in instances_of(scenario("world_tasks"), limit=20) if len(one.input.split()) > 13)
     train = write("train.jsonl", [*ROWS, {"messages": [
         {"role": "user", "content": f"Here: {instance.input}"}, {"role": "assistant", "content": "Hm."}]}])  # fmt: skip
-    (found,) = report(train, "world_tasks", limit=50)
-    assert found["items"] == 50
+    (found,) = report(train, "world_tasks", limit=20)
+    assert found["items"] == 20
     assert {hit["item"] for hit in found["hits"]} >= {instance.id}
     assert {hit["row"][-6:] for hit in found["hits"]} == {"line 4"}
 
