@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zhenlong.sampling import Sampling as Sampling
     from zhenlong.sampling import TorchSampler as TorchSampler
     from zhenlong.stages.best_of_n import best_of_n as best_of_n
+    from zhenlong.stages.classify import classify as classify
     from zhenlong.stages.derta import derta as derta
     from zhenlong.stages.dpo import dpo as dpo
     from zhenlong.stages.grpo import grpo as grpo
@@ -45,6 +46,7 @@ _HOMES: Final = {
     "zhenlong.rewards": ("reward_from",),
     "zhenlong.sampling": ("Sampling", "TorchSampler"),
     "zhenlong.stages.best_of_n": ("best_of_n",),
+    "zhenlong.stages.classify": ("classify",),
     "zhenlong.stages.derta": ("derta",),
     "zhenlong.stages.dpo": ("dpo",),
     "zhenlong.stages.grpo": ("grpo",),

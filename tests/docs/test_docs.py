@@ -19,7 +19,8 @@ from zhenlong.cli import COMMANDS
 from zhenlong.loop import Options
 from zhenlong.models import save_model
 
-STAGES = ("pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "best_of_n", "raft", "derta", "self_reward")
+STAGES = ("pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "best_of_n", "raft", "derta", "self_reward",
+          "classify")  # fmt: skip
 SHARED = {field.name: field.default for field in fields(Options)}
 RUNNABLE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
 

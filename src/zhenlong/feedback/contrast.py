@@ -47,7 +47,7 @@ def contrast(
         responses: Own answers to each prompt; all of them rank below the demonstration's, none above another.
         max_tokens: Longest own answer; one that is cut off is kept, for it is what the model says.
         temperature: Sampling temperature of the own answers; 0 takes the likeliest.
-        chat_template: The tokenizer's own (auto), or chatml, llama2 or llama3.
+        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         skip_bad_rows: Leave bad rows out and count them.
         seed: Seed of the sampling.
 
@@ -56,7 +56,8 @@ def contrast(
     """
     if responses < 1:
         raise UserError(f"responses: expected 1 or more, got {responses}")
-    values, skipped = _values(fill), []  # type: tuple[dict[str, str], list[BadRow]]
+    values = _values(fill)
+    skipped: list[BadRow] = []
     rows = read(data, Demonstration, skip_bad_rows=skip_bad_rows, skipped=skipped)
     pairs = [_prompt_and_answer(row) for row in filled(rows, values)]
     network, tokenizer = load_model(model)

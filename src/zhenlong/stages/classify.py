@@ -186,7 +186,7 @@ def _check(options: Options, model: str, labels: str) -> dict[str, str]:
         if getattr(options, name):
             raise UserError(f"{name}: expected 0, for a classifier answers nothing, got {getattr(options, name)}")
     if options.lora_rank and not model:
-        raise UserError(f"lora_rank: a new model has no weights worth freezing; name a model, or set it to 0")
+        raise UserError("lora_rank: a new model has no weights worth freezing; name a model, or set it to 0")
     pairs = [one.strip().partition("=") for one in labels.split(",")] if labels.strip() else []
     found = {old.strip(): (new or old).strip() for old, _, new in pairs}
     if any(not old or not new for old, new in found.items()) or len(found) < len(pairs):
