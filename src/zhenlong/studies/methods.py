@@ -174,9 +174,7 @@ def _method_of(step: str, names: Iterable[str]) -> str:
 
 def _summary(folder: Path) -> dict[str, Any]:
     if not (folder / "summary.json").exists():
-        raise UserError(
-            f"{folder}: no summary.json there; expected the finished output of a recipe"
-        )
+        raise UserError(f"{folder}: no summary.json there; expected the finished output of a recipe")
     found = _json(folder / "summary.json")
     if not isinstance(found.get("models"), dict) or "seed" not in found:
         raise UserError(f"{folder}/summary.json: expected models and a seed, as `zhenlong run` writes them")
@@ -196,9 +194,7 @@ def _require_alike(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any
             )
         seeds[summary["seed"]] = folder
         if set(summary["models"]) != set(summaries[0]["models"]):
-            raise UserError(
-                f"{folder}: compared other models than {folders[0]}; expected one recipe, several seeds"
-            )
+            raise UserError(f"{folder}: compared other models than {folders[0]}; expected one recipe, several seeds")
         if _without_seed(folder, summary) != _without_seed(folders[0], summaries[0]):
             raise UserError(f"{folder}: followed other steps or options than {folders[0]}; only the seed may differ")
 

@@ -130,9 +130,7 @@ def _verdicts(
         if not any(name in one.recorded for one in outcomes):
             return []
         return [(one, (recorded(one, name), {"judge": "recorded", name: recorded(one, name)})) for one in outcomes]
-    conversations = [
-        prompt.messages({"question": one.instance.input, "response": said(one)}) for one in outcomes
-    ]
+    conversations = [prompt.messages({"question": one.instance.input, "response": said(one)}) for one in outcomes]
     replies = [output.text for output in judged(judge, conversations, max_tokens=tokens)]
     found: list[tuple[Outcome, tuple[Any, Mapping[str, Any]]]] = []
     for one, text in zip(outcomes, replies, strict=True):
