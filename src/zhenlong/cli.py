@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "zhenlong.feedback.critique:critique",
         "let a model revise its answers by the rules of a constitution",
     ),
+    "teach_judge": ("zhenlong.feedback.teach_judge:teach_judge", "make demonstrations of judging from rankings"),
     "classify": ("zhenlong.stages.classify:classify", "train a text classifier: encoder, decoder or encoder-decoder"),
     "contrast": ("zhenlong.feedback.contrast:contrast", "rank demonstrations above what a model says itself"),
     "tool_tasks": ("zhenlong.stages.tool_tasks:tool_tasks", "make verifiable tasks of conversations with tool calls"),

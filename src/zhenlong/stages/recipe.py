@@ -31,6 +31,7 @@ from zhenlong.feedback import collect
 from zhenlong.feedback.contrast import contrast
 from zhenlong.feedback.critique import critique
 from zhenlong.feedback.label import label
+from zhenlong.feedback.teach_judge import teach_judge
 from zhenlong.loop import Options
 from zhenlong.loop.atomic import write_json
 from zhenlong.report import terminal_table, write_report
@@ -56,7 +57,7 @@ STAGES: Final[dict[str, Callable[..., Any]]] = {
     for stage in (pretrain, sft, reward_model, dpo, kto, ppo, grpo, best_of_n, raft, classify, derta, self_reward)
 }
 TOOLS: Final[dict[str, Callable[..., Any]]] = {
-    one.__name__: one for one in (collect, contrast, tool_tasks, label, critique)
+    one.__name__: one for one in (collect, contrast, tool_tasks, label, critique, teach_judge)
 }
 EVALUATIONS: Final[dict[str, Callable[..., Any]]] = {
     "behaviour": behaviour,
