@@ -199,9 +199,10 @@ def test_a_template_of_the_users_own_takes_the_place_of_ours(data, tmp_path):
         evaluate({"m": model}, tmp_path / "other", scenarios=SCENARIOS[1:3], data=harmful(data), progress=False,
                  attack_templates={"code_go_list": str(own)})  # fmt: skip
     own.write_text("no slot")
-    found = evaluate({"m": model}, tmp_path / "third", scenarios=SCENARIOS[1:3], data=harmful(data), progress=False,
-                     attack_templates={"code_python_stack": str(own)})  # fmt: skip
-    assert [(name, "has no slot" in reason) for _, name, reason in found.failed] == [(SCENARIOS[2], True)]
+    with pytest.raises(UserError, match=r"code_python_stack: template .* has no slot"):  # and not one failed scenario
+        evaluate({"m": model}, tmp_path / "third", scenarios=SCENARIOS[1:3], data=harmful(data), progress=False,
+                 attack_templates={"code_python_stack": str(own)})  # fmt: skip
+    assert not (tmp_path / "third").exists()
 
 
 def test_replies_made_elsewhere_are_read_back_too(data, tmp_path, capsys):

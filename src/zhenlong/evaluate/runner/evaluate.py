@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zhenlong.errors import UserError
+from zhenlong.evaluate.attacks import read_template
 from zhenlong.evaluate.metrics.registry import metric
 from zhenlong.evaluate.outcome import Judge, Outcome
 from zhenlong.evaluate.perturbations import PERTURBATIONS
@@ -212,6 +213,8 @@ def _require_known(asked: Asked, scenarios: Sequence[Scenario]) -> None:
             f"attack_templates: {unknown[0]!r} is none of the attacks of the scenarios asked for "
             f"({', '.join(attacks) or 'there are none'})"
         )
+    for name, file in asked.attack_templates.items():
+        read_template(name, file)  # before anything is written
     metrics = {one["name"] if isinstance(one, Mapping) else one for each in scenarios for one in each.metrics}
     taken = {name for one in metrics for name in inspect.signature(metric(one).function).parameters}
     unknown = sorted(set(asked.options) - taken)
