@@ -57,6 +57,14 @@ FORMATS = {
         RANKING,
     ),
     "implicit preference": ({"chosen": CHAT, "rejected": OTHER}, RANKING),
+    "two outputs and label": (
+        {"input": "Name a colour.", "output_1": "Blue.", "output_2": "Red.", "label": 2},
+        RANKING,
+    ),
+    "two outputs and preference": (
+        {"instruction": "Name", "input": "a colour", "output_1": "Red.", "output_2": "Blue.", "preference": 1},
+        Ranking((Message("user", "Name\n\na colour"),), ("Red.", "Blue."), (1, 2)),
+    ),
     "scored completions": (
         {
             "instruction": "Name a colour.",

@@ -111,6 +111,12 @@ BAD = {
         "ranks: expected at least one response to be preferred, got all equal",
         KWISE | {"scores": [1, 2, 3]},
     ),
+    "a number of no output": (
+        Ranking,
+        {"input": "p", "output_1": "a", "output_2": "b", "label": 3},
+        "label: expected 1 or 2, the number of the better output, got 3",
+        {"input": "p", "output_1": "a", "output_2": "b", "label": 1},
+    ),
     "a target that is no text": (
         Demonstration,
         {"inputs": "p", "targets": 3},

@@ -24,6 +24,7 @@ FILES = [
     ("llamafactory_demo/reason_tool_use_demo_50.jsonl", Demonstration, 50),
     ("llamafactory_demo/dpo_en_demo.json", Ranking, 300),
     ("llamafactory_demo/v1_dpo_demo.jsonl", Ranking, 10),
+    ("llmbar/Natural/dataset.json", Ranking, 100),
     ("llamafactory_demo/kto_en_demo.json", Rating, 300),
     ("llamafactory_demo/c4_demo.jsonl", Document, 300),
     ("llamafactory_demo/wiki_demo.txt?by=line", Document, 30),

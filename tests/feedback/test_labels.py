@@ -155,7 +155,7 @@ def write_rows(path: Path, rankings) -> str:
     return str(path)
 
 
-def test_the_command_writes_rankings_and_a_report_and_asks_nothing_twice(stand_in, tmp_path):
+def test_the_command_writes_rankings_and_a_report_and_asks_nothing_twice(stand_in, tmp_path, capsys):
     judge = stand_in(Speaker(lambda messages, k: by(len)(messages[-1].content)))
     data = write_rows(tmp_path / "data.jsonl", [ranking("longest", "x"), ranking("y", "short")])
     path = label(judge="judge", data=data, output=str(tmp_path / "out" / "labels.jsonl"))
@@ -164,9 +164,24 @@ def test_the_command_writes_rankings_and_a_report_and_asks_nothing_twice(stand_i
     assert {one.annotator for one in found} == {"speaker"}
     report = json.loads((tmp_path / "out" / "labels.report.json").read_text())
     assert report["agreement"]["accuracy"]["mean"] == 0.5
+    assert "agreement with people 0.500 [" in capsys.readouterr().out
     assert len(judge.asked) == 4
     label(judge="judge", data=data, output=str(tmp_path / "out" / "labels.jsonl"))
     assert len(judge.asked) == 4
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "pairs"), [("hh_rlhf/harmless-base.test.lines1-1500.jsonl.gz", 1495), ("llmbar/Natural/dataset.json", 100)]
+)
+def test_agreement_with_the_people_of_published_data(stand_in, datasets_folder, tmp_path, name, pairs):
+    """A judge that takes the longer answer agrees exactly as often as people took it."""
+    stand_in(Speaker(lambda messages, k: by(len)(messages[-1].content)))
+    path = label(judge="j", data=str(datasets_folder / name), output=str(tmp_path), skip_bad_rows=True, reasoning=False)
+    told = json.loads(path.with_suffix(".report.json").read_text())
+    assert told["pairs"] == pairs
+    assert told["agreement"]["accuracy"] == told["agreement"]["people_prefer_longer"]
+    assert told["agreement"]["accuracy"]["n"] == pairs - told["ties"]
 
 
 def test_answers_of_a_policy_are_sampled_and_those_that_can_be_compared_are_judged(stand_in, tmp_path):

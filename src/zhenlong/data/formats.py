@@ -101,6 +101,16 @@ def _alpaca_preference(fields: Fields) -> Ranking:
     return _pair(before, chosen, rejected, fields, "instruction", "input", "history")
 
 
+def _two_outputs(fields: Fields, asked: str, label: str) -> Ranking:
+    before = _alpaca_prompt(fields) if asked == "instruction" else _with_system(prompt(fields[asked], asked), fields)
+    both = [response(fields[side], side, before) for side in ("output_1", "output_2")]
+    said = str(fields[label])
+    if said not in ("1", "2"):
+        raise ValueError(f"{label}: expected 1 or 2, the number of the better output, got {fields[label]!r}")
+    better, worse = both if said == "1" else reversed(both)
+    return _pair(before, better, worse, fields, "instruction", "input", "output_1", "output_2", label)
+
+
 def _kwise(fields: Fields, listed: str, asked: str) -> Ranking:
     before = _alpaca_prompt(fields) if asked == "instruction" else _with_system(prompt(fields[asked], asked), fields)
     return kwise(fields, before, listed)
@@ -268,6 +278,14 @@ FORMATS: Final = (
     ),
     _preference("TRL preference", ("prompt", "chosen", "rejected"), _explicit_preference),
     _preference("Alpaca preference", ("instruction", "chosen", "rejected"), _alpaca_preference),
+    *(
+        _preference(
+            f"two outputs and {label}",
+            (asked, "output_1", "output_2", label),
+            partial(_two_outputs, asked=asked, label=label),
+        )
+        for asked, label in (("input", "label"), ("instruction", "preference"))
+    ),
     _preference("HH-RLHF transcript", ("chosen", "rejected"), _transcript_preference, matches=_holds("chosen", str)),
     _preference("TRL preference, implicit prompt", ("chosen", "rejected"), _implicit_preference),
     *(

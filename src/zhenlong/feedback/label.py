@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,25 @@ def label(
         raise UserError(f"judge {judge}: no preference came out of {data}: every pair is a tie, or was not judged")
     write_rankings(path, found.rankings)
     write_json(path.with_suffix(".report.json"), about | found.report | facts)
+    print(summary(found.report))
     return path
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """A report in one line: what came out, what could not be read, and how far the judge agrees with people."""
+    line = (
+        f"{report['rankings']:,} rankings of {report['pairs']:,} pairs; {report['ties']:,} ties, "
+        f"{report['unparsed_pairs']:,} pairs whose verdict cannot be read"
+    )
+    people = report.get("agreement")
+    if people and people["accuracy"]["n"]:
+        accuracy = people["accuracy"]
+        low, high = accuracy["ci95"]
+        line += (
+            f"; agreement with people {accuracy['mean']:.3f} [{low:.3f}, {high:.3f}] on the {accuracy['n']:,} decided, "
+            f"kappa {people['kappa']:.2f}"
+        )
+    return line
 
 
 def label_questions(
