@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from zhenlong.data import read
+from zhenlong.data.files import rows_of_file
 from zhenlong.errors import UserError
 from zhenlong.records import Demonstration, Document, Rating, Task
 
@@ -77,6 +78,30 @@ def test_lines_of_objects_are_read_under_the_name_json_too(tmp_path):
     assert [d.text for d in read(str(path), Document)] == ["a"]
 
 
+@pytest.mark.parametrize("indent", [None, 0, 3])
+def test_items_of_a_list_are_those_of_json_on_their_lines(tmp_path, indent):
+    """Whatever stands between and within them: line breaks, brackets in texts, lists in lists."""
+    items = [{"text": "[a], \n{b}", "more": [[1], [{}]]}, [[2]], "x,y", {"text": "c\u2028"}, None]
+    path = tmp_path / "rows.json"
+    path.write_text("\n\n " + json.dumps(items, indent=indent, ensure_ascii=False))
+    rows = list(rows_of_file(path))
+    assert [dict(row.fields) for row in rows] == [items[0], {}, {}, items[3], {}]
+    whole = path.read_text()
+    for number, (row, item) in enumerate(zip(rows, items, strict=True), 1):
+        written = json.dumps(item, indent=indent, ensure_ascii=False).split("\n")[0]
+        place, _, line = row.place.partition(" (line ")
+        assert place == f"{path}, row {number}"
+        assert written in whole.split("\n")[int(line.rstrip(")")) - 1]
+
+
+def test_rows_of_a_table_are_named_by_their_line_where_cells_hold_line_breaks(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('"text",id\n"a\nb\nc",1\n\nshort\nd,2\n')
+    assert [row.place for row in rows_of_file(path)] == [
+        f"{path}, row {row} (line {line})" for row, line in ((1, 2), (2, 6), (3, 7))
+    ]
+
+
 @pytest.mark.parametrize(
     ("option", "texts"),
     [
@@ -113,7 +138,7 @@ BROKEN = {
     "scalar.json": (b"3", "scalar.json: expected a list of objects, got one number"),
     "latin.jsonl": (b'{"text": "a"}\n{"text": "\xe9"}\n', "latin.jsonl, line 2: not UTF-8"),
     "latin.csv": (b"text\na\n\xe9\n", "latin.csv, line 3: not UTF-8"),
-    "columns.csv": (b"text,id\na,1\nb\n", "columns.csv, row 2: expected 2 columns as in the header, got 1"),
+    "columns.csv": (b"text,id\na,1\nb\n", r"columns.csv, row 2 \(line 3\): expected 2 columns as in the header, got 1"),
     "twice.csv": (b"text,text\na,1\n", "twice.csv, line 1: a column name occurs twice"),
     "rows.xlsx": (b"a", "rows.xlsx: unknown extension '.xlsx'; expected one of .jsonl"),
     "rows": (b"a", "rows: unknown extension 'none'"),

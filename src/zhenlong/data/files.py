@@ -10,13 +10,16 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from zhenlong.errors import UserError
+
+_SEPARATOR: Final = re.compile(r"\s*[\[,]?\s*")  # before each item of a JSON list
 
 
 @dataclass(frozen=True)
@@ -113,13 +116,26 @@ def _json_rows(path: Path, data: bytes) -> Iterator[Row]:
             return
         raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
     if isinstance(value, dict) and "\n" not in data.decode("utf-8-sig").strip():
-        value = [value]  # one object on one line is a .jsonl of one row
+        yield Row(f"{path}, row 1 (line 1)", value)  # one object on one line is a .jsonl of one row
+        return
     if not isinstance(value, list):
         raise UserError(f"{path}: expected a list of objects, got one {_json_name(value)}; write a list, or use .jsonl")
     if not value:
         raise UserError(f"{path}: the list is empty; expected at least one row")
-    for number, item in enumerate(value, 1):
-        yield _object_row(f"{path}, row {number}", item)
+    for number, (line, item) in enumerate(_items(_text(path, data)), 1):
+        yield _object_row(f"{path}, row {number} (line {line})", item)
+
+
+def _items(text: str) -> Iterator[tuple[int, Any]]:
+    """The items of a JSON list, which `text` is known to be, each with the line on which it begins."""
+    decoder, line, counted, end = json.JSONDecoder(), 1, 0, 0
+    while True:
+        start = cast(re.Match[str], _SEPARATOR.match(text, end)).end()
+        if text[start] == "]":
+            return
+        line, counted = line + text.count("\n", counted, start), start
+        item, end = decoder.raw_decode(text, start)
+        yield line, item
 
 
 def _object_row(place: str, value: Any) -> Row:
@@ -140,14 +156,16 @@ def _table_rows(delimiter: str) -> Callable[[Path, bytes], Iterator[Row]]:
         header = next(lines, [])
         if len(set(header)) < len(header):
             raise UserError(f"{path}, line 1: a column name occurs twice; expected a header of distinct names")
-        number = 0
+        number, read = 0, lines.line_num
         for values in lines:
+            line, read = read + 1, lines.line_num  # a cell may hold line breaks
             if not values:
                 continue
             number += 1
             problem = f"expected {len(header)} columns as in the header, got {len(values)}"
             matches = len(values) == len(header)
-            yield Row(f"{path}, row {number}", dict(zip(header, values, strict=False)), "" if matches else problem)
+            place = f"{path}, row {number} (line {line})"
+            yield Row(place, dict(zip(header, values, strict=False)), "" if matches else problem)
 
     return rows
 
