@@ -12,7 +12,6 @@ import contextlib
 import gc
 import json
 import os
-import resource
 import tempfile
 import time
 import warnings
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+import workload
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from transformers import (
@@ -93,9 +93,9 @@ def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
     torch.set_num_threads(work.threads)
     AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)
     gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = workload.peak_memory()
     outcome = train(work, settings | {"_save": True})
-    outcome.peak = 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    outcome.peak = float(workload.peak_memory() - before)
     return outcome
 
 

@@ -14,10 +14,17 @@ from typing import Any, Final
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from zhenlong.data import Mixture
+from zhenlong.loop import ledger
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 TEMPLATE: Final = (
@@ -108,6 +115,16 @@ def make_model(
     vocabulary, so that no sampled answer ends before its longest length, on either side. `end_scale` scales the end's
     embedding (tied: its output weights too), so that sampled answers do end.
     """
+    model = new_model(size, vocabulary, scores=scores, endless=endless)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[-1] *= end_scale
+    model.save_pretrained(folder / "model")
+    _tokenizer(vocabulary, endless).save_pretrained(folder / "model")
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def new_model(size: Size, vocabulary: int, *, scores: bool = False, endless: bool = False) -> PreTrainedModel:
+    """A Llama with random weights, the same ones each time."""
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=size.hidden,
@@ -124,12 +141,7 @@ def make_model(
     )
     transformers_logging.disable_progress_bar()
     torch.manual_seed(0)
-    model = LlamaForSequenceClassification(config) if scores else LlamaForCausalLM(config)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[-1] *= end_scale
-    model.save_pretrained(folder / "model")
-    _tokenizer(vocabulary, endless).save_pretrained(folder / "model")
-    return sum(parameter.numel() for parameter in model.parameters())
+    return LlamaForSequenceClassification(config) if scores else LlamaForCausalLM(config)
 
 
 def make_rows(what: str, rows: int, seed: int, vocabulary: int, shape: Shape) -> list[dict[str, Any]]:
@@ -210,3 +222,14 @@ def _tokenizer(vocabulary: int, endless: bool) -> PreTrainedTokenizerFast:
     fast.add_special_tokens({"additional_special_tokens": [USER, ASSISTANT]})
     fast.chat_template = TEMPLATE
     return fast
+
+
+def peak_memory() -> int:
+    """Most resident bytes of this process since it began.
+
+    Not `ru_maxrss`: on Linux a new process begins with what that of its parent was, however small it is itself.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line)
+    return ledger.peak_memory(torch.device("cpu"))

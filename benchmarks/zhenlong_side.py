@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import tempfile
 import time
@@ -116,9 +115,9 @@ def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
     """The same run in a process of its own, with the most resident memory beyond that of the libraries and data."""
     torch.set_num_threads(work.threads)
     load_model(work.model, device="cpu")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = workload.peak_memory()
     outcome = train(work, settings)
-    outcome.peak = 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    outcome.peak = float(workload.peak_memory() - before)
     return outcome
 
 
