@@ -31,6 +31,8 @@ MODELS: Final = ("small", "medium")
 VOCABULARIES: Final = ("4096", "32000")
 SHAPES: Final = ("long_answer", "long_prompt")
 ROOT: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = ROOT / "benchmarks" / "results"
+PAGE: Final = ROOT / "docs" / "performance.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,20 +147,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("shape", SHAPES, ("even",)),
         ("against", ("tuned", "default"), ()),
     ):
-        parser.add_argument(f"--{name}", type=_some((*known, *also)), default=list(known),
+        parser.add_argument(f"--{name}", type=some((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
     parser.add_argument("--pairs", type=int, default=5, help="runs of each side, taken in turn (default: 5)")
     parser.add_argument("--steps", type=int, default=4, help="timed steps of a training run (default: 4)")
     parser.add_argument("--questions", type=int, default=64, help="of multiple choice (default: 64)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side (default: one a core)")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
-    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=ROOT / "docs/performance.md",
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=PAGE,
                         help="page whose table is renewed; empty for none")  # fmt: skip
     return parser.parse_args(arguments)
 
 
-def _some(known: Sequence[str]) -> Callable[[str], list[str]]:
+def some(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """The type of an option that takes some of the known words, with commas."""
+
     def chosen(text: str) -> list[str]:
         given = text.split(",")
         if unknown := set(given) - set(known):

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,11 @@ class Work:
 
     setting: Setting
     instances: list[Instance]
-    requests: list[Any]
+
+    @cached_property
+    def requests(self) -> list[Any]:
+        """Made when they are first asked for: a profile of our side does without the harness."""
+        return harness_requests(self)
 
 
 def make_work(
@@ -85,9 +90,7 @@ def make_work(
     adapter = ADAPTERS[name]
     adapter = replace(adapter, shots=shots if adapter.shots else 0)
     setting = Setting(adapter, backend, {"": [made(-1 - number) for number in range(adapter.shots)]})
-    work = Work(setting, [made(number) for number in range(rows)], [])
-    work.requests = harness_requests(work)
-    return work
+    return Work(setting, [made(number) for number in range(rows)])
 
 
 def harness_requests(work: Work) -> list[Any]:
@@ -149,6 +152,18 @@ def compare(a: Callable[[], Any], b: Callable[[], Any], repeats: int) -> tuple[l
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
+def prepared(folder: Path, size: str, vocabulary: int, shape: Shape | None, rows: int) -> tuple[Work, Any]:
+    """The work of `measured`, and its model and tokenizer."""
+    make_model(folder, SIZES[size], vocabulary, endless=True)
+    teach_letters(folder / "model" / "tokenizer.json")
+    pair = load_model(str(folder / "model"), device="cpu")
+    backend = LocalBackend(pair, hashed=lambda path: "", device="cpu")
+    if shape is None:
+        return make_work("letters", backend, rows, 60, 0, vocabulary), pair
+    asked, answered = sum(shape.prompt) // 2, sum(shape.answer) // 2
+    return make_work("texts", backend, rows, asked, 0, vocabulary, answered, 1), pair
+
+
 def measured(folder: Path, size: str, vocabulary: int, shape: Shape | None, repeats: int, rows: int) -> dict[str, Any]:
     """Multiple choice: four texts in a shape's lengths after one example, or letters after five where there is none.
 
@@ -156,16 +171,8 @@ def measured(folder: Path, size: str, vocabulary: int, shape: Shape | None, repe
     """
     from lm_eval.models.huggingface import HFLM
 
-    make_model(folder, SIZES[size], vocabulary, endless=True)
-    teach_letters(folder / "model" / "tokenizer.json")
-    pair = load_model(str(folder / "model"), device="cpu")
+    work, pair = prepared(folder, size, vocabulary, shape, rows)
     harness = HFLM(pretrained=pair[0], tokenizer=pair[1], batch_size=16, max_length=1024)
-    backend = LocalBackend(pair, hashed=lambda path: "", device="cpu")
-    if shape is None:
-        work = make_work("letters", backend, rows, 60, 0, vocabulary)
-    else:
-        asked, answered = sum(shape.prompt) // 2, sum(shape.answer) // 2
-        work = make_work("texts", backend, rows, asked, 0, vocabulary, answered, 1)
     caches = iter(range(1000))
 
     def fresh() -> list[Outcome]:

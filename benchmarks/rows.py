@@ -40,9 +40,8 @@ def row(
 
 def write(rows: Sequence[Row], folder: Path, machine: dict[str, Any]) -> Path:
     """Write `<date>-<machine>.json`; rows that today's file has of other comparisons stay, if versions are the same."""
-    name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
-    path = folder / f"{date.today().isoformat()}-{name}.json"
-    found: dict[str, Any] = {"machine": machine, "versions": {name: version(name) for name in PACKAGES}}
+    path = folder / f"{today(machine)}.json"
+    found: dict[str, Any] = {"machine": machine, "versions": versions(PACKAGES)}
     before = json.loads(path.read_text()) if path.is_file() else {}
     same = before.get("versions") == found["versions"] and _setting(before["machine"]) == _setting(machine)
     new = {_key(one) for one in rows}
@@ -50,6 +49,17 @@ def write(rows: Sequence[Row], folder: Path, machine: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found | {"rows": sorted([*kept, *rows], key=_key)}, indent=1) + "\n")
     return path
+
+
+def today(machine: dict[str, Any]) -> str:
+    """What the name of a results file ends with: the date and the machine."""
+    name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
+    return f"{date.today().isoformat()}-{name}"
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The version of each package."""
+    return {name: version(name) for name in packages}
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -64,24 +74,32 @@ def machine(threads: int) -> dict[str, Any]:
 def write_table(path: Path, page: Path) -> None:
     """Put the rows of a results file between the markers of the page."""
     found = json.loads(path.read_text())
-    text = page.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{_table(found, path.name)}\n{END}{after}")
+    renew(page, (BEGIN, END), f"{origin(found, path)}\n\n{_table(found['rows'])}")
 
 
-def _table(found: dict[str, Any], name: str) -> str:
-    machine, versions = found["machine"], found["versions"]
-    told = ", ".join(f"{package} {number}" for package, number in versions.items())
-    lines = [
+def renew(page: Path, markers: tuple[str, str], text: str) -> None:
+    """Put `text` between two markers of a page."""
+    before, rest = page.read_text().split(markers[0])
+    after = rest.split(markers[1])[1]
+    page.write_text(f"{before}{markers[0]}\n{text}\n{markers[1]}{after}")
+
+
+def origin(found: dict[str, Any], path: Path) -> str:
+    """Where the numbers of a results file come from."""
+    machine = found["machine"]
+    told = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
+    return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, load {machine['load_before']:.1f} "
-        "before the start;",
-        f"{told} (`benchmarks/results/{name}`).",
-        "",
+        f"before the start;\n{told} (`benchmarks/results/{path.name}`)."
+    )
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = [
         "| work | model | shape | against | ratio | from, to | tokens/s, ours, theirs | of matmul rate | memory |",
         "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    for one in found["rows"]:
+    ]
+    for one in rows:
         ratio = one["ratio"]
         share, memory = one["share_of_matmul_rate"], one["peak_memory_ratio"]
         cells = [*(one[name] for name in KEY), f"{ratio['median']:.2f} ×", f"{ratio['min']:.2f}, {ratio['max']:.2f}",
