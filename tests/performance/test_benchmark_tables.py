@@ -1,0 +1,138 @@
+"""The pure parts of the benchmarks: what an operator belongs to, and lines through measured points."""
+
+import sys
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from pkgutil import resolve_name
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_model
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from zhenlong.forest import forward, log_probs, plant, tree
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def load(name: str) -> ModuleType:
+    """A module of `benchmarks/`, whose folder is on no path: its names are those of other modules too."""
+    spec = spec_from_file_location(f"benchmarks_{name}", BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+operators, curves = load("operators"), load("curves")
+SPAN = operators.SPAN
+
+
+@dataclass
+class Event:
+    name: str
+    self_cpu_time_total: float
+    cpu_parent: "Event | None" = None
+
+
+@pytest.mark.parametrize(("names", "column"), [
+    (["aten::linear", "aten::mm"], "products"),
+    (["aten::mul"], "elementwise"),
+    (["_LogProbs", "aten::linear", "aten::mm"], "head_products"),
+    (["autograd::engine::evaluate_function: _LogProbsBackward", "_LogProbsBackward", "aten::exp_"], "head"),
+    (["_LogProbsBackward"], "python"),
+    (["aten::scaled_dot_product_attention", "aten::_scaled_dot_product_attention_math", "aten::bmm"], "attention"),
+    (["aten::scaled_dot_product_attention"], "attention"),
+    (["_Gathered", "aten::index_select"], "attention"),
+    ([f"{SPAN}attention", "aten::softmax"], "attention"),
+    ([f"{SPAN}attention"], "python"),
+    (["Optimizer.step#AdamW.step", "aten::_fused_adamw_"], "optimizer"),
+    ([f"{SPAN}optimizer", "aten::mul_"], "optimizer"),
+    ([f"{SPAN}data"], "data"),
+    ([f"{SPAN}sampling", f"{SPAN}data", "aten::mm"], "sampling"),
+])  # fmt: skip
+def test_an_operator_belongs_to_what_called_it(names, column):
+    assert operators.category(names) == column
+
+
+def test_shares_are_of_the_wall_time_and_the_rest_is_python():
+    outer = Event("aten::linear", 1.0)
+    events = [outer, Event("aten::mm", 30.0, outer), Event("aten::mul", 9.0), Event("AddBackward0", 5.0)]
+    found, named = operators.shares(events, 100.0)
+    assert found["products"] == pytest.approx(0.31)
+    assert found["elementwise"] == pytest.approx(0.09)
+    assert found["python"] == pytest.approx(0.60)
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert next(iter(named)) == "products: aten::mm"
+
+
+def test_operators_that_took_longer_than_the_clock_are_refused():
+    with pytest.raises(ValueError, match="several threads"):
+        operators.shares([Event("aten::mm", 101.0)], 100.0)
+
+
+def test_a_real_step_has_time_in_every_column_of_a_forward_and_backward_pass():
+    model = tiny_model()
+    forest = plant([tree(list(range(65, 90)), [list(range(65, 100)), list(range(70, 80))])])
+    log_probs(model, forward(model, forest), forest)  # the layout is chosen beforehand
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        with record_function(f"{SPAN}data"):
+            forest = plant([tree(list(range(65, 90)), [list(range(65, 100)), list(range(70, 80))])])
+        log_probs(model, forward(model, forest), forest).sum().backward()
+        optimizer = torch.optim.AdamW(model.parameters())
+        optimizer.step()
+    events = profiler.events()
+    found, _ = operators.shares(events, sum(event.cpu_time_total for event in events))
+    assert {name for name, share in found.items() if share > 0} == set(operators.COLUMNS) - {"sampling"}
+    assert sum(found.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("place", [*operators.SPANS, *operators.OF_SAMPLING])
+def test_the_spans_of_the_profile_are_around_functions_that_exist(place):
+    assert callable(resolve_name(place))
+
+
+def test_the_table_has_two_rows_for_what_was_measured_before():
+    shares = dict.fromkeys(operators.COLUMNS, 0.0) | {"python": 0.25, "products": 0.75}
+    row = {"work": "sft", "model": "small-4k", "shape": "even", "milliseconds": 1234.0, "shares": shares}
+    new = row | {"work": "dpo"}
+    one, two = operators.table([], [row]), operators.table([row | {"milliseconds": 2000.0}], [row, new])
+    assert [line.count("|") for line in one.splitlines()] == [len(operators.COLUMNS) + 4] * 3
+    assert [line.count("|") for line in two.splitlines()] == [len(operators.COLUMNS) + 5] * 5
+    assert "| sft | small-4k, even | before | 2,000 | 75.0% |" in two
+    assert "| sft | small-4k, even | now | 1,234 | 75.0% |" in two
+    assert two.count("| dpo |") == 1
+
+
+def test_a_line_is_found_with_its_slope_and_fixed_part():
+    found = curves.curve("sft", "tokens", "ms", [1, 2, 4, 8], [7.0, 9.0, 13.0, 21.0])
+    assert (found.slope, found.fixed, found.r2) == pytest.approx((2.0, 5.0, 1.0))
+    assert found.exponent is not None
+    assert 0 < found.exponent < 1  # a fixed part
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_the_exponent_is_that_of_a_power_law(power):
+    x = np.array([1.0, 3.0, 10.0, 40.0])
+    found = curves.curve("dpo", "tokens", "ms", x, 3 * x**power)
+    assert found.exponent == pytest.approx(power)
+    assert (found.r2 > 1 - 1e-9) == (power == 1.0)
+
+
+def test_a_cost_that_falls_or_a_point_at_zero_has_no_exponent():
+    assert curves.curve("dpo", "share", "ms", [0.1, 0.5, 0.9], [3.0, 2.0, 1.0]).exponent is None
+    assert curves.curve("dpo", "share", "ms", [0.0, 0.5, 0.9], [1.0, 2.0, 3.0]).exponent is None
+    flat = curves.curve("dpo", "vocabulary", "MiB", [1, 2, 3], [5.0, 5.0, 5.0])
+    assert (flat.slope, flat.r2) == pytest.approx((0.0, 1.0), abs=1e-12)
+
+
+def test_a_row_of_the_table_tells_points_and_line_in_three_digits():
+    found = curves.curve("sft", "tokens", "ms", [640, 1280, 10240], [1234.4, 2468.8, 19750.4])
+    header, _, row = curves.table([found]).splitlines()
+    assert row.startswith("| sft | tokens | 640: 1,234, 1,280: 2,469, 10,240: 19,750 ms | 1.93 ms |")
+    assert row.count("|") == header.count("|")
