@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format report bench clean
+.PHONY: demo test check format report bench profile scaling clean
 
 demo: .venv/installed  ## base model -> SFT -> reward model -> DPO, PPO, GRPO -> evaluation -> runs/demo/report.html
 	$(BIN)/zhenlong run recipes/demo.yaml $(ARGS)
@@ -23,6 +23,12 @@ format: .venv/installed-dev  ## mend what can be mended by machine
 
 bench: .venv-bench/installed  ## speed and memory against TRL, transformers' generate, lm-evaluation-harness
 	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
+
+profile: .venv/installed  ## where the time of a step goes, stage by stage
+	$(BIN)/python benchmarks/where_time_goes.py $(ARGS)
+
+scaling: .venv/installed  ## cost and memory against tokens, group size, prompt share, vocabulary, options
+	$(BIN)/python benchmarks/scaling.py $(ARGS)
 
 clean:
 	rm -rf .venv .venv-bench runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,6 +1,6 @@
 """What a step costs against tokens, group size, prompt share, vocabulary and options, and its memory against length.
 
-    .venv/bin/python benchmarks/scaling.py [--curves tokens,group] [--threads 2] [--repeats 5]
+    .venv/bin/python benchmarks/scaling.py [--curves tokens_sft,group] [--threads 2] [--repeats 5]
 
 Seconds are the median of `--repeats` steps (forward, backward, clipping, AdamW) of this project's own loop, losses and
 forest on a small Llama with random weights. The points of a curve take turns, so that a noisy minute is everyone's.
@@ -197,9 +197,9 @@ def _options(size: float) -> Points:
 
 # The step, what it is measured against, and the points as a function of `--size`.
 TIMED: Final[dict[str, tuple[str, str, Callable[[float], Points]]]] = {
-    "sft": ("sft, 32 + 128 tokens", "tokens", partial(_tokens, "sft", 32, 1, 128, (4, 8, 16, 32, 64))),
-    "dpo": ("dpo, 32 + 2 × 128 tokens", "tokens", partial(_tokens, "dpo", 32, 2, 128, (2, 4, 8, 16, 32))),
-    "grpo": ("grpo, 32 + 8 × 64 tokens", "tokens", partial(_tokens, "grpo", 32, 8, 64, (1, 2, 4, 8, 16))),
+    "tokens_sft": ("sft, 32 + 128 tokens", "tokens", partial(_tokens, "sft", 32, 1, 128, (4, 8, 16, 32, 64))),
+    "tokens_dpo": ("dpo, 32 + 2 × 128 tokens", "tokens", partial(_tokens, "dpo", 32, 2, 128, (2, 4, 8, 16, 32))),
+    "tokens_grpo": ("grpo, 32 + 8 × 64 tokens", "tokens", partial(_tokens, "grpo", 32, 8, 64, (1, 2, 4, 8, 16))),
     "length": ("sft, 4,096 tokens in all", "tokens of a conversation", _lengths),
     "group": ("grpo, 4 prompts of 256, answers of 32", "answers to a prompt", _groups),
     "share": ("dpo, 4 pairs of 2 × 512 tokens", "share of the prompt", _shares),

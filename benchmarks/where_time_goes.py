@@ -4,9 +4,9 @@
 
 Each stage of `make bench` runs on its workloads: a warm-up, `--steps` steps with a clock alone, `--steps` under
 torch's profiler. The shares are of the profiled steps; the seconds are of the others, so they hold no profiler. Writes
-`results/profile-<date>-<machine>[-<label>].json` and prints a Markdown table; `--before` puts an earlier file's rows
-above the new ones. To profile other code with the same workloads: `git worktree add ../old <commit>`, then run this
-with `PYTHONPATH=../old/src`.
+`results/profile-<date>-<machine>[-<label>].json` and the table of docs/performance.md; `--before` puts an earlier
+file's rows above the new ones. To profile other code with the same workloads: `git worktree add ../old <commit>`,
+then run this with `PYTHONPATH=../old/src`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from zhenlong.loop.ledger import matmul_rate
 from zhenlong.models import load_model
 from zhenlong.sampling import Sampling, TorchSampler
 
+MARKERS: Final = "<!-- table of where_time_goes.py: begin -->", "<!-- table of where_time_goes.py: end -->"
 PACKAGES: Final = ("zhenlong", "torch", "transformers")
 
 
@@ -96,7 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     found["rows"].append(_row(work, model, vocabulary, shape, asked))
                     path.write_text(json.dumps(found, indent=1) + "\n")
     before = json.loads(asked.before.read_text())["rows"] if asked.before else []
-    print(f"\n{rows.origin(found, path)}\n\n{table(before, found['rows'])}")
+    told = f"{rows.origin(found, path)}\n\n{table(before, found['rows'])}"
+    print(f"\n{told}")
+    if asked.page:
+        rows.renew(asked.page, MARKERS, told)
     return 0
 
 
@@ -180,6 +184,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--label", default="", help="ends the name of the results file")
     parser.add_argument("--before", type=Path, help="an earlier results file, for the table")
     parser.add_argument("--output", type=Path, default=bench.RESULTS, help="folder of the results")
+    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=bench.PAGE,
+                        help="page whose table is renewed; empty for none")  # fmt: skip
     return parser.parse_args(arguments)
 
 
