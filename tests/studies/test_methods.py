@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from zhenlong.errors import UserError
-from zhenlong.studies.methods import methods, over_seeds
+from zhenlong.studies.methods import methods, over_prompts, over_seeds
 
 GOLD = {"sft": (0.40, 0.44, 0.45), "dpo": (0.50, 0.56, 0.56), "dpo_norm": (0.39, 0.46, 0.46)}
 
@@ -64,6 +64,20 @@ def test_gains_are_paired_by_seed(runs, tmp_path, capsys):
     assert not found["gains"]["dpo_norm"]["beats"]
     assert "sft" not in found["gains"]
     assert "DPO" in capsys.readouterr().out
+
+
+def test_the_interval_over_prompts_adds_the_variances_of_the_seeds(tmp_path):
+    gains = [{"mean": mean, "ci95": [mean - half, mean + half], "n": 100} for mean, half in ((0.1, 0.06), (0.2, 0.08))]
+    found = over_prompts(gains)
+    assert (found.mean, found.n) == (pytest.approx(0.15), 200)
+    assert found.ci95 == pytest.approx((0.10, 0.20))  # half of sqrt(0.06^2 + 0.08^2)
+    assert over_prompts([gains[0], None]) is None
+    models = {"sft": measures(0.4), "dpo": measures(0.5) | {"gold_gain_over_sft": gains[0]}}
+    text = methods([folder(tmp_path / "one", 0, models=models)], output=str(tmp_path / "out")).read_text()
+    assert "[+0.040, +0.160]" in text
+    assert "not above 0: none" in text
+    found = json.loads((tmp_path / "out" / "methods.json").read_text())
+    assert found["gains_on_prompts"]["dpo"]["beats"]
 
 
 def test_columns_are_what_their_titles_say(runs, tmp_path):

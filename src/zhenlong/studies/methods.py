@@ -65,8 +65,10 @@ def methods(runs: Sequence[str] = (), *, output: str, baseline: str = "sft", jso
         baseline: The model that the others have to beat.
         json: Print the numbers in place of the table.
 
-    A value is the mean over seeds with Student's interval; a gain is paired by seed. Raises `UserError` for runs that
-    are not finished, that share a seed, or that compared other models or followed another recipe.
+    A value is the mean over seeds with Student's interval; a gain is paired by seed. Beside it is the interval of the
+    same gain over the prompts, paired by prompt: what these trained models show, not what another seed would. Raises
+    `UserError` for runs that are not finished, that share a seed, or that compared other models or followed another
+    recipe.
     """
     folders = [Path(run) for run in runs]
     summaries = [_summary(folder) for folder in folders]
@@ -80,6 +82,8 @@ def methods(runs: Sequence[str] = (), *, output: str, baseline: str = "sft", jso
         for name in names
         if name != baseline and "gold_reward" in summaries[0]["models"][name]
     }
+    seen = {name: over_prompts([one["models"][name].get(f"gold_gain_over_{baseline}") for one in summaries])
+            for name in gains}  # fmt: skip
     seeds = [summary["seed"] for summary in summaries]
     found = {
         "runs": [str(folder) for folder in folders],
@@ -87,8 +91,9 @@ def methods(runs: Sequence[str] = (), *, output: str, baseline: str = "sft", jso
         "baseline": baseline,
         "methods": {name: {key: one.as_json() for key, one in row.items()} for name, row in rows.items()},
         "gains": {name: one.as_json() | {"beats": one.above_zero} for name, one in gains.items()},
+        "gains_on_prompts": {name: one.as_json() | {"beats": one.above_zero} for name, one in seen.items() if one},
     }
-    text = table(rows, gains, baseline, seeds)
+    text = table(rows, gains, baseline, seeds, seen)
     write_json(Path(output) / "methods.json", plain(found))
     write_text(Path(output) / "methods.md", text)
     _show(found if json else text)
@@ -113,17 +118,30 @@ def gain(
     return over_seeds(_number(model, key) - _number(before, key) for model, before in pairs)
 
 
+def over_prompts(gains: Sequence[Any]) -> Interval | None:
+    """The mean of the seeds' gains with the interval that prompts alone give it; None where a run has no gain.
+
+    The seeds' prompts are independent draws, so the variances of their means add up.
+    """
+    if any(mean_of(one) is None for one in gains):
+        return None
+    mean = float(np.mean([one["mean"] for one in gains]))
+    half = math.sqrt(sum(((one["ci95"][1] - one["ci95"][0]) / 2) ** 2 for one in gains)) / len(gains)
+    return Interval(mean, (mean - half, mean + half), sum(one["n"] for one in gains))
+
+
 def table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], baseline: str,
-          seeds: Sequence[int]) -> str:  # fmt: skip
+          seeds: Sequence[int], seen: Mapping[str, Interval | None]) -> str:  # fmt: skip
     """The table as Markdown, best gold reward first after the baseline, and what the gains say below it."""
     columns = [column for column in (*COLUMNS, *COSTS) if any(column.title in row for row in rows.values())]
     order = sorted(rows, key=lambda name: (name in gains, -(gains[name].mean if name in gains else 0.0)))
     titles = ["method", *(f"{column.title} {_arrow(column)}".strip() for column in columns), f"gain over {baseline}"]
+    titles += ["over prompts"] if any(seen.values()) else []
     lines = [markdown_line(titles), "|---|" + "---:|" * (len(titles) - 1)]
     for name in order:
         cells = [_written(rows[name].get(column.title), column) for column in columns]
         over = _written(gains[name], Column("", (), "{:+.3f}")) if name in gains else ""
-        lines.append(markdown_line([name_of(name), *cells, over]))
+        lines.append(markdown_line([name_of(name), *cells, over, *_ends(seen.get(name))][: len(titles)]))
     behind = [name_of(name) for name, one in gains.items() if not one.above_zero]
     said = f"Not above {baseline} beyond chance: {', '.join(behind)}." if behind else f"All are above {baseline}."
     note = (
@@ -131,6 +149,10 @@ def table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interv
         f"in gold reward and paired by seed. {said} A cost is that of a method's own steps, "
         f"without {baseline} and the reward model, which are shared."
     )
+    if any(seen.values()):
+        unseen = [name_of(name) for name, one in seen.items() if not (one and one.above_zero)]
+        note += " *Over prompts*: 95 % of the same gain, paired by prompt, for these models; not above 0: "
+        note += f"{', '.join(unseen) or 'none'}."
     return "\n".join([*lines, "", note]) + "\n"
 
 
@@ -225,6 +247,10 @@ def _written(one: Interval | None, column: Column) -> str:
     mean = column.written.format(one.mean)
     half = (one.ci95[1] - one.ci95[0]) / 2
     return mean if not math.isfinite(half) else f"{mean} ± {column.written.replace('+', '').format(half)}"
+
+
+def _ends(one: Interval | None) -> tuple[str, ...]:
+    return (f"[{one.ci95[0]:+.3f}, {one.ci95[1]:+.3f}]" if one else "",)
 
 
 def _show(found: Any) -> None:
