@@ -97,12 +97,13 @@ def test_dpo_losses(loss: str) -> None:
     assert logged["rewards/rejected"] == pytest.approx(found.rejected_rewards.mean().item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["sigmoid", "apo_down"])
-def test_the_sft_term(loss: str) -> None:
-    """The chosen ones are of one length, where TRL's mean over all tokens and ours over each response are the same."""
-    given = of_lengths([5, 5, 5, 7, 1, 4])
+@pytest.mark.parametrize("loss", DPO)
+def test_the_sft_term_over_the_tokens_of_the_step(loss: str) -> None:
+    given = of_lengths([5, 2, 7, 7, 1, 4])
     theirs, _ = trl_dpo(*given, {loss: 1.0, "sft": 0.7}, beta=0.3, label_smoothing=0.0)
-    torch.testing.assert_close(mine(*given, beta=0.3, loss=loss, sft_weight=0.7).losses.mean(), theirs, **CLOSE)
+    options = {"beta": 0.3, "loss": loss, "sft_weight": 0.7}
+    torch.testing.assert_close(mine(*given, **options, sft_tokens=(5 + 2 + 7) / 3).losses.mean(), theirs, **CLOSE)
+    assert not torch.isclose(mine(*given, **options).losses.mean(), theirs)  # over each response by itself
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

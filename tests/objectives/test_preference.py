@@ -152,6 +152,17 @@ def test_the_sft_term_is_the_mean_over_the_chosen_tokens() -> None:
     assert [x.grad.item() for x in given] == pytest.approx([-0.5 / 3, 0.0, 0.0, 0.0])
 
 
+def test_the_sft_term_is_the_mean_over_each_response_or_over_the_tokens_of_all() -> None:
+    """Summed over pairs and divided by their number; the long response counts five times as much as the short one."""
+    chosen, zero = torch.tensor([-1.0, -20.0]), torch.zeros(2)
+    given, tokens = (chosen, zero, chosen, zero), torch.tensor([1, 5])
+    options = {"chosen_tokens": tokens, "rejected_tokens": tokens, "sft_weight": 1.0}
+    plain = preference_loss(*given).losses
+    assert (preference_loss(*given, **options).losses - plain).mean().item() == pytest.approx((1 / 1 + 20 / 5) / 2)
+    every = preference_loss(*given, **options, sft_tokens=tokens.float().mean()).losses
+    assert (every - plain).mean().item() == pytest.approx((1 + 20) / (1 + 5))
+
+
 @pytest.mark.parametrize("options", [{"loss": "sigmoid"}, {"loss": "apo_zero"}])
 def test_a_reference_that_is_missing_is_not_taken_for_zero(options) -> None:
     with pytest.raises(ValueError, match="reference_chosen"):

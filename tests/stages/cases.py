@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sigmoid_norm": ("dpo", {"loss": "sigmoid_norm", "beta": 5.0}),
     "apo_zero": ("dpo", {"loss": "apo_zero"}),
     "apo_down": ("dpo", {"loss": "apo_down", "sft_weight": 0.5}),
+    "sft_average": ("dpo", {"sft_weight": 0.5, "sft_average": "token", "data": "rankings"}),
     "simpo": ("dpo", {"loss": "simpo", "beta": 2.0, "gamma": 1.0}),
     "orpo": ("dpo", {"loss": "orpo", "data": "rankings"}),
     "kto": ("kto", {}),

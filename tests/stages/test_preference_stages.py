@@ -26,7 +26,7 @@ def test_dpo_begins_at_its_reference(case, lora_rank, files, tmp_path):
     assert first["margin"] == pytest.approx(0, abs=1e-4)
     assert first["chosen_reward"] == pytest.approx(0, abs=1e-4)
     at_zero = {"ipo": 25.0, "hinge": 1.0, "apo_zero": 1.0}
-    if case != "apo_down":  # with an SFT term
+    if case not in ("apo_down", "sft_average"):  # with an SFT term
         assert first["loss"] == pytest.approx(at_zero.get(case, math.log(2)), abs=2e-4)
 
 
@@ -128,7 +128,8 @@ def test_another_reference_moves_the_first_margin(files, tmp_path):
     assert abs(first["margin"]) > 1e-3
 
 
-def test_the_first_step_of_dpo_is_that_of_trl(files, tmp_path):
+@pytest.mark.parametrize("sft_weight", [0.0, 0.7])
+def test_the_first_step_of_dpo_is_that_of_trl(files, tmp_path, sft_weight):
     """Away from the reference, so that the loss says something: the reference is another model."""
     pytest.importorskip("trl")
     import datasets
@@ -140,7 +141,8 @@ def test_the_first_step_of_dpo_is_that_of_trl(files, tmp_path):
     settings = trl.DPOConfig(
         output_dir=str(tmp_path / "trl"), per_device_train_batch_size=4, max_steps=1, logging_steps=1, bf16=False,
         gradient_checkpointing=False, report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, beta=0.1,
-        max_length=None, dataloader_pin_memory=False, learning_rate=1e-3,
+        max_length=None, dataloader_pin_memory=False, learning_rate=1e-3, loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, sft_weight],
     )  # fmt: skip
     data = datasets.Dataset.from_list(
         [{"prompt": f"<|im_start|>user\n{row['prompt']}<|im_end|>\n<|im_start|>assistant\n",
@@ -150,8 +152,10 @@ def test_the_first_step_of_dpo_is_that_of_trl(files, tmp_path):
     trainer = trl.DPOTrainer(model, reference, args=settings, train_dataset=data, processing_class=tokenizer)
     trainer.train()
     theirs = next(line for line in trainer.state.log_history if "loss" in line)
-    ours = metrics(run_case("dpo", files, tmp_path / "run", reference=other, steps=1))[0]
+    terms = {"sft_weight": sft_weight, "sft_average": "token"}
+    ours = metrics(run_case("dpo", files, tmp_path / "run", reference=other, steps=1, **terms))[0]
     assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
     assert ours["margin"] == pytest.approx(theirs["rewards/margins"], abs=1e-5)
 
 
@@ -220,6 +224,7 @@ MEANINGLESS = [
     {"label_smoothing": 0.1, "loss": "ipo"},
     {"gamma": 0.5},
     {"sft_weight": -0.5},
+    {"sft_average": "batch"},
 ]
 
 

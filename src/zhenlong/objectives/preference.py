@@ -45,6 +45,7 @@ def preference_loss(
     sft_weight: float = 0.0,
     chosen_tokens: Tensor | None = None,
     rejected_tokens: Tensor | None = None,
+    sft_tokens: Tensor | float | None = None,
 ) -> Preference:
     """Loss of each pair -> [P]; sum them and divide by the step's pairs.
 
@@ -66,8 +67,9 @@ def preference_loss(
     - `orpo`: -β log σ(o_w - o_v), o = log(p / (1-p)) with p = exp(m) (Eqs. 4 and 7, Hong et al. 2024). No reference; β
       is the paper's λ, and the paper's loss is the one with `sft_weight` 1 (Eq. 6).
 
-    `sft_weight` adds that much of -log π(chosen) / tokens to any loss (RPO, Pang et al. 2024). The mean is over each
-    response; TRL's is over the tokens of the whole batch, where long responses count more.
+    `sft_weight` adds that much of -log π(chosen) / tokens to any loss. The tokens are each response's own (RPO, Pang et
+    al. 2024), or `sft_tokens`: with the mean number of chosen tokens of the whole step's pairs, the term summed over
+    them and divided by their number is the mean over the step's chosen tokens, as TRL's `sft`.
 
     The rewards are βw and βv, summed over tokens, for every loss with a reference, and βm for one without. At
     π = π_ref: h = 0, and `sigmoid` is log 2. Raises UserError for what `check_preference` refuses, ValueError for a
@@ -84,7 +86,8 @@ def preference_loss(
         compared = _per_token(better, chosen_tokens, loss), _per_token(worse, rejected_tokens, loss)
     losses = _pair_losses(*compared, beta, loss, label_smoothing, gamma)
     if sft_weight:
-        losses = losses - sft_weight * _per_token(chosen, chosen_tokens, "sft_weight")
+        averaged = _per_token(chosen, chosen_tokens, "sft_weight") if sft_tokens is None else chosen / sft_tokens
+        losses = losses - sft_weight * averaged
     better, worse = compared if loss in REFERENCE_FREE else (better, worse)
     return Preference(losses, beta * better.detach(), beta * worse.detach())
 

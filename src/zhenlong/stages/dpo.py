@@ -47,6 +47,7 @@ def dpo(
     label_smoothing: float = 0.0,
     gamma: float = 0.0,
     sft_weight: float | None = None,
+    sft_average: Literal["response", "token"] = "response",
     chat_template: str = "auto",
     max_length: int = 0,
     too_long: Overlong = "error",
@@ -72,6 +73,8 @@ def dpo(
         gamma: Margin that simpo asks for, about beta / 2.
         sft_weight: Weight of the chosen response's mean negative log-probability beside the loss; none takes 1 for orpo
             and 0 for the others.
+        sft_average: What that mean is over: each response by itself, or all chosen tokens of the step (token), where
+            long responses count more, as in sft and in TRL's loss of that name.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
         too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
@@ -89,6 +92,8 @@ def dpo(
     settings = {
         "beta": beta, "loss": loss, "label_smoothing": label_smoothing, "gamma": gamma, "sft_weight": likelihood
     }  # fmt: skip
+    if sft_average not in ("response", "token"):
+        raise UserError(f"sft_average: expected response or token, got {sft_average!r}")
     if loss in REFERENCE_FREE and (reference or reference_cache):
         raise UserError(f"reference, reference_cache: {loss} compares with no reference; leave them empty")
     with Run(output, config, options, "dpo") as run:
@@ -112,6 +117,8 @@ def dpo(
             step = [(rankings[row], anchors[row]) for row in rows]
             batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             pairs = sum(len(ranking.pairs()) for ranking, _ in step)
+            if sft_average == "token":
+                settings["sft_tokens"] = sum(map(partial(chosen_tokens, step), batches)) / pairs
             run.log(update(run, learner, cost, batches, partial(pair_loss, policy, step, settings), pairs, rows))
             if run.sampling_now():
                 say(run, policy, tokenizer, template, [one.prompt for one in rankings])
@@ -120,6 +127,12 @@ def dpo(
             begun = reference or model
             results = preference_accuracy((policy, tokenizer), held, reference=begun, chat_template=chat_template)
         return run.finish(*ready(policy, template), save_model, results)
+
+
+def chosen_tokens(step: Sequence[tuple[Ranking, torch.Tensor]], batch: Batch) -> int:
+    """The tokens of the preferred response of each pair, summed over the micro-batch's pairs."""
+    better, _, _ = pairs_of([step[row][0] for row in batch.rows], batch.forest.leaf.device)
+    return int(counts(batch.forest.leaf, batch.forest.leaves)[better].sum())
 
 
 def pair_loss(
