@@ -68,8 +68,8 @@ def test_a_window_that_layers_keep_to_themselves_is_noticed():
 def test_a_wrong_flat_batch_is_noticed(monkeypatch):
     import zhenlong.sampling.attention as attention
 
-    scores = attention._scores
-    monkeypatch.setattr(attention, "_scores", lambda mask, q, keys, scale, cap: scores(mask, q, keys, 1.3 * scale, cap))
+    capped = attention._capped
+    monkeypatch.setattr(attention, "_capped", lambda scores, softcap: capped(1.3 * scores, softcap))
     with pytest.warns(UserWarning, match="off by"):
         TorchSampler(sharp_model("llama"), tiny_tokenizer())
 

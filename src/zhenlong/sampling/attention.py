@@ -104,23 +104,22 @@ def _running(
     views.new_keys[layer].copy_(k)
     views.new_values[layer].copy_(v)
     q = q.reshape(step.rows * heads, -1, q.shape[-1])  # [R*Hkv, Q, D]
-    shared_mask, own_mask = step.masks(window, heads, q.shape[1])
-    shared = _scores(shared_mask, _by_prompt(q, layout, heads), views.shared_keys[layer], scaling, softcap)
-    own = _scores(own_mask, q, views.own_keys[layer], scaling, softcap)
-    weights = torch.cat((_by_row(shared, layout, heads), own), -1).softmax(-1, dtype=torch.float32).to(q.dtype)
-    longest = shared.shape[-1]
-    of_prompt = torch.bmm(_by_prompt(weights[..., :longest], layout, heads), views.shared_values[layer])
-    seen = torch.baddbmm(_by_row(of_prompt, layout, heads), weights[..., longest:], views.own_values[layer])
-    return seen.view(step.rows, -1, v.shape[-1])
+    q = q if scaling == 1 else q * scaling
+    keys, values = views.shared_keys[layer], views.shared_values[layer]
+    scores, of_prompt, own = views.scores(q, layout, heads)
+    longest, (mask_of_prompt, own_mask) = keys.shape[-1], step.masks(window)
+    found = torch.bmm(_by_prompt(q, layout, heads), keys)
+    torch.add(_capped(_by_row(found, layout, heads), softcap), mask_of_prompt, out=of_prompt)
+    found = torch.bmm(q, views.own_keys[layer])
+    torch.add(_capped(found.view(own.shape), softcap), own_mask, out=own)
+    weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+    found = torch.bmm(_by_prompt(weights[..., :longest], layout, heads), values)
+    seen = _by_row(found, layout, heads).reshape(q.shape)
+    return torch.baddbmm(seen, weights[..., longest:], views.own_values[layer]).view(step.rows, -1, v.shape[-1])
 
 
-def _scores(
-    mask: torch.Tensor, q: torch.Tensor, keys: torch.Tensor, scaling: float, softcap: float | None
-) -> torch.Tensor:
-    """q [B, Q, D] against transposed keys [B, D, X] under an additive mask [B, 1, X] -> [B, Q, X]."""
-    if softcap is None:
-        return torch.baddbmm(mask, q, keys, alpha=scaling)
-    return mask + softcap * torch.tanh(torch.bmm(q, keys) * (scaling / softcap))  # Gemma 2, §2
+def _capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    return scores if softcap is None else softcap * torch.tanh(scores / softcap)  # Gemma 2, §2
 
 
 def _by_prompt(rows: torch.Tensor, layout: Layout, heads: int) -> torch.Tensor:
@@ -129,17 +128,14 @@ def _by_prompt(rows: torch.Tensor, layout: Layout, heads: int) -> torch.Tensor:
     if layout.gather is not None:
         rows = rows.reshape(layout.rows, heads * queries * size).index_select(0, layout.gather)
         rows = rows.view(-1, queries, size)
-    grouped = rows.unflatten(0, (layout.prompts, layout.width, heads)).transpose(1, 2)
+    grouped = rows.view(layout.prompts, layout.width, heads, queries, size).transpose(1, 2)
     return grouped.reshape(layout.prompts * heads, layout.width * queries, size)
 
 
 def _by_row(grouped: torch.Tensor, layout: Layout, heads: int) -> torch.Tensor:
-    """[G*Hkv, S*Q, X] -> [R*Hkv, Q, X], the inverse of `_by_prompt`."""
-    size = grouped.shape[-1]
-    rows = grouped.view(layout.prompts, heads, layout.width, -1, size).transpose(1, 2)
-    if layout.back is not None:
-        rows = rows.flatten(0, 1).index_select(0, layout.back)
-    return rows.reshape(layout.rows * heads, -1, size)
+    """[G*Hkv, S*Q, X] -> [G, S, Hkv, Q, X] or [R, 1, Hkv, Q, X], the inverse of `_by_prompt`."""
+    rows = grouped.view(layout.prompts, heads, layout.width, -1, grouped.shape[-1]).transpose(1, 2)
+    return rows if layout.back is None else rows.flatten(0, 1).index_select(0, layout.back).unsqueeze(1)
 
 
 def _entering(

@@ -111,7 +111,7 @@ class Batch:
             positions.extend(range(known, len(prompt.ids)))
             tokens.extend(prompt.ids[known:])
             kept.append(len(tokens) - 1)
-        self.step.begin(self._current_layout(), spans)
+        self.step.begin(self._current_layout(), spans, max(positions) + 1)
         selected = self._tensor(kept) if entering else None
         logits = self.network(self._tensor(tokens), self._tensor(positions), self.step, selected)
         self.step.column += bool(self.rows)

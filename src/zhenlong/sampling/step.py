@@ -1,8 +1,8 @@
 """What attention needs to know about one step, prepared once for all layers.
 
 Every running row writes its new key and value to the same column of its own slot; a row that entered later merely sees
-fewer columns. So writing is one copy a layer, and masks change by one column a step. Columns are handed out in strides
-of 8: views and masks are made anew only when the stride, the rows or the prompts change.
+fewer columns. So writing is one copy a layer, and the mask changes by one column a step. Columns are handed out in
+strides of 8: views and masks are made anew only when the stride, the rows or the prompts change.
 Legend as in `zhenlong.sampling.attention`; L layers.
 """
 
@@ -30,11 +30,15 @@ class Layout:
     width: int  # S
     gather: torch.Tensor | None  # [G*S] rows of each prompt, padded with row 0; None: rows lie by prompt already
     back: torch.Tensor | None  # [R] place of each row in [G*S]
-    prompt_lengths: torch.Tensor  # [G]
     lengths: torch.Tensor  # [R] of each row's prompt
     entered: torch.Tensor  # [R] first column of each row's own keys
     longest: int  # P
     first: int  # the least of `entered`
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How rows are counted off: (G, S) where they lie by prompt, (R, 1) where they do not."""
+        return (self.prompts, self.width) if self.back is None else (self.rows, 1)
 
     @classmethod
     def of(cls, prompts: list[int], lengths: list[int], entered: list[int], device: torch.device) -> Layout:
@@ -57,7 +61,6 @@ class Layout:
             width,
             index,
             None if in_order else torch.tensor(back, device=device),
-            used,
             used[torch.tensor(prompts, device=device)],
             torch.tensor(entered, device=device),
             max(lengths[: len(places)]),
@@ -67,7 +70,7 @@ class Layout:
 
 @dataclass
 class Views:
-    """Slices of the stores, one for each layer."""
+    """Slices of the stores, one for each layer, and the memory for the scores of any layer."""
 
     new_keys: tuple[torch.Tensor, ...]  # L x [R, Hkv, D] the column to write
     new_values: tuple[torch.Tensor, ...]
@@ -75,6 +78,19 @@ class Views:
     own_values: tuple[torch.Tensor, ...]  # L x [R*Hkv, W, D]
     shared_keys: tuple[torch.Tensor, ...]  # L x [G*Hkv, D, P]
     shared_values: tuple[torch.Tensor, ...]  # L x [G*Hkv, P, D]
+    _scores: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+
+    def scores(self, queries: torch.Tensor, layout: Layout, heads: int) -> tuple[torch.Tensor, ...]:
+        """Memory that each layer writes anew: [R*Hkv, Q, P+W] for queries [R*Hkv, Q, D], and what of it is whose.
+
+        The parts of prompts and of own columns are views `layout.shape` x [Hkv, Q, P] and `layout.shape` x [Hkv, Q, W].
+        """
+        if self._scores is None or self._scores[0].shape[:2] != queries.shape[:2]:
+            longest = self.shared_keys[0].shape[-1]
+            whole = queries.new_empty(*queries.shape[:2], longest + self.own_keys[0].shape[-1])
+            parts = whole.view(*layout.shape, heads, *whole.shape[1:])
+            self._scores = whole, parts[..., :longest], parts[..., longest:]
+        return self._scores
 
 
 @dataclass
@@ -88,6 +104,7 @@ class Step:
     entering: list[tuple[int, int, int]] = field(default_factory=list)  # (slot, start, end) in the flat batch
     beginning: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # by layer: [1, Hkv, X, D]
     column: int = 0  # to be written by this step
+    reach: int = 0  # above every position of this step
     _layout: Layout | None = None
     _span: tuple[int, int] = (0, 0)  # columns in view
     _views: Views | None = None
@@ -99,9 +116,9 @@ class Step:
         assert self._layout is not None, "a step with running rows has a layout"
         return self._layout
 
-    def begin(self, layout: Layout | None, entering: list[tuple[int, int, int]]) -> None:
+    def begin(self, layout: Layout | None, entering: list[tuple[int, int, int]], reach: int) -> None:
         """Prepare the step that writes `column`; a `layout` other than the last one drops everything prepared."""
-        self.entering = entering
+        self.entering, self.reach = entering, reach
         self.rows = layout.rows if layout is not None else 0
         if layout is None:
             self._layout = None
@@ -119,7 +136,7 @@ class Step:
             self._views.new_values = self.own.values[:, : self.rows, :, self.column].unbind(0)
         for window, (_, own) in list(self._masks.items()):
             if window is None:
-                own[:, :, self.column - span[0]] = 0
+                own[..., self.column - span[0]] = 0
             else:
                 del self._masks[window]
 
@@ -140,30 +157,25 @@ class Step:
             )
         return self._views
 
-    def masks(self, window: int | None, heads: int, queries: int) -> Masks:
-        """0 where a row may look and -inf elsewhere: of prompts [G*Hkv, 1 or S*Q, P] and of own columns [R*Hkv, 1, W].
+    def masks(self, window: int | None) -> Masks:
+        """0 where a row may look and -inf elsewhere: of its prompt and of its own columns, each [G, S, 1, 1, ...].
 
-        Without a window all rows of a prompt see the same of it, and the own mask changes by one column a step. With
-        one, position p is seen from position p + window - 1 at the latest.
+        Without a window they change by one column a step. With one, position p is seen from position p + window - 1 at
+        the latest.
         """
         if window not in self._masks:
             layout, device = self.layout, self.own.keys.device
             column = torch.arange(*self._span, device=device)[None]
             unseen = (column < layout.entered[:, None]) | (column > self.column)  # [R, W]
             place = torch.arange(layout.longest, device=device)[None]
-            if window is None:
-                outside = (place >= layout.prompt_lengths[:, None])[:, None, None]  # [G, 1, 1, P]
-            else:
+            outside = place >= layout.lengths[:, None]  # [R, P]
+            if window is not None:
                 unseen |= column <= self.column - window
                 oldest = layout.lengths + (self.column - layout.entered) - window  # [R]
-                of_rows = (place >= layout.lengths[:, None]) | (place <= oldest[:, None])  # [R, P]
-                of_rows = of_rows if layout.gather is None else of_rows[layout.gather]
-                outside = of_rows.view(layout.prompts, 1, layout.width, 1, -1).expand(-1, -1, -1, queries, -1)
-                outside = outside.flatten(2, 3)  # [G, 1, S*Q, P]
-            shared = self._additive(outside.expand(-1, heads, -1, -1).flatten(0, 1))
-            self._masks[window] = shared, self._additive(unseen.repeat_interleave(heads, 0).unsqueeze(1))
+                outside |= place <= oldest[:, None]
+            self._masks[window] = self._additive(outside), self._additive(unseen)
         return self._masks[window]
 
     def _additive(self, hidden: torch.Tensor) -> torch.Tensor:
         mask = torch.zeros(hidden.shape, dtype=self.own.keys.dtype, device=hidden.device)
-        return mask.masked_fill_(hidden, float("-inf"))
+        return mask.masked_fill_(hidden, float("-inf")).view(*self.layout.shape, 1, 1, -1)
