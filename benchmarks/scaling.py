@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = asked.output / f"scaling-{rows.today(machine)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
-    if asked.page:
+    if asked.page and asked.size == 1:  # the labels are those of whole sizes
         rows.renew(asked.page, MARKERS, f"{rows.origin(results, path)}\n\n{table(found)}")
     return 0
 
