@@ -290,3 +290,15 @@ def test_a_beginning_that_prompts_share_is_computed_once_and_changes_nothing(fam
     alone = [sampler.sample([prompt], FREE, n=3, seeds=[7])[0] for prompt in prompts]
     together = sampler.sample(prompts, FREE, n=3, seeds=[7, 7, 7])
     assert [[c.ids for c in cs] for cs in together] == [[c.ids for c in cs] for cs in alone]
+
+
+def test_as_many_rows_run_at_once_as_memory_allows():
+    model = sharp_model("llama")
+    config = model.config
+    token = 8 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim  # bytes in float32
+    sampler = TorchSampler(model, tokenizer := tiny_tokenizer())
+    sampler.context = 2**40
+    assert sampler._rows(100) == 256
+    assert sampler._rows(2**31 / token / 100.5) == 100
+    assert sampler._rows(2**31 / token) == 16
+    assert TorchSampler(model, tokenizer, max_rows=7)._rows(1) == 7

@@ -37,7 +37,7 @@ def sample_command(
     max_tokens: int = 256,
     stop: Sequence[str] = (),
     seed: int = 0,
-    max_rows: int = 64,
+    max_rows: int | None = None,
     dtype: str = "float32",
     device: str = "auto",
 ) -> None:
@@ -59,7 +59,7 @@ def sample_command(
         max_tokens: Longest completion, in tokens.
         stop: Strings that end a completion; they are not part of it.
         seed: Seed; the same seed and prompts give the same completions.
-        max_rows: Completions generated at a time; fewer need less memory.
+        max_rows: Completions generated at a time; if not given, as many as fit the memory meant for them (16 to 256).
         dtype: Type of the weights, float32, bfloat16 or float16.
         device: Where to compute: auto, cpu, cuda, cuda:1, ...
     """

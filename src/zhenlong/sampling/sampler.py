@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from typing import Final
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,14 +16,19 @@ from zhenlong.sampling.request import Completion, Sampling
 from zhenlong.sampling.row import prompts_with_rows
 from zhenlong.sampling.store import Memory
 
+CPU_BYTES: Final = 2**31  # for the keys and values of the running rows
+LEAST_ROWS: Final = 16
+MOST_ROWS: Final = 256  # more gain little: the products are large enough
+
 
 class TorchSampler:
     """Samples from a Hugging Face causal language model in this process, with the weights it has at each call.
 
-    `max_rows` completions are generated at a time; more need more memory and are faster. `autocast` is the dtype of
-    mixed precision; without it the model computes in its own dtype. When a model meets its first sampler, a few tokens
-    are sampled and compared with the plain forward pass; where they differ, transformers' own cache is used from then
-    on, and a warning says so.
+    `max_rows` completions are generated at a time; more need more memory and are faster. Without it there are as many
+    as keep their keys and values within 2 GiB, or a quarter of the memory of an accelerator, from 16 up to 256.
+    `autocast` is the dtype of mixed precision; without it the model computes in its own dtype. When a model meets its
+    first sampler, a few tokens are sampled and compared with the plain forward pass; where they differ, transformers'
+    own cache is used from then on, and a warning says so.
     """
 
     def __init__(
@@ -30,10 +36,10 @@ class TorchSampler:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        max_rows: int = 64,
+        max_rows: int | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
-        if max_rows < 1:
+        if max_rows is not None and max_rows < 1:
             raise UserError(f"max_rows: expected at least 1, got {max_rows}")
         self.model, self.tokenizer, self.max_rows, self.autocast = model, tokenizer, max_rows, autocast
         config = model.config.get_text_config()
@@ -61,7 +67,9 @@ class TorchSampler:
         if not prompts:
             return []
         asked = prompts_with_rows(prompts, sampling, n, seeds, self.tokenizer, self.context)
-        batch = self._engine(self.model, asked, sampling, self.max_rows, self._memory)
+        batch = self._engine(
+            self.model, asked, sampling, self._rows(max(map(len, prompts)) / n + sampling.max_tokens), self._memory
+        )
         with evaluating(self.model), self._precision():
             while not batch.finished:
                 batch.advance()
@@ -75,7 +83,7 @@ class TorchSampler:
         self._check([prompt], 1, None)
         asked = prompts_with_rows([prompt], sampling, 1, None, self.tokenizer, self.context, follow_text=True)
         row = asked[0].rows[0]
-        batch = self._engine(self.model, asked, sampling, self.max_rows, self._memory)
+        batch = self._engine(self.model, asked, sampling, 1, self._memory)
         shown = ""
         while not batch.finished:
             with evaluating(self.model), self._precision():
@@ -85,6 +93,16 @@ class TorchSampler:
             if len(text) > len(shown):
                 yield text[len(shown) :]
                 shown = text
+
+    def _rows(self, tokens: float) -> int:
+        """Completions at a time, each of up to that many `tokens` with its share of the prompt."""
+        if self.max_rows is not None:
+            return self.max_rows
+        parameter = next(self.model.parameters())
+        on_accelerator = parameter.device.type == "cuda"
+        room = torch.cuda.get_device_properties(parameter.device).total_memory // 4 if on_accelerator else CPU_BYTES
+        bytes_each = _numbers_of_a_token(self.model) * parameter.element_size() * min(tokens, self.context)
+        return max(LEAST_ROWS, min(MOST_ROWS, int(room // max(1, bytes_each))))
 
     def _precision(self) -> torch.autocast | nullcontext[None]:
         device = next(self.model.parameters()).device.type
@@ -108,3 +126,12 @@ class TorchSampler:
                     f"prompt {number}: expected ids from 0 to {self.vocabulary - 1}, got {max(ids)}; "
                     "the tokenizer may belong to another model"
                 )
+
+
+def _numbers_of_a_token(model: PreTrainedModel) -> int:
+    """Keys and values that one token leaves in all layers, as far as the configuration tells."""
+    config = model.config.get_text_config()
+    heads = int(getattr(config, "num_attention_heads", None) or 1)
+    size = int(getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads)
+    layers = int(getattr(config, "num_hidden_layers", None) or 1)
+    return 2 * layers * size * int(getattr(config, "num_key_value_heads", None) or heads)
