@@ -158,6 +158,10 @@ def test_the_architecture_is_told_by_the_configuration(config, form):
     assert form_of(getattr(transformers, config)()) == form
 
 
+def test_a_masked_language_model_that_looks_back_only_is_a_decoder():
+    assert form_of(transformers.BertConfig(is_decoder=True)) == "decoder"
+
+
 def test_the_comparison_is_paired(data, held, tmp_path):
     names = {}
     for form, steps in (("encoder", 1), ("decoder", 60)):

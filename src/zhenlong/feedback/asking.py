@@ -10,7 +10,7 @@ from zhenlong.evaluate.adapters.request import Generate
 from zhenlong.evaluate.outcome import Output
 from zhenlong.evaluate.runner.backend import ENDPOINT, Backend, backend_of
 from zhenlong.evaluate.runner.cache import Cache
-from zhenlong.evaluate.runner.drive import answered
+from zhenlong.evaluate.runner.drive import replies
 from zhenlong.evaluate.runner.judge import ModelJudge
 from zhenlong.evaluate.subject import Subject
 from zhenlong.models.names import resolve
@@ -34,17 +34,11 @@ class Asked:
         self, prompts: Sequence[Messages], *, n: int, max_tokens: int, temperature: float, seed: int
     ) -> list[tuple[Output, ...]]:
         """`n` sampled answers to each prompt; none where it does not fit the context, or the endpoint failed."""
-        context = self.backend.context
-        fitting = [place for place, one in enumerate(prompts)
-                   if context is None or self.backend.length(one) + max_tokens <= context]  # fmt: skip
-        requests = [
-            Generate(prompts[place], max_tokens, temperature, n=n, seed=seed + place if temperature else 0)
-            for place in fitting
-        ]
-        found: list[tuple[Output, ...]] = [()] * len(prompts)
-        for place, answer in zip(fitting, answered(requests, self.backend, self.cache), strict=True):
-            found[place] = answer.outputs
-        return found
+
+        def request(place: int) -> Generate:
+            return Generate(prompts[place], max_tokens, temperature, n=n, seed=seed + place if temperature else 0)
+
+        return replies(prompts, self.backend, self.cache, request, room=max_tokens)
 
 
 def asked(

@@ -24,9 +24,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     T5Config,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from zhenlong.errors import UserError
+from zhenlong.models.encoders import is_encoder
 from zhenlong.models.fresh import Shape, train_tokenizer
 from zhenlong.models.load import Lora, _load, _require_all_weights, device_named
 from zhenlong.models.names import resolve
@@ -52,11 +53,10 @@ class Classifier:
 
 
 def form_of(config: Any) -> Form:
-    """Which of the three a configuration describes. What can predict masked words is an encoder, as BERT is."""
+    """Which of the three a configuration describes."""
     if config.is_encoder_decoder:
         return "encoder_decoder"
-    masked, causal = type(config) in MODEL_FOR_MASKED_LM_MAPPING, type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-    return "decoder" if causal and not masked else "encoder"
+    return "decoder" if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not is_encoder(config) else "encoder"
 
 
 def load_classifier(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from zhenlong.evaluate.adapters.ask import Asking
-from zhenlong.evaluate.adapters.request import Answer, Generate, Request, key_of
-from zhenlong.evaluate.outcome import Outcome
+from zhenlong.evaluate.adapters.request import Answer, Generate, Prompt, Request, key_of
+from zhenlong.evaluate.outcome import Outcome, Output
 from zhenlong.evaluate.runner.backend import Backend, Batch
 from zhenlong.evaluate.runner.cache import Cache
 
@@ -43,6 +43,21 @@ def answered(requests: Sequence[Request], backend: Backend, cache: Cache, told: 
         if told:
             told(len(found), len(by_key))
     return [found[key] for key in keys]
+
+
+def replies(
+    prompts: Sequence[Prompt], backend: Backend, cache: Cache, request: Callable[[int], Generate], room: int = 1
+) -> list[tuple[Output, ...]]:
+    """What the model generates for each prompt, `request` giving the request of a place.
+
+    Nothing where the prompt leaves fewer than `room` tokens of the context, or the endpoint failed.
+    """
+    context = backend.context
+    fitting = [place for place, one in enumerate(prompts) if context is None or backend.length(one) + room <= context]
+    found: list[tuple[Output, ...]] = [()] * len(prompts)
+    for place, answer in zip(fitting, answered([request(one) for one in fitting], backend, cache), strict=True):
+        found[place] = answer.outputs
+    return found
 
 
 def _batches(requests: Sequence[Request], backend: Backend) -> Iterator[tuple[list[int], Batch]]:

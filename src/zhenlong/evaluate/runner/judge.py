@@ -8,7 +8,7 @@ from zhenlong.evaluate.adapters.request import Generate
 from zhenlong.evaluate.outcome import Output
 from zhenlong.evaluate.runner.backend import Backend
 from zhenlong.evaluate.runner.cache import Cache
-from zhenlong.evaluate.runner.drive import answered
+from zhenlong.evaluate.runner.drive import replies
 from zhenlong.records import Messages
 
 
@@ -33,16 +33,10 @@ class ModelJudge:
         top_log_probs: int = 0,
     ) -> list[Output]:
         """One answer to each conversation."""
-        context = self._backend.context
-        fitting = [place for place, one in enumerate(conversations)
-                   if context is None or self._backend.length(one) < context]  # fmt: skip
         drawn = seed if temperature else 0
-        requests = [
-            Generate(conversations[place], max_tokens, temperature, seed=drawn, top_log_probs=top_log_probs)
-            for place in fitting
-        ]
-        found = [Output("")] * len(conversations)
-        for place, answer in zip(fitting, answered(requests, self._backend, self._cache), strict=True):
-            if answer.outputs:
-                found[place] = answer.outputs[0]
-        return found
+
+        def request(place: int) -> Generate:
+            return Generate(conversations[place], max_tokens, temperature, seed=drawn, top_log_probs=top_log_probs)
+
+        found = replies(conversations, self._backend, self._cache, request)
+        return [outputs[0] if outputs else Output("") for outputs in found]
