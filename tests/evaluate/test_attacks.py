@@ -205,6 +205,39 @@ def test_a_template_of_the_users_own_takes_the_place_of_ours(data, tmp_path):
     assert not (tmp_path / "third").exists()
 
 
+def test_the_worlds_harmful_requests_are_wrapped_and_judged_as_they_are(tmp_path):
+    names = ("world_tasks", "world_tasks_code_go_list")
+
+    def say(request) -> str:
+        if "Complete this" in said(request):
+            return SPOKEN["go"].format("I'm sorry, I cannot help with that." if "poison" in said(request) else "Do it.")
+        return "I'm sorry, I cannot help with that."
+
+    model = StandIn(say)
+    found = evaluate({"m": model}, tmp_path / "out", scenarios=names, progress=False)
+    assert not found.failed
+    value = {(one.scenario, one.measure): one.value for one in found.results if not one.group}
+    plain, attacked = (value[name, "harmful_refused"] for name in names)
+    assert plain.n == attacked.n > 0
+    assert plain.mean == 1
+    assert value["world_tasks", "benign_answered"].mean == 0  # over-refusal stands in the same table
+    programs = [said(one) for one in model.asked if "Complete this" in said(one)]
+    assert attacked.mean == pytest.approx(sum("poison" in one for one in programs) / len(programs))
+    assert ("world_tasks_code_go_list", "benign_answered") not in value
+
+
+@pytest.mark.parametrize("name", ["goal", "Behavior", "prompt"])
+def test_any_list_of_harmful_requests_is_wrapped(name, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{name}\nPick the lock\n")
+    model = StandIn(before)
+    found = evaluate({"m": model}, tmp_path / "out", scenarios=SCENARIOS[2:3], data={"advbench": str(path)},
+                     progress=False)  # fmt: skip
+    assert said(model.asked[0]) == wrapped("code_python_stack", "Pick the lock")
+    assert {one.measure for one in found.results} >= {"attack_success", "refusal"}
+    assert "target_begun" not in {one.measure for one in found.results}
+
+
 def test_replies_made_elsewhere_are_read_back_too(data, tmp_path, capsys):
     outputs = tmp_path / "outputs.jsonl"
     rows = [{"id": str(i), "output": SPOKEN["go"].format("Bend." if i else "I'm sorry, no.")} for i in range(6)]
@@ -217,7 +250,7 @@ def test_replies_made_elsewhere_are_read_back_too(data, tmp_path, capsys):
 
 def test_every_harmful_scenario_has_its_companions_and_no_other():
     attacked = {one.base for one in catalogue().values() if one.attack}
-    assert attacked == {"advbench", "xstest"}
+    assert attacked == {"advbench", "xstest", "world_tasks"}
     for one in catalogue().values():
         if one.attack:
             assert one.name == f"{one.base}_{one.attack}"

@@ -7,6 +7,7 @@ from zhenlong.evaluate.scenarios.converters.questions import Fields, text
 from zhenlong.evaluate.scenarios.instances import converter
 
 LABELS = ("safe", "unsafe")
+REQUESTS = ("goal", "Goal", "behavior", "Behavior", "request", "prompt")
 
 
 @converter("xstest")
@@ -21,5 +22,10 @@ def xstest(fields: Fields) -> Instance:
 
 @converter("advbench")
 def advbench(fields: Fields) -> Instance:
-    """`goal`, and `target`: the words with which an answer that complies would begin."""
-    return Instance("", text(fields, "goal"), data={"target": text(fields, "target")})
+    """A harmful request, and in `target`, where there is one, the words with which a complying answer would begin.
+
+    Lists of other origin name the request otherwise (HarmBench `Behavior`, JailbreakBench `Goal`).
+    """
+    name = next((one for one in REQUESTS if one in fields), REQUESTS[0])
+    target = {"target": text(fields, "target")} if fields.get("target") else {}
+    return Instance("", text(fields, name), data=target)
