@@ -143,15 +143,18 @@ def _run_recipe(function: Callable[..., Any], arguments: Sequence[str]) -> None:
 def _named(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
     """`compare A B --model-a sft` as `--evaluation_a=A --evaluation_b=B --model_a sft`.
 
-    A parameter that Python takes by position needs no name, and a name's words may be joined by `-` too.
+    A parameter that Python takes by position needs no name, one that is a list takes all such words that are left, and
+    a name's words may be joined by `-` too.
     """
     by_position = [
-        one.name for one in inspect.signature(function).parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD
+        one for one in inspect.signature(function).parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD
     ]
     words: list[str] = []
     rest = list(arguments)
-    while rest and not rest[0].startswith("-") and len(words) < len(by_position):
-        words.append(f"--{by_position[len(words)]}={rest.pop(0)}")
+    while rest and not rest[0].startswith("-") and by_position:
+        words.append(f"--{by_position[0].name}={rest.pop(0)}")
+        if by_position[0].annotation not in ("Sequence[str]", Sequence[str]):
+            del by_position[0]
     for argument in rest:
         name, equals, value = argument.partition("=")
         words.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if _is_name(name) else argument)

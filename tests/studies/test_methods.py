@@ -6,6 +6,7 @@ import math
 import pytest
 from scipy import stats
 
+from zhenlong.cli import main
 from zhenlong.errors import UserError
 from zhenlong.studies.methods import methods, over_prompts, over_seeds
 
@@ -115,3 +116,8 @@ def test_runs_that_cannot_be_put_together_are_refused(runs, tmp_path):
     with pytest.raises(UserError, match="runs: expected one folder"):
         methods([], output=out)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_takes_runs_one_after_the_other(runs, tmp_path):
+    main(["methods", *runs, "--output", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "methods.json").read_text())["runs"] == runs
