@@ -6,9 +6,11 @@ import warnings
 import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from zhenlong.errors import UserError
 from zhenlong.sampling import Completion, Sampling, TorchSampler
+from zhenlong.sampling.agreement import flat_batch
 from zhenlong.sampling.separate import SeparateBatches
 
 FAMILIES = ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gpt2", "mistral_window", "opt", "phi3"]
@@ -302,3 +304,18 @@ def test_as_many_rows_run_at_once_as_memory_allows():
     assert sampler._rows(2**31 / token / 100.5) == 100
     assert sampler._rows(2**31 / token) == 16
     assert TorchSampler(model, tokenizer, max_rows=7)._rows(1) == 7
+
+
+def test_values_may_be_narrower_than_keys():
+    config = DeepseekV3Config(
+        vocab_size=256, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, n_routed_experts=4, num_experts_per_tok=2, n_group=1,
+        topk_group=1, first_k_dense_replace=2, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8,
+        v_head_dim=12,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = DeepseekV3ForCausalLM(config).eval()
+    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=3)
+    assert sampler._engine is flat_batch
+    for completions, prompt in zip(sampler.sample(PROMPTS, Sampling(max_tokens=8), n=2), PROMPTS, strict=True):
+        assert max(deviation(model, prompt, one) for one in completions) < 1e-4

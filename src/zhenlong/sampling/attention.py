@@ -114,7 +114,7 @@ def _running(
     torch.add(_capped(found.view(own.shape), softcap), own_mask, out=own)
     weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
     found = torch.bmm(_by_prompt(weights[..., :longest], layout, heads), values)
-    seen = _by_row(found, layout, heads).reshape(q.shape)
+    seen = _by_row(found, layout, heads).reshape(*q.shape[:2], -1)  # values may be narrower than keys
     return torch.baddbmm(seen, weights[..., longest:], views.own_values[layer]).view(step.rows, -1, v.shape[-1])
 
 
