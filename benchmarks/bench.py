@@ -154,10 +154,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=64, help="of multiple choice (default: 64)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side (default: one a core)")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")
+    add_places(parser)
+    return parser.parse_args(arguments)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """The options that say where results go."""
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=PAGE,
                         help="page whose table is renewed; empty for none")  # fmt: skip
-    return parser.parse_args(arguments)
 
 
 def some(known: Sequence[str]) -> Callable[[str], list[str]]:

@@ -216,9 +216,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="steps a point (default: 5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one a core")
     parser.add_argument("--size", type=float, default=1.0, help="scales lengths and counts, to try the command quickly")
-    parser.add_argument("--output", type=Path, default=bench.RESULTS, help="folder of the results")
-    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=bench.PAGE,
-                        help="page whose table is renewed; empty for none")  # fmt: skip
+    bench.add_places(parser)
     return parser.parse_args(arguments)
 
 

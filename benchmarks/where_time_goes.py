@@ -183,9 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one a core")
     parser.add_argument("--label", default="", help="ends the name of the results file")
     parser.add_argument("--before", type=Path, help="an earlier results file, for the table")
-    parser.add_argument("--output", type=Path, default=bench.RESULTS, help="folder of the results")
-    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=bench.PAGE,
-                        help="page whose table is renewed; empty for none")  # fmt: skip
+    bench.add_places(parser)
     return parser.parse_args(arguments)
 
 
