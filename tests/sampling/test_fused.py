@@ -29,6 +29,31 @@ def test_llama_like_models_are_fused_and_sample_what_the_plain_engine_samples(fa
     ]
 
 
+ROTATIONS = {
+    "linear": {"factor": 2.0},
+    "llama3": {
+        "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16
+    },
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 16},
+    "dynamic": {"factor": 2.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ROTATIONS)
+def test_positions_are_turned_as_the_model_turns_them_far_out_too(kind):
+    short = 64 if kind == "dynamic" else 512  # dynamic rotations change once a pass reaches beyond it
+    rotation = {"rope_type": kind, "rope_theta": 10000.0, **ROTATIONS[kind]}
+    model = sharp_model("llama", rope_parameters=rotation, max_position_embeddings=short)
+    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)
+    sampler.context = 512
+    fused, flat = [], []
+    for engine, found in ((fused_batch, fused), (flat_batch, flat)):
+        sampler._engine = engine
+        for completions in sampler.sample(PROMPTS, Sampling(max_tokens=80, ignore_eos=True), n=2):
+            found += [completion.ids for completion in completions]
+    assert fused == flat
+
+
 @pytest.mark.parametrize("family", ["gemma", "gemma2", "gpt2", "phi3", "opt"])
 def test_other_architectures_keep_their_own_forward_pass(family):
     assert engine_of(sharp_model(family)) is flat_batch
