@@ -13,6 +13,9 @@ from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from zhenlong.forest.layout import Gathered
+from zhenlong.forest.packed import can_pack, packed_attention
+
 if TYPE_CHECKING:
     from zhenlong.forest.layout import Block
     from zhenlong.forest.planting import Forest
@@ -55,36 +58,17 @@ def forest_attention(
     if query.shape[1] == 1 and key.shape[1] != 1:
         raise UnsupportedAttention("queries come with fewer heads than keys")
     forest.attended += 1
-    layout = forest.layout(sliding_window)
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
-    q = _Gathered.apply(q, layout.queries, layout.back)
-    k, v = (_Gathered.apply(states, layout.keys, layout.back if layout.once else None) for states in (k, v))
+    if can_pack(query, value, dropout, softcap):
+        return packed_attention(q, k, v, forest.packing, scaling, sliding_window).unsqueeze(0), None
+    layout = forest.layout(sliding_window)
+    q = Gathered.apply(q, layout.queries, layout.back)
+    k, v = (Gathered.apply(states, layout.keys, layout.back if layout.once else None) for states in (k, v))
     queries = q.split([block.rows * block.queries for block in layout.blocks])
     ks, vs = (states.split([block.rows * block.keys for block in layout.blocks]) for states in (k, v))
     parts = [_attend(*given, scaling, dropout, softcap) for given in zip(layout.blocks, queries, ks, vs, strict=True)]
     result = parts[0] if len(parts) == 1 else torch.cat(parts)
     return result.index_select(0, layout.back).unsqueeze(0), None
-
-
-class _Gathered(torch.autograd.Function):
-    """`states` [N, H, D] at `index` [P].
-
-    Where every state is read once, `back` [N] says from which place. The rest of the index is padding, whose gradient
-    is 0 because no result depends on it; so the gradient is a gather too, without a tensor of zeros to add into.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, index: torch.Tensor, back: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(index, back)
-        ctx.shape = states.shape
-        return states.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        index, back = ctx.saved_tensors
-        if back is not None:
-            return gradient.index_select(0, back), None, None
-        return gradient.new_zeros(ctx.shape).index_add_(0, index, gradient), None, None
 
 
 def _attend(
