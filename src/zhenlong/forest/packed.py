@@ -61,7 +61,7 @@ def can_pack(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: 
     size = query.shape[-1]
     return (
         query.is_cuda
-        and dtype_of(query) in (torch.bfloat16, torch.float16)
+        and precision_of(query) in (torch.bfloat16, torch.float16)
         and torch.cuda.get_device_capability(query.device) >= (8, 0)
         and size == value.shape[-1]
         and size % 8 == 0
@@ -71,7 +71,7 @@ def can_pack(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: 
     )
 
 
-def dtype_of(states: torch.Tensor) -> torch.dtype:
+def precision_of(states: torch.Tensor) -> torch.dtype:
     """The precision in which attention runs: that of mixed precision where it is on."""
     kind = states.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
@@ -81,7 +81,7 @@ def packed_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, packing: Packing, scaling: float | None, window: int | None
 ) -> torch.Tensor:
     """q [N, H, D], k and v [N, Hkv, D] -> [N, H, D]; `window` counts the query's own position."""
-    dtype = dtype_of(q)
+    dtype = precision_of(q)
     q, k, v = (states.to(dtype) for states in (q, k, v))
     if packing.keys is not None:
         k, v = (Gathered.apply(states, packing.keys, None) for states in (k, v))

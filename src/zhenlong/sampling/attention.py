@@ -100,9 +100,8 @@ def _running(
     softcap: float | None,
 ) -> torch.Tensor:
     """One token of every running row: q [R, H, D], k and v [R, Hkv, D] -> [R, H, D]."""
+    step.write(layer, k, v)
     views, layout, heads = step.views(), step.layout, k.shape[1]
-    views.new_keys[layer].copy_(k)
-    views.new_values[layer].copy_(v)
     q = q.reshape(step.rows * heads, -1, q.shape[-1])  # [R*Hkv, Q, D]
     q = q if scaling == 1 else q * scaling
     keys, values = views.shared_keys[layer], views.shared_values[layer]
