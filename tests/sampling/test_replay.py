@@ -1,4 +1,4 @@
-"""Replayed steps sample what steps that run in full sample. Without a CUDA device, operations are recorded one by one."""
+"""Replayed steps sample what full steps sample; without a CUDA device, operations are recorded one by one."""
 
 import pytest
 import torch
