@@ -33,6 +33,7 @@ class UnsupportedAttention(Exception):
     """A model asks of attention what the forest does not do; the padded layout serves it instead."""
 
 
+@torch.compiler.disable  # the forest's tables differ from batch to batch; compiled layers call this as it is
 def forest_attention(
     module: torch.nn.Module,
     query: torch.Tensor,

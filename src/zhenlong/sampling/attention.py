@@ -24,6 +24,7 @@ NAME: Final = "zhenlong_sampling"
 QUERY_CHUNK: Final = 512  # queries of an entering prompt scored at a time where the scores have to be held
 
 
+@torch.compiler.disable
 def step_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
