@@ -85,6 +85,9 @@ def _attend(
     q, k, v = (states.unflatten(0, (block.rows, -1)).transpose(1, 2) for states in (q, k, v))
     if softcap is None:
         shared = q.shape[1] != k.shape[1]
+        if shared and block.mask is not None and q.is_cuda:  # no kernel there takes a mask and shared heads
+            k, v = (states.repeat_interleave(q.shape[1] // k.shape[1], 1) for states in (k, v))
+            shared = False
         out = scaled_dot_product_attention(
             q, k, v, block.mask, dropout, is_causal=block.mask is None, scale=scaling, enable_gqa=shared
         )
