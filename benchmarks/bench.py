@@ -2,8 +2,8 @@
 
     make bench ARGS="--work sft,dpo --model small --vocabulary 4096 --shape long_answer --pairs 2"
 
-Each comparison first checks that both sides compute the same; one that fails is told, left out, and makes the exit
-code 1. What is compared, and how, is in docs/performance.md.
+Each comparison first checks that both sides compute the same; one that differs or fails is told, left out, and makes
+the exit code 1. What is compared, and how, is in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 import statistics
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -30,23 +32,22 @@ WORKS: Final = ("sft", "reward_model", "dpo", "kto", "grpo", "ppo", "sampling", 
 MODELS: Final = ("small", "medium")
 VOCABULARIES: Final = ("4096", "32000")
 SHAPES: Final = ("long_answer", "long_prompt")
-ROOT: Final = Path(__file__).resolve().parents[1]
-RESULTS: Final = ROOT / "benchmarks" / "results"
-PAGE: Final = ROOT / "docs" / "performance.md"
+RESULTS: Final = Path(__file__).resolve().parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parse(arguments)
     torch.set_num_threads(asked.threads)
-    machine = rows.machine(asked.threads)
+    machine = rows.machine(asked.threads, asked.device)
     print(f"load average {machine['load_before']:.2f} before the start; the figures need a quiet machine", flush=True)
     sides = training.Side("zhenlong", "zhenlong_side"), training.Side("TRL", "trl_side")
     failed = 0
-    for model in asked.model:
-        for vocabulary in map(int, asked.vocabulary):
-            for work in asked.work:
-                for shape in asked.shape + ["letters"] * (work == "multiple_choice"):
-                    failed += not _add(work, model, vocabulary, shape, sides, asked, machine)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        for model in asked.model:
+            for vocabulary in map(int, asked.vocabulary):
+                for work in asked.work:
+                    for shape in asked.shape + ["letters"] * (work == "multiple_choice"):
+                        failed += not _add(work, model, vocabulary, shape, sides, asked, machine, Path(folder))
     return 1 if failed else 0
 
 
@@ -58,25 +59,30 @@ def _add(
     sides: tuple[Any, Any],
     asked: argparse.Namespace,
     machine: dict[str, Any],
+    folder: Path,
 ) -> bool:
     """Make a comparison and write its rows at once, so that an interruption loses one; False if the sides differ."""
+    started = time.perf_counter()
     compare = {"ppo": _ppo, "sampling": _sampling, "multiple_choice": _multiple_choice}.get(work, _training)
     name = f"{model}-{vocabulary // 1000}k"
     print(f"{work}, {name}, {shape}:", flush=True)
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        try:
-            found = compare(work, name, shape, sides, _settings(asked, model, vocabulary), Path(folder))
-        except Unequal as error:
-            print(f"{error}: left out", flush=True)
-            return False
+    try:
+        found = compare(work, name, shape, sides, _settings(asked, model, vocabulary), folder)
+    except Unequal as error:
+        print(f"{error}: left out", flush=True)
+        return False
+    except Exception:  # out of memory, say: the other comparisons are still worth having
+        traceback.print_exc()
+        return False
     path = rows.write(found, asked.output, machine)
     if asked.page:
         rows.write_table(path, asked.page)
+    print(f"   took {time.perf_counter() - started:.0f} s", flush=True)
     return True
 
 
 def _settings(asked: argparse.Namespace, model: str, vocabulary: int) -> argparse.Namespace:
-    changed = {"model": model, "vocabulary": vocabulary, "dtype": "float32"}
+    changed = {"model": model, "vocabulary": vocabulary}
     return argparse.Namespace(**vars(asked) | changed)
 
 
@@ -101,7 +107,8 @@ def _ppo(
 ) -> list[Row]:
     """Against the sum of its parts, which are timed within the same runs."""
     given, _ = training.prepare(work, shape, asked, folder)
-    runs = [sides[0].train(given, {}, function="train_in_parts") for _ in range(asked.pairs)]
+    settings = training.ours_set(asked)
+    runs = [sides[0].train(given, settings, function="train_in_parts") for _ in range(asked.pairs)]
     steps = slice(WARM_UP - 1, None)  # seconds of steps begin with the second one
     whole = [sum(one.seconds[steps]) for one in runs]
     parts = [{part: sum(seconds[WARM_UP:]) for part, seconds in one.parts.items()} for one in runs]
@@ -118,7 +125,8 @@ def _sampling(
     work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
 ) -> list[Row]:
     """Against transformers' `generate`."""
-    found = sampling.measured(folder, asked.model, asked.vocabulary, workload.SHAPES[shape], asked.pairs)
+    found = sampling.measured(folder, workload.shape_of(asked.model, shape), asked)
+    workload.release(asked.device)
     ratios = [ours / peer for ours, peer in found["speeds"]]
     return [rows.row((work, name, shape, "transformers.generate"), ratios, _middle(found["speeds"]), found["share"])]
 
@@ -127,8 +135,9 @@ def _multiple_choice(
     work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
 ) -> list[Row]:
     """Against lm-evaluation-harness."""
-    lengths = workload.SHAPES.get(shape)
-    found = evaluation.measured(folder, asked.model, asked.vocabulary, lengths, asked.pairs, asked.questions)
+    lengths = None if shape == "letters" else workload.shape_of(asked.model, shape)
+    place = Path(tempfile.mkdtemp(prefix=work, dir=folder))
+    found = evaluation.measured(place, asked.model, asked.vocabulary, lengths, asked.pairs, asked.questions)
     ratios = [peer / ours for ours, peer in found["seconds"]]
     speeds = [found["tokens"] / seconds for seconds in _middle(found["seconds"])]
     return [rows.row((work, name, shape, "lm-evaluation-harness"), ratios, speeds)]
@@ -142,8 +151,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, known, also in (
         ("work", WORKS, ()),
-        ("model", MODELS, ("default",)),
-        ("vocabulary", VOCABULARIES, ()),
+        ("model", MODELS, ("default", "qwen-0.5b")),
+        ("vocabulary", VOCABULARIES, ("151936",)),
         ("shape", SHAPES, ("even",)),
         ("against", ("tuned", "default"), ()),
     ):
@@ -154,6 +163,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=64, help="of multiple choice (default: 64)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side (default: one a core)")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")
+    training.add_arithmetic(parser)
     add_places(parser)
     return parser.parse_args(arguments)
 
@@ -161,7 +171,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def add_places(parser: argparse.ArgumentParser) -> None:
     """The options that say where results go."""
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=PAGE,
+    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=rows.PAGE,
                         help="page whose table is renewed; empty for none")  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""What `make bench` writes: rows of ratios as one JSON file, and as the table of docs/performance.md."""
+"""What `make bench` writes: rows of ratios as one JSON file, and as a table of docs/performance.md.
+
+python benchmarks/rows.py results.json [page.md]    # a file's table into the page
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,21 @@ import os
 import platform
 import re
 import statistics
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
+
+import torch
 
 Row = dict[str, Any]
 KEY: Final = ("work", "model", "shape", "peer")  # what a row is about; there is one row for each
 PACKAGES: Final = ("zhenlong", "torch", "transformers", "trl", "accelerate", "lm_eval")
-BEGIN: Final = "<!-- table of make bench: begin -->"
-END: Final = "<!-- table of make bench: end -->"
+CPU, GPU = "table of make bench", "table of make bench on a GPU"
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
 
 def row(
@@ -53,28 +60,36 @@ def write(rows: Sequence[Row], folder: Path, machine: dict[str, Any]) -> Path:
 
 def today(machine: dict[str, Any]) -> str:
     """What the name of a results file ends with: the date and the machine."""
-    name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
+    told = machine.get("accelerator") or f"{machine['cpu']} {machine['cores']} cores"
+    name = re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
     return f"{date.today().isoformat()}-{name}"
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """The version of each package."""
-    return {name: version(name) for name in packages}
+    """The version of each package that is installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """The processor, its cores, the threads used, and how busy it was before the start."""
+def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
+    """The processor, its cores, the threads used, how busy it was before the start, and the accelerator if any."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cpu = models[0] if models else platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "load_before": os.getloadavg()[0]}
+    found = {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "load_before": os.getloadavg()[0]}
+    return found | ({} if device == "cpu" else {"accelerator": torch.cuda.get_device_name()})
 
 
 def write_table(path: Path, page: Path) -> None:
-    """Put the rows of a results file between the markers of the page."""
+    """Put the rows of a results file between the markers of the page: its own for a machine with an accelerator."""
     found = json.loads(path.read_text())
-    renew(page, (BEGIN, END), f"{origin(found, path)}\n\n{_table(found['rows'])}")
+    name = GPU if "accelerator" in found["machine"] else CPU
+    markers = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    renew(page, markers, f"{origin(found, path)}\n\n{_table(found['rows'])}")
 
 
 def renew(page: Path, markers: tuple[str, str], text: str) -> None:
@@ -88,9 +103,10 @@ def origin(found: dict[str, Any], path: Path) -> str:
     """Where the numbers of a results file come from."""
     machine = found["machine"]
     told = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
+    accelerator = f"{machine['accelerator']}, with " if "accelerator" in machine else ""
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, load {machine['load_before']:.1f} "
-        f"before the start;\n{told} (`benchmarks/results/{path.name}`)."
+        f"{accelerator}{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
+        f"load {machine['load_before']:.1f} before the start;\n{told} (`benchmarks/results/{path.name}`)."
     )
 
 
@@ -114,4 +130,8 @@ def _key(one: Row) -> tuple[str, ...]:
 
 
 def _setting(machine: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(machine[name] for name in ("cpu", "cores", "threads"))
+    return tuple(machine.get(name) for name in ("cpu", "cores", "threads", "accelerator"))
+
+
+if __name__ == "__main__":
+    write_table(*map(Path, sys.argv[1:2]), *map(Path, sys.argv[2:] or [PAGE]))

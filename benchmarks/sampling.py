@@ -25,8 +25,7 @@ from scipy.stats import chisquare
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from workload import SIZES as MODELS
-from workload import Shape, Unequal, make_model
+from workload import Shape, Unequal, kept_model
 
 from zhenlong.loop import Cost
 from zhenlong.loop.ledger import matmul_rate
@@ -43,6 +42,7 @@ SIZES = {  # random weights: speed does not depend on their values
 PAD = 0
 PARTS: Final = 16  # of equal probability, into which the vocabulary is cut
 LEAST_P: Final = 1e-6  # below it, the tokens of a fixed seed are not those of the model
+CHECKED_TOKENS: Final = 16  # of greedy answers on CUDA
 
 
 @dataclass
@@ -68,8 +68,8 @@ def theirs(model: LlamaForCausalLM, setting: Setting, seed: int) -> list[list[in
     torch.manual_seed(seed)
     longest = max(map(len, setting.prompts))
     rows = [prompt for prompt in setting.prompts for _ in range(setting.samples)]
-    ids = torch.tensor([[PAD] * (longest - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    ids = torch.tensor([[PAD] * (longest - len(row)) + row for row in rows], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
     how = {} if setting.greedy else {"do_sample": True, "top_k": 0}
     config = GenerationConfig(
         **how,
@@ -103,27 +103,34 @@ def compare(
     return speeds
 
 
-def measured(folder: Path, size: str, vocabulary: int, shape: Shape, repeats: int) -> dict[str, Any]:
-    """8 prompts x 8 samples in a shape's middle lengths: `speeds` of pairs, and our `share` of the matmul rate."""
-    make_model(folder, MODELS[size], vocabulary, endless=True)
-    model, tokenizer = load_model(str(folder / "model"), device="cpu")
-    sampler = TorchSampler(model.eval(), tokenizer)
+def measured(folder: Path, shape: Shape, asked: argparse.Namespace) -> dict[str, Any]:
+    """8 prompts x 8 samples in a shape's middle lengths: `speeds` of pairs, and our `share` of the matmul rate.
+
+    Both are compared in fp32, whatever the dtype in which they are timed.
+    """
+    vocabulary, dtype = asked.vocabulary, getattr(torch, asked.dtype)
+    place, _ = kept_model(folder, asked.model, vocabulary, asked.device, endless=True)
+    model, tokenizer = load_model(str(place), device=asked.device)
+    sampler = TorchSampler(model, tokenizer)
     torch.manual_seed(0)
-    length, new = sum(shape.prompt) // 2, sum(shape.answer) // 2
+    length, new = shape.middle
     setting = Setting(torch.randint(1, vocabulary, (8, length)).tolist(), 8, new)
-    check_agreement(sampler, model, replace(setting, samples=1, greedy=True))
+    checked = new if asked.device == "cpu" else min(new, CHECKED_TOKENS)
+    check_agreement(sampler, model, replace(setting, samples=1, tokens=checked, greedy=True))
     check_first_tokens(sampler, model, setting.prompts[0][:16])
-    speeds = compare("sampling", lambda s: ours(sampler, setting, s), lambda s: theirs(model, setting, s), repeats)
+    model.to(dtype)
+    sampler = TorchSampler(model, tokenizer)
+    speeds = compare("sampling", lambda s: ours(sampler, setting, s), lambda s: theirs(model, setting, s), asked.pairs)
     pairs = 8 * length * (length + 1) / 2 + 64 * sum(length + place for place in range(new))
     flops = Cost.of(model).forward(8 * length + 64 * new, 64 * new, pairs)
     seconds = 64 * new / statistics.median(speed for speed, _ in speeds)
-    return {"speeds": speeds, "share": flops / seconds / matmul_rate(torch.device("cpu"), torch.float32)}
+    return {"speeds": speeds, "share": flops / seconds / matmul_rate(torch.device(asked.device), dtype)}
 
 
 def check_first_tokens(sampler: TorchSampler, model: LlamaForCausalLM, prompt: list[int], drawn: int = 1024) -> None:
     """Stop unless the first tokens of either side are spread as the model's probabilities say (chi-square)."""
     with torch.no_grad():
-        probabilities = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
+        probabilities = model(torch.tensor([prompt], device=model.device)).logits[0, -1].cpu().double().softmax(-1)
     order = probabilities.argsort(descending=True)
     part = torch.empty_like(order)
     part[order] = (probabilities[order].cumsum(0) * PARTS).long().clamp(max=PARTS - 1)

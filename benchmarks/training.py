@@ -27,6 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+import trl_settings
 import workload
 from workload import WARM_UP, Unequal
 
@@ -34,7 +35,8 @@ TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 5e-2}  # relative, of losses an
 CHECKED_STEPS: Final = 3
 KINDS: Final = ("sft", "reward_model", "dpo", "kto", "grpo", "grpo-free", "memory")
 BATCH: Final = {"sft": 16, "reward_model": 8, "dpo": 8, "kto": 16, "grpo": 8, "ppo": 32}  # rows, pairs, prompts
-LEARNING_RATE: Final = 1e-4
+GROWING: Final = ("sft", "reward_model", "dpo")  # with the model's size; TRL's KTO has to take a step's rows at once
+ON_CUDA: Final = {"tokens_per_microbatch": 16384}  # options of the stage
 END_SCALE: Final = 12.0  # ends sampled answers of the free run after some 30 of at most 64 tokens
 SHAPES: Final = ("even", "long_answer", "long_prompt")
 MEMORY_VOCABULARIES: Final = (4096, 32000)
@@ -87,13 +89,11 @@ def speed(
     kind: str, shape: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
     """Check, then time both sides in turn; one result for each way in which TRL is set."""
-    import trl_side
-
     what = kind.removesuffix("-free")
     work, parameters = prepare(kind, shape, asked, folder)
-    settings = {"dtype": asked.dtype}
-    tuned = trl_side.QUICK | trl_side.TUNED[what] | {"bf16": asked.dtype == "bfloat16"}
-    default = trl_side.DEFAULT[what]
+    settings = ours_set(asked)
+    tuned = trl_settings.tuned(what, asked.device, asked.dtype)
+    default = trl_settings.DEFAULT[what]
     ours, theirs = sides
     tolerance = TOLERANCE[asked.dtype]
     _check(kind, work, (ours, settings), (theirs, tuned), tolerance)
@@ -120,10 +120,18 @@ def speed(
             done = tokens_of_a_step(work, runs["ours"])
             results[-1]["tokens_per_s"] = [done / statistics.median(part) for part in zip(*costs, strict=True)]
         results[-1]["share_of_matmul_rate"] = statistics.median(one.share for one in runs["ours"])
-        if asked.memory:
+        if asked.memory and asked.device == "cpu":
             other = theirs.peak_memory(work, tuned if name == "tuned" else default).peak
             results[-1]["peak_memory_ratio"] = other / ours.peak_memory(work, settings).peak
+        elif asked.memory:  # the device tells it within the timed runs
+            mine, other = (statistics.median(one.peak for one in runs[side]) for side in ("ours", name))
+            results[-1]["peak_memory_ratio"] = other / mine
     return results
+
+
+def ours_set(asked: argparse.Namespace) -> dict[str, Any]:
+    """Options of this project's stages that no trainer of TRL has."""
+    return {"dtype": asked.dtype} | (ON_CUDA if asked.device == "cuda" else {})
 
 
 def tokens_of_a_step(work: Any, runs: list[Any]) -> float:
@@ -135,21 +143,23 @@ def tokens_of_a_step(work: Any, runs: list[Any]) -> float:
 
 def prepare(kind: str, shape: str, asked: argparse.Namespace, folder: Path) -> tuple[Any, int]:
     what = kind.removesuffix("-free")
-    lengths = workload.SHAPES[shape]
+    lengths = workload.shape_of(asked.model, shape)
     place = Path(tempfile.mkdtemp(prefix=kind, dir=folder))
-    parameters = workload.make_model(
-        place,
-        workload.SIZES[asked.model],
+    model, parameters = workload.kept_model(
+        folder,
+        asked.model,
         asked.vocabulary,
+        asked.device,
         scores=kind == "reward_model",
         endless=kind in workload.ROLLING,
         end_scale=END_SCALE if kind == "grpo-free" else 1.0,
     )
     steps = max(WARM_UP + asked.steps, CHECKED_STEPS)
-    rows = workload.make_rows(what, BATCH[what] * steps, 0, asked.vocabulary, lengths)
-    workload.write_rows(place, rows, 0)
-    new_tokens = sum(lengths.answer) // 2
-    work = workload.Work(what, str(place), steps, BATCH[what], asked.threads, LEARNING_RATE, new_tokens=new_tokens)
+    size = workload.SIZES[asked.model]
+    batch = BATCH[what] * (size.times if what in GROWING else 1)
+    workload.write_rows(place, workload.make_rows(what, batch * steps, 0, asked.vocabulary, lengths), 0)
+    work = workload.Work(what, str(place), steps, batch, asked.threads, size.lr, str(model), asked.device,
+                         new_tokens=lengths.middle[1])  # fmt: skip
     return work, parameters
 
 
@@ -158,7 +168,7 @@ def _check(
 ) -> None:
     """The same losses and gradient norms over the first steps; for GRPO on the rollouts that TRL sampled."""
     replay = str(Path(work.folder) / "rollouts.json") if work.what == "grpo" else ""
-    logged = replace(work, logged=True, replay=replay)  # all steps: the rows of both are laid out for them
+    logged = replace(work, steps=CHECKED_STEPS, logged=True, replay=replay)
     other, mine = (side.train(logged, settings) for side, settings in (theirs, ours))
     worst = {}
     for name in ("losses", "norms"):
@@ -220,20 +230,17 @@ def _memory(
     _: str, shape: str, sides: tuple[Side, Side], asked: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
     """Peak resident memory of a few DPO steps beyond that of the libraries, each side in a fresh process."""
-    import trl_side
-
     results = []
     for vocabulary in MEMORY_VOCABULARIES:
         place = folder / f"memory-{shape}-{vocabulary}"
         place.mkdir()
-        parameters = workload.make_model(place, workload.SIZES[asked.model], vocabulary)
+        model, parameters = workload.kept_model(folder, asked.model, vocabulary)
         lengths = workload.SHAPES[shape]
         workload.write_rows(place, workload.make_rows("dpo", BATCH["dpo"] * CHECKED_STEPS, 0, vocabulary, lengths), 0)
-        work = workload.Work("dpo", str(place), CHECKED_STEPS, BATCH["dpo"], asked.threads, LEARNING_RATE)
-        tuned = trl_side.QUICK | trl_side.TUNED["dpo"]
-        peaks = [
-            side.peak_memory(work, settings).peak / 2**20 for side, settings in zip(sides, ({}, tuned), strict=True)
-        ]
+        lr = workload.SIZES[asked.model].lr
+        work = workload.Work("dpo", str(place), CHECKED_STEPS, BATCH["dpo"], asked.threads, lr, str(model))
+        settings = {"dtype": "float32"}, trl_settings.tuned("dpo", "cpu", "float32")
+        peaks = [side.peak_memory(work, given).peak / 2**20 for side, given in zip(sides, settings, strict=True)]
         print(
             f"    memory of DPO, {shape}, vocabulary {vocabulary:>5}: {peaks[0]:.0f} MiB and {peaks[1]:.0f} MiB "
             f"with TRL, {peaks[1] / peaks[0]:.2f}x less",
@@ -281,12 +288,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="threads of each side (default: 2)")
     parser.add_argument("--against", type=lambda text: text.split(","), default=["tuned", "default"],
                         help="how TRL is set: tuned, default or both (default: tuned,default)")  # fmt: skip
-    parser.add_argument("--dtype", choices=tuple(TOLERANCE), default="float32",
-                        help="precision of both sides, TRL at its defaults excepted (default: float32)")  # fmt: skip
+    add_arithmetic(parser)
     parser.add_argument("--vocabulary", type=int, default=4096, help="tokens of the vocabulary (default: 4096)")
     parser.add_argument("--memory", action="store_true", help="the peak memory of each kind as well")
     parser.add_argument("--json", type=Path, default=here / "results" / "training.json", help="file of the results")
     return parser.parse_args(arguments)
+
+
+def add_arithmetic(parser: argparse.ArgumentParser) -> None:
+    """The options that say where both sides compute, and how exactly."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both sides (default: cpu)")
+    parser.add_argument("--dtype", choices=tuple(TOLERANCE), default="float32",
+                        help="precision of both sides, TRL at its defaults excepted (default: float32)")  # fmt: skip
 
 
 def _machine() -> dict[str, Any]:

@@ -1,10 +1,4 @@
-"""The same training run by TRL's trainers.
-
-TUNED is what is fastest on a CPU at equal work: fp32, no gradient checkpointing, no logging, the reference's
-log-probabilities computed before training, and the layout and micro-batch that were fastest of those tried
-(docs/performance.md). DEFAULT leaves to TRL whatever does not change the method: bf16, gradient checkpointing,
-micro-batches of 8 rows, a reference recomputed at every step.
-"""
+"""The same training run by TRL's trainers, set as `trl_settings.py` says."""
 
 from __future__ import annotations
 
@@ -16,7 +10,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 import workload
@@ -48,28 +42,16 @@ from zhenlong_side import Outcome
 from zhenlong.data import Template
 from zhenlong.records import Message
 
-TUNED: Final[dict[str, dict[str, Any]]] = {
-    "sft": {"per_device_train_batch_size": 8},
-    "dpo": {"per_device_train_batch_size": 8, "precompute_ref_log_probs": True},
-    "reward_model": {"per_device_train_batch_size": 8},
-    "kto": {"per_device_train_batch_size": 16, "precompute_ref_log_probs": True},  # all of a step: it has one baseline
-    "grpo": {"per_device_train_batch_size": 64, "loss_type": "grpo"},
-}
-QUICK: Final = {"bf16": False, "gradient_checkpointing": False, "logging_strategy": "no"}
-DEFAULT: Final[dict[str, dict[str, Any]]] = {
-    "sft": {},
-    "dpo": {},
-    "reward_model": {},
-    "kto": {},
-    "grpo": {"loss_type": "grpo"},
-}
-
 
 def train(work: Work, settings: dict[str, Any]) -> Outcome:
     """Run the trainer; `settings` are arguments of its config beside those that both sides share."""
+    return workload.within_device(work, lambda: _train(work, settings))
+
+
+def _train(work: Work, settings: dict[str, Any]) -> Outcome:
     torch.set_num_threads(work.threads)
     _quiet()
-    clock = _Clock()
+    clock = _Clock(work.device)
     with tempfile.TemporaryDirectory(prefix="trl-benchmark-") as output:
         trainer = _trainer(work, output, settings, clock)
         trainer.remove_callback(PrinterCallback)
@@ -102,13 +84,16 @@ def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
 class _Clock(TrainerCallback):
     """Notes when each step ends, and what a GRPO step generated."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self.outcome = Outcome([])
+        self._device = device
         self.rollouts: list[list[Any]] = []
         self.replay = ""
         self._last = 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        if self._device != "cpu":
+            torch.cuda.synchronize()
         now = time.perf_counter()
         if self._last:
             self.outcome.seconds.append(now - self._last)
@@ -167,7 +152,7 @@ def _trainer(work: Work, output: str, settings: dict[str, Any], clock: _Clock) -
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
-        "use_cpu": True,
+        "use_cpu": work.device == "cpu",
     }
     arguments: dict[str, Any] = {"callbacks": [clock], "processing_class": tokenizer}
     if work.logged:

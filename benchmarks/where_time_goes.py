@@ -122,23 +122,25 @@ def _row(work: str, model: str, vocabulary: int, shape: str, asked: argparse.Nam
 
 def _stage(work: str, watch: Watch, model: str, vocabulary: int, shape: str, threads: int, folder: Path) -> None:
     """A stage's own steps, from its loop's `steps`."""
-    settings = argparse.Namespace(model=model, vocabulary=vocabulary, steps=2 * watch.steps, threads=threads)
+    settings = argparse.Namespace(
+        model=model, vocabulary=vocabulary, steps=2 * watch.steps, threads=threads, device="cpu"
+    )
     given, _ = training.prepare(work, shape, settings, folder)
     steps = Run.steps
     with patch.object(Run, "steps", lambda run, total: watch.over(steps(run, total))):
-        zhenlong_side.train(given, {})
+        zhenlong_side.train(given, {"dtype": "float32"})
 
 
 def _sampling(watch: Watch, model: str, vocabulary: int, shape: str, threads: int, folder: Path) -> None:
     """8 prompts x 8 samples a step, as in `sampling.measured`."""
     workload.make_model(folder, workload.SIZES[model], vocabulary, endless=True)
     sampler = TorchSampler(*load_model(str(folder / "model"), device="cpu"))
-    lengths = workload.SHAPES[shape]
+    length, new = workload.shape_of(model, shape).middle
     torch.manual_seed(0)
-    prompts = torch.randint(1, vocabulary, (8, sum(lengths.prompt) // 2)).tolist()
+    prompts = torch.randint(1, vocabulary, (8, length)).tolist()
     with spans(OF_SAMPLING), patch.object(TorchSampler, "sample", TorchSampler.sample.__wrapped__):
         for step in watch.over(iter(range(1, watch.total + 1))):
-            sampler.sample(prompts, Sampling(max_tokens=sum(lengths.answer) // 2, seed=step), 8)
+            sampler.sample(prompts, Sampling(max_tokens=new, seed=step), 8)
 
 
 def _multiple_choice(watch: Watch, model: str, vocabulary: int, shape: str, threads: int, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What both sides train on: a randomly initialised Llama, a tokenizer of one token a word, and rows of known lengths.
+"""What both sides train on: a randomly initialised model, a tokenizer of one token a word, and rows of known lengths.
 
 Everything is made from a seed. A row is written twice, in the order in which the other side reads it (`plan.jsonl`) and
 in the order that makes this project's shuffled draw give the same rows (`data.jsonl`), so both see equal batches.
@@ -6,7 +6,11 @@ in the order that makes this project's shuffled draw give the same rows (`data.j
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +22,14 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2ForSequenceClassification,
 )
+from transformers.models.auto.tokenization_auto import MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
 from transformers.utils import logging as transformers_logging
 
 from zhenlong.data import Mixture
@@ -35,6 +44,7 @@ TEMPLATE: Final = (
 WARM_UP: Final = 2  # steps that are not timed
 FRAME: Final = 2  # tokens that the template puts around a prompt
 ROLLING: Final = ("grpo", "ppo")  # kinds whose answers are sampled
+MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.discard("qwen2")  # whose tokenizer would be taken in place of ours
 
 
 class Unequal(Exception):
@@ -43,18 +53,41 @@ class Unequal(Exception):
 
 @dataclass(frozen=True)
 class Size:
-    """The shape of a model: multi-head attention, tied embeddings."""
+    """The shape of a model with tied embeddings: a Llama, or a Qwen2 where the key-value heads are fewer.
+
+    `times` is how much longer its texts are than SHAPES, and how many more rows of them a step has. With too high a
+    learning rate two runs that differ by rounding part after a step.
+    """
 
     hidden: int
     layers: int
     heads: int
     inner: int
+    kv_heads: int | None = None
+    times: int = 1
+    lr: float = 1e-4
+
+    def config(self, vocabulary: int, **others: Any) -> PreTrainedConfig:
+        shared = {
+            "vocab_size": vocabulary,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads or self.heads,
+            "intermediate_size": self.inner,
+            "max_position_embeddings": 1024 * self.times,
+            "tie_word_embeddings": True,
+        }
+        if self.kv_heads is None:
+            return LlamaConfig(**shared, **others)
+        return Qwen2Config(**shared, rope_parameters={"rope_type": "default", "rope_theta": 1e6}, **others)
 
 
 SIZES: Final = {
     "small": Size(128, 4, 4, 384),
     "default": Size(256, 6, 4, 1024),
     "medium": Size(512, 8, 8, 1408),
+    "qwen-0.5b": Size(896, 24, 14, 4864, kv_heads=2, times=4, lr=1e-5),
 }
 
 
@@ -65,7 +98,16 @@ class Shape:
     prompt: tuple[int, int]
     answer: tuple[int, int]
 
+    @property
+    def middle(self) -> tuple[int, int]:
+        """The middle length of a prompt, and that of a sampled answer, at most MOST_SAMPLED."""
+        return sum(self.prompt) // 2, min(sum(self.answer) // 2, MOST_SAMPLED)
 
+    def __mul__(self, times: int) -> Shape:
+        return Shape(*(tuple(times * length for length in lengths) for lengths in (self.prompt, self.answer)))
+
+
+MOST_SAMPLED: Final = 128  # tokens
 SHAPES: Final = {
     "even": Shape((32, 96), (32, 96)),
     "long_answer": Shape((16, 48), (96, 160)),
@@ -87,15 +129,13 @@ class Work:
     batch: int
     threads: int
     lr: float
+    model: str  # its folder
+    device: str = "cpu"
     group: int = 8
     new_tokens: int = 64
     seed: int = 0
     logged: bool = False
     replay: str = ""
-
-    @property
-    def model(self) -> str:
-        return str(Path(self.folder) / "model")
 
     @property
     def data(self) -> str:
@@ -104,6 +144,36 @@ class Work:
     def plan(self) -> list[dict[str, Any]]:
         """The rows in the order of training."""
         return [json.loads(line) for line in (Path(self.folder) / "plan.jsonl").read_text().splitlines()]
+
+
+def shape_of(model: str, shape: str) -> Shape:
+    """A shape in the lengths of a model's size."""
+    return SHAPES[shape] * SIZES[model].times
+
+
+def kept_model(
+    folder: Path,
+    model: str,
+    vocabulary: int,
+    device: str = "cpu",
+    *,
+    scores: bool = False,
+    endless: bool = False,
+    end_scale: float = 1.0,
+) -> tuple[Path, int]:
+    """The folder of a model that is made once, on the device, and its number of parameters; see `make_model`."""
+    return _made(folder, model, vocabulary, device, scores, endless, end_scale)
+
+
+@functools.cache
+def _made(
+    folder: Path, model: str, vocabulary: int, device: str, scores: bool, endless: bool, end_scale: float
+) -> tuple[Path, int]:
+    place = Path(tempfile.mkdtemp(prefix=f"{model}-", dir=folder))
+    with torch.device(device):
+        parameters = make_model(place, SIZES[model], vocabulary, scores=scores, endless=endless, end_scale=end_scale)
+    release(device)
+    return place / "model", parameters
 
 
 def make_model(
@@ -123,17 +193,18 @@ def make_model(
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+MODELS: Final = {
+    (LlamaConfig, False): LlamaForCausalLM,
+    (LlamaConfig, True): LlamaForSequenceClassification,
+    (Qwen2Config, False): Qwen2ForCausalLM,
+    (Qwen2Config, True): Qwen2ForSequenceClassification,
+}
+
+
 def new_model(size: Size, vocabulary: int, *, scores: bool = False, endless: bool = False) -> PreTrainedModel:
-    """A Llama with random weights, the same ones each time."""
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.heads,
-        intermediate_size=size.inner,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
+    """A model with random weights, the same ones each time."""
+    config = size.config(
+        vocabulary,
         bos_token_id=None,
         eos_token_id=None if endless else vocabulary - 1,
         pad_token_id=0,
@@ -141,7 +212,7 @@ def new_model(size: Size, vocabulary: int, *, scores: bool = False, endless: boo
     )
     transformers_logging.disable_progress_bar()
     torch.manual_seed(0)
-    return LlamaForSequenceClassification(config) if scores else LlamaForCausalLM(config)
+    return MODELS[type(config), scores](config)
 
 
 def make_rows(what: str, rows: int, seed: int, vocabulary: int, shape: Shape) -> list[dict[str, Any]]:
@@ -156,7 +227,7 @@ def make_rows(what: str, rows: int, seed: int, vocabulary: int, shape: Shape) ->
         prompt, chosen, rejected = (
             int(rng.integers(low, high + 1)) for low, high in (shape.prompt, shape.answer, shape.answer)
         )
-        asked = words.said("user", sum(shape.prompt) // 2 if what in ROLLING else prompt)
+        asked = words.said("user", shape.middle[0] if what in ROLLING else prompt)
         if what == "sft":
             found.append({"messages": [asked, words.said("assistant", chosen)]})
         elif what in ROLLING:
@@ -233,3 +304,28 @@ def peak_memory() -> int:
     if status.is_file():
         return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line)
     return ledger.peak_memory(torch.device("cpu"))
+
+
+def within_device(work: Work, run: Callable[[], Any]) -> Any:
+    """The outcome of `run`, on CUDA with the most memory of the device beyond fp32 weights, which is free afterwards.
+
+    Both sides' processes share the device: one that waits holds nothing there.
+    """
+    if work.device == "cpu":
+        return run()
+    torch.cuda.init()  # the counters are none before
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        outcome = run()
+    finally:
+        release(work.device)
+    weights = (Path(work.model) / "model.safetensors").stat().st_size
+    outcome.peak = float(torch.cuda.max_memory_allocated() - weights)
+    return outcome
+
+
+def release(device: str) -> None:
+    """Give back memory of a CUDA device that no tensor uses any more."""
+    if device != "cpu":
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from workload import Work
 
 import zhenlong.stages.ppo as ppo_module
 from zhenlong.forest import forward, log_probs, plant, tree
-from zhenlong.loop import Ledger
+from zhenlong.loop import Ledger, Run
 from zhenlong.loop.ledger import matmul_rate
 from zhenlong.models import load_model
 from zhenlong.sampling import Completion, Sampling
@@ -51,10 +51,14 @@ class Outcome:
 
 def train(work: Work, settings: dict[str, Any]) -> Outcome:
     """Run the stage; `settings` are options of it beside those that both sides share."""
+    return workload.within_device(work, lambda: _train(work, settings))
+
+
+def _train(work: Work, settings: dict[str, Any]) -> Outcome:
     torch.set_num_threads(work.threads)
     output = tempfile.mkdtemp(prefix="zhenlong-benchmark-")
     try:
-        with _arithmetic() as counted:
+        with _arithmetic() as counted, nullcontext() if work.device == "cpu" else _unsaved():
             _stage(work, output, settings)
         lines = [json.loads(line) for line in (Path(output) / "metrics.jsonl").read_text().splitlines()]
     finally:
@@ -64,7 +68,7 @@ def train(work: Work, settings: dict[str, Any]) -> Outcome:
     answers = [each * line.get("response_tokens", 0.0) for line in lines]
     first = min(workload.WARM_UP, len(ends) - 1) - 1
     done = sum(flops for at, flops in counted if ends[first] < at <= ends[-1])
-    rate = matmul_rate(torch.device("cpu"), torch.float32)
+    rate = matmul_rate(torch.device(work.device), getattr(torch, settings["dtype"]))
     return Outcome(
         seconds=np.diff(ends).tolist(),
         losses=[line["loss"] for line in lines],
@@ -111,6 +115,11 @@ def _arithmetic() -> Iterator[list[tuple[float, float]]]:
         yield counted
 
 
+def _unsaved() -> Any:
+    """Runs end without writing their model, whose gigabytes nobody reads."""
+    return patch.object(Run, "finish", lambda run, *given: run.conclude())
+
+
 def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
     """The same run in a process of its own, with the most resident memory beyond that of the libraries and data."""
     torch.set_num_threads(work.threads)
@@ -138,8 +147,7 @@ def _stage(work: Work, output: str, settings: dict[str, Any]) -> None:
         "batch_size": work.batch,
         "steps": work.steps,
         "seed": work.seed,
-        "dtype": "float32",
-        "device": "cpu",
+        "device": work.device,
         "save_every": 0,
         "progress": False,
     }
@@ -181,12 +189,19 @@ class _Replay:
             answers = [answer for asked, answer in rollout if asked == list(prompt)]
             if len(answers) != n:
                 raise RuntimeError(f"the recorded rollout has {len(answers)} answers to a prompt, expected {n}")
-            found.append([self._completion(list(prompt), answer) for answer in answers])
+            found.append(self._completions(list(prompt), answers))
         return found
 
-    def _completion(self, prompt: list[int], answer: list[int]) -> Completion:
-        forest = plant([tree(prompt, [answer])])
+    def _completions(self, prompt: list[int], answers: list[list[int]]) -> list[Completion]:
+        forest = plant([tree(prompt, answers)], device=self.model.device)
         with torch.no_grad():
-            scores = log_probs(self.model, forward(self.model, forest), forest).tolist()
-        text = self.tokenizer.decode(answer, skip_special_tokens=True)
-        return Completion(tuple(answer), tuple(scores), text, len(answer) == self.work.new_tokens)
+            scores = log_probs(self.model, forward(self.model, forest), forest).split([*map(len, answers)])
+        return [
+            Completion(
+                tuple(answer),
+                tuple(of_answer.tolist()),
+                self.tokenizer.decode(answer, skip_special_tokens=True),
+                len(answer) == self.work.new_tokens,
+            )
+            for answer, of_answer in zip(answers, scores, strict=True)
+        ]

@@ -25,8 +25,8 @@ def reference(model, hidden, forest, temperature):
 @pytest.mark.parametrize(("chunk", "kept"), [(1 << 22, 1 << 24), (600, 1 << 24), (600, 0)])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_values_entropies_and_gradients_equal_the_plain_head(family, chunk, kept, temperature, monkeypatch):
-    monkeypatch.setattr(head, "CHUNK_LOGITS", chunk)
-    monkeypatch.setattr(head, "KEPT_LOGITS", kept)
+    monkeypatch.setitem(head.CHUNK_LOGITS, "cpu", chunk)
+    monkeypatch.setitem(head.KEPT_LOGITS, "cpu", kept)
     model = tiny_model(family)
     forest = plant(TREES)
     hidden = forward(model, forest).detach().requires_grad_()
@@ -62,6 +62,22 @@ def test_half_precision_gradients_of_the_head_are_summed_in_fp32():
         cast = torch.autograd.grad(log_probs(model, hidden, forest).sum(), weight)[0]
     assert cast.dtype == weight.dtype
     assert (cast - plain).norm() / plain.norm() < 0.02
+
+
+@pytest.mark.parametrize("kept", [1 << 24, 0])
+def test_half_precision_pushes_a_token_that_is_nearly_certain_as_little_as_fp32_does(kept, monkeypatch):
+    monkeypatch.setitem(head.KEPT_LOGITS, "cpu", kept)
+    states = torch.tensor([[8.0, 0.0, 0.0, 0.0]])
+    weight = torch.zeros(40, 4)
+    weight[0, 0] = 1.0  # the target's logit is 8, all others are 0: 1 - p is 39 exp(-8)
+    slopes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        half, layer = (part.to(dtype).clone().requires_grad_() for part in (states, weight))
+        scored, _ = head._LogProbs.apply(half, layer, None, torch.tensor([0]), (1.0, None, 1.0), False)
+        scored.sum().backward()
+        slopes.append((half.grad.float(), layer.grad.float()))
+    for full, rounded in zip(*slopes, strict=True):
+        torch.testing.assert_close(rounded, full, atol=0, rtol=0.01)
 
 
 def test_a_head_that_is_not_a_plain_linear_layer_is_refused():

@@ -1,5 +1,6 @@
-"""The pure parts of the benchmarks: what an operator belongs to, and lines through measured points."""
+"""The pure parts of the benchmarks: what an operator belongs to, lines through points, tables, lengths of texts."""
 
+import json
 import sys
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
@@ -14,6 +15,7 @@ from tiny import tiny_model
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from zhenlong.forest import forward, log_probs, plant, tree
+from zhenlong.models import load_model
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -29,7 +31,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-operators, curves = load("operators"), load("curves")
+operators, curves, rows, workload = map(load, ("operators", "curves", "rows", "workload"))
 SPAN = operators.SPAN
 
 
@@ -136,3 +138,64 @@ def test_a_row_of_the_table_tells_points_and_line_in_three_digits():
     header, _, row = curves.table([found]).splitlines()
     assert row.startswith("| sft | tokens | 640: 1,234, 1,280: 2,469, 10,240: 19,750 ms | 1.93 ms |")
     assert row.count("|") == header.count("|")
+
+
+CPU = {"cpu": "A CPU", "cores": 2, "threads": 2, "load_before": 0.0}
+GPU = CPU | {"accelerator": "NVIDIA H100 80GB HBM3"}
+
+
+def made_row(work: str) -> dict:
+    return rows.row((work, "small-4k", "even", "trl-tuned"), [2.0, 4.0, 3.0], [20.0, 10.0], 0.5, 1.5)
+
+
+def test_a_results_file_is_named_after_the_accelerator_and_else_after_the_processor():
+    assert rows.today(GPU).endswith("-nvidia-h100-80gb-hbm3")
+    assert rows.today(CPU).endswith("-a-cpu-2-cores")
+
+
+def test_rows_of_another_accelerator_do_not_stay_in_the_file(tmp_path):
+    path = rows.write([made_row("sft")], tmp_path, GPU)
+    assert rows.write([made_row("dpo")], tmp_path, GPU) == path
+    assert [one["work"] for one in json.loads(path.read_text())["rows"]] == ["dpo", "sft"]
+    path.rename(tmp_path / f"{rows.today(CPU)}.json")
+    assert len(json.loads(rows.write([made_row("kto")], tmp_path, CPU).read_text())["rows"]) == 1
+
+
+def test_each_kind_of_machine_has_a_table_of_its_own_on_the_page(tmp_path):
+    page = tmp_path / "page.md"
+    names = (rows.CPU, rows.GPU)
+    page.write_text("".join(f"before\n<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in names))
+    rows.write_table(rows.write([made_row("sft")], tmp_path, CPU), page)
+    rows.write_table(rows.write([made_row("dpo")], tmp_path, GPU), page)
+    _, cpu, gpu = page.read_text().split("before\n")
+    assert ("| sft |" in cpu, "| dpo |" in cpu, GPU["accelerator"] in cpu) == (True, False, False)
+    assert ("| sft |" in gpu, "| dpo |" in gpu, GPU["accelerator"] in gpu) == (False, True, True)
+
+
+def test_the_page_has_both_tables():
+    text = rows.PAGE.read_text()
+    for name in (rows.CPU, rows.GPU):
+        assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
+
+
+def test_a_package_that_is_not_installed_has_no_version():
+    assert rows.versions(["torch", "no_such_package"]).keys() == {"torch"}
+
+
+@pytest.mark.parametrize("shape", workload.SHAPES)
+def test_texts_grow_with_the_size_and_fit_its_context(shape):
+    for name, size in workload.SIZES.items():
+        plain, found = workload.SHAPES[shape], workload.shape_of(name, shape)
+        assert found.prompt == tuple(size.times * length for length in plain.prompt)
+        assert found.answer == tuple(size.times * length for length in plain.answer)
+        assert found.prompt[1] + found.answer[1] <= size.config(4096).max_position_embeddings
+        assert found.middle[1] <= workload.MOST_SAMPLED
+
+
+def test_a_size_with_fewer_key_value_heads_is_a_qwen2_whose_tokenizer_counts_words(tmp_path):
+    size = workload.Size(32, 1, 4, 64, kv_heads=2)
+    workload.make_model(tmp_path, size, 64)
+    model, tokenizer = load_model(str(tmp_path / "model"), device="cpu")
+    assert model.config.model_type == "qwen2"
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert tokenizer("w3 w9 <|end|>")["input_ids"] == [3, 9, 63]

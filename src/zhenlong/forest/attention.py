@@ -13,6 +13,9 @@ from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from zhenlong.forest.layout import Gathered
+from zhenlong.forest.packed import can_pack, packed_attention
+
 if TYPE_CHECKING:
     from zhenlong.forest.layout import Block
     from zhenlong.forest.planting import Forest
@@ -30,6 +33,7 @@ class UnsupportedAttention(Exception):
     """A model asks of attention what the forest does not do; the padded layout serves it instead."""
 
 
+@torch.compiler.disable  # the forest's tables differ from batch to batch; compiled layers call this as it is
 def forest_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -55,36 +59,17 @@ def forest_attention(
     if query.shape[1] == 1 and key.shape[1] != 1:
         raise UnsupportedAttention("queries come with fewer heads than keys")
     forest.attended += 1
-    layout = forest.layout(sliding_window)
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
-    q = _Gathered.apply(q, layout.queries, layout.back)
-    k, v = (_Gathered.apply(states, layout.keys, layout.back if layout.once else None) for states in (k, v))
+    if can_pack(query, value, dropout, softcap):
+        return packed_attention(q, k, v, forest.packing, scaling, sliding_window).unsqueeze(0), None
+    layout = forest.layout(sliding_window)
+    q = Gathered.apply(q, layout.queries, layout.back)
+    k, v = (Gathered.apply(states, layout.keys, layout.back if layout.once else None) for states in (k, v))
     queries = q.split([block.rows * block.queries for block in layout.blocks])
     ks, vs = (states.split([block.rows * block.keys for block in layout.blocks]) for states in (k, v))
     parts = [_attend(*given, scaling, dropout, softcap) for given in zip(layout.blocks, queries, ks, vs, strict=True)]
     result = parts[0] if len(parts) == 1 else torch.cat(parts)
     return result.index_select(0, layout.back).unsqueeze(0), None
-
-
-class _Gathered(torch.autograd.Function):
-    """`states` [N, H, D] at `index` [P].
-
-    Where every state is read once, `back` [N] says from which place. The rest of the index is padding, whose gradient
-    is 0 because no result depends on it; so the gradient is a gather too, without a tensor of zeros to add into.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, index: torch.Tensor, back: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(index, back)
-        ctx.shape = states.shape
-        return states.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        index, back = ctx.saved_tensors
-        if back is not None:
-            return gradient.index_select(0, back), None, None
-        return gradient.new_zeros(ctx.shape).index_add_(0, index, gradient), None, None
 
 
 def _attend(
@@ -100,6 +85,9 @@ def _attend(
     q, k, v = (states.unflatten(0, (block.rows, -1)).transpose(1, 2) for states in (q, k, v))
     if softcap is None:
         shared = q.shape[1] != k.shape[1]
+        if shared and block.mask is not None and q.is_cuda:  # no kernel there takes a mask and shared heads
+            k, v = (states.repeat_interleave(q.shape[1] // k.shape[1], 1) for states in (k, v))
+            shared = False
         out = scaled_dot_product_attention(
             q, k, v, block.mask, dropout, is_causal=block.mask is None, scale=scaling, enable_gqa=shared
         )

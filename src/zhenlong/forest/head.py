@@ -1,13 +1,15 @@
 """From hidden states to log-probabilities: the output head on scored positions only, in chunks.
 
 The logits of all positions, [N, vocabulary], never exist. A chunk's logits are kept for the backward pass while they
-are few, and computed again where they are many, so that memory does not grow with vocabulary times length.
+are few, and computed again where they are many, so that memory does not grow with vocabulary times length. Logits in
+half precision are not widened: softmax reads them as they are, computes in fp32, and what is written is half as much.
 
 Shapes: M scored tokens, d hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +20,9 @@ from transformers import PreTrainedModel
 from zhenlong.errors import UserError
 from zhenlong.forest.planting import Forest
 
-CHUNK_LOGITS: Final = 1 << 22  # logits computed at a time: 16 MB in fp32
-KEPT_LOGITS: Final = 1 << 24  # logits kept for backward rather than computed again: 64 MB in fp32
+# By kind of device. A GPU needs chunks of a thousand rows and more to be busy with a vocabulary of 150,000.
+CHUNK_LOGITS: Final = {"cpu": 1 << 22, "cuda": 1 << 28}  # logits computed at a time: 16 MB in fp32, 1 GB
+KEPT_LOGITS: Final = {"cpu": 1 << 24, "cuda": 1 << 30}  # kept for backward rather than computed again: 64 MB, 4 GB
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,23 @@ class _LogProbs(torch.autograd.Function):
         settings: tuple[float, float | None, float],
         entropy: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        rows, vocabulary = len(target), len(weight)
-        size = max(1, CHUNK_LOGITS // vocabulary)
-        scored = torch.empty(rows, dtype=torch.float32, device=states.device)
+        rows, vocabulary, device = len(target), len(weight), states.device
+        size = max(1, _of(CHUNK_LOGITS, device) // vocabulary)
+        scored = torch.empty(rows, dtype=torch.float32, device=device)
         normaliser = torch.empty_like(scored)
         spread = torch.empty_like(scored) if entropy else None
-        keep = any(ctx.needs_input_grad) and rows * vocabulary <= KEPT_LOGITS
+        keep = any(ctx.needs_input_grad) and rows * vocabulary <= _of(KEPT_LOGITS, device)
         kept = []
         for start in range(0, rows, size):
             part = slice(start, start + size)
             logits = _logits(states[part], weight, bias, settings)
-            normaliser[part] = logits.logsumexp(-1)
-            scored[part] = logits.gather(1, target[part, None]).squeeze(1) - normaliser[part]
+            scored[part], normaliser[part] = _scored(logits, target[part, None])
             if spread is not None:
-                spread[part] = normaliser[part] - (logits.softmax(-1) * logits).sum(-1)
+                mean = (logits.softmax(-1, dtype=torch.float32) * logits).sum(-1)
+                spread[part] = normaliser[part] - mean
             if keep:
                 kept.append(logits)
-        ctx.save_for_backward(states, weight, bias, target, normaliser, *kept)
+        ctx.save_for_backward(states, weight, bias, target, scored, normaliser, *kept)
         ctx.settings, ctx.size = settings, size
         if spread is not None:
             ctx.mark_non_differentiable(spread)
@@ -104,7 +107,7 @@ class _LogProbs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
-        states, weight, bias, target, normaliser, *kept = ctx.saved_tensors
+        states, weight, bias, target, scored, normaliser, *kept = ctx.saved_tensors
         scale, softcap, temperature = ctx.settings
         to_states, to_weight, to_bias = ctx.needs_input_grad[:3]
         d_states = torch.empty_like(states) if to_states else None
@@ -115,9 +118,11 @@ class _LogProbs(torch.autograd.Function):
             part = slice(start, start + ctx.size)
             logits = kept[number] if kept else _logits(states[part], weight, bias, ctx.settings)
             slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square()
-            d_logits = (logits - normaliser[part, None]).exp_().neg_()  # d log p / d logits = one-hot - softmax
-            d_logits.scatter_add_(1, target[part, None], torch.ones_like(d_logits[:, :1]))
-            d_logits.mul_((gradient[part] * (scale / temperature))[:, None])
+            # d log p / d logits = one-hot - softmax; at the target 1 - p, which is exact where p is near 1.
+            outer = (gradient[part] * (scale / temperature))[:, None]
+            d_logits = _probabilities(logits, normaliser[part, None]).mul_(-outer)
+            at_target = torch.expm1(scored[part, None]).mul_(-outer)
+            d_logits.scatter_(1, target[part, None], at_target.to(d_logits.dtype))
             if slope is not None:
                 d_logits.mul_(slope)
             d_logits = d_logits.to(states.dtype)
@@ -135,11 +140,33 @@ class _LogProbs(torch.autograd.Function):
 def _logits(
     states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, settings: tuple[float, float | None, float]
 ) -> torch.Tensor:
-    """[rows, V] in fp32, scaled, capped and divided by the temperature."""
+    """[rows, V] in fp32, scaled, capped and divided by the temperature; where that is nothing, as the product is."""
     scale, softcap, temperature = settings
-    logits = torch.nn.functional.linear(states, weight, bias).float()
+    logits = torch.nn.functional.linear(states, weight, bias)
+    if settings == (1.0, None, 1.0):
+        return logits
+    logits = logits.float()
     if scale != 1.0:
         logits = logits * scale
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     return logits if temperature == 1.0 else logits / temperature
+
+
+def _scored(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the targets [rows, 1] and the logarithms of the normalising sums, [rows] in fp32."""
+    found = logits.gather(1, target).squeeze(1)
+    if logits.dtype == torch.float32:
+        normaliser = logits.logsumexp(-1)
+        return found - normaliser, normaliser
+    scored = logits.log_softmax(-1, dtype=torch.float32).gather(1, target).squeeze(1)
+    return scored, found - scored
+
+
+def _probabilities(logits: torch.Tensor, normaliser: torch.Tensor) -> torch.Tensor:
+    """softmax(logits), in their dtype; `normaliser` [rows, 1] spares fp32 its sums."""
+    return (logits - normaliser).exp_() if logits.dtype == torch.float32 else logits.softmax(-1)
+
+
+def _of(limits: Mapping[str, int], device: torch.device) -> int:
+    return limits.get(device.type, limits["cpu"])

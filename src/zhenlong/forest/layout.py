@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def lay_out(spans: Sequence[Span], tokens: int, window: int | None, device: torc
 
     `window` limits attention to the last `window` positions, the query's own included (sliding-window attention).
     """
-    paths = _paths(spans)
+    paths = paths_of(spans)
     by_size: dict[tuple[bool, int, int], list[int]] = defaultdict(list)
     for segment, (_, length, parent) in enumerate(spans):
         total = sum(spans[s][1] for s in paths[segment])
@@ -83,7 +84,30 @@ def lay_out(spans: Sequence[Span], tokens: int, window: int | None, device: torc
     return AttentionLayout(tuple(blocks), every_query, every_key, torch.from_numpy(back).to(device), once)
 
 
-def _paths(spans: Sequence[Span]) -> list[list[int]]:
+class Gathered(torch.autograd.Function):
+    """`states` [N, H, D] at `index` [P].
+
+    Where every state is read once, `back` [N] says from which place. The rest of the index is padding, whose gradient
+    is 0 because no result depends on it; so the gradient is a gather too, without a tensor of zeros to add into.
+    Gradients of a state that is read several times are summed in fp32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, index: torch.Tensor, back: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(index, back)
+        ctx.shape = states.shape
+        return states.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        index, back = ctx.saved_tensors
+        if back is not None:
+            return gradient.index_select(0, back), None, None
+        wide = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        return wide.new_zeros(ctx.shape).index_add_(0, index, wide).to(gradient.dtype), None, None
+
+
+def paths_of(spans: Sequence[Span]) -> list[list[int]]:
     """The segments from the root down to each segment, itself included."""
     paths: list[list[int]] = []
     for segment, (_, _, parent) in enumerate(spans):

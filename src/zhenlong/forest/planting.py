@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from zhenlong.forest.layout import AttentionLayout, lay_out
+from zhenlong.forest.layout import AttentionLayout, Span, lay_out
+from zhenlong.forest.packed import Packing, pack
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Forest:
     leaf_last: torch.Tensor
     attended: int = 0  # calls of the forest's attention so far
     _layouts: dict[int | None, AttentionLayout] = field(default_factory=dict, repr=False)
+    _packing: Packing | None = field(default=None, repr=False)
 
     @property
     def leaves(self) -> int:
@@ -91,11 +93,22 @@ class Forest:
         return total
 
     def layout(self, window: int | None = None) -> AttentionLayout:
-        """Which tokens attend to which, built once for each sliding window and shared by all layers."""
+        """Which tokens attend to which, in dense blocks, built once for each sliding window and
+        shared by all layers."""
         if window not in self._layouts:
-            spans = [(s.start, s.length, s.parent) for s in self.segments]
-            self._layouts[window] = lay_out(spans, len(self.tokens), window, self.tokens.device)
+            self._layouts[window] = lay_out(self._spans, len(self.tokens), window, self.tokens.device)
         return self._layouts[window]
+
+    @property
+    def packing(self) -> Packing:
+        """The same as sequences of unequal lengths, built once and shared by all layers."""
+        if self._packing is None:
+            self._packing = pack(self._spans, self.tokens.device)
+        return self._packing
+
+    @property
+    def _spans(self) -> list[Span]:
+        return [(s.start, s.length, s.parent) for s in self.segments]
 
 
 def plant(trees: Sequence[Node], device: torch.device | str = "cpu") -> Forest:

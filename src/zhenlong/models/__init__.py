@@ -3,6 +3,7 @@
 from zhenlong.models.fresh import Shape, fresh_model, train_tokenizer
 from zhenlong.models.load import (
     Lora,
+    compile_layers,
     device_named,
     frozen_copy,
     load_model,
@@ -18,6 +19,7 @@ __all__ = [
     "Lora",
     "Shape",
     "ValueHead",
+    "compile_layers",
     "device_named",
     "fresh_model",
     "frozen_copy",

@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from zhenlong.errors import UserError
@@ -158,6 +159,19 @@ def _put_in_place(part: Path, folder: Path) -> None:
             os.rename(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
+    """Let `torch.compile` compile the model's layers, in place, when they are first called; all share one compilation.
+
+    Names of parameters and what is saved stay as they are. Raises `UserError` for a model that does not say which
+    modules its layers are.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise UserError(f"compile: {type(model).__name__} has no layers that can be compiled one by one; leave it off")
+    for layer in layers:
+        layer.compile(dynamic=True, backend=backend)
 
 
 def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:

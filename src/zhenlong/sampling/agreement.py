@@ -16,6 +16,7 @@ from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.sampling.attention import NAME
 from zhenlong.sampling.batch import Batch
 from zhenlong.sampling.fused import Fused, can_fuse
+from zhenlong.sampling.replay import Replay
 from zhenlong.sampling.request import Sampling
 from zhenlong.sampling.row import Prompt, prompts_with_rows
 from zhenlong.sampling.separate import SeparateBatches
@@ -61,7 +62,10 @@ def fused_batch(
     """A `Batch` that computes the layers itself, as long as they are what it can compute (adapters may come)."""
     if not can_fuse(model):
         return flat_batch(model, prompts, sampling, max_rows, memory)
-    return Batch(model, prompts, sampling, max_rows, memory, Fused(model))
+    network = Fused(model)
+    if not (next(model.parameters()).is_cuda and network.steady):
+        return Batch(model, prompts, sampling, max_rows, memory, network)
+    return Batch(model, prompts, sampling, max_rows, memory, Replay(network), recorded=True)
 
 
 def chosen_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:

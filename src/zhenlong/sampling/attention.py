@@ -24,6 +24,7 @@ NAME: Final = "zhenlong_sampling"
 QUERY_CHUNK: Final = 512  # queries of an entering prompt scored at a time where the scores have to be held
 
 
+@torch.compiler.disable
 def step_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -100,9 +101,8 @@ def _running(
     softcap: float | None,
 ) -> torch.Tensor:
     """One token of every running row: q [R, H, D], k and v [R, Hkv, D] -> [R, H, D]."""
+    step.write(layer, k, v)
     views, layout, heads = step.views(), step.layout, k.shape[1]
-    views.new_keys[layer].copy_(k)
-    views.new_values[layer].copy_(v)
     q = q.reshape(step.rows * heads, -1, q.shape[-1])  # [R*Hkv, Q, D]
     q = q if scaling == 1 else q * scaling
     keys, values = views.shared_keys[layer], views.shared_values[layer]
@@ -163,11 +163,12 @@ def _masked(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor, scaling: float, softcap: float | None
 ) -> torch.Tensor:
     """Attention with some keys hidden from some queries [Q, L]; scores pass through the cap before the mask."""
-    if softcap is None:
-        shared = q.shape[1] != k.shape[1]
-        return scaled_dot_product_attention(q, k, v, attn_mask=~hidden, scale=scaling, enable_gqa=shared)
     groups = q.shape[1] // k.shape[1]
+    if softcap is None and not q.is_cuda:
+        return scaled_dot_product_attention(q, k, v, attn_mask=~hidden, scale=scaling, enable_gqa=groups > 1)
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    if softcap is None:  # no kernel on CUDA takes a mask and shared heads
+        return scaled_dot_product_attention(q, k, v, attn_mask=~hidden, scale=scaling)
     scores = softcap * torch.tanh(q @ k.transpose(2, 3) * (scaling / softcap))
     return scores.masked_fill(hidden, float("-inf")).softmax(-1, dtype=torch.float32).to(q.dtype) @ v
 

@@ -2,6 +2,8 @@
 
 Rows leave when they end and waiting rows take their slots. Running rows always fill slots 0 to R-1 and their prompts
 slots 0 to G-1, so that attention reads plain slices: a hole is filled by a waiting row or by the last running one.
+Where steps are recorded and replayed, a change of slots costs a new recording; there rows that ended stay in their
+slots, unheard, until they are a quarter of all.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from zhenlong.sampling.store import Memory, Store
 
 PROMPT_TOKENS: Final = 8192  # of entering prompts in one step, unless a single one is longer
 FIRST_COLUMNS: Final = 64  # of the rows' own slots; doubled as answers grow
+RECORDED_COLUMNS: Final = 256  # the same where steps are recorded: each doubling is a new recording
+TOLERATED: Final = 4  # of so many rows one may have ended, where steps are recorded
 LEAST_SHARED: Final = 16  # tokens that prompts have to begin with alike for these to be computed once
 
 
@@ -41,7 +45,9 @@ class Batch:
         max_rows: int,
         memory: Memory,
         network: Network,
+        recorded: bool = False,
     ) -> None:
+        self.recorded = recorded
         self.network, self.sampling, self.max_rows = network, sampling, max_rows
         self.device = next(model.parameters()).device
         self.outside = deque(prompts)
@@ -51,11 +57,12 @@ class Batch:
         total = sum(len(prompt.rows) for prompt in prompts)
         layers = int(model.config.get_text_config().num_hidden_layers)
         limit = max(len(row.uniforms) for prompt in prompts for row in prompt.rows)
-        own = Store("own", layers, min(total, max_rows), min(limit, FIRST_COLUMNS), memory)
+        columns = min(limit, RECORDED_COLUMNS if recorded else FIRST_COLUMNS)
+        own = Store("own", layers, min(total, max_rows), columns, memory)
         longest = max(len(prompt.ids) for prompt in prompts)
         shared = Store("shared", layers, min(len(prompts), max_rows), longest, memory)
         self.beginning = _shared_beginning([prompt.ids for prompt in prompts])
-        self.step = Step(shared, own)
+        self.step = Step(shared, own, recorded)
         self._layout: Layout | None = None
 
     @property
@@ -69,7 +76,7 @@ class Batch:
         running = len(self.rows)
         logits = self._forward(entering)
         if running:
-            numbers = np.array([[row.uniforms[len(row.ids)]] for row in self.rows])
+            numbers = np.array([[0.0 if row.done else row.uniforms[len(row.ids)]] for row in self.rows])
             self._give([[row] for row in self.rows], logits[:running], numbers)
         if entering:
             first = np.array([[row.uniforms[0] for row in prompt.rows] for prompt in entering])
@@ -126,12 +133,14 @@ class Batch:
             raise UserError("sampling: the model gives logits that are not numbers; its weights may have diverged")
         for of_rows, tokens, values in zip(rows, drawn, scores.tolist(), strict=True):
             for row, token, value in zip(of_rows, tokens, values, strict=True):
-                row.take(token, value)
+                if not row.done:
+                    row.take(token, value)
 
     def _settle_rows(self) -> None:
         """Put waiting rows into the slots of ended ones and close the holes that remain."""
         holes = [slot for slot, row in enumerate(self.rows) if row.done]
-        if not holes and not (self.waiting and len(self.rows) < self.max_rows):
+        room = self.waiting and len(self.rows) < self.max_rows
+        if not room and len(holes) <= (len(self.rows) // TOLERATED if self.recorded else 0):
             return
         self._layout = None
         for slot in holes:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.functional import linear, rms_norm
 from transformers import PreTrainedModel
 
+from zhenlong.forest.packed import precision_of
 from zhenlong.sampling.attention import flat_attention
 from zhenlong.sampling.step import Step
 
@@ -33,19 +34,34 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Product:
+    """The weight [outputs, inputs] and the bias of a linear layer, in the precision that it computes in."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    @classmethod
+    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+        """In the dtype of mixed precision where that is on: cast once, not in every step."""
+        dtype = precision_of(weight)
+        return cls(weight.to(dtype), None if bias is None else bias.to(dtype))
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        return linear(rows, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
 class Layer:
     """The weights of one layer, gathered."""
 
     before: Norm
     after: Norm
-    projection: torch.Tensor  # [(H + 2 Hkv) D, hidden]: queries, keys, values; rotated pairs side by side
-    bias: torch.Tensor | None
+    projection: Product  # outputs are queries, keys, values: (H + 2 Hkv) D; rotated pairs side by side
     query_norm: nn.Module | None
     key_norm: nn.Module | None
-    output: nn.Linear
-    gates: torch.Tensor  # [2 inner, hidden]: gate, up
-    gates_bias: torch.Tensor | None
-    down: nn.Linear
+    output: Product
+    gates: Product  # outputs are gate, up: 2 inner
+    down: Product
     activation: Any
     scaling: float
     window: int | None
@@ -78,7 +94,7 @@ class Fused:
         self.size = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         self.heads = int(config.num_attention_heads)
         self.key_heads = int(config.num_key_value_heads)
-        self.embedding, self.head = model.model.embed_tokens, model.lm_head
+        self.embedding, self.head = model.model.embed_tokens, Product.of(model.lm_head.weight, model.lm_head.bias)
         self.norm = _norm(model.model.norm)
         self.rotary = model.model.rotary_emb
         self.turns = torch.empty(0, 1, 0)  # of the positions from 0 on, as far as they were needed
@@ -94,11 +110,16 @@ class Fused:
         for number, layer in enumerate(self.layers):
             hidden = self._layer(hidden, layer, number, turn, step)
         hidden = hidden if kept is None else hidden[kept]
-        return linear(_normed(self.norm, hidden), self.head.weight, self.head.bias)
+        return self.head(_normed(self.norm, hidden))
+
+    @property
+    def steady(self) -> bool:
+        """Whether a step does the same operations wherever its tokens stand."""
+        return getattr(self.rotary, "rope_type", "") not in MOVING
 
     def _turn(self, hidden: torch.Tensor, positions: torch.Tensor, reach: int) -> torch.Tensor:
         """Rotations [N, 1, D/2] of queries and keys at their positions [N], as complex numbers of length 1."""
-        if getattr(self.rotary, "rope_type", "") in MOVING:
+        if not self.steady:
             return self._turns_of(hidden, positions)
         if len(self.turns) < reach:
             self.turns = self._turns_of(hidden, torch.arange(2 * reach, device=positions.device))
@@ -110,7 +131,7 @@ class Fused:
         return torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float()).unsqueeze(1)
 
     def _layer(self, hidden: torch.Tensor, layer: Layer, number: int, turn: torch.Tensor, step: Step) -> torch.Tensor:
-        both = linear(_normed(layer.before, hidden), layer.projection, layer.bias)
+        both = layer.projection(_normed(layer.before, hidden))
         both = both.view(len(hidden), -1, self.size)  # [N, H + 2 Hkv, D]
         rotated, value = both[:, : -self.key_heads], both[:, -self.key_heads :]
         if layer.query_norm is not None:
@@ -121,7 +142,7 @@ class Fused:
         query, key = rotated[:, : self.heads], rotated[:, self.heads :]
         seen = flat_attention(query, key, value, number, step, layer.scaling, layer.window, None)
         hidden = _added(hidden, seen.reshape(len(hidden), -1), layer.output)
-        gate, up = linear(_normed(layer.after, hidden), layer.gates, layer.gates_bias).chunk(2, -1)
+        gate, up = layer.gates(_normed(layer.after, hidden)).chunk(2, -1)
         return _added(hidden, layer.activation(gate).mul_(up), layer.down)
 
     def _gathered(self, layer: nn.Module) -> Layer:
@@ -130,17 +151,17 @@ class Fused:
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
         projection, before = _taken_in(layer.input_layernorm, self._in_pairs([part.weight for part in parts]))
         gates, after = _taken_in(layer.post_attention_layernorm, torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)))
+        bias = None if parts[0].bias is None else self._in_pairs([part.bias for part in parts])
+        gates_bias = None if mlp.gate_proj.bias is None else torch.cat((mlp.gate_proj.bias, mlp.up_proj.bias))
         return Layer(
             before,
             after,
-            projection,
-            None if parts[0].bias is None else self._in_pairs([part.bias for part in parts]),
+            Product.of(projection, bias),
             getattr(attention, "q_norm", None),
             getattr(attention, "k_norm", None),
-            attention.o_proj,
-            gates,
-            None if mlp.gate_proj.bias is None else torch.cat((mlp.gate_proj.bias, mlp.up_proj.bias)),
-            mlp.down_proj,
+            Product.of(attention.o_proj.weight, attention.o_proj.bias),
+            Product.of(gates, gates_bias),
+            Product.of(mlp.down_proj.weight, mlp.down_proj.bias),
             mlp.act_fn,
             float(attention.scaling),
             getattr(attention, "sliding_window", self.window),
@@ -185,7 +206,7 @@ def _normed(norm: Norm, hidden: torch.Tensor) -> torch.Tensor:
     return scaled if norm.weight is None else scaled * norm.weight
 
 
-def _added(hidden: torch.Tensor, rows: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+def _added(hidden: torch.Tensor, rows: torch.Tensor, layer: Product) -> torch.Tensor:
     """hidden + layer(rows), in one operation where there is no bias and mixed precision keeps them apart."""
     if layer.bias is not None or hidden.dtype != rows.dtype:
         return hidden + layer(rows)

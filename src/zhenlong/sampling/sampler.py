@@ -67,10 +67,9 @@ class TorchSampler:
         if not prompts:
             return []
         asked = prompts_with_rows(prompts, sampling, n, seeds, self.tokenizer, self.context)
-        batch = self._engine(
-            self.model, asked, sampling, self._rows(max(map(len, prompts)) / n + sampling.max_tokens), self._memory
-        )
+        most = self._rows(max(map(len, prompts)) / n + sampling.max_tokens)
         with evaluating(self.model), self._precision():
+            batch = self._engine(self.model, asked, sampling, most, self._memory)
             while not batch.finished:
                 batch.advance()
         return [[row.completion() for row in prompt.rows] for prompt in asked]
@@ -83,7 +82,8 @@ class TorchSampler:
         self._check([prompt], 1, None)
         asked = prompts_with_rows([prompt], sampling, 1, None, self.tokenizer, self.context, follow_text=True)
         row = asked[0].rows[0]
-        batch = self._engine(self.model, asked, sampling, 1, self._memory)
+        with evaluating(self.model), self._precision():
+            batch = self._engine(self.model, asked, sampling, 1, self._memory)
         shown = ""
         while not batch.finished:
             with evaluating(self.model), self._precision():

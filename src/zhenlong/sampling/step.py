@@ -2,7 +2,9 @@
 
 Every running row writes its new key and value to the same column of its own slot; a row that entered later merely sees
 fewer columns. So writing is one copy a layer, and the mask changes by one column a step. Columns are handed out in
-strides of 8: views and masks are made anew only when the stride, the rows or the prompts change.
+strides of 8: views and masks are made anew only when the stride, the rows or the prompts change. Where steps are
+recorded, all columns are in view from the start and the one to write is told by a tensor, so that what was recorded in
+one step holds for the next.
 Legend as in `zhenlong.sampling.attention`; L layers.
 """
 
@@ -72,7 +74,7 @@ class Layout:
 class Views:
     """Slices of the stores, one for each layer, and the memory for the scores of any layer."""
 
-    new_keys: tuple[torch.Tensor, ...]  # L x [R, Hkv, D] the column to write
+    new_keys: tuple[torch.Tensor, ...]  # L x [R, Hkv, D] the column to write; all, [R, Hkv, positions, D], if recorded
     new_values: tuple[torch.Tensor, ...]
     own_keys: tuple[torch.Tensor, ...]  # L x [R*Hkv, D, W]
     own_values: tuple[torch.Tensor, ...]  # L x [R*Hkv, W, D]
@@ -99,12 +101,14 @@ class Step:
 
     shared: Store  # prompts: slot g holds prompt g
     own: Store  # answers: slot r holds row r
+    recorded: bool = False  # whether a step is recorded to be replayed as the next ones
     windows: set[int | None] = field(default_factory=set)  # sliding windows that layers asked for
     rows: int = 0  # R
     entering: list[tuple[int, int, int]] = field(default_factory=list)  # (slot, start, end) in the flat batch
     beginning: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # by layer: [1, Hkv, X, D]
     column: int = 0  # to be written by this step
     reach: int = 0  # above every position of this step
+    _place: torch.Tensor | None = None  # [1] the column, where steps are recorded
     _layout: Layout | None = None
     _span: tuple[int, int] = (0, 0)  # columns in view
     _views: Views | None = None
@@ -127,18 +131,37 @@ class Step:
             raise UnsupportedAttention("its layers do not call the attention they are given")
         if self.own.empty:
             self.own.allocate(self.shared.keys, self.shared.values)
+        self.reach = max(reach, layout.longest + self.own.positions)  # of all steps with this layout
         span = (layout.first // STRIDE * STRIDE, min((self.column // STRIDE + 1) * STRIDE, self.own.positions))
+        if self.recorded:
+            span = (0, self.own.positions)
+            self._place = torch.tensor([0], device=self.own.keys.device) if self._place is None else self._place
+            self._place.fill_(self.column)
         if layout is not self._layout or span != self._span:
             self._layout, self._span, self._views = layout, span, None
             self._masks.clear()
-        if self._views is not None:
-            self._views.new_keys = self.own.keys[:, : self.rows, :, self.column].unbind(0)
-            self._views.new_values = self.own.values[:, : self.rows, :, self.column].unbind(0)
-        for window, (_, own) in list(self._masks.items()):
+        if self._views is not None and not self.recorded:
+            self._views.new_keys, self._views.new_values = self._to_write()
+        for window, (of_prompt, own) in self._masks.items():
             if window is None:
                 own[..., self.column - span[0]] = 0
             else:
-                del self._masks[window]
+                for kept, new in zip((of_prompt, own), self._masks_of(window), strict=True):
+                    kept.copy_(new)
+
+    def write(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+        """Put new keys and values [R, Hkv, D] into this step's column."""
+        views = self.views()
+        for slots, new in ((views.new_keys[layer], k), (views.new_values[layer], v)):
+            if self._place is None:
+                slots.copy_(new)
+            else:
+                slots.index_copy_(2, self._place, new.unsqueeze(2))
+
+    def _to_write(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        place = slice(None) if self.recorded else self.column
+        keys, values = (block[:, : self.rows, :, place].unbind(0) for block in (self.own.keys, self.own.values))
+        return keys, values
 
     def views(self) -> Views:
         """The slices that this step reads and writes."""
@@ -148,8 +171,7 @@ class Step:
             own_keys = own.keys[:, : self.rows].flatten(1, 2)[:, :, start:end].transpose(2, 3)
             shared_keys = shared.keys[:, : layout.prompts].flatten(1, 2)[:, :, : layout.longest].transpose(2, 3)
             self._views = Views(
-                own.keys[:, : self.rows, :, self.column].unbind(0),
-                own.values[:, : self.rows, :, self.column].unbind(0),
+                *self._to_write(),
                 own_keys.unbind(0),
                 own.values[:, : self.rows].flatten(1, 2)[:, :, start:end].unbind(0),
                 shared_keys.unbind(0),
@@ -164,17 +186,20 @@ class Step:
         the latest.
         """
         if window not in self._masks:
-            layout, device = self.layout, self.own.keys.device
-            column = torch.arange(*self._span, device=device)[None]
-            unseen = (column < layout.entered[:, None]) | (column > self.column)  # [R, W]
-            place = torch.arange(layout.longest, device=device)[None]
-            outside = place >= layout.lengths[:, None]  # [R, P]
-            if window is not None:
-                unseen |= column <= self.column - window
-                oldest = layout.lengths + (self.column - layout.entered) - window  # [R]
-                outside |= place <= oldest[:, None]
-            self._masks[window] = self._additive(outside), self._additive(unseen)
+            self._masks[window] = self._masks_of(window)
         return self._masks[window]
+
+    def _masks_of(self, window: int | None) -> Masks:
+        layout, device = self.layout, self.own.keys.device
+        column = torch.arange(*self._span, device=device)[None]
+        unseen = (column < layout.entered[:, None]) | (column > self.column)  # [R, W]
+        place = torch.arange(layout.longest, device=device)[None]
+        outside = place >= layout.lengths[:, None]  # [R, P]
+        if window is not None:
+            unseen |= column <= self.column - window
+            oldest = layout.lengths + (self.column - layout.entered) - window  # [R]
+            outside |= place <= oldest[:, None]
+        return self._additive(outside), self._additive(unseen)
 
     def _additive(self, hidden: torch.Tensor) -> torch.Tensor:
         mask = torch.zeros(hidden.shape, dtype=self.own.keys.dtype, device=hidden.device)

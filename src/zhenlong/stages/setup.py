@@ -11,7 +11,7 @@ from zhenlong.data import Template
 from zhenlong.errors import UserError
 from zhenlong.forest import Batch, Forest
 from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
-from zhenlong.models import Lora, load_model
+from zhenlong.models import Lora, compile_layers, load_model
 from zhenlong.models.encoders import context_length
 from zhenlong.models.load import Kind
 
@@ -26,7 +26,7 @@ def load(
     lora = None
     if options.lora_rank:
         lora = Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
-    return load_model(
+    loaded, tokenizer = load_model(
         model,
         kind=kind,
         lora=lora,
@@ -35,6 +35,9 @@ def load(
         seed=options.seed,
         dropout=dropout,
     )
+    if options.compile:
+        compile_layers(loaded)
+    return loaded, tokenizer
 
 
 def context_of(model: PreTrainedModel, max_length: int = 0) -> int:

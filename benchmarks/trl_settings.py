@@ -1,0 +1,39 @@
+"""How TRL is set.
+
+`tuned` is what is fastest at equal work: the benchmark's dtype, no gradient checkpointing, no logging, the reference's
+log-probabilities computed before training, and the layout and micro-batch that were fastest of those tried on a CPU
+(docs/performance.md). DEFAULT leaves to TRL whatever does not change the method: bf16, gradient checkpointing,
+micro-batches of 8 rows, a reference recomputed at every step.
+
+Left out, for they need packages beside TRL: padding-free batches and packing (FlashAttention), vLLM, Liger's and the
+hub's kernels. TRL's own Triton kernels of the output layer are used on CUDA.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+QUICK: Final = {"gradient_checkpointing": False, "logging_strategy": "no"}
+TUNED: Final[dict[str, dict[str, Any]]] = {
+    "sft": {"per_device_train_batch_size": 8},
+    "dpo": {"per_device_train_batch_size": 8, "precompute_ref_log_probs": True},
+    "reward_model": {"per_device_train_batch_size": 8},
+    "kto": {"per_device_train_batch_size": 16, "precompute_ref_log_probs": True},  # all of a step: it has one baseline
+    "grpo": {"per_device_train_batch_size": 64, "loss_type": "grpo"},
+}
+ON_CUDA: Final = {"sft": 16, "grpo": 16}  # rows of a micro-batch: some 20,000 tokens, as many as 80 GB hold in bf16
+DEFAULT: Final[dict[str, dict[str, Any]]] = {
+    "sft": {},
+    "dpo": {},
+    "reward_model": {},
+    "kto": {},
+    "grpo": {"loss_type": "grpo"},
+}
+
+
+def tuned(what: str, device: str, dtype: str) -> dict[str, Any]:
+    """The quickest settings of a trainer."""
+    settings = QUICK | TUNED[what] | {"bf16": dtype == "bfloat16"}
+    if device == "cuda" and what in ON_CUDA:
+        settings["per_device_train_batch_size"] = ON_CUDA[what]
+    return settings

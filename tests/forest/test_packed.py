@@ -1,0 +1,106 @@
+"""Sequences of unequal lengths attend as dense blocks do; without a CUDA device a plain kernel stands in."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
+
+import zhenlong.forest.attention as attention
+import zhenlong.forest.packed as packed
+from zhenlong.forest import Node, plant
+
+HEADS, KEY_HEADS, SIZE = 4, 2, 8
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def plain_kernel(q, k, v, query_bounds, key_bounds, most_queries, most_keys, *, scale, window_size, **_):
+    """What FlashAttention computes: each sequence alone, the last query at the last key."""
+    before, after = window_size
+    assert after == 0
+    results = []
+    bounds = zip(pairwise(query_bounds.tolist()), pairwise(key_bounds.tolist()), strict=True)
+    for (q0, q1), (k0, k1) in bounds:
+        assert q1 - q0 <= most_queries
+        assert k1 - k0 <= most_keys
+        key = torch.arange(k1 - k0)[None]
+        position = torch.arange(k1 - k0 - (q1 - q0), k1 - k0)[:, None]
+        seen = key <= position
+        if before >= 0:
+            seen &= key >= position - before
+        parts = (part.transpose(0, 1)[None] for part in (q[q0:q1], k[k0:k1], v[k0:k1]))
+        results.append(
+            scaled_dot_product_attention(*parts, attn_mask=seen, scale=scale, enable_gqa=True)[0].transpose(0, 1)
+        )
+    return torch.cat(results)
+
+
+def node(length, children=()):
+    return Node([1] * length, False, tuple(children))
+
+
+trees = st.recursive(
+    st.integers(1, 9).map(node),
+    lambda inner: st.builds(node, st.integers(1, 9), st.lists(inner, max_size=3)),
+    max_leaves=5,
+)
+
+
+def attended(forest, window, device, dtype, pack):
+    """Result and gradients of attention with random states."""
+    generator = torch.Generator().manual_seed(len(forest.tokens))
+    states = [
+        torch.randn(1, heads, len(forest.tokens), SIZE, generator=generator).to(device, dtype).requires_grad_()
+        for heads in (HEADS, KEY_HEADS, KEY_HEADS)
+    ]
+    before = attention.can_pack
+    attention.can_pack = lambda *_: pack
+    try:
+        out, _ = attention.forest_attention(
+            torch.nn.Identity(), *states, None, forest=forest, scaling=0.3, sliding_window=window
+        )
+    finally:
+        attention.can_pack = before
+    (out.float() * torch.linspace(-1, 1, out.numel(), device=device).view_as(out)).sum().backward()
+    return [out.float().cpu(), *(part.grad.float().cpu() for part in states)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(trees, min_size=1, max_size=4), st.sampled_from([None, 1, 5]))
+def test_paths_as_sequences_are_the_same_as_dense_blocks(roots, window):
+    forest = plant(roots)
+    kernel, packed.varlen_attn = packed.varlen_attn, plain_kernel
+    try:
+        ours = attended(forest, window, "cpu", torch.float64, pack=True)
+    finally:
+        packed.varlen_attn = kernel
+    for mine, blocks in zip(ours, attended(forest, window, "cpu", torch.float64, pack=False), strict=True):
+        torch.testing.assert_close(mine, blocks, atol=1e-6, rtol=1e-6)
+
+
+def test_dense_blocks_serve_what_the_kernel_does_not():
+    states = torch.zeros(1, 2, 3, SIZE)
+    assert not packed.can_pack(states, states, 0.0, None)  # not on CUDA
+
+
+@needs_cuda
+@pytest.mark.parametrize("window", [None, 3, 40])
+def test_the_kernel_agrees_with_dense_blocks_in_fp32(window):
+    leaves = [node(length) for length in (70, 1, 33)]
+    forest = plant([node(90, leaves), node(150), node(5, [node(3, leaves), node(2)])], "cuda")
+    ours = attended(forest, window, "cuda", torch.bfloat16, pack=True)
+    for mine, blocks in zip(ours, attended(forest, window, "cuda", torch.float32, pack=False), strict=True):
+        assert (mine - blocks).norm() / blocks.norm() < 1e-2
+
+
+@needs_cuda
+def test_half_precision_on_cuda_is_packed_where_the_kernel_can():
+    states = torch.zeros(1, 2, 3, SIZE, device="cuda", dtype=torch.bfloat16)
+    assert packed.can_pack(states, states, 0.0, None)
+    assert not packed.can_pack(states, states, 0.1, None)
+    assert not packed.can_pack(states, states, 0.0, 30.0)
+    assert not packed.can_pack(states.float(), states.float(), 0.0, None)
+    with torch.autocast("cuda", torch.bfloat16):
+        assert packed.can_pack(states.float(), states.float(), 0.0, None)
