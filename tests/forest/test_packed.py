@@ -1,12 +1,10 @@
 """Sequences of unequal lengths attend as dense blocks do; without a CUDA device a plain kernel stands in."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import scaled_dot_product_attention
+from plain_attention import plain_kernel
 
 import zhenlong.forest.attention as attention
 import zhenlong.forest.packed as packed
@@ -14,27 +12,6 @@ from zhenlong.forest import Node, plant
 
 HEADS, KEY_HEADS, SIZE = 4, 2, 8
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def plain_kernel(q, k, v, query_bounds, key_bounds, most_queries, most_keys, *, scale, window_size, **_):
-    """What FlashAttention computes: each sequence alone, the last query at the last key."""
-    before, after = window_size
-    assert after == 0
-    results = []
-    bounds = zip(pairwise(query_bounds.tolist()), pairwise(key_bounds.tolist()), strict=True)
-    for (q0, q1), (k0, k1) in bounds:
-        assert q1 - q0 <= most_queries
-        assert k1 - k0 <= most_keys
-        key = torch.arange(k1 - k0)[None]
-        position = torch.arange(k1 - k0 - (q1 - q0), k1 - k0)[:, None]
-        seen = key <= position
-        if before >= 0:
-            seen &= key >= position - before
-        parts = (part.transpose(0, 1)[None] for part in (q[q0:q1], k[k0:k1], v[k0:k1]))
-        results.append(
-            scaled_dot_product_attention(*parts, attn_mask=seen, scale=scale, enable_gqa=True)[0].transpose(0, 1)
-        )
-    return torch.cat(results)
 
 
 def node(length, children=()):

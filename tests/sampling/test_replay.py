@@ -47,7 +47,8 @@ def replayed(recordings):
         return recording.run
 
     def make(model, prompts, sampling, max_rows, memory):
-        return Batch(model, prompts, sampling, max_rows, memory, Replay(Fused(model), record), recorded=True)
+        replay = Replay(Fused(model), record)
+        return Batch(model, prompts, sampling, max_rows, memory, replay, recorded=True, draw=replay.draw)
 
     return make
 
@@ -58,11 +59,11 @@ def samples(sampler, engine, sampling):
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral_window"])
-@pytest.mark.parametrize("max_rows", [4, 64])
-def test_replayed_steps_sample_what_full_steps_sample(family, max_rows, monkeypatch):
+@pytest.mark.parametrize(("max_rows", "top_p"), [(4, 1.0), (64, 1.0), (4, 0.9)])
+def test_replayed_steps_sample_what_full_steps_sample(family, max_rows, top_p, monkeypatch):
     monkeypatch.setattr(batch_module, "RECORDED_COLUMNS", 16)  # grown on the way
     sampler = TorchSampler(sharp_model(family), tiny_tokenizer(), max_rows=max_rows)
-    sampling = Sampling(max_tokens=70, stop_ids=tuple(range(3, 256, 40)))  # rows end at different steps
+    sampling = Sampling(max_tokens=70, top_p=top_p, stop_ids=tuple(range(3, 256, 40)))  # rows end at different steps
     recordings = []
     assert samples(sampler, replayed(recordings), sampling) == samples(sampler, fused_batch, sampling)
     assert sum(recording.runs for recording in recordings) > len(recordings) > 1

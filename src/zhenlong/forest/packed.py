@@ -41,19 +41,28 @@ class Packing:
     most_queries: int
     most_keys: int
 
+    @classmethod
+    def of(
+        cls, keys: torch.Tensor | None, lengths: Sequence[int], totals: Sequence[int], device: torch.device | str
+    ) -> Packing:
+        """From the numbers of queries and of keys of each sequence."""
+        query_bounds, key_bounds = (
+            torch.from_numpy(np.concatenate(([0], np.cumsum(each))).astype(np.int32)).to(device)
+            for each in (lengths, totals)
+        )
+        return cls(keys, query_bounds, key_bounds, max(lengths), max(totals))
+
 
 def pack(spans: Sequence[Span], device: torch.device | str) -> Packing:
     """The sequences of segments (start, length, parent) that lie one after the other, parents before children."""
     paths = paths_of(spans)
-    lengths = np.array([length for _, length, _ in spans])
-    totals = np.array([sum(spans[s][1] for s in path) for path in paths])
+    lengths = [length for _, length, _ in spans]
+    totals = [sum(lengths[s] for s in path) for path in paths]
     keys = None
     if any(parent >= 0 for _, _, parent in spans):
         flat = [np.arange(spans[s][0], spans[s][0] + spans[s][1]) for path in paths for s in path]
         keys = torch.from_numpy(np.concatenate(flat)).to(device)
-    bounds = (torch.from_numpy(np.concatenate(([0], each.cumsum())).astype(np.int32)) for each in (lengths, totals))
-    query_bounds, key_bounds = (each.to(device) for each in bounds)
-    return Packing(keys, query_bounds, key_bounds, int(lengths.max()), int(totals.max()))
+    return Packing.of(keys, lengths, totals, device)
 
 
 def can_pack(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: float | None) -> bool:

@@ -65,7 +65,8 @@ def fused_batch(
     network = Fused(model)
     if not (next(model.parameters()).is_cuda and network.steady):
         return Batch(model, prompts, sampling, max_rows, memory, network)
-    return Batch(model, prompts, sampling, max_rows, memory, Replay(network), recorded=True)
+    replay = Replay(network)
+    return Batch(model, prompts, sampling, max_rows, memory, replay, recorded=True, draw=replay.draw)
 
 
 def chosen_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:

@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from zhenlong.forest.attention import HARMLESS, UnsupportedAttention
+from zhenlong.forest.packed import can_pack, packed_attention
 from zhenlong.sampling.step import BEGINNING, Layout, Step
 
 NAME: Final = "zhenlong_sampling"
@@ -75,6 +76,10 @@ def flat_attention(
         parts.append(_running(q[rows], k[rows], v[rows], layer, step, scaling, window, softcap))
     if step.shared.empty:
         step.shared.allocate(k.transpose(0, 1), v.transpose(0, 1))
+    if can_pack(q, v, 0.0, softcap):
+        entering = slice(step.rows, None)
+        parts.append(_together(q[entering], k[entering], v[entering], layer, step, scaling, window))
+        return torch.cat(parts)
     for slot, start, end in step.entering:
         new_q, new_k, new_v = (part[start:end].transpose(0, 1).unsqueeze(0) for part in (q, k, v))  # [1, H, L, D]
         if slot == BEGINNING:
@@ -112,7 +117,7 @@ def _running(
     torch.add(_capped(_by_row(found, layout, heads), softcap), mask_of_prompt, out=of_prompt)
     found = torch.bmm(q, views.own_keys[layer])
     torch.add(_capped(found.view(own.shape), softcap), own_mask, out=own)
-    weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+    weights = scores.softmax(-1)  # of half precision computed in fp32
     found = torch.bmm(_by_prompt(weights[..., :longest], layout, heads), values)
     seen = _by_row(found, layout, heads).reshape(*q.shape[:2], -1)  # values may be narrower than keys
     return torch.baddbmm(seen, weights[..., longest:], views.own_values[layer]).view(step.rows, -1, v.shape[-1])
@@ -136,6 +141,25 @@ def _by_row(grouped: torch.Tensor, layout: Layout, heads: int) -> torch.Tensor:
     """[G*Hkv, S*Q, X] -> [G, S, Hkv, Q, X] or [R, 1, Hkv, Q, X], the inverse of `_by_prompt`."""
     rows = grouped.view(layout.prompts, heads, layout.width, -1, grouped.shape[-1]).transpose(1, 2)
     return rows if layout.back is None else rows.flatten(0, 1).index_select(0, layout.back).unsqueeze(1)
+
+
+def _together(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: int, step: Step, scaling: float, window: int | None
+) -> torch.Tensor:
+    """All tokens of all entering prompts at once: q [N, H, D], k and v [N, Hkv, D] -> [N, H, D]."""
+    together = step.together(q.device)
+    if layer in step.beginning:
+        before = (part[0].transpose(0, 1) for part in step.beginning[layer])
+        all_k, all_v = (torch.cat(both) for both in zip(before, (k, v), strict=True))
+    else:
+        all_k, all_v = k, v
+    if together.unkept:
+        beginning_k, beginning_v = (part[: together.unkept].transpose(0, 1).unsqueeze(0) for part in (k, v))
+        step.beginning[layer] = beginning_k, beginning_v
+    keys, values = (part.index_select(0, together.source) for part in (all_k, all_v))
+    for block, new in ((step.shared.keys, keys), (step.shared.values, values)):
+        block[layer].transpose(1, 2).index_put_((together.slots, together.places), new[together.unkept :])
+    return packed_attention(q, keys, values, together.packing, scaling, window)
 
 
 def _entering(

@@ -32,6 +32,8 @@ LEAST_SHARED: Final = 16  # tokens that prompts have to begin with alike for the
 
 # (ids [N], positions [N], step, tokens whose logits are wanted or None for all) -> logits
 Network = Callable[[torch.Tensor, torch.Tensor, Step, "torch.Tensor | None"], torch.Tensor]
+# (logits [R, V], uniforms [R, K], how) -> ids and log-probabilities [R, K]
+Draw = Callable[[torch.Tensor, torch.Tensor, Sampling], tuple[torch.Tensor, torch.Tensor]]
 
 
 class Batch:
@@ -46,8 +48,9 @@ class Batch:
         memory: Memory,
         network: Network,
         recorded: bool = False,
+        draw: Draw = draw,
     ) -> None:
-        self.recorded = recorded
+        self.recorded, self.draw = recorded, draw
         self.network, self.sampling, self.max_rows = network, sampling, max_rows
         self.device = next(model.parameters()).device
         self.outside = deque(prompts)
@@ -126,7 +129,7 @@ class Batch:
 
     def _give(self, rows: Sequence[Sequence[Row]], logits: torch.Tensor, numbers: np.ndarray) -> None:
         """Draw tokens for rows [R][K] from logits [R, V] with numbers [R, K] and hand them out."""
-        ids, log_probs = draw(logits, torch.from_numpy(numbers).to(self.device), self.sampling)
+        ids, log_probs = self.draw(logits, torch.from_numpy(numbers).to(self.device), self.sampling)
         drawn, scores = ids.tolist(), log_probs.cpu().numpy()
         if not np.isfinite(scores).all():
             self.step.own.memory.blocks.clear()  # it holds the numbers that are none

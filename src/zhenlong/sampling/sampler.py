@@ -18,14 +18,15 @@ from zhenlong.sampling.store import Memory
 
 CPU_BYTES: Final = 2**31  # for the keys and values of the running rows
 LEAST_ROWS: Final = 16
-MOST_ROWS: Final = 256  # more gain little: the products are large enough
+MOST_ROWS: Final = {"cpu": 256, "cuda": 1024}  # by kind of device; more gain little: the products are large enough
 
 
 class TorchSampler:
     """Samples from a Hugging Face causal language model in this process, with the weights it has at each call.
 
     `max_rows` completions are generated at a time; more need more memory and are faster. Without it there are as many
-    as keep their keys and values within 2 GiB, or a quarter of the memory of an accelerator, from 16 up to 256.
+    as keep their keys and values within 2 GiB, or a quarter of the memory of an accelerator, from 16 up to 256, on CUDA
+    up to 1,024.
     `autocast` is the dtype of mixed precision; without it the model computes in its own dtype. When a model meets its
     first sampler, a few tokens are sampled and compared with the plain forward pass; where they differ, transformers'
     own cache is used from then on, and a warning says so.
@@ -99,10 +100,10 @@ class TorchSampler:
         if self.max_rows is not None:
             return self.max_rows
         parameter = next(self.model.parameters())
-        on_accelerator = parameter.device.type == "cuda"
-        room = torch.cuda.get_device_properties(parameter.device).total_memory // 4 if on_accelerator else CPU_BYTES
+        kind = parameter.device.type
+        room = torch.cuda.get_device_properties(parameter.device).total_memory // 4 if kind == "cuda" else CPU_BYTES
         bytes_each = _numbers_of_a_token(self.model) * parameter.element_size() * min(tokens, self.context)
-        return max(LEAST_ROWS, min(MOST_ROWS, int(room // max(1, bytes_each))))
+        return max(LEAST_ROWS, min(MOST_ROWS.get(kind, MOST_ROWS["cpu"]), int(room // max(1, bytes_each))))
 
     def _precision(self) -> torch.autocast | nullcontext[None]:
         device = next(self.model.parameters()).device.type

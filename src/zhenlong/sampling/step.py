@@ -13,9 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 import torch
 
 from zhenlong.forest.attention import UnsupportedAttention
+from zhenlong.forest.packed import Packing
 from zhenlong.sampling.store import Store
 
 STRIDE: Final = 8
@@ -95,6 +97,21 @@ class Views:
         return self._scores
 
 
+@dataclass(frozen=True)
+class Together:
+    """Where the keys of all entering prompts are, one prompt's path after the other's: K keys.
+
+    `source` [K] are places among the tokens that all prompts begin with, if they do, and then the entering ones;
+    `slots` and `places` say where each key is kept, for all but the first `unkept`, which are the beginning's own.
+    """
+
+    source: torch.Tensor
+    slots: torch.Tensor
+    places: torch.Tensor
+    unkept: int
+    packing: Packing
+
+
 @dataclass
 class Step:
     """One step of the running batch, and what of it lasts for the steps after."""
@@ -108,6 +125,7 @@ class Step:
     beginning: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # by layer: [1, Hkv, X, D]
     column: int = 0  # to be written by this step
     reach: int = 0  # above every position of this step
+    _together: Together | None = None
     _place: torch.Tensor | None = None  # [1] the column, where steps are recorded
     _layout: Layout | None = None
     _span: tuple[int, int] = (0, 0)  # columns in view
@@ -122,7 +140,7 @@ class Step:
 
     def begin(self, layout: Layout | None, entering: list[tuple[int, int, int]], reach: int) -> None:
         """Prepare the step that writes `column`; a `layout` other than the last one drops everything prepared."""
-        self.entering, self.reach = entering, reach
+        self.entering, self.reach, self._together = entering, reach, None
         self.rows = layout.rows if layout is not None else 0
         if layout is None:
             self._layout = None
@@ -162,6 +180,26 @@ class Step:
         place = slice(None) if self.recorded else self.column
         keys, values = (block[:, : self.rows, :, place].unbind(0) for block in (self.own.keys, self.own.values))
         return keys, values
+
+    def together(self, device: torch.device) -> Together:
+        """The keys of all entering prompts, for attention to all of them at once."""
+        if self._together is None:
+            computed = self.entering[0][0] == BEGINNING  # in this very step
+            known = 0 if computed else next((keys.shape[2] for keys, _ in self.beginning.values()), 0)
+            unkept = self.entering[0][2] - self.rows if computed else 0
+            paths, slots = [], []
+            for slot, start, end in self.entering:
+                own = np.arange(start, end) - self.rows + known
+                paths.append(own if slot == BEGINNING else np.concatenate((np.arange(known + unkept), own)))
+                slots.append(np.full(len(paths[-1]), slot))
+            lengths = [end - start for _, start, end in self.entering]
+            totals = [len(path) for path in paths]
+            places = np.concatenate([np.arange(total) for total in totals])
+            tables = (np.concatenate(paths), np.concatenate(slots)[unkept:], places[unkept:])
+            source, kept_in, kept_at = (torch.from_numpy(table).to(device) for table in tables)
+            packing = Packing.of(None, lengths, totals, device)
+            self._together = Together(source, kept_in, kept_at, unkept, packing)
+        return self._together
 
     def views(self) -> Views:
         """The slices that this step reads and writes."""
