@@ -39,6 +39,7 @@ STEPS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "grpo": (grpo, {"data": "tasks", "reward": "regex:[a-z]", "rollouts": 4, "group_size": 4, "max_tokens": 8}),
 }
 DECODED = 16  # decoding steps that are counted together, so that every phase of the cache is among them
+IN_PLACE = {torch.ops.aten.addmm_: torch.ops.aten.addmm, torch.ops.aten.baddbmm_: torch.ops.aten.baddbmm}
 
 
 class Operations(TorchDispatchMode):
@@ -51,7 +52,7 @@ class Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        packet = function._overloadpacket
+        packet = IN_PLACE.get(function._overloadpacket, function._overloadpacket)
         if packet not in flop_registry and function is not torch.ops.prim.device.default:
             with self:  # an operation made of others is counted as those
                 parts = function.decompose(*args, **kwargs)

@@ -118,20 +118,20 @@ class _LogProbs(torch.autograd.Function):
             part = slice(start, start + ctx.size)
             logits = kept[number] if kept else _logits(states[part], weight, bias, ctx.settings)
             slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square()
-            # d log p / d logits = one-hot - softmax; at the target 1 - p, which is exact where p is near 1.
-            outer = (gradient[part] * (scale / temperature))[:, None]
-            d_logits = _probabilities(logits, normaliser[part, None]).mul_(-outer)
-            at_target = torch.expm1(scored[part, None]).mul_(-outer)
-            d_logits.scatter_(1, target[part, None], at_target.to(d_logits.dtype))
+            # d log p / d logits = one-hot - softmax, here with its sign turned; at the target 1 - p, exact where p is
+            # near 1. Each row's own factor is left to the products, whose sides are far smaller than the logits.
+            d_logits = _probabilities(logits, normaliser[part, None])
+            d_logits.scatter_(1, target[part, None], torch.expm1(scored[part, None]).to(d_logits.dtype))
             if slope is not None:
                 d_logits.mul_(slope)
             d_logits = d_logits.to(states.dtype)
+            factor = (gradient[part] * (-scale / temperature))[:, None]
             if d_states is not None:
-                torch.mm(d_logits, weight, out=d_states[part])
+                torch.mm(d_logits, weight, out=d_states[part]).mul_(factor)
             if d_weight is not None:
-                d_weight += d_logits.T @ states[part]
+                d_weight += d_logits.T @ (states[part] * factor).to(states.dtype)
             if d_bias is not None:
-                d_bias += d_logits.sum(0, dtype=torch.float32)
+                d_bias += (d_logits.T @ factor.to(states.dtype)).squeeze(1)
         cast_weight = None if d_weight is None else d_weight.to(weight.dtype)
         cast_bias = None if d_bias is None else d_bias.to(weight.dtype)
         return d_states, cast_weight, cast_bias, None, None, None

@@ -120,7 +120,7 @@ def _running(
     weights = scores.softmax(-1)  # of half precision computed in fp32
     found = torch.bmm(_by_prompt(weights[..., :longest], layout, heads), values)
     seen = _by_row(found, layout, heads).reshape(*q.shape[:2], -1)  # values may be narrower than keys
-    return torch.baddbmm(seen, weights[..., longest:], views.own_values[layer]).view(step.rows, -1, v.shape[-1])
+    return seen.baddbmm_(weights[..., longest:], views.own_values[layer]).view(step.rows, -1, v.shape[-1])
 
 
 def _capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:

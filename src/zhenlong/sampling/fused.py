@@ -213,10 +213,10 @@ def _normed(norm: Norm, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _added(hidden: torch.Tensor, rows: torch.Tensor, layer: Product) -> torch.Tensor:
-    """hidden + layer(rows), in one operation where there is no bias and mixed precision keeps them apart."""
+    """hidden + layer(rows), in place and one operation but for a bias, or mixed precision, which keeps them apart."""
     if layer.bias is not None or hidden.dtype != rows.dtype:
         return hidden + layer(rows)
-    return torch.addmm(hidden, rows, layer.weight.t())
+    return hidden.addmm_(rows, layer.weight.t())
 
 
 def _is_norm(module: Any) -> bool:
