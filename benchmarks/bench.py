@@ -64,7 +64,7 @@ def _add(
     """Make a comparison and write its rows at once, so that an interruption loses one; False if the sides differ."""
     started = time.perf_counter()
     compare = {"ppo": _ppo, "sampling": _sampling, "multiple_choice": _multiple_choice}.get(work, _training)
-    name = f"{model}-{vocabulary // 1000}k"
+    name = f"{model}-{vocabulary // 1000}k" + ("-compiled" if asked.compile else "")
     print(f"{work}, {name}, {shape}:", flush=True)
     try:
         found = compare(work, name, shape, sides, _settings(asked, model, vocabulary), folder)

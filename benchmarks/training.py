@@ -131,7 +131,7 @@ def speed(
 
 def ours_set(asked: argparse.Namespace) -> dict[str, Any]:
     """Options of this project's stages that no trainer of TRL has."""
-    return {"dtype": asked.dtype} | (ON_CUDA if asked.device == "cuda" else {})
+    return {"dtype": asked.dtype, "compile": asked.compile} | (ON_CUDA if asked.device == "cuda" else {})
 
 
 def tokens_of_a_step(work: Any, runs: list[Any]) -> float:
@@ -298,6 +298,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def add_arithmetic(parser: argparse.ArgumentParser) -> None:
     """The options that say where both sides compute, and how exactly."""
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both sides (default: cpu)")
+    parser.add_argument("--compile", action="store_true", help="the layers of this project's side, by torch.compile")
     parser.add_argument("--dtype", choices=tuple(TOLERANCE), default="float32",
                         help="precision of both sides, TRL at its defaults excepted (default: float32)")  # fmt: skip
 
