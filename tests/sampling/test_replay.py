@@ -59,10 +59,12 @@ def samples(sampler, engine, sampling):
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral_window"])
-@pytest.mark.parametrize(("max_rows", "top_p"), [(4, 1.0), (64, 1.0), (4, 0.9)])
-def test_replayed_steps_sample_what_full_steps_sample(family, max_rows, top_p, monkeypatch):
+@pytest.mark.parametrize(
+    ("max_rows", "top_p", "autocast"), [(4, 1.0, None), (64, 1.0, None), (4, 0.9, None), (4, 1.0, torch.bfloat16)]
+)
+def test_replayed_steps_sample_what_full_steps_sample(family, max_rows, top_p, autocast, monkeypatch):
     monkeypatch.setattr(batch_module, "RECORDED_COLUMNS", 16)  # grown on the way
-    sampler = TorchSampler(sharp_model(family), tiny_tokenizer(), max_rows=max_rows)
+    sampler = TorchSampler(sharp_model(family), tiny_tokenizer(), max_rows=max_rows, autocast=autocast)
     sampling = Sampling(max_tokens=70, top_p=top_p, stop_ids=tuple(range(3, 256, 40)))  # rows end at different steps
     recordings = []
     assert samples(sampler, replayed(recordings), sampling) == samples(sampler, fused_batch, sampling)

@@ -263,13 +263,14 @@ def test_a_model_that_has_diverged_is_an_error_and_not_a_sample():
 
 
 @pytest.mark.parametrize("setting", ["weights", "autocast"])
-def test_half_precision_stays_near_full_precision(setting):
-    model, full = sharp_model("llama"), sharp_model("llama")
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gemma2"])
+def test_half_precision_stays_near_full_precision(setting, family):
+    model, full = sharp_model(family), sharp_model(family)
     if setting == "weights":
         model.to(torch.bfloat16)
     sampler = TorchSampler(model, tiny_tokenizer(), autocast=torch.bfloat16 if setting == "autocast" else None)
     [completions] = sampler.sample([PROMPTS[0]], FREE, n=3)
-    assert max(deviation(full, PROMPTS[0], c) for c in completions) < 0.05
+    assert max(deviation(full, PROMPTS[0], c) for c in completions) < 0.1
 
 
 def test_no_prompts_no_samples():

@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from zhenlong.forest.attention import HARMLESS, UnsupportedAttention
-from zhenlong.forest.packed import can_pack, packed_attention
+from zhenlong.forest.packed import can_pack, packed_attention, precision_of
 from zhenlong.sampling.step import BEGINNING, Layout, Step
 
 NAME: Final = "zhenlong_sampling"
@@ -53,8 +53,10 @@ def step_attention(
     step.windows.add(sliding_window)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)  # [N, H, D]
-    return flat_attention(q, k, v, layer, step, scaling, sliding_window, softcap).unsqueeze(0), None
+    dtype = precision_of(query)
+    q, k, v = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))  # [N, H, D]
+    with torch.autocast(query.device.type, enabled=False):
+        return flat_attention(q, k, v, layer, step, scaling, sliding_window, softcap).unsqueeze(0), None
 
 
 def flat_attention(

@@ -48,7 +48,7 @@ class Product:
         return cls(weight.to(dtype), None if bias is None else bias.to(dtype))
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        return linear(rows, self.weight, self.bias)
+        return linear(rows.to(self.weight.dtype), self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,17 @@ class Fused:
     def __call__(
         self, ids: torch.Tensor, positions: torch.Tensor, step: Step, kept: torch.Tensor | None
     ) -> torch.Tensor:
-        """Logits [N, V] of a flat batch of ids and positions [N], or of the `kept` ones of its tokens."""
-        hidden = self.embedding(ids)  # [N, hidden]
-        turn = self._turn(hidden, positions, step.reach)
-        for number, layer in enumerate(self.layers):
-            hidden = self._layer(hidden, layer, number, turn, step)
-        hidden = hidden if kept is None else hidden[kept]
-        return self.head(_normed(self.norm, hidden))
+        """Logits [N, V] of a flat batch of ids and positions [N], or of the `kept` ones of its tokens.
+
+        What mixed precision would cast is cast here, so that it does not depend on torch's lists of operations.
+        """
+        with torch.autocast(ids.device.type, enabled=False):
+            hidden = self.embedding(ids)  # [N, hidden]
+            turn = self._turn(hidden, positions, step.reach)
+            for number, layer in enumerate(self.layers):
+                hidden = self._layer(hidden, layer, number, turn, step)
+            hidden = hidden if kept is None else hidden[kept]
+            return self.head(_normed(self.norm, hidden))
 
     @property
     def steady(self) -> bool:
@@ -183,7 +187,7 @@ class Fused:
 def _paired(norm: Any, heads: torch.Tensor) -> torch.Tensor:
     """The norm of each head, its weight in the order of `_in_pairs`."""
     weight = norm.weight.unflatten(0, (2, -1)).t().flatten()
-    return rms_norm(heads, weight.shape, weight, norm.variance_epsilon).to(heads.dtype)
+    return rms_norm(heads.to(weight.dtype), weight.shape, weight, norm.variance_epsilon).to(heads.dtype)
 
 
 def _norm(module: Any) -> Norm:
