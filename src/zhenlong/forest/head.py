@@ -21,7 +21,8 @@ from zhenlong.errors import UserError
 from zhenlong.forest.planting import Forest
 
 # By kind of device. A GPU needs chunks of a thousand rows and more to be busy with a vocabulary of 150,000.
-CHUNK_LOGITS: Final = {"cpu": 1 << 22, "cuda": 1 << 28}  # logits computed at a time: 16 MB in fp32, 1 GB
+CHUNK_LOGITS: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB
+LEAST_ROWS: Final = {"cpu": 128, "cuda": 128}  # that a chunk has in any case: products of fewer rows are slow
 KEPT_LOGITS: Final = {"cpu": 1 << 24, "cuda": 1 << 30}  # kept for backward rather than computed again: 64 MB, 4 GB
 
 
@@ -84,22 +85,21 @@ class _LogProbs(torch.autograd.Function):
         entropy: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         rows, vocabulary, device = len(target), len(weight), states.device
-        size = max(1, _of(CHUNK_LOGITS, device) // vocabulary)
-        scored = torch.empty(rows, dtype=torch.float32, device=device)
-        normaliser = torch.empty_like(scored)
+        size = max(_of(LEAST_ROWS, device), _of(CHUNK_LOGITS, device) // vocabulary)
+        scored, tops, sums = (torch.empty(rows, dtype=torch.float32, device=device) for _ in range(3))
         spread = torch.empty_like(scored) if entropy else None
-        keep = any(ctx.needs_input_grad) and rows * vocabulary <= _of(KEPT_LOGITS, device)
+        few = rows * vocabulary <= _of(KEPT_LOGITS, device)
+        keep = few and any(ctx.needs_input_grad) and settings[1] is None  # a soft cap's slope needs the logits
         kept = []
         for start in range(0, rows, size):
             part = slice(start, start + size)
             logits = _logits(states[part], weight, bias, settings)
-            scored[part], normaliser[part] = _scored(logits, target[part, None])
-            if spread is not None:
-                mean = (logits.softmax(-1, dtype=torch.float32) * logits).sum(-1)
-                spread[part] = normaliser[part] - mean
+            scored[part], tops[part], sums[part], spreads, powers = _scored(logits, target[part, None], entropy)
+            if spread is not None and spreads is not None:
+                spread[part] = spreads
             if keep:
-                kept.append(logits)
-        ctx.save_for_backward(states, weight, bias, target, scored, normaliser, *kept)
+                kept.append(powers)
+        ctx.save_for_backward(states, weight, bias, target, scored, tops, sums, *kept)
         ctx.settings, ctx.size = settings, size
         if spread is not None:
             ctx.mark_non_differentiable(spread)
@@ -107,7 +107,7 @@ class _LogProbs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
-        states, weight, bias, target, scored, normaliser, *kept = ctx.saved_tensors
+        states, weight, bias, target, scored, tops, sums, *kept = ctx.saved_tensors
         scale, softcap, temperature = ctx.settings
         to_states, to_weight, to_bias = ctx.needs_input_grad[:3]
         d_states = torch.empty_like(states) if to_states else None
@@ -116,20 +116,30 @@ class _LogProbs(torch.autograd.Function):
         d_bias = torch.zeros(len(weight), dtype=torch.float32, device=weight.device) if to_bias else None
         for number, start in enumerate(range(0, len(target), ctx.size)):
             part = slice(start, start + ctx.size)
-            logits = kept[number] if kept else _logits(states[part], weight, bias, ctx.settings)
-            slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square()
-            # d log p / d logits = one-hot - softmax, here with its sign turned; at the target 1 - p, exact where p is
-            # near 1. Each row's own factor is left to the products, whose sides are far smaller than the logits.
-            d_logits = _probabilities(logits, normaliser[part, None])
-            d_logits.scatter_(1, target[part, None], torch.expm1(scored[part, None]).to(d_logits.dtype))
+            slope = None
+            if kept:
+                d_logits = _powers(kept[number])
+            else:
+                logits = _logits(states[part], weight, bias, ctx.settings)
+                slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square()
+                d_logits = _powers(logits, tops[part, None])
+            # d log p / d logits = one-hot - softmax, here with its sign turned and times the sum of the powers; at the
+            # target 1 - p, exact where p is near 1. Each row's own factor is left to the products, whose sides are far
+            # smaller than the logits.
+            at_target = torch.expm1(scored[part, None]) * sums[part, None]
+            d_logits.scatter_(1, target[part, None], at_target.to(d_logits.dtype))
             if slope is not None:
                 d_logits.mul_(slope)
             d_logits = d_logits.to(states.dtype)
-            factor = (gradient[part] * (-scale / temperature))[:, None]
+            factor = (gradient[part] * (-scale / temperature) / sums[part])[:, None]
             if d_states is not None:
                 torch.mm(d_logits, weight, out=d_states[part]).mul_(factor)
             if d_weight is not None:
-                d_weight += d_logits.T @ (states[part] * factor).to(states.dtype)
+                rows = (states[part] * factor).to(states.dtype)
+                if rows.dtype == d_weight.dtype:
+                    d_weight.addmm_(d_logits.T, rows)
+                else:
+                    d_weight += d_logits.T @ rows
             if d_bias is not None:
                 d_bias += (d_logits.T @ factor.to(states.dtype)).squeeze(1)
         cast_weight = None if d_weight is None else d_weight.to(weight.dtype)
@@ -153,19 +163,34 @@ def _logits(
     return logits if temperature == 1.0 else logits / temperature
 
 
-def _scored(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of the targets [rows, 1] and the logarithms of the normalising sums, [rows] in fp32."""
-    found = logits.gather(1, target).squeeze(1)
-    if logits.dtype == torch.float32:
-        normaliser = logits.logsumexp(-1)
-        return found - normaliser, normaliser
-    scored = logits.log_softmax(-1, dtype=torch.float32).gather(1, target).squeeze(1)
-    return scored, found - scored
+def _scored(
+    logits: torch.Tensor, target: torch.Tensor, entropy: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Of each row: the target's log-probability, the largest logit, the sum of powers, the entropy if asked for.
+
+    In fp32. The last result is what `_powers` makes powers of, [rows, V]: themselves (`logits` are overwritten), or in
+    half precision the logits.
+    """
+    if logits.dtype != torch.float32:
+        every = logits.log_softmax(-1, dtype=torch.float32)
+        spread = -torch.linalg.vecdot(every.exp(), every) if entropy else None
+        scored = every.gather(1, target).squeeze(1)
+        return scored, torch.zeros_like(scored), torch.ones_like(scored), spread, logits
+    top = logits.amax(-1, keepdim=True)
+    found = logits.gather(1, target) - top
+    shifted = logits.sub_(top)
+    powers = shifted.exp() if entropy else shifted.exp_()
+    sums = powers.sum(-1)
+    log = sums.log()
+    spread = log - torch.linalg.vecdot(powers, shifted) / sums if entropy else None
+    return found.squeeze(1) - log, top.squeeze(1), sums, spread, powers
 
 
-def _probabilities(logits: torch.Tensor, normaliser: torch.Tensor) -> torch.Tensor:
-    """softmax(logits), in their dtype; `normaliser` [rows, 1] spares fp32 its sums."""
-    return (logits - normaliser).exp_() if logits.dtype == torch.float32 else logits.softmax(-1)
+def _powers(given: torch.Tensor, top: torch.Tensor | None = None) -> torch.Tensor:
+    """exp(logits - top), from logits, which are overwritten, or themselves without `top`; in half precision softmax."""
+    if given.dtype != torch.float32:
+        return given.softmax(-1)
+    return given if top is None else given.sub_(top).exp_()
 
 
 def _of(limits: Mapping[str, int], device: torch.device) -> int:
