@@ -177,10 +177,10 @@ def _commit() -> str:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, known in (("work", bench.WORKS), ("model", bench.MODELS), ("vocabulary", bench.VOCABULARIES),
-                        ("shape", bench.SHAPES)):  # fmt: skip
-        parser.add_argument(f"--{name}", type=bench.some(known), default=list(known),
-                            help=f"some of {','.join(known)} (default: all)")  # fmt: skip
+    for name, known, also in (("work", bench.WORKS, ()), ("model", bench.MODELS, ("default",)),
+                              ("vocabulary", bench.VOCABULARIES, ()), ("shape", bench.SHAPES, ("even",))):  # fmt: skip
+        parser.add_argument(f"--{name}", type=bench.some((*known, *also)), default=list(known),
+                            help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
     parser.add_argument("--steps", type=int, default=3, help="steps with a clock, and as many profiled (default: 3)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one a core")
     parser.add_argument("--label", default="", help="ends the name of the results file")
