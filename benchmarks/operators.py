@@ -26,12 +26,12 @@ COLUMNS: Final = {
 WHOLE: Final = {f"{SPAN}sampling": "sampling", f"{SPAN}data": "data", f"{SPAN}optimizer": "optimizer",
                 "Optimizer.": "optimizer"}  # fmt: skip
 # Of these only the operators beneath them; the innermost decides.
-PARTS: Final = {f"{SPAN}attention": "attention", "_Gathered": "attention", "scaled_dot_product": "attention",
+PARTS: Final = {f"{SPAN}attention": "attention", "Gathered": "attention", "scaled_dot_product": "attention",
                 f"{SPAN}head": "head", "_LogProbs": "head"}  # fmt: skip
 PRODUCTS: Final = frozenset(
     f"aten::{name}"
     for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_", "matmul", "linear", "mv", "addmv")
-)
+) | {"mkldnn::_linear_pointwise"}
 # Functions whose time is not told by the names of operators, and the column that they belong to.
 SPANS: Final = {
     "torch.nn.utils.clip_grad_norm_": "optimizer",
@@ -59,7 +59,7 @@ def category(names: Sequence[str]) -> str:
             if name.startswith(sign):
                 return whole
     own = names[-1]
-    if not own.startswith("aten::"):
+    if not own.startswith(("aten::", "mkldnn::")):
         return "python"
     part = next((part for name in reversed(names) for sign, part in PARTS.items() if sign in name), "")
     if part == "head":

@@ -62,6 +62,8 @@ class Operations(TorchDispatchMode):
         self.calls[str(packet)] += 1
         if packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=found)
+        if packet is torch.ops.mkldnn._linear_pointwise:
+            self.flops += 2 * found.numel() * args[0].shape[-1]
         return found
 
 

@@ -48,7 +48,7 @@ def replayed(recordings):
 
     def make(model, prompts, sampling, max_rows, memory):
         replay = Replay(Fused(model), record)
-        return Batch(model, prompts, sampling, max_rows, memory, replay, recorded=True, draw=replay.draw)
+        return Batch(model, prompts, sampling, max_rows, memory, replay, recorded=True, drawing=replay.draw)
 
     return make
 

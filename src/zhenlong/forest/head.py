@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
 from zhenlong.forest.planting import Forest
+from zhenlong.models.products import outer, product
 
 # By kind of device. A GPU needs chunks of a thousand rows and more to be busy with a vocabulary of 150,000.
 CHUNK_LOGITS: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB
@@ -133,13 +134,9 @@ class _LogProbs(torch.autograd.Function):
             d_logits = d_logits.to(states.dtype)
             factor = (gradient[part] * (-scale / temperature) / sums[part])[:, None]
             if d_states is not None:
-                torch.mm(d_logits, weight, out=d_states[part]).mul_(factor)
+                d_states[part] = product(d_logits, weight.t()).mul_(factor)
             if d_weight is not None:
-                rows = (states[part] * factor).to(states.dtype)
-                if rows.dtype == d_weight.dtype:
-                    d_weight.addmm_(d_logits.T, rows)
-                else:
-                    d_weight += d_logits.T @ rows
+                d_weight += outer(d_logits, (states[part] * factor).to(states.dtype))
             if d_bias is not None:
                 d_bias += (d_logits.T @ factor.to(states.dtype)).squeeze(1)
         cast_weight = None if d_weight is None else d_weight.to(weight.dtype)
@@ -152,7 +149,7 @@ def _logits(
 ) -> torch.Tensor:
     """[rows, V] in fp32, scaled, capped and divided by the temperature; where that is nothing, as the product is."""
     scale, softcap, temperature = settings
-    logits = torch.nn.functional.linear(states, weight, bias)
+    logits = product(states, weight, bias)
     if settings == (1.0, None, 1.0):
         return logits
     logits = logits.float()

@@ -29,6 +29,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from zhenlong.errors import UserError
+from zhenlong.models import products
 from zhenlong.models.encoders import is_encoder
 from zhenlong.models.names import resolve
 
@@ -98,7 +99,9 @@ def load_model(
             model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": partial(_same_attention, model)})
     if lora is not None:
         model = _with_lora(model, lora, kind, seed)
-    return model.to(device_named(device)).eval(), tokenizer
+    model = model.to(device_named(device)).eval()
+    products.use_in(model)
+    return model, tokenizer
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -170,6 +173,7 @@ def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UserError(f"compile: {type(model).__name__} has no layers that can be compiled one by one; leave it off")
+    products.unused_in(model)  # the compiler makes its own
     for layer in layers:
         layer.compile(dynamic=True, backend=backend)
 

@@ -66,7 +66,7 @@ def fused_batch(
     if not (next(model.parameters()).is_cuda and network.steady):
         return Batch(model, prompts, sampling, max_rows, memory, network)
     replay = Replay(network)
-    return Batch(model, prompts, sampling, max_rows, memory, replay, recorded=True, draw=replay.draw)
+    return Batch(model, prompts, sampling, max_rows, memory, replay, recorded=True, drawing=replay.draw)
 
 
 def chosen_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> MakeEngine:

@@ -48,9 +48,9 @@ class Batch:
         memory: Memory,
         network: Network,
         recorded: bool = False,
-        draw: Draw = draw,
+        drawing: Draw | None = None,
     ) -> None:
-        self.recorded, self.draw = recorded, draw
+        self.recorded, self.drawing = recorded, drawing
         self.network, self.sampling, self.max_rows = network, sampling, max_rows
         self.device = next(model.parameters()).device
         self.outside = deque(prompts)
@@ -129,7 +129,8 @@ class Batch:
 
     def _give(self, rows: Sequence[Sequence[Row]], logits: torch.Tensor, numbers: np.ndarray) -> None:
         """Draw tokens for rows [R][K] from logits [R, V] with numbers [R, K] and hand them out."""
-        ids, log_probs = self.draw(logits, torch.from_numpy(numbers).to(self.device), self.sampling)
+        uniforms = torch.from_numpy(numbers).to(self.device)
+        ids, log_probs = (self.drawing or draw)(logits, uniforms, self.sampling)
         drawn, scores = ids.tolist(), log_probs.cpu().numpy()
         if not np.isfinite(scores).all():
             self.step.own.memory.blocks.clear()  # it holds the numbers that are none

@@ -14,14 +14,16 @@ from typing import Any, Final
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, rms_norm
+from torch.nn.functional import rms_norm
 from transformers import PreTrainedModel
 
 from zhenlong.forest.packed import precision_of
+from zhenlong.models.products import added, packed, product
 from zhenlong.sampling.attention import flat_attention
 from zhenlong.sampling.step import Step
 
 MOVING: Final = frozenset({"dynamic", "longrope"})  # rotations that depend on the longest position of a pass
+ROWS: Final = 64  # that weights are packed for
 KINDS: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})  # of config.model_type
 
 
@@ -45,10 +47,10 @@ class Product:
     def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
         """In the dtype of mixed precision where that is on: cast once, not in every step."""
         dtype = precision_of(weight)
-        return cls(weight.to(dtype), None if bias is None else bias.to(dtype))
+        return cls(packed(weight.to(dtype), ROWS), None if bias is None else bias.to(dtype))
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        return linear(rows.to(self.weight.dtype), self.weight, self.bias)
+        return product(rows.to(self.weight.dtype), self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def _added(hidden: torch.Tensor, rows: torch.Tensor, layer: Product) -> torch.Te
     """hidden + layer(rows), in place and one operation but for a bias, or mixed precision, which keeps them apart."""
     if layer.bias is not None or hidden.dtype != rows.dtype:
         return hidden + layer(rows)
-    return hidden.addmm_(rows, layer.weight.t())
+    return added(hidden, rows, layer.weight)
 
 
 def _is_norm(module: Any) -> bool:

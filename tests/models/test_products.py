@@ -1,0 +1,77 @@
+"""Products by oneDNN are those of torch's linear layers, forward and backward, wherever they serve and where not."""
+
+import copy
+
+import pytest
+import torch
+from tiny import tiny_model, tiny_tokenizer
+
+from zhenlong.models import compile_layers, load_model, products, save_model
+
+needs_products = pytest.mark.skipif(not products.HERE, reason="oneDNN's products are not to be had here")
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 8), (3, 7, 8), (64, 33, 8), (5, 8, 33)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_are_those_of_torch(shape, bias):
+    rows, inputs, outputs = shape
+    generator = torch.Generator().manual_seed(rows)
+    results = []
+    states = torch.randn(2, rows, inputs, generator=generator)
+    weight = torch.randn(outputs, inputs, generator=generator)
+    offset = torch.randn(outputs, generator=generator) if bias else None
+    slope = torch.linspace(-1, 1, 2 * rows * outputs).view(2, rows, outputs)
+    for function in (products.linear, torch.nn.functional.linear):
+        given = [None if part is None else part.clone().requires_grad_() for part in (states, weight, offset)]
+        out = function(*given)
+        (out * slope).sum().backward()
+        results.append([out.detach(), *(part.grad for part in given if part is not None)])
+    for ours, plain in zip(*results, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-5)
+
+
+def test_a_gradient_without_memory_of_its_own_is_taken():
+    weight = torch.randn(4, 3, requires_grad=True)
+    products.linear(torch.randn(5, 3), weight, None).sum().backward()
+    assert weight.grad is not None
+
+
+def test_sums_and_packed_weights():
+    rows, weight, sums = torch.randn(6, 9), torch.randn(4, 9), torch.randn(6, 4)
+    expected = sums + rows @ weight.t()
+    torch.testing.assert_close(products.added(sums.clone(), rows, products.packed(weight, 64)), expected)
+    torch.testing.assert_close(products.product(rows, products.packed(weight, 64)), rows @ weight.t())
+    torch.testing.assert_close(products.outer(rows, sums), rows.t() @ sums)
+    torch.testing.assert_close(products.outer(sums, rows), sums.t() @ rows)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast"), [(torch.float64, False), (torch.bfloat16, False), (torch.float32, True)]
+)
+def test_other_precisions_are_left_to_torch(dtype, autocast):
+    states, weight = torch.randn(3, 5, dtype=dtype), torch.randn(4, 5, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert not products.serves(states)
+        out = products.linear(states, weight, None)
+        assert torch.equal(out, torch.nn.functional.linear(states, weight))
+
+
+@needs_products
+def test_a_loaded_model_uses_them_under_its_own_names_and_a_copy_has_weights_of_its_own(tmp_path):
+    model = tiny_model("llama")
+    save_model(model, tiny_tokenizer(), tmp_path / "model")
+    loaded, _ = load_model(str(tmp_path / "model"), device="cpu")
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    ids = torch.arange(20)[None]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        logits = loaded(ids).logits
+    assert sum(event.name == "mkldnn::_linear_pointwise" for event in profiler.events()) >= 7 * 2
+    torch.testing.assert_close(logits, model(ids).logits, atol=1e-4, rtol=1e-4)
+    other = copy.deepcopy(loaded)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    assert not other(ids).logits.any()
+    torch.testing.assert_close(loaded(ids).logits, logits)
+    compile_layers(loaded, backend="eager")
+    assert all("forward" not in module.__dict__ for module in loaded.modules())
