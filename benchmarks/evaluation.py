@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from workload import SIZES, Shape, Unequal, make_model
+from workload import SIZES, Shape, Unequal, make_model, plain_model
 
 from zhenlong.evaluate.adapters.ask import Setting, ask
 from zhenlong.evaluate.adapters.spec import Adapter
@@ -172,7 +172,7 @@ def measured(folder: Path, size: str, vocabulary: int, shape: Shape | None, repe
     from lm_eval.models.huggingface import HFLM
 
     work, pair = prepared(folder, size, vocabulary, shape, rows)
-    harness = HFLM(pretrained=pair[0], tokenizer=pair[1], batch_size=16, max_length=1024)
+    harness = HFLM(pretrained=plain_model(folder / "model"), tokenizer=pair[1], batch_size=16, max_length=1024)
     caches = iter(range(1000))
 
     def fresh() -> list[Outcome]:
@@ -195,7 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pair = load_model(str(folder / "model"), device=options.device)
         from lm_eval.models.huggingface import HFLM
 
-        harness = HFLM(pretrained=pair[0], tokenizer=pair[1], batch_size=options.batch_size, max_length=1024)
+        plain = plain_model(folder / "model").to(options.device)
+        harness = HFLM(pretrained=plain, tokenizer=pair[1], batch_size=options.batch_size, max_length=1024)
         print(
             f"{weights / 1e6:.1f}M parameters, vocabulary {options.vocabulary}, {options.rows} questions of about "
             f"{options.words} words, {SHOTS} examples; float32, {options.threads} threads, {options.device}, torch "

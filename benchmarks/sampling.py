@@ -25,7 +25,7 @@ from scipy.stats import chisquare
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from workload import Shape, Unequal, kept_model
+from workload import Shape, Unequal, kept_model, plain_model
 
 from zhenlong.loop import Cost
 from zhenlong.loop.ledger import matmul_rate
@@ -111,16 +111,17 @@ def measured(folder: Path, shape: Shape, asked: argparse.Namespace) -> dict[str,
     vocabulary, dtype = asked.vocabulary, getattr(torch, asked.dtype)
     place, _ = kept_model(folder, asked.model, vocabulary, asked.device, endless=True)
     model, tokenizer = load_model(str(place), device=asked.device)
+    plain = plain_model(place).to(asked.device)
     sampler = TorchSampler(model, tokenizer)
     torch.manual_seed(0)
     length, new = shape.middle
     setting = Setting(torch.randint(1, vocabulary, (8, length)).tolist(), 8, new)
     checked = new if asked.device == "cpu" else min(new, CHECKED_TOKENS)
-    check_agreement(sampler, model, replace(setting, samples=1, tokens=checked, greedy=True))
-    check_first_tokens(sampler, model, setting.prompts[0][:16])
-    model.to(dtype)
+    check_agreement(sampler, plain, replace(setting, samples=1, tokens=checked, greedy=True))
+    check_first_tokens(sampler, plain, setting.prompts[0][:16])
+    model.to(dtype), plain.to(dtype)
     sampler = TorchSampler(model, tokenizer)
-    speeds = compare("sampling", lambda s: ours(sampler, setting, s), lambda s: theirs(model, setting, s), asked.pairs)
+    speeds = compare("sampling", lambda s: ours(sampler, setting, s), lambda s: theirs(plain, setting, s), asked.pairs)
     pairs = 8 * length * (length + 1) / 2 + 64 * sum(length + place for place in range(new))
     flops = Cost.of(model).forward(8 * length + 64 * new, 64 * new, pairs)
     seconds = 64 * new / statistics.median(speed for speed, _ in speeds)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
@@ -213,6 +214,11 @@ def new_model(size: Size, vocabulary: int, *, scores: bool = False, endless: boo
     transformers_logging.disable_progress_bar()
     torch.manual_seed(0)
     return MODELS[type(config), scores](config)
+
+
+def plain_model(folder: Path) -> PreTrainedModel:
+    """The causal model of a folder as transformers loads it, for the other side."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def make_rows(what: str, rows: int, seed: int, vocabulary: int, shape: Shape) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from zhenlong.errors import UserError
+from zhenlong.models import products
 
 END_OF_TEXT: Final = "<|endoftext|>"
 SPECIAL_TOKENS: Final = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
@@ -63,9 +64,11 @@ def fresh_model(shape: Shape, tokenizer: PreTrainedTokenizerBase, seed: int = 0)
     before = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
-        return LlamaForCausalLM(config).eval()
+        model = LlamaForCausalLM(config).eval()
     finally:
         torch.set_rng_state(before)
+    products.use_in(model)
+    return model
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, chat_template: str | None = None) -> PreTrainedTokenizerBase:
