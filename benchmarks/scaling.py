@@ -36,7 +36,7 @@ from zhenlong.evaluate.adapters.request import Score
 from zhenlong.evaluate.runner.local import LocalBackend
 from zhenlong.forest import Batch, Node, forward, log_probs, plant_batches, tree
 from zhenlong.loop import Learner, Options, StepLoss
-from zhenlong.models import load_model
+from zhenlong.models import load_model, products
 from zhenlong.objectives.policy_gradient import policy_loss
 from zhenlong.objectives.preference import preference_loss
 from zhenlong.objectives.reduce import per_response
@@ -116,6 +116,7 @@ class Step:
 
     def __init__(self, kind: str, trees: Sequence[Node], vocabulary: int = VOCABULARY) -> None:
         self.model = workload.new_model(workload.SIZES[MODEL], vocabulary)
+        products.use_in(self.model)  # as in a model that is loaded
         self.trees, self._loss = trees, partial(LOSSES[kind], self.model)
         self._learner = Learner(self.model, Options(lr=1e-5, dtype="float32", device="cpu"), 1 << 30)
 
