@@ -44,6 +44,16 @@ def test_the_terminal_table_is_whole_in_80_columns():
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_many_models_stand_in_tables_under_each_other():
+    console = Console(width=80, file=io.StringIO())
+    names = [f"method_{number}" for number in range(11)]
+    console.print(terminal_table({"models": {name: MEASURED | {"gold_gain_over_sft": GAIN} for name in names}}))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    assert all(shown.count(name) == 1 for name in names[2:])
+    assert shown.count("Gain over SFT") == 3
+
+
 def test_markdown_is_a_table_of_as_many_columns_in_every_row():
     lines = [line for line in markdown(SUMMARY).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 10

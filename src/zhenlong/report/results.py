@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -26,6 +28,7 @@ from zhenlong.report.measures import (
     written_interval,
 )
 
+ACROSS: Final = 5  # models beside each other on a terminal
 DIRECTIONS: Final = {UP: "up", DOWN: "down"}
 
 
@@ -100,18 +103,26 @@ def facts_of(summary: Mapping[str, Any], prefix: str = "") -> list[Fact]:
     return facts
 
 
-def terminal_table(summary: Mapping[str, Any]) -> Table:
-    """The results for a terminal of 80 columns: means and half the width of their 95 % intervals."""
+def terminal_table(summary: Mapping[str, Any]) -> Group:
+    """The results for a terminal of 80 columns: means and half the width of their 95 % intervals.
+
+    More models than fit beside each other stand in several tables, one under the other.
+    """
     results = results_of(summary)
-    caption = "± half of the 95 % interval; * a significant gain or loss"
-    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, caption=caption, caption_justify="left")
-    table.add_column("", no_wrap=True)
-    for model in results.models:
+    groups = -(-len(results.models) // ACROSS)
+    ends = [len(results.models) * group // groups for group in range(groups + 1)]  # as even as can be
+    parts = [_terminal_part(results, slice(*bounds)) for bounds in pairwise(ends)]
+    return Group(*parts, Text("± half of the 95 % interval; * a significant gain or loss", style="italic"))
+
+
+def _terminal_part(results: Results, models: slice) -> Table:
+    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
+    table.add_column("", max_width=20)
+    for model in results.models[models]:
         table.add_column(model, justify="right", no_wrap=True)
     for row in results.rows:
-        table.add_row(
-            row.measure.label.replace("Gold reward: g", "G"), *[_terminal_cell(cell, row) for cell in row.cells]
-        )
+        label = row.measure.label.replace("Gold reward: g", "G")
+        table.add_row(label, *[_terminal_cell(cell, row) for cell in row.cells[models]])
     return table
 
 
