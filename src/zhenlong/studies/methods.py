@@ -93,11 +93,12 @@ def methods(runs: Sequence[str] = (), *, output: str, baseline: str = "sft", jso
         "gains": {name: one.as_json() | {"beats": one.above_zero} for name, one in gains.items()},
         "gains_on_prompts": {name: one.as_json() | {"beats": one.above_zero} for name, one in seen.items() if one},
     }
-    text = table(rows, gains, baseline, seeds, seen)
+    about = (rows, gains, baseline, seeds, seen)
+    path = Path(output) / "methods.md"
     write_json(Path(output) / "methods.json", plain(found))
-    write_text(Path(output) / "methods.md", text)
-    _show(found if json else text)
-    return Path(output) / "methods.md"
+    write_text(path, table(*about))
+    _show(found if json else table(*about, columns=COLUMNS[:1]))  # a terminal has no room for more
+    return path
 
 
 def over_seeds(values: Iterable[float]) -> Interval:
@@ -131,9 +132,10 @@ def over_prompts(gains: Sequence[Any]) -> Interval | None:
 
 
 def table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], baseline: str,
-          seeds: Sequence[int], seen: Mapping[str, Interval | None]) -> str:  # fmt: skip
+          seeds: Sequence[int], seen: Mapping[str, Interval | None],
+          columns: Sequence[Column] = ()) -> str:  # fmt: skip
     """The table as Markdown, best gold reward first after the baseline, and what the gains say below it."""
-    columns = [column for column in (*COLUMNS, *COSTS) if any(column.title in row for row in rows.values())]
+    columns = columns or [one for one in (*COLUMNS, *COSTS) if any(one.title in row for row in rows.values())]
     order = sorted(rows, key=lambda name: (name in gains, -(gains[name].mean if name in gains else 0.0)))
     titles = ["method", *(f"{column.title} {_arrow(column)}".strip() for column in columns), f"gain over {baseline}"]
     titles += ["over prompts"] if any(seen.values()) else []
