@@ -7,10 +7,11 @@ raises `ValueError` naming the field and what was expected, and whoever knows th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+T = TypeVar("T")
 ROLES: Final = ("system", "user", "assistant", "tool")
 STRENGTHS: Final = {1: "negligibly better", 2: "slightly better", 3: "better", 4: "significantly better"}
 
@@ -18,6 +19,19 @@ STRENGTHS: Final = {1: "negligibly better", 2: "slightly better", 3: "better", 4
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def every(function: Callable[..., T], given: Iterable[tuple[Any, ...]]) -> list[T]:
+    """The function's result for each tuple of arguments. All its problems (`ValueError`) are told in one."""
+    found, problems = [], []
+    for arguments in given:
+        try:
+            found.append(function(*arguments))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -94,16 +108,17 @@ class Ranking:
         object.__setattr__(self, "responses", tuple(self.responses))
         object.__setattr__(self, "ranks", tuple(int(rank) for rank in self.ranks))
         _require(len(self.responses) >= 2, f"responses: expected at least 2, got {len(self.responses)}")
-        for response in self.responses:
-            _response(response, "responses")
         same = len(self.ranks) == len(self.responses)
-        _require(same, f"ranks: expected {len(self.responses)}, one for each response, got {len(self.ranks)}")
-        _require(len(set(self.ranks)) > 1, "ranks: expected at least one response to be preferred, got all equal")
+        known = self.strength is None or self.strength in STRENGTHS
+        every(_require, [
+            *[(_is_text(response), _no_text(response, "responses")) for response in self.responses],
+            (same, f"ranks: expected {len(self.responses)}, one for each response, got {len(self.ranks)}"),
+            (known, f"strength: expected 1, 2, 3 or 4, got {self.strength!r}"),
+            (len(set(self.ranks)) > 1, "ranks: expected at least one response to be preferred, got all equal"),
+        ])  # fmt: skip
         for better, worse in self.pairs():
             distinct = self.responses[better] != self.responses[worse]
             _require(distinct, "responses: expected chosen and rejected to differ, got the same text twice")
-        known = self.strength is None or self.strength in STRENGTHS
-        _require(known, f"strength: expected 1, 2, 3 or 4, got {self.strength!r}")
 
     def pairs(self) -> list[tuple[int, int]]:
         """All (better, worse) pairs of response indices; ties make none."""
@@ -209,5 +224,14 @@ def _prompt(value: Any) -> Messages:
 
 
 def _response(value: Any, name: str) -> None:
-    _require(isinstance(value, str), f"{name}: expected text, got {type(value).__name__}")
-    _require(bool(value.strip()), f"{name}: expected some text, got an empty response")
+    _require(_is_text(value), _no_text(value, name))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _no_text(value: Any, name: str) -> str:
+    if isinstance(value, str):
+        return f"{name}: expected some text, got an empty response"
+    return f"{name}: expected text, got {type(value).__name__}"

@@ -174,6 +174,27 @@ def test_a_check_names_every_problem_and_exits_with_2(write, tmp_path, capsys):
     assert said.err == "zhenlong: error: 3 problems in the data; mend them, or use --skip_bad_rows\n"
 
 
+@pytest.mark.parametrize(
+    ("row", "problems"),
+    [
+        (
+            {"prompt": "p", "chosen": "", "rejected": "b", "strength": 9},
+            ["responses: expected some", "strength: expected 1"],
+        ),
+        (
+            {"messages": [*CHAT, {"role": "robot", "content": "x"}, {"role": "assistant", "content": 5}]},
+            [f"messages[{len(CHAT)}].role: expected", f"messages[{len(CHAT) + 1}].content: expected"],
+        ),
+    ],
+)
+def test_all_problems_of_a_row_are_told_in_its_line(write, capsys, row, problems):
+    with pytest.raises(UserError, match="1 problem in the data"):
+        check(write(row))
+    line = capsys.readouterr().out.splitlines()[0]
+    assert all(problem in line for problem in problems)
+    assert line.count("; ") >= 1
+
+
 def test_data_without_problems_passes(write, capsys):
     check(f"{write({'messages': CHAT})}*2,{write(FORMATS['alpaca'][0], name='b.jsonl')}*1")
     assert capsys.readouterr().out.count("0 problems") == 2

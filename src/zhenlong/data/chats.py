@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from zhenlong.records import ROLES, Message, Messages
+from zhenlong.records import ROLES, Message, Messages, every
 
 SHAREGPT_ROLES: Final = {
     "human": "user",
@@ -31,7 +31,7 @@ def chat(value: Any, field: str) -> Messages:
         value = decoded(value, field, "a list of turns")
     if not isinstance(value, list | tuple):
         raise ValueError(f"{field}: expected a list of turns, got {type(value).__name__}")
-    return tuple(turn(item, f"{field}[{i}]") for i, item in enumerate(value))
+    return tuple(every(turn, [(item, f"{field}[{i}]") for i, item in enumerate(value)]))
 
 
 def turn(value: Any, field: str) -> Message:

@@ -18,7 +18,19 @@ from zhenlong.data.derive import derivable, derive
 from zhenlong.data.kwise import LISTS, has_scores, kwise
 from zhenlong.data.message_trees import paths, rankings
 from zhenlong.data.prompts import Fields, extras, last_word, prompt, response, split_pair, text, transcript, truth
-from zhenlong.records import KINDS, Demonstration, Document, Message, Messages, Ranking, Rating, Record, Task, from_json
+from zhenlong.records import (
+    KINDS,
+    Demonstration,
+    Document,
+    Message,
+    Messages,
+    Ranking,
+    Rating,
+    Record,
+    Task,
+    every,
+    from_json,
+)
 
 Converter = Callable[[Fields], Record | Sequence[Record]]
 
@@ -80,7 +92,7 @@ def _pair(before: Messages, chosen: str, rejected: str, fields: Fields, *used: s
 
 def _explicit_preference(fields: Fields, source: str = "prompt") -> Ranking:
     before = prompt(fields[source], source)
-    chosen, rejected = (response(fields[side], side, before) for side in ("chosen", "rejected"))
+    chosen, rejected = every(response, [(fields[side], side, before) for side in ("chosen", "rejected")])
     return _pair(_with_system(before, fields), chosen, rejected, fields, source)
 
 
@@ -97,13 +109,13 @@ def _transcript_preference(fields: Fields) -> Ranking:
 
 def _alpaca_preference(fields: Fields) -> Ranking:
     before = _alpaca_prompt(fields)
-    chosen, rejected = (response(fields[side], side, before) for side in ("chosen", "rejected"))
+    chosen, rejected = every(response, [(fields[side], side, before) for side in ("chosen", "rejected")])
     return _pair(before, chosen, rejected, fields, "instruction", "input", "history")
 
 
 def _two_outputs(fields: Fields, asked: str, label: str) -> Ranking:
     before = _alpaca_prompt(fields) if asked == "instruction" else _with_system(prompt(fields[asked], asked), fields)
-    both = [response(fields[side], side, before) for side in ("output_1", "output_2")]
+    both = every(response, [(fields[side], side, before) for side in ("output_1", "output_2")])
     said = str(fields[label])
     if said not in ("1", "2"):
         raise ValueError(f"{label}: expected 1 or 2, the number of the better output, got {fields[label]!r}")
