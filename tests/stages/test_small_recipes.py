@@ -19,6 +19,7 @@ from zhenlong.models import save_model
 from zhenlong.objectives.preference import LOSSES
 from zhenlong.records import Demonstration, Ranking, Task, to_json
 from zhenlong.stages import recipe as recipes
+from zhenlong.stages.dpo import dpo
 from zhenlong.stages.recipe import read_recipe, run
 from zhenlong.stages.tool_tasks import tasks_of, tool_tasks
 from zhenlong.studies.methods import methods
@@ -153,9 +154,16 @@ def collected(*, output, seed, **options):
     write_text(Path(output) / "rankings.jsonl", "".join(json.dumps(to_json(one)) + "\n" for one in rankings))
 
 
+def self_rewarded(*, model, output, **options):
+    """What `self_reward` would learn if the model could judge."""
+    return dpo(model=model, data="world:rankings?n=4", output=output, steps=1, progress=False, device="cpu")
+
+
 def test_methods_and_their_table(tmp_path, monkeypatch):
     """Every method for a step, and the table of it."""
     monkeypatch.setitem(recipes.TOOLS, "collect", collected)
+    monkeypatch.setitem(recipes.TOOLS, "label", collected)
+    monkeypatch.setitem(recipes.STAGES, "self_reward", self_rewarded)
     model = brief_model(tmp_path / "model")
     worlds = {"demonstrations": "world:demonstrations?n=4", "rankings": "world:rankings?n=4&seed={seed}",
               "more_rankings": "world:rankings?n=4&seed={seed}", "safety": "world:safety?n=4&seed={seed}",
@@ -177,10 +185,26 @@ def test_every_method_is_measured_alike_and_from_one_model():
     models = by_name["behaviour"].options["models"]
     assert models == by_name["evaluate"].options["models"]
     assert {step.options["loss"] for step in steps if "loss" in step.options} == set(LOSSES) - {"sigmoid"}
-    others = {"sft", "dpo", "dpo_sft", "kto", "best_of_n", "raft", "expert", "ppo", "grpo", "rloo", "derta"}
-    assert others <= set(models)
-    trained = [step for step in steps if step.kind not in ("behaviour", "evaluate", "collect") and step.name != "sft"]
-    assert {step.options["model"] for step in trained} == {"o/sft"}
+    others = {
+        "sft",
+        "dpo",
+        "dpo_sft",
+        "kto",
+        "best_of_n",
+        "raft",
+        "expert",
+        "ppo",
+        "grpo",
+        "rloo",
+        "dr_grpo",
+        "dapo",
+        "gspo",
+    }
+    assert others | {"derta", "judge", "ai_feedback", "self_reward"} <= set(models)
+    measures = ("behaviour", "evaluate", "collect", "teach_judge", "label")
+    trained = {step.name: step.options["model"] for step in steps if step.kind not in measures and step.name != "sft"}
+    assert trained.pop("self_reward") == "o/judge"  # the only one that has to judge
+    assert set(trained.values()) == {"o/sft"}
     assert all("seed=2" in step.options["tasks"] for step in steps if "tasks" in step.options)
 
 
