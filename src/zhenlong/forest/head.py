@@ -23,7 +23,7 @@ from zhenlong.models.products import outer, product
 
 # By kind of device. A GPU needs chunks of a thousand rows and more to be busy with a vocabulary of 150,000.
 CHUNK_LOGITS: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB
-LEAST_ROWS: Final = {"cpu": 128, "cuda": 128}  # that a chunk has in any case: products of fewer rows are slow
+LEAST_ROWS: Final = 128  # that a chunk has in any case: products of fewer rows are slow
 KEPT_LOGITS: Final = {"cpu": 1 << 24, "cuda": 1 << 30}  # kept for backward rather than computed again: 64 MB, 4 GB
 
 
@@ -86,7 +86,7 @@ class _LogProbs(torch.autograd.Function):
         entropy: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         rows, vocabulary, device = len(target), len(weight), states.device
-        size = max(_of(LEAST_ROWS, device), _of(CHUNK_LOGITS, device) // vocabulary)
+        size = max(LEAST_ROWS, _of(CHUNK_LOGITS, device) // vocabulary)
         scored, tops, sums = (torch.empty(rows, dtype=torch.float32, device=device) for _ in range(3))
         spread = torch.empty_like(scored) if entropy else None
         few = rows * vocabulary <= _of(KEPT_LOGITS, device)
