@@ -1,7 +1,7 @@
 """Matrix products of linear layers in fp32 on x86 processors by oneDNN, forward and backward.
 
-PyTorch computes them with MKL, which on an AMD processor with AVX-512 was half as fast as oneDNN, which comes with PyTorch
-too (docs/models.md). Both are IEEE fp32.
+PyTorch computes them with MKL, which on an AMD processor with AVX-512 was half as fast as oneDNN, which comes with
+PyTorch too (docs/models.md). Both are IEEE fp32.
 
 Shapes: M rows, K inputs, N outputs.
 """
