@@ -24,7 +24,10 @@ COLUMNS: Final = {
 }
 # What happens beneath such a call belongs to it whole, Python included; the outermost one decides.
 WHOLE: Final = {f"{SPAN}sampling": "sampling", f"{SPAN}data": "data", f"{SPAN}optimizer": "optimizer",
-                "Optimizer.": "optimizer"}  # fmt: skip
+                "Optimizer.": "optimizer",
+                # Kernels: functions with a gradient go by their own names, the sampler's by spans.
+                "_Attention": "attention", "_Norm": "elementwise", "_Gated": "elementwise", "_Rotated": "elementwise",
+                f"{SPAN}compiled attention": "attention", f"{SPAN}compiled elementwise": "elementwise"}  # fmt: skip
 # Of these only the operators beneath them; the innermost decides.
 PARTS: Final = {f"{SPAN}attention": "attention", "Gathered": "attention", "scaled_dot_product": "attention",
                 f"{SPAN}head": "head", "_LogProbs": "head"}  # fmt: skip
@@ -46,7 +49,14 @@ SPANS: Final = {
     "zhenlong.evaluate.runner.cache.Cache.write": "data",
 }
 # Where all is sampling, its own parts: attention, and the drawing of tokens.
-OF_SAMPLING: Final = {"zhenlong.sampling.fused.flat_attention": "attention", "zhenlong.sampling.batch.draw": "sampling"}
+OF_SAMPLING: Final = {
+    "zhenlong.sampling.fused.flat_attention": "attention",
+    "zhenlong.sampling.batch.draw": "sampling",
+    "zhenlong.kernels.decoding.decoding_attention": "compiled attention",
+    "zhenlong.kernels.elementwise.norm_rows": "compiled elementwise",
+    "zhenlong.kernels.elementwise.gate_rows": "compiled elementwise",
+    "zhenlong.kernels.elementwise.rotate_pairs": "compiled elementwise",
+}
 KEPT: Final = 12  # operators that a result names
 
 Shares = dict[str, float]

@@ -35,8 +35,9 @@ from transformers import PreTrainedModel
 from zhenlong.evaluate.adapters.request import Score
 from zhenlong.evaluate.runner.local import LocalBackend
 from zhenlong.forest import Batch, Node, forward, log_probs, plant_batches, tree
+from zhenlong.kernels import products
 from zhenlong.loop import Learner, Options, StepLoss
-from zhenlong.models import load_model, products
+from zhenlong.models import load_model
 from zhenlong.objectives.policy_gradient import policy_loss
 from zhenlong.objectives.preference import preference_loss
 from zhenlong.objectives.reduce import per_response

@@ -9,6 +9,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+from zhenlong.kernels.build import library, switched_off
+
 torch.set_num_threads(1)
 DATASETS = Path(__file__).resolve().parents[2] / "shared" / "datasets"
 
@@ -19,3 +21,15 @@ def datasets_folder() -> Path:
     if not DATASETS.is_dir():
         pytest.skip("the real data sets are not here")
     return DATASETS
+
+
+@pytest.fixture(params=["compiled kernels", "torch's operations"])
+def kernels(request):
+    """A test that uses it runs with the compiled kernels, where they can be had, and without them."""
+    if request.param.startswith("compiled"):
+        if library() is None:
+            pytest.skip("no C compiler here")
+        yield
+    else:
+        with switched_off():
+            yield

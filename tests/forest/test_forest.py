@@ -11,6 +11,8 @@ from zhenlong.forest import Node, forward, layout_of, log_probs, micro_batches, 
 from zhenlong.forest.attention import UnsupportedAttention, forest_attention
 from zhenlong.forest.decoder import _padded_forward
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 TRAINABLE = [family for family in FAMILIES if family != "bloom"]
 
 

@@ -10,6 +10,8 @@ import zhenlong.forest.attention as attention
 import zhenlong.forest.packed as packed
 from zhenlong.forest import Node, plant
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 HEADS, KEY_HEADS, SIZE = 4, 2, 8
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -4,8 +4,9 @@
     PYTHONPATH=tests python -m performance.counts --write    # and make it what the test expects
 
 A step's counts are those of a run of two steps less those of a run of one, so that loading and saving cancel; of
-decoding, those of 33 tokens less those of 17. An operation is a call that reaches an aten kernel, forward or backward.
-FLOPs are those of matrix products and attention, from shapes alone (torch.utils.flop_counter).
+decoding, those of 33 tokens less those of 17. An operation is a call that reaches an aten kernel or a compiled one,
+forward or backward. FLOPs are those of matrix products and attention, from shapes alone (torch.utils.flop_counter).
+Each step is counted with PyTorch's operations only, and with the compiled kernels, whose own FLOPs are not counted.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from tiny import tiny_model, tiny_tokenizer
@@ -24,6 +27,7 @@ from tiny_files import QUICK, write_files
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from zhenlong.kernels.build import FUNCTIONS, library, switched_off
 from zhenlong.sampling import Sampling, TorchSampler
 from zhenlong.stages.dpo import dpo
 from zhenlong.stages.grpo import grpo
@@ -38,6 +42,7 @@ STEPS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "kto": (kto, {"data": "ratings"}),
     "grpo": (grpo, {"data": "tasks", "reward": "regex:[a-z]", "rollouts": 4, "group_size": 4, "max_tokens": 8}),
 }
+COMPILED = ", compiled kernels"  # ends the names of steps that use them
 DECODED = 16  # decoding steps that are counted together, so that every phase of the cache is among them
 IN_PLACE = {torch.ops.aten.addmm_: torch.ops.aten.addmm, torch.ops.aten.baddbmm_: torch.ops.aten.baddbmm}
 
@@ -69,6 +74,13 @@ class Operations(TorchDispatchMode):
 
 def measured() -> dict[str, dict[str, int]]:
     """`{step: {"operations", "flops"}}` of each stage and of `DECODED` decoding steps."""
+    with switched_off():
+        plain = measured_steps()
+    return plain | ({name + COMPILED: counts for name, counts in measured_steps().items()} if library() else {})
+
+
+def measured_steps() -> dict[str, dict[str, int]]:
+    """The same of one choice of kernels."""
     with tempfile.TemporaryDirectory() as name:
         files = write_files(Path(name))
         found = {stage: stage_step(stage, files, Path(name)) for stage in STEPS}
@@ -102,9 +114,25 @@ def decoding() -> dict[str, int]:
 
 def counted(run: Callable[[], Any]) -> dict[str, int]:
     """Operations and FLOPs of a call."""
-    with Operations() as operations:
+    with Operations() as operations, compiled_calls(operations.calls):
         run()
     return {"operations": operations.calls.total(), "flops": operations.flops}
+
+
+@contextmanager
+def compiled_calls(calls: Counter[str]) -> Iterator[None]:
+    """Counts the calls of compiled kernels made in its `with` block by name."""
+    kernels = library()
+    with ExitStack() as stack:
+        for name in FUNCTIONS if kernels else ():
+            kernel = getattr(kernels, name)
+
+            def counting(*args: Any, name: str = name, kernel: Any = kernel) -> Any:
+                calls[name] += 1
+                return kernel(*args)
+
+            stack.enter_context(patch.object(kernels, name, counting))
+        yield
 
 
 def difference(more: dict[str, int], less: dict[str, int]) -> dict[str, int]:

@@ -9,6 +9,8 @@ import zhenlong.forest.packed as packed
 import zhenlong.sampling.attention as attention
 from zhenlong.sampling import Sampling, TorchSampler
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 @pytest.mark.parametrize("family", ["llama", "mistral_window"])
 @pytest.mark.parametrize("beginning", [0, 20])

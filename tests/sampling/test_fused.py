@@ -10,6 +10,8 @@ from zhenlong.sampling import Sampling, TorchSampler
 from zhenlong.sampling.agreement import flat_batch, fused_batch
 from zhenlong.sampling.fused import can_fuse
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 SAMPLING = Sampling(max_tokens=12, ignore_eos=True)
 
 

@@ -8,11 +8,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import zhenlong.sampling.batch as batch_module
+from zhenlong.kernels.build import switched_off
 from zhenlong.sampling import Sampling, TorchSampler
 from zhenlong.sampling.agreement import fused_batch
 from zhenlong.sampling.batch import Batch
 from zhenlong.sampling.fused import Fused
 from zhenlong.sampling.replay import Replay
+
+
+@pytest.fixture(autouse=True)
+def without_kernels():
+    """A recording sees torch's operations only, as a CUDA graph sees CUDA's."""
+    with switched_off():
+        yield
 
 
 class Recording(TorchDispatchMode):

@@ -13,6 +13,8 @@ from zhenlong.sampling import Completion, Sampling, TorchSampler
 from zhenlong.sampling.agreement import flat_batch
 from zhenlong.sampling.separate import SeparateBatches
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 FAMILIES = ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gpt2", "mistral_window", "opt", "phi3"]
 PROMPTS = [list(range(5, 14)), [7], list(range(40, 71)), [9, 8, 7, 6], list(range(5, 14))]
 FREE = Sampling(max_tokens=12, ignore_eos=True)

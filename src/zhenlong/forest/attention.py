@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 
 from zhenlong.forest.layout import Gathered
 from zhenlong.forest.packed import can_pack, packed_attention
+from zhenlong.kernels import attention as compiled
 
 if TYPE_CHECKING:
     from zhenlong.forest.layout import Block
@@ -62,6 +63,8 @@ def forest_attention(
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
     if can_pack(query, value, dropout, softcap):
         return packed_attention(q, k, v, forest.packing, scaling, sliding_window).unsqueeze(0), None
+    if compiled.serves(q, v, dropout, softcap):
+        return compiled.forest_attention(q, k, v, forest.trees, scaling, sliding_window).unsqueeze(0), None
     layout = forest.layout(sliding_window)
     q = Gathered.apply(q, layout.queries, layout.back)
     k, v = (Gathered.apply(states, layout.keys, layout.back if layout.once else None) for states in (k, v))

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
 from zhenlong.forest.planting import Forest
-from zhenlong.models.products import outer, product
+from zhenlong.kernels.products import outer, product
 
 # By kind of device. A GPU needs chunks of a thousand rows and more to be busy with a vocabulary of 150,000.
 CHUNK_LOGITS: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB

@@ -17,6 +17,7 @@ import torch
 
 from zhenlong.forest.layout import AttentionLayout, Span, lay_out
 from zhenlong.forest.packed import Packing, pack
+from zhenlong.kernels.attention import Trees
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Forest:
     attended: int = 0  # calls of the forest's attention so far
     _layouts: dict[int | None, AttentionLayout] = field(default_factory=dict, repr=False)
     _packing: Packing | None = field(default=None, repr=False)
+    _trees: Trees | None = field(default=None, repr=False)
 
     @property
     def leaves(self) -> int:
@@ -105,6 +107,13 @@ class Forest:
         if self._packing is None:
             self._packing = pack(self._spans, self.tokens.device)
         return self._packing
+
+    @property
+    def trees(self) -> Trees:
+        """The same for the compiled kernels, built once and shared by all layers."""
+        if self._trees is None:
+            self._trees = Trees.of(self._spans)
+        return self._trees
 
     @property
     def _spans(self) -> list[Span]:

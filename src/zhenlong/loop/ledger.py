@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zhenlong.models.products import product
+from zhenlong.kernels.products import product
 
 MEASURE_SECONDS = 0.2
 

@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from zhenlong.errors import UserError
-from zhenlong.models import products
+from zhenlong.kernels import layers as kernel_layers
+from zhenlong.kernels import memory
 
 END_OF_TEXT: Final = "<|endoftext|>"
 SPECIAL_TOKENS: Final = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
@@ -67,7 +68,8 @@ def fresh_model(shape: Shape, tokenizer: PreTrainedTokenizerBase, seed: int = 0)
         model = LlamaForCausalLM(config).eval()
     finally:
         torch.set_rng_state(before)
-    products.use_in(model)
+    kernel_layers.use_in(model)
+    memory.keep()
     return model
 
 

@@ -29,7 +29,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from zhenlong.errors import UserError
-from zhenlong.models import products
+from zhenlong.kernels import layers as kernel_layers
+from zhenlong.kernels import memory
 from zhenlong.models.encoders import is_encoder
 from zhenlong.models.names import resolve
 
@@ -100,7 +101,8 @@ def load_model(
     if lora is not None:
         model = _with_lora(model, lora, kind, seed)
     model = model.to(device_named(device)).eval()
-    products.use_in(model)
+    kernel_layers.use_in(model)
+    memory.keep()
     return model, tokenizer
 
 
@@ -173,7 +175,7 @@ def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UserError(f"compile: {type(model).__name__} has no layers that can be compiled one by one; leave it off")
-    products.unused_in(model)  # the compiler makes its own
+    kernel_layers.unused_in(model)  # the compiler makes its own
     for layer in layers:
         layer.compile(dynamic=True, backend=backend)
 

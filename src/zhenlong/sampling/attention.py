@@ -19,6 +19,9 @@ from transformers import AttentionInterface
 
 from zhenlong.forest.attention import HARMLESS, UnsupportedAttention
 from zhenlong.forest.packed import can_pack, packed_attention, precision_of
+from zhenlong.kernels import decoding as compiled
+from zhenlong.kernels.attention import Trees, forest_attention
+from zhenlong.kernels.attention import serves as kernels_serve
 from zhenlong.sampling.step import BEGINNING, Layout, Step
 
 NAME: Final = "zhenlong_sampling"
@@ -108,6 +111,10 @@ def _running(
     softcap: float | None,
 ) -> torch.Tensor:
     """One token of every running row: q [R, H, D], k and v [R, Hkv, D] -> [R, H, D]."""
+    if compiled.serves(q, v, softcap):
+        of_rows, of_prompts = ((store.keys[layer], store.values[layer]) for store in (step.own, step.shared))
+        places = (*step.layout.by_prompt, step.layout.lengths, step.layout.entered)
+        return compiled.decoding_attention(q, k, v, of_rows, of_prompts, places, step.column, scaling, window)
     step.write(layer, k, v)
     views, layout, heads = step.views(), step.layout, k.shape[1]
     q = q.reshape(step.rows * heads, -1, q.shape[-1])  # [R*Hkv, Q, D]
@@ -172,6 +179,10 @@ def _entering(
     L is less than K where the prompt's beginning was computed before.
     """
     length, keys, shared = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
+    if softcap is None and length == keys and kernels_serve(q, v, 0.0, softcap):
+        whole = Trees.of([(0, length, -1)])
+        new_q, new_k, new_v = (part[0].transpose(0, 1) for part in (q, k, v))
+        return forest_attention(new_q, new_k, new_v, whole, scaling, window).transpose(0, 1).unsqueeze(0)
     if softcap is None and length == keys and (window is None or length <= window):
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=shared)
     results = []

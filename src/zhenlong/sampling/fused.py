@@ -16,14 +16,17 @@ import torch
 from torch import nn
 from torch.nn.functional import rms_norm
 from transformers import PreTrainedModel
+from transformers.activations import SiLUActivation
 
 from zhenlong.forest.packed import precision_of
-from zhenlong.models.products import added, packed, product
+from zhenlong.kernels import elementwise
+from zhenlong.kernels.products import added, packed, product
 from zhenlong.sampling.attention import flat_attention
 from zhenlong.sampling.step import Step
 
 MOVING: Final = frozenset({"dynamic", "longrope"})  # rotations that depend on the longest position of a pass
 ROWS: Final = 64  # that weights are packed for
+SILU: Final = (nn.SiLU, SiLUActivation)
 KINDS: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})  # of config.model_type
 
 
@@ -66,6 +69,7 @@ class Layer:
     gates: Product  # outputs are gate, up: 2 inner
     down: Product
     activation: Any
+    silu: bool  # whether that is the activation
     window: int | None
 
 
@@ -148,13 +152,26 @@ class Fused:
         if layer.query_norm is not None:
             queries, keys = rotated[:, : self.heads], rotated[:, self.heads :]
             rotated = torch.cat((_paired(layer.query_norm, queries), _paired(layer.key_norm, keys)), 1)
+        if elementwise.serves(rotated):
+            rotated = elementwise.rotate_pairs(rotated, self.heads + self.key_heads, turn)
+            return self._attended(hidden, rotated, value, layer, number, step)
         pairs = torch.view_as_complex(rotated.float().unflatten(-1, (-1, 2)))  # [N, H + Hkv, D/2]
         rotated = torch.view_as_real(pairs.mul_(turn)).flatten(2).to(value.dtype)
+        return self._attended(hidden, rotated, value, layer, number, step)
+
+    def _attended(
+        self, hidden: torch.Tensor, rotated: torch.Tensor, value: torch.Tensor, layer: Layer, number: int, step: Step
+    ) -> torch.Tensor:
+        """The layer from its rotated queries and keys [N, H + Hkv, D] and its values [N, Hkv, D] on."""
         query, key = rotated[:, : self.heads], rotated[:, self.heads :]
         seen = flat_attention(query, key, value, number, step, 1.0, layer.window, None)
         hidden = _added(hidden, seen.reshape(len(hidden), -1), layer.output)
         gate, up = layer.gates(_normed(layer.after, hidden)).chunk(2, -1)
-        return _added(hidden, layer.activation(gate).mul_(up), layer.down)
+        if layer.silu and elementwise.serves(gate):
+            between = elementwise.gate_rows(gate, up, gate.new_empty(gate.shape))
+        else:
+            between = layer.activation(gate).mul_(up)
+        return _added(hidden, between, layer.down)
 
     def _gathered(self, layer: nn.Module) -> Layer:
         attention: Any = layer.self_attn
@@ -174,6 +191,7 @@ class Fused:
             Product.of(gates, gates_bias),
             Product.of(mlp.down_proj.weight, mlp.down_proj.bias),
             mlp.act_fn,
+            isinstance(mlp.act_fn, SILU),
             getattr(attention, "sliding_window", self.window),
         )
 
@@ -212,6 +230,8 @@ def _normed(norm: Norm, hidden: torch.Tensor) -> torch.Tensor:
     """Root-mean-square norm over the last dimension; torch's own is one kernel on CUDA and twice the time on a CPU."""
     if hidden.is_cuda:
         return rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.number)
+    if elementwise.serves(hidden):
+        return elementwise.norm_rows(hidden, norm.weight, norm.number, torch.empty_like(hidden))
     length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
     scale = torch.addcmul(norm.epsilon, length, length, value=1 / hidden.shape[-1]).rsqrt_()
     scaled = (hidden * scale).to(hidden.dtype)

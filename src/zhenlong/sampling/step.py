@@ -38,6 +38,9 @@ class Layout:
     entered: torch.Tensor  # [R] first column of each row's own keys
     longest: int  # P
     first: int  # the least of `entered`
+    by_prompt: tuple[
+        np.ndarray, np.ndarray
+    ]  # [R] rows, those of a prompt side by side; [G + 1] where each prompt's begin
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,6 +72,10 @@ class Layout:
             torch.tensor(entered, device=device),
             max(lengths[: len(places)]),
             min(entered),
+            (
+                np.concatenate(places).astype(np.int64),
+                np.cumsum([0, *map(len, places)]).astype(np.int64),
+            ),
         )
 
 

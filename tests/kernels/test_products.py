@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
 
-from zhenlong.models import compile_layers, load_model, products, save_model
+from zhenlong.kernels import products
+from zhenlong.models import compile_layers, load_model, save_model
 
 needs_products = pytest.mark.skipif(not products.HERE, reason="oneDNN's products are not to be had here")
 

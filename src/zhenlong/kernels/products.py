@@ -8,13 +8,13 @@ Shapes: M rows, K inputs, N outputs.
 
 from __future__ import annotations
 
-from types import MethodType
 from typing import Any, Final
 
 import torch
-from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear as torch_linear
+
+from zhenlong.kernels.build import library, loaded
 
 HERE: Final = (
     torch.backends.mkldnn.is_available()
@@ -62,26 +62,6 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     return _Linear.apply(rows, weight, bias).view(*states.shape[:-1], -1)
 
 
-def use_in(model: nn.Module) -> None:
-    """Let the model's plain linear layers compute by `linear`; they stay what they are in every other respect."""
-    if not HERE:
-        return
-    for module in model.modules():
-        if type(module) is nn.Linear:
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
-
-
-def unused_in(model: nn.Module) -> None:
-    """Give the model's linear layers their own forward pass back."""
-    for module in model.modules():
-        if getattr(module.__dict__.get("forward"), "__func__", None) is _forward:
-            del module.forward
-
-
-def _forward(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
-    return linear(states, layer.weight, layer.bias)
-
-
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -106,5 +86,14 @@ def outer(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     if not serves(left):
         return left.t() @ right
     if left.shape[1] <= right.shape[1]:
-        return product(left.t(), right.t())
-    return product(right.t(), left.t()).t().contiguous()
+        return product(transposed(left), right.t())
+    return transposed(product(transposed(right), left.t()))
+
+
+def transposed(rows: torch.Tensor) -> torch.Tensor:
+    """rows [M, N] as [N, M] in memory of its own."""
+    if library() is None or rows.dtype != torch.float32 or rows.device.type != "cpu" or rows.stride(1) != 1:
+        return rows.t().contiguous()
+    out = rows.new_empty(rows.shape[1], rows.shape[0])
+    loaded().transpose(*rows.shape, rows.data_ptr(), rows.stride(0), out.data_ptr())
+    return out

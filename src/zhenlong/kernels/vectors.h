@@ -1,0 +1,138 @@
+/* Vectors of floats as wide as the processor's registers, by the extensions that GCC and Clang share. */
+
+#ifndef ZHENLONG_VECTORS_H
+#define ZHENLONG_VECTORS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+enum { LANES = 16, REGISTERS = 32 };
+#else
+enum { LANES = 8, REGISTERS = 16 };
+#endif
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int32_t ints __attribute__((vector_size(LANES * 4)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec load(const float *from)
+{
+    vec loaded;
+    memcpy(&loaded, from, sizeof loaded);
+    return loaded;
+}
+
+INLINE void store(float *to, vec stored) { memcpy(to, &stored, sizeof stored); }
+
+INLINE vec splat(float number) { return number - (vec){0}; }
+
+INLINE vec chosen(ints where, vec yes, vec no)
+{
+    return (vec)((where & (ints)yes) | (~where & (ints)no));
+}
+
+INLINE float sum_of(vec numbers)
+{
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += numbers[i];
+    return sum;
+}
+
+INLINE ints counting(void)
+{
+    ints numbers;
+    for (int i = 0; i < LANES; i++) numbers[i] = i;
+    return numbers;
+}
+
+/* e^x to 2 units in the last place; 0 below -87, and e^88 above 88. x = n log 2 + r; e^r by the polynomial of Cephes' expf. */
+INLINE vec exponential(vec x)
+{
+    const ints small = x < splat(-87.0f);
+    x = chosen(small, splat(-87.0f), x);
+    x = chosen(x > splat(88.0f), splat(88.0f), x);
+    const vec magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to whole numbers */
+    const vec shifted = x * splat(1.44269504f) + magic;
+    const vec n = shifted - magic;
+    const vec r = x - n * splat(0.693359375f) - n * splat(-2.12194440e-4f);
+    vec p = splat(1.9875691500e-4f);
+    p = p * r + splat(1.3981999507e-3f);
+    p = p * r + splat(8.3334519073e-3f);
+    p = p * r + splat(4.1665795894e-2f);
+    p = p * r + splat(1.6666665459e-1f);
+    p = p * r + splat(5.0000001201e-1f);
+    p = p * r * r + r + splat(1);
+    const ints power = ((ints)shifted - (ints)magic + 127) << 23;
+    return (vec)(~small & (ints)(p * (vec)power));
+}
+
+/* The largest of row[low:high], minus infinity of none. */
+INLINE float largest(const float *row, int64_t low, int64_t high)
+{
+    float most = -INFINITY;
+    for (; low < high && low % LANES; low++) most = row[low] > most ? row[low] : most;
+    if (low + LANES <= high) {
+        vec all = load(row + low);
+        for (low += LANES; low + LANES <= high; low += LANES) {
+            const vec next = load(row + low);
+            all = chosen(next > all, next, all);
+        }
+        for (int i = 0; i < LANES; i++) most = all[i] > most ? all[i] : most;
+    }
+    for (; low < high; low++) most = row[low] > most ? row[low] : most;
+    return most;
+}
+
+/* row[low:high] = e^(row - less), the rest of row[:columns] = 0; returns their sums by lane. */
+INLINE vec exponentials(float *row, int64_t low, int64_t high, int64_t columns, float less)
+{
+    vec total = splat(0);
+    for (int64_t j = 0; j < columns; j += LANES) {
+        vec power = splat(0);
+        if (j + LANES > low && j < high) {
+            power = exponential(load(row + j) - splat(less));
+            if (j < low || j + LANES > high) {
+                const ints place = counting() + (int32_t)j;
+                const ints inside = (place >= (int32_t)low) & (place < (int32_t)high);
+                power = (vec)(inside & (ints)power);
+            }
+        }
+        store(row + j, power);
+        total += power;
+    }
+    return total;
+}
+
+/* LANES rows of LANES floats, rows and columns exchanged. */
+INLINE void turn_square(const float *from, int64_t from_row, float *to, int64_t to_row)
+{
+#if defined(__clang__)
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++) to[j * to_row + i] = from[i * from_row + j];
+#else
+    vec rows[LANES];
+    for (int i = 0; i < LANES; i++) rows[i] = load(from + i * from_row);
+    /* Each round exchanges the off-diagonal quarters of squares of twice `half` rows. */
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half; half /= 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            if (!(i & half)) {
+                ints low, high;
+                for (int j = 0; j < LANES; j++) {
+                    low[j] = j & half ? LANES + (j ^ half) : j;
+                    high[j] = j & half ? LANES + j : j ^ half;
+                }
+                const vec a = rows[i], b = rows[i | half];
+                rows[i] = __builtin_shuffle(a, b, low);
+                rows[i | half] = __builtin_shuffle(a, b, high);
+            }
+    }
+    for (int i = 0; i < LANES; i++) store(to + i * to_row, rows[i]);
+#endif
+}
+
+#endif
