@@ -78,8 +78,10 @@ def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     """The processor, its cores, the threads used, how busy it was before the start, and the accelerator if any."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    cpu = models[0] if models else platform.processor() or platform.machine()
+    told = dict([part.strip() for part in line.split(":", 1)] for line in lines if ":" in line)
+    cpu = told.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in told:  # virtual machines have names like "AMD EPYC", whatever the generation
+        cpu += f" (family {told['cpu family']}, model {told.get('model', '?')})"
     found = {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "load_before": os.getloadavg()[0]}
     return found | ({} if device == "cpu" else {"accelerator": torch.cuda.get_device_name()})
 

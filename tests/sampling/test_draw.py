@@ -6,8 +6,11 @@ import torch
 from scipy.stats import chisquare
 
 from zhenlong.errors import UserError
+from zhenlong.kernels.build import library, switched_off
 from zhenlong.sampling import Sampling
 from zhenlong.sampling.draw import draw, uniform_numbers
+
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def uniforms(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -121,3 +124,33 @@ def test_random_numbers_depend_on_seed_prompt_and_row_alone():
 def test_settings_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+@pytest.mark.skipif(library() is None, reason="no C compiler here")
+@pytest.mark.parametrize("vocabulary", [1, 5, 64, 200, 4096])
+@pytest.mark.parametrize("temperature", [0.02, 1.0, 3.0])
+def test_the_compiled_kernel_draws_what_torch_draws(vocabulary, temperature):
+    generator = torch.Generator().manual_seed(0)
+    logits = 5 * torch.randn(50, vocabulary + 3, generator=generator)[:, :vocabulary]
+    logits[:, 1::7] = float("-inf")
+    uniforms = torch.rand(50, 4, generator=generator, dtype=torch.float64)
+    uniforms[:, 0] = 0
+    uniforms[:, 1] = torch.nextafter(torch.tensor(1.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64))
+    ids, log_probs = draw(logits, uniforms, Sampling(temperature=temperature))
+    with switched_off():
+        other_ids, other_log_probs = draw(logits, uniforms, Sampling(temperature=temperature))
+    assert (ids == other_ids).float().mean() > 0.95  # a number may lie on the border of two ids
+    assert log_probs.isfinite().all()
+    expected = (logits / temperature).log_softmax(-1).gather(1, ids)
+    torch.testing.assert_close(log_probs, expected, rtol=1e-4, atol=1e-5)
+    same = ids == other_ids
+    torch.testing.assert_close(log_probs[same], other_log_probs[same], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(library() is None, reason="no C compiler here")
+def test_the_compiled_kernel_does_not_hide_what_is_not_a_number():
+    logits = torch.zeros(2, 100)
+    logits[0, 70] = float("nan")
+    _, log_probs = draw(logits, torch.full((2, 1), 0.5, dtype=torch.float64), Sampling())
+    assert log_probs[0].isnan()
+    assert log_probs[1].isfinite()

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-SOURCES: Final = ("attention.c", "decoding.c", "elementwise.c")
+SOURCES: Final = ("attention.c", "decoding.c", "drawing.c", "elementwise.c")
 HEADERS: Final = ("panels.h", "vectors.h")
 FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 SWITCH: Final = "ZHENLONG_KERNELS"  # in the environment: 0 leaves everything to PyTorch
@@ -31,6 +31,7 @@ FUNCTIONS: Final = {
     "forest_attention": "ppp",
     "forest_attention_backward": "ppp",
     "decoding_attention": "pppp",
+    "draw": "ppnppp",
     "rotate_pairs": "nnnpnp",
     "rms_norm": "nnpnpfpp",
     "rms_norm_backward": "nnpnpnpppp",

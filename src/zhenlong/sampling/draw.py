@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from zhenlong.kernels import drawing as compiled
 from zhenlong.sampling.request import Sampling
 
 WIDTH: Final = 64  # ids in a block: the sum over blocks is searched first, then one block
@@ -31,6 +32,8 @@ def draw(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> tu
         return ids.expand(-1, uniforms.shape[1]), log_probs.expand(-1, uniforms.shape[1])
     if sampling.temperature < 0.01:  # dividing by it could overflow
         logits = logits - logits.max(-1, keepdim=True).values
+    if not sampling.truncates and compiled.serves(logits):
+        return compiled.draw(logits, uniforms, sampling.temperature)
     scaled = logits if sampling.temperature == 1 else logits / sampling.temperature
     return _invert(_truncated(scaled.softmax(-1), sampling), uniforms)
 

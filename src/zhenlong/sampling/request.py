@@ -41,6 +41,11 @@ class Sampling:
         _require(self.max_tokens >= 1, f"max_tokens: expected at least 1, got {self.max_tokens}")
         _require(all(self.stop), "stop: expected strings with at least one character, got an empty one")
 
+    @property
+    def truncates(self) -> bool:
+        """Whether some ids are cut off before one is drawn."""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
 
 @dataclass(frozen=True)
 class Completion:

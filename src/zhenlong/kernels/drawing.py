@@ -1,0 +1,42 @@
+"""Drawing ids from logits in fp32 on the CPU by a compiled kernel (`drawing.c`): one pass, in place of a dozen.
+
+Shapes: R rows, V vocabulary, K draws a row.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+import torch
+
+from zhenlong.kernels.build import library, loaded
+
+NUMBER: Final = ctypes.c_int64
+
+
+class Draws(ctypes.Structure):
+    """`Draws` of drawing.c."""
+
+    _fields_ = (("rows", NUMBER), ("vocabulary", NUMBER), ("draws", NUMBER), ("temperature", ctypes.c_float))
+
+
+def serves(logits: torch.Tensor) -> bool:
+    """Whether the kernel draws from these: fp32 on the CPU."""
+    return logits.dtype == torch.float32 and logits.device.type == "cpu" and library() is not None
+
+
+def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and log-probabilities [R, K] under softmax(logits / temperature), from uniforms [R, K], float64.
+
+    The id is the first at which the cumulative distribution passes its uniform number; one of probability 0 never is.
+    """
+    logits = logits if logits.stride(1) == 1 else logits.contiguous()
+    uniforms = uniforms.contiguous()
+    ids = torch.empty(uniforms.shape, dtype=torch.int64)
+    log_probs = torch.empty(uniforms.shape, dtype=torch.float32)
+    draws = Draws(*logits.shape, uniforms.shape[1], temperature)
+    where = (uniforms.data_ptr(), ids.data_ptr(), log_probs.data_ptr())
+    if loaded().draw(ctypes.byref(draws), logits.data_ptr(), logits.stride(0), *where):
+        raise MemoryError("sampling: no memory for the probabilities of one row")
+    return ids, log_probs
