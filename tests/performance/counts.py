@@ -76,7 +76,11 @@ def measured() -> dict[str, dict[str, int]]:
     """`{step: {"operations", "flops"}}` of each stage and of `DECODED` decoding steps."""
     with switched_off():
         plain = measured_steps()
-    return plain | ({name + COMPILED: counts for name, counts in measured_steps().items()} if library() else {})
+    if not library():
+        return plain
+    wide = {"hidden_size": 64, "head_dim": 32, "intermediate_size": 96}  # whole panels: all layers are one kernel
+    steps = measured_steps() | {f"decoding, {DECODED} steps, layers together": decoding(**wide)}
+    return plain | {name + COMPILED: counts for name, counts in steps.items()}
 
 
 def measured_steps() -> dict[str, dict[str, int]]:
@@ -100,9 +104,9 @@ def stage_step(stage: str, files: dict[str, str], folder: Path) -> dict[str, int
     return difference(counted(lambda: run("two", 2)), one)
 
 
-def decoding() -> dict[str, int]:
+def decoding(**changes: int) -> dict[str, int]:
     """Two prompts with three answers each, none of which ends."""
-    sampler = TorchSampler(tiny_model(), tiny_tokenizer())
+    sampler = TorchSampler(tiny_model(**changes), tiny_tokenizer())
     prompts = [list(range(65, 75)), list(range(70, 86))]
 
     def run(tokens: int) -> None:

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,9 @@ FUNCTIONS: Final = {
     "forest_attention": "ppp",
     "forest_attention_backward": "ppp",
     "decoding_attention": "pppp",
+    "decoding_layers": "ppppppp",
     "draw": "ppnppp",
+    "pack_weight": "nnpp",
     "rotate_pairs": "nnnpnp",
     "rms_norm": "nnpnpfpp",
     "rms_norm_backward": "nnpnpnpppp",
@@ -71,14 +74,15 @@ def switched_off() -> Iterator[None]:
 def _loaded() -> ctypes.CDLL | None:
     if os.environ.get(SWITCH) == "0" or sys.platform != "linux":
         return None
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
+    found = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = shlex.split(os.environ.get("CC", "")) or ([found] if found else [])
+    if not compiler:
         return _warned("no C compiler was found (cc, gcc or clang; Debian: apt install gcc)")
     try:
         kernels = ctypes.CDLL(str(_made(compiler)))
     except subprocess.CalledProcessError as error:
         told = (error.stderr or error.stdout or "").strip().splitlines()
-        return _warned(f"{compiler} failed: {told[0] if told else f'code {error.returncode}'}")
+        return _warned(f"{compiler[0]} failed: {told[0] if told else f'code {error.returncode}'}")
     except (OSError, subprocess.TimeoutExpired) as error:
         return _warned(str(error))
     for name, takes in FUNCTIONS.items():
@@ -94,18 +98,18 @@ def _warned(reason: str) -> ctypes.CDLL | None:
     return None
 
 
-def _made(compiler: str) -> Path:
+def _made(compiler: list[str]) -> Path:
     """Where the library lies, made if it is not there yet. It appears whole, by renaming."""
     here = Path(__file__).parent
     parts = [*(here / name for name in SOURCES), *(here / name for name in HEADERS)]
-    told = [compiler, *FLAGS, _processor(), *(part.read_text() for part in parts)]
+    told = [*compiler, *FLAGS, _processor(), *(part.read_text() for part in parts)]
     name = f"kernels-{hashlib.sha256('|'.join(told).encode()).hexdigest()[:16]}.so"
     folder = _folder()
     target = folder / name
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / name
-            command = [compiler, *FLAGS, *(str(here / source) for source in SOURCES), "-o", str(made), "-lm"]
+            command = [*compiler, *FLAGS, *(str(here / source) for source in SOURCES), "-o", str(made), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
             os.replace(made, target)
     return target

@@ -133,11 +133,9 @@ static void task_of(
     }
 }
 
-/* `heads` are q, the new keys and values, and the result. Returns 0, or 1 where memory ran out. */
-int decoding_attention(const Decoding *step, const Heads *heads, const Cache *own, const Cache *shared)
+/* Floats that the largest task needs. */
+static int64_t floats_of(const Decoding *step)
 {
-    const Heads q = heads[0], k = heads[1], v = heads[2], out = heads[3];
-    const int64_t size = step->size, group = step->heads / step->key_heads, place = step->column * size;
     int64_t most = 0, longest = 0, earliest = step->column;
     for (int64_t p = 0; p < step->prompts; p++)
         if (step->first[p + 1] - step->first[p] > most) most = step->first[p + 1] - step->first[p];
@@ -146,9 +144,16 @@ int decoding_attention(const Decoding *step, const Heads *heads, const Cache *ow
         if (step->entered[r] < earliest) earliest = step->entered[r];
     }
     const int64_t width = up(longest, PANEL) + up(step->column + 1 - earliest, LANES) + LANES;
-    const int64_t floats = most * group * (2 * size + width + 1) + 2 * PANEL * size + 128;
+    return most * (step->heads / step->key_heads) * (2 * step->size + width + 1) + 2 * PANEL * step->size + 128;
+}
+
+/* `heads` are q, the new keys and values, and the result. Returns 0, or 1 where memory ran out. */
+int decoding_attention(const Decoding *step, const Heads *heads, const Cache *own, const Cache *shared)
+{
+    const Heads q = heads[0], k = heads[1], v = heads[2], out = heads[3];
+    const int64_t size = step->size, place = step->column * size, floats = floats_of(step);
     int failed = 0;
-#pragma omp parallel if (step->rows * step->heads * width * size > 1 << 18)
+#pragma omp parallel if (floats * step->prompts * step->key_heads > 1 << 14)
     {
         float *memory = aligned_alloc(64, up(floats * sizeof(float), 64));
         if (!memory) failed = 1;
@@ -168,19 +173,139 @@ int decoding_attention(const Decoding *step, const Heads *heads, const Cache *ow
     return failed;
 }
 
-/* Turns pairs of neighbouring dimensions of the first `heads` heads of x [N, ..., D], in place, by complex numbers [N, D / 2]. */
+/* Turns pairs of neighbouring dimensions of one head by complex numbers. */
+INLINE void rotate_head(float *restrict pair, const float *restrict by, int64_t size)
+{
+    for (int64_t d = 0; d < size; d += 2) {
+        const float real = pair[d], imaginary = pair[d + 1];
+        pair[d] = real * by[d] - imaginary * by[d + 1];
+        pair[d + 1] = real * by[d + 1] + imaginary * by[d];
+    }
+}
+
+/* The same for the first `heads` heads of x [N, ..., D], in place; turns are [N, D / 2]. */
 void rotate_pairs(int64_t tokens, int64_t heads, int64_t size, float *x, int64_t token, const float *turns)
 {
     for (int64_t n = 0; n < tokens; n++)
-        for (int64_t h = 0; h < heads; h++) {
-            float *restrict pair = x + n * token + h * size;
-            const float *restrict by = turns + n * size;
-            for (int64_t d = 0; d < size; d += 2) {
-                const float real = pair[d], imaginary = pair[d + 1];
-                pair[d] = real * by[d] - imaginary * by[d + 1];
-                pair[d + 1] = real * by[d + 1] + imaginary * by[d];
-            }
+        for (int64_t h = 0; h < heads; h++) rotate_head(x + n * token + h * size, turns + n * size, size);
+}
+
+enum { ROW_BLOCK = 32 }; /* rows that one task of a product computes */
+
+/* The weights of a decoder layer: panels [outputs / PANEL, inputs, PANEL], and the bias [outputs] of the first or none. */
+typedef struct {
+    const float *projection, *bias, *output, *gates, *down;
+    int64_t window;
+} Layer;
+
+typedef struct {
+    int64_t layers, hidden, inner;
+    int64_t own_layer, shared_layer; /* from a layer's cache to the next one's, in floats */
+    float epsilon;
+} Stack;
+
+/* c [rows, N] = or += a [rows, depth] w, for rows and panels that the threads of a parallel region share. */
+static void shared_product(
+    int64_t rows, int64_t panels, int64_t depth, const float *a, const float *weights, const float *bias, float *c,
+    int64_t c_row, int add)
+{
+#pragma omp for collapse(2) schedule(static)
+    for (int64_t p = 0; p < panels; p++)
+        for (int64_t r = 0; r < rows; r += ROW_BLOCK) {
+            const int64_t count = rows - r < ROW_BLOCK ? rows - r : ROW_BLOCK;
+            float *to = c + r * c_row + p * PANEL;
+            product(count, PANEL, depth, a + r * depth, depth, 1, weights + p * depth * PANEL, 0, PANEL, to, c_row, add);
+            if (bias)
+                for (int64_t i = 0; i < count; i++)
+                    for (int64_t j = 0; j < PANEL; j++) to[i * c_row + j] += bias[p * PANEL + j];
         }
+}
+
+/* between [rows, inner] = silu(x gates) * (x ups), shared likewise. */
+static void shared_unit(int64_t rows, int64_t inner, int64_t depth, const float *x, const float *gates, float *between)
+{
+#pragma omp for collapse(2) schedule(static)
+    for (int64_t p = 0; p < inner; p += PANEL)
+        for (int64_t r = 0; r < rows; r += ROW_BLOCK) {
+            const int64_t count = rows - r < ROW_BLOCK ? rows - r : ROW_BLOCK;
+            float ups[ROW_BLOCK * PANEL], *to = between + r * inner + p;
+            product(count, PANEL, depth, x + r * depth, depth, 1, gates + p * depth, 0, PANEL, to, inner, 0);
+            product(count, PANEL, depth, x + r * depth, depth, 1, gates + (inner + p) * depth, 0, PANEL, ups, PANEL, 0);
+            for (int64_t i = 0; i < count; i++)
+                for (int64_t j = 0; j < PANEL; j += LANES)
+                    store(to + i * inner + j, gated_unit(load(to + i * inner + j), load(ups + i * PANEL + j)));
+        }
+}
+
+static void shared_norm(int64_t rows, int64_t width, const float *x, float epsilon, float *out)
+{
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *from = x + r * width;
+        const float scale = 1 / sqrtf(dot(from, from, width) / width + epsilon);
+        for (int64_t d = 0; d < width; d++) out[r * width + d] = from[d] * scale;
+    }
+}
+
+/* All layers of a decoding step: states [R, hidden] of the new tokens become those behind the last layer, in place. `turns`
+   [R, D / 2] rotate queries and keys; the caches are the first layer's. Returns 0, or 1 where memory ran out. */
+int decoding_layers(
+    const Decoding *given, const Stack *stack, const Layer *layers, float *states, const float *turns, const Cache *own,
+    const Cache *shared)
+{
+    const int64_t rows = given->rows, size = given->size, heads = given->heads, key_heads = given->key_heads;
+    const int64_t hidden = stack->hidden, inner = stack->inner, group = heads / key_heads;
+    const int64_t width = (heads + 2 * key_heads) * size, place = given->column * size;
+    const int64_t floats = floats_of(given), numbers = rows * (hidden + width + heads * size + inner) + 128;
+    float *memory = aligned_alloc(64, up(numbers * sizeof(float), 64)), *rest = memory;
+    if (!memory) return 1;
+    float *x = cut(&rest, rows * hidden), *both = cut(&rest, rows * width);
+    float *seen = cut(&rest, rows * heads * size), *between = cut(&rest, rows * inner);
+    const Heads q = {both, width, size}, out = {seen, heads * size, size};
+    int failed = 0;
+#pragma omp parallel
+    {
+        float *scratch = aligned_alloc(64, up(floats * sizeof(float), 64));
+        if (!scratch) failed = 1;
+        for (int64_t l = 0; l < stack->layers; l++) {
+            const Layer *layer = layers + l;
+            Decoding step = *given;
+            Cache mine = *own, theirs = *shared;
+            step.window = layer->window;
+            mine.keys += l * stack->own_layer, mine.values += l * stack->own_layer;
+            theirs.keys += l * stack->shared_layer, theirs.values += l * stack->shared_layer;
+            shared_norm(rows, hidden, states, stack->epsilon, x);
+            shared_product(rows, width / PANEL, hidden, x, layer->projection, layer->bias, both, width, 0);
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t task = 0; task < step.prompts * key_heads; task++) {
+                const int64_t prompt = task / key_heads, g = task % key_heads;
+                if (!scratch) continue;
+                for (int64_t i = step.first[prompt]; i < step.first[prompt + 1]; i++) {
+                    const int64_t r = step.order[i], to = r * mine.slot + g * mine.head + place;
+                    float *row = both + r * width;
+                    for (int64_t h = g * group; h < (g + 1) * group; h++)
+                        rotate_head(row + h * size, turns + r * size, size);
+                    rotate_head(row + (heads + g) * size, turns + r * size, size);
+                    memcpy(mine.keys + to, row + (heads + g) * size, size * sizeof(float));
+                    memcpy(mine.values + to, row + (heads + key_heads + g) * size, size * sizeof(float));
+                }
+                task_of(&step, q, mine, theirs, out, prompt, g, scratch);
+            }
+            shared_product(rows, hidden / PANEL, heads * size, seen, layer->output, NULL, states, hidden, 1);
+            shared_norm(rows, hidden, states, stack->epsilon, x);
+            shared_unit(rows, inner, hidden, x, layer->gates, between);
+            shared_product(rows, hidden / PANEL, inner, between, layer->down, NULL, states, hidden, 1);
+        }
+        free(scratch);
+    }
+    free(memory);
+    return failed;
+}
+
+/* A weight [outputs, inputs], outputs a multiple of PANEL and inputs of LANES, as panels. */
+void pack_weight(int64_t outputs, int64_t inputs, const float *weight, float *panels)
+{
+    turn(weight, outputs, inputs, panels);
 }
 
 /* What the head size has to be a multiple of for `decoding_attention`. */

@@ -11,16 +11,6 @@ enum {
     SQUARE = 64     /* side of what is transposed at once */
 };
 
-INLINE float dot(const float *a, const float *b, int64_t size)
-{
-    vec sum = splat(0);
-    int64_t d = 0;
-    for (; d + LANES <= size; d += LANES) sum += load(a + d) * load(b + d);
-    float rest = 0;
-    for (; d < size; d++) rest += a[d] * b[d];
-    return sum_of(sum) + rest;
-}
-
 /* out = x / sqrt(mean(x^2) + epsilon) * weight; scales [M] are 1 over the roots. Without a weight it is 1. */
 void rms_norm(
     int64_t rows, int64_t width, const float *x, int64_t x_row, const float *weight, float epsilon, float *out,
@@ -61,10 +51,6 @@ void rms_norm_backward(
         }
     }
 }
-
-INLINE vec sigmoid(vec x) { return splat(1) / (splat(1) + exponential(-x)); }
-
-INLINE vec gated_unit(vec gate, vec up) { return gate * sigmoid(gate) * up; }
 
 INLINE void gated_slopes(vec given, vec gate, vec up, vec *d_gate, vec *d_up)
 {

@@ -69,6 +69,21 @@ INLINE vec exponential(vec x)
     return (vec)(~small & (ints)(p * (vec)power));
 }
 
+INLINE vec sigmoid(vec x) { return splat(1) / (splat(1) + exponential(-x)); }
+
+INLINE vec gated_unit(vec gate, vec up) { return gate * sigmoid(gate) * up; }
+
+/* The product of two vectors. */
+INLINE float dot(const float *a, const float *b, int64_t size)
+{
+    vec sum = splat(0);
+    int64_t d = 0;
+    for (; d + LANES <= size; d += LANES) sum += load(a + d) * load(b + d);
+    float rest = 0;
+    for (; d < size; d++) rest += a[d] * b[d];
+    return sum_of(sum) + rest;
+}
+
 /* The largest of row[low:high], minus infinity of none. */
 INLINE float largest(const float *row, int64_t low, int64_t high)
 {

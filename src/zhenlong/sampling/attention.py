@@ -113,8 +113,7 @@ def _running(
     """One token of every running row: q [R, H, D], k and v [R, Hkv, D] -> [R, H, D]."""
     if compiled.serves(q, v, softcap):
         of_rows, of_prompts = ((store.keys[layer], store.values[layer]) for store in (step.own, step.shared))
-        places = (*step.layout.by_prompt, step.layout.lengths, step.layout.entered)
-        return compiled.decoding_attention(q, k, v, of_rows, of_prompts, places, step.column, scaling, window)
+        return compiled.decoding_attention(q, k, v, of_rows, of_prompts, step.places, step.column, scaling, window)
     step.write(layer, k, v)
     views, layout, heads = step.views(), step.layout, k.shape[1]
     q = q.reshape(step.rows * heads, -1, q.shape[-1])  # [R*Hkv, Q, D]

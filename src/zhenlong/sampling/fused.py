@@ -20,12 +20,14 @@ from transformers.activations import SiLUActivation
 
 from zhenlong.forest.packed import precision_of
 from zhenlong.kernels import elementwise
+from zhenlong.kernels.decoding import Layers, Weights
 from zhenlong.kernels.products import added, packed, product
 from zhenlong.sampling.attention import flat_attention
 from zhenlong.sampling.step import Step
 
 MOVING: Final = frozenset({"dynamic", "longrope"})  # rotations that depend on the longest position of a pass
 ROWS: Final = 64  # that weights are packed for
+LARGEST: Final = 2**25  # numbers in the feed-forward weights of a model whose steps are compiled: 128 MB
 SILU: Final = (nn.SiLU, SiLUActivation)
 KINDS: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})  # of config.model_type
 
@@ -106,7 +108,9 @@ class Fused:
         self.scaling = float(model.model.layers[0].self_attn.scaling)  # these architectures have one for all layers
         self.turns = torch.empty(0, 1, 0)  # of the positions from 0 on, as far as they were needed
         self.window = config.sliding_window if config.model_type == "mistral" else None  # of layers that name none
+        self.together: list[Weights] | None = []  # of all layers, as long as the compiled ones compute the same
         self.layers = [self._gathered(layer) for layer in model.model.layers]
+        self.compiled = self._compiled()
 
     def __call__(
         self, ids: torch.Tensor, positions: torch.Tensor, step: Step, kept: torch.Tensor | None
@@ -118,6 +122,10 @@ class Fused:
         with torch.autocast(ids.device.type, enabled=False):
             hidden = self.embedding(ids)  # [N, hidden]
             turn = self._turn(hidden, positions, step.reach)
+            if self.compiled is not None and not step.entering and not step.recorded:
+                own, shared = ((store.keys, store.values) for store in (step.own, step.shared))
+                hidden = self.compiled(hidden, turn, own, shared, step.places, step.column)
+                return self.head(_normed(self.norm, hidden))
             for number, layer in enumerate(self.layers):
                 hidden = self._layer(hidden, layer, number, turn, step)
             hidden = hidden if kept is None else hidden[kept]
@@ -181,6 +189,20 @@ class Fused:
         gates, after = _taken_in(layer.post_attention_layernorm, torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)))
         bias = None if parts[0].bias is None else self._in_pairs([part.bias for part in parts])
         gates_bias = None if mlp.gate_proj.bias is None else torch.cat((mlp.gate_proj.bias, mlp.up_proj.bias))
+        window = getattr(attention, "sliding_window", self.window)
+        silu = isinstance(mlp.act_fn, SILU)
+        plain = all(part is None for part in (attention.o_proj.bias, gates_bias, mlp.down_proj.bias))
+        same = (before.weight, after.weight, before.number, after.number) == (
+            None,
+            None,
+            self.norm.number,
+            self.norm.number,
+        )
+        if self.together is not None and plain and same and silu and not hasattr(attention, "q_norm"):
+            weights = Weights(projection, bias, attention.o_proj.weight, gates, mlp.down_proj.weight, window)
+            self.together.append(weights)
+        else:
+            self.together = None
         return Layer(
             before,
             after,
@@ -191,9 +213,17 @@ class Fused:
             Product.of(gates, gates_bias),
             Product.of(mlp.down_proj.weight, mlp.down_proj.bias),
             mlp.act_fn,
-            isinstance(mlp.act_fn, SILU),
-            getattr(attention, "sliding_window", self.window),
+            silu,
+            window,
         )
+
+    def _compiled(self) -> Layers | None:
+        """All layers as one compiled kernel, where it computes them and they are small enough to be held twice."""
+        layers, self.together = self.together, None
+        size = sum(each.gates.numel() + each.down.numel() for each in layers or ())
+        if not layers or not self.steady or size > LARGEST or not Layers.serves(layers, self.size):
+            return None
+        return Layers(layers, self.heads, self.key_heads, self.size, self.norm.number)
 
     def _in_pairs(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """Query, key and value weights in one, those of dimensions i and i + D/2 of queries and keys side by side.

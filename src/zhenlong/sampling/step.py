@@ -18,6 +18,7 @@ import torch
 
 from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.forest.packed import Packing
+from zhenlong.kernels.decoding import Places
 from zhenlong.sampling.store import Store
 
 STRIDE: Final = 8
@@ -144,6 +145,11 @@ class Step:
         """Rows and prompts of this step."""
         assert self._layout is not None, "a step with running rows has a layout"
         return self._layout
+
+    @property
+    def places(self) -> Places:
+        """Where the running rows are, as the compiled kernels read it."""
+        return (*self.layout.by_prompt, self.layout.lengths, self.layout.entered)
 
     def begin(self, layout: Layout | None, entering: list[tuple[int, int, int]], reach: int) -> None:
         """Prepare the step that writes `column`; a `layout` other than the last one drops everything prepared."""
