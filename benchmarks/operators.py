@@ -19,6 +19,7 @@ COLUMNS: Final = {
     "head": "softmax of the head",
     "optimizer": "optimizer",
     "sampling": "sampling",
+    "layers": "compiled layers",
     "data": "data, collation",
     "python": "Python, dispatch",
 }
@@ -27,7 +28,8 @@ WHOLE: Final = {f"{SPAN}sampling": "sampling", f"{SPAN}data": "data", f"{SPAN}op
                 "Optimizer.": "optimizer",
                 # Kernels: functions with a gradient go by their own names, the sampler's by spans.
                 "_Attention": "attention", "_Norm": "elementwise", "_Gated": "elementwise", "_Rotated": "elementwise",
-                f"{SPAN}compiled attention": "attention", f"{SPAN}compiled elementwise": "elementwise"}  # fmt: skip
+                f"{SPAN}compiled attention": "attention", f"{SPAN}compiled elementwise": "elementwise",
+                f"{SPAN}compiled layers": "layers"}  # fmt: skip
 # Of these only the operators beneath them; the innermost decides.
 PARTS: Final = {f"{SPAN}attention": "attention", "Gathered": "attention", "scaled_dot_product": "attention",
                 f"{SPAN}head": "head", "_LogProbs": "head"}  # fmt: skip
@@ -53,6 +55,7 @@ OF_SAMPLING: Final = {
     "zhenlong.sampling.fused.flat_attention": "attention",
     "zhenlong.sampling.batch.draw": "sampling",
     "zhenlong.kernels.decoding.decoding_attention": "compiled attention",
+    "zhenlong.kernels.decoding.Layers.__call__": "compiled layers",
     "zhenlong.kernels.elementwise.norm_rows": "compiled elementwise",
     "zhenlong.kernels.elementwise.gate_rows": "compiled elementwise",
     "zhenlong.kernels.elementwise.rotate_pairs": "compiled elementwise",
@@ -114,7 +117,7 @@ def table(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> st
                 *([when] if two else []),
                 f"{one['milliseconds']:,.0f}",
             ]
-            cells += [f"{one['shares'][name]:.1%}" if one["shares"][name] else "" for name in COLUMNS]
+            cells += [f"{one['shares'][name]:.1%}" if one["shares"].get(name) else "" for name in COLUMNS]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 from zhenlong.evaluate.adapters.request import Score
 from zhenlong.evaluate.runner.local import LocalBackend
 from zhenlong.forest import Batch, Node, forward, log_probs, plant_batches, tree
-from zhenlong.kernels import products
+from zhenlong.kernels import layers, memory
 from zhenlong.loop import Learner, Options, StepLoss
 from zhenlong.models import load_model
 from zhenlong.objectives.policy_gradient import policy_loss
@@ -117,7 +117,8 @@ class Step:
 
     def __init__(self, kind: str, trees: Sequence[Node], vocabulary: int = VOCABULARY) -> None:
         self.model = workload.new_model(workload.SIZES[MODEL], vocabulary)
-        products.use_in(self.model)  # as in a model that is loaded
+        layers.use_in(self.model)  # as in a model that is loaded
+        memory.keep()
         self.trees, self._loss = trees, partial(LOSSES[kind], self.model)
         self._learner = Learner(self.model, Options(lr=1e-5, dtype="float32", device="cpu"), 1 << 30)
 

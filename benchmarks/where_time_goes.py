@@ -5,8 +5,8 @@
 Each stage of `make bench` runs on its workloads: a warm-up, `--steps` steps with a clock alone, `--steps` under
 torch's profiler. The shares are of the profiled steps; the seconds are of the others, so they hold no profiler. Writes
 `results/profile-<date>-<machine>[-<label>].json` and the table of docs/performance.md; `--before` puts an earlier
-file's rows above the new ones. To profile other code with the same workloads: `git worktree add ../old <commit>`,
-then run this with `PYTHONPATH=../old/src`.
+file's rows above the new ones. To profile an earlier commit on the same workloads: `git worktree add ../old <commit>`
+and run this there with `PYTHONPATH=src`.
 """
 
 from __future__ import annotations
