@@ -78,3 +78,14 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_folder_for_now(fresh, m
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert build.library() is not None
+
+
+@needs_compiler
+def test_a_user_without_a_home_has_kernels_too(fresh, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def homeless(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(build.Path, "home", homeless)
+    assert build.library() is not None

@@ -21,11 +21,6 @@ typedef struct {
     float scale;
 } Shape;
 
-typedef struct { /* of [N, heads, D], in floats; dimensions lie side by side */
-    float *at;
-    int64_t token, head;
-} Array;
-
 /* What a tile sees of one segment: columns [0, columns) of its panels, at `column` of the tile's scores. */
 typedef struct {
     int64_t segment, offset, position, length, column, begin, columns;
@@ -43,14 +38,21 @@ static void pack_rows(Array from, int64_t head, int64_t start, int64_t length, i
     memset(to, 0, (up(length, PANEL) - length) * wide * sizeof(float));
 }
 
+/* How many segments the path down to this one has. */
+static int64_t depth_of(const Shape *shape, int64_t segment)
+{
+    int64_t depth = 0;
+    for (int64_t s = segment; s >= 0; s = shape->parent[s]) depth++;
+    return depth;
+}
+
 /* The path's pieces that queries [from, to) of `segment` see; returns how many, and the columns of all in `columns`. */
 static int64_t see(
     const Shape *shape, const int64_t *offsets, int64_t segment, int64_t from, int64_t to, Piece *pieces,
     int64_t *columns)
 {
-    int64_t count = 0, position = 0;
-    for (int64_t s = segment; s >= 0; s = shape->parent[s]) count++;
-    int64_t place = count;
+    const int64_t count = depth_of(shape, segment);
+    int64_t position = 0, place = count;
     for (int64_t s = segment; s >= 0; s = shape->parent[s])
         pieces[--place] = (Piece){.segment = s, .offset = offsets[s], .length = shape->length[s]};
     for (int64_t i = 0; i < count; i++) {
@@ -83,13 +85,7 @@ static void seen(const Shape *shape, const Piece *piece, int64_t position, int64
     if (*low > *high) *low = *high;
 }
 
-static int64_t depth_of(const Shape *shape, int64_t segment)
-{
-    int64_t depth = 0;
-    for (int64_t s = segment; s >= 0; s = shape->parent[s]) depth++;
-    return depth;
-}
-
+/* How many tokens come before a segment on its path. */
 static int64_t position_of(const Shape *shape, int64_t segment)
 {
     int64_t position = 0;
@@ -182,7 +178,7 @@ static void forward_task(
 }
 
 static void backward_task(
-    const Shape *shape, const Places *places, const Array *all_given, const float *norms, int64_t tree, int64_t head,
+    const Shape *shape, const Places *places, const Array *all_given, float *norms, int64_t tree, int64_t head,
     float *memory, Piece *pieces)
 {
     const Array q = all_given[0], k = all_given[1], v = all_given[2], out = all_given[3], d_out = all_given[4],
@@ -257,14 +253,19 @@ static void backward_task(
         }
 }
 
-/* Both return 0, or 1 where memory ran out. norms [N, H] are logarithms of the sums of exponentials. */
+typedef void Task(
+    const Shape *shape, const Places *places, const Array *all_given, float *norms, int64_t tree, int64_t head,
+    float *memory, Piece *pieces);
 
-/* `given` are q, k, v and out. */
-int forest_attention(const Shape *shape, const Array *given, float *norms)
+/* Every head of every tree, by all threads. Of what a task keeps, `packed` parts have a row for each packed token, `tiles`
+   parts a row for each query of a tile, and `scored` parts a row of scores for it. Returns 0, or 1 where memory ran out. */
+static int over_tasks(
+    const Shape *shape, const Array *given, float *norms, int64_t packed, int64_t tiles, int64_t scored, Task *task)
 {
     const int64_t wide = up(shape->size, PANEL);
-    Places places = places_of(shape);
-    const int64_t floats = 2 * places.rows * wide + 2 * TILE * wide + TILE * places.columns + 128;
+    const Places places = places_of(shape);
+    const int64_t parts = packed + tiles + scored; /* each begins at a whole cache line */
+    const int64_t floats = (packed * places.rows + tiles * TILE) * wide + scored * TILE * places.columns + 16 * parts;
     int failed = !places.offsets;
 #pragma omp parallel if (!failed)
     {
@@ -273,9 +274,9 @@ int forest_attention(const Shape *shape, const Array *given, float *norms)
         const int ready = memory && pieces;
         if (!ready) failed = 1;
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t task = 0; task < shape->trees * shape->heads; task++)
+        for (int64_t number = 0; number < shape->trees * shape->heads; number++)
             if (ready)
-                forward_task(shape, &places, given, norms, task / shape->heads, task % shape->heads, memory, pieces);
+                task(shape, &places, given, norms, number / shape->heads, number % shape->heads, memory, pieces);
         free(memory);
         free(pieces);
     }
@@ -283,27 +284,17 @@ int forest_attention(const Shape *shape, const Array *given, float *norms)
     return failed;
 }
 
+/* Both return 0, or 1 where memory ran out. norms [N, H] are logarithms of the sums of exponentials. */
+
+/* `given` are q, k, v and out. */
+int forest_attention(const Shape *shape, const Array *given, float *norms)
+{
+    return over_tasks(shape, given, norms, 2, 2, 1, forward_task);
+}
+
 /* `given` are q, k, v, out, and then the gradients of out, q, k and v. Those of k and v [N, H, D] are of each query head;
    those that share a key head are yet to be added. */
-int forest_attention_backward(const Shape *shape, const Array *given, const float *norms)
+int forest_attention_backward(const Shape *shape, const Array *given, float *norms)
 {
-    const int64_t wide = up(shape->size, PANEL);
-    Places places = places_of(shape);
-    const int64_t floats = 5 * places.rows * wide + 3 * TILE * wide + 2 * TILE * places.columns + 256;
-    int failed = !places.offsets;
-#pragma omp parallel if (!failed)
-    {
-        float *memory = failed ? NULL : aligned_alloc(64, up(floats * sizeof(float), 64));
-        Piece *pieces = failed ? NULL : malloc((places.depth + 1) * sizeof(Piece));
-        const int ready = memory && pieces;
-        if (!ready) failed = 1;
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t task = 0; task < shape->trees * shape->heads; task++)
-            if (ready)
-                backward_task(shape, &places, given, norms, task / shape->heads, task % shape->heads, memory, pieces);
-        free(memory);
-        free(pieces);
-    }
-    free(places.offsets);
-    return failed;
+    return over_tasks(shape, given, norms, 5, 3, 2, backward_task);
 }

@@ -11,16 +11,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from zhenlong.kernels.build import library, loaded
-
-POINTER: Final = ctypes.c_void_p
-NUMBER: Final = ctypes.c_int64
+from zhenlong.kernels.build import NUMBER, POINTER, library, loaded
 
 
 class Shape(ctypes.Structure):
@@ -34,7 +31,7 @@ class Shape(ctypes.Structure):
 
 
 class Array(ctypes.Structure):
-    """`Array` of attention.c and `Heads` of decoding.c: where a tensor [N, heads, D] lies."""
+    """`Array` of panels.h: where a tensor [N, heads, D] lies."""
 
     _fields_ = (("at", POINTER), ("token", NUMBER), ("head", NUMBER))
 

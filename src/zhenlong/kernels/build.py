@@ -26,7 +26,9 @@ SOURCES: Final = ("attention.c", "decoding.c", "drawing.c", "elementwise.c")
 HEADERS: Final = ("panels.h", "vectors.h")
 FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 SWITCH: Final = "ZHENLONG_KERNELS"  # in the environment: 0 leaves everything to PyTorch
-KINDS: Final = {"n": ctypes.c_int64, "i": ctypes.c_int, "f": ctypes.c_float, "p": ctypes.c_void_p}
+NUMBER: Final = ctypes.c_int64
+POINTER: Final = ctypes.c_void_p
+KINDS: Final = {"n": NUMBER, "i": ctypes.c_int, "f": ctypes.c_float, "p": POINTER}
 # What the functions take, a letter an argument: number of 64 bits, int, float, pointer.
 FUNCTIONS: Final = {
     "forest_attention": "ppp",
@@ -117,10 +119,10 @@ def _made(compiler: list[str]) -> Path:
 
 def _folder() -> Path:
     """A folder to keep it in: the user's cache, or where that cannot be written a temporary one."""
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zhenlong"
     try:
+        cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zhenlong"
         cached.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # not to be written; a user without a home
         return Path(tempfile.mkdtemp(prefix="zhenlong-"))
     return cached if os.access(cached, os.W_OK) else Path(tempfile.mkdtemp(prefix="zhenlong-"))
 

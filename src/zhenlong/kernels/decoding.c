@@ -24,11 +24,6 @@ typedef struct { /* of [slots, G, positions, D]; a head's positions lie one afte
     int64_t slot, head;
 } Cache;
 
-typedef struct { /* of [R, heads, D] */
-    float *at;
-    int64_t row, head;
-} Heads;
-
 /* Sums over lanes of LANES vectors, as one vector. */
 INLINE vec sums_of(vec *rows)
 {
@@ -70,7 +65,7 @@ static void dots(const float *query, const float *keys, int64_t count, int64_t s
 }
 
 static void task_of(
-    const Decoding *step, Heads q, Cache own, Cache shared, Heads out, int64_t prompt, int64_t key_head, float *memory)
+    const Decoding *step, Array q, Cache own, Cache shared, Array out, int64_t prompt, int64_t key_head, float *memory)
 {
     const int64_t size = step->size, group = step->heads / step->key_heads;
     const int64_t begin = step->first[prompt], rows = step->first[prompt + 1] - begin, queries = rows * group;
@@ -87,7 +82,7 @@ static void task_of(
     const float *values = shared.values + prompt * shared.slot + key_head * shared.head;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t g = 0; g < group; g++) {
-            const float *from = q.at + step->order[begin + r] * q.row + (key_head * group + g) * q.head;
+            const float *from = q.at + step->order[begin + r] * q.token + (key_head * group + g) * q.head;
             for (int64_t d = 0; d < size; d++) asked[(r * group + g) * size + d] = from[d] * step->scale;
         }
     for (int64_t p = 0; p < length; p += PANEL) {
@@ -126,7 +121,7 @@ static void task_of(
         product(group, size, step->column + 1 - from, scores + r * group * width + of_prompt, width, 1, own_values,
                 PANEL, size, seen + r * group * size, size, 1);
         for (int64_t g = 0; g < group; g++) {
-            float *to = out.at + row * out.row + (key_head * group + g) * out.head;
+            float *to = out.at + row * out.token + (key_head * group + g) * out.head;
             const float by = 1 / totals[r * group + g];
             for (int64_t d = 0; d < size; d++) to[d] = seen[(r * group + g) * size + d] * by;
         }
@@ -148,9 +143,9 @@ static int64_t floats_of(const Decoding *step)
 }
 
 /* `heads` are q, the new keys and values, and the result. Returns 0, or 1 where memory ran out. */
-int decoding_attention(const Decoding *step, const Heads *heads, const Cache *own, const Cache *shared)
+int decoding_attention(const Decoding *step, const Array *heads, const Cache *own, const Cache *shared)
 {
-    const Heads q = heads[0], k = heads[1], v = heads[2], out = heads[3];
+    const Array q = heads[0], k = heads[1], v = heads[2], out = heads[3];
     const int64_t size = step->size, place = step->column * size, floats = floats_of(step);
     int failed = 0;
 #pragma omp parallel if (floats * step->prompts * step->key_heads > 1 << 14)
@@ -160,9 +155,9 @@ int decoding_attention(const Decoding *step, const Heads *heads, const Cache *ow
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < step->rows; r++)
             for (int64_t g = 0; g < step->key_heads; g++) {
-                memcpy(own->keys + r * own->slot + g * own->head + place, k.at + r * k.row + g * k.head,
+                memcpy(own->keys + r * own->slot + g * own->head + place, k.at + r * k.token + g * k.head,
                        size * sizeof(float));
-                memcpy(own->values + r * own->slot + g * own->head + place, v.at + r * v.row + g * v.head,
+                memcpy(own->values + r * own->slot + g * own->head + place, v.at + r * v.token + g * v.head,
                        size * sizeof(float));
             }
 #pragma omp for schedule(dynamic, 1)
@@ -261,7 +256,7 @@ int decoding_layers(
     if (!memory) return 1;
     float *x = cut(&rest, rows * hidden), *both = cut(&rest, rows * width);
     float *seen = cut(&rest, rows * heads * size), *between = cut(&rest, rows * inner);
-    const Heads q = {both, width, size}, out = {seen, heads * size, size};
+    const Array q = {both, width, size}, out = {seen, heads * size, size};
     int failed = 0;
 #pragma omp parallel
     {

@@ -8,17 +8,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
 
 from zhenlong.kernels import elementwise
 from zhenlong.kernels.attention import arrays, side_by_side
-from zhenlong.kernels.build import library, loaded
-
-POINTER: Final = ctypes.c_void_p
-NUMBER: Final = ctypes.c_int64
+from zhenlong.kernels.build import NUMBER, POINTER, library, loaded
 
 
 class Decoding(ctypes.Structure):

@@ -6,13 +6,10 @@ Shapes: R rows, V vocabulary, K draws a row.
 from __future__ import annotations
 
 import ctypes
-from typing import Final
 
 import torch
 
-from zhenlong.kernels.build import library, loaded
-
-NUMBER: Final = ctypes.c_int64
+from zhenlong.kernels.build import NUMBER, library, loaded
 
 
 class Draws(ctypes.Structure):

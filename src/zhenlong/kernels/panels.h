@@ -7,6 +7,11 @@
 
 enum { PANEL = 2 * LANES, ROWS = REGISTERS >= 32 ? 8 : 4 };
 
+typedef struct { /* a tensor [N, heads, D], by its steps in floats; dimensions lie side by side */
+    float *at;
+    int64_t token, head;
+} Array;
+
 INLINE int64_t up(int64_t number, int64_t to) { return (number + to - 1) / to * to; }
 
 /* Memory of one thread, cut into parts one after the other, each at a whole cache line. */
