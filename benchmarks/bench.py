@@ -64,7 +64,8 @@ def _add(
     """Make a comparison and write its rows at once, so that an interruption loses one; False if the sides differ."""
     started = time.perf_counter()
     compare = {"ppo": _ppo, "sampling": _sampling, "multiple_choice": _multiple_choice}.get(work, _training)
-    name = f"{model}-{vocabulary // 1000}k" + ("-compiled" if asked.compile else "")
+    half = asked.dtype == "bfloat16" and asked.device == "cpu"  # a GPU's rows have it all
+    name = f"{model}-{vocabulary // 1000}k" + "-bf16" * half + "-compiled" * asked.compile
     print(f"{work}, {name}, {shape}:", flush=True)
     try:
         found = compare(work, name, shape, sides, _settings(asked, model, vocabulary), folder)

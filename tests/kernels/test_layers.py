@@ -5,7 +5,8 @@ import torch
 from tiny import FAMILIES, tiny_model
 from torch import nn
 
-from zhenlong.kernels import elementwise, layers
+from zhenlong.forest import forward, log_probs, plant, tree
+from zhenlong.kernels import attention, elementwise, layers, products
 from zhenlong.kernels.build import library, switched_off
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler here")
@@ -56,7 +57,8 @@ def test_layers_are_replaced_where_the_kernel_computes_the_same(family, expected
     assert replaced(model) == expected
 
 
-def test_batches_and_precisions_that_kernels_do_not_serve_are_computed_by_the_layers_own_passes():
+def test_batches_and_precisions_that_kernels_do_not_serve_are_computed_by_the_layers_own_passes(monkeypatch):
+    monkeypatch.setattr(products, "MULTIPLIES_BF16", False)
     model, plain = tiny_model("llama"), tiny_model("llama")
     layers.use_in(model)
     ids = torch.randint(0, 250, (3, 20), generator=torch.Generator().manual_seed(0))
@@ -66,6 +68,25 @@ def test_batches_and_precisions_that_kernels_do_not_serve_are_computed_by_the_la
     with switched_off():
         torch.testing.assert_close(model(ids).logits, plain(ids).logits, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(model.double()(ids).logits, plain.double()(ids).logits)
+
+
+@pytest.mark.skipif(not products.HERE, reason="layers do not compute by oneDNN here")
+def test_mixed_precision_leaves_all_but_products_to_the_kernels_and_is_near_fp32(monkeypatch):
+    monkeypatch.setattr(products, "MULTIPLIES_BF16", True)
+    model = tiny_model("llama")
+    layers.use_in(model)
+    forest = plant([tree(range(20), [range(30, 45), range(50, 53)])])
+    found = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            scored = log_probs(model, forward(model, forest), forest)
+            scored.mean().backward()
+            heads = torch.zeros(3, 2, 8)
+            served = attention.serves(heads, heads, 0.0, None), elementwise.serves(heads)
+        assert served == (library() is not None,) * 2
+        found.append(torch.cat([scored.detach(), *(part.grad.flatten() for part in model.parameters())]))
+        model.zero_grad()
+    assert 0 < (found[1] - found[0]).norm() / found[0].norm() < 0.02
 
 
 @pytest.mark.parametrize("width", [1, 15, 16, 33, 128])

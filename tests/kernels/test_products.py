@@ -49,12 +49,31 @@ def test_sums_and_packed_weights():
 @pytest.mark.parametrize(
     ("dtype", "autocast"), [(torch.float64, False), (torch.bfloat16, False), (torch.float32, True)]
 )
-def test_other_precisions_are_left_to_torch(dtype, autocast):
+def test_other_precisions_are_left_to_torch(dtype, autocast, monkeypatch):
+    monkeypatch.setattr(products, "MULTIPLIES_BF16", False)
     states, weight = torch.randn(3, 5, dtype=dtype), torch.randn(4, 5, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         assert not products.serves(states)
         out = products.linear(states, weight, None)
         assert torch.equal(out, torch.nn.functional.linear(states, weight))
+
+
+def test_mixed_precision_rounds_both_sides_of_every_product_to_bf16_and_gives_fp32(monkeypatch):
+    monkeypatch.setattr(products, "MULTIPLIES_BF16", True)
+    states, weight, bias, slope = (torch.randn(*shape) for shape in ((2, 3, 8), (4, 8), (4,), (2, 3, 4)))
+    given = [part.clone().requires_grad_() for part in (states, weight, bias)]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = products.linear(*given)
+        out.backward(slope)
+    rounded_states, rounded_weight, rounded_slope = (part.bfloat16().float() for part in (states, weight, slope))
+    rows, slopes = rounded_states.view(-1, 8), rounded_slope.view(-1, 4)
+    expected = (rounded_states @ rounded_weight.t() + bias, rounded_slope @ rounded_weight, slopes.t() @ rows)
+    for found, right in zip((out, given[0].grad, given[1].grad), expected, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, right, rtol=2**-7, atol=0.02)  # the result is rounded once more
+    torch.testing.assert_close(given[2].grad, slope.sum((0, 1)))
+    with torch.autocast("cpu", torch.float16):
+        assert not products.mixed()
 
 
 @needs_products

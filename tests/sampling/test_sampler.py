@@ -275,6 +275,13 @@ def test_half_precision_stays_near_full_precision(setting, family):
     assert max(deviation(full, PROMPTS[0], c) for c in completions) < 0.1
 
 
+def test_on_a_cpu_the_caller_s_mixed_precision_does_not_reach_the_samples():
+    sampler = TorchSampler(sharp_model(), tiny_tokenizer())
+    plain = sampler.sample([PROMPTS[0]], FREE, n=3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert sampler.sample([PROMPTS[0]], FREE, n=3) == plain
+
+
 def test_no_prompts_no_samples():
     assert TorchSampler(sharp_model(), tiny_tokenizer()).sample([], FREE) == []
 

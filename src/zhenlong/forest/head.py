@@ -2,7 +2,8 @@
 
 The logits of all positions, [N, vocabulary], never exist. A chunk's logits are kept for the backward pass while they
 are few, and computed again where they are many, so that memory does not grow with vocabulary times length. Logits in
-half precision are not widened: softmax reads them as they are, computes in fp32, and what is written is half as much.
+half precision are not widened on a GPU: softmax reads them as they are, computes in fp32, and what is written is half
+as much.
 
 Shapes: M scored tokens, d hidden size, V vocabulary.
 """
@@ -150,6 +151,8 @@ def _logits(
     """[rows, V] in fp32, scaled, capped and divided by the temperature; where that is nothing, as the product is."""
     scale, softcap, temperature = settings
     logits = product(states, weight, bias)
+    if logits.device.type == "cpu":  # whose fp32 operations are the faster ones
+        logits = logits.float()
     if settings == (1.0, None, 1.0):
         return logits
     logits = logits.float()

@@ -18,6 +18,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from zhenlong.kernels.build import NUMBER, POINTER, library, loaded
+from zhenlong.kernels.products import full_precision
 
 
 class Shape(ctypes.Structure):
@@ -65,7 +66,7 @@ def serves(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: fl
         and query.shape[-1] == value.shape[-1]
         and not dropout
         and softcap is None
-        and not torch.is_autocast_enabled("cpu")
+        and full_precision()
         and library() is not None
     )
 

@@ -11,15 +11,16 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from zhenlong.kernels.build import library, loaded
+from zhenlong.kernels.products import full_precision
 
 BLOCK: Final = 128  # rows whose gradients of a norm's weight are summed together: BLOCK of elementwise.c
 
 
 def serves(*states: torch.Tensor) -> bool:
-    """Whether the kernels compute this: fp32 on the CPU, without mixed precision."""
+    """Whether the kernels compute this: fp32 on the CPU."""
     return (
         all(each.dtype == torch.float32 and each.device.type == "cpu" and each.numel() > 0 for each in states)
-        and not torch.is_autocast_enabled("cpu")
+        and full_precision()
         and library() is not None
     )
 

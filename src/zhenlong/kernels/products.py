@@ -1,7 +1,10 @@
-"""Matrix products of linear layers in fp32 on x86 processors by oneDNN, forward and backward.
+"""Matrix products of linear layers on x86 processors by oneDNN, forward and backward.
 
-PyTorch computes them with MKL, which on an AMD processor with AVX-512 was half as fast as oneDNN, which comes with
-PyTorch too (docs/models.md). Both are IEEE fp32.
+In fp32 PyTorch computes them with MKL, which on an AMD processor with AVX-512 was half as fast as oneDNN, which comes
+with PyTorch too (docs/models.md). Both are IEEE fp32.
+
+Mixed precision on a processor that multiplies bf16 rounds both sides of a product to bf16 and hands its result on in
+fp32, so that all else stays in fp32 and with the kernels. PyTorch's autocast would keep the results in bf16.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -21,6 +24,9 @@ HERE: Final = (
     and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
+MULTIPLIES_BF16: Final = HERE and any(
+    getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+)
 NOTHING: Final[tuple[str, list[float], str]] = ("none", [], "")  # is done to the result
 
 
@@ -33,6 +39,21 @@ def serves(states: torch.Tensor) -> bool:
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def mixed() -> bool:
+    """Whether layers on the CPU multiply in bf16 now, and do all else in fp32."""
+    return (
+        MULTIPLIES_BF16
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and torch.backends.mkldnn.enabled
+    )
+
+
+def full_precision() -> bool:
+    """Whether what is no product is computed in fp32 on the CPU now: without mixed precision, or with `mixed`."""
+    return not torch.is_autocast_enabled("cpu") or mixed()
 
 
 def product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -56,10 +77,11 @@ def packed(weight: torch.Tensor, rows: int) -> torch.Tensor:
 
 def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """`torch.nn.functional.linear` with a gradient: states [..., K] -> [..., N]."""
-    if not serves(states) or not states.numel() or weight.dtype != torch.float32:
+    half = mixed() and states.dtype == torch.float32 and states.device.type == "cpu"
+    if not (half or serves(states)) or not states.numel() or weight.dtype != torch.float32:
         return torch_linear(states, weight, bias)
     rows = states.reshape(-1, states.shape[-1])
-    return _Linear.apply(rows, weight, bias).view(*states.shape[:-1], -1)
+    return (_Half if half else _Linear).apply(rows, weight, bias).view(*states.shape[:-1], -1)
 
 
 class _Linear(torch.autograd.Function):
@@ -77,6 +99,28 @@ class _Linear(torch.autograd.Function):
         return (
             product(gradient, weight.t()) if to_rows else None,
             outer(gradient, rows) if to_weight else None,
+            gradient.sum(0) if to_bias else None,
+        )
+
+
+class _Half(torch.autograd.Function):
+    """The same with both sides of each product rounded to bf16. It keeps fp32 states, which other layers keep too."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(rows, weight)
+        out = (rows.bfloat16() @ weight.bfloat16().t()).float()
+        return out if bias is None else out.add_(bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        to_rows, to_weight, to_bias = ctx.needs_input_grad
+        half = gradient.bfloat16()
+        return (
+            (half @ weight.bfloat16()).float() if to_rows else None,
+            (half.t() @ rows.bfloat16()).float() if to_weight else None,
             gradient.sum(0) if to_bias else None,
         )
 

@@ -58,7 +58,7 @@ class Options:
     seed: int = 0
     """Seed of every random choice; on CPU it fixes the result to the bit."""
     dtype: Dtype = "auto"
-    """Precision of the arithmetic: auto takes bfloat16 on CUDA devices that have it and float32 elsewhere."""
+    """Precision of the matrix products: auto takes bfloat16 on CUDA devices that have it and float32 elsewhere."""
     compile: bool = False
     """Compile the model's layers with torch.compile: on CUDA it pays in runs of some minutes; needs a C++ compiler."""
     device: str = "auto"

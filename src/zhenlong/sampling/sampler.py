@@ -27,7 +27,8 @@ class TorchSampler:
     `max_rows` completions are generated at a time; more need more memory and are faster. Without it there are as many
     as keep their keys and values within 2 GiB, or a quarter of the memory of an accelerator, from 16 up to 256, on CUDA
     up to 1,024.
-    `autocast` is the dtype of mixed precision; without it the model computes in its own dtype. When a model meets its
+    `autocast` is the dtype of mixed precision; without it the model computes in its own dtype, on a CPU even where the
+    caller has mixed precision on. When a model meets its
     first sampler, a few tokens are sampled and compared with the plain forward pass; where they differ, transformers'
     own cache is used from then on, and a warning says so.
     """
@@ -106,8 +107,11 @@ class TorchSampler:
         return max(LEAST_ROWS, min(MOST_ROWS.get(kind, MOST_ROWS["cpu"]), int(room // max(1, bytes_each))))
 
     def _precision(self) -> torch.autocast | nullcontext[None]:
-        device = next(self.model.parameters()).device.type
-        return nullcontext() if self.autocast is None else torch.autocast(device, dtype=self.autocast)
+        kind = next(self.model.parameters()).device.type
+        if self.autocast is not None:
+            return torch.autocast(kind, dtype=self.autocast)
+        # On a CPU reading keys and values takes a step's time, and the kernels for it are of fp32.
+        return torch.autocast(kind, enabled=False) if kind == "cpu" else nullcontext()
 
     def _check(self, prompts: Sequence[Sequence[int]], n: int, seeds: Sequence[int] | None) -> None:
         if n < 1:
