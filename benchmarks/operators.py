@@ -43,7 +43,7 @@ SPANS: Final = {
     "zhenlong.data.Mixture.draw": "data",
     "zhenlong.forest.budget.micro_batches": "data",
     "zhenlong.forest.budget.plant": "data",
-    "zhenlong.forest.Forest.layout": "data",
+    "zhenlong.forest.view.View.layout": "data",
     "zhenlong.sampling.TorchSampler.sample": "sampling",
     "zhenlong.evaluate.runner.prefixes._plant": "data",
     "zhenlong.evaluate.runner.tokens.Tokens.queries": "data",

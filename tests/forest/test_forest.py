@@ -79,7 +79,7 @@ def test_padded_layout_equals_forest_in_values_and_gradients(family):
     model = tiny_model(family)
     forest = plant(mixed_trees())
     ours = log_probs(model, forward(model, forest), forest)
-    padded = log_probs(model, _padded_forward(model, forest), forest)
+    padded = log_probs(model, _padded_forward(model, forest)[forest.source], forest)
     torch.testing.assert_close(ours, padded, atol=2e-5, rtol=1e-5)
     ours_gradient, padded_gradient = gradients(model, weighted(ours)), gradients(model, weighted(padded))
     for name, gradient in padded_gradient.items():
@@ -114,7 +114,7 @@ def test_sequences_longer_than_the_size_classes_and_than_the_window():
         Node(ids(2), [False, True]),
     ]
     forest = plant(trees)
-    assert len(forest.layout(7).blocks) > 2
+    assert len(forest.view.layout(7).blocks) > 2
     plain = torch.cat([values for root in trees for values in plain_log_probs(model, root)])
     torch.testing.assert_close(log_probs(model, forward(model, forest), forest), plain, atol=3e-5, rtol=1e-5)
 

@@ -11,7 +11,7 @@ TREES = [tree([1, 2, 3], [[4, 5, 6, 7], [8, 9]]), tree([5], [[6, 7, 8]])]
 
 
 def reference(model, hidden, forest, temperature):
-    logits = model.lm_head(hidden[forest.source]).float()
+    logits = model.lm_head(hidden).float()
     if model.config.model_type == "gemma2":
         cap = model.config.final_logit_softcapping
         logits = cap * torch.tanh(logits / cap)

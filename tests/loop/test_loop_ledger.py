@@ -6,6 +6,8 @@ import transformers
 from tiny import tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
+from zhenlong.forest import forward, plant, tree
+from zhenlong.kernels.build import switched_off
 from zhenlong.loop import Cost, Ledger
 from zhenlong.loop.ledger import matmul_rate, peak_memory
 
@@ -51,6 +53,23 @@ def test_only_scored_positions_pay_for_the_head():
     cost = Cost.of(model)
     assert cost.head == model.get_output_embeddings().weight.numel()
     assert cost.train(10) - cost.train(10, scored=4) == 6 * cost.head * 6
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+def test_tokens_that_nobody_reads_are_spared_what_the_last_layer_does_not_compute(family):
+    model = tiny_model(family)
+    forest = plant([tree(range(40), [range(50, 56), range(60, 64)])])
+    forward(model, forest)  # tries the model, once
+    with switched_off(), FlopCounterMode(display=False) as counter:
+        forward(model, forest).sum().backward()
+    attention = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "attention" in str(name))
+    cost = Cost.of(model)
+    angles = 2 * 50 * 16
+    assert forest.read == (50 if family == "gpt2" else 10 - 1)  # two answers begin after the same token
+    products = cost.train(50, scored=0, read=forest.read)
+    assert 0 <= counter.get_total_flops() - attention - products <= angles
+    pairs = cost.train(50, 0, 100, 10) - cost.train(50, 0, 0, 10)
+    assert pairs == pytest.approx((1.0 if family == "gpt2" else 0.6) * 12 * 100 * 64)  # one of two layers, 10 of 50
 
 
 def test_a_mixture_of_experts_pays_for_the_experts_it_visits():

@@ -48,7 +48,7 @@ def label_scores(one: Classifier, texts: Sequence[Sequence[int]]) -> torch.Tenso
         return _word_scores(one, texts)
     if one.form == "decoder" and hasattr(_inner(one), "score"):
         planted = plant([Node(ids) for ids in texts], one.network.device)
-        hidden = forward(one.network, planted)
+        hidden = forward(one.network, planted, None)
         last = torch.tensor([text.start + text.length - 1 for text in planted.segments], device=hidden.device)
         return _inner(one).score(hidden.index_select(0, last)).float()
     ids, mask = padded(one, texts)

@@ -20,6 +20,7 @@ from zhenlong.kernels import attention as compiled
 if TYPE_CHECKING:
     from zhenlong.forest.layout import Block
     from zhenlong.forest.planting import Forest
+    from zhenlong.forest.view import Reading
 
 NAME: Final = "zhenlong_forest"
 # Keywords that models pass along and that do not change what attention computes over a forest.
@@ -47,13 +48,20 @@ def forest_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    reading: Reading | None = None,
+    last: bool = False,
+    seen: dict[torch.nn.Module, dict[str, Any]] | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of every token over its own segment's past and all of its ancestors.
 
-    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. Raises `UnsupportedAttention` for keywords it does
-    not know to be harmless, such as attention sinks.
+    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]; in the `last` layer the queries [1, H, P, D] and
+    the result are those of `reading` only. `seen` gets the settings of each module that attends. Raises
+    `UnsupportedAttention` for keywords it does not know to be harmless, such as attention sinks.
     """
+    if seen is not None:
+        seen[module] = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
+    view = reading.view if reading is not None and last else forest.view
     asked = sorted(name for name, given in others.items() if given is not None and name not in HARMLESS)
     if asked or attention_mask is not None:
         raise UnsupportedAttention(f"attention is asked to honour {', '.join(asked) or 'a mask of its own'}")
@@ -62,10 +70,10 @@ def forest_attention(
     forest.attended += 1
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
     if can_pack(query, value, dropout, softcap):
-        return packed_attention(q, k, v, forest.packing, scaling, sliding_window).unsqueeze(0), None
+        return packed_attention(q, k, v, view.packing, scaling, sliding_window).unsqueeze(0), None
     if compiled.serves(q, v, dropout, softcap):
-        return compiled.forest_attention(q, k, v, forest.trees, scaling, sliding_window).unsqueeze(0), None
-    layout = forest.layout(sliding_window)
+        return compiled.forest_attention(q, k, v, view.trees, scaling, sliding_window).unsqueeze(0), None
+    layout = view.layout(sliding_window)
     q = Gathered.apply(q, layout.queries, layout.back)
     k, v = (Gathered.apply(states, layout.keys, layout.back if layout.once else None) for states in (k, v))
     queries = q.split([block.rows * block.queries for block in layout.blocks])

@@ -6,29 +6,35 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
 from zhenlong.forest.attention import NAME, UnsupportedAttention
 from zhenlong.forest.head import log_probs
-from zhenlong.forest.planting import Forest, Node, plant, tree
+from zhenlong.forest.last_layer import WORTH, decoder_of, last_layer_of, narrow, widen
+from zhenlong.forest.planting import Forest, Node, Read, plant, tree
+from zhenlong.forest.view import Reading
 
 Layout = Literal["forest", "padded"]
 TOLERANCE: Final = 5e-5  # largest relative deviation in log-probability that is still rounding in fp32
 _layouts: WeakKeyDictionary[PreTrainedModel, Layout] = WeakKeyDictionary()
+_narrow: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # whose last layer computes only what is read
 
 
-def forward(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
-    """Last hidden states of every token, [N, d], ready for the output head.
+def forward(model: PreTrainedModel, forest: Forest, read: Read | None = "scored") -> torch.Tensor:
+    """Last hidden states, ready for the output head: [M, d] of what predicts the scored tokens, as `log_probs` wants.
 
-    The first call with a model compares the forest with the plain forward pass on a few tokens. Where they differ the
-    model is served by the padded layout from then on, and a warning says so.
+    With `read="ends"` those of each response's last token, [R, d]; with None those of every token, [N, d]. Where it is
+    known how, the last layer computes no others. The first call with a model compares the forest with the plain
+    forward pass on a few tokens. Where they differ the model is served by the padded layout from then on, and a warning
+    says so.
     """
-    return _run(model, forest, layout_of(model))
+    return _run(model, forest, layout_of(model), read)
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
@@ -38,21 +44,36 @@ def layout_of(model: PreTrainedModel) -> Layout:
     return _layouts[model]
 
 
-def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The stack of layers beneath the output head, adapters included."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(inner, inner.base_model_prefix, inner)
-
-
-def _run(model: PreTrainedModel, forest: Forest, layout: Layout) -> torch.Tensor:
+def _run(model: PreTrainedModel, forest: Forest, layout: Layout, read: Read | None, **others: Any) -> torch.Tensor:
+    forest.read = len(forest.tokens)
     if layout == "padded":
-        return _padded_forward(model, forest)
+        return _at(_padded_forward(model, forest), forest, read)
     decoder = decoder_of(model)
+    reading = _worth_narrowing(model, forest, read)
+    if reading is not None:
+        forest.read = len(reading.rows)
     with _forest_attention(decoder):
-        out = decoder(
-            input_ids=forest.tokens[None], position_ids=forest.positions[None], use_cache=False, forest=forest
-        )
-    return out.last_hidden_state.squeeze(0)
+        ids, positions = forest.tokens[None], forest.positions[None]
+        out = decoder(input_ids=ids, position_ids=positions, use_cache=False, forest=forest, reading=reading, **others)
+    states = out.last_hidden_state.squeeze(0)
+    if reading is None:
+        return _at(states, forest, read)
+    return states if reading.back is None else states.index_select(0, reading.back)
+
+
+def _worth_narrowing(model: PreTrainedModel, forest: Forest, read: Read | None) -> Reading | None:
+    """What the last layer is to compute; None for everything."""
+    if read is None or model not in _narrow or not len(forest.asked[read]):
+        return None
+    reading = forest.reading(read)
+    return reading if len(reading.rows) <= WORTH * len(forest.tokens) else None
+
+
+def _at(states: torch.Tensor, forest: Forest, read: Read | None) -> torch.Tensor:
+    """Of states [N, d] those that are read."""
+    if read is None:
+        return states
+    return states.index_select(0, forest.source if read == "scored" else forest.leaf_last)
 
 
 @contextmanager
@@ -113,11 +134,14 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
                 kind = type(model).__name__
                 raise UserError(f"{kind}: its output layer gives other log-probabilities than the model itself "
                                 f"(off by {padded:.1e}); this architecture is not supported")  # fmt: skip
+            seen: dict[nn.Module, dict[str, Any]] = {}
             try:
-                deviation = _deviation(model, "forest")
+                deviation = _deviation(model, "forest", seen=seen)
                 reason = f"the forest deviates by {deviation:.1e} from the plain forward pass"
             except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 deviation, reason = float("inf"), str(error).splitlines()[0]
+            if deviation <= TOLERANCE:
+                _narrow_last_layer(model, seen)
     finally:
         model.train(training)
     if deviation <= TOLERANCE:
@@ -126,7 +150,23 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
     return "padded"
 
 
-def _deviation(model: PreTrainedModel, layout: Layout) -> float:
+def _narrow_last_layer(model: PreTrainedModel, seen: dict[nn.Module, dict[str, Any]]) -> None:
+    """Let the last layer compute only what is read, if that gives what the plain forward pass gives."""
+    layer: Any = last_layer_of(decoder_of(model))
+    if layer is None or layer.self_attn not in seen:
+        return
+    narrow(layer, seen[layer.self_attn])
+    _narrow[model] = True
+    try:
+        same = _deviation(model, "forest") <= TOLERANCE
+    except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+        same = False
+    if not same:
+        widen(layer)
+        del _narrow[model]
+
+
+def _deviation(model: PreTrainedModel, layout: Layout, **others: Any) -> float:
     """Largest difference in log-probability (hidden state for models without an output head) to plain rows."""
     parameter = next(model.parameters())
     device = parameter.device
@@ -137,19 +177,19 @@ def _deviation(model: PreTrainedModel, layout: Layout) -> float:
     ids = torch.randint(0, config.vocab_size, (3 * length,), generator=generator).tolist()
     prompt, first, second = ids[:length], ids[length : 2 * length], ids[2 * length : 2 * length + 5]
     forest = plant([tree(prompt, [first, second]), Node(second, [False] + [True] * 4)], device)
-    hidden = _run(model, forest, layout)
+    ends = not model.get_output_embeddings()
+    states = _run(model, forest, layout, "ends" if ends else "scored", **others)
     if layout == "forest" and not forest.attended:
         raise UnsupportedAttention("its layers do not call the attention they are given")
     tolerance = 1.0 if parameter.dtype == torch.float32 else 1 / 400  # half precision rounds far more coarsely
-    if not model.get_output_embeddings():
+    if ends:
         plain = [decoder_of(model)(torch.tensor([row], device=device)).last_hidden_state[0, -1]
                  for row in (prompt + first, prompt + second, second)]  # fmt: skip
-        ours = hidden[forest.leaf_last].float()
         truth = torch.stack(plain).float()
-        return tolerance * float((ours - truth).abs().max() / truth.abs().max().clamp(min=1e-6))
+        return tolerance * float((states.float() - truth).abs().max() / truth.abs().max().clamp(min=1e-6))
     truth = torch.cat([_plain_log_probs(model, prompt, first, device), _plain_log_probs(model, prompt, second, device),
                        _plain_log_probs(model, second[:1], second[1:], device)])  # fmt: skip
-    ours = log_probs(model, hidden, forest)
+    ours = log_probs(model, states, forest)
     return tolerance * float((ours - truth).abs().max() / truth.abs().max().clamp(min=1.0))
 
 

@@ -54,15 +54,14 @@ def head_of(model: PreTrainedModel) -> Head:
 
 
 def log_probs(
-    model: PreTrainedModel, hidden: torch.Tensor, forest: Forest, temperature: float = 1.0, entropy: bool = False
+    model: PreTrainedModel, states: torch.Tensor, forest: Forest, temperature: float = 1.0, entropy: bool = False
 ) -> Any:
     """Log-probability of each scored token, [M], in float32; with `entropy`, also the entropy [M] of each prediction.
 
-    `hidden` [N, d] comes from `forward`. The logits are divided by `temperature` first, as they were when sampling. The
+    `states` [M, d] come from `forward`. The logits are divided by `temperature` first, as they were when sampling. The
     entropy carries no gradient.
     """
     head = head_of(model)
-    states = hidden.index_select(0, forest.source)
     weight, bias = head.weight, head.bias
     if torch.is_autocast_enabled(states.device.type):
         dtype = torch.get_autocast_dtype(states.device.type)

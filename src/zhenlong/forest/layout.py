@@ -3,7 +3,8 @@
 Inside a block every row is one segment: its queries are its own tokens, its keys its ancestors' and then its own.
 Only attention sees this padding; linear layers, norms and the output head run on the flat tokens.
 
-Shapes: N flat tokens, B rows of a block, Q the most queries of a row, K the most keys of a row.
+Shapes: N flat tokens, P of them that ask (all but in the last layer), B rows of a block, Q the most queries of a row, K
+the most keys of a row.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
-Span = tuple[int, int, int]  # start, length, parent (-1 for a root)
+Span = tuple[int, int, int, int]  # start, length, parent (-1 for a root), its first token's row among the queries
+SILENT: Final = -1  # the row of a segment that is only seen
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Block:
 class AttentionLayout:
     """The blocks, and which flat tokens their rows hold.
 
-    `queries` [sum of B*Q] and `keys` [sum of B*K] are the flat tokens of all blocks, one block after the other, so that
-    one gather serves them all; `back` [N] is the place of each flat token in `queries`. With `once` the keys are the
-    queries, and so every token is a key once.
+    `queries` [sum of B*Q] are rows of the queries and `keys` [sum of B*K] flat tokens of all blocks, one block after
+    the other, so that one gather serves them all; `back` [P] is the place of each query in `queries`. With `once` the
+    keys are the queries, and so every token is a key once.
     """
 
     blocks: tuple[Block, ...]
@@ -48,28 +50,33 @@ class AttentionLayout:
     once: bool
 
 
-def lay_out(spans: Sequence[Span], tokens: int, window: int | None, device: torch.device | str) -> AttentionLayout:
-    """Blocks for segments given as (start, length, parent), parents before children.
+def lay_out(spans: Sequence[Span], asking: int, window: int | None, device: torch.device | str) -> AttentionLayout:
+    """Blocks for segments, parents before children, of which `asking` tokens are queries.
 
     `window` limits attention to the last `window` positions, the query's own included (sliding-window attention).
     """
     paths = paths_of(spans)
     by_size: dict[tuple[bool, int, int], list[int]] = defaultdict(list)
-    for segment, (_, length, parent) in enumerate(spans):
+    for segment, (_, length, parent, row) in enumerate(spans):
+        if row == SILENT:
+            continue
         total = sum(spans[s][1] for s in paths[segment])
         by_size[parent < 0, _size_class(length), _size_class(total)].append(segment)
     blocks: list[Block] = []
     query_parts: list[np.ndarray] = []
     key_parts: list[np.ndarray] = []
-    back = np.zeros(tokens, dtype=np.int64)
+    back = np.zeros(asking, dtype=np.int64)
+    once = all(parent < 0 and row == start for start, _, parent, row in spans)
     offset = 0
     for (is_root, _, _), members in by_size.items():
-        queries = keys = _padded([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in members])
+        queries = keys = _padded([np.arange(spans[s][3], spans[s][3] + spans[s][1]) for s in members])
         mask = None
-        if not is_root or (window is not None and window < queries.shape[1]):
+        masked = not is_root or (window is not None and window < queries.shape[1])
+        if masked or not once:
             keys = _padded(
                 [np.concatenate([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in paths[m]]) for m in members]
             )
+        if masked:
             seen = _mask([spans[m][1] for m in members], keys, queries.shape[1], window)
             mask = torch.from_numpy(seen).to(device)
         blocks.append(Block(len(members), queries.shape[1], keys.shape[1], mask))
@@ -79,7 +86,6 @@ def lay_out(spans: Sequence[Span], tokens: int, window: int | None, device: torc
         query_parts.append(queries)
         key_parts.append(keys)
     every_query = _index(query_parts, device)
-    once = all(parent < 0 for _, _, parent in spans)
     every_key = every_query if once else _index(key_parts, device)
     return AttentionLayout(tuple(blocks), every_query, every_key, torch.from_numpy(back).to(device), once)
 
@@ -110,7 +116,7 @@ class Gathered(torch.autograd.Function):
 def paths_of(spans: Sequence[Span]) -> list[list[int]]:
     """The segments from the root down to each segment, itself included."""
     paths: list[list[int]] = []
-    for segment, (_, _, parent) in enumerate(spans):
+    for segment, (_, _, parent, _) in enumerate(spans):
         paths.append([*(paths[parent] if parent >= 0 else []), segment])
     return paths
 

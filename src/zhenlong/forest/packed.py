@@ -4,7 +4,8 @@ Each segment is a sequence whose queries are its own tokens and whose keys are t
 and then its own, causal from the end. FlashAttention (Dao 2023, arXiv:2307.08691) computes this on CUDA devices in half
 precision; elsewhere the forest attends in dense blocks (`zhenlong.forest.layout`).
 
-Shapes: N flat tokens, S segments, K keys of all paths together, H query heads, Hkv key heads, D head size.
+Shapes: N flat tokens, P of them that ask (all but in the last layer), S segments that ask, K keys of all paths
+together, H query heads, Hkv key heads, D head size.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn.attention.varlen import varlen_attn
 
-from zhenlong.forest.layout import Gathered, Span, paths_of
+from zhenlong.forest.layout import SILENT, Gathered, Span, paths_of
 
 LARGEST_HEAD: Final = 256  # of FlashAttention
 # Releases differ in whether fewer key heads than query heads have to be asked for.
@@ -31,8 +32,8 @@ GROUPED: Final[dict[str, Any]] = (
 class Packing:
     """Where each segment's queries and keys lie.
 
-    `keys` [K] are the flat tokens of all paths, one path after the other; None where every segment is a root, whose
-    keys are its own tokens. `query_bounds` and `key_bounds` [S + 1] are where sequences begin and end.
+    `keys` [K] are the flat tokens of all paths, one path after the other; None where every segment is a root that asks,
+    whose keys are its own tokens. `query_bounds` and `key_bounds` [S + 1] are where sequences begin and end.
     """
 
     keys: torch.Tensor | None
@@ -54,12 +55,12 @@ class Packing:
 
 
 def pack(spans: Sequence[Span], device: torch.device | str) -> Packing:
-    """The sequences of segments (start, length, parent) that lie one after the other, parents before children."""
-    paths = paths_of(spans)
-    lengths = [length for _, length, _ in spans]
-    totals = [sum(lengths[s] for s in path) for path in paths]
+    """The sequences of the segments that ask; segments lie one after the other, parents before children."""
+    paths = [path for path, span in zip(paths_of(spans), spans, strict=True) if span[3] != SILENT]
+    lengths = [spans[path[-1]][1] for path in paths]
+    totals = [sum(spans[s][1] for s in path) for path in paths]
     keys = None
-    if any(parent >= 0 for _, _, parent in spans):
+    if any(parent >= 0 or row != start for start, _, parent, row in spans):
         flat = [np.arange(spans[s][0], spans[s][0] + spans[s][1]) for path in paths for s in path]
         keys = torch.from_numpy(np.concatenate(flat)).to(device)
     return Packing.of(keys, lengths, totals, device)
@@ -89,7 +90,7 @@ def precision_of(states: torch.Tensor) -> torch.dtype:
 def packed_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, packing: Packing, scaling: float | None, window: int | None
 ) -> torch.Tensor:
-    """q [N, H, D], k and v [N, Hkv, D] -> [N, H, D]; `window` counts the query's own position."""
+    """q [P, H, D], k and v [N, Hkv, D] -> [P, H, D]; `window` counts the query's own position."""
     dtype = precision_of(q)
     q, k, v = (states.to(dtype) for states in (q, k, v))
     if packing.keys is not None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 
-from zhenlong.forest.layout import AttentionLayout, Span, lay_out
-from zhenlong.forest.packed import Packing, pack
-from zhenlong.kernels.attention import Trees
+from zhenlong.forest.layout import Span
+from zhenlong.forest.view import Reading, View
+
+Read = Literal["scored", "ends"]  # what predicts scored tokens, or the last token of each response
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,11 @@ class Forest:
     leaf: torch.Tensor
     leaf_tree: torch.Tensor
     leaf_last: torch.Tensor
+    asked: dict[Read, np.ndarray] = field(repr=False)  # the flat indices at which each kind of reading reads
     attended: int = 0  # calls of the forest's attention so far
-    _layouts: dict[int | None, AttentionLayout] = field(default_factory=dict, repr=False)
-    _packing: Packing | None = field(default=None, repr=False)
-    _trees: Trees | None = field(default=None, repr=False)
+    read: int = 0  # positions that the last layer computed when the forest last went through a model
+    _view: View | None = field(default=None, repr=False)
+    _readings: dict[Read, Reading] = field(default_factory=dict, repr=False)
 
     @property
     def leaves(self) -> int:
@@ -94,30 +97,22 @@ class Forest:
             total += segment.length * before + segment.length * (segment.length + 1) // 2
         return total
 
-    def layout(self, window: int | None = None) -> AttentionLayout:
-        """Which tokens attend to which, in dense blocks, built once for each sliding window and
-        shared by all layers."""
-        if window not in self._layouts:
-            self._layouts[window] = lay_out(self._spans, len(self.tokens), window, self.tokens.device)
-        return self._layouts[window]
-
     @property
-    def packing(self) -> Packing:
-        """The same as sequences of unequal lengths, built once and shared by all layers."""
-        if self._packing is None:
-            self._packing = pack(self._spans, self.tokens.device)
-        return self._packing
+    def view(self) -> View:
+        """Who attends to whom where every token asks."""
+        if self._view is None:
+            self._view = View(self._spans, len(self.tokens), self.tokens.device)
+        return self._view
 
-    @property
-    def trees(self) -> Trees:
-        """The same for the compiled kernels, built once and shared by all layers."""
-        if self._trees is None:
-            self._trees = Trees.of(self._spans)
-        return self._trees
+    def reading(self, read: Read) -> Reading:
+        """The positions that `read` reads, for the last layer."""
+        if read not in self._readings:
+            self._readings[read] = Reading.of(self._spans, self.asked[read], self.tokens.device)
+        return self._readings[read]
 
     @property
     def _spans(self) -> list[Span]:
-        return [(s.start, s.length, s.parent) for s in self.segments]
+        return [(s.start, s.length, s.parent, s.start) for s in self.segments]
 
 
 def plant(trees: Sequence[Node], device: torch.device | str = "cpu") -> Forest:
@@ -154,15 +149,17 @@ def plant(trees: Sequence[Node], device: torch.device | str = "cpu") -> Forest:
                 leaf_tree.append(tree_index)
                 leaf_last.append(flat + len(ids) - 1)
             flat += len(ids)
+    asked: dict[Read, np.ndarray] = {"scored": _joined(sources), "ends": np.asarray(leaf_last, dtype=np.int64)}
     return Forest(
-        tokens=_tensor(tokens, device),
-        positions=_tensor(positions, device),
+        tokens=_tensor(_joined(tokens), device),
+        positions=_tensor(_joined(positions), device),
         segments=segments,
-        source=_tensor(sources, device),
-        target=_tensor(targets, device),
-        leaf=_tensor([np.repeat(np.arange(len(leaf_sizes)), leaf_sizes)], device),
-        leaf_tree=_tensor([np.asarray(leaf_tree, dtype=np.int64)], device),
-        leaf_last=_tensor([np.asarray(leaf_last, dtype=np.int64)], device),
+        source=_tensor(asked["scored"], device),
+        target=_tensor(_joined(targets), device),
+        leaf=_tensor(np.repeat(np.arange(len(leaf_sizes)), leaf_sizes), device),
+        leaf_tree=_tensor(np.asarray(leaf_tree, dtype=np.int64), device),
+        leaf_last=_tensor(asked["ends"], device),
+        asked=asked,
     )
 
 
@@ -189,6 +186,9 @@ def _scored_offsets(node: Node, tree_index: int, is_root: bool) -> np.ndarray:
     return offsets
 
 
-def _tensor(parts: list[np.ndarray], device: torch.device | str) -> torch.Tensor:
-    flat = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts).astype(np.int64, copy=False) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _tensor(flat: np.ndarray, device: torch.device | str) -> torch.Tensor:
     return torch.from_numpy(flat.astype(np.int64, copy=False)).to(device)

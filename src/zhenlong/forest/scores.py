@@ -18,7 +18,7 @@ def response_scores(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
     it has an embedding for that, as BERT does and RoBERTa does not.
     """
     if not is_encoder(model.config):
-        return scores(model, forward(model, forest), forest)
+        return scores(model, forward(model, forest, "ends"))
     paths = paths_to_tips(forest)
     ends = [int(path[-1]) for path in paths]
     if ends != forest.leaf_last.tolist():
@@ -36,11 +36,11 @@ def response_scores(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
     return model(input_ids=ids, attention_mask=mask, **typed).logits.squeeze(-1).float()
 
 
-def scores(model: PreTrainedModel, hidden: torch.Tensor, forest: Forest) -> torch.Tensor:
-    """hidden [N, d] of a sequence classifier with one label -> scores [R] in float32.
+def scores(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+    """States [R, d] of a sequence classifier with one label, at each response's last token -> scores [R] in float32.
 
     The last real token is found by the forest's own table, never by looking for a padding id, so that a score does not
     depend on what shares the batch. Source: Ouyang et al. (2022), §3.5.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner.score(hidden.index_select(0, forest.leaf_last)).squeeze(-1).float()
+    return inner.score(states).squeeze(-1).float()

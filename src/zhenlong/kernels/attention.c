@@ -1,11 +1,12 @@
 /* Attention over a forest of token segments in fp32, forward and backward.
 
-   A query sees its own segment up to itself and all of its ancestors, or of these the last `window` tokens. One task is
+   A query sees its own segment up to itself and all of its ancestors, or of these the last `window` tokens. The tokens of
+   some segments may be seen only: queries are rows of their own, and a segment tells which is its first. One task is
    one head of one tree: its keys and values are packed once, then its queries go by in tiles of TILE rows, whose scores
    against the whole path are kept at once. Nothing is computed above the diagonal but what a panel of columns needs.
    Tasks write to places of their own, so results do not depend on the number of threads.
 
-   Legend: N tokens, H query heads, G key heads, D head size; S segments. Rows of `wide` floats: D, then zeros up to
+   Legend: N tokens, P of them that ask, H query heads, G key heads, D head size; S segments. Rows of `wide` floats: D, then zeros up to
    whole panels. */
 
 #include <stdlib.h>
@@ -16,6 +17,7 @@ enum { TILE = 32 }; /* queries that go by together */
 
 typedef struct {
     const int64_t *start, *length, *parent; /* [S], parents before children */
+    const int64_t *row;                     /* [S], the first query of each segment, negative where none asks */
     const int64_t *first;                   /* [trees + 1], the first segment of each tree */
     int64_t trees, heads, key_heads, size, window; /* a window of 0 is none */
     float scale;
@@ -137,13 +139,13 @@ static void forward_task(
         pack_rows(v, key_head, start, length, size, 1, values + place);
     }
     for (int64_t s = shape->first[tree]; s < shape->first[tree + 1]; s++) {
-        const int64_t start = shape->start[s], length = shape->length[s], first = position_of(shape, s);
+        const int64_t at = shape->row[s], length = at < 0 ? 0 : shape->length[s], first = position_of(shape, s);
         for (int64_t from = 0; from < length; from += TILE) {
             const int64_t rows = length - from < TILE ? length - from : TILE;
             int64_t columns;
             const int64_t count = see(shape, places->offsets, s, from, from + rows, pieces, &columns);
             const int64_t row = columns + LANES;
-            pack_rows(q, head, start + from, rows, size, shape->scale, queries);
+            pack_rows(q, head, at + from, rows, size, shape->scale, queries);
             for (int64_t i = 0; i < count; i++)
                 product(rows, pieces[i].columns, wide, queries, wide, 1,
                         keys + (pieces[i].offset + pieces[i].begin) * wide, PANEL * wide, PANEL,
@@ -163,13 +165,13 @@ static void forward_task(
                     total += exponentials(scores + r * row + pieces[i].column, low, high, pieces[i].columns, most);
                 }
                 sums[r] = sum_of(total);
-                norms[(start + from + r) * shape->heads + head] = most + logf(sums[r]);
+                norms[(at + from + r) * shape->heads + head] = most + logf(sums[r]);
             }
             for (int64_t i = 0; i < count; i++)
                 product(rows, wide, pieces[i].columns, scores + pieces[i].column, row, 1,
                         values + (pieces[i].offset + pieces[i].begin) * wide, PANEL, wide, result, wide, i > 0);
             for (int64_t r = 0; r < rows; r++) {
-                float *to = out.at + (start + from + r) * out.token + head * out.head;
+                float *to = out.at + (at + from + r) * out.token + head * out.head;
                 const float by = 1 / sums[r];
                 for (int64_t d = 0; d < size; d++) to[d] = result[r * wide + d] * by;
             }
@@ -201,14 +203,14 @@ static void backward_task(
     memset(to_keys, 0, used * wide * sizeof(float));
     memset(to_values, 0, used * wide * sizeof(float));
     for (int64_t s = shape->first[tree]; s < shape->first[tree + 1]; s++) {
-        const int64_t start = shape->start[s], length = shape->length[s], first = position_of(shape, s);
+        const int64_t at = shape->row[s], length = at < 0 ? 0 : shape->length[s], first = position_of(shape, s);
         for (int64_t from = 0; from < length; from += TILE) {
             const int64_t rows = length - from < TILE ? length - from : TILE;
             int64_t columns;
             const int64_t count = see(shape, places->offsets, s, from, from + rows, pieces, &columns);
             const int64_t row = columns + LANES;
-            pack_rows(q, head, start + from, rows, size, shape->scale, queries);
-            pack_rows(d_out, head, start + from, rows, size, 1, given);
+            pack_rows(q, head, at + from, rows, size, shape->scale, queries);
+            pack_rows(d_out, head, at + from, rows, size, 1, given);
             for (int64_t i = 0; i < count; i++) {
                 const int64_t place = (pieces[i].offset + pieces[i].begin) * wide;
                 product(rows, pieces[i].columns, wide, queries, wide, 1, turned_keys + place, PANEL * wide, PANEL,
@@ -217,15 +219,15 @@ static void backward_task(
                         slopes + pieces[i].column, row, 0);
             }
             for (int64_t r = 0; r < rows; r++) {
-                const int64_t token = start + from + r;
-                const float *had = out.at + token * out.token + head * out.head;
+                const int64_t query = at + from + r;
+                const float *had = out.at + query * out.token + head * out.head;
                 float mean = 0;
                 for (int64_t d = 0; d < size; d++) mean += had[d] * given[r * wide + d];
                 for (int64_t i = 0; i < count; i++) {
                     int64_t low, high;
                     seen(shape, &pieces[i], first + from + r, &low, &high);
                     float *weight = weights + r * row + pieces[i].column, *slope = slopes + r * row + pieces[i].column;
-                    exponentials(weight, low, high, pieces[i].columns, norms[token * shape->heads + head]);
+                    exponentials(weight, low, high, pieces[i].columns, norms[query * shape->heads + head]);
                     for (int64_t j = 0; j < pieces[i].columns; j += LANES)
                         store(slope + j, load(weight + j) * (load(slope + j) - splat(mean)));
                 }
@@ -240,7 +242,7 @@ static void backward_task(
                         to_keys + place, wide, 1);
             }
             for (int64_t r = 0; r < rows; r++) {
-                float *to = d_q.at + (start + from + r) * d_q.token + head * d_q.head;
+                float *to = d_q.at + (at + from + r) * d_q.token + head * d_q.head;
                 for (int64_t d = 0; d < size; d++) to[d] = result[r * wide + d] * shape->scale;
             }
         }
@@ -284,7 +286,7 @@ static int over_tasks(
     return failed;
 }
 
-/* Both return 0, or 1 where memory ran out. norms [N, H] are logarithms of the sums of exponentials. */
+/* Both return 0, or 1 where memory ran out. norms [P, H] are logarithms of the sums of exponentials. */
 
 /* `given` are q, k, v and out. */
 int forest_attention(const Shape *shape, const Array *given, float *norms)

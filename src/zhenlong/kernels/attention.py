@@ -3,7 +3,7 @@
 PyTorch's kernel for the CPU computes the whole square of a causal block of up to 512 keys; this one leaves out what is
 above the diagonal, reads a shared prompt's keys where they are, and pads nothing (docs/performance.md).
 
-Legend: N tokens, S segments, H query heads, G key heads, D head size.
+Legend: N tokens, P of them that ask, S segments, H query heads, G key heads, D head size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Shape(ctypes.Structure):
     """`Shape` of attention.c."""
 
     _fields_ = (
-        *((name, POINTER) for name in ("start", "length", "parent", "first")),
+        *((name, POINTER) for name in ("start", "length", "parent", "row", "first")),
         *((name, NUMBER) for name in ("trees", "heads", "key_heads", "size", "window")),
         ("scale", ctypes.c_float),
     )
@@ -44,15 +44,19 @@ def arrays(*states: torch.Tensor) -> ctypes.Array[Array]:
 
 @dataclass(frozen=True)
 class Trees:
-    """Segments as the kernel reads them: `table` [3, S] of starts, lengths and parents, and `first` [trees + 1]."""
+    """Segments as the kernel reads them: `table` [4, S] of starts, lengths, parents, rows, and `first` [trees + 1]."""
 
     table: np.ndarray
     first: np.ndarray
 
     @classmethod
-    def of(cls, spans: Sequence[tuple[int, int, int]]) -> Trees:
-        """From segments (start, length, parent), trees one after the other and parents before children."""
-        table = np.ascontiguousarray(np.asarray(spans, dtype=np.int64).reshape(-1, 3).T)
+    def of(cls, spans: Sequence[tuple[int, int, int, int]]) -> Trees:
+        """From segments (start, length, parent, row), trees one after the other and parents before children.
+
+        The parent of a root is -1. The row is that of the segment's first token among the queries, -1 for one whose
+        tokens are only seen.
+        """
+        table = np.ascontiguousarray(np.asarray(spans, dtype=np.int64).reshape(-1, 4).T)
         roots = np.flatnonzero(table[2] < 0)
         return cls(table, np.append(roots, table.shape[1]).astype(np.int64))
 
@@ -74,7 +78,7 @@ def serves(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: fl
 def forest_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, trees: Trees, scaling: float | None, window: int | None
 ) -> torch.Tensor:
-    """q [N, H, D], k and v [N, G, D] -> [N, H, D]; `window` counts the query's own position."""
+    """q [P, H, D], k and v [N, G, D] -> [P, H, D]; `window` counts the query's own position."""
     return _Attention.apply(q, k, v, trees, q.shape[-1] ** -0.5 if scaling is None else scaling, window or 0)
 
 
@@ -96,7 +100,9 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, out, norms = ctx.saved_tensors
         gradient = side_by_side(gradient)
-        d_q, d_k, d_v = (q.new_empty(q.shape) for _ in range(3))
+        every = len(k), *q.shape[1:]
+        seen = int(ctx.trees.table[1].sum()) == len(k)  # the others get no gradient from the kernel
+        d_q, (d_k, d_v) = q.new_empty(q.shape), ((q.new_empty if seen else q.new_zeros)(every) for _ in range(2))
         shape = _shape(q, k, ctx.trees, ctx.scaling, ctx.window)
         _call("forest_attention_backward", shape, arrays(q, k, v, out, gradient, d_q, d_k, d_v), norms)
         if k.shape[1] != q.shape[1]:

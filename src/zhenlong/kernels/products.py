@@ -43,7 +43,7 @@ def serves(states: torch.Tensor) -> bool:
 
 def mixed() -> bool:
     """Whether layers on the CPU multiply in bf16 now, and do all else in fp32."""
-    return (
+    return bool(
         MULTIPLIES_BF16
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16

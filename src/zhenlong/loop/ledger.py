@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zhenlong.forest.last_layer import spared_parameters
 from zhenlong.kernels.products import product
 
 MEASURE_SECONDS = 0.2
@@ -80,7 +81,9 @@ class Cost:
     """The arithmetic of a model's matrix products, one multiplication and one addition being two FLOPs.
 
     `body` and `head` are the matrix elements that a token and a scored position are multiplied with, `trained_body` and
-    `trained_head` those of them that get a gradient, and `attention` is layers x width of the attention.
+    `trained_head` those of them that get a gradient, and `attention` is layers x width of the attention. `last` and
+    `trained_last` are the part of the body that the forest's last layer spares tokens that are not read, and
+    `last_attention` the width of its attention; 0 where it spares nothing.
     """
 
     body: float
@@ -88,6 +91,9 @@ class Cost:
     trained_body: float
     trained_head: float
     attention: float
+    last: float = 0.0
+    trained_last: float = 0.0
+    last_attention: float = 0.0
 
     @classmethod
     def of(cls, model: nn.Module) -> Cost:
@@ -101,31 +107,47 @@ class Cost:
         embeddings, head = _embeddings(model)
         experts = getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None) or 1
         visited = (getattr(text, "num_experts_per_tok", None) or 1) / experts
-        body = trained = 0.0
+        spared = {id(parameter) for parameter in spared_parameters(model)}
+        body = trained = last = trained_last = 0.0
         for name, parameter in model.named_parameters():
             if id(parameter) in embeddings or id(parameter) in head or parameter.dim() < 2:
                 continue
             size = parameter.numel() * (visited if ".experts." in name else 1.0)
             body += size
             trained += size * parameter.requires_grad
+            if id(parameter) in spared:
+                last += size
+                trained_last += size * parameter.requires_grad
         heads = [p for p in model.parameters() if id(p) in head]
         head_size = float(sum(p.numel() for p in heads))
         trained_head = float(sum(p.numel() for p in heads if p.requires_grad))
-        return cls(body, head_size, trained, trained_head, _attention(text))
+        attention = _attention(text)
+        one = attention / text.num_hidden_layers if spared else 0.0
+        return cls(body, head_size, trained, trained_head, attention, last, trained_last, one)
 
-    def forward(self, tokens: float, scored: float | None = None, pairs: float = 0.0) -> float:
+    def forward(
+        self, tokens: float, scored: float | None = None, pairs: float = 0.0, read: float | None = None
+    ) -> float:
         """FLOPs of a forward pass: 2 a parameter and token, and 4 layers x width for each attended pair.
 
         `scored` positions go through the head (all tokens when None); `pairs` is the number of (query, key) pairs that
-        attention looks at, n (n + 1) / 2 for one causal sequence of n tokens.
+        attention looks at, n (n + 1) / 2 for one causal sequence of n tokens. `read` positions go through the last
+        layer (all tokens when None), and as large a share of the pairs.
         """
-        return 2 * (self.body * tokens + self.head * _scored(scored, tokens)) + 4 * self.attention * pairs
+        spared = tokens - _scored(read, tokens)
+        products = self.body * tokens - self.last * spared + self.head * _scored(scored, tokens)
+        return 2 * products + 4 * self._pairs(tokens, pairs, spared)
 
-    def train(self, tokens: float, scored: float | None = None, pairs: float = 0.0) -> float:
+    def train(self, tokens: float, scored: float | None = None, pairs: float = 0.0, read: float | None = None) -> float:
         """FLOPs of forward and backward: 6 a trained parameter and token, 4 a frozen one (no weight gradient)."""
-        forward = self.forward(tokens, scored, pairs)
-        weights = 2 * (self.trained_body * tokens + self.trained_head * _scored(scored, tokens))
-        return forward + (forward + 4 * self.attention * pairs) + weights
+        forward, spared = self.forward(tokens, scored, pairs, read), tokens - _scored(read, tokens)
+        trained = self.trained_body * tokens - self.trained_last * spared
+        weights = 2 * (trained + self.trained_head * _scored(scored, tokens))
+        return forward + (forward + 4 * self._pairs(tokens, pairs, spared)) + weights
+
+    def _pairs(self, tokens: float, pairs: float, spared: float) -> float:
+        """Layers x width x pairs of attention."""
+        return pairs * (self.attention - self.last_attention * spared / max(tokens, 1.0))
 
 
 def _scored(scored: float | None, tokens: float) -> float:

@@ -179,7 +179,7 @@ def _entering(
     """
     length, keys, shared = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
     if softcap is None and length == keys and kernels_serve(q, v, 0.0, softcap):
-        whole = Trees.of([(0, length, -1)])
+        whole = Trees.of([(0, length, -1, 0)])
         new_q, new_k, new_v = (part[0].transpose(0, 1) for part in (q, k, v))
         return forest_attention(new_q, new_k, new_v, whole, scaling, window).transpose(0, 1).unsqueeze(0)
     if softcap is None and length == keys and (window is None or length <= window):

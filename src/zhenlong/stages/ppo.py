@@ -200,12 +200,11 @@ class _Critic:
             self.module = self.network
         self.separate = kind == "separate"
 
-    def __call__(self, hidden: torch.Tensor, forest: Forest, at: torch.Tensor) -> torch.Tensor:
-        """Values at the flat positions `at`; `hidden` [N, d] is the policy's, unused by a separate critic."""
+    def __call__(self, states: torch.Tensor, forest: Forest) -> torch.Tensor:
+        """Values at what predicts scored tokens, of the policy's states [M, d] there; a separate critic has its own."""
         if self.separate:
-            own = forward(self.network, forest)
-            return self.network.score(own.index_select(0, at)).squeeze(-1).float()
-        return self.module(hidden.index_select(0, at))
+            return self.network.score(forward(self.network, forest)).squeeze(-1).float()
+        return self.module(states)
 
 
 def rollout_loss(
@@ -213,18 +212,18 @@ def rollout_loss(
 ) -> StepLoss:
     """PPO's loss summed over a micro-batch's tokens, or the likelihood loss of a micro-batch of demonstrations."""
     forest = batch.forest
-    hidden = forward(policy, forest)
+    states = forward(policy, forest)
     if isinstance(batch, PtxBatch):
-        loss = negative_log_likelihood(log_probs(policy, hidden, forest))
+        loss = negative_log_likelihood(log_probs(policy, states, forest))
         return StepLoss(settings.ptx_coef * batch.share * loss, {"ptx_loss": (loss, float(len(forest.target)))})
-    scored, entropy = log_probs(policy, hidden, forest, settings.temperature, entropy=True)  # [M]
+    scored, entropy = log_probs(policy, states, forest, settings.temperature, entropy=True)  # [M]
     old, advantages, returns, old_values = (
         gathered(name, groups, batch) for name in ("old_log_probs", "advantages", "returns", "values")
     )
     total, sums = policy_loss(
         scored, old, advantages, forest.leaf, forest.leaves, clip_low=settings.clip, clip_high=settings.clip
     )
-    values = critic(hidden, forest, forest.source)
+    values = critic(states, forest)
     value_total, value_sums = value_loss(values, old_values, returns, clip=settings.value_clip or None)
     total = total + settings.value_coef * value_total
     if settings.entropy_coef:
@@ -252,8 +251,8 @@ def _measure(
 
 
 def _values(policy: PreTrainedModel, critic: _Critic, forest: Forest) -> torch.Tensor:
-    hidden = torch.empty(0) if critic.separate else forward(policy, forest)
-    return critic(hidden, forest, forest.source)
+    states = torch.empty(0) if critic.separate else forward(policy, forest)
+    return critic(states, forest)
 
 
 def _penalised(groups: Sequence[Group], penalty: float) -> torch.Tensor:

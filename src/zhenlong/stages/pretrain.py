@@ -128,8 +128,8 @@ def pretrain(
 
 def token_loss(network: PreTrainedModel, batch: Batch) -> StepLoss:
     """The summed negative log-likelihood of a micro-batch's scored tokens."""
-    hidden = forward(network, batch.forest)
-    return StepLoss(negative_log_likelihood(log_probs(network, hidden, batch.forest)))
+    states = forward(network, batch.forest)
+    return StepLoss(negative_log_likelihood(log_probs(network, states, batch.forest)))
 
 
 def in_pieces(

@@ -71,14 +71,14 @@ def update(
 
 
 def count_training(run: Run, cost: Cost, forest: Forest) -> None:
-    """Enter a forward and backward pass in the ledger."""
+    """Enter a forward and backward pass that was made in the ledger."""
     tokens, scored = len(forest.tokens), len(forest.target)
-    run.ledger.count(tokens=tokens, flops=cost.train(tokens, scored, forest.pairs))
+    run.ledger.count(tokens=tokens, flops=cost.train(tokens, scored, forest.pairs, forest.read))
 
 
 def count_forward(run: Run, cost: Cost, forest: Forest) -> None:
     """Enter the arithmetic of a pass without gradients; its tokens are not trained on and do not count as such."""
-    run.ledger.count(flops=cost.forward(len(forest.tokens), len(forest.target), forest.pairs))
+    run.ledger.count(flops=cost.forward(len(forest.tokens), len(forest.target), forest.pairs, forest.read))
 
 
 def ready(model: PreTrainedModel, template: Template) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -148,7 +148,8 @@ class LocalBackend:
         sums = torch.zeros(len(batch.members), dtype=torch.float64, device=scored.device)
         values = sums.index_add(0, batch.owner, scored).cpu().numpy()
         share = np.asarray(lengths) / sum(lengths)
-        flops = Arithmetic.of(self.network).forward(len(forest.tokens), len(forest.target), forest.pairs)
+        counts = len(forest.tokens), len(forest.target), forest.pairs, forest.read
+        flops = Arithmetic.of(self.network).forward(*counts)
         return np.stack([values, share * (time.perf_counter() - begun), share * flops])
 
     def _queries(self, request: Score | ScoreText) -> list[Query]:
@@ -212,7 +213,7 @@ class LocalBackend:
             return ()
         forest = plant([tree(prompt, [ids])], next(self.network.parameters()).device)
         with evaluating(self.network):
-            states = forward(self.network, forest)[forest.source]
+            states = forward(self.network, forest)
             head = head_of(self.network)
             logits = torch.nn.functional.linear(states, head.weight, head.bias).float() * head.scale
             if head.softcap is not None:

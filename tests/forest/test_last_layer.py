@@ -1,0 +1,170 @@
+"""The last layer computes what is read and nothing else; what is read, and all gradients, are those of whole layers."""
+
+import copy
+import functools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import tiny_model
+
+import zhenlong.forest.decoder as decoder
+from zhenlong.forest import Node, forward, layout_of, plant, tree
+from zhenlong.forest.last_layer import last_layer_of
+from zhenlong.forest.view import narrowed
+from zhenlong.models.load import _same_attention
+
+pytestmark = pytest.mark.usefixtures("kernels")
+
+NARROWED = ["llama", "qwen2", "qwen3", "mistral_window"]
+
+
+def trees():
+    """A pair with a long prompt, an answer with a mask of holes, a tree of depth two, and one that nobody reads."""
+    inner = Node(range(20, 23), True, (Node(range(30, 34), [True, False, False, True]), Node([5], True)))
+    return [
+        tree(range(40), [range(50, 55), range(60, 69)]),
+        Node(range(70, 90), [False] * 6 + [True] * 3 + [False] * 7 + [True] * 4),
+        Node(range(9), False, (inner, Node([7, 8], False))),
+        Node(range(100, 112), False),
+    ]
+
+
+def found(model, read, narrow, monkeypatch):
+    """States that are read and every parameter's gradient, with the last layer narrowed or whole."""
+    if not narrow:
+        monkeypatch.setattr(decoder, "_worth_narrowing", lambda *_: None)
+    forest = plant(trees())
+    states = forward(model, forest, read)
+    monkeypatch.undo()
+    model.zero_grad()
+    (states * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
+    slopes = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
+    return forest, states.detach(), slopes
+
+
+@pytest.mark.parametrize("read", ["scored", "ends"])
+@pytest.mark.parametrize("family", NARROWED)
+def test_states_and_gradients_are_those_of_a_whole_layer(family, read, monkeypatch):
+    model = tiny_model(family)
+    assert layout_of(model) == "forest"
+    forest, ours, gradients = found(model, read, True, monkeypatch)
+    whole, theirs, expected = found(model, read, False, monkeypatch)
+    assert forest.read == len(set(forest.asked[read].tolist())) < whole.read == len(forest.tokens)
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-5)
+    assert gradients.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(gradients[name], gradient, atol=2e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("family", "given"), [("gpt2", {}), ("gemma2", {}), ("opt", {}), ("granite", {"residual_multiplier": 0.5})]
+)
+def test_layers_with_other_parts_or_another_way_to_put_them_together_compute_every_token(family, given):
+    model = tiny_model(family, **given)
+    assert layout_of(model) == "forest"
+    forest = plant(trees())
+    forward(model, forest)
+    assert forest.read == len(forest.tokens)
+
+
+def test_a_layer_with_a_part_more_or_that_computes_something_else_stays_whole(monkeypatch):
+    model = tiny_model("llama")
+    layer = model.model.layers[-1]
+    assert last_layer_of(model.model) is layer
+    layer.extra = torch.nn.Dropout(0.5)
+    assert last_layer_of(model.model) is None
+    del layer.extra
+    layer.self_attn.residual_dropout = 0.1
+    assert last_layer_of(model.model) is None
+    layer.self_attn.residual_dropout = 0.0
+    own = type(layer).forward
+    monkeypatch.setattr(type(layer), "forward", lambda self, states, **named: 1 + own(self, states, **named))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert layout_of(model) == "forest"  # which it still is
+    forest = plant(trees())
+    forward(model, forest)
+    assert forest.read == len(forest.tokens)
+    assert "forward" not in layer.__dict__
+
+
+def test_the_window_is_the_one_that_the_layer_hands_to_attention():
+    model = tiny_model("mistral_window")
+    forward(model, plant(trees()))
+    assert model.model.layers[-1].narrowed.settings["sliding_window"] == model.config.sliding_window
+
+
+def test_what_is_read_nearly_everywhere_is_computed_everywhere_and_nothing_scored_is_nothing_read():
+    model = tiny_model("llama")
+    text = plant([Node(range(30), [False] + [True] * 29)])
+    forward(model, text)
+    assert text.read == 30
+    silent = plant([Node(range(30))])
+    assert forward(model, silent).shape == (0, model.config.hidden_size)
+    assert forward(model, silent, None).shape == (30, model.config.hidden_size)
+
+
+def test_dropout_of_attention_is_that_of_training(monkeypatch):
+    model = tiny_model("llama")
+    layout_of(model)
+    attention = model.model.layers[-1].self_attn
+    attention.attention_dropout = 0.5
+    forest = plant(trees())
+    still = forward(model, forest)
+    torch.testing.assert_close(forward(model, forest), still)
+    model.train()
+    assert not torch.allclose(forward(model, forest), still)
+
+
+def test_checkpointing_and_copies_keep_it(monkeypatch):
+    model = tiny_model("llama")
+    _, states, expected = found(model, "scored", True, monkeypatch)
+    other = copy.deepcopy(model).train()
+    same = {"use_reentrant": False, "context_fn": functools.partial(_same_attention, other)}
+    other.gradient_checkpointing_enable(same)
+    forest, again, gradients = found(other, "scored", True, monkeypatch)
+    assert forest.read < len(forest.tokens)
+    torch.testing.assert_close(again, states)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(gradients[name], gradient, msg=name)
+
+
+def test_a_plain_call_and_generation_are_as_before():
+    model, plain = tiny_model("llama"), tiny_model("llama")
+    ids = torch.arange(12)[None]
+    forward(model, plant(trees()))
+    torch.testing.assert_close(model(ids).logits, plain(ids).logits, rtol=0, atol=0)
+
+
+segments = st.lists(st.tuples(st.integers(1, 6), st.integers(-1, 8)), min_size=1, max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(segments, st.data())
+def test_parts_that_ask_are_exactly_what_is_read_and_see_all_that_comes_before(given_segments, data):
+    spans, start, tree_of = [], 0, []
+    for length, wanted in given_segments:
+        roots = [number for number in range(len(spans)) if tree_of[number] == max(tree_of)]  # trees lie one by one
+        parent = roots[wanted % len(roots)] if wanted >= 0 and roots else -1
+        tree_of.append(tree_of[parent] if parent >= 0 else max(tree_of, default=-1) + 1)
+        spans.append((start, length, parent, start))
+        start += length
+    rows = np.asarray(sorted(data.draw(st.sets(st.integers(0, start - 1), min_size=1))))
+
+    def paths(some):
+        """The flat tokens that each query row sees."""
+        seen, before = {}, []
+        for first, length, parent, row in some:
+            above = before[parent] if parent >= 0 else []
+            for place in range(length):
+                if row >= 0:
+                    seen[row + place] = [*above, *range(first, first + place + 1)]
+            before.append([*above, *range(first, first + length)])
+        return seen
+
+    whole, parts = paths(spans), paths(narrowed(spans, rows))
+    assert parts == {place: whole[row] for place, row in enumerate(rows.tolist())}
