@@ -24,6 +24,7 @@ from torch.nn.functional import linear, silu
 
 from zhenlong.forest import Forest, Node, plant, tree
 from zhenlong.forest.attention import forest_attention
+from zhenlong.forest.head import _LogProbs
 from zhenlong.kernels import build, elementwise, products
 from zhenlong.sampling import Sampling
 from zhenlong.sampling.draw import draw
@@ -82,6 +83,8 @@ def cases() -> list[Case]:
         found += between(4096, width, 3 * width)
     for shape in ((4096, 128, 384), (4608, 512, 1408)):
         found += product(*shape)
+    for vocabulary in (4096, 32000):
+        found += head(2048, 128, vocabulary)
     logits, uniforms = torch.randn(64, 32000), torch.rand(64, 1, dtype=torch.float64)
     run = lambda: draw(logits, uniforms, Sampling())[1]  # noqa: E731
     found.append(("drawing", "64 rows of 32,000", run, without(run)))
@@ -138,6 +141,15 @@ def product(count: int, inputs: int, outputs: int) -> list[Case]:
     return both(
         "product", f"{count:,} × {inputs} × {outputs:,}", lambda: products.linear(states, weight, None),
         (states, weight), lambda: linear(states, weight),
+    )  # fmt: skip
+
+
+def head(count: int, inputs: int, vocabulary: int) -> list[Case]:
+    states, weight = (torch.randn(size, inputs, requires_grad=True) for size in (count, vocabulary))
+    target, plain = torch.randint(vocabulary, (count,)), (1.0, None, 1.0)
+    return both(
+        "head and entropy", f"{count:,} × {inputs} × {vocabulary:,}",
+        lambda: _LogProbs.apply(states, weight, None, target, plain, True)[0], (states, weight),
     )  # fmt: skip
 
 

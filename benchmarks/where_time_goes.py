@@ -106,11 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _row(work: str, model: str, vocabulary: int, shape: str, asked: argparse.Namespace) -> dict[str, Any]:
     watch = Watch(asked.steps)
-    run = {"sampling": _sampling, "multiple_choice": _multiple_choice}.get(work, functools.partial(_stage, work))
+    stage = functools.partial(_stage, work, asked.dtype)
+    run = {"sampling": _sampling, "multiple_choice": _multiple_choice}.get(work, stage)
+    half = "-bf16" * (run is stage and asked.dtype == "bfloat16")
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="profile-") as folder, spans(SPANS):
         run(watch, model, vocabulary, shape, asked.threads, Path(folder))
-    row = {"work": work, "model": f"{model}-{vocabulary // 1000}k", "shape": shape, **watch.found()}
+    row = {"work": work, "model": f"{model}-{vocabulary // 1000}k{half}", "shape": shape, **watch.found()}
     spent = time.perf_counter() - started
     print(
         f"{work}, {row['model']}, {shape}: {row['milliseconds']:.0f} ms a step, "
@@ -120,7 +122,9 @@ def _row(work: str, model: str, vocabulary: int, shape: str, asked: argparse.Nam
     return row
 
 
-def _stage(work: str, watch: Watch, model: str, vocabulary: int, shape: str, threads: int, folder: Path) -> None:
+def _stage(
+    work: str, dtype: str, watch: Watch, model: str, vocabulary: int, shape: str, threads: int, folder: Path
+) -> None:
     """A stage's own steps, from its loop's `steps`."""
     settings = argparse.Namespace(
         model=model, vocabulary=vocabulary, steps=2 * watch.steps, threads=threads, device="cpu"
@@ -128,7 +132,7 @@ def _stage(work: str, watch: Watch, model: str, vocabulary: int, shape: str, thr
     given, _ = training.prepare(work, shape, settings, folder)
     steps = Run.steps
     with patch.object(Run, "steps", lambda run, total: watch.over(steps(run, total))):
-        zhenlong_side.train(given, {"dtype": "float32"})
+        zhenlong_side.train(given, {"dtype": dtype})
 
 
 def _sampling(watch: Watch, model: str, vocabulary: int, shape: str, threads: int, folder: Path) -> None:
@@ -182,6 +186,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=bench.some((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
     parser.add_argument("--steps", type=int, default=3, help="steps with a clock, and as many profiled (default: 3)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products in training")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one a core")
     parser.add_argument("--label", default="", help="ends the name of the results file")
     parser.add_argument("--before", type=Path, help="an earlier results file, for the table")

@@ -2,8 +2,7 @@
 
 The logits of all positions, [N, vocabulary], never exist. A chunk's logits are kept for the backward pass while they
 are few, and computed again where they are many, so that memory does not grow with vocabulary times length. Logits in
-half precision are not widened on a GPU: softmax reads them as they are, computes in fp32, and what is written is half
-as much.
+half precision are not widened: softmax reads them as they are, computes in fp32, and what is written is half as much.
 
 Shapes: M scored tokens, d hidden size, V vocabulary.
 """
@@ -21,10 +20,12 @@ from transformers import PreTrainedModel
 from zhenlong.errors import UserError
 from zhenlong.forest.planting import Forest
 from zhenlong.kernels.products import outer, product
+from zhenlong.kernels.softmax import raised, serves
+from zhenlong.kernels.softmax import scored as by_kernel
 
 # By kind of device. A GPU needs chunks of a thousand rows and more to be busy with a vocabulary of 150,000.
 CHUNK_LOGITS: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB
-LEAST_ROWS: Final = 128  # that a chunk has in any case: products of fewer rows are slow
+LEAST_ROWS: Final = 256  # that a chunk has in any case: products of fewer rows are slow
 KEPT_LOGITS: Final = {"cpu": 1 << 24, "cuda": 1 << 30}  # kept for backward rather than computed again: 64 MB, 4 GB
 
 
@@ -91,17 +92,21 @@ class _LogProbs(torch.autograd.Function):
         spread = torch.empty_like(scored) if entropy else None
         few = rows * vocabulary <= _of(KEPT_LOGITS, device)
         keep = few and any(ctx.needs_input_grad) and settings[1] is None  # a soft cap's slope needs the logits
-        kept = []
+        kept, compiled = [], False
         for start in range(0, rows, size):
             part = slice(start, start + size)
-            logits = _logits(states[part], weight, bias, settings)
-            scored[part], tops[part], sums[part], spreads, powers = _scored(logits, target[part, None], entropy)
+            powers = _logits(states[part], weight, bias, settings)
+            compiled = serves(powers)
+            if compiled:
+                scored[part], tops[part], sums[part], spreads = by_kernel(powers, target[part], entropy)
+            else:
+                scored[part], tops[part], sums[part], spreads, powers = _scored(powers, target[part, None], entropy)
             if spread is not None and spreads is not None:
                 spread[part] = spreads
             if keep:
                 kept.append(powers)
         ctx.save_for_backward(states, weight, bias, target, scored, tops, sums, *kept)
-        ctx.settings, ctx.size = settings, size
+        ctx.settings, ctx.size, ctx.compiled = settings, size, compiled
         if spread is not None:
             ctx.mark_non_differentiable(spread)
         return scored, spread
@@ -119,11 +124,11 @@ class _LogProbs(torch.autograd.Function):
             part = slice(start, start + ctx.size)
             slope = None
             if kept:
-                d_logits = _powers(kept[number])
+                d_logits = kept[number] if ctx.compiled else _powers(kept[number])
             else:
                 logits = _logits(states[part], weight, bias, ctx.settings)
                 slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square()
-                d_logits = _powers(logits, tops[part, None])
+                d_logits = raised(logits, tops[part]) if ctx.compiled else _powers(logits, tops[part, None])
             # d log p / d logits = one-hot - softmax, here with its sign turned and times the sum of the powers; at the
             # target 1 - p, exact where p is near 1. Each row's own factor is left to the products, whose sides are far
             # smaller than the logits.
@@ -150,8 +155,6 @@ def _logits(
     """[rows, V] in fp32, scaled, capped and divided by the temperature; where that is nothing, as the product is."""
     scale, softcap, temperature = settings
     logits = product(states, weight, bias)
-    if logits.device.type == "cpu":  # whose fp32 operations are the faster ones
-        logits = logits.float()
     if settings == (1.0, None, 1.0):
         return logits
     logits = logits.float()

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-SOURCES: Final = ("attention.c", "decoding.c", "drawing.c", "elementwise.c")
+SOURCES: Final = ("attention.c", "decoding.c", "drawing.c", "elementwise.c", "softmax.c")
 HEADERS: Final = ("panels.h", "vectors.h")
 FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 SWITCH: Final = "ZHENLONG_KERNELS"  # in the environment: 0 leaves everything to PyTorch
@@ -43,6 +43,8 @@ FUNCTIONS: Final = {
     "gated": "nnpnpnp",
     "gated_backward": "nnpnpnpnpp",
     "rotate": "nnnpnnppip",
+    "score_rows": "pppppp",
+    "raise_rows": "pp",
     "transpose": "nnpnp",
     "panel_width": "",
 }
