@@ -190,6 +190,15 @@ def test_a_folder_that_holds_another_run(stage, files, tmp_path, refused, capsys
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+def test_a_folder_that_holds_the_runs_of_a_recipe(files, tmp_path, refused):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "progress.json").write_text("{}")
+    for more in ([], ["--resume"]):
+        line = refused(*command("sft", files, tmp_path), *more, left=["progress.json"])
+        assert "holds the runs of a recipe; choose another output" in line
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_loss_that_is_not_finite(stage, files, tmp_path, capsys):
     """One weight is infinite. The weights from before the step are saved, and no model is made."""

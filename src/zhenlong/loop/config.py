@@ -18,6 +18,8 @@ from zhenlong.loop.options import HARMLESS, Options
 PACKAGES: Final = ("zhenlong", "torch", "transformers", "tokenizers", "numpy")
 PARTS: Final = ("config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "finished.json")
 """What shows that a folder holds a run."""
+OF_A_RECIPE: Final = "progress.json"
+"""What shows that a folder holds the runs of a recipe, one folder each."""
 
 
 def resolved(config: Mapping[str, Any], options: Options) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def check_folder(output: Path, config: Mapping[str, Any], resume: bool) -> None:
 
     This very one: `HARMLESS` options and the folder's name may differ from the saved config, and nothing else.
     """
+    if (output / OF_A_RECIPE).exists():
+        raise UserError(f"{output}: this folder holds the runs of a recipe; choose another output")
     if not any((output / part).exists() for part in PARTS):
         if output.exists() and not output.is_dir():
             raise UserError(f"{output}: expected a folder for the run, but this is a file; choose another output")

@@ -34,6 +34,7 @@ from zhenlong.feedback.label import label
 from zhenlong.feedback.teach_judge import teach_judge
 from zhenlong.loop import Options
 from zhenlong.loop.atomic import write_json
+from zhenlong.loop.config import OF_A_RECIPE
 from zhenlong.report import terminal_table, write_report
 from zhenlong.stages.best_of_n import best_of_n
 from zhenlong.stages.classifiers import classifiers
@@ -109,7 +110,7 @@ def run(recipe: str, **arguments: str) -> Path:
         done["seconds"][step.name] = time.perf_counter() - begun
         for name, measures in found.items():  # several evaluations may measure the same model
             done["models"].setdefault(name, {}).update(measures)
-        write_json(output / "progress.json", done)
+        write_json(output / OF_A_RECIPE, done)
     summary = summary_of(output, steps, settings, done)
     write_json(output / "summary.json", summary)
     report = write_report(output)
@@ -224,7 +225,7 @@ def summary_of(output: Path, steps: list[Step], settings: Mapping[str, Any], don
 
 def _progress(output: Path) -> dict[str, Any]:
     """The steps done before, with their seconds and what they found."""
-    path = output / "progress.json"
+    path = output / OF_A_RECIPE
     if not path.exists():
         return {"recipe": None, "seconds": {}, "models": {}}
     try:
