@@ -1,6 +1,8 @@
 """The pure parts of the benchmarks: what an operator belongs to, lines through points, tables, lengths of texts."""
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
@@ -176,6 +178,17 @@ def test_the_page_has_both_tables():
     text = rows.PAGE.read_text()
     for name in (rows.CPU, rows.GPU):
         assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
+
+
+def test_benchmarks_that_need_no_other_library_are_of_the_code_as_it_is(tmp_path):
+    """They run outside of pytest, small: what they measure they call by its name, which no type checker reads."""
+    (tmp_path / "here.py").write_text("import compiled_kernels, scaling, where_time_goes\nscaling.main()\n")
+    given = ["--size", "0.05", "--repeats", "1", "--curves", "tokens_sft,tokens_grpo", "--page", ""]
+    command = [sys.executable, str(tmp_path / "here.py"), *given, "--output", str(tmp_path)]
+    paths = os.pathsep.join(filter(None, (str(BENCHMARKS), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(next(tmp_path.glob("scaling-*.json")).read_text())["curves"]) == 2
 
 
 def test_a_package_that_is_not_installed_has_no_version():
