@@ -30,7 +30,7 @@ from zhenlong.sampling import Sampling
 from zhenlong.sampling.draw import draw
 
 MARKERS: Final = "<!-- table of compiled_kernels.py: begin -->", "<!-- table of compiled_kernels.py: end -->"
-Run = Callable[[], Any]
+Run = Callable[..., Any]
 Case = tuple[str, str, Run, Run]  # what, its shape, by the kernel, by PyTorch
 
 
@@ -83,6 +83,8 @@ def cases() -> list[Case]:
         found += between(4096, width, 3 * width)
     for shape in ((4096, 128, 384), (4608, 512, 1408)):
         found += product(*shape)
+        if products.MULTIPLIES_BF16:
+            found += product(*shape, half=True)
     found += [head(2048, 128, vocabulary) for vocabulary in (4096, 32000)]
     logits, uniforms = torch.randn(64, 32000), torch.rand(64, 1, dtype=torch.float64)
     run = lambda: draw(logits, uniforms, Sampling())[1]  # noqa: E731
@@ -135,12 +137,19 @@ def between(count: int, width: int, inner: int) -> list[Case]:
     ]  # fmt: skip
 
 
-def product(count: int, inputs: int, outputs: int) -> list[Case]:
+def product(count: int, inputs: int, outputs: int, half: bool = False) -> list[Case]:
+    """In fp32, or as mixed precision has it, PyTorch's by autocast, with what its result is needed in."""
     states, weight = (torch.randn(size, inputs, requires_grad=True) for size in (count, outputs))
-    return both(
-        "product", f"{count:,} × {inputs} × {outputs:,}", lambda: products.linear(states, weight, None),
-        (states, weight), lambda: linear(states, weight),
-    )  # fmt: skip
+
+    def run(by: Run) -> Run:
+        def given() -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                return by(states, weight, None).float()
+
+        return given
+
+    what = "product, bf16" if half else "product"
+    return both(what, f"{count:,} × {inputs} × {outputs:,}", run(products.linear), (states, weight), run(linear))
 
 
 def head(count: int, inputs: int, vocabulary: int) -> Case:
