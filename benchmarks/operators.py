@@ -29,7 +29,7 @@ WHOLE: Final = {f"{SPAN}sampling": "sampling", f"{SPAN}data": "data", f"{SPAN}op
                 # Kernels: functions with a gradient go by their own names, the sampler's by spans.
                 "_Attention": "attention", "_Norm": "elementwise", "_Gated": "elementwise", "_Rotated": "elementwise",
                 f"{SPAN}compiled attention": "attention", f"{SPAN}compiled elementwise": "elementwise",
-                f"{SPAN}compiled layers": "layers"}  # fmt: skip
+                f"{SPAN}compiled layers": "layers", f"{SPAN}compiled softmax": "head"}  # fmt: skip
 # Of these only the operators beneath them; the innermost decides.
 PARTS: Final = {f"{SPAN}attention": "attention", "Gathered": "attention", "scaled_dot_product": "attention",
                 f"{SPAN}head": "head", "_LogProbs": "head"}  # fmt: skip
@@ -44,6 +44,8 @@ SPANS: Final = {
     "zhenlong.forest.budget.micro_batches": "data",
     "zhenlong.forest.budget.plant": "data",
     "zhenlong.forest.view.View.layout": "data",
+    "zhenlong.forest.head.by_kernel": "compiled softmax",
+    "zhenlong.forest.head.raised": "compiled softmax",
     "zhenlong.sampling.TorchSampler.sample": "sampling",
     "zhenlong.evaluate.runner.prefixes._plant": "data",
     "zhenlong.evaluate.runner.tokens.Tokens.queries": "data",
