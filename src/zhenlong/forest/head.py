@@ -25,7 +25,8 @@ from zhenlong.kernels.softmax import scored as by_kernel
 
 # By kind of device. A GPU needs chunks of a thousand rows and more to be busy with a vocabulary of 150,000.
 CHUNK_LOGITS: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB
-LEAST_ROWS: Final = 256  # that a chunk has in any case: products of fewer rows are slow
+LEAST_ROWS: Final = 128  # that a chunk has in any case: products of fewer rows are slow
+GOOD_ROWS: Final = 256, 1 << 23  # that it has where they are no more logits than that: a tenth of the head's time
 KEPT_LOGITS: Final = {"cpu": 1 << 24, "cuda": 1 << 30}  # kept for backward rather than computed again: 64 MB, 4 GB
 
 
@@ -87,7 +88,7 @@ class _LogProbs(torch.autograd.Function):
         entropy: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         rows, vocabulary, device = len(target), len(weight), states.device
-        size = max(LEAST_ROWS, _of(CHUNK_LOGITS, device) // vocabulary)
+        size = _rows_of_a_chunk(vocabulary, device)
         scored, tops, sums = (torch.empty(rows, dtype=torch.float32, device=device) for _ in range(3))
         spread = torch.empty_like(scored) if entropy else None
         few = rows * vocabulary <= _of(KEPT_LOGITS, device)
@@ -105,6 +106,7 @@ class _LogProbs(torch.autograd.Function):
                 spread[part] = spreads
             if keep:
                 kept.append(powers)
+            del powers  # before the next chunk is made
         ctx.save_for_backward(states, weight, bias, target, scored, tops, sums, *kept)
         ctx.settings, ctx.size, ctx.compiled = settings, size, compiled
         if spread is not None:
@@ -126,9 +128,9 @@ class _LogProbs(torch.autograd.Function):
             if kept:
                 d_logits = kept[number] if ctx.compiled else _powers(kept[number])
             else:
-                logits = _logits(states[part], weight, bias, ctx.settings)
-                slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square()
-                d_logits = raised(logits, tops[part]) if ctx.compiled else _powers(logits, tops[part, None])
+                d_logits = _logits(states[part], weight, bias, ctx.settings)
+                slope = None if softcap is None else 1 - (d_logits * (temperature / softcap)).square()
+                d_logits = raised(d_logits, tops[part]) if ctx.compiled else _powers(d_logits, tops[part, None])
             # d log p / d logits = one-hot - softmax, here with its sign turned and times the sum of the powers; at the
             # target 1 - p, exact where p is near 1. Each row's own factor is left to the products, whose sides are far
             # smaller than the logits.
@@ -144,9 +146,16 @@ class _LogProbs(torch.autograd.Function):
                 d_weight += outer(d_logits, (states[part] * factor).to(states.dtype))
             if d_bias is not None:
                 d_bias += (d_logits.T @ factor.to(states.dtype)).squeeze(1)
+            del d_logits
         cast_weight = None if d_weight is None else d_weight.to(weight.dtype)
         cast_bias = None if d_bias is None else d_bias.to(weight.dtype)
         return d_states, cast_weight, cast_bias, None, None, None
+
+
+def _rows_of_a_chunk(vocabulary: int, device: torch.device) -> int:
+    rows, most = GOOD_ROWS
+    least = min(rows, max(LEAST_ROWS, most // vocabulary))
+    return max(least, _of(CHUNK_LOGITS, device) // vocabulary)
 
 
 def _logits(
