@@ -108,7 +108,7 @@ def test_what_is_read_nearly_everywhere_is_computed_everywhere_and_nothing_score
     assert forward(model, silent, None).shape == (30, model.config.hidden_size)
 
 
-def test_dropout_of_attention_is_that_of_training(monkeypatch):
+def test_dropout_of_attention_is_that_of_training():
     model = tiny_model("llama")
     layout_of(model)
     attention = model.model.layers[-1].self_attn

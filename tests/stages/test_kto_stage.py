@@ -122,7 +122,8 @@ def test_the_reference_is_read_from_its_cache_the_second_time(files, tmp_path, m
     cache = str(tmp_path / "cache")
     run_case("kto", files, tmp_path / "first", reference_cache=cache)
     monkeypatch.setattr("zhenlong.stages.reference.log_prob_sums", lambda *given: pytest.fail("computed again"))
-    run_case("kto", files, tmp_path / "second", reference_cache=cache, beta=0.3)
+    run = run_case("kto", files, tmp_path / "second", reference_cache=cache, beta=0.3)
+    assert (run / "finished.json").exists()
 
 
 def test_rankings_are_read_as_thumbs(files, tmp_path):

@@ -20,14 +20,14 @@ from zhenlong.kernels import attention as compiled
 if TYPE_CHECKING:
     from zhenlong.forest.layout import Block
     from zhenlong.forest.planting import Forest
-    from zhenlong.forest.view import Reading
+    from zhenlong.forest.view import View
 
 NAME: Final = "zhenlong_forest"
 # Keywords that models pass along and that do not change what attention computes over a forest.
 HARMLESS: Final = {
     "cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "deterministic", "head_mask", "is_causal", "max_length_k",
     "max_length_q", "output_attentions", "output_hidden_states", "output_router_logits", "past_key_values",
-    "position_embeddings", "position_ids", "return_dict", "use_cache",
+    "position_embeddings", "position_ids", "reading", "return_dict", "use_cache",
 }  # fmt: skip
 
 
@@ -48,20 +48,19 @@ def forest_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    reading: Reading | None = None,
-    last: bool = False,
+    view: View | None = None,
     seen: dict[torch.nn.Module, dict[str, Any]] | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of every token over its own segment's past and all of its ancestors.
 
-    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]; in the `last` layer the queries [1, H, P, D] and
-    the result are those of `reading` only. `seen` gets the settings of each module that attends. Raises
-    `UnsupportedAttention` for keywords it does not know to be harmless, such as attention sinks.
+    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. With a `view`, of the last layer, the queries
+    [1, H, P, D] and the result are those of the P tokens that ask in it. `seen` gets the settings of each module that
+    attends. Raises `UnsupportedAttention` for keywords it does not know to be harmless, such as attention sinks.
     """
     if seen is not None:
         seen[module] = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
-    view = reading.view if reading is not None and last else forest.view
+    view = view or forest.view
     asked = sorted(name for name, given in others.items() if given is not None and name not in HARMLESS)
     if asked or attention_mask is not None:
         raise UnsupportedAttention(f"attention is asked to honour {', '.join(asked) or 'a mask of its own'}")

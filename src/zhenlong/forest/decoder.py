@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from zhenlong.forest.view import Reading
 Layout = Literal["forest", "padded"]
 TOLERANCE: Final = 5e-5  # largest relative deviation in log-probability that is still rounding in fp32
 _layouts: WeakKeyDictionary[PreTrainedModel, Layout] = WeakKeyDictionary()
-_narrow: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # whose last layer computes only what is read
+_narrow: WeakSet[PreTrainedModel] = WeakSet()  # models whose last layer computes only what is read
 
 
 def forward(model: PreTrainedModel, forest: Forest, read: Read | None = "scored") -> torch.Tensor:
@@ -156,14 +156,14 @@ def _narrow_last_layer(model: PreTrainedModel, seen: dict[nn.Module, dict[str, A
     if layer is None or layer.self_attn not in seen:
         return
     narrow(layer, seen[layer.self_attn])
-    _narrow[model] = True
+    _narrow.add(model)
     try:
         same = _deviation(model, "forest") <= TOLERANCE
     except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError):
         same = False
     if not same:
         widen(layer)
-        del _narrow[model]
+        _narrow.discard(model)
 
 
 def _deviation(model: PreTrainedModel, layout: Layout, **others: Any) -> float:

@@ -99,7 +99,7 @@ def _forward(layer: Any, hidden_states: torch.Tensor, *others: Any, **named: Any
     cos, sin = named["position_embeddings"]
     q, _ = known.rotate(q, q[:, :1], *(angles.index_select(1, reading.rows) for angles in (cos, sin)))
     _, k = known.rotate(k[:, :1], k, cos, sin)
-    out, _ = forest_attention(attention, q, k, v, None, forest=named["forest"], reading=reading, last=True, **settings)
+    out, _ = forest_attention(attention, q, k, v, None, forest=named["forest"], view=reading.view, **settings)
     asking = asking + attention.o_proj(out.flatten(2))
     return asking + layer.mlp(layer.post_attention_layernorm(asking))
 
