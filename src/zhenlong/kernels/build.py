@@ -51,6 +51,11 @@ FUNCTIONS: Final = {
 _switched_off = 0
 
 
+def allowed() -> bool:
+    """Whether kernels are not switched off, by the environment or by `switched_off`."""
+    return not _switched_off and os.environ.get(SWITCH) != "0"
+
+
 def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where they are switched off or cannot be made, which a warning says once."""
     return None if _switched_off else _loaded()

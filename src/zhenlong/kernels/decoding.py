@@ -86,7 +86,7 @@ class Layers:
     def serves(layers: Sequence[Weights], size: int) -> bool:
         """Whether the kernel computes such layers: fp32 on the CPU, and every width whole panels."""
         weights = [each for layer in layers for each in (layer.projection, layer.output, layer.gates, layer.down)]
-        return elementwise.serves(*weights) and all(
+        return elementwise.serves_rows(*weights) and all(
             width % loaded().panel_width() == 0 for width in (size, *layers[0].down.shape)
         )
 

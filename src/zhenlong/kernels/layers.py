@@ -6,6 +6,7 @@ layer's own whatever the kernels do not serve. Whether a layer computes what a k
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any, Final
@@ -13,8 +14,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from zhenlong.kernels import elementwise, products
-from zhenlong.kernels.build import library
+from zhenlong.kernels import cuda, elementwise, products
 
 ROTATION: Final = "apply_rotary_pos_emb"  # what transformers' modelling files call the rotation of queries and keys
 TOLERANCE: Final = 1e-5
@@ -24,16 +24,16 @@ Forward = Callable[..., Any]
 def use_in(model: nn.Module) -> None:
     """Let the model's layers compute by the kernels where these compute the same."""
     known: dict[Any, Forward | None] = {}
-    weight = next(model.parameters(), None)
-    compiled = weight is not None and elementwise.serves(weight) and library() is not None
+    weight = next(model.parameters())
+    compiled = elementwise.serves(weight)
     for module in model.modules():
         forward: Forward | None = None
         if type(module) is nn.Linear:
-            forward = _linear if products.HERE else None
+            forward = _linear if products.HERE and module.weight.device.type == "cpu" else None
         elif compiled:
             key = (type(module), type(getattr(module, "act_fn", None)))
             if key not in known:
-                known[key] = _norm_of(module) or _unit_of(module) or _attention_of(module)
+                known[key] = _norm_of(module) or _unit_of(module) or _attention_of(module, weight.device)
             forward = known[key]
         if forward is not None:
             forward.by_kernels = True  # type: ignore[attr-defined]
@@ -66,7 +66,7 @@ def _norm_of(module: Any) -> Forward | None:
     weight = getattr(module, "weight", None)
     if not isinstance(getattr(module, "variance_epsilon", None), float) or weight is None or weight.dim() != 1:
         return None
-    return _norm if _same(module, _norm, len(weight)) else None
+    return _norm if len(weight) <= cuda.WIDEST_NORM and _same(module, _norm, len(weight)) else None
 
 
 def _unit_of(module: Any) -> Forward | None:
@@ -77,8 +77,11 @@ def _unit_of(module: Any) -> Forward | None:
 
 
 def _same(module: nn.Module, forward: Forward, width: int) -> bool:
-    """Whether both compute the same of a few random states."""
-    states = torch.randn(2, 3, width, generator=torch.Generator().manual_seed(0))
+    """Whether both compute the same of a few random states, in fp32."""
+    weight = next(module.parameters())
+    if weight.dtype != torch.float32:
+        module = copy.deepcopy(module).float()
+    states = torch.randn(2, 3, width, generator=torch.Generator().manual_seed(0)).to(weight.device)
     return _agree(lambda: type(module).forward(module, states), lambda: forward(module, states))
 
 
@@ -91,7 +94,7 @@ def _agree(theirs: Callable[[], Any], ours: Callable[[], Any]) -> bool:
     return True
 
 
-def _attention_of(module: nn.Module) -> Forward | None:
+def _attention_of(module: nn.Module, device: torch.device) -> Forward | None:
     """The forward pass of an attention layer that rotates by the kernel: its own but for the function of that name."""
     own = type(module).forward
     if ROTATION not in getattr(getattr(own, "__code__", None), "co_names", ()):
@@ -109,7 +112,7 @@ def _attention_of(module: nn.Module) -> Forward | None:
 
     shapes = ((1, 3, 5, 8), (1, 2, 5, 8), (1, 5, 8), (1, 5, 8))
     generator = torch.Generator().manual_seed(0)
-    tried = [torch.randn(shape, generator=generator) for shape in shapes]
+    tried = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
     if not _agree(lambda: theirs(*tried), lambda: rotation(*tried)):
         return None
     scope = {**own.__globals__, ROTATION: rotation}

@@ -1,4 +1,4 @@
-"""What the output head does with logits on the CPU by a compiled kernel (`softmax.c`): two passes a row, in the cache.
+"""What the output head does with logits by a kernel: on the CPU (`softmax.c`) two passes a row, in the cache.
 
 Shapes: R rows, V vocabulary.
 """
@@ -9,6 +9,7 @@ import ctypes
 
 import torch
 
+from zhenlong.kernels import cuda
 from zhenlong.kernels.build import NUMBER, POINTER, library, loaded
 
 
@@ -19,7 +20,9 @@ class Logits(ctypes.Structure):
 
 
 def serves(logits: torch.Tensor) -> bool:
-    """Whether the kernel computes this: fp32 or bf16 on the CPU."""
+    """Whether a kernel computes this: fp32 or bf16 on the CPU, or what `cuda` serves."""
+    if _on_cuda(logits):
+        return cuda.serves(logits) and logits.stride(1) == 1
     kinds = (torch.float32, torch.bfloat16)
     return logits.device.type == "cpu" and logits.dtype in kinds and logits.stride(1) == 1 and library() is not None
 
@@ -31,9 +34,12 @@ def scored(
 
     The logits become the powers e^(logit - top). The entropies are None unless asked for.
     """
-    found = torch.empty(3 + entropy, len(logits))
+    found = torch.empty(3 + entropy, len(logits), device=logits.device)
     scores, tops, sums, *spread = found
     wanted = target.contiguous()
+    if _on_cuda(logits):
+        cuda.score_rows(logits, wanted, found)
+        return scores, tops, sums, spread[0] if entropy else None
     where = (each.data_ptr() for each in (wanted, scores, tops, sums, *spread))
     loaded().score_rows(ctypes.byref(_logits(logits)), *where, *[None] * (not entropy))
     return scores, tops, sums, spread[0] if entropy else None
@@ -41,8 +47,15 @@ def scored(
 
 def raised(logits: torch.Tensor, tops: torch.Tensor) -> torch.Tensor:
     """The powers e^(logit - top) in place of logits [R, V]; tops [R]."""
+    if _on_cuda(logits):
+        cuda.raise_rows(logits, tops.contiguous())
+        return logits
     loaded().raise_rows(ctypes.byref(_logits(logits)), tops.contiguous().data_ptr())
     return logits
+
+
+def _on_cuda(states: torch.Tensor) -> bool:
+    return states.is_cuda
 
 
 def _logits(logits: torch.Tensor) -> Logits:

@@ -160,7 +160,7 @@ class Fused:
         if layer.query_norm is not None:
             queries, keys = rotated[:, : self.heads], rotated[:, self.heads :]
             rotated = torch.cat((_paired(layer.query_norm, queries), _paired(layer.key_norm, keys)), 1)
-        if elementwise.serves(rotated):
+        if elementwise.serves_rows(rotated):
             rotated = elementwise.rotate_pairs(rotated, self.heads + self.key_heads, turn)
             return self._attended(hidden, rotated, value, layer, number, step)
         pairs = torch.view_as_complex(rotated.float().unflatten(-1, (-1, 2)))  # [N, H + Hkv, D/2]
@@ -175,7 +175,7 @@ class Fused:
         seen = flat_attention(query, key, value, number, step, 1.0, layer.window, None)
         hidden = _added(hidden, seen.reshape(len(hidden), -1), layer.output)
         gate, up = layer.gates(_normed(layer.after, hidden)).chunk(2, -1)
-        if layer.silu and elementwise.serves(gate):
+        if layer.silu and elementwise.serves_rows(gate):
             between = elementwise.gate_rows(gate, up, gate.new_empty(gate.shape))
         else:
             between = layer.activation(gate).mul_(up)
@@ -260,7 +260,7 @@ def _normed(norm: Norm, hidden: torch.Tensor) -> torch.Tensor:
     """Root-mean-square norm over the last dimension; torch's own is one kernel on CUDA and twice the time on a CPU."""
     if hidden.is_cuda:
         return rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.number)
-    if elementwise.serves(hidden):
+    if elementwise.serves_rows(hidden):
         return elementwise.norm_rows(hidden, norm.weight, norm.number, torch.empty_like(hidden))
     length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
     scale = torch.addcmul(norm.epsilon, length, length, value=1 / hidden.shape[-1]).rsqrt_()
