@@ -27,7 +27,8 @@ from zhenlong.kernels.softmax import scored as by_kernel
 CHUNK_LOGITS: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB
 LEAST_ROWS: Final = 128  # that a chunk has in any case: products of fewer rows are slow
 GOOD_ROWS: Final = 256, 1 << 23  # that it has where they are no more logits than that: a tenth of the head's time
-KEPT_LOGITS: Final = {"cpu": 1 << 24, "cuda": 1 << 30}  # kept for backward rather than computed again: 64 MB, 4 GB
+KEPT_LOGITS: Final = {"cpu": 1 << 24}  # kept for backward rather than computed again: 64 MB
+BYTES_OF_CUDA: Final = 32  # of the device's memory for each logit kept: in half precision they take a sixteenth of it
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _LogProbs(torch.autograd.Function):
         size = _rows_of_a_chunk(vocabulary, device)
         scored, tops, sums = (torch.empty(rows, dtype=torch.float32, device=device) for _ in range(3))
         spread = torch.empty_like(scored) if entropy else None
-        few = rows * vocabulary <= _of(KEPT_LOGITS, device)
+        few = rows * vocabulary <= _most_kept(device)
         keep = few and any(ctx.needs_input_grad) and settings[1] is None  # a soft cap's slope needs the logits
         kept, compiled = [], False
         for start in range(0, rows, size):
@@ -202,6 +203,12 @@ def _powers(given: torch.Tensor, top: torch.Tensor | None = None) -> torch.Tenso
     if given.dtype != torch.float32:
         return given.softmax(-1)
     return given if top is None else given.sub_(top).exp_()
+
+
+def _most_kept(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory // BYTES_OF_CUDA)
+    return _of(KEPT_LOGITS, device)
 
 
 def _of(limits: Mapping[str, int], device: torch.device) -> int:
