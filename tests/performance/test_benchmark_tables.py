@@ -180,9 +180,16 @@ def test_the_page_has_both_tables():
         assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
 
 
+SMALL_RUNS = """
+import compiled_kernels, passes, scaling, where_time_goes
+passes.main(["--way", "torch,kernels", "--repeats", "1", "--vocabulary", "64", "--operations", "3"])
+scaling.main()
+"""
+
+
 def test_benchmarks_that_need_no_other_library_are_of_the_code_as_it_is(tmp_path):
     """They run outside of pytest, small: what they measure they call by its name, which no type checker reads."""
-    (tmp_path / "here.py").write_text("import compiled_kernels, scaling, where_time_goes\nscaling.main()\n")
+    (tmp_path / "here.py").write_text(SMALL_RUNS)
     given = ["--size", "0.05", "--repeats", "1", "--curves", "tokens_sft,tokens_grpo", "--page", ""]
     command = [sys.executable, str(tmp_path / "here.py"), *given, "--output", str(tmp_path)]
     paths = os.pathsep.join(filter(None, (str(BENCHMARKS), os.environ.get("PYTHONPATH"))))

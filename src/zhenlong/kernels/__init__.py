@@ -1,5 +1,5 @@
-"""How does the processor compute it? Operations for which PyTorch has no fast kernel on a CPU.
+"""How does the processor compute it? Operations for which PyTorch has no fast kernel.
 
-What is written in C is compiled when it is first needed (`zhenlong.kernels.build`); where that cannot be, PyTorch's own
-operations give the same results to rounding.
+For a CPU they are C, compiled when first needed (`zhenlong.kernels.build`), for CUDA devices Triton
+(`zhenlong.kernels.cuda`); where neither can be, PyTorch's own operations give the same results to rounding.
 """

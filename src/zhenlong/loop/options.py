@@ -60,7 +60,7 @@ class Options:
     dtype: Dtype = "auto"
     """Precision of the matrix products: auto takes bfloat16 on CUDA devices that have it and float32 elsewhere."""
     compile: bool = False
-    """Compile the model's layers with torch.compile: on CUDA it pays in runs of some minutes; needs a C++ compiler."""
+    """Compile the layers with torch.compile: pays on CUDA for architectures without kernels; needs a C++ compiler."""
     device: str = "auto"
     """Where to train: cpu, cuda, cuda:1; auto takes the first CUDA device there is, and else the CPU."""
     gradient_checkpointing: bool = False
