@@ -8,6 +8,7 @@ from tiny import tiny_model
 from torch.nn.functional import rms_norm, silu
 
 from zhenlong.kernels import cuda, elementwise, layers, softmax
+from zhenlong.kernels.build import switched_off
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
@@ -19,9 +20,8 @@ def interpreted(monkeypatch):
     """On the CPU the kernels are interpreted, and what asks for the device is told that it is one."""
     if DEVICE == "cuda":
         return
-    monkeypatch.setattr(elementwise, "serves", lambda *states: True)
-    monkeypatch.setattr(elementwise, "_on_cuda", lambda states: True)
-    monkeypatch.setattr(softmax, "_on_cuda", lambda states: True)
+    monkeypatch.setattr(cuda, "holds", lambda states: True)
+    monkeypatch.setattr(cuda, "_works", lambda: True)
 
 
 def random(*shape, dtype=torch.float32):
@@ -137,18 +137,28 @@ def test_mixed_precision_with_kernels_is_as_near_to_fp32_as_without():
     assert (ours - exact).norm() < 1.5 * (plain - exact).norm()
 
 
-def test_without_triton_a_warning_says_so_and_torch_serves(monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setattr(cuda, "_module", lambda: None)
-    with pytest.warns(UserWarning, match="Triton is not installed.*: the GPU computes without compiled kernels"):
-        assert cuda._kernels.__wrapped__() is None
-
-
-def test_a_compiler_that_fails_leaves_everything_to_torch(monkeypatch):
+@pytest.mark.parametrize("missing", ["No module named 'triton'", "no C compiler\nin two lines"])
+def test_where_triton_cannot_be_had_a_warning_says_so_once_and_torch_serves(missing, monkeypatch):
     def fails(*given):
-        raise RuntimeError("no C compiler\nsecond line")
+        raise ImportError(missing)
 
+    monkeypatch.undo()
     monkeypatch.setattr(cuda, "norm_rows", fails)
     monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.zeros(shape))
-    with pytest.warns(UserWarning, match="^no C compiler: the GPU"):
-        assert cuda._kernels.__wrapped__() is None
+    monkeypatch.setattr(cuda, "holds", lambda states: True)
+    cuda._works.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=f"^{missing.splitlines()[0]}: the GPU computes without") as told:
+            assert not any(elementwise.serves(torch.zeros(2)) for _ in range(2))
+        assert len(told) == 1
+    finally:
+        cuda._works.cache_clear()
+
+
+def test_the_switch_leaves_a_gpu_to_torch(monkeypatch):
+    states = torch.zeros(2)
+    assert elementwise.serves(states)
+    with switched_off():
+        assert not elementwise.serves(states)
+    monkeypatch.setenv("ZHENLONG_KERNELS", "0")
+    assert not elementwise.serves(states)

@@ -9,7 +9,7 @@ Shapes: R rows, D width, N tokens, H heads, V vocabulary.
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
@@ -27,13 +27,15 @@ LOGITS_BLOCK: Final = 1 << 13  # of a row that one program takes at a time
 PROGRAMS: Final = 4  # of a multiprocessor, for sums over all rows
 
 
+def holds(states: torch.Tensor) -> bool:
+    """Whether a CUDA device does."""
+    return states.is_cuda
+
+
 def serves(*states: torch.Tensor) -> bool:
     """Whether the kernels compute this: floating-point numbers on a CUDA device, with Triton."""
-    return (
-        all(each.is_cuda and each.dtype in PRECISIONS and each.numel() > 0 for each in states)
-        and allowed()
-        and _kernels() is not None
-    )
+    known = all(holds(each) and each.dtype in PRECISIONS and each.numel() > 0 for each in states)
+    return known and allowed() and _works()
 
 
 def norm_rows(
@@ -43,7 +45,7 @@ def norm_rows(
     count, width = rows.shape
     block, tile, warps = _tiling(width)
     with _on(rows):
-        _loaded().norm[(-(-count // tile),)](
+        _kernels().norm[(-(-count // tile),)](
             rows, rows.stride(0), weight, out, scales, count, width, epsilon, TILE=tile, BLOCK=block, num_warps=warps
         )
 
@@ -58,7 +60,7 @@ def norm_rows_backward(
     programs = min(tiles, PROGRAMS * _multiprocessors(rows.device))
     to_weight = torch.empty(programs, width, dtype=torch.float32, device=rows.device)
     with _on(rows):
-        _loaded().norm_backward[(programs,)](
+        _kernels().norm_backward[(programs,)](
             given, given.stride(0), rows, rows.stride(0), weight, scales, to_rows, to_weight, count, tiles, width,
             TILE=tile, BLOCK=block, num_warps=warps
         )  # fmt: skip
@@ -69,7 +71,7 @@ def gate_rows(gates: torch.Tensor, ups: torch.Tensor, out: torch.Tensor) -> None
     """silu(gate) * up of rows [R, D] into `out`."""
     gates, ups = gates.contiguous(), ups.contiguous()
     with _on(gates):
-        _loaded().gate[(-(-gates.numel() // BLOCK),)](gates, ups, out, gates.numel(), BLOCK=BLOCK, num_warps=8)
+        _kernels().gate[(-(-gates.numel() // BLOCK),)](gates, ups, out, gates.numel(), BLOCK=BLOCK, num_warps=8)
 
 
 def gate_rows_backward(
@@ -77,7 +79,7 @@ def gate_rows_backward(
 ) -> None:
     given, gates, ups = (each.contiguous() for each in (given, gates, ups))
     with _on(gates):
-        _loaded().gate_backward[(-(-gates.numel() // BLOCK),)](
+        _kernels().gate_backward[(-(-gates.numel() // BLOCK),)](
             given, gates, ups, to_gates, to_ups, gates.numel(), BLOCK=BLOCK, num_warps=8
         )
 
@@ -87,7 +89,7 @@ def rotate(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, bac
     _, heads, tokens, size = states.shape
     steps = states.stride(2), states.stride(1)
     with _on(states):
-        _loaded().rotate[(tokens,)](
+        _kernels().rotate[(tokens,)](
             states, *steps, cosines, sines, out, heads, size,
             BACK=back, TILE=_power_of_two(heads), BLOCK=_power_of_two(size // 2), num_warps=4,
         )  # fmt: skip
@@ -98,7 +100,7 @@ def score_rows(logits: torch.Tensor, target: torch.Tensor, found: torch.Tensor) 
     scores, tops, sums, *spread = found
     entropy = bool(spread)
     with _on(logits):
-        _loaded().score[(len(logits),)](
+        _kernels().score[(len(logits),)](
             logits, logits.stride(0), target, scores, tops, sums, spread[0] if entropy else sums, logits.shape[1],
             ENTROPY=entropy, BLOCK=min(LOGITS_BLOCK, _power_of_two(logits.shape[1])), num_warps=16,
         )  # fmt: skip
@@ -108,7 +110,7 @@ def raise_rows(logits: torch.Tensor, tops: torch.Tensor) -> None:
     """The powers e^(logit - top) in place of logits [R, V]; tops [R]."""
     block = min(LOGITS_BLOCK, _power_of_two(logits.shape[1]))
     with _on(logits):
-        _loaded().raise_powers[(len(logits), -(-logits.shape[1] // block))](
+        _kernels().raise_powers[(len(logits), -(-logits.shape[1] // block))](
             logits, logits.stride(0), tops, logits.shape[1], BLOCK=block, num_warps=8
         )
 
@@ -136,25 +138,16 @@ def _on(states: torch.Tensor) -> AbstractContextManager[None]:
     return torch.cuda.device(states.device)
 
 
-def _loaded() -> ModuleType:
-    kernels = _module()
-    assert kernels is not None, "ask `serves` first"
-    return kernels
-
-
 @functools.cache
-def _module() -> ModuleType | None:
-    if importlib.util.find_spec("triton") is None:
-        return None
+def _kernels() -> ModuleType:
+    """Imported when first needed: PyTorch's builds for CPUs come without Triton."""
     return importlib.import_module("zhenlong.kernels.cuda_kernels")
 
 
 @functools.cache
-def _kernels() -> ModuleType | None:
-    """The kernels, if Triton is there and can compile for this device; a warning says once where it cannot."""
+def _works() -> bool:
+    """Whether Triton is there and can compile for this device; a warning says once where it cannot."""
     try:
-        if _module() is None:
-            raise ModuleNotFoundError("Triton is not installed (pip install triton)")
         rows = torch.ones(1, 8, device="cuda")
         norm_rows(rows, rows[0], 0.0, torch.empty_like(rows), rows.new_empty(1))
         torch.cuda.synchronize()
@@ -162,5 +155,5 @@ def _kernels() -> ModuleType | None:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         warnings.warn(f"{told}: the GPU computes without compiled kernels, which is slower; {SWITCH}=0 says that this "
                       "is meant", stacklevel=2)  # fmt: skip
-        return None
-    return _module()
+        return False
+    return True

@@ -23,7 +23,7 @@ BLOCK: Final = 128  # rows whose gradients of a norm's weight are summed togethe
 
 def serves(*states: torch.Tensor) -> bool:
     """Whether kernels compute this, with gradients: fp32 on the CPU, or what `cuda` serves."""
-    return cuda.serves(*states) if states[0].is_cuda else serves_rows(*states)
+    return cuda.serves(*states) if cuda.holds(states[0]) else serves_rows(*states)
 
 
 def serves_rows(*states: torch.Tensor) -> bool:
@@ -85,7 +85,7 @@ class _Norm(torch.autograd.Function):
         rows, weight = _rows(states), weight.contiguous()
         out = rows.new_empty(rows.shape, dtype=_kind_of(states, weight))
         scales = rows.new_empty(len(rows), dtype=torch.float32)
-        (cuda.norm_rows if _on_cuda(rows) else norm_rows)(rows, weight, epsilon, out, scales)
+        (cuda.norm_rows if cuda.holds(rows) else norm_rows)(rows, weight, epsilon, out, scales)
         ctx.save_for_backward(rows, weight, scales)
         return out.view(states.shape)
 
@@ -95,7 +95,7 @@ class _Norm(torch.autograd.Function):
         rows, weight, scales = ctx.saved_tensors
         given = _rows(gradient)
         to_rows = rows.new_empty(rows.shape)
-        if _on_cuda(rows):
+        if cuda.holds(rows):
             to_weight = cuda.norm_rows_backward(given, rows, weight, scales, to_rows)
         else:
             to_weight = rows.new_empty(-(-len(rows) // BLOCK), rows.shape[1])
@@ -110,7 +110,7 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         gates, ups = _rows(gate), _rows(up)
         out = gates.new_empty(gates.shape, dtype=_kind_of(gate, up))
-        (cuda.gate_rows if _on_cuda(gates) else gate_rows)(gates, ups, out)
+        (cuda.gate_rows if cuda.holds(gates) else gate_rows)(gates, ups, out)
         ctx.save_for_backward(gates, ups)
         return out.view(gate.shape)
 
@@ -120,7 +120,7 @@ class _Gated(torch.autograd.Function):
         gates, ups = ctx.saved_tensors
         given = _rows(gradient)
         to_gates, to_ups = (each.new_empty(each.shape) for each in (gates, ups))
-        if _on_cuda(gates):
+        if cuda.holds(gates):
             cuda.gate_rows_backward(given, gates, ups, to_gates, to_ups)
         else:
             loaded().gated_backward(*gates.shape, *_at(given), *_at(gates), *_at(ups), *_where(to_gates, to_ups))
@@ -149,16 +149,12 @@ def _rotated(
     states = states if states.stride(-1) == 1 else states.contiguous()
     _, heads, tokens, size = states.shape
     out = states.new_empty(tokens, heads, size, dtype=kind)
-    if _on_cuda(states):
+    if cuda.holds(states):
         cuda.rotate(states, cosines, sines, back, out)
     else:
         steps = states.data_ptr(), states.stride(2), states.stride(1)
         loaded().rotate(tokens, heads, size, *steps, *_where(cosines, sines), back, out.data_ptr())
     return out.transpose(0, 1).unsqueeze(0)
-
-
-def _on_cuda(states: torch.Tensor) -> bool:
-    return states.is_cuda
 
 
 def _kind_of(*states: torch.Tensor) -> torch.dtype:

@@ -21,7 +21,7 @@ class Logits(ctypes.Structure):
 
 def serves(logits: torch.Tensor) -> bool:
     """Whether a kernel computes this: fp32 or bf16 on the CPU, or what `cuda` serves."""
-    if _on_cuda(logits):
+    if cuda.holds(logits):
         return cuda.serves(logits) and logits.stride(1) == 1
     kinds = (torch.float32, torch.bfloat16)
     return logits.device.type == "cpu" and logits.dtype in kinds and logits.stride(1) == 1 and library() is not None
@@ -37,7 +37,7 @@ def scored(
     found = torch.empty(3 + entropy, len(logits), device=logits.device)
     scores, tops, sums, *spread = found
     wanted = target.contiguous()
-    if _on_cuda(logits):
+    if cuda.holds(logits):
         cuda.score_rows(logits, wanted, found)
         return scores, tops, sums, spread[0] if entropy else None
     where = (each.data_ptr() for each in (wanted, scores, tops, sums, *spread))
@@ -47,15 +47,11 @@ def scored(
 
 def raised(logits: torch.Tensor, tops: torch.Tensor) -> torch.Tensor:
     """The powers e^(logit - top) in place of logits [R, V]; tops [R]."""
-    if _on_cuda(logits):
+    if cuda.holds(logits):
         cuda.raise_rows(logits, tops.contiguous())
         return logits
     loaded().raise_rows(ctypes.byref(_logits(logits)), tops.contiguous().data_ptr())
     return logits
-
-
-def _on_cuda(states: torch.Tensor) -> bool:
-    return states.is_cuda
 
 
 def _logits(logits: torch.Tensor) -> Logits:
