@@ -2,9 +2,9 @@
 
     python benchmarks/passes.py --device cuda --dtype bfloat16 --model qwen-0.5b --vocabulary 151936 --scale 4
 
-Same weights and rows; losses and gradient norms of all three are shown, so that a difference is seen. Times are medians,
-memory is the most that torch allocated (on CUDA). `--operations 20` tells where the kernels' way spends its time on
-the device.
+Same weights and rows; losses and gradient norms of all three are shown, so that a difference is seen. Times are
+medians, memory is the most that torch allocated (on CUDA). `--operations 20` tells where the kernels' way spends its
+time on the device.
 """
 
 from __future__ import annotations

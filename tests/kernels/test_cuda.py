@@ -110,8 +110,9 @@ def test_a_model_with_kernels_has_the_same_loss_and_gradients(family):
     for used in (False, True):
         if used:
             layers.use_in(model)
-            names = {type(module).__name__[-7:] for module in model.modules() if "forward" in module.__dict__}
-            assert {"RMSNorm", "tention"} <= names
+            kind = type(model).__name__.removesuffix("ForCausalLM")
+            names = {type(module).__name__ for module in model.modules() if "forward" in module.__dict__}
+            assert {f"{kind}RMSNorm", f"{kind}MLP", f"{kind}Attention"} <= names
         model.zero_grad()
         loss = model(ids, labels=ids).loss
         loss.backward()
