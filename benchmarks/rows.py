@@ -1,6 +1,6 @@
 """What `make bench` writes: rows of ratios as one JSON file, and as a table of docs/performance.md.
 
-python benchmarks/rows.py results.json [page.md]    # a file's table into the page
+python benchmarks/rows.py results.json [page.md [name]]    # a file's table into the page, between the markers of a name
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     return found | ({} if device == "cpu" else {"accelerator": torch.cuda.get_device_name()})
 
 
-def write_table(path: Path, page: Path) -> None:
-    """Put the rows of a results file between the markers of the page: its own for a machine with an accelerator."""
+def write_table(path: Path, page: Path, name: str = "") -> None:
+    """Put the rows of a results file between the page's markers of that name, CPU or GPU if none is given."""
     found = json.loads(path.read_text())
-    name = GPU if "accelerator" in found["machine"] else CPU
+    name = name or (GPU if "accelerator" in found["machine"] else CPU)
     markers = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     renew(page, markers, f"{origin(found, path)}\n\n{_table(found['rows'])}")
 
@@ -136,4 +136,4 @@ def _setting(machine: dict[str, Any]) -> tuple[Any, ...]:
 
 
 if __name__ == "__main__":
-    write_table(*map(Path, sys.argv[1:2]), *map(Path, sys.argv[2:] or [PAGE]))
+    write_table(Path(sys.argv[1]), Path(*sys.argv[2:3] or [PAGE]), *sys.argv[3:4])
