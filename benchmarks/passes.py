@@ -123,8 +123,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=1, help="times the lengths of the rows (default: 1)")
     parser.add_argument("--repeats", type=int, default=8, help="timed passes (default: 8)")
     parser.add_argument("--operations", type=int, default=0, help="operations that are listed (default: none)")
-    parser.add_argument("--way", type=lambda text: text.split(","), default=list(WAYS),
-                        help=f"some of {','.join(WAYS)} (default: all)")  # fmt: skip
+    parser.add_argument("--way", nargs="+", choices=WAYS, default=list(WAYS), help="which of them (default: all)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
                         help="precision of products (default: float32)")  # fmt: skip

@@ -1,5 +1,7 @@
 """The chunked output head equals log-softmax over all logits, however small its chunks."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import tiny_model
@@ -28,7 +30,7 @@ def test_values_entropies_and_gradients_equal_the_plain_head(family, chunk, kept
     monkeypatch.setitem(head.CHUNK_LOGITS, "cpu", chunk)
     monkeypatch.setattr(head, "LEAST_ROWS", 1)
     monkeypatch.setattr(head, "GOOD_ROWS", (1, 1))
-    monkeypatch.setitem(head.KEPT_LOGITS, "cpu", kept)
+    monkeypatch.setattr(head, "KEPT_LOGITS", kept)
     model = tiny_model(family)
     forest = plant(TREES)
     hidden = forward(model, forest).detach().requires_grad_()
@@ -68,7 +70,7 @@ def test_half_precision_gradients_of_the_head_are_summed_in_fp32():
 
 @pytest.mark.parametrize("kept", [1 << 24, 0])
 def test_half_precision_pushes_a_token_that_is_nearly_certain_as_little_as_fp32_does(kept, monkeypatch):
-    monkeypatch.setitem(head.KEPT_LOGITS, "cpu", kept)
+    monkeypatch.setattr(head, "KEPT_LOGITS", kept)
     states = torch.tensor([[8.0, 0.0, 0.0, 0.0]])
     weight = torch.zeros(40, 4)
     weight[0, 0] = 1.0  # the target's logit is 8, all others are 0: 1 - p is 39 exp(-8)
@@ -87,3 +89,9 @@ def test_a_head_that_is_not_a_plain_linear_layer_is_refused():
     model.lm_head = torch.nn.Sequential(model.lm_head)
     with pytest.raises(UserError, match="output layer"):
         head.head_of(model)
+
+
+def test_how_many_logits_are_kept_on_a_gpu_follows_from_its_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=64 << 30))
+    assert head._most_kept(torch.device("cuda")) == 2 << 30
+    assert head._most_kept(torch.device("cpu")) == head.KEPT_LOGITS

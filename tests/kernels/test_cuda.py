@@ -29,7 +29,7 @@ def random(*shape, dtype=torch.float32):
     return torch.randn(shape, generator=generator).to(DEVICE, dtype).requires_grad_()
 
 
-def close(ours, theirs, given, dtype):
+def assert_same(ours, theirs, given, dtype):
     """Results, and gradients of all that was given, from one gradient of the result."""
     slope = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     limits = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (2e-2, 2e-2)}[dtype]
@@ -49,7 +49,7 @@ PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], i
 def test_norms(rows, width, dtype):
     states, weight = random(2, rows, width, dtype=dtype), random(width, dtype=dtype)
     theirs = rms_norm(states.float(), (width,), weight.float(), 1e-6).to(dtype)
-    close(elementwise.rms_norm(states, weight, 1e-6), theirs, [states, weight], dtype)
+    assert_same(elementwise.rms_norm(states, weight, 1e-6), theirs, [states, weight], dtype)
 
 
 @PRECISIONS
@@ -57,7 +57,9 @@ def test_norms_of_rows_that_lie_apart_and_with_gradients_that_do(dtype):
     states, weight = random(9, 3, 16, dtype=dtype), random(16, dtype=dtype)
     ours = elementwise.rms_norm(states[:, 1], weight, 1e-5)
     theirs = rms_norm(states[:, 1].float(), (16,), weight.float(), 1e-5).to(dtype)
-    close(ours.sum(0, keepdim=True).expand(4, -1), theirs.sum(0, keepdim=True).expand(4, -1), [states, weight], dtype)
+    assert_same(
+        ours.sum(0, keepdim=True).expand(4, -1), theirs.sum(0, keepdim=True).expand(4, -1), [states, weight], dtype
+    )
 
 
 @PRECISIONS
@@ -65,7 +67,7 @@ def test_norms_of_rows_that_lie_apart_and_with_gradients_that_do(dtype):
 def test_gated_units(shape, dtype):
     gate, up = random(*shape, dtype=dtype), random(*shape, 1, dtype=dtype)[..., 0]
     theirs = (silu(gate.float()) * up.float()).to(dtype)
-    close(elementwise.gated(gate, up), theirs, [gate, up], dtype)
+    assert_same(elementwise.gated(gate, up), theirs, [gate, up], dtype)
 
 
 @PRECISIONS
@@ -78,7 +80,7 @@ def test_rotations(heads, tokens, size, flat, dtype):
     cosines, sines = angles.cos().to(dtype), angles.sin().to(dtype)
     first, second = states.float().chunk(2, -1)
     theirs = (states.float() * cosines.float() + torch.cat((-second, first), -1) * sines.float()).to(dtype)
-    close(elementwise.rotated(states, cosines, sines), theirs, [made], dtype)
+    assert_same(elementwise.rotated(states, cosines, sines), theirs, [made], dtype)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # of a branch that is not taken
@@ -158,7 +160,7 @@ def test_where_triton_cannot_be_had_a_warning_says_so_once_and_torch_serves(miss
 
 
 def test_the_switch_leaves_a_gpu_to_torch(monkeypatch):
-    states = torch.zeros(2)
+    states = torch.zeros(2, device=DEVICE)
     assert elementwise.serves(states)
     with switched_off():
         assert not elementwise.serves(states)

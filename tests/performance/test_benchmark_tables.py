@@ -182,7 +182,7 @@ def test_the_page_has_both_tables():
 
 SMALL_RUNS = """
 import compiled_kernels, passes, scaling, where_time_goes
-passes.main(["--way", "torch,kernels", "--repeats", "1", "--vocabulary", "64", "--operations", "3"])
+passes.main(["--way", "torch", "kernels", "--repeats", "1", "--vocabulary", "64", "--operations", "3"])
 scaling.main()
 """
 

@@ -9,7 +9,6 @@ Shapes: M scored tokens, d hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ from zhenlong.kernels.softmax import scored as by_kernel
 CHUNK_LOGITS: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB
 LEAST_ROWS: Final = 128  # that a chunk has in any case: products of fewer rows are slow
 GOOD_ROWS: Final = 256, 1 << 23  # that it has where they are no more logits than that: a tenth of the head's time
-KEPT_LOGITS: Final = {"cpu": 1 << 24}  # kept for backward rather than computed again: 64 MB
+KEPT_LOGITS: Final = 1 << 24  # on a CPU, kept for backward rather than computed again: 64 MB
 BYTES_OF_CUDA: Final = 32  # of the device's memory for each logit kept: in half precision they take a sixteenth of it
 
 
@@ -156,7 +155,7 @@ class _LogProbs(torch.autograd.Function):
 def _rows_of_a_chunk(vocabulary: int, device: torch.device) -> int:
     rows, most = GOOD_ROWS
     least = min(rows, max(LEAST_ROWS, most // vocabulary))
-    return max(least, _of(CHUNK_LOGITS, device) // vocabulary)
+    return max(least, CHUNK_LOGITS.get(device.type, CHUNK_LOGITS["cpu"]) // vocabulary)
 
 
 def _logits(
@@ -206,10 +205,7 @@ def _powers(given: torch.Tensor, top: torch.Tensor | None = None) -> torch.Tenso
 
 
 def _most_kept(device: torch.device) -> int:
+    """Logits that are kept for the backward pass at most."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory // BYTES_OF_CUDA)
-    return _of(KEPT_LOGITS, device)
-
-
-def _of(limits: Mapping[str, int], device: torch.device) -> int:
-    return limits.get(device.type, limits["cpu"])
+    return KEPT_LOGITS
