@@ -26,6 +26,7 @@ import torch
 import training
 import workload
 from rows import Row
+from turns import Side
 from workload import WARM_UP, Unequal
 
 WORKS: Final = ("sft", "reward_model", "dpo", "kto", "grpo", "ppo", "sampling", "multiple_choice")
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(asked.threads)
     machine = rows.machine(asked.threads, asked.device)
     print(f"load average {machine['load_before']:.2f} before the start; the figures need a quiet machine", flush=True)
-    sides = training.Side("zhenlong", "zhenlong_side"), training.Side("TRL", "trl_side")
+    sides = Side("zhenlong", "zhenlong_side"), Side("TRL", "trl_side")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         for model in asked.model:
@@ -106,20 +107,16 @@ def _training(
 def _ppo(
     work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
 ) -> list[Row]:
-    """Against the sum of its parts, which are timed within the same runs."""
-    given, _ = training.prepare(work, shape, asked, folder)
-    settings = training.ours_set(asked)
-    runs = [sides[0].train(given, settings, function="train_in_parts") for _ in range(asked.pairs)]
-    steps = slice(WARM_UP - 1, None)  # seconds of steps begin with the second one
-    whole = [sum(one.seconds[steps]) for one in runs]
-    parts = [{part: sum(seconds[WARM_UP:]) for part, seconds in one.parts.items()} for one in runs]
-    for seconds, one in zip(whole, parts, strict=True):
-        print("   " + ", ".join(f"{part} {spent / seconds:.0%}" for part, spent in one.items()), flush=True)
-    generated = [sum(one.answers[WARM_UP:]) for one in runs]
-    sums = [sum(one.values()) for one in parts]
-    speeds = [sum(generated) / sum(whole), sum(generated) / sum(sums)]
+    """Against the sum of its parts, which are timed within the same run."""
+    given, _ = training.prepare(work, shape, asked, folder, asked.pairs * asked.steps)
+    run = sides[0].train(given, training.ours_set(asked), function="train_in_parts")
+    whole = [sum(turn) for turn in training.turns(run.seconds, asked.steps)]
+    parts = {name: [sum(turn) for turn in training.turns(seconds, asked.steps)] for name, seconds in run.parts.items()}
+    print("   " + ", ".join(f"{name} {sum(spent) / sum(whole):.0%}" for name, spent in parts.items()), flush=True)
+    sums = [sum(spent) for spent in zip(*parts.values(), strict=True)]
+    generated = sum(run.answers[WARM_UP:])
     ratios = [part / seconds for part, seconds in zip(sums, whole, strict=True)]
-    return [rows.row((work, name, shape, "parts"), ratios, speeds, runs[0].share)]
+    return [rows.row((work, name, shape, "parts"), ratios, [generated / sum(whole), generated / sum(sums)], run.share)]
 
 
 def _sampling(
@@ -159,8 +156,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     ):
         parser.add_argument(f"--{name}", type=some((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
-    parser.add_argument("--pairs", type=int, default=5, help="runs of each side, taken in turn (default: 5)")
-    parser.add_argument("--steps", type=int, default=4, help="timed steps of a training run (default: 4)")
+    parser.add_argument("--pairs", type=int, default=5, help="turns of each side, A B, B A, ... (default: 5)")
+    parser.add_argument("--steps", type=int, default=2, help="timed training steps of a turn (default: 2)")
     parser.add_argument("--questions", type=int, default=64, help="of multiple choice (default: 64)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side (default: one a core)")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")

@@ -19,16 +19,15 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import trl_settings
 import workload
+from turns import Side, in_turn
 from workload import WARM_UP, Unequal
 
 TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 5e-2}  # relative, of losses and gradient norms
@@ -40,25 +39,6 @@ ON_CUDA: Final = {"tokens_per_microbatch": 16384}  # options of the stage
 END_SCALE: Final = 12.0  # ends sampled answers of the free run after some 30 of at most 64 tokens
 SHAPES: Final = ("even", "long_answer", "long_prompt")
 MEMORY_VOCABULARIES: Final = (4096, 32000)
-
-
-@dataclass
-class Side:
-    """One of the two, in a process of its own that is kept, so that libraries are loaded once."""
-
-    name: str
-    module: str
-
-    def __post_init__(self) -> None:
-        self._process = ProcessPoolExecutor(1, get_context("spawn"))
-
-    def train(self, *given: Any, function: str = "train") -> Any:
-        return self._process.submit(_call, self.module, function, *given).result()
-
-    def peak_memory(self, *given: Any) -> Any:
-        """In a fresh process, whose peak is that of nothing else."""
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            return process.submit(_call, self.module, "peak_memory", *given).result()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,43 +70,50 @@ def speed(
 ) -> list[dict[str, Any]]:
     """Check, then time both sides in turn; one result for each way in which TRL is set."""
     what = kind.removesuffix("-free")
-    work, parameters = prepare(kind, shape, asked, folder)
+    work, parameters = prepare(kind, shape, asked, folder, asked.pairs * asked.steps)
     settings = ours_set(asked)
-    tuned = trl_settings.tuned(what, asked.device, asked.dtype)
-    default = trl_settings.DEFAULT[what]
     ours, theirs = sides
     tolerance = TOLERANCE[asked.dtype]
+    tuned = trl_settings.tuned(what, asked.device, asked.dtype)
     _check(kind, work, (ours, settings), (theirs, tuned), tolerance)
-    runs: dict[str, list[Any]] = {"ours": [], "tuned": [], "default": []}
-    for pair in range(asked.pairs):
-        turns: list[tuple[str, Callable[[], Any]]] = [
-            ("ours", lambda: ours.train(work, settings)),
-            ("tuned", lambda: theirs.train(work, tuned)),
-        ]
-        for name, run in turns if pair % 2 == 0 else reversed(turns):
-            runs[name].append(run())
-        if "default" in asked.against:
-            runs["default"].append(theirs.train(replace(work, steps=min(work.steps, WARM_UP + 2)), default))
-    for name in ("tuned", "default"):
-        for mine, other in zip(runs["ours"], runs[name], strict=False):
-            _same_work(kind, name, mine, other, tolerance)
     cost = _per_answer_token if kind == "grpo-free" else _per_step
     unit = "ms per generated token" if kind == "grpo-free" else "s per step"
     results = []
     for name in asked.against:
-        costs = [(cost(mine), cost(other)) for mine, other in zip(runs["ours"], runs[name], strict=True)]
+        given = settings, tuned if name == "tuned" else trl_settings.DEFAULT[what]
+        runs = _runs(work, sides, given, asked)
+        for mine, other in runs:
+            _same_work(kind, name, mine, other, tolerance)
+        costs = [(a, b) for mine, other in runs for a, b in zip(cost(mine, asked), cost(other, asked), strict=True)]
         results.append(_result(kind, shape, name, costs, unit, parameters))
         if kind != "grpo-free":
-            done = tokens_of_a_step(work, runs["ours"])
+            done = tokens_of_a_step(work, [mine for mine, _ in runs])
             results[-1]["tokens_per_s"] = [done / statistics.median(part) for part in zip(*costs, strict=True)]
-        results[-1]["share_of_matmul_rate"] = statistics.median(one.share for one in runs["ours"])
+        results[-1]["share_of_matmul_rate"] = statistics.median(mine.share for mine, _ in runs)
         if asked.memory and asked.device == "cpu":
-            other = theirs.peak_memory(work, tuned if name == "tuned" else default).peak
-            results[-1]["peak_memory_ratio"] = other / ours.peak_memory(work, settings).peak
+            short = replace(work, steps=WARM_UP + asked.steps)
+            other, mine = (side.peak_memory(short, how).peak for side, how in ((theirs, given[1]), (ours, given[0])))
+            results[-1]["peak_memory_ratio"] = other / mine
         elif asked.memory:  # the device tells it within the timed runs
-            mine, other = (statistics.median(one.peak for one in runs[side]) for side in ("ours", name))
+            mine, other = (statistics.median(one.peak for one in of_side) for of_side in zip(*runs, strict=True))
             results[-1]["peak_memory_ratio"] = other / mine
     return results
+
+
+def _runs(
+    work: Any, sides: tuple[Side, Side], settings: tuple[dict[str, Any], dict[str, Any]], asked: argparse.Namespace
+) -> list[Any]:
+    """Outcomes of both sides: on a CPU of one run each, in turns; on a GPU, which cannot hold both, of runs in turn."""
+    if asked.device == "cpu":
+        work = replace(work, turn=asked.steps)
+        return [in_turn(sides, ((work, settings[0]), (work, settings[1])), asked.pairs)]
+    work = replace(work, steps=WARM_UP + asked.steps)
+    runs = []
+    for pair in range(asked.pairs):
+        order = (0, 1) if pair % 2 == 0 else (1, 0)
+        found = {side: sides[side].train(work, settings[side]) for side in order}
+        runs.append((found[0], found[1]))
+    return runs
 
 
 def ours_set(asked: argparse.Namespace) -> dict[str, Any]:
@@ -141,7 +128,8 @@ def tokens_of_a_step(work: Any, runs: list[Any]) -> float:
     return statistics.fmean(workload.tokens(row) for row in work.plan()[WARM_UP * work.batch :]) * work.batch
 
 
-def prepare(kind: str, shape: str, asked: argparse.Namespace, folder: Path) -> tuple[Any, int]:
+def prepare(kind: str, shape: str, asked: argparse.Namespace, folder: Path, steps: int) -> tuple[Any, int]:
+    """A run of the warm-up and `steps` more steps, its rows and model written; and the model's number of parameters."""
     what = kind.removesuffix("-free")
     lengths = workload.shape_of(asked.model, shape)
     place = Path(tempfile.mkdtemp(prefix=kind, dir=folder))
@@ -154,7 +142,7 @@ def prepare(kind: str, shape: str, asked: argparse.Namespace, folder: Path) -> t
         endless=kind in workload.ROLLING,
         end_scale=END_SCALE if kind == "grpo-free" else 1.0,
     )
-    steps = max(WARM_UP + asked.steps, CHECKED_STEPS)
+    steps = max(WARM_UP + steps, CHECKED_STEPS)
     size = workload.SIZES[asked.model]
     batch = BATCH[what] * (size.times if what in GROWING else 1)
     workload.write_rows(place, workload.make_rows(what, batch * steps, 0, asked.vocabulary, lengths), 0)
@@ -194,12 +182,19 @@ def _same_work(kind: str, name: str, mine: Any, other: Any, tolerance: float) ->
             raise Unequal(f"{kind}: the mean loss of a timed run was {a} with zhenlong and {b} with TRL")
 
 
-def _per_step(outcome: Any) -> float:
-    return statistics.median(outcome.seconds[WARM_UP - 1 :])
+def _per_step(outcome: Any, asked: argparse.Namespace) -> list[float]:
+    """Seconds, the median of each turn's steps."""
+    return [statistics.median(turn) for turn in turns(outcome.seconds, asked.steps)]
 
 
-def _per_answer_token(outcome: Any) -> float:
-    return 1e3 * sum(outcome.seconds[WARM_UP - 1 :]) / sum(outcome.answers[WARM_UP:])
+def _per_answer_token(outcome: Any, asked: argparse.Namespace) -> list[float]:
+    parts = zip(turns(outcome.seconds, asked.steps), turns(outcome.answers, asked.steps), strict=True)
+    return [1e3 * sum(seconds) / sum(answers) for seconds, answers in parts]
+
+
+def turns(numbers: Sequence[float], steps: int) -> list[Sequence[float]]:
+    """A run's numbers, one a step, by turns of so many steps, without the warm-up."""
+    return [numbers[begin : begin + steps] for begin in range(WARM_UP, len(numbers), steps)]
 
 
 def _result(
@@ -260,10 +255,6 @@ def _memory(
     return results
 
 
-def _call(module: str, function: str, *given: Any) -> Any:
-    return getattr(importlib.import_module(module), function)(*given)
-
-
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     def some(known: Sequence[str]) -> Callable[[str], list[str]]:
         def chosen(text: str) -> list[str]:
@@ -283,8 +274,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         f"(workload.py): some of {','.join(SHAPES)} (default: all)")  # fmt: skip
     parser.add_argument("--model", choices=("small", "default", "medium"), default="default",
                         help="about 1.4, 7 or 28 million parameters")  # fmt: skip
-    parser.add_argument("--pairs", type=int, default=3, help="runs of each side, taken in turn (default: 3)")
-    parser.add_argument("--steps", type=int, default=4, help="timed steps of a run (default: 4)")
+    parser.add_argument("--pairs", type=int, default=3, help="turns of each side, A B, B A, ... (default: 3)")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps of a turn (default: 4)")
     parser.add_argument("--threads", type=int, default=2, help="threads of each side (default: 2)")
     parser.add_argument("--against", type=lambda text: text.split(","), default=["tuned", "default"],
                         help="how TRL is set: tuned, default or both (default: tuned,default)")  # fmt: skip

@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from trl import (
     SFTConfig,
     SFTTrainer,
 )
+from turns import Pace
 from workload import Work, worth
 from zhenlong_side import Outcome
 
@@ -51,7 +51,7 @@ def train(work: Work, settings: dict[str, Any]) -> Outcome:
 def _train(work: Work, settings: dict[str, Any]) -> Outcome:
     torch.set_num_threads(work.threads)
     _quiet()
-    clock = _Clock(work.device)
+    clock = _Clock(work)
     with tempfile.TemporaryDirectory(prefix="trl-benchmark-") as output:
         trainer = _trainer(work, output, settings, clock)
         trainer.remove_callback(PrinterCallback)
@@ -82,22 +82,24 @@ def peak_memory(work: Work, settings: dict[str, Any]) -> Outcome:
 
 
 class _Clock(TrainerCallback):
-    """Notes when each step ends, and what a GRPO step generated."""
+    """Notes how long each step takes, in this side's turns, and what a GRPO step generated."""
 
-    def __init__(self, device: str) -> None:
-        self.outcome = Outcome([])
-        self._device = device
+    def __init__(self, work: Work) -> None:
+        self._pace = Pace(work, torch.float32)
+        self.outcome = Outcome(self._pace.seconds)
+        self._device = work.device
         self.rollouts: list[list[Any]] = []
         self.replay = ""
-        self._last = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        self._pace.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         if self._device != "cpu":
             torch.cuda.synchronize()
-        now = time.perf_counter()
-        if self._last:
-            self.outcome.seconds.append(now - self._last)
-        self._last = now
+        self._pace.end()
+        if state.global_step < state.max_steps:
+            self._pace.begin()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         if self.rollouts and self.replay:

@@ -126,10 +126,8 @@ def _stage(
     work: str, dtype: str, watch: Watch, model: str, vocabulary: int, shape: str, threads: int, folder: Path
 ) -> None:
     """A stage's own steps, from its loop's `steps`."""
-    settings = argparse.Namespace(
-        model=model, vocabulary=vocabulary, steps=2 * watch.steps, threads=threads, device="cpu"
-    )
-    given, _ = training.prepare(work, shape, settings, folder)
+    settings = argparse.Namespace(model=model, vocabulary=vocabulary, threads=threads, device="cpu")
+    given, _ = training.prepare(work, shape, settings, folder, 2 * watch.steps)
     steps = Run.steps
     with patch.object(Run, "steps", lambda run, total: watch.over(steps(run, total))):
         zhenlong_side.train(given, {"dtype": dtype})

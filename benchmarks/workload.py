@@ -121,7 +121,8 @@ class Work:
     """One training run that both sides do: `steps` updates from `batch` rows each, out of the files in `folder`.
 
     `new_tokens` is the longest answer of a rollout, `group` the answers to a prompt; `logged` asks for the loss and
-    gradient norm of every step, `replay` is a file of rollouts to learn from in place of new ones.
+    gradient norm of every step, `replay` is a file of rollouts to learn from in place of new ones. `turn` is the number
+    of steps after which a run lets the other side work (`turns.py`), 0 for a run by itself.
     """
 
     what: str
@@ -137,6 +138,7 @@ class Work:
     seed: int = 0
     logged: bool = False
     replay: str = ""
+    turn: int = 0
 
     @property
     def data(self) -> str:

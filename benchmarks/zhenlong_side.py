@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -13,16 +14,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 import workload
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from turns import Pace
 from workload import Work
 
 import zhenlong.stages.ppo as ppo_module
 from zhenlong.forest import forward, log_probs, plant, tree
 from zhenlong.loop import Ledger, Run
-from zhenlong.loop.ledger import matmul_rate
 from zhenlong.models import load_model
 from zhenlong.sampling import Completion, Sampling
 from zhenlong.stages.dpo import dpo
@@ -34,7 +34,7 @@ from zhenlong.stages.sft import sft
 
 @dataclass
 class Outcome:
-    """What a run tells: `seconds` of each step but the first, and of all steps what could be recorded.
+    """What a run tells of each of its steps: the `seconds`, and what else could be recorded.
 
     `answers` are the tokens generated in each step, `scored` the tokens that the loss of a step is over.
     """
@@ -58,24 +58,23 @@ def _train(work: Work, settings: dict[str, Any]) -> Outcome:
     torch.set_num_threads(work.threads)
     output = tempfile.mkdtemp(prefix="zhenlong-benchmark-")
     try:
-        with _arithmetic() as counted, nullcontext() if work.device == "cpu" else _unsaved():
+        with (
+            _paced(work, getattr(torch, settings["dtype"])) as (pace, counted),
+            nullcontext() if work.device == "cpu" else _unsaved(),
+        ):
             _stage(work, output, settings)
         lines = [json.loads(line) for line in (Path(output) / "metrics.jsonl").read_text().splitlines()]
     finally:
         shutil.rmtree(output)
-    ends = [line["seconds"] for line in lines]
     each = work.batch * (work.group if work.what == "grpo" else 1)
     answers = [each * line.get("response_tokens", 0.0) for line in lines]
-    first = min(workload.WARM_UP, len(ends) - 1) - 1
-    done = sum(flops for at, flops in counted if ends[first] < at <= ends[-1])
-    rate = matmul_rate(torch.device(work.device), getattr(torch, settings["dtype"]))
     return Outcome(
-        seconds=np.diff(ends).tolist(),
+        seconds=pace.seconds,
         losses=[line["loss"] for line in lines],
         norms=[line["grad_norm"] for line in lines],
         answers=answers,
         scored=answers,
-        share=done / (ends[-1] - ends[first]) / rate,
+        share=pace.share(counted),
     )
 
 
@@ -102,17 +101,25 @@ def _timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., 
 
 
 @contextmanager
-def _arithmetic() -> Iterator[list[tuple[float, float]]]:
-    """What the ledger is told, each with its clock: (seconds, FLOPs)."""
-    counted: list[tuple[float, float]] = []
-    count = Ledger.count
+def _paced(work: Work, dtype: torch.dtype) -> Iterator[tuple[Pace, Counter[int]]]:
+    """The clock of the steps in here, each with what is done between it and the next, and the FLOPs of each step."""
+    pace, counted = Pace(work, dtype), Counter[int]()
+    count, steps = Ledger.count, Run.steps
 
     def noted(ledger: Ledger, tokens: int = 0, flops: float = 0.0, **others: float) -> None:
         count(ledger, tokens, flops, **others)
-        counted.append((ledger.seconds, flops))
+        counted[len(pace.seconds)] += int(flops)
 
-    with patch.object(Ledger, "count", noted):
-        yield counted
+    def paced(run: Run, total: int) -> Iterator[int]:
+        for step in steps(run, total):
+            if step > 1:
+                pace.end()
+            pace.begin()
+            yield step
+        pace.end()
+
+    with patch.object(Ledger, "count", noted), patch.object(Run, "steps", paced):
+        yield pace, counted
 
 
 def _unsaved() -> Any:

@@ -174,12 +174,12 @@ def _attention(config: Any) -> float:
     return float(layers * heads * head_dim)
 
 
-@functools.cache
-def _measured(device: str, dtype: torch.dtype, threads: int) -> float:
-    size = 4096 if device.startswith("cuda") else 768
+def measured_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large square matrix product on this device now: the best of 0.2 s of tries."""
+    size = 4096 if device.type == "cuda" else 768
     own = torch.Generator(device).manual_seed(0)  # no global random number is drawn; of ones the product is quicker
     a, b = (torch.randn(size, size, generator=own, device=device, dtype=dtype) for _ in range(2))
-    wait = functools.partial(torch.cuda.synchronize, device) if device.startswith("cuda") else (lambda: None)
+    wait = functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else (lambda: None)
     product(a, b)
     wait()
     best, begun = float("inf"), time.perf_counter()
@@ -191,9 +191,14 @@ def _measured(device: str, dtype: torch.dtype, threads: int) -> float:
     return 2 * size**3 / best
 
 
+@functools.cache
+def _known_rate(device: str, dtype: torch.dtype, threads: int) -> float:
+    return measured_matmul_rate(torch.device(device), dtype)
+
+
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large square matrix product on this device: the best of 0.2 s of tries, measured once a process."""
-    return _measured(str(device), dtype, torch.get_num_threads())
+    """The same, measured once a process."""
+    return _known_rate(str(device), dtype, torch.get_num_threads())
 
 
 def peak_memory(device: torch.device) -> int:

@@ -1,0 +1,154 @@
+"""Two training runs, in two processes, that go on in turn: one waits between two of its steps while the other works.
+
+What slows the machine down for some seconds then meets both sides alike, and each side starts and warms up once.
+A side's process has a `Pace`, which waits for the turns that `in_turn` gives in the benchmark's own process.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any, Final
+
+import torch
+from workload import WARM_UP, Work
+
+from zhenlong.loop.ledger import measured_matmul_rate
+
+PATIENCE: Final = 1.0  # seconds between two looks at whether a side is still alive
+
+
+class Side:
+    """One of the two, in a process of its own that is kept, so that libraries are loaded once."""
+
+    def __init__(self, name: str, module: str) -> None:
+        self.name, self.module = name, module
+        context = get_context("spawn")
+        self._go, self._waits, self._over = context.Semaphore(0), context.Semaphore(0), context.Event()
+        places = self._go, self._waits, self._over
+        self._process = ProcessPoolExecutor(1, context, initializer=Pace.join, initargs=places)
+
+    def train(self, *given: Any, function: str = "train") -> Any:
+        """The outcome of a run that takes no turns."""
+        return self._process.submit(_call, self.module, function, *given).result()
+
+    def start(self, *given: Any) -> Future[Any]:
+        """Begin a run that takes turns, up to its first step."""
+        run = self._process.submit(_call, self.module, "train", *given)
+        self._until_it_waits(run)
+        return run
+
+    def take_turn(self, run: Future[Any]) -> None:
+        """Let the run make the steps of its next turn."""
+        self._go.release()
+        self._until_it_waits(run)
+
+    def finish(self, run: Future[Any]) -> Any:
+        """Let a run whose steps are made end; its outcome."""
+        self._go.release()
+        return run.result()
+
+    def abandon(self, run: Future[Any]) -> None:
+        """End a run that may wait for a turn, so that the process is free for the next one."""
+        self._over.set()
+        self._go.release()
+        run.exception()
+        self._over.clear()
+        for semaphore in (self._go, self._waits):
+            while semaphore.acquire(block=False):
+                pass
+
+    def _until_it_waits(self, run: Future[Any]) -> None:
+        while not self._waits.acquire(timeout=PATIENCE):
+            if run.done():
+                run.result()
+                raise RuntimeError(f"{self.name}: the run ended before its turns did")
+
+    def peak_memory(self, *given: Any) -> Any:
+        """In a fresh process, whose peak is that of nothing else."""
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            return process.submit(_call, self.module, "peak_memory", *given).result()
+
+
+def in_turn(sides: tuple[Side, Side], runs: tuple[tuple[Any, ...], tuple[Any, ...]], turns: int) -> list[Any]:
+    """The outcomes of two runs that warm up in turn and then take `turns` turns: A B, B A, A B, ..."""
+    begun: list[tuple[Side, Future[Any]]] = []
+    try:
+        for side, given in zip(sides, runs, strict=True):
+            begun.append((side, side.start(*given)))
+        for turn in range(1 + turns):
+            for side, run in begun if turn % 2 == 0 else reversed(begun):
+                side.take_turn(run)
+        return [side.finish(run) for side, run in begun]
+    except BaseException:
+        for side, run in begun:
+            side.abandon(run)
+        raise
+
+
+class Pace:
+    """The clock of a run's steps, which waits for this side's turn before a step that begins one.
+
+    The first turn is the warm-up; every other one has `work.turn` steps, 0 of them for a run that takes no turns.
+    `seconds` has each step that ended, without the waiting. `rates` has the step at which each turn began, and the
+    matmul rate of that moment, FLOP/s.
+    """
+
+    _places: tuple[Any, Any, Any] | None = None
+
+    @classmethod
+    def join(cls, *places: Any) -> None:
+        """What a side's process is told when it starts."""
+        cls._places = places
+
+    def __init__(self, work: Work, dtype: torch.dtype) -> None:
+        self.work, self._dtype = work, dtype
+        self.seconds: list[float] = []
+        self.rates: list[tuple[int, float]] = []
+        self._since = 0.0
+
+    def begin(self) -> None:
+        """A step begins now, or as soon as it is this side's turn."""
+        if self._at_boundary:
+            self._wait()
+            self.rates.append((len(self.seconds), measured_matmul_rate(torch.device(self.work.device), self._dtype)))
+        self._since = time.perf_counter()
+
+    def end(self) -> None:
+        """A step ended."""
+        self.seconds.append(time.perf_counter() - self._since)
+        if len(self.seconds) == self.work.steps:
+            self._wait()
+
+    def share(self, flops: Mapping[int, float]) -> float:
+        """Of the matmul rate, what steps of so many FLOPs reached: the median of the turns after the warm-up."""
+        places = [*(step for step, _ in self.rates), len(self.seconds)]
+        shares = []
+        for (begin, rate), end in zip(self.rates, places[1:], strict=True):
+            steps = range(begin, end)
+            shares.append(sum(flops[step] for step in steps) / sum(self.seconds[step] for step in steps) / rate)
+        return statistics.median(shares[1:] or shares)
+
+    @property
+    def _at_boundary(self) -> bool:
+        """Whether the steps that ended are whole turns."""
+        done, turn = len(self.seconds), self.work.turn
+        return done in (0, WARM_UP) or (turn > 0 and done > WARM_UP and (done - WARM_UP) % turn == 0)
+
+    def _wait(self) -> None:
+        if not self.work.turn:
+            return
+        assert self._places is not None, "a run that takes turns is started by a Side"
+        go, waits, over = self._places
+        waits.release()
+        go.acquire()
+        if over.is_set():
+            raise RuntimeError("abandoned, for the other side failed")
+
+
+def _call(module: str, function: str, *given: Any) -> Any:
+    return getattr(import_module(module), function)(*given)

@@ -1,0 +1,99 @@
+"""Two runs that go on in turn, in processes of their own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
+RUN = """
+from pathlib import Path
+import turns
+
+class Clock:
+    now = 0.0
+    def perf_counter(self):
+        self.now += 1
+        return self.now
+
+def rate(device, dtype):
+    clock.now += 10
+    return 4.0
+
+def waited(pace):
+    wait(pace)
+    clock.now += 100
+
+clock, wait = Clock(), turns.Pace._wait
+turns.time, turns.measured_matmul_rate, turns.Pace._wait = clock, rate, waited
+
+def train(work, name):
+    pace, log = turns.Pace(work, None), Path(work.folder)
+    for step in range(work.steps):
+        pace.begin()
+        with log.open("a") as file:
+            file.write(f"{name}{step} ")
+        if name == "bad" and step == 3:
+            raise ValueError("the third step")
+        pace.end()
+    with log.open("a") as file:
+        file.write(f"{name}. ")
+    return pace.seconds, pace.share({step: step + 1.0 for step in range(work.steps)}), pace.rates
+"""
+
+
+@pytest.fixture(scope="module")
+def turns(tmp_path_factory):
+    """The module, importable in other processes too, beside a `run_of_a_side` that they run."""
+    folder = tmp_path_factory.mktemp("side")
+    (folder / "run_of_a_side.py").write_text(RUN)
+    before = list(sys.path)
+    sys.path[:0] = [str(folder), BENCHMARKS]
+    try:
+        import turns
+
+        yield turns
+    finally:
+        sys.path[:] = before
+        for name in ("turns", "workload"):
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def sides(turns):
+    return turns.Side("a", "run_of_a_side"), turns.Side("b", "run_of_a_side")
+
+
+def runs(log, names, steps=6, turn=2):
+    from workload import Work
+
+    work = Work("sft", str(log), steps, 1, 1, 0.1, "", turn=turn)
+    return tuple((work, name) for name in names)
+
+
+def test_runs_go_on_in_turn_and_nothing_else_works_meanwhile(turns, sides, tmp_path):
+    log = tmp_path / "log"
+    turns.in_turn(sides, runs(log, "ab"), turns=2)
+    assert log.read_text() == "a0 a1 b0 b1 b2 b3 a2 a3 a4 a5 b4 b5 a. b. "
+
+
+def test_neither_waiting_nor_the_measured_rate_counts(turns, sides, tmp_path):
+    for seconds, share, rates in turns.in_turn(sides, runs(tmp_path / "log", "ab"), turns=2):
+        assert seconds == [1.0] * 6
+        assert rates == [(0, 4.0), (2, 4.0), (4, 4.0)]
+        assert share == ((3 + 4) / 2 / 4 + (5 + 6) / 2 / 4) / 2  # of the turns after the warm-up
+
+
+def test_a_run_by_itself_waits_for_nobody(sides, tmp_path):
+    (given, _) = runs(tmp_path / "log", "ab", turn=0)
+    seconds, _, rates = sides[0].train(*given)
+    assert len(seconds) == 6
+    assert [step for step, _ in rates] == [0, 2]
+
+
+def test_a_run_that_fails_ends_the_other_and_both_processes_serve_again(turns, sides, tmp_path):
+    with pytest.raises(ValueError, match="the third step"):
+        turns.in_turn(sides, runs(tmp_path / "log", ("a", "bad")), turns=2)
+    assert "a." not in (tmp_path / "log").read_text()
+    found = turns.in_turn(sides, runs(tmp_path / "again", "ab"), turns=2)
+    assert [len(seconds) for seconds, _, _ in found] == [6, 6]
