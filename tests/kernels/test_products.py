@@ -14,7 +14,9 @@ needs_products = pytest.mark.skipif(not products.HERE, reason="oneDNN's products
 
 @pytest.mark.parametrize("shape", [(1, 5, 8), (3, 7, 8), (64, 33, 8), (5, 8, 33)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_values_and_gradients_are_those_of_torch(shape, bias):
+@pytest.mark.parametrize("onednn", [True, False])
+def test_values_and_gradients_are_those_of_torch(shape, bias, onednn, monkeypatch):
+    monkeypatch.setattr(products, "OUTER_BY_ONEDNN", onednn)
     rows, inputs, outputs = shape
     generator = torch.Generator().manual_seed(rows)
     results = []
@@ -42,8 +44,30 @@ def test_sums_and_packed_weights():
     expected = sums + rows @ weight.t()
     torch.testing.assert_close(products.added(sums.clone(), rows, products.packed(weight, 64)), expected)
     torch.testing.assert_close(products.product(rows, products.packed(weight, 64)), rows @ weight.t())
-    torch.testing.assert_close(products.outer(rows, sums), rows.t() @ sums)
-    torch.testing.assert_close(products.outer(sums, rows), sums.t() @ rows)
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_outer_products_and_their_sums(onednn, dtype, monkeypatch):
+    monkeypatch.setattr(products, "OUTER_BY_ONEDNN", onednn)
+    wide, narrow = torch.randn(6, 9).to(dtype), torch.randn(6, 4).to(dtype)
+    for left, right in ((wide, narrow), (narrow, wide)):
+        expected = (left.double().t() @ right.double()).float()
+        sums = torch.full(expected.shape, 0.5)
+        products.add_outer(sums, left, right)
+        rounding = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.05, "rtol": 0.01}
+        torch.testing.assert_close(products.outer(left, right).float(), expected, **rounding)
+        torch.testing.assert_close(sums, 0.5 + expected, **rounding)
+
+
+@needs_products
+@pytest.mark.parametrize(("onednn", "calls"), [(True, 1), (False, 0)])
+def test_which_library_makes_gradients_of_weights(onednn, calls, monkeypatch):
+    monkeypatch.setattr(products, "OUTER_BY_ONEDNN", onednn)
+    made = []
+    monkeypatch.setattr(products, "product", lambda *given: made.append(given) or given[0] @ given[1].t())
+    products.outer(torch.randn(6, 4), torch.randn(6, 9))
+    assert len(made) == calls
 
 
 @pytest.mark.parametrize(

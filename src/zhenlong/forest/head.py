@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
 from zhenlong.forest.planting import Forest
-from zhenlong.kernels.products import outer, product
+from zhenlong.kernels.products import add_outer, product
 from zhenlong.kernels.softmax import raised, serves
 from zhenlong.kernels.softmax import scored as by_kernel
 
@@ -143,7 +143,7 @@ class _LogProbs(torch.autograd.Function):
             if d_states is not None:
                 d_states[part] = product(d_logits, weight.t()).mul_(factor)
             if d_weight is not None:
-                d_weight += outer(d_logits, (states[part] * factor).to(states.dtype))
+                add_outer(d_weight, d_logits, (states[part] * factor).to(states.dtype))
             if d_bias is not None:
                 d_bias += (d_logits.T @ factor.to(states.dtype)).squeeze(1)
             del d_logits

@@ -1,7 +1,8 @@
 """Matrix products of linear layers on x86 processors by oneDNN, forward and backward.
 
 In fp32 PyTorch computes them with MKL, which on an AMD processor with AVX-512 was half as fast as oneDNN, which comes
-with PyTorch too (docs/models.md). Both are IEEE fp32.
+with PyTorch too (docs/models.md). With AVX2 MKL is the faster one for gradients of weights, sums over rows, which oneDNN
+wants turned over first. Both are IEEE fp32.
 
 Mixed precision on a processor that multiplies bf16 rounds both sides of a product to bf16 and hands its result on in
 fp32, so that all else stays in fp32 and with the kernels. PyTorch's autocast would keep the results in bf16.
@@ -24,6 +25,7 @@ HERE: Final = (
     and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
+OUTER_BY_ONEDNN: Final = torch.backends.cpu.get_cpu_capability() == "AVX512"  # gradients of weights
 MULTIPLIES_BF16: Final = HERE and any(
     getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 )
@@ -126,12 +128,20 @@ class _Half(torch.autograd.Function):
 
 
 def outer(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """left.T @ right -> [N, K], from [M, N] and [M, K]; oneDNN is faster with fewer rows than columns in the result."""
-    if not serves(left):
+    """left.T @ right -> [N, K], from [M, N] and [M, K]; oneDNN likes fewer rows than columns in the result."""
+    if not (serves(left) and OUTER_BY_ONEDNN):
         return left.t() @ right
     if left.shape[1] <= right.shape[1]:
         return product(transposed(left), right.t())
     return transposed(product(transposed(right), left.t()))
+
+
+def add_outer(sums: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """sums [N, K] += left.T @ right, from [M, N] and [M, K]; the sums may be of a higher precision."""
+    if sums.dtype == left.dtype and not (serves(left) and OUTER_BY_ONEDNN):
+        sums.addmm_(left.t(), right)
+    else:
+        sums += outer(left, right)
 
 
 def transposed(rows: torch.Tensor) -> torch.Tensor:
