@@ -1,7 +1,7 @@
 """Matrix products of linear layers on x86 processors by oneDNN, forward and backward.
 
 In fp32 PyTorch computes them with MKL, which on an AMD processor with AVX-512 was half as fast as oneDNN, which comes
-with PyTorch too (docs/models.md). With AVX2 MKL is the faster one for gradients of weights, sums over rows, which oneDNN
+with PyTorch too (docs/models.md). With AVX2 MKL is the faster one for gradients of weights, whose sides oneDNN
 wants turned over first. Both are IEEE fp32.
 
 Mixed precision on a processor that multiplies bf16 rounds both sides of a product to bf16 and hands its result on in
