@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from multiprocessing import get_context
 from typing import Any, Final
@@ -27,18 +28,15 @@ class Side:
 
     def __init__(self, name: str, module: str) -> None:
         self.name, self.module = name, module
-        context = get_context("spawn")
-        self._go, self._waits, self._over = context.Semaphore(0), context.Semaphore(0), context.Event()
-        places = self._go, self._waits, self._over
-        self._process = ProcessPoolExecutor(1, context, initializer=Pace.join, initargs=places)
+        self._begin_process()
 
     def train(self, *given: Any, function: str = "train") -> Any:
         """The outcome of a run that takes no turns."""
-        return self._process.submit(_call, self.module, function, *given).result()
+        return self._submitted(function, *given).result()
 
     def start(self, *given: Any) -> Future[Any]:
         """Begin a run that takes turns, up to its first step."""
-        run = self._process.submit(_call, self.module, "train", *given)
+        run = self._submitted("train", *given)
         self._until_it_waits(run)
         return run
 
@@ -62,16 +60,29 @@ class Side:
             while semaphore.acquire(block=False):
                 pass
 
+    def peak_memory(self, *given: Any) -> Any:
+        """In a fresh process, whose peak is that of nothing else."""
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            return process.submit(_call, self.module, "peak_memory", *given).result()
+
+    def _begin_process(self) -> None:
+        context = get_context("spawn")
+        self._go, self._waits, self._over = context.Semaphore(0), context.Semaphore(0), context.Event()
+        places = self._go, self._waits, self._over
+        self._process = ProcessPoolExecutor(1, context, initializer=Pace.join, initargs=places)
+
+    def _submitted(self, function: str, *given: Any) -> Future[Any]:
+        try:
+            return self._process.submit(_call, self.module, function, *given)
+        except BrokenProcessPool:  # the last run took it down, for want of memory, say
+            self._begin_process()
+            return self._process.submit(_call, self.module, function, *given)
+
     def _until_it_waits(self, run: Future[Any]) -> None:
         while not self._waits.acquire(timeout=PATIENCE):
             if run.done():
                 run.result()
                 raise RuntimeError(f"{self.name}: the run ended before its turns did")
-
-    def peak_memory(self, *given: Any) -> Any:
-        """In a fresh process, whose peak is that of nothing else."""
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            return process.submit(_call, self.module, "peak_memory", *given).result()
 
 
 def in_turn(sides: tuple[Side, Side], runs: tuple[tuple[Any, ...], tuple[Any, ...]], turns: int) -> list[Any]:

@@ -1,12 +1,14 @@
 """Two runs that go on in turn, in processes of their own."""
 
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 RUN = """
+import os
 from pathlib import Path
 import turns
 
@@ -35,6 +37,8 @@ def train(work, name):
             file.write(f"{name}{step} ")
         if name == "bad" and step == 3:
             raise ValueError("the third step")
+        if name == "killed" and step == 3:
+            os._exit(1)
         pace.end()
     with log.open("a") as file:
         file.write(f"{name}. ")
@@ -91,9 +95,10 @@ def test_a_run_by_itself_waits_for_nobody(sides, tmp_path):
     assert [step for step, _ in rates] == [0, 2]
 
 
-def test_a_run_that_fails_ends_the_other_and_both_processes_serve_again(turns, sides, tmp_path):
-    with pytest.raises(ValueError, match="the third step"):
-        turns.in_turn(sides, runs(tmp_path / "log", ("a", "bad")), turns=2)
+@pytest.mark.parametrize(("name", "error"), [("bad", ValueError), ("killed", BrokenProcessPool)])
+def test_a_run_that_fails_ends_the_other_and_both_sides_serve_again(name, error, turns, sides, tmp_path):
+    with pytest.raises(error):
+        turns.in_turn(sides, runs(tmp_path / "log", ("a", name)), turns=2)
     assert "a." not in (tmp_path / "log").read_text()
     found = turns.in_turn(sides, runs(tmp_path / "again", "ab"), turns=2)
     assert [len(seconds) for seconds, _, _ in found] == [6, 6]
