@@ -156,10 +156,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     ):
         parser.add_argument(f"--{name}", type=some((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
-    parser.add_argument("--pairs", type=int, default=5, help="turns of each side, A B, B A, ... (default: 5)")
-    parser.add_argument("--steps", type=int, default=2, help="timed training steps of a turn (default: 2)")
-    parser.add_argument("--questions", type=int, default=64, help="of multiple choice (default: 64)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side (default: one a core)")
+    parser.add_argument(
+        "--pairs", type=training.above_zero, default=5, help="turns of each side, A B, B A, ... (default: 5)"
+    )
+    parser.add_argument(
+        "--steps", type=training.above_zero, default=2, help="timed training steps of a turn (default: 2)"
+    )
+    parser.add_argument("--questions", type=training.above_zero, default=64, help="of multiple choice (default: 64)")
+    parser.add_argument(
+        "--threads", type=training.above_zero, default=os.cpu_count(), help="of each side (default: one a core)"
+    )
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")
     training.add_arithmetic(parser)
     add_places(parser)

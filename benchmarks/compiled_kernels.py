@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 import rows
@@ -85,6 +86,7 @@ def cases() -> list[Case]:
         found += product(*shape)
         if products.MULTIPLIES_BF16:
             found += product(*shape, half=True)
+        found.append(gradient_of_weights(*shape))
     found += [head(2048, 128, vocabulary) for vocabulary in (4096, 32000)]
     logits, uniforms = torch.randn(64, 32000), torch.rand(64, 1, dtype=torch.float64)
     run = lambda: draw(logits, uniforms, Sampling())[1]  # noqa: E731
@@ -150,6 +152,18 @@ def product(count: int, inputs: int, outputs: int, half: bool = False) -> list[C
 
     what = "product, bf16" if half else "product"
     return both(what, f"{count:,} × {inputs} × {outputs:,}", run(products.linear), (states, weight), run(linear))
+
+
+def gradient_of_weights(count: int, inputs: int, outputs: int) -> Case:
+    """By oneDNN, whichever of the two libraries is chosen on this processor, and by MKL."""
+    states, gradient = torch.randn(count, inputs), torch.randn(count, outputs)
+
+    def by_onednn() -> torch.Tensor:
+        with patch.object(products, "OUTER_BY_ONEDNN", True):
+            return products.outer(gradient, states)
+
+    what = f"{count:,} × {inputs} × {outputs:,}"
+    return "gradient of weights, oneDNN", what, by_onednn, lambda: gradient.t() @ states
 
 
 def head(count: int, inputs: int, vocabulary: int) -> Case:

@@ -274,9 +274,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         f"(workload.py): some of {','.join(SHAPES)} (default: all)")  # fmt: skip
     parser.add_argument("--model", choices=("small", "default", "medium"), default="default",
                         help="about 1.4, 7 or 28 million parameters")  # fmt: skip
-    parser.add_argument("--pairs", type=int, default=3, help="turns of each side, A B, B A, ... (default: 3)")
-    parser.add_argument("--steps", type=int, default=4, help="timed steps of a turn (default: 4)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of each side (default: 2)")
+    parser.add_argument("--pairs", type=above_zero, default=3, help="turns of each side, A B, B A, ... (default: 3)")
+    parser.add_argument("--steps", type=above_zero, default=4, help="timed steps of a turn (default: 4)")
+    parser.add_argument("--threads", type=above_zero, default=2, help="threads of each side (default: 2)")
     parser.add_argument("--against", type=lambda text: text.split(","), default=["tuned", "default"],
                         help="how TRL is set: tuned, default or both (default: tuned,default)")  # fmt: skip
     add_arithmetic(parser)
@@ -284,6 +284,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory", action="store_true", help="the peak memory of each kind as well")
     parser.add_argument("--json", type=Path, default=here / "results" / "training.json", help="file of the results")
     return parser.parse_args(arguments)
+
+
+def above_zero(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return int(text)
 
 
 def add_arithmetic(parser: argparse.ArgumentParser) -> None:

@@ -48,6 +48,9 @@ class Side:
     def finish(self, run: Future[Any]) -> Any:
         """Let a run whose steps are made end; its outcome."""
         self._go.release()
+        while not run.done():
+            if self._waits.acquire(timeout=PATIENCE):
+                raise RuntimeError(f"{self.name}: the run has steps left after its turns")
         return run.result()
 
     def abandon(self, run: Future[Any]) -> None:
@@ -136,19 +139,21 @@ class Pace:
             self._wait()
 
     def share(self, flops: Mapping[int, float]) -> float:
-        """Of the matmul rate, what steps of so many FLOPs reached: the median of the turns after the warm-up."""
-        places = [*(step for step, _ in self.rates), len(self.seconds)]
+        """Of the matmul rate, what steps of so many FLOPs reached: the median over turns, without the warm-up."""
+        ends = [*(step for step, _ in self.rates[1:]), len(self.seconds)]
+        first = min(WARM_UP, len(self.seconds) - 1)
         shares = []
-        for (begin, rate), end in zip(self.rates, places[1:], strict=True):
-            steps = range(begin, end)
-            shares.append(sum(flops[step] for step in steps) / sum(self.seconds[step] for step in steps) / rate)
-        return statistics.median(shares[1:] or shares)
+        for (begin, rate), end in zip(self.rates, ends, strict=True):
+            if steps := range(max(begin, first), end):
+                done, spent = sum(flops[step] for step in steps), sum(self.seconds[step] for step in steps)
+                shares.append(done / spent / rate)
+        return statistics.median(shares)
 
     @property
     def _at_boundary(self) -> bool:
-        """Whether the steps that ended are whole turns."""
+        """Whether the steps that ended are whole turns, the first of which is the warm-up."""
         done, turn = len(self.seconds), self.work.turn
-        return done in (0, WARM_UP) or (turn > 0 and done > WARM_UP and (done - WARM_UP) % turn == 0)
+        return done == 0 or (turn > 0 and done >= WARM_UP and (done - WARM_UP) % turn == 0)
 
     def _wait(self) -> None:
         if not self.work.turn:

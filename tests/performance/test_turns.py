@@ -90,9 +90,16 @@ def test_neither_waiting_nor_the_measured_rate_counts(turns, sides, tmp_path):
 
 def test_a_run_by_itself_waits_for_nobody(sides, tmp_path):
     (given, _) = runs(tmp_path / "log", "ab", turn=0)
-    seconds, _, rates = sides[0].train(*given)
-    assert len(seconds) == 6
-    assert [step for step, _ in rates] == [0, 2]
+    seconds, share, rates = sides[0].train(*given)
+    assert seconds == [1.0] * 6
+    assert rates == [(0, 4.0)]  # before the warm-up: nothing comes between two steps
+    assert share == (3 + 4 + 5 + 6) / 4 / 4
+
+
+@pytest.mark.parametrize(("given", "told"), [(1, "steps left"), (3, "ended before")])
+def test_turns_that_do_not_fit_the_steps_are_told(given, told, turns, sides, tmp_path):
+    with pytest.raises(RuntimeError, match=told):
+        turns.in_turn(sides, runs(tmp_path / "log", "ab"), turns=given)
 
 
 @pytest.mark.parametrize(("name", "error"), [("bad", ValueError), ("killed", BrokenProcessPool)])

@@ -197,7 +197,7 @@ def _known_rate(device: str, dtype: torch.dtype, threads: int) -> float:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """The same, measured once a process."""
+    """FLOP/s of a large square matrix product on this device, as `measured_matmul_rate` finds it once a process."""
     return _known_rate(str(device), dtype, torch.get_num_threads())
 
 
