@@ -134,8 +134,8 @@ def _multiple_choice(
 ) -> list[Row]:
     """Against lm-evaluation-harness."""
     lengths = None if shape == "letters" else workload.shape_of(asked.model, shape)
-    place = Path(tempfile.mkdtemp(prefix=work, dir=folder))
-    found = evaluation.measured(place, asked.model, asked.vocabulary, lengths, asked.pairs, asked.questions)
+    found = evaluation.measured(folder, lengths, asked)
+    workload.release(asked.device)
     ratios = [peer / ours for ours, peer in found["seconds"]]
     speeds = [found["tokens"] / seconds for seconds in _middle(found["seconds"])]
     return [rows.row((work, name, shape, "lm-evaluation-harness"), ratios, speeds)]
@@ -175,8 +175,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def add_places(parser: argparse.ArgumentParser) -> None:
     """The options that say where results go."""
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--page", type=lambda text: Path(text) if text else None, default=rows.PAGE,
-                        help="page whose table is renewed; empty for none")  # fmt: skip
+    parser.add_argument(
+        "--page", type=rows.page_of, default=rows.PAGE, help="page whose table is renewed; empty for none"
+    )
 
 
 def some(known: Sequence[str]) -> Callable[[str], list[str]]:

@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch (default: one a core)")
     parser.add_argument("--repeats", type=int, default=15, help="of each side, in turn (default: 15)")
-    parser.add_argument("--page", type=Path, help="page whose table is renewed")
+    parser.add_argument("--page", type=rows.page_of, help="page whose table is renewed; empty for none")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     if build.library() is None:

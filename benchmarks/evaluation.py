@@ -12,6 +12,7 @@ from prompts that are made already. `cached` is a second run of `letters`, in se
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from workload import SIZES, Shape, Unequal, make_model, plain_model
+from workload import SIZES, Shape, Unequal, kept_model, make_model, plain_model
 
 from zhenlong.evaluate.adapters.ask import Setting, ask
 from zhenlong.evaluate.adapters.spec import Adapter
@@ -40,6 +41,7 @@ from zhenlong.models import load_model
 
 TOLERANCE = 1e-4
 SHOTS = 5
+BATCH = {"cpu": 16, "cuda": 32}  # rows that the harness takes at a time; a GPU holds no more of their logits in fp32
 FRAME = {"input_prefix": "w3 ", "input_suffix": " ", "choice_prefix": "A ", "choice_suffix": " ",
          "output_prefix": "w4 ", "output_suffix": " ", "instance_separator": ""}  # fmt: skip
 ADAPTERS = {
@@ -152,34 +154,44 @@ def compare(a: Callable[[], Any], b: Callable[[], Any], repeats: int) -> tuple[l
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
-def prepared(folder: Path, size: str, vocabulary: int, shape: Shape | None, rows: int) -> tuple[Work, Any]:
-    """The work of `measured`, and its model and tokenizer."""
-    make_model(folder, SIZES[size], vocabulary, endless=True)
-    teach_letters(folder / "model" / "tokenizer.json")
-    pair = load_model(str(folder / "model"), device="cpu")
-    backend = LocalBackend(pair, hashed=lambda path: "", device="cpu")
+def prepared(
+    folder: Path, size: str, vocabulary: int, shape: Shape | None, rows: int, device: str = "cpu"
+) -> tuple[Work, Any, Path]:
+    """The work of `measured`, its model and tokenizer, and their folder."""
+    place, _ = kept_model(folder, size, vocabulary, device, endless=True)
+    teach_letters(place / "tokenizer.json")
+    pair = load_model(str(place), device=device)
+    backend = LocalBackend(pair, hashed=lambda path: "", device=device)
     if shape is None:
-        return make_work("letters", backend, rows, 60, 0, vocabulary), pair
+        return make_work("letters", backend, rows, 60 * SIZES[size].times, 0, vocabulary), pair, place
     asked, answered = sum(shape.prompt) // 2, sum(shape.answer) // 2
-    return make_work("texts", backend, rows, asked, 0, vocabulary, answered, 1), pair
+    return make_work("texts", backend, rows, asked, 0, vocabulary, answered, 1), pair, place
 
 
-def measured(folder: Path, size: str, vocabulary: int, shape: Shape | None, repeats: int, rows: int) -> dict[str, Any]:
+def measured(folder: Path, shape: Shape | None, asked: argparse.Namespace) -> dict[str, Any]:
     """Multiple choice: four texts in a shape's lengths after one example, or letters after five where there is none.
 
-    Returns the `seconds` of both sides in each pair, and the `tokens` of the requests.
+    Both are compared in fp32, whatever the dtype in which they are timed. Returns the `seconds` of both sides in each
+    pair, and the `tokens` of the requests.
     """
     from lm_eval.models.huggingface import HFLM
 
-    work, pair = prepared(folder, size, vocabulary, shape, rows)
-    harness = HFLM(pretrained=plain_model(folder / "model"), tokenizer=pair[1], batch_size=16, max_length=1024)
-    caches = iter(range(1000))
+    work, pair, place = prepared(folder, asked.model, asked.vocabulary, shape, asked.questions, asked.device)
+    plain = plain_model(place).to(asked.device)
+    harness = HFLM(pretrained=plain, tokenizer=pair[1], batch_size=BATCH[asked.device],
+                   max_length=plain.config.max_position_embeddings)  # fmt: skip
+    caches = Path(tempfile.mkdtemp(prefix="caches", dir=folder))
+    numbers = itertools.count()
 
     def fresh() -> list[Outcome]:
-        return ours(work, folder / f"{next(caches)}.sqlite")
+        return ours(work, caches / f"{next(numbers)}.sqlite")
 
     print(f"multiple_choice: {check('multiple_choice', work, fresh(), theirs(work, harness))}", flush=True)
-    seconds = compare(fresh, lambda: theirs(work, harness), repeats)
+    dtype = getattr(torch, asked.dtype)
+    if dtype != torch.float32:
+        pair[0].to(dtype), plain.to(dtype)
+        fresh(), theirs(work, harness)  # what was not needed in fp32 is compiled
+    seconds = compare(fresh, lambda: theirs(work, harness), asked.pairs)
     tokens = sum(len("".join(request.args).split()) for request in work.requests)
     return {"seconds": list(zip(*seconds, strict=True)), "tokens": tokens}
 
@@ -212,7 +224,7 @@ def teach_letters(path: Path) -> None:
     file = json.loads(path.read_text())
     words = file["model"]["vocab"]
     for number, letter in enumerate("ABCD", 5):
-        words[letter] = words.pop(f"w{number}")
+        words[letter] = words.pop(f"w{number}", words.get(letter))
     path.write_text(json.dumps(file))
 
 

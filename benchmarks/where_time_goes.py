@@ -147,7 +147,7 @@ def _sampling(watch: Watch, model: str, vocabulary: int, shape: str, threads: in
 
 def _multiple_choice(watch: Watch, model: str, vocabulary: int, shape: str, threads: int, folder: Path) -> None:
     """All questions a step, as in `evaluation.measured`, each time with an empty cache."""
-    asked, _ = evaluation.prepared(folder, model, vocabulary, workload.SHAPES[shape], 64)
+    asked, *_ = evaluation.prepared(folder, model, vocabulary, workload.SHAPES[shape], 64)
     for step in watch.over(iter(range(1, watch.total + 1))):
         evaluation.ours(asked, folder / f"{step}.sqlite")
 
