@@ -24,7 +24,7 @@ def reference(model, hidden, forest, temperature):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "granite", "gpt2"])
-@pytest.mark.parametrize(("chunk", "kept"), [(1 << 22, 1 << 24), (600, 1 << 24), (600, 0)])
+@pytest.mark.parametrize(("chunk", "kept"), [(1 << 22, 1 << 24), (600, 1 << 24), (600, 1500), (600, 0)])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_values_entropies_and_gradients_equal_the_plain_head(family, chunk, kept, temperature, monkeypatch):
     monkeypatch.setitem(head.CHUNK_LOGITS, "cpu", chunk)
@@ -44,6 +44,25 @@ def test_values_entropies_and_gradients_equal_the_plain_head(family, chunk, kept
         results.append((values, entropy.detach(), *slopes))
     for ours, plain in zip(*results, strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("room", "chunks"), [(0, []), (59, [20, 20]), (60, [20, 20, 20]), (99, [20, 20, 20, 10])])
+def test_the_first_chunks_are_kept_for_the_backward_pass_as_long_as_there_is_room(room, chunks, monkeypatch):
+    monkeypatch.setitem(head.CHUNK_LOGITS, "cpu", 20)
+    monkeypatch.setattr(head, "LEAST_ROWS", 1)
+    monkeypatch.setattr(head, "GOOD_ROWS", (1, 1))
+    monkeypatch.setattr(head, "KEPT_LOGITS", room)
+    states, weight = torch.randn(7, 4, requires_grad=True), torch.randn(10, 4, requires_grad=True)
+    kept = []
+
+    def noted(tensor):
+        if tensor.dim() == 2 and tensor.shape[1] == 10:
+            kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(noted, lambda tensor: tensor):
+        head._LogProbs.apply(states, weight, None, torch.arange(7), (1.0, None, 1.0), False)
+    assert kept == chunks
 
 
 def test_bias_of_the_head_gets_its_gradient():

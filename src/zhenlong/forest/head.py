@@ -1,7 +1,7 @@
 """From hidden states to log-probabilities: the output head on scored positions only, in chunks.
 
-The logits of all positions, [N, vocabulary], never exist. A chunk's logits are kept for the backward pass while they
-are few, and computed again where they are many, so that memory does not grow with vocabulary times length. Logits in
+The logits of all positions, [N, vocabulary], never exist. Those of the first chunks are kept for the backward pass, up
+to a number that depends on neither vocabulary nor length, and those of all other chunks are computed again. Logits in
 half precision are not widened: softmax reads them as they are, computes in fp32, and what is written is half as much.
 
 Shapes: M scored tokens, d hidden size, V vocabulary.
@@ -91,8 +91,8 @@ class _LogProbs(torch.autograd.Function):
         size = _rows_of_a_chunk(vocabulary, device)
         scored, tops, sums = (torch.empty(rows, dtype=torch.float32, device=device) for _ in range(3))
         spread = torch.empty_like(scored) if entropy else None
-        few = rows * vocabulary <= _most_kept(device)
-        keep = few and any(ctx.needs_input_grad) and settings[1] is None  # a soft cap's slope needs the logits
+        keeps = any(ctx.needs_input_grad) and settings[1] is None  # a soft cap's slope needs the logits
+        room = _most_kept(device) if keeps else 0
         kept, compiled = [], False
         for start in range(0, rows, size):
             part = slice(start, start + size)
@@ -104,7 +104,8 @@ class _LogProbs(torch.autograd.Function):
                 scored[part], tops[part], sums[part], spreads, powers = _scored(powers, target[part, None], entropy)
             if spread is not None and spreads is not None:
                 spread[part] = spreads
-            if keep:
+            room -= powers.numel()
+            if room >= 0:
                 kept.append(powers)
             del powers  # before the next chunk is made
         ctx.save_for_backward(states, weight, bias, target, scored, tops, sums, *kept)
@@ -125,7 +126,7 @@ class _LogProbs(torch.autograd.Function):
         for number, start in enumerate(range(0, len(target), ctx.size)):
             part = slice(start, start + ctx.size)
             slope = None
-            if kept:
+            if number < len(kept):
                 d_logits = kept[number] if ctx.compiled else _powers(kept[number])
             else:
                 d_logits = _logits(states[part], weight, bias, ctx.settings)
