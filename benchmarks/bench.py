@@ -73,9 +73,12 @@ def _add(
     except Unequal as error:
         print(f"{error}: left out", flush=True)
         return False
-    except Exception:  # out of memory, say: the other comparisons are still worth having
+    except Exception as error:  # out of memory, say: the other comparisons are still worth having
         traceback.print_exc()
+        traceback.clear_frames(error.__traceback__)
         return False
+    finally:
+        workload.release(asked.device)
     path = rows.write(found, asked.output, machine)
     if asked.page:
         rows.write_table(path, asked.page)
@@ -124,7 +127,6 @@ def _sampling(
 ) -> list[Row]:
     """Against transformers' `generate`."""
     found = sampling.measured(folder, workload.shape_of(asked.model, shape), asked)
-    workload.release(asked.device)
     ratios = [ours / peer for ours, peer in found["speeds"]]
     return [rows.row((work, name, shape, "transformers.generate"), ratios, _middle(found["speeds"]), found["share"])]
 
@@ -135,7 +137,6 @@ def _multiple_choice(
     """Against lm-evaluation-harness."""
     lengths = None if shape == "letters" else workload.shape_of(asked.model, shape)
     found = evaluation.measured(folder, lengths, asked)
-    workload.release(asked.device)
     ratios = [peer / ours for ours, peer in found["seconds"]]
     speeds = [found["tokens"] / seconds for seconds in _middle(found["seconds"])]
     return [rows.row((work, name, shape, "lm-evaluation-harness"), ratios, speeds)]

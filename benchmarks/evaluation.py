@@ -41,7 +41,7 @@ from zhenlong.models import load_model
 
 TOLERANCE = 1e-4
 SHOTS = 5
-BATCH = {"cpu": 16, "cuda": 32}  # rows that the harness takes at a time; a GPU holds no more of their logits in fp32
+BATCH = {"cpu": 16, "cuda": 8}  # rows that the harness takes at a time: 80 GB hold no more of their logits in fp32
 FRAME = {"input_prefix": "w3 ", "input_suffix": " ", "choice_prefix": "A ", "choice_suffix": " ",
          "output_prefix": "w4 ", "output_suffix": " ", "instance_separator": ""}  # fmt: skip
 ADAPTERS = {

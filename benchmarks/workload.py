@@ -10,6 +10,7 @@ import functools
 import gc
 import json
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -317,7 +318,7 @@ def peak_memory() -> int:
 def within_device(work: Work, run: Callable[[], Any]) -> Any:
     """The outcome of `run`, on CUDA with the most memory of the device beyond fp32 weights, which is free afterwards.
 
-    Both sides' processes share the device: one that waits holds nothing there.
+    Both sides' processes share the device: one that waits holds nothing there, nor does one whose run has failed.
     """
     if work.device == "cpu":
         return run()
@@ -325,6 +326,9 @@ def within_device(work: Work, run: Callable[[], Any]) -> Any:
     torch.cuda.reset_peak_memory_stats()
     try:
         outcome = run()
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # they hold what the run computed
+        raise
     finally:
         release(work.device)
     weights = (Path(work.model) / "model.safetensors").stat().st_size
