@@ -82,6 +82,8 @@ def _add(
     path = rows.write(found, asked.output, machine)
     if asked.page:
         rows.write_table(path, asked.page)
+    for one in found:
+        print(f"   {rows.told(one)}")
     print(f"   took {time.perf_counter() - started:.0f} s", flush=True)
     return True
 

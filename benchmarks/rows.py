@@ -122,14 +122,23 @@ def _table(rows: Sequence[Row]) -> str:
         "| work | model | shape | against | ratio | from, to | tokens/s, ours, theirs | of matmul rate | memory |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in rows:
-        ratio = one["ratio"]
-        share, memory = one["share_of_matmul_rate"], one["peak_memory_ratio"]
-        cells = [*(one[name] for name in KEY), f"{ratio['median']:.2f} ×", f"{ratio['min']:.2f}, {ratio['max']:.2f}",
-                 f"{one['ours_tokens_per_s']:,.0f}, {one['peer_tokens_per_s']:,.0f}",
-                 "" if share is None else f"{share:.0%}", "" if memory is None else f"{memory:.2f} ×"]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"| {' | '.join([*_key(one), *_figures(one)])} |" for one in rows)])
+
+
+def told(one: Row) -> str:
+    """A row in a line for the terminal."""
+    ratio, spread, speeds, share, memory = _figures(one)
+    parts = [f"{ratio} {one['peer']} ({spread.replace(',', ' to')})", f"{speeds.replace(', ', ' and ')} tokens/s"]
+    parts += [f"{share} of the matmul rate"] * bool(share) + [f"peak memory {memory}"] * bool(memory)
+    return ", ".join(parts)
+
+
+def _figures(one: Row) -> list[str]:
+    """Ratio, spread, tokens a second of both, share of the matmul rate and memory, as the table has them."""
+    ratio, share, memory = one["ratio"], one["share_of_matmul_rate"], one["peak_memory_ratio"]
+    return [f"{ratio['median']:.2f} ×", f"{ratio['min']:.2f}, {ratio['max']:.2f}",
+            f"{one['ours_tokens_per_s']:,.0f}, {one['peer_tokens_per_s']:,.0f}",
+            "" if share is None else f"{share:.0%}", "" if memory is None else f"{memory:.2f} ×"]  # fmt: skip
 
 
 def _key(one: Row) -> tuple[str, ...]:

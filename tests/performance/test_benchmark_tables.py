@@ -150,6 +150,13 @@ def made_row(work: str) -> dict:
     return rows.row((work, "small-4k", "even", "trl-tuned"), [2.0, 4.0, 3.0], [20.0, 10.0], 0.5, 1.5)
 
 
+def test_a_row_is_told_with_spread_speeds_share_and_memory():
+    full = "3.00 × trl-tuned (2.00 to 4.00), 20 and 10 tokens/s, 50% of the matmul rate, peak memory 1.50 ×"
+    assert rows.told(made_row("sft")) == full
+    bare = rows.row(("ppo", "small-4k", "even", "parts"), [1.0], [1234.0, 5.0])
+    assert rows.told(bare) == "1.00 × parts (1.00 to 1.00), 1,234 and 5 tokens/s"
+
+
 def test_a_results_file_is_named_after_the_accelerator_and_else_after_the_processor():
     assert rows.today(GPU).endswith("-nvidia-h100-80gb-hbm3")
     assert rows.today(CPU).endswith("-a-cpu-2-cores")
