@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ import sampling
 import torch
 import training
 import workload
+from arguments import above_zero, page_of, some
 from rows import Row
 from turns import Side
 from workload import WARM_UP, Unequal
@@ -159,16 +160,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     ):
         parser.add_argument(f"--{name}", type=some((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
-    parser.add_argument(
-        "--pairs", type=training.above_zero, default=5, help="turns of each side, A B, B A, ... (default: 5)"
-    )
-    parser.add_argument(
-        "--steps", type=training.above_zero, default=2, help="timed training steps of a turn (default: 2)"
-    )
-    parser.add_argument("--questions", type=training.above_zero, default=64, help="of multiple choice (default: 64)")
-    parser.add_argument(
-        "--threads", type=training.above_zero, default=os.cpu_count(), help="of each side (default: one a core)"
-    )
+    parser.add_argument("--pairs", type=above_zero, default=5, help="turns of each side, A B, B A, ... (default: 5)")
+    parser.add_argument("--steps", type=above_zero, default=2, help="timed training steps of a turn (default: 2)")
+    parser.add_argument("--questions", type=above_zero, default=64, help="of multiple choice (default: 64)")
+    parser.add_argument("--threads", type=above_zero, default=os.cpu_count(), help="of each side (default: one a core)")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")
     training.add_arithmetic(parser)
     add_places(parser)
@@ -178,21 +173,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def add_places(parser: argparse.ArgumentParser) -> None:
     """The options that say where results go."""
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument(
-        "--page", type=rows.page_of, default=rows.PAGE, help="page whose table is renewed; empty for none"
-    )
-
-
-def some(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """The type of an option that takes some of the known words, with commas."""
-
-    def chosen(text: str) -> list[str]:
-        given = text.split(",")
-        if unknown := set(given) - set(known):
-            raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {','.join(sorted(unknown))}")
-        return given
-
-    return chosen
+    parser.add_argument("--page", type=page_of, default=rows.PAGE, help="page whose table is renewed; empty for none")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import rows
 import torch
+from arguments import above_zero, page_of
 from torch.nn.functional import linear, silu
 
 from zhenlong.forest import Forest, Node, plant, tree
@@ -36,9 +37,9 @@ Case = tuple[str, str, Run, Run]  # what, its shape, by the kernel, by PyTorch
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch (default: one a core)")
-    parser.add_argument("--repeats", type=int, default=15, help="of each side, in turn (default: 15)")
-    parser.add_argument("--page", type=rows.page_of, help="page whose table is renewed; empty for none")
+    parser.add_argument("--threads", type=above_zero, default=os.cpu_count(), help="of PyTorch (default: one a core)")
+    parser.add_argument("--repeats", type=above_zero, default=15, help="of each side, in turn (default: 15)")
+    parser.add_argument("--page", type=page_of, help="page whose table is renewed; empty for none")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     if build.library() is None:

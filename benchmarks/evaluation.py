@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import platform
+import shutil
 import statistics
 import tempfile
 import time
@@ -158,8 +160,8 @@ def prepared(
     folder: Path, size: str, vocabulary: int, shape: Shape | None, rows: int, device: str = "cpu"
 ) -> tuple[Work, Any, Path]:
     """The work of `measured`, its model and tokenizer, and their folder."""
-    place, _ = kept_model(folder, size, vocabulary, device, endless=True)
-    teach_letters(place / "tokenizer.json")
+    made, _ = kept_model(folder, size, vocabulary, device, endless=True)
+    place = with_letters(made, folder)
     pair = load_model(str(place), device=device)
     backend = LocalBackend(pair, hashed=lambda path: "", device=device)
     if shape is None:
@@ -200,14 +202,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Check that both sides agree, then compare them."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         weights = make_model(folder, SIZES[options.size], options.vocabulary, endless=True)
-        teach_letters(folder / "model" / "tokenizer.json")
-        pair = load_model(str(folder / "model"), device=options.device)
+        place = with_letters(folder / "model", folder)
+        pair = load_model(str(place), device=options.device)
         from lm_eval.models.huggingface import HFLM
 
-        plain = plain_model(folder / "model").to(options.device)
+        plain = plain_model(place).to(options.device)
         harness = HFLM(pretrained=plain, tokenizer=pair[1], batch_size=options.batch_size, max_length=1024)
         print(
             f"{weights / 1e6:.1f}M parameters, vocabulary {options.vocabulary}, {options.rows} questions of about "
@@ -219,13 +221,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _one(name, number, pair, harness, folder, options)
 
 
-def teach_letters(path: Path) -> None:
-    """Four words of the tokenizer become the letters that name the choices."""
+def with_letters(model: Path, folder: Path) -> Path:
+    """The same model in a folder of its own, with a tokenizer of which four words are the letters of the choices."""
+    place = Path(tempfile.mkdtemp(prefix="letters-", dir=folder)) / "model"
+    shutil.copytree(model, place, copy_function=os.link)
+    path = place / "tokenizer.json"
     file = json.loads(path.read_text())
     words = file["model"]["vocab"]
     for number, letter in enumerate("ABCD", 5):
-        words[letter] = words.pop(f"w{number}", words.get(letter))
+        words[letter] = words.pop(f"w{number}")
+    path.unlink()  # the other folder has it too
     path.write_text(json.dumps(file))
+    return place
 
 
 def _one(name: str, number: int, pair: Any, harness: Any, folder: Path, options: argparse.Namespace) -> None:

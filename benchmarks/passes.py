@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 import torch
 import workload
+from arguments import above_zero
 
 from zhenlong.forest import Forest, forward, log_probs, plant, tree
 from zhenlong.kernels import layers
@@ -121,7 +122,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", choices=tuple(workload.SIZES), default="small", help="shape (default: small)")
     parser.add_argument("--vocabulary", type=int, default=4096, help="tokens of the vocabulary (default: 4096)")
     parser.add_argument("--scale", type=int, default=1, help="times the lengths of the rows (default: 1)")
-    parser.add_argument("--repeats", type=int, default=8, help="timed passes (default: 8)")
+    parser.add_argument("--repeats", type=above_zero, default=8, help="timed passes (default: 8)")
     parser.add_argument("--operations", type=int, default=0, help="operations that are listed (default: none)")
     parser.add_argument("--way", nargs="+", choices=WAYS, default=list(WAYS), help="which of them (default: all)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")

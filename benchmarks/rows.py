@@ -94,11 +94,6 @@ def write_table(path: Path, page: Path, name: str = "") -> None:
     renew(page, markers, f"{origin(found, path)}\n\n{_table(found['rows'])}")
 
 
-def page_of(text: str) -> Path | None:
-    """The type of an option that names a page; empty for none."""
-    return Path(text) if text else None
-
-
 def renew(page: Path, markers: tuple[str, str], text: str) -> None:
     """Put `text` between two markers of a page."""
     before, rest = page.read_text().split(markers[0])

@@ -29,6 +29,7 @@ import numpy as np
 import rows
 import torch
 import workload
+from arguments import above_zero, some
 from curves import Curve, curve, table
 from transformers import PreTrainedModel
 
@@ -214,10 +215,10 @@ CURVES: Final = (*TIMED, "memory")
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--curves", type=bench.some(CURVES), default=list(CURVES),
+    parser.add_argument("--curves", type=some(CURVES), default=list(CURVES),
                         help=f"some of {','.join(CURVES)} (default: all)")  # fmt: skip
-    parser.add_argument("--repeats", type=int, default=5, help="steps a point (default: 5)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one a core")
+    parser.add_argument("--repeats", type=above_zero, default=5, help="steps a point (default: 5)")
+    parser.add_argument("--threads", type=above_zero, default=os.cpu_count(), help="default: one a core")
     parser.add_argument("--size", type=float, default=1.0, help="scales lengths and counts, to try the command quickly")
     bench.add_places(parser)
     return parser.parse_args(arguments)

@@ -18,7 +18,7 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import trl_settings
 import workload
+from arguments import above_zero, some
 from turns import Side, in_turn
 from workload import WARM_UP, Unequal
 
@@ -256,15 +257,6 @@ def _memory(
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    def some(known: Sequence[str]) -> Callable[[str], list[str]]:
-        def chosen(text: str) -> list[str]:
-            given = text.split(",")
-            if unknown := set(given) - set(known):
-                raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {','.join(sorted(unknown))}")
-            return given
-
-        return chosen
-
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -284,13 +276,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory", action="store_true", help="the peak memory of each kind as well")
     parser.add_argument("--json", type=Path, default=here / "results" / "training.json", help="file of the results")
     return parser.parse_args(arguments)
-
-
-def above_zero(text: str) -> int:
-    """The type of an option that counts something."""
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return int(text)
 
 
 def add_arithmetic(parser: argparse.ArgumentParser) -> None:

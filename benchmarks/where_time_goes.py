@@ -35,6 +35,7 @@ import torch
 import training
 import workload
 import zhenlong_side
+from arguments import above_zero, some
 from operators import OF_SAMPLING, SPAN, SPANS, shares, table
 from torch.profiler import ProfilerActivity, profile, record_function
 from workload import WARM_UP
@@ -181,11 +182,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, known, also in (("work", bench.WORKS, ()), ("model", bench.MODELS, ("default",)),
                               ("vocabulary", bench.VOCABULARIES, ()), ("shape", bench.SHAPES, ("even",))):  # fmt: skip
-        parser.add_argument(f"--{name}", type=bench.some((*known, *also)), default=list(known),
+        parser.add_argument(f"--{name}", type=some((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
-    parser.add_argument("--steps", type=int, default=3, help="steps with a clock, and as many profiled (default: 3)")
+    parser.add_argument("--steps", type=above_zero, default=3, help="timed steps, and as many profiled (default: 3)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products in training")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one a core")
+    parser.add_argument("--threads", type=above_zero, default=os.cpu_count(), help="default: one a core")
     parser.add_argument("--label", default="", help="ends the name of the results file")
     parser.add_argument("--before", type=Path, help="an earlier results file, for the table")
     bench.add_places(parser)

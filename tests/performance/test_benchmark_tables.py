@@ -1,5 +1,6 @@
 """The pure parts of the benchmarks: what an operator belongs to, lines through points, tables, lengths of texts."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -33,7 +34,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-operators, curves, rows, workload = map(load, ("operators", "curves", "rows", "workload"))
+arguments, operators, curves, rows, workload = map(load, ("arguments", "operators", "curves", "rows", "workload"))
 SPAN = operators.SPAN
 
 
@@ -148,6 +149,20 @@ GPU = CPU | {"accelerator": "NVIDIA H100 80GB HBM3"}
 
 def made_row(work: str) -> dict:
     return rows.row((work, "small-4k", "even", "trl-tuned"), [2.0, 4.0, 3.0], [20.0, 10.0], 0.5, 1.5)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", ""])
+def test_a_count_that_is_none_is_told(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="whole number above 0"):
+        arguments.above_zero(text)
+    assert arguments.above_zero("12") == 12
+
+
+def test_a_word_that_is_not_known_is_told():
+    chosen = arguments.some(("sft", "dpo"))
+    assert chosen("dpo,sft") == ["dpo", "sft"]
+    with pytest.raises(argparse.ArgumentTypeError, match="expected some of sft,dpo, got ppo"):
+        chosen("sft,ppo")
 
 
 def test_a_row_is_told_with_spread_speeds_share_and_memory():
