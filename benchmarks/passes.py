@@ -114,7 +114,8 @@ def _operations(model: torch.nn.Module, forest: Forest, asked: argparse.Namespac
         if not cuda or one.device_type.name == "CUDA"
     ]
     lines = [f"{us / 1e3:9.2f} ms {count:6d}  {name[:90]}" for us, count, name in sorted(spent, reverse=True)]
-    return "\n".join([f"{sum(us for us, *_ in spent) / 1e3:9.2f} ms in all", *lines[: asked.operations]])
+    total = f"{sum(us for us, *_ in spent) / 1e3:9.2f} ms {sum(count for _, count, _ in spent):6d}  in all"
+    return "\n".join([total, *lines[: asked.operations]])
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -21,7 +21,7 @@ TUNED: Final[dict[str, dict[str, Any]]] = {
     "kto": {"per_device_train_batch_size": 16, "precompute_ref_log_probs": True},  # all of a step: it has one baseline
     "grpo": {"per_device_train_batch_size": 64, "loss_type": "grpo"},
 }
-ON_CUDA: Final = {"sft": 16, "reward_model": 16, "grpo": 16}  # rows or pairs of a micro-batch: as many as 80 GB hold
+ON_CUDA: Final = {"sft": 16, "reward_model": 16, "grpo": 16}  # rows or pairs of a micro-batch in 80 GB, in bf16
 DEFAULT: Final[dict[str, dict[str, Any]]] = {
     "sft": {},
     "dpo": {},
