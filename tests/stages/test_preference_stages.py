@@ -4,8 +4,10 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from by_transformers import log_probs
 from cases import CASES, run_case
 from tiny_files import PAIRS, RANKINGS, metrics, model_folder, rows, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -45,6 +47,13 @@ def test_every_loss_widens_the_margin(case, files, tmp_path):
     assert lines[-1]["accuracy"] == 1
 
 
+def test_the_log_probability_that_is_told_is_that_of_the_chosen(files, tmp_path):
+    """The mean over pairs of the response's log-probability, by transformers, at the first step."""
+    first = metrics(run_case("dpo", files, tmp_path / "run", steps=1))[0]
+    expected = np.mean([float(log_probs(files["model"], row["prompt"], row["chosen"]).sum()) for row in PAIRS])
+    assert first["chosen_log_prob"] == pytest.approx(expected, abs=1e-4)
+
+
 def test_an_sft_term_keeps_the_chosen_responses_probable(files, tmp_path):
     """APO-down lowers them, which is its point; with enough likelihood in the loss they rise."""
     alone, together = (
@@ -62,17 +71,7 @@ def test_orpo_has_its_likelihood_unless_told_otherwise(files, tmp_path):
         for weight in (None, 1.0, 0.0)
     ]
     assert losses[0] == losses[1]
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(files["model"]),
-        AutoTokenizer.from_pretrained(files["model"]),
-    )
-    expected = 0.0
-    for row in PAIRS:
-        prompt = tokenizer(f"<|im_start|>user\n{row['prompt']}<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
-        said = tokenizer(f"{row['chosen']}<|im_end|>")["input_ids"]
-        labels = torch.tensor([[-100] * len(prompt) + said])
-        with torch.no_grad():
-            expected += float(model(input_ids=torch.tensor([prompt + said]), labels=labels).loss) / len(PAIRS)
+    expected = -np.mean([float(log_probs(files["model"], row["prompt"], row["chosen"]).mean()) for row in PAIRS])
     assert losses[0] - losses[2] == pytest.approx(expected, abs=1e-4)
 
 
