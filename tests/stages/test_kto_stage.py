@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import torch
 import yaml
+from by_transformers import log_probs
 from cases import run_case
 from tiny_files import PAIRS, RATINGS, metrics, model_folder, rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -19,6 +19,12 @@ from zhenlong.stages.kto import mismatched_trees
 from zhenlong.stages.recipe import run as run_recipe
 
 LEARN = {"steps": 12, "batch_size": 5, "lr": 5e-3}
+
+
+def log_ratio(names, prompt, response):
+    """log π(y)/π_ref(y) of two model folders, in nats, by transformers alone."""
+    policy, reference = (log_probs(name, prompt, response).sum() for name in names)
+    return float(policy - reference)
 
 
 def ratings(content):
@@ -104,6 +110,21 @@ def test_the_first_step_is_that_of_trl(files, tmp_path):
         assert ours[mine] == pytest.approx(theirs[name], abs=2e-5), name
 
 
+def test_each_step_has_the_baseline_of_its_own_mismatched_pairs(files, tmp_path):
+    """Mean log π/π_ref by transformers. The learning rate moves no weight: only the rows drawn tell steps apart."""
+    other = model_folder(tmp_path / "other", seed=7)
+    drawn = [RATINGS[row] for row in Mixture([5], None, 0).draw(12)]
+    expected = []
+    for step in (drawn[first : first + 3] for first in range(0, 12, 3)):
+        pairs = zip(step, step[-1:] + step[:-1], strict=True)
+        ratios = [log_ratio((files["model"], other), own["prompt"], before["completion"]) for own, before in pairs]
+        expected.append(np.mean(ratios))
+    run = run_case("kto", files, tmp_path / "run", reference=other, steps=4, batch_size=3, lr=1e-12)
+    assert min(expected) > 0
+    assert len({round(one, 2) for one in expected}) == 4
+    assert [line["kl"] for line in metrics(run)] == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_baseline_is_taken_from_the_step_and_not_from_a_micro_batch(files, tmp_path):
     """Away from the reference: every micro-batch holds one rating, or all of them."""
     other = model_folder(tmp_path / "other", seed=5)
@@ -170,18 +191,7 @@ def test_without_a_baseline_a_batch_may_be_one_rating(files, tmp_path):
 def test_separation_is_measured_by_the_log_ratio_to_the_reference(files, tmp_path):
     """The truth: transformers' log-probabilities, response by response."""
     names = (files["model"], model_folder(tmp_path / "other", seed=5))
-    tokenizer = AutoTokenizer.from_pretrained(names[0])
-    rewards = []
-    for row in RATINGS:
-        prompt = tokenizer(f"<|im_start|>user\n{row['prompt']}<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
-        said = tokenizer(f"{row['completion']}<|im_end|>")["input_ids"]
-        labels = torch.tensor([[-100] * len(prompt) + said])
-        with torch.no_grad():
-            losses = [
-                float(AutoModelForCausalLM.from_pretrained(name)(torch.tensor([prompt + said]), labels=labels).loss)
-                for name in names
-            ]
-        rewards.append((losses[1] - losses[0]) * len(said))
+    rewards = [log_ratio(names, row["prompt"], row["completion"]) for row in RATINGS]
     found = rating_separation(names[0], ratings(RATINGS), reference=names[1])
     up, down = ([r for r, row in zip(rewards, RATINGS, strict=True) if row["label"] == side] for side in (True, False))
     assert found["desirable"]["mean"] == pytest.approx(np.mean(up), abs=1e-4)
