@@ -237,6 +237,22 @@ def test_a_token_returns_the_score_less_the_price_of_the_kl_still_to_pay():
     assert np.corrcoef(advantages, one.arrays["returns"] - 0.3)[0, 1] == pytest.approx(1, abs=1e-5)
 
 
+def test_answers_that_are_cut_off_lose_the_penalty_and_the_others_do_not(files, tmp_path, pays):
+    """The critic begins at 0, and with lambda 1 and no KL every token's return is its answer's score.
+
+    So the first value loss is ½ score², averaged over tokens: those of the answers cut off, and those of the others.
+    """
+    reward, penalty, longest, rollouts = 0.5, 2.0, 64, 16
+    settings = {"rollouts": rollouts, "batch_size": rollouts, "max_tokens": longest, "steps": 1, "kl_coef": 0.0}
+    settings |= {"lam": 1.0, "value_clip": 0.0, "truncation_penalty": penalty, "reward": pays["half"]}
+    first = metrics(run_case("ppo", files, tmp_path / "run", **settings))[0]
+    assert 0 < first["truncated"] < 1
+    assert first["reward"] == reward  # as the reward gave it
+    share = first["truncated"] * longest / first["response_tokens"]  # of all tokens
+    expected = (share * (reward - penalty) ** 2 + (1 - share) * reward**2) / 2
+    assert first["value_loss"] == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_critic_is_not_part_of_the_model_that_is_saved(files, tmp_path):
     run = run_case("ppo-separate", files, tmp_path / "run")
     names = {name for name, _ in AutoModelForCausalLM.from_pretrained(files["model"]).named_parameters()}
