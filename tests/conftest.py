@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from peers import need
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read where Triton is first imported
@@ -16,6 +17,17 @@ from zhenlong.kernels.build import library, switched_off
 
 torch.set_num_threads(1)
 DATASETS = Path(__file__).resolve().parents[2] / "shared" / "datasets"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--peers-required", action="store_true", help="fail where a library to compare with is missing")
+
+
+def pytest_runtest_setup(item):
+    """Before any fixture, for some import the library too."""
+    for marker in item.iter_markers("peers"):
+        for name in marker.args:
+            need(name, item.config.getoption("peers_required"))
 
 
 @pytest.fixture(scope="session")

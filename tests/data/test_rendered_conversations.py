@@ -1,6 +1,5 @@
 """Rendering and parsing are inverse; built-in formats are those that the models' own tokenizers write."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -94,10 +93,9 @@ def own(template, messages, opened=False):
 
 def of_a_model(name):
     """The template that a model's tokenizer carries, as TRL keeps it to recognise the model by."""
-    found = importlib.util.find_spec("trl")
-    if found is None or found.origin is None:
-        pytest.skip("trl, which keeps the models' templates, is not installed")
-    return (Path(found.origin).parent / "chat_templates" / f"{name}.jinja").read_text()
+    import trl
+
+    return (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
 
 
 @pytest.mark.parametrize("name", ["chatml", "alpaca"])
@@ -159,6 +157,7 @@ def test_llama2_is_the_template_of_its_models(messages):
     assert TEMPLATES["llama2"].render(messages) == own(source, messages)
 
 
+@pytest.mark.peers("trl")
 @given(messages=conversations(tools=st.just(False)))
 @settings(deadline=None, max_examples=25)
 def test_llama3_is_the_template_of_its_models(messages):
@@ -167,6 +166,7 @@ def test_llama3_is_the_template_of_its_models(messages):
         assert TEMPLATES["llama3"].render(turns, opened) == own(source, turns, opened)
 
 
+@pytest.mark.peers("trl")
 @given(messages=conversations(tools=st.just(True), one_call=True))
 @settings(deadline=None, max_examples=25)
 def test_llama3_with_tools_is_the_template_of_3_1(messages):
@@ -176,6 +176,7 @@ def test_llama3_with_tools_is_the_template_of_3_1(messages):
         assert TEMPLATES["llama3"].render(turns, opened) == own(source, turns, opened)
 
 
+@pytest.mark.peers("trl")
 @given(messages=conversations(system=True))
 @settings(deadline=None, max_examples=25)
 def test_chatml_is_the_template_of_qwen_where_the_system_speaks(messages):
@@ -184,6 +185,7 @@ def test_chatml_is_the_template_of_qwen_where_the_system_speaks(messages):
         assert TEMPLATES["chatml"].render(turns, opened) == own(source, turns, opened)
 
 
+@pytest.mark.peers("trl")
 @given(messages=conversations(system=False))
 @settings(deadline=None, max_examples=25)
 def test_chatml_is_the_prompt_of_qwen3_where_nothing_was_thought(messages):
@@ -193,6 +195,7 @@ def test_chatml_is_the_prompt_of_qwen3_where_nothing_was_thought(messages):
     assert TEMPLATES["chatml"].render(messages[:asked], True) == own(source, messages[:asked], True)
 
 
+@pytest.mark.peers("trl")
 @given(messages=conversations(spaces=False, one_call=True), system=st.booleans())
 @settings(deadline=None, max_examples=25)
 def test_what_the_models_own_templates_write_is_parsed(messages, system):

@@ -11,8 +11,6 @@ from zhenlong.evaluate.runner import evaluate
 from zhenlong.evaluate.runner.local import LocalBackend
 from zhenlong.evaluate.scenarios import lm_eval as tasks
 
-pytest.importorskip("lm_eval")
-
 ROWS = [
     {"q": f"How many is {n} and {n}?", "options": [str(n), str(2 * n), "none at all"], "right": 1} for n in range(6)
 ]
@@ -65,6 +63,7 @@ def mean(found, measure, **where):
     return one.value.mean
 
 
+@pytest.mark.peers("lm_eval")
 @pytest.mark.parametrize("shots", [0, 2])
 def test_a_multiple_choice_task_has_the_harness_numbers_and_log_likelihoods(include, tmp_path, shots):
     import lm_eval
@@ -88,6 +87,7 @@ def test_a_multiple_choice_task_has_the_harness_numbers_and_log_likelihoods(incl
         assert record.prompt == samples[number]["arguments"][0][0]
 
 
+@pytest.mark.peers("lm_eval")
 def test_generated_text_goes_through_the_tasks_filters(include, tmp_path):
     from stand_in import StandIn
 
@@ -99,6 +99,7 @@ def test_generated_text_goes_through_the_tasks_filters(include, tmp_path):
     assert mean(found, "exact_match flexible") == pytest.approx(2 / 6)  # 1 and 1 is 2 as well
 
 
+@pytest.mark.peers("lm_eval")
 def test_an_unknown_task_a_kind_that_is_not_supported_and_a_missing_extra_are_one_line(include, tmp_path, monkeypatch):
     import sys
 

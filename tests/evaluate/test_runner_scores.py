@@ -117,6 +117,7 @@ def test_the_last_token_is_predicted_and_never_read(pair):
     assert len(batch.forest.target) == 4
 
 
+@pytest.mark.peers("lm_eval")
 @pytest.mark.parametrize(
     ("context", "continuations"),
     [
@@ -139,6 +140,7 @@ def test_log_likelihoods_and_cuts_are_those_of_lm_evaluation_harness(pair, conte
         assert [(list(q.ids[: q.start]), list(q.ids[q.start :])) for q in queries] == [(a, b) for a, b in cuts]
 
 
+@pytest.mark.peers("lm_eval")
 @pytest.mark.parametrize("words", [1, 90, 300])
 def test_a_long_text_is_scored_in_the_harness_windows(pair, words):
     text = " ".join(f"w{n}" for n in range(words))
@@ -191,8 +193,9 @@ def test_the_likeliest_tokens_at_each_place_hold_the_greedy_one(pair):
 
 
 def harness(pair):
-    huggingface = pytest.importorskip("lm_eval.models.huggingface")
-    return huggingface.HFLM(pretrained=pair[0], tokenizer=pair[1], batch_size=4, max_length=512)
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=pair[0], tokenizer=pair[1], batch_size=4, max_length=512)
 
 
 def asked(*arguments):

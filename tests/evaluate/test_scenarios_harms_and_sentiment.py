@@ -139,11 +139,12 @@ def test_truthfulqa_scores_are_of_sums(tmp_path):
 
 
 @pytest.mark.real_data
+@pytest.mark.peers("lm_eval")
 def test_truthfulqa_prompts_are_those_of_lm_eval(datasets_folder):
-    lm_eval = pytest.importorskip("lm_eval")
     from pathlib import Path
 
     import jinja2
+    import lm_eval
     import yaml
 
     task = Path(lm_eval.__file__).parent / "tasks" / "truthfulqa" / "truthfulqa_mc1.yaml"

@@ -24,7 +24,7 @@ from zhenlong.objectives import (
     token_weights,
 )
 
-pytest.importorskip("trl")
+pytestmark = pytest.mark.peers("trl")
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 

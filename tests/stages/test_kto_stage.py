@@ -76,12 +76,12 @@ def test_the_mismatched_pairs_are_those_of_the_step_moved_on_by_one():
     assert [(one.tokens[0], one.children[0].tokens[0]) for one in apart] == [(10, 21), (11, 20), (12, 23), (13, 22)]
 
 
+@pytest.mark.peers("trl")
 def test_the_first_step_is_that_of_trl(files, tmp_path):
     """Away from the reference, so that the baseline says something: the reference is another model.
 
     TRL pairs neighbours in a fixed order: it is given the rows as ours are drawn.
     """
-    pytest.importorskip("trl")
     import datasets
     import trl
 

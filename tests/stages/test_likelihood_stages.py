@@ -53,9 +53,9 @@ def test_the_first_loss_of_pretraining_is_the_mean_over_all_tokens_but_each_firs
     assert first_loss(run) == pytest.approx(total / count, abs=1e-5)
 
 
+@pytest.mark.peers("trl")
 def test_the_first_step_of_sft_is_that_of_trl(files, tmp_path):
     """The same rows through TRL's own collator and loss, in fp32 without packing or checkpointing."""
-    pytest.importorskip("trl")
     import datasets
     import trl
 

@@ -127,10 +127,10 @@ def test_another_reference_moves_the_first_margin(files, tmp_path):
     assert abs(first["margin"]) > 1e-3
 
 
+@pytest.mark.peers("trl")
 @pytest.mark.parametrize("sft_weight", [0.0, 0.7])
 def test_the_first_step_of_dpo_is_that_of_trl(files, tmp_path, sft_weight):
     """Away from the reference, so that the loss says something: the reference is another model."""
-    pytest.importorskip("trl")
     import datasets
     import trl
 

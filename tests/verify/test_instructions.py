@@ -125,12 +125,14 @@ def test_a_response_follows_or_not(kind, arguments, response, expected):
     assert followed(response, [kind], [arguments]) == [expected]
 
 
+@pytest.mark.peers("lm_eval")
 @pytest.mark.parametrize(("kind", "arguments", "response", "expected"), VERDICTS)
 def test_the_official_code_agrees_on_the_cases(official, kind, arguments, response, expected):  # noqa: F811
     for loose in (False, True):
         assert followed(response, [kind], [arguments], loose=loose) == official([kind], [arguments], response, loose)
 
 
+@pytest.mark.peers("lm_eval")
 def test_the_official_code_agrees_on_mixtures(official):  # noqa: F811
     draw = random.Random(0)
     seen = set()
@@ -243,6 +245,7 @@ def test_a_missing_model_of_sentences_is_said(monkeypatch):
     sentences._splitter.cache_clear()
 
 
+@pytest.mark.peers("lm_eval")
 @pytest.mark.real_data
 def test_every_instruction_of_the_real_prompts_is_checked_as_the_official_code_does(datasets_folder, official):  # noqa: F811
     draw = random.Random(0)

@@ -47,10 +47,12 @@ def test_the_three_readings_of_a_gsm8k_answer(text, exact, strict, flexible):
     assert (gsm8k_answer(text), gsm8k_strict(text), gsm8k_flexible(text)) == (exact, strict, flexible)
 
 
+@pytest.mark.peers("lm_eval")
 @given(st.text("#$-.,0123 x\n", max_size=30))
 def test_gsm8k_readings_are_lm_evaluation_harness_filters(text):
-    extraction = pytest.importorskip("lm_eval.filters.extraction")
-    metrics = pytest.importorskip("lm_eval.api.metrics")
+    from lm_eval.api import metrics
+    from lm_eval.filters import extraction
+
     ignored = [",", "\\$", "(?s).*#### ", "\\.$"]
     for pattern, place, mine in ((HASHES, 0, gsm8k_strict(text)), (NUMBER, -1, gsm8k_flexible(text))):
         found = extraction.RegexFilter(pattern.pattern, place).apply([[text]], [{}])
@@ -112,9 +114,11 @@ def test_an_answer_that_cannot_be_normalised_equals_only_itself():
     assert not math_equivalent(r"\sqrt", r"\sqrt ")
 
 
+@pytest.mark.peers("lm_eval")
 def test_the_normaliser_is_the_official_one():
     """lm-evaluation-harness's copy gives up where `int` fails on one side of a slash; the original does not."""
-    official = pytest.importorskip("lm_eval.tasks.hendrycks_math.utils")
+    from lm_eval.tasks.hendrycks_math import utils as official
+
     draw = random.Random(0)
     compared = 0
     for _ in range(8_000):
