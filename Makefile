@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format report bench profile scaling clean
+.PHONY: demo test test-peers check format report bench profile scaling clean
 
 demo: .venv/installed  ## base model -> SFT -> reward model -> DPO, PPO, GRPO -> evaluation -> runs/demo/report.html
 	$(BIN)/zhenlong run recipes/demo.yaml $(ARGS)
 
 test: .venv/installed-dev  ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
+
+test-peers: .venv-bench/installed-tests  ## equality with TRL and lm-evaluation-harness; without them it fails
+	.venv-bench/bin/python -m pytest -m peers --peers-required $(ARGS)
 
 check: .venv/installed-dev  ## lint, format, types, import directions
 	$(BIN)/ruff check .
@@ -44,8 +47,12 @@ clean:
 	$(INSTALL) -e ".[dev]"
 	touch $@ .venv/installed
 
-# The peers have an environment of their own: what they depend on does not touch the one that is tested.
+# The peers have an environment of their own: what they depend on does not touch that of make test.
 .venv-bench/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	touch $@
+
+.venv-bench/installed-tests: .venv-bench/installed
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pytest pytest-xdist hypothesis
 	touch $@
