@@ -20,7 +20,7 @@ check: .venv/installed-dev  ## lint, format, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/installed-dev  ## mend what can be mended by machine
+format: .venv/installed-dev  ## fix what the tools can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -28,7 +28,7 @@ bench: .venv-bench/installed  ## speed and memory against TRL, transformers' gen
 	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
 
 profile: .venv/installed  ## where the time of a step goes, stage by stage
-	$(BIN)/python benchmarks/where_time_goes.py $(ARGS)
+	$(BIN)/python benchmarks/profile_step.py $(ARGS)
 
 scaling: .venv/installed  ## cost and memory against tokens, group size, prompt share, vocabulary, options
 	$(BIN)/python benchmarks/scaling.py $(ARGS)

@@ -1,6 +1,6 @@
 """Every comparison, one after the other, into one results file and the table of docs/performance.md: `make bench`.
 
-    make bench ARGS="--work sft,dpo --model small --vocabulary 4096 --shape long_answer --pairs 2"
+    make bench ARGS="--benchmark sft,dpo --model small --vocab_size 4096 --shape long_answer --pairs 2"
 
 Each comparison first checks that both sides compute the same; one that differs or fails is told, left out, and makes
 the exit code 1. What is compared, and how, is in docs/performance.md.
@@ -20,58 +20,64 @@ from pathlib import Path
 from typing import Any, Final
 
 import evaluation
-import rows
+import results_table
 import sampling
 import torch
 import training
 import workload
-from arguments import above_zero, page_of, some
-from rows import Row
-from turns import Side
-from workload import WARM_UP, Unequal
+from argument_types import optional_path, positive_int, subset_of
+from interleaved_runs import SideProcess
+from results_table import BenchmarkRow
+from workload import WARM_UP, ResultsDiffer
 
-WORKS: Final = ("sft", "reward_model", "dpo", "kto", "grpo", "ppo", "sampling", "multiple_choice")
+BENCHMARKS: Final = ("sft", "reward_model", "dpo", "kto", "grpo", "ppo", "sampling", "multiple_choice")
 MODELS: Final = ("small", "medium")
-VOCABULARIES: Final = ("4096", "32000")
+VOCAB_SIZES: Final = ("4096", "32000")
 SHAPES: Final = ("long_answer", "long_prompt")
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    asked = _parse(arguments)
-    torch.set_num_threads(asked.threads)
-    machine = rows.machine(asked.threads, asked.device)
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parse(argv)
+    torch.set_num_threads(args.threads)
+    machine = results_table.machine_info(args.threads, args.device)
     print(f"load average {machine['load_before']:.2f} before the start; the figures need a quiet machine", flush=True)
-    sides = Side("zhenlong", "zhenlong_side"), Side("TRL", "trl_side")
+    sides = SideProcess("zhenlong", "run_zhenlong"), SideProcess("TRL", "run_trl")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        for model in asked.model:
-            for vocabulary in map(int, asked.vocabulary):
-                for work in asked.work:
-                    for shape in asked.shape + ["letters"] * (work == "multiple_choice"):
-                        failed += not _add(work, model, vocabulary, shape, sides, asked, machine, Path(folder))
+        for model in args.model:
+            for vocab_size in map(int, args.vocab_size):
+                for benchmark in args.benchmark:
+                    for shape in args.shape + ["letters"] * (benchmark == "multiple_choice"):
+                        failed += not _run_comparison(
+                            benchmark, model, vocab_size, shape, sides, args, machine, Path(folder)
+                        )
     return 1 if failed else 0
 
 
-def _add(
-    work: str,
+def _run_comparison(
+    benchmark: str,
     model: str,
-    vocabulary: int,
+    vocab_size: int,
     shape: str,
     sides: tuple[Any, Any],
-    asked: argparse.Namespace,
+    args: argparse.Namespace,
     machine: dict[str, Any],
     folder: Path,
 ) -> bool:
     """Make a comparison and write its rows at once, so that an interruption loses one; False if the sides differ."""
     started = time.perf_counter()
-    compare = {"ppo": _ppo, "sampling": _sampling, "multiple_choice": _multiple_choice}.get(work, _training)
-    half = asked.dtype == "bfloat16" and asked.device == "cpu"  # a GPU's rows have it all
-    name = f"{model}-{vocabulary // 1000}k" + "-bf16" * half + "-compiled" * asked.compile
-    print(f"{work}, {name}, {shape}:", flush=True)
+    compare = {
+        "ppo": _compare_ppo_phases,
+        "sampling": _compare_sampling,
+        "multiple_choice": _compare_multiple_choice,
+    }.get(benchmark, _compare_training)
+    is_bf16 = args.dtype == "bfloat16" and args.device == "cpu"  # a GPU's rows have it all
+    name = f"{model}-{vocab_size // 1000}k" + "-bf16" * is_bf16 + "-compiled" * args.compile
+    print(f"{benchmark}, {name}, {shape}:", flush=True)
     try:
-        found = compare(work, name, shape, sides, _settings(asked, model, vocabulary), folder)
-    except Unequal as error:
+        found = compare(benchmark, name, shape, sides, _with_model(args, model, vocab_size), folder)
+    except ResultsDiffer as error:
         print(f"{error}: left out", flush=True)
         return False
     except Exception as error:  # out of memory, say: the other comparisons are still worth having
@@ -79,101 +85,127 @@ def _add(
         traceback.clear_frames(error.__traceback__)
         return False
     finally:
-        workload.release(asked.device)
-    path = rows.write(found, asked.output, machine)
-    if asked.page:
-        rows.write_table(path, asked.page)
+        workload.release_device_memory(args.device)
+    path = results_table.update_results_file(found, args.output, machine)
+    if args.page:
+        results_table.update_page_table(path, args.page)
     for one in found:
-        print(f"   {rows.told(one)}")
+        print(f"   {results_table.format_row(one)}")
     print(f"   took {time.perf_counter() - started:.0f} s", flush=True)
     return True
 
 
-def _settings(asked: argparse.Namespace, model: str, vocabulary: int) -> argparse.Namespace:
-    changed = {"model": model, "vocabulary": vocabulary}
-    return argparse.Namespace(**vars(asked) | changed)
+def _with_model(args: argparse.Namespace, model: str, vocab_size: int) -> argparse.Namespace:
+    changed = {"model": model, "vocab_size": vocab_size}
+    return argparse.Namespace(**vars(args) | changed)
 
 
-def _training(
-    work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
-) -> list[Row]:
+def _compare_training(
+    benchmark: str, name: str, shape: str, sides: tuple[Any, Any], args: argparse.Namespace, folder: Path
+) -> list[BenchmarkRow]:
     """Against TRL, tuned and at its defaults."""
     return [
-        rows.row(
-            (work, name, shape, f"trl-{found['against']}"),
+        results_table.make_row(
+            (benchmark, name, shape, f"trl-{found['against']}"),
             found["ratios"],
             found["tokens_per_s"],
             found["share_of_matmul_rate"],
             found.get("peak_memory_ratio"),
         )
-        for found in training.speed(work, shape, sides, asked, folder)
+        for found in training.compare_speed(benchmark, shape, sides, args, folder)
     ]
 
 
-def _ppo(
-    work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
-) -> list[Row]:
+def _compare_ppo_phases(
+    benchmark: str, name: str, shape: str, sides: tuple[Any, Any], args: argparse.Namespace, folder: Path
+) -> list[BenchmarkRow]:
     """Against the sum of its parts, which are timed within the same run."""
-    given, _ = training.prepare(work, shape, asked, folder, asked.pairs * asked.steps)
-    run = sides[0].train(given, training.ours_set(asked), function="train_in_parts")
-    whole = [sum(turn) for turn in training.turns(run.seconds, asked.steps)]
-    parts = {name: [sum(turn) for turn in training.turns(seconds, asked.steps)] for name, seconds in run.parts.items()}
-    print("   " + ", ".join(f"{name} {sum(spent) / sum(whole):.0%}" for name, spent in parts.items()), flush=True)
+    spec, _ = training.prepare_run(benchmark, shape, args, folder, args.pairs * args.steps)
+    run = sides[0].train(spec, training.zhenlong_options(args), function="train_with_phase_times")
+    turn_seconds = [sum(turn) for turn in training.split_into_turns(run.seconds, args.steps)]
+    parts = {
+        name: [sum(turn) for turn in training.split_into_turns(seconds, args.steps)]
+        for name, seconds in run.phase_seconds.items()
+    }
+    print(
+        "   " + ", ".join(f"{name} {sum(spent) / sum(turn_seconds):.0%}" for name, spent in parts.items()), flush=True
+    )
     sums = [sum(spent) for spent in zip(*parts.values(), strict=True)]
-    generated = sum(run.answers[WARM_UP:])
-    ratios = [part / seconds for part, seconds in zip(sums, whole, strict=True)]
-    return [rows.row((work, name, shape, "parts"), ratios, [generated / sum(whole), generated / sum(sums)], run.share)]
+    generated = sum(run.generated_tokens[WARM_UP:])
+    ratios = [part / seconds for part, seconds in zip(sums, turn_seconds, strict=True)]
+    return [
+        results_table.make_row(
+            (benchmark, name, shape, "parts"),
+            ratios,
+            [generated / sum(turn_seconds), generated / sum(sums)],
+            run.matmul_fraction,
+        )
+    ]
 
 
-def _sampling(
-    work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
-) -> list[Row]:
+def _compare_sampling(
+    benchmark: str, name: str, shape: str, sides: tuple[Any, Any], args: argparse.Namespace, folder: Path
+) -> list[BenchmarkRow]:
     """Against transformers' `generate`."""
-    found = sampling.measured(folder, workload.shape_of(asked.model, shape), asked)
+    found = sampling.measure_sampling(folder, workload.scaled_shape(args.model, shape), args)
     ratios = [ours / peer for ours, peer in found["speeds"]]
-    return [rows.row((work, name, shape, "transformers.generate"), ratios, _middle(found["speeds"]), found["share"])]
+    return [
+        results_table.make_row(
+            (benchmark, name, shape, "transformers.generate"),
+            ratios,
+            _medians(found["speeds"]),
+            found["matmul_fraction"],
+        )
+    ]
 
 
-def _multiple_choice(
-    work: str, name: str, shape: str, sides: tuple[Any, Any], asked: argparse.Namespace, folder: Path
-) -> list[Row]:
+def _compare_multiple_choice(
+    benchmark: str, name: str, shape: str, sides: tuple[Any, Any], args: argparse.Namespace, folder: Path
+) -> list[BenchmarkRow]:
     """Against lm-evaluation-harness."""
-    lengths = None if shape == "letters" else workload.shape_of(asked.model, shape)
-    found = evaluation.measured(folder, lengths, asked)
+    lengths = None if shape == "letters" else workload.scaled_shape(args.model, shape)
+    found = evaluation.measure_multiple_choice(folder, lengths, args)
     ratios = [peer / ours for ours, peer in found["seconds"]]
-    speeds = [found["tokens"] / seconds for seconds in _middle(found["seconds"])]
-    return [rows.row((work, name, shape, "lm-evaluation-harness"), ratios, speeds)]
+    speeds = [found["tokens"] / seconds for seconds in _medians(found["seconds"])]
+    return [results_table.make_row((benchmark, name, shape, "lm-evaluation-harness"), ratios, speeds)]
 
 
-def _middle(pairs: Sequence[tuple[float, float]]) -> list[float]:
+def _medians(pairs: Sequence[tuple[float, float]]) -> list[float]:
     return [statistics.median(side) for side in zip(*pairs, strict=True)]
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, known, also in (
-        ("work", WORKS, ()),
+        ("benchmark", BENCHMARKS, ()),
         ("model", MODELS, ("default", "qwen-0.5b")),
-        ("vocabulary", VOCABULARIES, ("151936",)),
+        ("vocab_size", VOCAB_SIZES, ("151936",)),
         ("shape", SHAPES, ("even",)),
         ("against", ("tuned", "default"), ()),
     ):
-        parser.add_argument(f"--{name}", type=some((*known, *also)), default=list(known),
+        parser.add_argument(f"--{name}", type=subset_of((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
-    parser.add_argument("--pairs", type=above_zero, default=5, help="turns of each side, A B, B A, ... (default: 5)")
-    parser.add_argument("--steps", type=above_zero, default=2, help="timed training steps of a turn (default: 2)")
-    parser.add_argument("--questions", type=above_zero, default=64, help="of multiple choice (default: 64)")
-    parser.add_argument("--threads", type=above_zero, default=os.cpu_count(), help="of each side (default: one a core)")
+    parser.add_argument("--pairs", type=positive_int, default=5, help="turns of each side, A B, B A, ... (default: 5)")
+    parser.add_argument("--steps", type=positive_int, default=2, help="timed training steps of a turn (default: 2)")
+    parser.add_argument("--questions", type=positive_int, default=64, help="of multiple choice (default: 64)")
+    parser.add_argument(
+        "--threads", type=positive_int, default=os.cpu_count(), help="of each side (default: one a core)"
+    )
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")
-    training.add_arithmetic(parser)
-    add_places(parser)
-    return parser.parse_args(arguments)
+    training.add_device_options(parser)
+    add_output_options(parser)
+    return parser.parse_args(argv)
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
+def add_output_options(parser: argparse.ArgumentParser) -> None:
     """The options that say where results go."""
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--page", type=page_of, default=rows.PAGE, help="page whose table is renewed; empty for none")
+    parser.add_argument(
+        "--page",
+        type=optional_path,
+        default=results_table.PERFORMANCE_PAGE,
+        help="page whose table is renewed; empty for none",
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a step costs against tokens, group size, prompt share, vocabulary and options, and its memory against length.
 
-    .venv/bin/python benchmarks/scaling.py [--curves tokens_sft,group] [--threads 2] [--repeats 5]
+    .venv/bin/python benchmarks/scaling.py [--curves tokens_sft,samples_per_prompt] [--threads 2] [--repeats 5]
 
 Seconds are the median of `--repeats` steps (forward, backward, clipping, AdamW) of this project's own loop, losses and
 forest on a small Llama with random weights. The points of a curve take turns, so that a noisy minute is everyone's.
@@ -26,202 +26,223 @@ from typing import Final
 
 import bench
 import numpy as np
-import rows
+import results_table
 import torch
 import workload
-from arguments import above_zero, some
-from curves import Curve, curve, table
+from argument_types import positive_int, subset_of
+from scaling_curves import ScalingCurve, curve_table, fit_curve
 from transformers import PreTrainedModel
 
-from zhenlong.evaluate.adapters.request import Score
-from zhenlong.evaluate.runner.local import LocalBackend
-from zhenlong.forest import Batch, Node, forward, log_probs, plant_batches, tree
-from zhenlong.kernels import layers, memory
-from zhenlong.loop import Learner, Options, StepLoss
+from zhenlong.forest import Microbatch, TreeNode, forward, log_probs, make_microbatches, make_tree
+from zhenlong.inference.local import LocalBackend
+from zhenlong.inference.requests import ScoreRequest
+from zhenlong.kernels import malloc, patching
+from zhenlong.loop import Learner, StepLoss, TrainingOptions
 from zhenlong.models import load_model
 from zhenlong.objectives.policy_gradient import policy_loss
 from zhenlong.objectives.preference import preference_loss
-from zhenlong.objectives.reduce import per_response
+from zhenlong.objectives.reduce import sum_per_response
 from zhenlong.stages.pretrain import token_loss
 
 Points = Iterator[tuple[float, Callable[[], object]]]  # x, and what is timed there
 MODEL: Final = "small"
-VOCABULARY: Final = 4096
+VOCAB_SIZE: Final = 4096
 MARKERS: Final = "<!-- table of scaling.py: begin -->", "<!-- table of scaling.py: end -->"
 PACKAGES: Final = ("zhenlong", "torch", "transformers")
 MIB: Final = 2**20
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    asked = _parse(arguments)
-    torch.set_num_threads(asked.threads)
-    machine = rows.machine(asked.threads)
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parse(argv)
+    torch.set_num_threads(args.threads)
+    machine = results_table.machine_info(args.threads)
     print(f"load average {machine['load_before']:.2f} before the start; the figures need a quiet machine", flush=True)
-    found: list[Curve] = []
-    for name in asked.curves:
-        for one in _memory(asked) if name == "memory" else [_timed(*TIMED[name], asked)]:
+    found: list[ScalingCurve] = []
+    for name in args.curves:
+        for one in _memory_curves(args) if name == "memory" else [_measure_time(*TIMED_CURVES[name], args)]:
             found.append(one)
-            print(table([one]).splitlines()[-1], flush=True)
-    results = {"machine": machine, "versions": rows.versions(PACKAGES), "curves": [one.as_json() for one in found]}
-    path = asked.output / f"scaling-{rows.today(machine)}.json"
+            print(curve_table([one]).splitlines()[-1], flush=True)
+    results = {
+        "machine": machine,
+        "versions": results_table.package_versions(PACKAGES),
+        "curves": [one.as_json() for one in found],
+    }
+    path = args.output / f"scaling-{results_table.results_file_stem(machine)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
-    if asked.page and asked.size == 1:  # the labels are those of whole sizes
-        rows.renew(asked.page, MARKERS, f"{rows.origin(results, path)}\n\n{table(found)}")
+    if args.page and args.scale == 1:  # the labels are those of whole sizes
+        results_table.replace_between_markers(
+            args.page, MARKERS, f"{results_table.provenance(results, path)}\n\n{curve_table(found)}"
+        )
     return 0
 
 
-def _timed(what: str, against: str, points: Callable[[float], Points], asked: argparse.Namespace) -> Curve:
+def _measure_time(what: str, against: str, points: Callable[[float], Points], args: argparse.Namespace) -> ScalingCurve:
     """Milliseconds at each point, which take turns, forth and back."""
-    listed = list(points(asked.size))
+    listed = list(points(args.scale))
     for _, run in listed:
         run()
     spent: dict[float, list[float]] = {x: [] for x, _ in listed}
-    for repeat in range(asked.repeats):
+    for repeat in range(args.repeats):
         for x, run in listed if repeat % 2 else reversed(listed):
             started = time.perf_counter()
             run()
             spent[x].append(1e3 * (time.perf_counter() - started))
-    return curve(what, against, "ms", list(spent), [statistics.median(each) for each in spent.values()])
+    return fit_curve(what, against, "ms", list(spent), [statistics.median(each) for each in spent.values()])
 
 
-def _memory(asked: argparse.Namespace) -> Iterator[Curve]:
+def _memory_curves(args: argparse.Namespace) -> Iterator[ScalingCurve]:
     """MiB that a step of DPO takes beyond libraries, weights, gradients and AdamW's moments, against two things."""
-    longest = int(1024 * asked.size)
+    longest = int(1024 * args.scale)
     sizes = [1024, 4096, 16384, 32768, 65536]
-    yield curve(f"memory of dpo, 2 answers of {longest:,}", "vocabulary", "MiB", sizes,
-                [_peak(vocabulary, longest, asked.threads) for vocabulary in sizes])  # fmt: skip
+    yield fit_curve(f"memory of dpo, 2 answers of {longest:,}", "vocabulary", "MiB", sizes,
+                [_peak_memory(vocabulary, longest, args.threads) for vocabulary in sizes])  # fmt: skip
     for vocabulary in (4096, 65536):
-        lengths = [int(length * asked.size) for length in (256, 512, 1024, 2048)]
-        yield curve(f"memory of dpo, vocabulary {vocabulary:,}", "tokens of each of 2 answers", "MiB", lengths,
-                    [_peak(vocabulary, length, asked.threads) for length in lengths])  # fmt: skip
+        lengths = [int(length * args.scale) for length in (256, 512, 1024, 2048)]
+        yield fit_curve(f"memory of dpo, vocabulary {vocabulary:,}", "tokens of each of 2 answers", "MiB", lengths,
+                    [_peak_memory(vocabulary, length, args.threads) for length in lengths])  # fmt: skip
 
 
-def _peak(vocabulary: int, length: int, threads: int) -> float:
+def _peak_memory(vocab_size: int, length: int, threads: int) -> float:
     """In a fresh process, whose peak is that of nothing else."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(_peak_here, vocabulary, length, threads).result()
+        return process.submit(_peak_memory_in_this_process, vocab_size, length, threads).result()
 
 
-def _peak_here(vocabulary: int, length: int, threads: int) -> float:
+def _peak_memory_in_this_process(vocab_size: int, length: int, threads: int) -> float:
     torch.set_num_threads(threads)
     before = workload.peak_memory()
-    step = Step("dpo", _trees(1, 64, 2, length, vocabulary), vocabulary)
+    step = TrainingStep("dpo", _random_trees(1, 64, 2, length, vocab_size), vocab_size)
     for _ in range(2):  # AdamW makes its moments in the first
         step()
     states = 4 * 4 * sum(parameter.numel() for parameter in step.model.parameters())
     return (workload.peak_memory() - before - states) / MIB
 
 
-class Step:
+class TrainingStep:
     """An optimiser step over token trees, as the stages make it."""
 
-    def __init__(self, kind: str, trees: Sequence[Node], vocabulary: int = VOCABULARY) -> None:
-        self.model = workload.new_model(workload.SIZES[MODEL], vocabulary)
-        layers.use_in(self.model)  # as in a model that is loaded
-        memory.keep()
-        self.trees, self._loss = trees, partial(LOSSES[kind], self.model)
-        self._learner = Learner(self.model, Options(lr=1e-5, dtype="float32", device="cpu"), 1 << 30)
+    def __init__(self, stage: str, trees: Sequence[TreeNode], vocab_size: int = VOCAB_SIZE) -> None:
+        self.model = workload.new_model(workload.MODEL_SIZES[MODEL], vocab_size)
+        patching.patch_model(self.model)  # as in a model that is loaded
+        malloc.keep_freed_memory()
+        self.trees, self._loss = trees, partial(LOSSES[stage], self.model)
+        self._learner = Learner(self.model, TrainingOptions(lr=1e-5, dtype="float32", device="cpu"), 1 << 30)
 
     def __call__(self) -> None:
-        batches = plant_batches(self.trees, self._learner.options.tokens_per_microbatch)
+        batches = make_microbatches(self.trees, self._learner.options.tokens_per_microbatch)
         self._learner.step(batches, self._loss, sum(len(batch.forest.target) for batch in batches))
 
 
-def _dpo(model: PreTrainedModel, batch: Batch) -> StepLoss:
+def _dpo_loss(model: PreTrainedModel, batch: Microbatch) -> StepLoss:
     forest = batch.forest
-    sums = per_response(log_probs(model, forward(model, forest), forest), forest.leaf, forest.leaves)  # [R]
-    anchor = sums.detach()
-    return StepLoss(preference_loss(sums[::2], sums[1::2], anchor[::2], anchor[1::2]).losses.sum())
+    sums = sum_per_response(
+        log_probs(model, forward(model, forest), forest), forest.response_index, forest.num_responses
+    )  # [R]
+    reference_log_probs = sums.detach()
+    return StepLoss(
+        preference_loss(sums[::2], sums[1::2], reference_log_probs[::2], reference_log_probs[1::2]).losses.sum()
+    )
 
 
-def _grpo(model: PreTrainedModel, batch: Batch) -> StepLoss:
+def _grpo_loss(model: PreTrainedModel, batch: Microbatch) -> StepLoss:
     forest = batch.forest
-    values, _ = log_probs(model, forward(model, forest), forest, entropy=True)  # [M]
-    advantages = torch.linspace(-1, 1, forest.leaves)[forest.leaf]
-    return StepLoss(policy_loss(values, values.detach(), advantages, forest.leaf, forest.leaves)[0])
+    values, _ = log_probs(model, forward(model, forest), forest, return_entropy=True)  # [M]
+    advantages = torch.linspace(-1, 1, forest.num_responses)[forest.response_index]
+    return StepLoss(policy_loss(values, values.detach(), advantages, forest.response_index, forest.num_responses)[0])
 
 
-LOSSES: Final = {"sft": token_loss, "dpo": _dpo, "grpo": _grpo}
+LOSSES: Final = {"sft": token_loss, "dpo": _dpo_loss, "grpo": _grpo_loss}
 
 
-def _trees(count: int, prompt: int, answers: int, answer: int, vocabulary: int = VOCABULARY) -> list[Node]:
+def _random_trees(
+    count: int, prompt: int, num_responses: int, response: int, vocab_size: int = VOCAB_SIZE
+) -> list[TreeNode]:
     """Random prompts with answers, all of one length."""
     draw = np.random.default_rng(0).integers
     return [
-        tree(draw(vocabulary, size=prompt).tolist(), draw(vocabulary, size=(answers, answer)).tolist())
+        make_tree(draw(vocab_size, size=prompt).tolist(), draw(vocab_size, size=(num_responses, response)).tolist())
         for _ in range(count)
     ]
 
 
-def _tokens(kind: str, prompt: int, answers: int, answer: int, counts: Sequence[int], size: float) -> Points:
+def _token_points(
+    stage: str, prompt: int, num_responses: int, response: int, counts: Sequence[int], scale: float
+) -> Points:
     for count in counts:
-        trees = _trees(max(1, int(size * count)), prompt, answers, answer)
-        yield sum(node.size for node in trees), Step(kind, trees)
+        trees = _random_trees(max(1, int(scale * count)), prompt, num_responses, response)
+        yield sum(node.num_tokens for node in trees), TrainingStep(stage, trees)
 
 
-def _lengths(size: float) -> Points:
+def _length_points(scale: float) -> Points:
     """Ever fewer conversations that are ever longer."""
-    total = int(4096 * size)
+    total = int(4096 * scale)
     for count in (32, 16, 8, 4, 2, 1):
-        yield total // count, Step("sft", _trees(count, total // count // 4, 1, total // count * 3 // 4))
+        yield total // count, TrainingStep("sft", _random_trees(count, total // count // 4, 1, total // count * 3 // 4))
 
 
-def _groups(size: float) -> Points:
-    for group in (1, 2, 4, 8, 16, 32):
-        yield group, Step("grpo", _trees(4, int(256 * size), group, int(32 * size)))
+def _group_size_points(scale: float) -> Points:
+    for samples_per_prompt in (1, 2, 4, 8, 16, 32):
+        yield (
+            samples_per_prompt,
+            TrainingStep("grpo", _random_trees(4, int(256 * scale), samples_per_prompt, int(32 * scale))),
+        )
 
 
-def _shares(size: float) -> Points:
-    length = int(512 * size)
+def _prompt_fraction_points(scale: float) -> Points:
+    length = int(512 * scale)
     for eighths in (1, 2, 4, 6, 7):
         prompt = length * eighths // 8
-        yield eighths / 8, Step("dpo", _trees(4, prompt, 2, length - prompt))
+        yield eighths / 8, TrainingStep("dpo", _random_trees(4, prompt, 2, length - prompt))
 
 
-def _vocabularies(size: float) -> Points:
-    for vocabulary in (1024, 2048, 4096, 8192, 16384, 32768, 65536):
-        yield vocabulary, Step("dpo", _trees(4, 32, 2, int(96 * size), vocabulary), vocabulary)
+def _vocab_size_points(scale: float) -> Points:
+    for vocab_size in (1024, 2048, 4096, 8192, 16384, 32768, 65536):
+        yield vocab_size, TrainingStep("dpo", _random_trees(4, 32, 2, int(96 * scale), vocab_size), vocab_size)
 
 
-def _options(size: float) -> Points:
+def _choice_points(scale: float) -> Points:
     """16 questions of 128 words, whose options have 8."""
     with tempfile.TemporaryDirectory() as name:
-        workload.make_model(Path(name), workload.SIZES[MODEL], VOCABULARY)
-        backend = LocalBackend(load_model(f"{name}/model", device="cpu"), hashed=lambda path: "", device="cpu")
+        workload.make_model(Path(name), workload.MODEL_SIZES[MODEL], VOCAB_SIZE)
+        backend = LocalBackend(load_model(f"{name}/model", device="cpu"), file_hash=lambda path: "", device="cpu")
     draw = np.random.default_rng(0).integers
 
     def text(words: int) -> str:
-        return " ".join(f"w{number}" for number in draw(3, VOCABULARY - 1, words))
+        return " ".join(f"w{number}" for number in draw(3, VOCAB_SIZE - 1, words))
 
-    for options in (2, 4, 8, 16, 32):
-        asked = [Score(text(int(128 * size)), tuple(f" {text(8)}" for _ in range(options))) for _ in range(16)]
-        yield options, lambda asked=asked: list(backend.score(asked))
+    for num_choices in (2, 4, 8, 16, 32):
+        requests = [
+            ScoreRequest(text(int(128 * scale)), tuple(f" {text(8)}" for _ in range(num_choices))) for _ in range(16)
+        ]
+        yield num_choices, lambda asked=requests: list(backend.score(asked))
 
 
-# The step, what it is measured against, and the points as a function of `--size`.
-TIMED: Final[dict[str, tuple[str, str, Callable[[float], Points]]]] = {
-    "tokens_sft": ("sft, 32 + 128 tokens", "tokens", partial(_tokens, "sft", 32, 1, 128, (4, 8, 16, 32, 64))),
-    "tokens_dpo": ("dpo, 32 + 2 × 128 tokens", "tokens", partial(_tokens, "dpo", 32, 2, 128, (2, 4, 8, 16, 32))),
-    "tokens_grpo": ("grpo, 32 + 8 × 64 tokens", "tokens", partial(_tokens, "grpo", 32, 8, 64, (1, 2, 4, 8, 16))),
-    "length": ("sft, 4,096 tokens in all", "tokens of a conversation", _lengths),
-    "group": ("grpo, 4 prompts of 256, answers of 32", "answers to a prompt", _groups),
-    "share": ("dpo, 4 pairs of 2 × 512 tokens", "share of the prompt", _shares),
-    "vocabulary": ("dpo, 4 × (32 + 2 × 96) tokens", "vocabulary", _vocabularies),
-    "options": ("multiple choice, 16 questions of 128 + 8 each", "options", _options),
+# The step, what it is measured against, and the points as a function of `--scale`.
+TIMED_CURVES: Final[dict[str, tuple[str, str, Callable[[float], Points]]]] = {
+    "tokens_sft": ("sft, 32 + 128 tokens", "tokens", partial(_token_points, "sft", 32, 1, 128, (4, 8, 16, 32, 64))),
+    "tokens_dpo": ("dpo, 32 + 2 × 128 tokens", "tokens", partial(_token_points, "dpo", 32, 2, 128, (2, 4, 8, 16, 32))),
+    "tokens_grpo": ("grpo, 32 + 8 × 64 tokens", "tokens", partial(_token_points, "grpo", 32, 8, 64, (1, 2, 4, 8, 16))),
+    "sequence_length": ("sft, 4,096 tokens in all", "tokens of a conversation", _length_points),
+    "samples_per_prompt": ("grpo, 4 prompts of 256, answers of 32", "answers to a prompt", _group_size_points),
+    "prompt_fraction": ("dpo, 4 pairs of 2 × 512 tokens", "share of the prompt", _prompt_fraction_points),
+    "vocab_size": ("dpo, 4 × (32 + 2 × 96) tokens", "vocabulary", _vocab_size_points),
+    "num_choices": ("multiple choice, 16 questions of 128 + 8 each", "options", _choice_points),
 }
-CURVES: Final = (*TIMED, "memory")
+CURVE_NAMES: Final = (*TIMED_CURVES, "memory")
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--curves", type=some(CURVES), default=list(CURVES),
-                        help=f"some of {','.join(CURVES)} (default: all)")  # fmt: skip
-    parser.add_argument("--repeats", type=above_zero, default=5, help="steps a point (default: 5)")
-    parser.add_argument("--threads", type=above_zero, default=os.cpu_count(), help="default: one a core")
-    parser.add_argument("--size", type=float, default=1.0, help="scales lengths and counts, to try the command quickly")
-    bench.add_places(parser)
-    return parser.parse_args(arguments)
+    parser.add_argument("--curves", type=subset_of(CURVE_NAMES), default=list(CURVE_NAMES),
+                        help=f"some of {','.join(CURVE_NAMES)} (default: all)")  # fmt: skip
+    parser.add_argument("--repeats", type=positive_int, default=5, help="steps a point (default: 5)")
+    parser.add_argument("--threads", type=positive_int, default=os.cpu_count(), help="default: one a core")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="scales lengths and counts, to try the command quickly"
+    )
+    bench.add_output_options(parser)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

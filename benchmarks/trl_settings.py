@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-QUICK: Final = {"gradient_checkpointing": False, "logging_strategy": "no"}
-TUNED: Final[dict[str, dict[str, Any]]] = {
+FAST_SETTINGS: Final = {"gradient_checkpointing": False, "logging_strategy": "no"}
+TUNED_SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "sft": {"per_device_train_batch_size": 8},
     "dpo": {"per_device_train_batch_size": 8, "precompute_ref_log_probs": True},
     "reward_model": {"per_device_train_batch_size": 8},
     "kto": {"per_device_train_batch_size": 16, "precompute_ref_log_probs": True},  # all of a step: it has one baseline
     "grpo": {"per_device_train_batch_size": 64, "loss_type": "grpo"},
 }
-ON_CUDA: Final = {"sft": 16, "reward_model": 16, "grpo": 16}  # rows or pairs of a micro-batch in 80 GB, in bf16
-DEFAULT: Final[dict[str, dict[str, Any]]] = {
+CUDA_BATCH_SIZES: Final = {
+    "sft": 16,
+    "reward_model": 16,
+    "grpo": 16,
+}  # rows or pairs of a micro-batch in 80 GB, in bf16
+DEFAULT_SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "sft": {},
     "dpo": {},
     "reward_model": {},
@@ -31,9 +35,9 @@ DEFAULT: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def tuned(what: str, device: str, dtype: str) -> dict[str, Any]:
+def tuned_settings(stage: str, device: str, dtype: str) -> dict[str, Any]:
     """The quickest settings of a trainer."""
-    settings = QUICK | TUNED[what] | {"bf16": dtype == "bfloat16"}
-    if device == "cuda" and what in ON_CUDA:
-        settings["per_device_train_batch_size"] = ON_CUDA[what]
+    settings = FAST_SETTINGS | TUNED_SETTINGS[stage] | {"bf16": dtype == "bfloat16"}
+    if device == "cuda" and stage in CUDA_BATCH_SIZES:
+        settings["per_device_train_batch_size"] = CUDA_BATCH_SIZES[stage]
     return settings

@@ -13,7 +13,7 @@ from peers import need
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read where Triton is first imported
 
-from zhenlong.kernels.build import library, switched_off
+from zhenlong.kernels.build import kernels_disabled, load_library
 
 torch.set_num_threads(1)
 DATASETS = Path(__file__).resolve().parents[2] / "shared" / "datasets"
@@ -42,9 +42,9 @@ def datasets_folder() -> Path:
 def kernels(request):
     """A test that uses it runs with the compiled kernels, where they can be had, and without them."""
     if request.param.startswith("compiled"):
-        if library() is None:
+        if load_library() is None:
             pytest.skip("no C compiler here")
         yield
     else:
-        with switched_off():
+        with kernels_disabled():
             yield

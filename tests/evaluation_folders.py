@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from zhenlong.evaluate.results import Record, Result, instances_path, record_line, write_results
-from zhenlong.evaluate.statistics import Interval, interval
+from zhenlong.evaluate.results.result_files import InstanceRecord, Result, instances_path, record_to_json, write_results
+from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
 
 LOSS = "loss"  # the one measure where less is better
 
@@ -11,7 +11,7 @@ LOSS = "loss"  # the one measure where less is better
 def records(values, measure="exact_match", start=0, **more):
     """One record for each value; None: it failed."""
     return [
-        Record(
+        InstanceRecord(
             id=str(number),
             prompt=f"question {number}",
             scores={} if value is None else {measure: float(value)},
@@ -37,7 +37,7 @@ def results_of(scenario, rows, model="m"):
                     model=model,
                     scenario=scenario,
                     measure=measure,
-                    value=interval([one.scores[measure] for one in own]),
+                    value=mean_interval([one.scores[measure] for one in own]),
                     higher_is_better=measure != LOSS,
                     shots=shots,
                     perturbation=perturbation,
@@ -49,14 +49,14 @@ def results_of(scenario, rows, model="m"):
     return found
 
 
-def evaluation(folder, scenarios, model="m", asked=None, extra=()):
+def write_evaluation(folder, scenarios, model="m", manifest=None, extra=()):
     """Write the evaluation of one model: scenario -> records; `extra` are results without a value per instance."""
     found = [one for name, rows in scenarios.items() for one in results_of(name, rows, model)]
     for name, rows in scenarios.items():
         path = instances_path(folder, model, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(record_line(one) + "\n" for one in rows))
-    write_results(folder, {"models": {model: {}}, **(asked or {})}, [*found, *extra])
+        path.write_text("".join(record_to_json(one) + "\n" for one in rows))
+    write_results(folder, {"models": {model: {}}, **(manifest or {})}, [*found, *extra])
     return str(folder)
 
 
@@ -64,6 +64,6 @@ def corpus(scenario, measure, mean, low, high, model="m"):
     return Result(model, scenario, measure, Interval(mean, (low, high), 100), "calibration", False)
 
 
-def outcomes(n, share, seed=0):
+def random_outcomes(n, fraction, seed=0):
     """n outcomes of which about this share is 1."""
-    return list((np.random.default_rng(seed).random(n) < share).astype(float))
+    return list((np.random.default_rng(seed).random(n) < fraction).astype(float))

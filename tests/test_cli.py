@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from tiny import tiny_model
-from tiny_files import DEMONSTRATIONS, PAIRS, metrics, model_folder, rows, weights, write_files
+from tiny_files import DEMONSTRATIONS, PAIRS, model_folder, read_metrics, weight_bytes, write_files, write_jsonl_file
 
 from zhenlong.cli import COMMANDS, main
 
@@ -53,12 +53,12 @@ def command(stage, files, tmp_path, **options):
     """A stage's command line, quick, from the tiny model and its data unless an option says otherwise."""
     given = {"model": files["model"], "data": files[DATA[stage]], "output": tmp_path / "out", **options}
     if stage in ("ppo", "grpo"):
-        given = {"reward": "regex:[a-z]", "max_tokens": 4, "rollouts": 2, **given}
+        given = {"reward": "regex:[a-z]", "max_tokens": 4, "rollout_prompts": 2, **given}
     return [stage, *QUICK, *(part for name, value in given.items() for part in (f"--{name}", str(value)))]
 
 
 def with_row(path, row, before):
-    return rows(path, [*before, row])
+    return write_jsonl_file(path, [*before, row])
 
 
 TURNS = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
@@ -93,7 +93,7 @@ def test_a_bad_row_may_be_left_out_and_is_listed(what, files, tmp_path):
     main(command(stage, files, tmp_path, data=data, skip_bad_rows="true"))
     listed = json.loads((tmp_path / "out" / "skipped_data.json").read_text())
     assert listed["count"] == 1
-    assert listed["rows"][0]["place"].endswith("rows.jsonl, line 2")
+    assert listed["rows"][0]["location"].endswith("rows.jsonl, line 2")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -167,7 +167,7 @@ def test_a_reward_that_breaks_its_promise(stage, body, said, files, tmp_path, re
 
 def test_a_task_that_names_no_verifier(files, tmp_path, refused):
     """Found in the first rollout, and nothing is left of it but what was in the folder before."""
-    prompts = rows(tmp_path / "prompts.jsonl", [{"prompt": "Hi."}])
+    prompts = write_jsonl_file(tmp_path / "prompts.jsonl", [{"prompt": "Hi."}])
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     line = refused(*command("grpo", files, tmp_path, data=prompts, reward="verifier"), left=["notes.txt"])
@@ -220,8 +220,8 @@ def test_a_loss_that_is_not_finite(stage, files, tmp_path, capsys):
 def test_a_step_too_long_for_floating_point(files, tmp_path, refused):
     line = refused(
         *command("sft", files, tmp_path, lr="1e30", warmup_steps=0, steps=4, save_every=0, max_grad_norm=0),
-        left=["config.yaml", "metrics.jsonl", "emergency", "emergency/step-000001",
-              "emergency/step-000001/state.json", "emergency/step-000001/state.safetensors"],
+        left=["config.yaml", "metrics.jsonl", "nan_checkpoint", "nan_checkpoint/step-000001",
+              "nan_checkpoint/step-000001/state.json", "nan_checkpoint/step-000001/state.safetensors"],
     )  # fmt: skip
     assert re.search(r"step 2: the (loss|gradient) is not finite on records \d", line)
     assert "the state before it is in" in line
@@ -315,9 +315,9 @@ def test_every_option_says_what_it_is(name, capsys):
 def test_a_group_of_commands_lists_them_and_refuses_others(capsys, refused):
     main(["data"])
     said = capsys.readouterr().out
-    assert all(f"  data {name} " in said for name in ("check", "convert", "profile", "contamination"))
+    assert all(f"  data {name} " in said for name in ("validate", "convert", "profile", "contamination"))
     assert "sft" not in said
-    assert "data clean: no such command; expected one of data check" in refused("data", "clean")
+    assert "data clean: no such command; expected one of data validate" in refused("data", "clean")
 
 
 def test_the_overview_names_every_command(capsys):
@@ -349,7 +349,7 @@ def test_options_of_a_file_and_of_the_command_line(files, tmp_path):
     main(["sft", *quiet, "--config", str(tmp_path / "sft.yaml"), "--steps", "2"])
     saved = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert (saved["steps"], saved["lr"], saved["batch_size"]) == (2, 0.25, 2)
-    assert len(metrics(tmp_path / "out")) == 2
+    assert len(read_metrics(tmp_path / "out")) == 2
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -362,14 +362,14 @@ def test_a_printed_config_makes_the_same_run(stage, files, tmp_path, capsys):
     assert stop.value.code == 0
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     main([stage, "--config", str(tmp_path / "printed.yaml"), "--output", str(tmp_path / "again")])
-    assert weights(tmp_path / "out") == weights(tmp_path / "again")
+    assert weight_bytes(tmp_path / "out") == weight_bytes(tmp_path / "again")
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_is_made_again_from_its_own_config(stage, files, tmp_path):
     main(command(stage, files, tmp_path, lr="3e-3", seed=3))
     main([stage, "--config", str(tmp_path / "out" / "config.yaml"), "--output", str(tmp_path / "again")])
-    assert weights(tmp_path / "out") == weights(tmp_path / "again")
+    assert weight_bytes(tmp_path / "out") == weight_bytes(tmp_path / "again")
 
 
 def test_a_bare_flag_means_true(files, tmp_path, capsys):

@@ -59,7 +59,7 @@ TASKS = [
 DOCUMENTS = [{"text": text} for text in ("The hill is long.", "Ada lives there, and Ben does too.", "Red.", "So be it")]
 
 
-def rows(path: Path, content: Sequence[Any]) -> str:
+def write_jsonl_file(path: Path, content: Sequence[Any]) -> str:
     """Write a .jsonl file; returns its name."""
     path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
     return str(path)
@@ -76,22 +76,22 @@ def write_files(folder: Path) -> dict[str, str]:
     """All of it in one folder, by name."""
     return {
         "model": model_folder(folder / "base"),
-        "demonstrations": rows(folder / "demonstrations.jsonl", DEMONSTRATIONS),
-        "pairs": rows(folder / "pairs.jsonl", PAIRS),
-        "rankings": rows(folder / "rankings.jsonl", RANKINGS),
-        "ratings": rows(folder / "ratings.jsonl", RATINGS),
-        "safety": rows(folder / "safety.jsonl", SAFETY),
-        "tasks": rows(folder / "tasks.jsonl", TASKS),
-        "documents": rows(folder / "documents.jsonl", DOCUMENTS),
+        "demonstrations": write_jsonl_file(folder / "demonstrations.jsonl", DEMONSTRATIONS),
+        "pairs": write_jsonl_file(folder / "pairs.jsonl", PAIRS),
+        "rankings": write_jsonl_file(folder / "rankings.jsonl", RANKINGS),
+        "ratings": write_jsonl_file(folder / "ratings.jsonl", RATINGS),
+        "safety": write_jsonl_file(folder / "safety.jsonl", SAFETY),
+        "tasks": write_jsonl_file(folder / "tasks.jsonl", TASKS),
+        "documents": write_jsonl_file(folder / "documents.jsonl", DOCUMENTS),
     }
 
 
-def metrics(run: Path) -> list[dict[str, Any]]:
+def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, without what a clock says."""
     lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
     return [{key: v for key, v in row.items() if key not in ("seconds", "tokens_per_second")} for row in lines]
 
 
-def weights(run: Path) -> bytes:
+def weight_bytes(run: Path) -> bytes:
     """The saved weights, byte for byte."""
     return (Path(run) / "model" / "model.safetensors").read_bytes()

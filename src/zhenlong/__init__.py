@@ -13,14 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from zhenlong.data import Template as Template
+    from zhenlong.data import ChatTemplate as ChatTemplate
     from zhenlong.data import read as read
     from zhenlong.errors import UserError as UserError
     from zhenlong.models import load_model as load_model
     from zhenlong.models import save_model as save_model
     from zhenlong.report import write_report as write_report
-    from zhenlong.rewards import reward_from as reward_from
-    from zhenlong.sampling import Sampling as Sampling
+    from zhenlong.rewards import build_reward_fn as build_reward_fn
+    from zhenlong.sampling import SamplingParams as SamplingParams
     from zhenlong.sampling import TorchSampler as TorchSampler
     from zhenlong.stages.best_of_n import best_of_n as best_of_n
     from zhenlong.stages.classify import classify as classify
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from zhenlong.world import World as World
     from zhenlong.world import gold_reward as gold_reward
 
-_HOMES: Final = {
-    "zhenlong.data": ("Template", "read"),
+_EXPORTS: Final = {
+    "zhenlong.data": ("ChatTemplate", "read"),
     "zhenlong.errors": ("UserError",),
     "zhenlong.models": ("load_model", "save_model"),
     "zhenlong.report": ("write_report",),
-    "zhenlong.rewards": ("reward_from",),
-    "zhenlong.sampling": ("Sampling", "TorchSampler"),
+    "zhenlong.rewards": ("build_reward_fn",),
+    "zhenlong.sampling": ("SamplingParams", "TorchSampler"),
     "zhenlong.stages.best_of_n": ("best_of_n",),
     "zhenlong.stages.classify": ("classify",),
     "zhenlong.stages.derta": ("derta",),
@@ -60,14 +60,14 @@ _HOMES: Final = {
     "zhenlong.stages.sft": ("sft",),
     "zhenlong.world": ("World", "gold_reward"),
 }
-_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME_OF)
+_MODULE_OF: Final = {name: home for home, names in _EXPORTS.items() for name in names}
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'zhenlong' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -23,44 +23,62 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sft": ("zhenlong.stages.sft:sft", "fine-tune on demonstrations"),
     "reward_model": ("zhenlong.stages.reward_model:reward_model", "train a reward model on rankings"),
     "dpo": ("zhenlong.stages.dpo:dpo", "optimise a policy on rankings directly"),
-    "kto": ("zhenlong.stages.kto:kto", "optimise a policy on single responses with a thumb up or down"),
+    "kto": ("zhenlong.stages.kto:kto", "optimise a policy on single responses labelled desirable or undesirable"),
     "ppo": ("zhenlong.stages.ppo:ppo", "optimise a policy against a reward, with a critic"),
     "grpo": ("zhenlong.stages.grpo:grpo", "optimise a policy against a reward, in groups (RLOO, DAPO, GSPO, ...)"),
     "best_of_n": ("zhenlong.stages.best_of_n:best_of_n", "sample n answers to each prompt and keep the best ones"),
-    "raft": ("zhenlong.stages.raft:raft", "fine-tune on the best, or the right, of a model's own answers; repeat"),
+    "raft": ("zhenlong.stages.raft:raft", "fine-tune on the best, or the correct, of a model's own responses; repeat"),
     "derta": ("zhenlong.stages.derta:derta", "teach a model to refuse at any place of a response"),
     "self_reward": (
         "zhenlong.stages.self_reward:self_reward",
         "let a model judge its own answers and learn from it; repeat",
     ),
-    "label": ("zhenlong.feedback.label:label", "let a model say which of two answers is better, and how much"),
+    "ai_feedback": (
+        "zhenlong.feedback.ai_feedback:ai_feedback",
+        "let a model say which of two answers is better, and how much",
+    ),
     "critique": (
         "zhenlong.feedback.critique:critique",
         "let a model revise its answers by the rules of a constitution",
     ),
-    "teach_judge": ("zhenlong.feedback.teach_judge:teach_judge", "make demonstrations of judging from rankings"),
+    "judge_demonstrations": (
+        "zhenlong.feedback.judge_demonstrations:judge_demonstrations",
+        "make demonstrations of judging from rankings",
+    ),
     "classify": ("zhenlong.stages.classify:classify", "train a text classifier: encoder, decoder or encoder-decoder"),
-    "contrast": ("zhenlong.feedback.contrast:contrast", "rank demonstrations above what a model says itself"),
+    "demonstration_pairs": (
+        "zhenlong.feedback.demonstration_pairs:demonstration_pairs",
+        "rank demonstrations above a model's own responses",
+    ),
     "tool_tasks": ("zhenlong.stages.tool_tasks:tool_tasks", "make verifiable tasks of conversations with tool calls"),
-    "collect": ("zhenlong.feedback:collect", "let simulated annotators rank a model's answers"),
-    "data check": ("zhenlong.data.commands:check", "every problem of a data set, with file and line"),
+    "simulate_preferences": (
+        "zhenlong.feedback:simulate_preferences",
+        "let simulated annotators rank a model's answers",
+    ),
+    "data validate": ("zhenlong.data.commands:validate", "every problem of a data set, with file and line"),
     "data convert": ("zhenlong.data.commands:convert", "write a data set in another format"),
     "data profile": ("zhenlong.report.data_profile:profile", "what data sets are like: lengths, copies, language, ..."),
-    "data contamination": ("zhenlong.evaluate.contamination:contamination", "training rows that evaluations ask about"),
+    "data contamination": (
+        "zhenlong.evaluate.audit.contamination:contamination",
+        "training rows that evaluations ask about",
+    ),
     "run": ("zhenlong.stages.recipe:run", "run a recipe: stages and evaluations, one after the other"),
-    "evaluate": ("zhenlong.stages.evaluate:evaluate_command", "measure models on scenarios, or on a suite of them"),
+    "evaluate": (
+        "zhenlong.stages.evaluate_command:evaluate_command",
+        "measure models on scenarios, or on a suite of them",
+    ),
     "sample": ("zhenlong.sampling.command:sample_command", "chat with a model, or complete prompts"),
-    "score": ("zhenlong.evaluate.grading:score", "grade outputs made elsewhere, without a model"),
-    "compare": ("zhenlong.evaluate.comparison.compare:compare", "two evaluations, paired by instance, with tests"),
-    "gate": ("zhenlong.evaluate.comparison.gate:gate", "exit with 1 where a candidate's evaluation lost too much"),
-    "methods": ("zhenlong.studies.methods:methods", "one table of what a recipe found with several seeds"),
+    "score": ("zhenlong.evaluate.results.score_command:score", "grade outputs made elsewhere, without a model"),
+    "compare": ("zhenlong.evaluate.compare.compare:compare", "two evaluations, paired by instance, with tests"),
+    "gate": ("zhenlong.evaluate.compare.gate:gate", "exit with 1 where a candidate's evaluation lost too much"),
+    "leaderboard": ("zhenlong.studies.leaderboard:leaderboard", "one table of a recipe's methods over several seeds"),
     "report": ("zhenlong.report:write_report", "make a run's or a recipe's report.html"),
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; the process exits with 0, 2 for a user's mistake, or 128 + the signal that stopped it."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in ("-h", "--help"):
         print(_overview())
         return
@@ -81,18 +99,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         _fail(f"{given[0]}: no such command; expected one of {', '.join(COMMANDS)}")
     try:
-        with _warnings_in_one_line():
-            function = _function(COMMANDS[name][0])
+        with _one_line_warnings():
+            function = _import_function(COMMANDS[name][0])
             if name == "run":
                 _run_recipe(function, rest)
             else:
-                _call(name, function, rest)
+                _run_command(name, function, rest)
     except UserError as error:
         _fail(str(error))
 
 
 @contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
+def _one_line_warnings() -> Iterator[None]:
     """Warnings without the line of source they come from; those to programmers, about libraries, are left out."""
 
     def show(message: Warning | str, *_: Any) -> None:
@@ -105,32 +123,34 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
 
 
-def _call(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:
+def _run_command(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:
     from jsonargparse import ArgumentParser, set_parsing_settings  # slow to import, and needed here only
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"zhenlong {name}", exit_on_error=False, description=_first_line(function))
+    parser = ArgumentParser(prog=f"zhenlong {name}", exit_on_error=False, description=_summary_line(function))
     own_config = "config" in inspect.signature(function).parameters
     if not own_config:
         parser.add_argument("--config", action="config", help="YAML file with options; those on the command line win.")
     parser.add_function_arguments(function, as_group=False, fail_untyped=False)
     try:
-        parsed = parser.parse_args(_gathered(parser, _with_values(parser, _named(function, arguments))))
+        parsed = parser.parse_args(
+            _merge_repeated_options(parser, _complete_flags(parser, _name_positionals(function, arguments)))
+        )
     except Exception as error:
-        raise UserError(f"zhenlong {name}: {_one_line(error)}; see zhenlong {name} --help") from None
+        raise UserError(f"zhenlong {name}: {_as_one_line(error)}; see zhenlong {name} --help") from None
     options = parser.instantiate_classes(parsed).as_dict()
     if not own_config:
         options.pop("config", None)
-    made = function(**options)
-    if isinstance(made, Path):
-        print(made)
+    result = function(**options)
+    if isinstance(result, Path):
+        print(result)
 
 
 def _run_recipe(function: Callable[..., Any], arguments: Sequence[str]) -> None:
     """`zhenlong run recipe.yaml --name value ...`: the names are those of the recipe's own arguments."""
     usage = "usage: zhenlong run <recipe.yaml> [--<argument> <value> ...]"
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(f"{usage}\n\n{_first_line(function)}\nThe arguments are those that the recipe lists, such as --output.")
+        print(f"{usage}\n\n{_summary_line(function)}\nThe arguments are those that the recipe lists, such as --output.")
         return
     recipe, rest = arguments[0], list(arguments[1:])
     pairs = [part for one in rest for part in (one.split("=", 1) if one.startswith("--") else [one])]
@@ -140,7 +160,7 @@ def _run_recipe(function: Callable[..., Any], arguments: Sequence[str]) -> None:
     function(recipe, **{name[2:]: value for name, value in zip(names, values, strict=True)})
 
 
-def _named(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
+def _name_positionals(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
     """`compare A B --model-a sft` as `--evaluation_a=A --evaluation_b=B --model_a sft`.
 
     A parameter that Python takes by position needs no name, one that is a list takes all such words that are left, and
@@ -157,15 +177,17 @@ def _named(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
             del by_position[0]
     for argument in rest:
         name, equals, value = argument.partition("=")
-        words.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if _is_name(name) else argument)
+        words.append(
+            name.replace("-", "_").replace("__", "--", 1) + equals + value if _is_option_name(name) else argument
+        )
     return words
 
 
-def _is_name(word: str) -> bool:
+def _is_option_name(word: str) -> bool:
     return word.startswith("--") and word[2:].replace("-", "_").isidentifier()
 
 
-def _with_values(parser: Any, arguments: Sequence[str]) -> list[str]:
+def _complete_flags(parser: Any, arguments: Sequence[str]) -> list[str]:
     """A bare `--flag` of a true-or-false option means true."""
     flags = {name for action in parser._actions for name in action.option_strings if _is_bool(action)}
     found = []
@@ -176,9 +198,9 @@ def _with_values(parser: Any, arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _gathered(parser: Any, arguments: Sequence[str]) -> list[str]:
+def _merge_repeated_options(parser: Any, arguments: Sequence[str]) -> list[str]:
     """`--model A --model B` of an option that takes several words as the one list that the parser reads."""
-    several = {name for action in parser._actions for name in action.option_strings if _is_words(action)}
+    several = {name for action in parser._actions for name in action.option_strings if _is_string_list(action)}
     values: dict[str, list[str]] = {}
     rest: list[str] = []
     left = list(arguments)
@@ -194,7 +216,7 @@ def _gathered(parser: Any, arguments: Sequence[str]) -> list[str]:
     return [*rest, *(f"{name}={json.dumps(words)}" for name, words in values.items())]
 
 
-def _is_words(action: Any) -> bool:
+def _is_string_list(action: Any) -> bool:
     return getattr(action, "_typehint", None) == Sequence[str]
 
 
@@ -202,21 +224,21 @@ def _is_bool(action: Any) -> bool:
     return getattr(action, "_typehint", None) is bool or getattr(action, "type", None) is bool
 
 
-def _function(path: str) -> Callable[..., Any]:
+def _import_function(path: str) -> Callable[..., Any]:
     module, name = path.split(":")
     return getattr(import_module(module), name)
 
 
-def _first_line(function: Callable[..., Any]) -> str:
+def _summary_line(function: Callable[..., Any]) -> str:
     return (function.__doc__ or "").strip().split("\n")[0]
 
 
-def _one_line(error: Exception) -> str:
+def _as_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
 def _overview(names: Sequence[str] = ()) -> str:
-    lines = [f"  {name:<20}{COMMANDS[name][1]}" for name in names or COMMANDS]
+    lines = [f"  {name:<22}{COMMANDS[name][1]}" for name in names or COMMANDS]
     head = "Post-train a language model, and prove that it got better.\n\nusage: zhenlong <command> [--options]\n"
     return "\n".join([head, *lines, "\nzhenlong <command> --help lists its options."])
 

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake in usage, data or configuration that its user can mend.
+    """A mistake in usage, data or configuration that the user can fix.
 
     The message is one line that says what is wrong, where, what was expected and what to do. The command line prints it
     without a traceback and exits with 2; Python callers catch it as an ordinary exception.

@@ -21,17 +21,17 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def every(function: Callable[..., T], given: Iterable[tuple[Any, ...]]) -> list[T]:
-    """The function's result for each tuple of arguments. All its problems (`ValueError`) are told in one."""
-    found, problems = [], []
-    for arguments in given:
+def map_collecting_errors(function: Callable[..., T], argument_tuples: Iterable[tuple[Any, ...]]) -> list[T]:
+    """The function's result for each tuple of arguments. All problems (`ValueError`) are reported in one error."""
+    results, problems = [], []
+    for arguments in argument_tuples:
         try:
-            found.append(function(*arguments))
+            results.append(function(*arguments))
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise ValueError("; ".join(dict.fromkeys(problems)))
-    return found
+    return results
 
 
 @dataclass(frozen=True)
@@ -108,26 +108,26 @@ class Ranking:
         object.__setattr__(self, "responses", tuple(self.responses))
         object.__setattr__(self, "ranks", tuple(int(rank) for rank in self.ranks))
         _require(len(self.responses) >= 2, f"responses: expected at least 2, got {len(self.responses)}")
-        same = len(self.ranks) == len(self.responses)
-        known = self.strength is None or self.strength in STRENGTHS
-        every(_require, [
-            *[(_is_text(response), _no_text(response, "responses")) for response in self.responses],
-            (same, f"ranks: expected {len(self.responses)}, one for each response, got {len(self.ranks)}"),
-            (known, f"strength: expected 1, 2, 3 or 4, got {self.strength!r}"),
+        one_rank_each = len(self.ranks) == len(self.responses)
+        valid_strength = self.strength is None or self.strength in STRENGTHS
+        map_collecting_errors(_require, [
+            *[(_has_text(response), _missing_text_message(response, "responses")) for response in self.responses],
+            (one_rank_each, f"ranks: expected {len(self.responses)}, one for each response, got {len(self.ranks)}"),
+            (valid_strength, f"strength: expected 1, 2, 3 or 4, got {self.strength!r}"),
             (len(set(self.ranks)) > 1, "ranks: expected at least one response to be preferred, got all equal"),
         ])  # fmt: skip
-        for better, worse in self.pairs():
-            distinct = self.responses[better] != self.responses[worse]
+        for chosen, rejected in self.pairs():
+            distinct = self.responses[chosen] != self.responses[rejected]
             _require(distinct, "responses: expected chosen and rejected to differ, got the same text twice")
 
     def pairs(self) -> list[tuple[int, int]]:
-        """All (better, worse) pairs of response indices; ties make none."""
+        """All (chosen, rejected) pairs of response indices; ties make none."""
         return [(i, j) for i, a in enumerate(self.ranks) for j, b in enumerate(self.ranks) if a < b]
 
 
 @dataclass(frozen=True)
 class Rating:
-    """One response with a thumb up or down (KTO)."""
+    """One response with a label: desirable or undesirable (KTO)."""
 
     prompt: Messages
     response: str
@@ -156,7 +156,7 @@ class Task:
 
 
 Record = Document | Demonstration | Ranking | Rating | Task
-KINDS: Final[dict[str, type]] = {
+RECORD_KINDS: Final[dict[str, type]] = {
     "document": Document,
     "demonstration": Demonstration,
     "ranking": Ranking,
@@ -183,9 +183,9 @@ def to_json(record: Record) -> dict[str, Any]:
 def from_json(row: Mapping[str, Any]) -> Record:
     """The record a JSON object describes. Raises `ValueError` naming the field that is missing, unknown or wrong."""
     kind = row.get("kind")
-    if kind not in KINDS:
-        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
-    record = KINDS[str(kind)]
+    if kind not in RECORD_KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(RECORD_KINDS)}, got {kind!r}")
+    record = RECORD_KINDS[str(kind)]
     known = {item.name for item in fields(record)}
     unknown = sorted(set(row) - known - {"kind"})
     _require(not unknown, f"{', '.join(unknown)}: not a field of a {kind}; expected {', '.join(sorted(known))}")
@@ -224,14 +224,14 @@ def _prompt(value: Any) -> Messages:
 
 
 def _response(value: Any, name: str) -> None:
-    _require(_is_text(value), _no_text(value, name))
+    _require(_has_text(value), _missing_text_message(value, name))
 
 
-def _is_text(value: Any) -> bool:
+def _has_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _no_text(value: Any, name: str) -> str:
+def _missing_text_message(value: Any, name: str) -> str:
     if isinstance(value, str):
         return f"{name}: expected some text, got an empty response"
     return f"{name}: expected text, got {type(value).__name__}"

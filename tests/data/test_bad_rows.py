@@ -148,7 +148,7 @@ def test_a_skipped_row_is_listed_and_nothing_else_is_lost(tmp_path, name):
     skipped: list[BadRow] = []
     records = read(path, kind, skip_bad_rows=True, skipped=skipped)
     assert records == read(write(tmp_path / "good.jsonl", good, good), kind)
-    assert [bad.place for bad in skipped] == [f"{path}, line 2"]
+    assert [bad.location for bad in skipped] == [f"{path}, line 2"]
     assert skipped[0].problem
 
 

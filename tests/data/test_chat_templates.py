@@ -7,7 +7,7 @@ from tiny import CHATML, tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from zhenlong.data import Template
+from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.records import Message
 
@@ -71,19 +71,19 @@ def spaced_tokenizer(form):
 
 
 TEMPLATES = {
-    "own": Template.of(tiny_tokenizer()),
-    "own without an end": Template.of(tiny_tokenizer(NO_END)),
-    "own that rewrites": Template.of(tiny_tokenizer(REWRITING)),
-    "own with a final eos": Template.of(tiny_tokenizer(FINAL_EOS)),
-    "chatml": Template.of(tiny_tokenizer(None), "chatml"),
-    "chatml without its tokens": Template.of(base_tokenizer(), "chatml"),
-    "llama2": Template.of(llama_tokenizer("<s>", "</s>"), "llama2"),
-    "llama2 without its tokens": Template.of(tiny_tokenizer(None), "llama2"),
-    "llama2 spaced by a normaliser": Template.of(spaced_tokenizer("normaliser"), "llama2"),
-    "llama2 spaced by a pre-tokeniser": Template.of(spaced_tokenizer("pre-tokeniser"), "llama2"),
-    "llama3": Template.of(llama_tokenizer(), "llama3"),
-    "llama3 without its tokens": Template.of(tiny_tokenizer(None), "llama3"),
-    "alpaca": Template.of(llama_tokenizer("<s>", "</s>"), "alpaca"),
+    "own": ChatTemplate.from_tokenizer(tiny_tokenizer()),
+    "own without an end": ChatTemplate.from_tokenizer(tiny_tokenizer(NO_END)),
+    "own that rewrites": ChatTemplate.from_tokenizer(tiny_tokenizer(REWRITING)),
+    "own with a final eos": ChatTemplate.from_tokenizer(tiny_tokenizer(FINAL_EOS)),
+    "chatml": ChatTemplate.from_tokenizer(tiny_tokenizer(None), "chatml"),
+    "chatml without its tokens": ChatTemplate.from_tokenizer(base_tokenizer(), "chatml"),
+    "llama2": ChatTemplate.from_tokenizer(llama_tokenizer("<s>", "</s>"), "llama2"),
+    "llama2 without its tokens": ChatTemplate.from_tokenizer(tiny_tokenizer(None), "llama2"),
+    "llama2 spaced by a normaliser": ChatTemplate.from_tokenizer(spaced_tokenizer("normaliser"), "llama2"),
+    "llama2 spaced by a pre-tokeniser": ChatTemplate.from_tokenizer(spaced_tokenizer("pre-tokeniser"), "llama2"),
+    "llama3": ChatTemplate.from_tokenizer(llama_tokenizer(), "llama3"),
+    "llama3 without its tokens": ChatTemplate.from_tokenizer(tiny_tokenizer(None), "llama3"),
+    "alpaca": ChatTemplate.from_tokenizer(llama_tokenizer("<s>", "</s>"), "alpaca"),
 }
 WORDS = st.text(st.sampled_from("hi é\n.▁<"), min_size=1, max_size=8).filter(str.strip)
 
@@ -114,9 +114,9 @@ def said(template, sample):
 @settings(deadline=None, max_examples=30)
 def test_prompt_and_response_are_the_conversation(name, messages):
     template = TEMPLATES[name]
-    prompt = template.prompt(messages[:-1])
-    response = template.response(messages[:-1], messages[-1].content)
-    ids, scored = template.samples(messages)[-1]
+    prompt = template.encode_prompt(messages[:-1])
+    response = template.encode_response(messages[:-1], messages[-1].content)
+    ids, scored = template.training_examples(messages)[-1]
     assert prompt + response == ids
     assert scored[len(prompt) :] == [True] * len(response)
     assert not scored[len(prompt) - 1]
@@ -127,8 +127,8 @@ def test_prompt_and_response_are_the_conversation(name, messages):
 @settings(deadline=None, max_examples=30)
 def test_every_response_ends_where_generation_stops(name, messages):
     template = TEMPLATES[name]
-    closed = template.response(messages[:-1], messages[-1].content)
-    opened = template.response(messages[:-1], messages[-1].content, closed=False)
+    closed = template.encode_response(messages[:-1], messages[-1].content)
+    opened = template.encode_response(messages[:-1], messages[-1].content, end_turn=False)
     assert closed[-1] == template.stop_ids[0]
     assert not set(closed[:-1]) & set(template.stop_ids)
     assert opened == closed[: len(opened)]
@@ -140,7 +140,7 @@ def test_every_response_ends_where_generation_stops(name, messages):
 @settings(deadline=None, max_examples=30)
 def test_every_turn_of_the_assistant_is_scored_exactly_once(name, messages):
     template = TEMPLATES[name]
-    samples = template.samples(messages)
+    samples = template.training_examples(messages)
     answers = sum(message.role == "assistant" for message in messages)
     ends = [i for ids, scored in samples for i, s in zip(ids, scored, strict=True) if s and i == template.stop_ids[0]]
     assert len(ends) == answers
@@ -151,9 +151,9 @@ def test_every_turn_of_the_assistant_is_scored_exactly_once(name, messages):
 @settings(deadline=None, max_examples=30)
 def test_earlier_ids_are_an_exact_prefix_of_later_ones(name, messages):
     template = TEMPLATES[name]
-    ids, scored = template.conversation(messages)
+    ids, scored = template.encode_conversation(messages)
     if len(messages) > 3:
-        earlier, earlier_scored = template.conversation(messages[:-2])
+        earlier, earlier_scored = template.encode_conversation(messages[:-2])
         assert ids[: len(earlier)] == earlier
         assert scored[: len(earlier)] == earlier_scored
 
@@ -165,7 +165,7 @@ def test_ids_are_those_of_the_rendered_text(name, messages):
     template = TEMPLATES[name]
     turns = [{"role": m.role, "content": m.content} for m in messages]
     text = template.tokenizer.apply_chat_template(turns, chat_template=template.source, tokenize=False)
-    decoded = template.tokenizer.decode(template.samples(messages)[-1][0])
+    decoded = template.tokenizer.decode(template.training_examples(messages)[-1][0])
     assert text.startswith(decoded)
     assert text[len(decoded) :].strip() in ("", template.tokenizer.eos_token)
 
@@ -176,7 +176,7 @@ def test_the_mask_is_the_one_of_templates_that_mark_it_themselves(messages):
     tokenizer = tiny_tokenizer(GENERATION)
     turns = [{"role": m.role, "content": m.content} for m in messages]
     marked = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
-    ids, scored = Template.of(tokenizer).conversation(messages)
+    ids, scored = ChatTemplate.from_tokenizer(tokenizer).encode_conversation(messages)
     assert marked["input_ids"][: len(ids)] == ids
     assert [bool(m) for m in marked["assistant_masks"][: len(ids)]] == scored
     assert not any(marked["assistant_masks"][len(ids) :])
@@ -211,38 +211,38 @@ MESSAGES = chat("Hi.", "Hello.", "Bye.", "Ciao.", system="Be kind.")
     ],
 )
 def test_built_in_templates_write_the_published_formats(tokenizer, name, text):
-    template = Template.of(tokenizer, name)
-    ids, _ = template.conversation(MESSAGES)
+    template = ChatTemplate.from_tokenizer(tokenizer, name)
+    ids, _ = template.encode_conversation(MESSAGES)
     assert tokenizer.decode(ids) == text
     assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3"])
 def test_a_tokenizer_that_begins_texts_with_bos_gets_exactly_one(name):
-    template = Template.of(llama_tokenizer(eos="</s>"), name)
-    ids, _ = template.conversation(MESSAGES)
+    template = ChatTemplate.from_tokenizer(llama_tokenizer(eos="</s>"), name)
+    ids, _ = template.encode_conversation(MESSAGES)
     assert ids[0] == template.tokenizer.bos_token_id
     assert ids.count(template.tokenizer.bos_token_id) == 1
-    assert template.prompt(MESSAGES[:2]).count(template.tokenizer.bos_token_id) == 1
+    assert template.encode_prompt(MESSAGES[:2]).count(template.tokenizer.bos_token_id) == 1
 
 
 def test_chatml_has_no_bos_of_its_own():
-    template = Template.of(llama_tokenizer(adds_bos=False), "chatml")
-    assert template.tokenizer.bos_token_id not in template.prompt(MESSAGES[:2])
+    template = ChatTemplate.from_tokenizer(llama_tokenizer(adds_bos=False), "chatml")
+    assert template.tokenizer.bos_token_id not in template.encode_prompt(MESSAGES[:2])
 
 
 def test_eos_ends_turns_where_the_tokenizer_lacks_the_marker():
     template = TEMPLATES["chatml without its tokens"]
     assert template.stop_ids == (template.tokenizer.eos_token_id,)
-    assert said(template, template.conversation(MESSAGES)) == "Hello.<eos>Ciao.<eos>"
-    assert "<|im_end|>" not in template.tokenizer.decode(template.prompt(MESSAGES[:2]))
+    assert said(template, template.encode_conversation(MESSAGES)) == "Hello.<eos>Ciao.<eos>"
+    assert "<|im_end|>" not in template.tokenizer.decode(template.encode_prompt(MESSAGES[:2]))
 
 
 def test_eos_ends_an_answer_where_the_template_writes_no_token():
     template = TEMPLATES["own without an end"]
     assert template.stop_ids == (256,)
-    ids, _ = template.conversation(MESSAGES)
-    assert said(template, template.conversation(MESSAGES)) == " Hello.<|endoftext|> Ciao.<|endoftext|>"
+    ids, _ = template.encode_conversation(MESSAGES)
+    assert said(template, template.encode_conversation(MESSAGES)) == " Hello.<|endoftext|> Ciao.<|endoftext|>"
     expected = (
         "system: Be kind.\n\nuser: Hi.\n\nassistant: Hello.<|endoftext|>\n\nuser: Bye.\n\nassistant: Ciao.<|endoftext|>"
     )
@@ -257,17 +257,17 @@ def test_generation_stops_at_the_turn_even_where_eos_is_another_token():
 def test_turns_that_the_template_rewrites_become_samples_of_their_own():
     template = TEMPLATES["own that rewrites"]
     messages = chat("Hi.", "<think>a</think>Hello.", "Bye.", "<think>b</think>Ciao.")
-    first, second = template.samples(messages)
+    first, second = template.training_examples(messages)
     assert said(template, first) == "<think>a</think>Hello.<|im_end|>"
     assert said(template, second) == "<think>b</think>Ciao.<|im_end|>"
     assert "assistant\nHello.<|im_end|>" in template.tokenizer.decode(second[0])
     with pytest.raises(UserError, match="rewrites earlier turns, so this conversation is 2 training samples"):
-        template.conversation(messages)
+        template.encode_conversation(messages)
 
 
 def test_a_trailing_user_turn_adds_nothing_to_learn():
     template = TEMPLATES["own"]
-    assert template.conversation(MESSAGES[:4]) == template.conversation(MESSAGES[:3])
+    assert template.encode_conversation(MESSAGES[:4]) == template.encode_conversation(MESSAGES[:3])
 
 
 def test_tool_calls_are_text_where_the_template_knows_none_and_the_templates_own_where_it_does():
@@ -280,19 +280,19 @@ def test_tool_calls_are_text_where_the_template_knows_none_and_the_templates_own
     )
     for name in ("own", "chatml", "llama2"):
         template = TEMPLATES[name]
-        text = template.tokenizer.decode(template.conversation(messages)[0])
+        text = template.tokenizer.decode(template.encode_conversation(messages)[0])
         assert '<tool_call>\n{"name": "find", "arguments": {"x": 1}}\n</tool_call>' in text
-        assert said(template, template.conversation(messages)).count("find") == 1
+        assert said(template, template.encode_conversation(messages)).count("find") == 1
     template = TEMPLATES["llama3"]
-    assert said(template, template.conversation(messages)).startswith(
+    assert said(template, template.encode_conversation(messages)).startswith(
         '{"name": "find", "parameters": {"x": 1}}<|eot_id|>'
     )
     knows = CHATML.replace(
         "{{ message['content'] }}",
         "{{ message['content'] }}{% if message.tool_calls %}{{ message.tool_calls | tojson }}{% endif %}",
     )
-    template = Template.of(tiny_tokenizer(knows))
-    assert '[{"type": "function"' in template.tokenizer.decode(template.conversation(messages)[0])
+    template = ChatTemplate.from_tokenizer(tiny_tokenizer(knows))
+    assert '[{"type": "function"' in template.tokenizer.decode(template.encode_conversation(messages)[0])
 
 
 @pytest.mark.parametrize(
@@ -308,26 +308,26 @@ def test_tool_calls_are_text_where_the_template_knows_none_and_the_templates_own
 )
 def test_what_a_template_cannot_do_is_said(source, messages, problem):
     with pytest.raises(UserError, match=problem):
-        Template.of(tiny_tokenizer(source)).conversation(messages)
+        ChatTemplate.from_tokenizer(tiny_tokenizer(source)).encode_conversation(messages)
 
 
 def test_a_tokenizer_without_a_template_asks_for_one():
     with pytest.raises(
         UserError, match=r"no chat template; choose one with --chat_template chatml\|llama2\|llama3\|alpaca"
     ):
-        Template.of(tiny_tokenizer(None))
+        ChatTemplate.from_tokenizer(tiny_tokenizer(None))
     with pytest.raises(UserError, match="--chat_template vicuna: unknown; expected auto, chatml"):
-        Template.of(tiny_tokenizer(), "vicuna")
+        ChatTemplate.from_tokenizer(tiny_tokenizer(), "vicuna")
 
 
 def test_a_tokenizer_without_any_end_is_refused():
     tokenizer = base_tokenizer()
     tokenizer.eos_token = None
     with pytest.raises(UserError, match=r"neither <\|im_end\|> nor an eos token"):
-        Template.of(tokenizer, "chatml")
+        ChatTemplate.from_tokenizer(tokenizer, "chatml")
     tokenizer.chat_template = NO_END
     with pytest.raises(UserError, match="no token after an answer and the tokenizer has no eos token"):
-        Template.of(tokenizer)
+        ChatTemplate.from_tokenizer(tokenizer)
 
 
 def test_other_programs_render_the_same_text_from_the_source():
@@ -335,4 +335,4 @@ def test_other_programs_render_the_same_text_from_the_source():
     template.tokenizer.chat_template = template.source
     turns = [{"role": m.role, "content": m.content} for m in MESSAGES[:2]]
     ids = template.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-    assert ids == template.prompt(MESSAGES[:2])
+    assert ids == template.encode_prompt(MESSAGES[:2])

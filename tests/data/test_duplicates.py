@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhenlong.data.duplicates import exact, jaccard, near, shingles, words_of
+from zhenlong.data.duplicates import exact_duplicates, jaccard, near_duplicates, normalised_words, shingles
 
 VOCABULARY = [f"word{i}" for i in range(400)]
 
@@ -51,46 +51,46 @@ def test_the_pairs_are_those_that_comparing_all_finds(texts, threshold):
         if len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= threshold and sets[i] != sets[j]
     }
     assert every
-    found = near(texts, threshold)
-    first_of = exact(texts).first
+    found = near_duplicates(texts, threshold)
+    first_of = exact_duplicates(texts).first_index
     assert {(i, j) for i, j, _ in found.pairs} == {(i, j) for i, j in every if first_of[i] == i and first_of[j] == j}
     for i, j, similarity in found.pairs:
         assert similarity == pytest.approx(len(sets[i] & sets[j]) / len(sets[i] | sets[j]))
 
 
 def test_groups_are_the_connected_texts(texts):
-    found = near(texts)
+    found = near_duplicates(texts)
     for i, j, _ in found.pairs:
-        assert found.first[i] == found.first[j]
+        assert found.first_index[i] == found.first_index[j]
     sets = [shingles(text) for text in texts]
-    for place, first in enumerate(found.first):
+    for place, first in enumerate(found.first_index):
         assert first <= place
         if first != place:
             assert any(jaccard(sets[place], other) >= 0.8 for i, other in enumerate(sets) if i != place)
-    assert found.repeated == len(texts) - len(set(found.first))
+    assert found.num_duplicates == len(texts) - len(set(found.first_index))
 
 
 def test_copies_differ_in_capitals_and_punctuation_only():
-    assert exact(["A cat.", "a  CAT!", "a dog", "?!", "?!", "!?"]).first == (0, 0, 2, 3, 3, 5)
+    assert exact_duplicates(["A cat.", "a  CAT!", "a dog", "?!", "?!", "!?"]).first_index == (0, 0, 2, 3, 3, 5)
 
 
 def test_many_copies_of_one_text_are_one_group():
-    assert near(["the same old story again and again"] * 300).repeated == 299
+    assert near_duplicates(["the same old story again and again"] * 300).num_duplicates == 299
 
 
 def test_a_crowd_of_near_copies_is_one_group():
     generator = random.Random(1)
     words = sentence(generator, 60)
     crowd = [" ".join([*words, f"end{i}"]) for i in range(200)]
-    assert near(crowd).repeated == 199
+    assert near_duplicates(crowd).num_duplicates == 199
 
 
 @given(st.lists(st.text("ab \n", max_size=12), max_size=12))
 @settings(deadline=None)
 def test_a_group_begins_with_its_first_text(texts):
-    for groups in (exact(texts), near(texts)):
-        assert all(groups.first[first] == first <= place for place, first in enumerate(groups.first))
+    for groups in (exact_duplicates(texts), near_duplicates(texts)):
+        assert all(groups.first_index[first] == first <= place for place, first in enumerate(groups.first_index))
 
 
 def test_a_character_of_chinese_is_a_word():
-    assert words_of("我喜欢 Python3，你呢？") == ["我", "喜", "欢", "python3", "你", "呢"]
+    assert normalised_words("我喜欢 Python3，你呢？") == ["我", "喜", "欢", "python3", "你", "呢"]

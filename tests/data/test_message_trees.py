@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhenlong.data import read
-from zhenlong.data.message_trees import best_path, paths, rankings
+from zhenlong.data.message_trees import best_path, path_demonstrations, reply_rankings
 from zhenlong.errors import UserError
 from zhenlong.records import Demonstration, Message, Ranking
 
@@ -62,7 +62,7 @@ def walk(one, before=()):
 
 
 def test_every_path_to_an_answer_that_nobody_answered_is_a_demonstration():
-    found = paths(TREE)
+    found = path_demonstrations(TREE)
     assert [said(one) for one in found] == [
         ["Hi.", "Yes?", "Bye.", "Ciao."],
         ["Hi.", "Yes?", "Bye.", "Adieu."],
@@ -73,16 +73,17 @@ def test_every_path_to_an_answer_that_nobody_answered_is_a_demonstration():
 
 
 def test_ranks_come_from_siblings_and_places_without_two_make_no_ranking():
-    (found,) = rankings(TREE)
+    (found,) = reply_rankings(TREE)
     assert found.prompt == (USER,)
     assert dict(zip(found.responses, found.ranks, strict=True)) == {"Yes?": 2, "Hello.": 1, "No.": 3}
 
 
 def test_the_best_path_follows_the_best_ranked_reply():
-    assert [said(one) for one in paths(best_path(TREE))] == [["Hi.", "Hello."]]
-    assert [said(one) for one in paths(best_path(tree(node("Hi.", "prompter", *TREE["prompt"]["replies"][:1]))))] == [
-        ["Hi.", "Yes?", "Bye.", "Adieu."]
-    ]
+    assert [said(one) for one in path_demonstrations(best_path(TREE))] == [["Hi.", "Hello."]]
+    assert [
+        said(one)
+        for one in path_demonstrations(best_path(tree(node("Hi.", "prompter", *TREE["prompt"]["replies"][:1]))))
+    ] == [["Hi.", "Yes?", "Bye.", "Adieu."]]
 
 
 @given(trees())
@@ -100,12 +101,12 @@ def test_paths_and_rankings_are_those_of_a_walk(root):
             ranked[tuple(m["text"] for m in chain)] = tuple(reply["text"] for reply in order)
     if not ends:
         with pytest.raises(ValueError, match="expected a reply by the assistant"):
-            paths(tree(root))
+            path_demonstrations(tree(root))
         return
-    assert [said(one) for one in paths(tree(root))] == [[m["text"] for m in chain] for chain in ends]
-    assert len(paths(best_path(tree(root)))) == 1
+    assert [said(one) for one in path_demonstrations(tree(root))] == [[m["text"] for m in chain] for chain in ends]
+    assert len(path_demonstrations(best_path(tree(root)))) == 1
     if ranked:
-        found = rankings(tree(root))
+        found = reply_rankings(tree(root))
         assert {
             tuple(m.content for m in one.prompt): tuple(
                 t for _, t in sorted(zip(one.ranks, one.responses, strict=True))

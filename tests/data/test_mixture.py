@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhenlong.data import Mixture, read_mixture, split_weights
+from zhenlong.data import Mixture, read_mixture, sources_with_weights
 from zhenlong.errors import UserError
 from zhenlong.records import Document
 
@@ -104,13 +104,13 @@ def test_the_state_of_other_data_is_refused():
     ],
 )
 def test_sources_and_weights_are_told_apart(specs, sources):
-    assert split_weights(specs) == sources
+    assert sources_with_weights(specs) == sources
 
 
 def test_the_name_of_a_file_that_exists_is_that_file(tmp_path):
     path = tmp_path / "a,b*0.5"
     path.touch()
-    assert split_weights(str(path)) == [(str(path), None)]
+    assert sources_with_weights(str(path)) == [(str(path), None)]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_the_name_of_a_file_that_exists_is_that_file(tmp_path):
 )
 def test_a_wrong_mixture_says_what_is_wrong(specs, problem):
     with pytest.raises(UserError, match=problem):
-        split_weights(specs)
+        sources_with_weights(specs)
 
 
 def test_read_mixture_puts_sources_one_after_the_other(tmp_path):

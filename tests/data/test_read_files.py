@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from zhenlong.data import read
-from zhenlong.data.files import rows_of_file
+from zhenlong.data.files import iter_file_rows
 from zhenlong.errors import UserError
 from zhenlong.records import Demonstration, Document, Rating, Task
 
@@ -84,12 +84,12 @@ def test_items_of_a_list_are_those_of_json_on_their_lines(tmp_path, indent):
     items = [{"text": "[a], \n{b}", "more": [[1], [{}]]}, [[2]], "x,y", {"text": "c\u2028"}, None]
     path = tmp_path / "rows.json"
     path.write_text("\n\n " + json.dumps(items, indent=indent, ensure_ascii=False))
-    rows = list(rows_of_file(path))
+    rows = list(iter_file_rows(path))
     assert [dict(row.fields) for row in rows] == [items[0], {}, {}, items[3], {}]
     whole = path.read_text()
     for number, (row, item) in enumerate(zip(rows, items, strict=True), 1):
         written = json.dumps(item, indent=indent, ensure_ascii=False).split("\n")[0]
-        place, _, line = row.place.partition(" (line ")
+        place, _, line = row.location.partition(" (line ")
         assert place == f"{path}, row {number}"
         assert written in whole.split("\n")[int(line.rstrip(")")) - 1]
 
@@ -97,7 +97,7 @@ def test_items_of_a_list_are_those_of_json_on_their_lines(tmp_path, indent):
 def test_rows_of_a_table_are_named_by_their_line_where_cells_hold_line_breaks(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('"text",id\n"a\nb\nc",1\n\nshort\nd,2\n')
-    assert [row.place for row in rows_of_file(path)] == [
+    assert [row.location for row in iter_file_rows(path)] == [
         f"{path}, row {row} (line {line})" for row, line in ((1, 2), (2, 6), (3, 7))
     ]
 

@@ -6,10 +6,10 @@ from itertools import combinations
 import pytest
 from tiny import tiny_tokenizer
 
-from zhenlong.data import Template, read
-from zhenlong.data.builtin_templates import BUILT_IN
-from zhenlong.data.duplicates import exact, jaccard, near, shingles
-from zhenlong.data.portrait import preferred
+from zhenlong.data import ChatTemplate, read
+from zhenlong.data.builtin_templates import BUILTIN_TEMPLATES
+from zhenlong.data.dataset_stats import preference_stats
+from zhenlong.data.duplicates import exact_duplicates, jaccard, near_duplicates, shingles
 from zhenlong.errors import UserError
 from zhenlong.records import Demonstration, Document, Ranking, Rating, Task
 
@@ -49,7 +49,7 @@ def test_transcripts_give_pairs_and_the_rest_is_listed(datasets_folder):
     skipped = []
     rankings = read(path, Ranking, skip_bad_rows=True, skipped=skipped)
     assert len(rankings) + len(skipped) == 1500
-    assert [bad.place.rsplit(" ", 1)[1] for bad in skipped] == ["87", "517", "926", "1104", "1255"]
+    assert [bad.location.rsplit(" ", 1)[1] for bad in skipped] == ["87", "517", "926", "1104", "1255"]
     assert all("\n\nHuman:" not in message.content for ranking in rankings for message in ranking.prompt)
     assert all(ranking.prompt[-1].role == "user" for ranking in rankings)
     with pytest.raises(UserError, match="line 87: responses: expected some text, got an empty response"):
@@ -70,14 +70,14 @@ def test_tool_conversations_keep_calls_results_and_signatures(datasets_folder):
     assert {len(message.tools) for message in turns if message.role == "system"} >= {1, 2}
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", BUILTIN_TEMPLATES)
 def test_real_conversations_are_scored_turn_by_turn(datasets_folder, name):
-    template = Template.of(tiny_tokenizer(None), name)
+    template = ChatTemplate.from_tokenizer(tiny_tokenizer(None), name)
     records = read(f"{datasets_folder / 'llamafactory_demo/glaive_toolcall_en_demo.json'}", Demonstration, limit=40)
     for record in records:
-        ids, scored = template.conversation(record.messages)
+        ids, scored = template.encode_conversation(record.messages)
         last = max(i for i, message in enumerate(record.messages) if message.role == "assistant")
-        prompt = template.prompt(record.messages[:last])
+        prompt = template.encode_prompt(record.messages[:last])
         assert ids[: len(prompt)] == prompt
         answers = sum(message.role == "assistant" for message in record.messages)
         assert sum(s and i == template.stop_ids[0] for i, s in zip(ids, scored, strict=True)) == answers
@@ -103,10 +103,10 @@ def test_trees_give_the_paths_and_the_ranked_places_that_a_walk_over_them_finds(
 
 
 def test_tool_results_and_signatures_are_read_but_not_learnt(datasets_folder):
-    template = Template.of(tiny_tokenizer(None), "chatml")
+    template = ChatTemplate.from_tokenizer(tiny_tokenizer(None), "chatml")
     records = read(f"{datasets_folder / 'llamafactory_demo/glaive_toolcall_en_demo.json'}", Demonstration, limit=60)
     for record in (one for one in records if any(m.role == "tool" for m in one.messages)):
-        ids, scored = template.conversation(record.messages)
+        ids, scored = template.encode_conversation(record.messages)
         said = template.tokenizer.decode([i for i, s in zip(ids, scored, strict=True) if s])
         assert said.count("<tool_call>") == sum(len(m.tool_calls) for m in record.messages)
         assert "<tool_response>" not in said
@@ -115,20 +115,20 @@ def test_tool_results_and_signatures_are_read_but_not_learnt(datasets_folder):
 
 def test_real_preferences_are_not_won_by_length_alone(datasets_folder):
     rankings = read(f"{datasets_folder / 'llamafactory_demo/dpo_en_demo.json'}", Ranking)
-    found = preferred(rankings)
+    found = preference_stats(rankings)
     sizes = [(len(one.responses[0]), len(one.responses[1])) for one in rankings]
     assert found.pairs == 300
-    assert found.longer_wins == sum((a > b) + (a == b) / 2 for a, b in sizes) / 300
-    assert found.gap_characters == pytest.approx(sum(a - b for a, b in sizes) / 300)
+    assert found.longer_win_rate == sum((a > b) + (a == b) / 2 for a, b in sizes) / 300
+    assert found.length_gap_characters == pytest.approx(sum(a - b for a, b in sizes) / 300)
 
 
 def test_near_copies_of_real_rows_are_those_of_comparing_them_all(datasets_folder):
     rows = read(f"{datasets_folder / 'alpaca/alpaca_en_demo.json'}", Demonstration, limit=400)
     texts = [one.messages[0].content for one in rows] + [one.messages[0].content + " Please." for one in rows[:20]]
     sets = [shingles(text) for text in texts]
-    first = exact(texts).first
+    first = exact_duplicates(texts).first_index
     every = {(i, j) for i, j in combinations(range(len(texts)), 2) if jaccard(sets[i], sets[j]) >= 0.6}
-    assert {(i, j) for i, j, _ in near(texts, 0.6).pairs} == {
+    assert {(i, j) for i, j, _ in near_duplicates(texts, 0.6).pairs} == {
         (i, j) for i, j in every if first[i] == i and first[j] == j
     }
     assert len(every) >= 10

@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from zhenlong.data import read
-from zhenlong.data.sources import WORLD_KINDS, rows_of
+from zhenlong.data.sources import WORLD_KINDS, iter_source_rows
 from zhenlong.errors import UserError
 from zhenlong.records import Demonstration, Document, Ranking, Task
 from zhenlong.world import World
@@ -117,7 +117,7 @@ def test_options_reach_the_world(world):
 
 
 def test_the_world_makes_a_thousand_rows_unless_told(world):
-    assert len(list(rows_of("world:documents"))) == 1000
+    assert len(list(iter_source_rows("world:documents"))) == 1000
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from pages import PAGES, ROOT, anchors, fences, links, option_table
 from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.cli import COMMANDS
-from zhenlong.loop import Options
+from zhenlong.loop import TrainingOptions
 from zhenlong.models import save_model
 
 STAGES = ("pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "best_of_n", "raft", "derta", "self_reward",
           "classify")  # fmt: skip
-SHARED = {field.name: field.default for field in fields(Options)}
+SHARED = {field.name: field.default for field in fields(TrainingOptions)}
 RUNNABLE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
 
 

@@ -6,10 +6,10 @@ import pytest
 from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results import read_records
-from zhenlong.evaluate.runner import evaluate
-from zhenlong.evaluate.runner.local import LocalBackend
+from zhenlong.evaluate.results.result_files import read_records
+from zhenlong.evaluate.run import evaluate
 from zhenlong.evaluate.scenarios import lm_eval as tasks
+from zhenlong.inference.local import LocalBackend
 
 ROWS = [
     {"q": f"How many is {n} and {n}?", "options": [str(n), str(2 * n), "none at all"], "right": 1} for n in range(6)
@@ -89,12 +89,12 @@ def test_a_multiple_choice_task_has_the_harness_numbers_and_log_likelihoods(incl
 
 @pytest.mark.peers("lm_eval")
 def test_generated_text_goes_through_the_tasks_filters(include, tmp_path):
-    from stand_in import StandIn
+    from scripted_backend import ScriptedBackend
 
-    model = StandIn(lambda request: "it is 4" if "2 and 2" in request.prompt else "well, 2")
+    model = ScriptedBackend(lambda request: "it is 4" if "2 and 2" in request.prompt else "well, 2")
     found = evaluate([model], tmp_path / "e", scenarios=[f"lm_eval:tiny_text?include={include}"])
-    assert model.asked[0].stop == ("\n",)
-    assert model.asked[0].max_tokens == 5
+    assert model.requests[0].stop == ("\n",)
+    assert model.requests[0].max_tokens == 5
     assert mean(found, "exact_match") == pytest.approx(1 / 6)  # strict: "is 4"
     assert mean(found, "exact_match flexible") == pytest.approx(2 / 6)  # 1 and 1 is 2 as well
 
@@ -119,7 +119,7 @@ def test_an_unknown_task_a_kind_that_is_not_supported_and_a_missing_extra_are_on
 def test_a_local_model_is_named_by_its_weights(tmp_path):
     def named(seed, **options):
         return LocalBackend(
-            (tiny_model("llama", seed), tiny_tokenizer()), hashed=lambda path: "", **options
+            (tiny_model("llama", seed), tiny_tokenizer()), file_hash=lambda path: "", **options
         ).fingerprint
 
     assert named(0) == named(0)

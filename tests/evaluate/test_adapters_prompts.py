@@ -5,16 +5,16 @@ import random
 from collections import Counter, defaultdict
 
 import pytest
-from stand_in import StandIn
+from scripted_backend import ScriptedBackend
 
-from zhenlong.evaluate.adapters.ask import Setting, ask, chosen_letter
-from zhenlong.evaluate.adapters.examples import choose_examples, examples_for
-from zhenlong.evaluate.adapters.request import Answer, Generate, Score, ScoreText
+from zhenlong.evaluate.adapters.examples import examples_by_group, sample_balanced_examples
+from zhenlong.evaluate.adapters.methods import AdapterContext, parse_choice_letter, plan_requests
 from zhenlong.evaluate.adapters.spec import Adapter
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.outcome import Output
-from zhenlong.evaluate.runner.cache import Cache
-from zhenlong.evaluate.runner.drive import drive
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.results.outcome import GeneratedOutput
+from zhenlong.inference.cache import RequestCache
+from zhenlong.inference.execute import run_plans
+from zhenlong.inference.requests import GenerateRequest, RequestResult, ScoreRequest, ScoreTextRequest
 
 
 def labelled(*labels):
@@ -26,9 +26,9 @@ def question(text="Which?", right=1, choices=("red", "blue", "green"), **fields)
 
 
 def outcome_of(adapter, instance, model=None, tmp_path=None, **setting):
-    model = model or StandIn()
-    with Cache(tmp_path / "cache.sqlite") as cache:
-        return drive([ask(Setting(adapter, model, **setting), instance)], model, cache)[0], model
+    model = model or ScriptedBackend()
+    with RequestCache(tmp_path / "cache.sqlite") as cache:
+        return run_plans([plan_requests(AdapterContext(adapter, model, **setting), instance)], model, cache)[0], model
 
 
 def helms_choice(pool, count, seed):
@@ -56,20 +56,20 @@ def helms_choice(pool, count, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_examples_are_those_that_helm_draws(seed):
     pool = labelled(*"aaaabbccccd")
-    assert choose_examples(pool, 6, seed) == helms_choice(pool, 6, seed)
+    assert sample_balanced_examples(pool, 6, seed) == helms_choice(pool, 6, seed)
 
 
 def test_examples_are_balanced_over_labels_the_most_frequent_first():
-    chosen = choose_examples(labelled(*"aaaaaabb", "c"), 4, 0)
-    assert [one.correct[0] for one in chosen] == ["a", "b", "c", "a"]
+    chosen = sample_balanced_examples(labelled(*"aaaaaabb", "c"), 4, 0)
+    assert [one.correct_texts[0] for one in chosen] == ["a", "b", "c", "a"]
     assert len({one.id for one in chosen}) == 4
 
 
 def test_examples_without_a_label_come_last_and_none_is_drawn_twice():
-    chosen = choose_examples(labelled("a", "a", None, None, None), 4, 1)
-    assert [bool(one.correct) for one in chosen] == [True, True, False, False]
+    chosen = sample_balanced_examples(labelled("a", "a", None, None, None), 4, 1)
+    assert [bool(one.correct_texts) for one in chosen] == [True, True, False, False]
     assert max(Counter(one.id for one in chosen).values()) == 1
-    assert len(choose_examples(labelled("a"), 5, 0)) == 1
+    assert len(sample_balanced_examples(labelled("a"), 5, 0)) == 1
 
 
 def test_the_trial_is_the_seed_and_a_group_has_examples_of_its_own():
@@ -77,10 +77,10 @@ def test_the_trial_is_the_seed_and_a_group_has_examples_of_its_own():
         Instance(f"{s}{n}", "t", (Reference("x"),), groups={"subject": s}) for s in ("art", "law") for n in range(9)
     ]
     adapter = Adapter(shots=3, examples_by="subject")
-    first, second = (examples_for(adapter, pool, trial) for trial in (0, 1))
+    first, second = (examples_by_group(adapter, pool, trial) for trial in (0, 1))
     assert first != second
     assert all(one.groups["subject"] == "law" for one in first["law"])
-    in_order = examples_for(Adapter(shots=3, sample_examples=False), pool, 0)[""]
+    in_order = examples_by_group(Adapter(shots=3, sample_examples=False), pool, 0)[""]
     assert [one.id for one in in_order] == ["art0", "art1", "art2"]
 
 
@@ -90,7 +90,7 @@ def test_a_joint_prompt_reads_as_helms(tmp_path):
     asked = outcome_of(
         adapter,
         question(),
-        StandIn(lambda request: " B"),
+        ScriptedBackend(lambda request: " B"),
         tmp_path,
         examples={"": [question("Sky?", 2)]},
     )[0]
@@ -106,7 +106,7 @@ def test_a_joint_prompt_reads_as_helms(tmp_path):
     [("B", 1), (" (C)", 2), ("B.", 1), ("B. blue", 1), ("A blue one", None), ("Z", None), ("", None), ("b", None)],
 )
 def test_a_letter_is_read_back_and_nothing_else_is_taken_for_one(said, place):
-    assert chosen_letter(said, ["A", "B", "C"]) == place
+    assert parse_choice_letter(said, ["A", "B", "C"]) == place
 
 
 def test_scored_letters_and_separate_choices_carry_the_space_before_the_answer(tmp_path):
@@ -114,12 +114,12 @@ def test_scored_letters_and_separate_choices_carry_the_space_before_the_answer(t
         return {" A": -3.0, " B": -1.0, " C": -2.0}.get(continuation, -len(continuation))
 
     adapter = Adapter("multiple_choice_joint", answer="scored", output_prefix="Answer: ")
-    joint, model = outcome_of(adapter, question(), StandIn(worth=worth), tmp_path)
-    assert model.asked[0].continuations == (" A", " B", " C")
+    joint, model = outcome_of(adapter, question(), ScriptedBackend(score_continuation=worth), tmp_path)
+    assert model.requests[0].continuations == (" A", " B", " C")
     assert joint.choices.log_probs == (-3.0, -1.0, -2.0)
     assert joint.predicted == 1
-    separate, model = outcome_of(Adapter("multiple_choice_separate"), question(), StandIn(), tmp_path)
-    assert model.asked[0] == Score("Input: Which?\nOutput:", (" red", " blue", " green"))
+    separate, model = outcome_of(Adapter("multiple_choice_separate"), question(), ScriptedBackend(), tmp_path)
+    assert model.requests[0] == ScoreRequest("Input: Which?\nOutput:", (" red", " blue", " green"))
     assert separate.predicted == 0
 
 
@@ -131,13 +131,20 @@ def test_separate_choices_go_by_token_and_calibrated_ones_by_what_the_question_a
             return {" a b c d": -9.0, " e": -1.0, " f": -8.0}[continuation]
         return {" a b c d": -4.0, " e": -2.0, " f": -6.0}[continuation]
 
-    per_token, _ = outcome_of(Adapter("multiple_choice_separate"), instance, StandIn(worth=worth), tmp_path)
-    in_all, _ = outcome_of(
-        Adapter("multiple_choice_separate", per_token=False), instance, StandIn(worth=worth), tmp_path
+    per_token, _ = outcome_of(
+        Adapter("multiple_choice_separate"), instance, ScriptedBackend(score_continuation=worth), tmp_path
     )
-    calibrated, _ = outcome_of(Adapter("multiple_choice_calibrated"), instance, StandIn(worth=worth), tmp_path)
+    in_all, _ = outcome_of(
+        Adapter("multiple_choice_separate", per_token=False),
+        instance,
+        ScriptedBackend(score_continuation=worth),
+        tmp_path,
+    )
+    calibrated, _ = outcome_of(
+        Adapter("multiple_choice_calibrated"), instance, ScriptedBackend(score_continuation=worth), tmp_path
+    )
     assert (per_token.predicted, in_all.predicted, calibrated.predicted) == (0, 1, 0)
-    assert calibrated.choices.baseline == (-9.0, -1.0, -8.0)
+    assert calibrated.choices.calibration_log_probs == (-9.0, -1.0, -8.0)
 
 
 def test_a_passage_is_worth_the_odds_of_yes(tmp_path):
@@ -146,15 +153,15 @@ def test_a_passage_is_worth_the_odds_of_yes(tmp_path):
         return math.log(yes if continuation == " Yes" else 0.2)
 
     adapter = Adapter("ranking", choice_prefix="Passage: ", input_prefix="Query: ", output_prefix="Answer: ")
-    found, model = outcome_of(adapter, question(), StandIn(worth=worth), tmp_path)
-    assert model.asked[1].context == "Passage: blue\nQuery: Which?\nAnswer:"
+    found, model = outcome_of(adapter, question(), ScriptedBackend(score_continuation=worth), tmp_path)
+    assert model.requests[1].context == "Passage: blue\nQuery: Which?\nAnswer:"
     assert found.predicted == 1
     assert [math.exp(value) for value in found.choices.log_probs] == pytest.approx([0.5, 0.75, 0.5])
 
 
 def test_language_modelling_scores_the_text_itself(tmp_path):
-    found, model = outcome_of(Adapter("language_modelling"), Instance("t", "one two"), StandIn(), tmp_path)
-    assert model.asked == [ScoreText("one two")]
+    found, model = outcome_of(Adapter("language_modelling"), Instance("t", "one two"), ScriptedBackend(), tmp_path)
+    assert model.requests == [ScoreTextRequest("one two")]
     assert (found.text_log_prob, found.text_tokens) == (-7.0, 2)
 
 
@@ -167,36 +174,40 @@ def test_further_turns_are_asked_one_after_the_other_each_answer_continuing_its_
 
     instance = Instance("c", "first", turns=("second", "third"))
     adapter = Adapter("chat", system="Be brief.", n=2, temperature=1.0)
-    found, _ = outcome_of(adapter, instance, StandIn(say), tmp_path)
+    found, _ = outcome_of(adapter, instance, ScriptedBackend(say), tmp_path)
     assert seen[0] == ["Be brief.", "first"]
     assert seen[-1] == ["Be brief.", "first", "answer 2", "second", "answer 4", "third"]
-    assert found.outputs == (Output("answer 2", -1.0, 3, turns=("answer 4", "answer 6")),) * 2
+    assert found.outputs == (GeneratedOutput("answer 2", -1.0, 3, turns=("answer 4", "answer 6")),) * 2
 
 
 def test_examples_of_a_chat_are_turns_and_history_comes_before_the_input(tmp_path):
     instance = Instance(
         "c", "ask", data={"history": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     )
-    found, model = outcome_of(Adapter("chat", shots=1), instance, StandIn(), tmp_path, examples={"": labelled("right")})
-    said = [(one.role, one.content) for one in model.asked[0].prompt]
+    found, model = outcome_of(
+        Adapter("chat", shots=1), instance, ScriptedBackend(), tmp_path, examples={"": labelled("right")}
+    )
+    said = [(one.role, one.content) for one in model.requests[0].prompt]
     assert said == [("user", "text 0"), ("assistant", "right"), ("user", "a"), ("assistant", "b"), ("user", "ask")]
     assert not found.failed
 
 
 def test_the_temperature_of_a_category_and_no_seed_where_nothing_is_drawn(tmp_path):
     adapter = Adapter("chat", temperatures={"writing": 0.7})
-    _, warm = outcome_of(adapter, Instance("w", "x", groups={"category": "writing"}), StandIn(), tmp_path, seed=3)
-    _, cold = outcome_of(adapter, Instance("w", "x", groups={"category": "maths"}), StandIn(), tmp_path, seed=3)
-    assert (warm.asked[0].temperature, warm.asked[0].seed != 0) == (0.7, True)
-    assert (cold.asked[0].temperature, cold.asked[0].seed) == (0.0, 0)
+    _, warm = outcome_of(
+        adapter, Instance("w", "x", groups={"category": "writing"}), ScriptedBackend(), tmp_path, seed=3
+    )
+    _, cold = outcome_of(adapter, Instance("w", "x", groups={"category": "maths"}), ScriptedBackend(), tmp_path, seed=3)
+    assert (warm.requests[0].temperature, warm.requests[0].seed != 0) == (0.7, True)
+    assert (cold.requests[0].temperature, cold.requests[0].seed) == (0.0, 0)
 
 
 def test_a_text_prompt_becomes_a_users_turn_where_it_is_asked_for(tmp_path):
-    _, model = outcome_of(Adapter(), Instance("i", "x"), StandIn(), tmp_path, as_chat=True)
-    (message,) = model.asked[0].prompt
+    _, model = outcome_of(Adapter(), Instance("i", "x"), ScriptedBackend(), tmp_path, as_chat=True)
+    (message,) = model.requests[0].prompt
     assert (message.role, message.content) == ("user", "Input: x\nOutput:")
-    _, model = outcome_of(Adapter("multiple_choice_separate"), question(), StandIn(), tmp_path, as_chat=True)
-    assert model.asked[0].continuations == ("red", "blue", "green")
+    _, model = outcome_of(Adapter("multiple_choice_separate"), question(), ScriptedBackend(), tmp_path, as_chat=True)
+    assert model.requests[0].continuations == ("red", "blue", "green")
 
 
 @pytest.mark.parametrize(("context", "kept", "cut"), [(200, 3, False), (26, 1, False), (15, 0, True)])
@@ -204,25 +215,25 @@ def test_examples_go_first_then_the_input_is_cut_and_what_frames_it_stays(tmp_pa
     adapter = Adapter(shots=3, max_tokens=5, input_prefix="In ", output_prefix="Out ", instance_separator="\n")
     instance = Instance("i", " ".join(f"w{n}" for n in range(12)))
     found, model = outcome_of(
-        adapter, instance, StandIn(context=context), tmp_path, examples={"": labelled("a", "b", "c")}
+        adapter, instance, ScriptedBackend(context=context), tmp_path, examples={"": labelled("a", "b", "c")}
     )
-    prompt = model.asked[0].prompt
+    prompt = model.requests[0].prompt
     assert prompt.count("In text") == kept
     assert prompt.endswith("\nOut")
     assert ("w11" not in prompt) == cut
     assert len(prompt.split()) + 5 <= context
-    assert found.recorded.get("examples_dropped", 0) == 3 - kept
-    assert found.recorded.get("input_cut", False) == cut
+    assert found.metadata.get("examples_dropped", 0) == 3 - kept
+    assert found.metadata.get("input_cut", False) == cut
     if kept < 3 and not cut:  # one more would not have fitted
         assert len(prompt.split()) + 5 + 5 > context
 
 
 def test_what_cannot_fit_fails_with_its_reason_and_is_not_asked(tmp_path):
     adapter = Adapter(max_tokens=4, instructions="so many words that nothing else fits at all", shots=0)
-    found, model = outcome_of(adapter, Instance("i", "x"), StandIn(context=8), tmp_path)
+    found, model = outcome_of(adapter, Instance("i", "x"), ScriptedBackend(context=8), tmp_path)
     assert "context of 8 tokens" in found.failed
-    assert not model.asked
-    found, _ = outcome_of(Adapter(), Instance("i", "x"), StandIn(lambda request: "FAIL timed out"), tmp_path)
+    assert not model.requests
+    found, _ = outcome_of(Adapter(), Instance("i", "x"), ScriptedBackend(lambda request: "FAIL timed out"), tmp_path)
     assert (found.failed, found.outputs) == ("timed out", ())
 
 
@@ -232,5 +243,5 @@ def test_a_chat_has_no_frame_unless_one_is_given():
 
 
 def test_equal_requests_are_equal_whatever_object_they_are():
-    assert Generate("a", stop=("x",)) == Generate("a", stop=("x",))
-    assert Answer().cost == Answer().cost
+    assert GenerateRequest("a", stop=("x",)) == GenerateRequest("a", stop=("x",))
+    assert RequestResult().cost == RequestResult().cost

@@ -13,23 +13,33 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import GroupKFold
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.instance import Instance
-from zhenlong.evaluate.judges.arena import ratings, strengths, win_rates, with_style
+from zhenlong.evaluate.judges.arena import elo_ratings, fit_strengths, win_rates, with_style_features
 from zhenlong.evaluate.judges.arena_hard import (
     PENALTY,
-    v01_controlled,
+    v01_style_controlled,
     v01_win_rate,
-    v2_controlled,
+    v2_style_controlled,
     v2_win_rate,
 )
-from zhenlong.evaluate.judges.bradley_terry import Battle, design, fit
-from zhenlong.evaluate.judges.games import Game
-from zhenlong.evaluate.judges.length_control import chosen_strength, gamed_rows, length_controlled_win_rate
-from zhenlong.evaluate.judges.style import Style, difference_of_counts, difference_of_densities, scaled, style_of
-from zhenlong.evaluate.metrics.judged_arena import arena_hard, arena_hard_v01, arena_hard_v2, judge_preferences
-from zhenlong.evaluate.outcome import Outcome, Output
-from zhenlong.evaluate.scenarios.instances import instances_of
-from zhenlong.evaluate.scenarios.scenario import scenario
+from zhenlong.evaluate.judges.bradley_terry import Battle, battle_matrix, fit_bradley_terry
+from zhenlong.evaluate.judges.length_control import (
+    cross_validated_inverse_penalty,
+    length_controlled_win_rate,
+    read_gamed_baselines,
+)
+from zhenlong.evaluate.judges.pairwise_games import PairwiseGame
+from zhenlong.evaluate.judges.style_control import (
+    Style,
+    difference_of_counts,
+    difference_of_densities,
+    measure_style,
+    standardize_features,
+)
+from zhenlong.evaluate.metrics.arena_hard import arena_hard, arena_hard_v01, arena_hard_v2, judge_preferences
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome
+from zhenlong.evaluate.scenarios.instances import load_instances
+from zhenlong.evaluate.scenarios.scenario import get_scenario
 
 
 def fought(wins: int, ties: int, losses: int, a: str = "a", b: str = "b") -> list[Battle]:
@@ -37,20 +47,20 @@ def fought(wins: int, ties: int, losses: int, a: str = "a", b: str = "b") -> lis
 
 
 def test_two_models_strengths_differ_by_the_log_odds_of_the_share_won():
-    found = strengths(fought(13, 4, 3))
-    assert found.of["a"] - found.of["b"] == pytest.approx(logit((13 + 2) / 20), abs=1e-5)
+    found = fit_strengths(fought(13, 4, 3))
+    assert found.by_model["a"] - found.by_model["b"] == pytest.approx(logit((13 + 2) / 20), abs=1e-5)
     assert found.win_rate("a", "b") == pytest.approx(15 / 20, abs=1e-5)
     assert found.elo("a") - found.elo("b") == pytest.approx(400 * math.log10(15 / 5), abs=1e-2)
 
 
 def test_who_is_named_first_does_not_matter():
     turned = [Battle("b", "a", 1 - one.score) for one in fought(13, 4, 3)]
-    assert strengths(turned).of["a"] == pytest.approx(strengths(fought(13, 4, 3)).of["a"], abs=1e-6)
+    assert fit_strengths(turned).by_model["a"] == pytest.approx(fit_strengths(fought(13, 4, 3)).by_model["a"], abs=1e-6)
 
 
 def test_a_weight_is_that_many_battles():
     weighted = [Battle("a", "b", 1.0, 3), Battle("a", "b", 0.0)]
-    assert strengths(weighted).win_rate("a", "b") == pytest.approx(0.75, abs=1e-5)
+    assert fit_strengths(weighted).win_rate("a", "b") == pytest.approx(0.75, abs=1e-5)
 
 
 def test_true_strengths_are_found_again():
@@ -60,14 +70,14 @@ def test_true_strengths_are_found_again():
     for _ in range(3000):
         a, b = rng.choice(list(truth), 2, replace=False)
         battles.append(Battle(a, b, float(rng.random() < expit(truth[a] - truth[b]))))
-    found = strengths(battles)
-    assert all(abs(found.of[name] - truth[name]) < 0.2 for name in truth)
-    rated = ratings(battles[:500], anchor="c", points=800, rounds=30)
+    found = fit_strengths(battles)
+    assert all(abs(found.by_model[name] - truth[name]) < 0.2 for name in truth)
+    rated = elo_ratings(battles[:500], anchor="c", points=800, num_resamples=30)
     assert list(rated) == ["a", "b", "c", "d"]
     assert rated["c"].mean == 800
     assert rated["c"].ci95 == (800, 800)
     assert rated["a"].ci95[0] < 800 + 400 / math.log(10) * 1.6 < rated["a"].ci95[1]
-    against = win_rates(battles[:500], "c", rounds=30)
+    against = win_rates(battles[:500], "c", num_resamples=30)
     assert against["a"].mean == pytest.approx(expit((rated["a"].mean - 800) * math.log(10) / 400))
     assert "c" not in against
 
@@ -77,32 +87,32 @@ def test_the_fit_is_scikit_learns():
     x = rng.normal(size=(300, 2))
     score = (rng.random(300) < expit(0.4 + x @ [1.0, -0.5])).astype(float)
     battles = [Battle("m", "z", s, 1.0, tuple(row)) for s, row in zip(score, x, strict=True)]
-    plain = fit(design(battles), anchor="z")
+    plain = fit_bradley_terry(battle_matrix(battles), anchor="z")
     theirs = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(np.c_[np.ones(300), x], score)
-    assert [plain.of["m"], *plain.style] == pytest.approx(theirs.coef_[0], abs=1e-4)
+    assert [plain.by_model["m"], *plain.style] == pytest.approx(theirs.coef_[0], abs=1e-4)
 
     # upstream's penalised fit: every battle twice, +-ln 10 in the models' columns, C = 1
     doubled = np.concatenate([np.c_[np.full(300, math.log(10)), np.full(300, -math.log(10)), x]] * 2)
     theirs = LogisticRegression(fit_intercept=False, tol=1e-10).fit(doubled, np.concatenate([score, score]))
-    ours = fit(design(battles), anchor="z", penalty=PENALTY)
+    ours = fit_bradley_terry(battle_matrix(battles), anchor="z", penalty=PENALTY)
     theirs_in_nats = (theirs.coef_[0][0] - theirs.coef_[0][1]) * math.log(10)
-    assert [ours.of["m"], *ours.style] == pytest.approx([theirs_in_nats, *theirs.coef_[0][2:]], abs=1e-4)
+    assert [ours.by_model["m"], *ours.style] == pytest.approx([theirs_in_nats, *theirs.coef_[0][2:]], abs=1e-4)
 
 
 def test_what_cannot_be_rated_is_one_clear_line():
     with pytest.raises(UserError, match="no battles"):
-        ratings([])
+        elo_ratings([])
     with pytest.raises(UserError, match="no battle of z"):
-        ratings(fought(1, 0, 0), anchor="z")
+        elo_ratings(fought(1, 0, 0), anchor="z")
     with pytest.raises(UserError, match=r"never met: a, b \| c, d"):
-        ratings([*fought(1, 0, 0), *fought(1, 0, 0, "c", "d")])
+        elo_ratings([*fought(1, 0, 0), *fought(1, 0, 0, "c", "d")])
 
 
 def test_style_is_counted_outside_of_code():
     answer = "# Title\n\nSome **bold** and __more__ text.\n- one\n* two\n1. three\n```\n# no\n- no\n**no**\n```\n#tag"
-    found = style_of(answer)
+    found = measure_style(answer)
     assert (found.headers, found.lists, found.bold) == (1, 3, 2)
-    assert found.length > style_of(answer.split("```")[0]).length
+    assert found.length > measure_style(answer.split("```")[0]).length
 
 
 def test_differences_in_style_are_upstreams():
@@ -112,15 +122,15 @@ def test_differences_in_style_are_upstreams():
     bold = (1 / 31 - 1 / 11) / (1 / 31 + 1 / 11 + 1)
     assert difference_of_densities(a, b) == pytest.approx((0.5, d / (d + 1), 0.0, bold))
     assert difference_of_counts(b, a) == tuple(-value for value in difference_of_counts(a, b))
-    values = scaled([(1.0, 5.0, 0.0, 2.0), (3.0, 5.0, 1.0, 4.0)], [1, 1], "style", centred=True)
+    values = standardize_features([(1.0, 5.0, 0.0, 2.0), (3.0, 5.0, 1.0, 4.0)], [1, 1], "style", center=True)
     assert values[:, 0].tolist() == [-1.0, 1.0]
     assert values[:, 1].tolist() == [0.0, 0.0]  # never differs: no information, and no division by zero
-    assert scaled([(1.0, 5.0, 0.0, 2.0)] * 2, [1, 1], "length", centred=False).shape == (2, 1)
-    assert scaled([(1.0, 5.0, 0.0, 2.0)] * 2, [1, 1], "markdown", centred=False).shape == (2, 3)
+    assert standardize_features([(1.0, 5.0, 0.0, 2.0)] * 2, [1, 1], "length", center=False).shape == (2, 1)
+    assert standardize_features([(1.0, 5.0, 0.0, 2.0)] * 2, [1, 1], "markdown", center=False).shape == (2, 3)
     few, many = [(1.0,) * 4, (4.0,) * 4], [(1.0,) * 4, (4.0,) * 4, (4.0,) * 4, (4.0,) * 4]
-    weighted = scaled(few, [1, 3], "length", centred=True, ddof=1)
+    weighted = standardize_features(few, [1, 3], "length", center=True, ddof=1)
     assert weighted[:, 0].tolist() == pytest.approx(
-        scaled(many, [1] * 4, "length", centred=True, ddof=1)[:2, 0].tolist()
+        standardize_features(many, [1] * 4, "length", center=True, ddof=1)[:2, 0].tolist()
     )
 
 
@@ -141,14 +151,14 @@ def biased(difference, feature: str, strength: float, bias: float, n: int = 150,
         model, baseline = (Style(**one) for one in counts)
         place = ("length", "headers").index(feature)
         share = float(expit(strength + bias * difference(model, baseline)[place]))
-        games = tuple(Game(first, share, weight=int(rng.choice([1, 3]))) for first in (False, True))
+        games = tuple(PairwiseGame(first, share, weight=int(rng.choice([1, 3]))) for first in (False, True))
         asked.append((games, (model, baseline)))
     return asked
 
 
 VERSIONS = [
-    (difference_of_counts, v01_win_rate, v01_controlled),
-    (difference_of_densities, v2_win_rate, v2_controlled),
+    (difference_of_counts, v01_win_rate, v01_style_controlled),
+    (difference_of_densities, v2_win_rate, v2_style_controlled),
 ]
 
 
@@ -185,17 +195,17 @@ def test_many_models_at_equal_style():
         x = difference_of_counts(styles[a][question], styles[b][question])[0]
         battles.append(Battle(a, b, float(rng.random() < expit(truth[a] - truth[b] + 2 * x))))
         questions.append(question)
-    assert strengths(battles).win_rate("a", "b") > 0.65
-    even = strengths(with_style(battles, styles, questions))
+    assert fit_strengths(battles).win_rate("a", "b") > 0.65
+    even = fit_strengths(with_style_features(battles, styles, questions))
     assert even.win_rate("a", "b") == pytest.approx(0.5, abs=0.07)
     assert even.win_rate("c", "b") == pytest.approx(expit(0.8), abs=0.07)
     with pytest.raises(UserError, match="control"):
-        with_style(battles, styles, questions, "colour")
+        with_style_features(battles, styles, questions, "colour")
 
 
 def arena(id: str, verdicts, text: str = "answer", baseline: str = "the baseline's answer") -> Outcome:
     instance = Instance(id, "prompt", groups={"category": "hard_prompt"}, data={"baseline": (baseline,)})
-    return Outcome(instance, (Output(text),), recorded={"verdicts": verdicts})
+    return Outcome(instance, (GeneratedOutput(text),), metadata={"verdicts": verdicts})
 
 
 def test_much_better_counts_three_times_and_a_tie_half():
@@ -218,7 +228,7 @@ def test_much_better_counts_three_times_and_a_tie_half():
 def test_upstreams_judgment_rows_are_read():
     row = arena("a", None)
     games = [{"score": "B>>A", "judgment": {}}, {"score": None}]
-    (one,) = arena_hard([Outcome(row.instance, row.outputs, recorded={"games": games})], None)
+    (one,) = arena_hard([Outcome(row.instance, row.outputs, metadata={"games": games})], None)
     assert one.scores == {"arena_score": 100.0, "judge_unparsed": 0.5}
 
 
@@ -255,7 +265,7 @@ class ByLength:
             a, b = messages[-1].content.split("Assistant B's Answer|>")[:2]
             a = a.split("Assistant A's Answer|>\n")[1].split("\n<|The End")[0]
             b = b.split("\n<|The End")[0].strip()
-            found.append(Output("My verdict is [[A>B]]" if len(a) > len(b) else "My verdict is [[B>A]]"))
+            found.append(GeneratedOutput("My verdict is [[A>B]]" if len(a) > len(b) else "My verdict is [[B>A]]"))
         return found
 
 
@@ -303,7 +313,7 @@ def test_the_penalty_is_the_one_that_scikit_learn_chooses():
     hard = (np.random.default_rng(2).random(60) < preferences).astype(float)
     delta = np.array([b - m for m, b in lengths], dtype=float)
     x = np.stack([np.tanh(delta / delta.std(ddof=1)), np.zeros(60), np.ones(60)], 1)
-    ours = chosen_strength(x, hard, np.ones(60))
+    ours = cross_validated_inverse_penalty(x, hard, np.ones(60))
     folds = list(GroupKFold(5).split(np.r_[x, x], groups=np.tile(np.arange(60), 2)))
     single = [(train[train < 60], held[held < 60]) for train, held in folds]
     theirs = LogisticRegressionCV(
@@ -325,7 +335,7 @@ def test_upstreams_gamed_rows_bring_the_difficulty(tmp_path):
             lines.append(f"{i},{preferred:.6f},{delta:.6f},{difficulty[i]:.6f},False,{name}")
     path = tmp_path / "df_gamed.csv"
     path.write_text("\n".join(lines), encoding="utf-8")
-    gamed = gamed_rows(str(path))
+    gamed = read_gamed_baselines(str(path))
     # a model that is always longer: without the gamed rows its length and its quality cannot be told apart well
     lengths = [(2000 + int(rng.integers(0, 200)), 1000) for _ in range(n)]
     delta = np.array([b - m for m, b in lengths])
@@ -339,13 +349,13 @@ def test_upstreams_gamed_rows_bring_the_difficulty(tmp_path):
         length_controlled_win_rate(preferences, lengths, [999] * n, gamed)
     (tmp_path / "wrong.csv").write_text("index,preference\n1,0.5\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"df_gamed\.csv"):
-        gamed_rows(str(tmp_path / "wrong.csv"))
+        read_gamed_baselines(str(tmp_path / "wrong.csv"))
 
 
 @pytest.mark.real_data
 def test_arena_hard_of_the_repository_is_read(datasets_folder):
-    instances = instances_of(
-        scenario("arena_hard_v01"), data=str(datasets_folder / "arena_hard" / "v0.1" / "question.jsonl")
+    instances = load_instances(
+        get_scenario("arena_hard_v01"), data=str(datasets_folder / "arena_hard" / "v0.1" / "question.jsonl")
     )
     assert len(instances) == 500
     assert all(one.input.strip() and len(one.id) == 32 for one in instances)

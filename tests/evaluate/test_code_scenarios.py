@@ -14,11 +14,11 @@ import pytest
 from verify.hostile.machine import UNSAFE
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.instance import Instance
-from zhenlong.evaluate.metrics.code import code_passes, pass_at_k, share_of_tests
-from zhenlong.evaluate.outcome import Outcome, Output
-from zhenlong.evaluate.scenarios.instances import examples_of, instances_of
-from zhenlong.evaluate.scenarios.scenario import Scenario, scenario
+from zhenlong.evaluate.metrics.code import code_passes, pass_at_k, passed_tests
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome
+from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
+from zhenlong.evaluate.scenarios.scenario import Scenario, get_scenario
 
 HUMANEVAL = {
     "task_id": "HumanEval/900",
@@ -86,14 +86,14 @@ SWAP = BLOCK.format("class Solution:\n    def pair(self, a: List[int]) -> List[i
 def read(folder: Path, name: str, *rows: dict[str, Any], **changes: Any) -> tuple[Scenario, list[Instance]]:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = replace(scenario(name), **changes)
-    return found, instances_of(found, data=str(path))
+    found = replace(get_scenario(name), **changes)
+    return found, load_instances(found, data=str(path))
 
 
 def scores(one: Scenario, instance: Instance, *answers: str) -> dict[str, float]:
-    outcome = Outcome(instance, tuple(Output(text) for text in answers))
+    outcome = Outcome(instance, tuple(GeneratedOutput(text) for text in answers))
     found: dict[str, float] = {}
-    for known, _ in one.bound_metrics():
+    for known, _ in one.bind_metrics():
         options = next(dict(row) for row in one.metrics if row["name"] == known.name)
         options.pop("name")
         found |= known.bound(options | {"unsafe": UNSAFE})(outcome)
@@ -125,7 +125,9 @@ def test_a_right_answer_scores_one_and_a_wrong_one_nothing(
 
 def test_pass_at_k_is_over_all_answers_and_needs_enough_of_them(tmp_path: Path) -> None:
     _, (instance,) = read(tmp_path, "humaneval", HUMANEVAL)
-    outcome = Outcome(instance, tuple(Output(text) for text in ("    return 3 * n\n", "", "    return n\n", "")))
+    outcome = Outcome(
+        instance, tuple(GeneratedOutput(text) for text in ("    return 3 * n\n", "", "    return n\n", ""))
+    )
     found = pass_at_k(outcome, k=[1, 2, 4], unsafe=UNSAFE)
     assert found == pytest.approx({"pass@1": 1 / 4, "pass@2": 1 / 2, "pass@4": 1.0})
     assert code_passes(outcome, unsafe=UNSAFE) == {"code_passes": 0.25}
@@ -135,14 +137,14 @@ def test_pass_at_k_is_over_all_answers_and_needs_enough_of_them(tmp_path: Path) 
 
 def test_the_share_of_tests_goes_on_after_a_failure(tmp_path: Path) -> None:
     _, (instance,) = read(tmp_path, "apps", APPS)
-    outcome = Outcome(instance, (Output("print(3)\nprint(4)"),))
-    assert share_of_tests(outcome, rules={"compare": "apps"}, unsafe=UNSAFE) == {"tests_passed": 0.5}
+    outcome = Outcome(instance, (GeneratedOutput("print(3)\nprint(4)"),))
+    assert passed_tests(outcome, rules={"compare": "apps"}, unsafe=UNSAFE) == {"tests_passed": 0.5}
     assert code_passes(outcome, rules={"compare": "apps"}, unsafe=UNSAFE) == {"code_passes": 0.0}
 
 
 def test_an_instance_without_tests_is_a_user_error() -> None:
     with pytest.raises(UserError, match="it has no tests"):
-        code_passes(Outcome(Instance("7", "x"), (Output("y"),)))
+        code_passes(Outcome(Instance("7", "x"), (GeneratedOutput("y"),)))
 
 
 def test_mbpp_shows_its_assertions_and_three_examples(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_mbpp_shows_its_assertions_and_three_examples(tmp_path: Path) -> None:
     )
     pool = tmp_path / "pool.jsonl"
     pool.write_text("".join(json.dumps(MBPP | {"task_id": k}) + "\n" for k in range(1, 11)))
-    assert [example.id for example in examples_of(one, data=str(pool))] == ["2", "3", "4"]
+    assert [example.id for example in load_examples(one, data=str(pool))] == ["2", "3", "4"]
 
 
 def test_livecodebench_asks_for_a_program_or_for_the_starter_codes_method(tmp_path: Path) -> None:
@@ -199,9 +201,9 @@ def test_a_row_of_the_wrong_schema_names_line_and_field(
 
 @pytest.mark.real_data
 def test_humanevals_own_solutions_pass_and_empty_answers_fail(datasets_folder: Path) -> None:
-    one = scenario("humaneval")
-    instances = instances_of(one, data=str(datasets_folder / "humaneval" / "HumanEval.jsonl.gz"))
-    assert len(instances) == one.rows
+    one = get_scenario("humaneval")
+    instances = load_instances(one, data=str(datasets_folder / "humaneval" / "HumanEval.jsonl.gz"))
+    assert len(instances) == one.num_rows
     chosen = instances[30:164:8]
     helped = [instances[32], instances[38], instances[50]]  # their tests call helpers of the prompt
     for instance in [*helped, *chosen]:

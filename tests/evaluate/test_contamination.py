@@ -6,8 +6,8 @@ import pytest
 
 from zhenlong.cli import main
 from zhenlong.errors import UserError
-from zhenlong.evaluate.contamination import contamination, items_of, texts_of
-from zhenlong.evaluate.scenarios import instances_of, scenario
+from zhenlong.evaluate.audit.contamination import contamination, items_of, record_texts
+from zhenlong.evaluate.scenarios import get_scenario, load_instances
 from zhenlong.records import Demonstration, Document, Message, Ranking, Rating, Task
 
 ASKED = "A farmer has twelve red hens and sells five of them at the market on Monday, how many are left?"
@@ -44,7 +44,7 @@ def test_planted_rows_are_named_with_what_they_hold(write, report, capsys):
     train = write("train.jsonl", ROWS)
     questions = write("eval.jsonl", [{"question": "And 1?", "answer": "1"}, {"question": ASKED, "answer": ANSWERED}])
     (found,) = report(train, questions)
-    assert (found["items"], found["items_hit"], found["rows"], found["rows_hit"]) == (2, 1, 3, 2)
+    assert (found["items"], found["contaminated_items"], found["rows"], found["contaminated_rows"]) == (2, 1, 3, 2)
     assert [(hit["row"][-6:], hit["item"][-6:], hit["exact"]) for hit in found["hits"]] == [
         ("line 2", "line 2", False),
         ("line 3", "line 2", True),
@@ -61,7 +61,7 @@ def test_answers_count_as_overlaps_and_not_as_equal_texts(write, report):
 
 
 def test_a_scenario_is_asked_by_its_name(write, report):
-    instance = next(one for one in instances_of(scenario("world_tasks"), limit=20) if len(one.input.split()) > 13)
+    instance = next(one for one in load_instances(get_scenario("world_tasks"), limit=20) if len(one.input.split()) > 13)
     train = write("train.jsonl", [*ROWS, {"messages": [
         {"role": "user", "content": f"Here: {instance.input}"}, {"role": "assistant", "content": "Hm."}]}])  # fmt: skip
     (found,) = report(train, "world_tasks", limit=20)
@@ -81,11 +81,11 @@ def test_items_are_what_users_ask_and_the_rest_that_is_said(write):
 
 def test_every_text_of_a_record_is_looked_at():
     ask = (Message("user", "ask"),)
-    assert texts_of(Document("a")) == ["a"]
-    assert texts_of(Demonstration((*ask, Message("assistant", "b")))) == ["ask", "b"]
-    assert texts_of(Ranking(ask, ("b", "c"), (1, 2))) == ["ask", "b", "c"]
-    assert texts_of(Rating(ask, "b", True)) == ["ask", "b"]
-    assert texts_of(Task(ask, "b")) == ["ask", "b"]
+    assert record_texts(Document("a")) == ["a"]
+    assert record_texts(Demonstration((*ask, Message("assistant", "b")))) == ["ask", "b"]
+    assert record_texts(Ranking(ask, ("b", "c"), (1, 2))) == ["ask", "b", "c"]
+    assert record_texts(Rating(ask, "b", True)) == ["ask", "b"]
+    assert record_texts(Task(ask, "b")) == ["ask", "b"]
 
 
 def test_a_mistake_is_one_line(write, capsys):
@@ -94,5 +94,5 @@ def test_a_mistake_is_one_line(write, capsys):
         main(["data", "contamination", "--train", train, "--evaluation", "gsm8"])
     assert stop.value.code == 2
     assert "scenario 'gsm8' is not known; did you mean gsm8k" in capsys.readouterr().err
-    with pytest.raises(UserError, match="expected n and common above 0"):
-        contamination(train=train, evaluation=train, n=0)
+    with pytest.raises(UserError, match="expected ngram and max_shared_items above 0"):
+        contamination(train=train, evaluation=train, ngram=0)

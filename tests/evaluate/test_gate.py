@@ -4,16 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_folders import LOSS, corpus, evaluation, outcomes, records
+from evaluation_folders import LOSS, corpus, random_outcomes, records, write_evaluation
 
 from zhenlong.cli import main
 from zhenlong.errors import UserError
-from zhenlong.evaluate.comparison.gate import gate, verdicts
-from zhenlong.evaluate.comparison.rules import Rule, read_rules
-from zhenlong.evaluate.comparison.sides import side
-from zhenlong.evaluate.hypothesis import score_interval
-from zhenlong.evaluate.results import Result
-from zhenlong.evaluate.statistics import Interval
+from zhenlong.evaluate.compare.evaluated_model import load_evaluated_model
+from zhenlong.evaluate.compare.gate import apply_rules, gate
+from zhenlong.evaluate.compare.gate_rules import GateRule, read_rules
+from zhenlong.evaluate.results.result_files import Result
+from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.evaluate.statistics.significance import tango_interval
 
 
 @pytest.fixture
@@ -22,15 +22,17 @@ def judged(tmp_path):
 
     def run(a, b, *rules, **more):
         folders = [
-            evaluation(
+            write_evaluation(
                 tmp_path / name, scenarios if isinstance(scenarios, dict) else {"quiz": records(scenarios)}, **more
             )
             for name, scenarios in (("a", a), ("b", b))
         ]
-        given = [Rule(place=f"rule {number}", **rule) for number, rule in enumerate(rules, 1)]
-        found, _ = verdicts(given, *(side(folder) for folder in folders))
+        given = [GateRule(source=f"rule {number}", **rule) for number, rule in enumerate(rules, 1)]
+        found, _ = apply_rules(given, *(load_evaluated_model(folder) for folder in folders))
         return {
-            (one.row.a.scenario, one.row.a.measure, one.row.a.group)[: 3 if one.row.a.group else 2]: one
+            (one.measures.a.scenario, one.measures.a.measure, one.measures.a.group)[
+                : 3 if one.measures.a.group else 2
+            ]: one
             for one in found
         }
 
@@ -47,7 +49,7 @@ def spoiled(values, count):
 
 
 def test_a_drop_surely_larger_than_allowed_fails_and_a_smaller_one_passes(judged):
-    before = outcomes(400, 0.7, 1)
+    before = random_outcomes(400, 0.7, 1)
     after = spoiled(before, 40)  # a drop of 0.10, and no gain elsewhere
     found = judged(before, after, {"allowed_drop": 0.02})["quiz", "exact_match"]
     assert found.drop == pytest.approx(0.1)
@@ -59,20 +61,20 @@ def test_a_drop_surely_larger_than_allowed_fails_and_a_smaller_one_passes(judged
 
 
 def test_the_confidence_decides_what_is_sure(judged):
-    before = outcomes(200, 0.7, 1)
+    before = random_outcomes(200, 0.7, 1)
     after = spoiled(before, 8)
     assert not judged(before, after, {"allowed_drop": 0.02, "confidence": 0.8})["quiz", "exact_match"].passed
     assert judged(before, after, {"allowed_drop": 0.02, "confidence": 0.99})["quiz", "exact_match"].passed
 
 
 def test_no_worse_fails_unless_a_larger_drop_can_be_excluded(judged):
-    same = outcomes(20, 0.7, 1)
+    same = random_outcomes(20, 0.7, 1)
     rule = {"allowed_drop": 0.02, "require": "no_worse"}
     found = judged(same, same, rule)["quiz", "exact_match"]
     assert not found.passed  # twenty equal answers cannot exclude a drop of two points
-    assert found.most == pytest.approx(score_interval(0, 0, 20, 0.9)[1])
+    assert found.most == pytest.approx(tango_interval(0, 0, 20, 0.9)[1])
     assert judged(same, same, {"allowed_drop": 0.02})["quiz", "exact_match"].passed
-    many = outcomes(2000, 0.7, 1)
+    many = random_outcomes(2000, 0.7, 1)
     assert judged(many, many, rule)["quiz", "exact_match"].passed
 
 
@@ -115,8 +117,8 @@ def test_a_percentage_is_of_the_baselines_value(judged):
 
 
 def test_the_last_rule_that_fits_decides_and_patterns_fit_many(judged):
-    before = {name: records(outcomes(300, 0.8, 1)) for name in ("quiz", "riddles")}
-    after = {name: records(spoiled(outcomes(300, 0.8, 1), 60)) for name in ("quiz", "riddles")}
+    before = {name: records(random_outcomes(300, 0.8, 1)) for name in ("quiz", "riddles")}
+    after = {name: records(spoiled(random_outcomes(300, 0.8, 1), 60)) for name in ("quiz", "riddles")}
     found = judged(before, after, {"scenario": "*"}, {"scenario": "qu*", "allowed_drop": 0.5})
     assert {key: one.passed for key, one in found.items()} == {
         ("quiz", "exact_match"): True,
@@ -128,21 +130,21 @@ def test_the_last_rule_that_fits_decides_and_patterns_fit_many(judged):
 
 def test_measures_without_values_per_instance_are_held_by_their_intervals(tmp_path):
     folders = [
-        evaluation(tmp_path / name, {"quiz": records([1, 0])}, extra=[corpus("quiz", "ece", *three)])
+        write_evaluation(tmp_path / name, {"quiz": records([1, 0])}, extra=[corpus("quiz", "ece", *three)])
         for name, three in (("a", (0.10, 0.08, 0.12)), ("b", (0.20, 0.18, 0.22)))
     ]
-    sides = [side(folder) for folder in folders]
-    (found,), _ = verdicts([Rule(measure="ece", allowed_drop=0.05)], *sides)
+    sides = [load_evaluated_model(folder) for folder in folders]
+    (found,), _ = apply_rules([GateRule(measure="ece", allowed_drop=0.05)], *sides)
     assert found.p is None
     assert found.drop == pytest.approx(0.1)
-    assert found.least == pytest.approx(0.1 - np.hypot(0.02, 0.02) * 1.6449 / 1.9600, abs=1e-4)
+    assert found.drop_low == pytest.approx(0.1 - np.hypot(0.02, 0.02) * 1.6449 / 1.9600, abs=1e-4)
     assert not found.passed
-    assert verdicts([Rule(measure="ece", allowed_drop=0.09)], *sides)[0][0].passed
+    assert apply_rules([GateRule(measure="ece", allowed_drop=0.09)], *sides)[0][0].passed
 
 
 def test_groups_and_perturbations_are_held_where_a_rule_names_them(judged):
     def made(lost):
-        values = outcomes(300, 0.8, 1)
+        values = random_outcomes(300, 0.8, 1)
         rows = [
             *records(values, groups={"topic": "x"}),
             *records(spoiled(values, lost), start=300, groups={"topic": "y"}),
@@ -158,7 +160,7 @@ def test_groups_and_perturbations_are_held_where_a_rule_names_them(judged):
 
 
 def test_a_rule_about_nothing_names_the_nearest(judged):
-    quiz = outcomes(10, 0.5)
+    quiz = random_outcomes(10, 0.5)
     with pytest.raises(UserError, match=r"rule 1: no metric is scenario quizz.*the scenarios are quiz"):
         judged(quiz, quiz, {"scenario": "quizz"})
     with pytest.raises(UserError, match=r"measure exact_mach; quiz has exact_match"):
@@ -166,7 +168,7 @@ def test_a_rule_about_nothing_names_the_nearest(judged):
 
 
 def test_a_candidate_may_not_pass_by_leaving_out_what_is_protected(judged):
-    quiz = records(outcomes(10, 0.5))
+    quiz = records(random_outcomes(10, 0.5))
     with pytest.raises(UserError, match="has no riddles exact_match at 0 shots"):
         judged({"quiz": quiz, "riddles": quiz}, {"quiz": quiz}, {})
     with pytest.raises(UserError, match="riddles: 0 of A's 10 and B's 10 instances are the same"):
@@ -175,9 +177,9 @@ def test_a_candidate_may_not_pass_by_leaving_out_what_is_protected(judged):
 
 @pytest.fixture
 def folders(tmp_path):
-    before = outcomes(300, 0.8, 1)
+    before = random_outcomes(300, 0.8, 1)
     return [
-        evaluation(tmp_path / name, {"quiz": records(values)})
+        write_evaluation(tmp_path / name, {"quiz": records(values)})
         for name, values in (("good", before), ("bad", spoiled(before, 60)))
     ]
 
@@ -192,7 +194,7 @@ def test_the_exit_code_says_whether_it_passed(folders, tmp_path, capsys):
     config = written(tmp_path, "rules:\n  - {scenario: '*', allowed_drop: 0.02}\n")
     good, bad = folders
     with pytest.raises(SystemExit) as stop:
-        main(["gate", "--baseline", good, "--candidate", bad, "--config", config, "--output", str(tmp_path / "v.json")])
+        main(["gate", "--baseline", good, "--candidate", bad, "--rules", config, "--output", str(tmp_path / "v.json")])
     assert stop.value.code == 1
     said = capsys.readouterr().out
     assert "1 of 1 regressed" in said
@@ -200,9 +202,9 @@ def test_the_exit_code_says_whether_it_passed(folders, tmp_path, capsys):
     verdict = json.loads((tmp_path / "v.json").read_text())
     assert verdict["passed"] is False
     assert verdict["verdicts"][0]["drop"] == pytest.approx(0.2)
-    main(["gate", "--baseline", bad, "--candidate", good, "--config", config])
+    main(["gate", "--baseline", bad, "--candidate", good, "--rules", config])
     assert "1 of 1 passed" in capsys.readouterr().out
-    gate(baseline=bad, candidate=good, config=config, json=True)
+    gate(baseline=bad, candidate=good, rules=config, json=True)
     assert json.loads(capsys.readouterr().out)["passed"] is True
 
 
@@ -216,7 +218,7 @@ rules:
     first, second = read_rules(written(tmp_path, text))
     assert (first.allowed_drop, first.relative, first.confidence) == (0.02, True, 0.9)
     assert (second.allowed_drop, second.relative, second.confidence) == (0.5, False, 0.9)
-    assert (second.require, second.shots, second.place.endswith("rule 2")) == ("no_worse", 5, True)
+    assert (second.require, second.shots, second.source.endswith("rule 2")) == ("no_worse", 5, True)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,7 @@ rules:
 def test_a_mistake_in_the_rules_is_one_line_and_exit_code_2(text, expected, folders, tmp_path, capsys):
     config = written(tmp_path, text)
     with pytest.raises(SystemExit) as stop:
-        main(["gate", "--baseline", folders[0], "--candidate", folders[1], "--config", config])
+        main(["gate", "--baseline", folders[0], "--candidate", folders[1], "--rules", config])
     said = capsys.readouterr().err
     assert stop.value.code == 2
     assert said.count("\n") == 1
@@ -255,7 +257,7 @@ def test_a_pattern_of_measures_leaves_out_efficiency_unless_it_is_asked_for():
         value = Interval(0.0, (0.0, 0.0), 1)
         found = [Result("m", "s", name, value, category) for name, category in
                  (("exact", "accuracy"), ("ece", "calibration"), ("seconds", "efficiency"))]  # fmt: skip
-        return [one.measure for one in found if Rule(**rule).fits(one, "exact")]
+        return [one.measure for one in found if GateRule(**rule).matches(one, "exact")]
 
     assert fits(measure="*") == ["exact", "ece"]
     assert fits(measure="sec*") == []

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.scenarios.generators.dyck import closing, dyck
+from zhenlong.evaluate.scenarios.generators.dyck import closing_brackets, dyck
 from zhenlong.evaluate.scenarios.generators.lengths import (
     OUTPUT_TOKENS,
     PROMPT_TOKENS,
+    count_words_and_stops,
     lengths,
-    words_and_stops,
 )
 from zhenlong.evaluate.scenarios.generators.math_examples import math_examples
 from zhenlong.evaluate.scenarios.generators.rules import ATTRIBUTES, synthetic_reasoning_natural
 from zhenlong.evaluate.scenarios.generators.symbols import synthetic_reasoning
-from zhenlong.evaluate.scenarios.instances import examples_of, instances_of
-from zhenlong.evaluate.scenarios.scenario import scenario
+from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
+from zhenlong.evaluate.scenarios.scenario import get_scenario
 
 CLOSES = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
@@ -43,11 +43,11 @@ def test_a_dyck_answer_closes_its_input(pairs: int, split: str, least: int, most
 
 
 def test_what_closes_a_beginning() -> None:
-    assert closing("([{") == "}])"
-    assert closing("()") == ""
+    assert closing_brackets("([{") == "}])"
+    assert closing_brackets("()") == ""
     for wrong in ("(]", ")", "(x"):
         with pytest.raises(ValueError, match=r"closes nothing|is no bracket"):
-            closing(wrong)
+            closing_brackets(wrong)
 
 
 def test_exactly_one_rule_of_four_gives_the_result() -> None:
@@ -95,7 +95,7 @@ def test_a_prompt_has_the_stated_length() -> None:
     assert {row["prompt_tokens"] for row in rows} == set(PROMPT_TOKENS)
     assert {row["output_tokens"] for row in rows} == set(OUTPUT_TOKENS)
     for row in rows:
-        assert words_and_stops(row["prompt"]) == row["prompt_tokens"]
+        assert count_words_and_stops(row["prompt"]) == row["prompt_tokens"]
     assert max(row["prompt_tokens"] for row in lengths(1, 6, longest=64)) == 64
 
 
@@ -134,15 +134,15 @@ def test_an_option_that_does_not_exist_is_said(wrong: Any) -> None:
 
 @pytest.mark.parametrize("name", ["dyck_language", "synthetic_reasoning", "synthetic_reasoning_natural"])
 def test_no_instance_is_among_the_examples(name: str) -> None:
-    one = scenario(f"helm_{name}")
-    asked = {instance.input for instance in instances_of(one, limit=600)}
-    pool = examples_of(one)
+    one = get_scenario(f"helm_{name}")
+    asked = {instance.input for instance in load_instances(one, limit=600)}
+    pool = load_examples(one)
     assert len(pool) >= one.adapter.shots
     assert not asked & {example.input for example in pool}
 
 
 def test_modes_take_turns_so_that_the_first_instances_are_of_all() -> None:
-    found = instances_of(scenario("helm_synthetic_reasoning"), limit=6)
+    found = load_instances(get_scenario("helm_synthetic_reasoning"), limit=6)
     modes = ["pattern_match", "variable_substitution", "induction"] * 2
     assert [one.groups["mode"] for one in found] == modes
     assert [one.id for one in found] == list("012345")

@@ -8,22 +8,22 @@ import pytest
 from helm_rows import CASES, as_lines
 
 from zhenlong.data import sources
-from zhenlong.evaluate.adapters.ask import Setting, ask
-from zhenlong.evaluate.adapters.examples import examples_for
-from zhenlong.evaluate.adapters.request import Answer, Generate, Score
-from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.adapters.examples import examples_by_group
+from zhenlong.evaluate.adapters.methods import AdapterContext, plan_requests
 from zhenlong.evaluate.metrics.helm import time_by_tokens
-from zhenlong.evaluate.outcome import Cost, Outcome, Output, Scored
-from zhenlong.evaluate.scenarios.instances import examples_of, instances_of
-from zhenlong.evaluate.scenarios.scenario import parse, scenario
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome, RequestCost, ScoredOutcome
+from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
+from zhenlong.evaluate.scenarios.scenario import get_scenario, parse_scenario
+from zhenlong.inference.requests import GenerateRequest, RequestResult, ScoreRequest
 
 
 class Words:
     """A reader that never lacks room."""
 
-    context = None
+    context_length = None
 
-    def length(self, prompt: Any) -> int:
+    def count_tokens(self, prompt: Any) -> int:
         return len(str(prompt))
 
 
@@ -71,49 +71,49 @@ PROMPTS = {
 
 @pytest.mark.parametrize("name", sorted(PROMPTS))
 def test_a_prompt_is_that_of_helm(name: str, tmp_path: Path) -> None:
-    one = scenario(f"helm_{name}")
+    one = get_scenario(f"helm_{name}")
     (instance, *_) = _instances(f"helm_{name}", tmp_path)
     request = _asked(one.adapter, instance, [instance])
-    assert isinstance(request, Generate)
+    assert isinstance(request, GenerateRequest)
     assert request.prompt == PROMPTS[name]
     assert request.max_tokens == one.adapter.max_tokens
     assert request.stop == one.adapter.stop
 
 
 def test_a_minimal_pair_is_scored_from_nothing(tmp_path: Path) -> None:
-    one = scenario("helm_blimp")
+    one = get_scenario("helm_blimp")
     request = _asked(one.adapter, _instances("helm_blimp", tmp_path)[0], [])
-    assert request == Score("", ("The owls fly.", "The owls flies."))
+    assert request == ScoreRequest("", ("The owls fly.", "The owls flies."))
 
 
 def test_a_passage_is_asked_about_with_its_query(tmp_path: Path) -> None:
-    one = scenario("helm_msmarco_regular")
+    one = get_scenario("helm_msmarco_regular")
     instance = _instances("helm_msmarco_regular", tmp_path)[0]
     request = _asked(one.adapter, instance, [])
-    assert isinstance(request, Score)
+    assert isinstance(request, ScoreRequest)
     assert request.context == ("Passage: Oaks.\nQuery: how tall is a fern\nDoes the passage answer the query?\nAnswer:")
     assert request.continuations == (" Yes", " No")
 
 
 def test_an_instance_bounds_its_own_answer(tmp_path: Path) -> None:
-    one = scenario("helm_synthetic_efficiency")
+    one = get_scenario("helm_synthetic_efficiency")
     request = _asked(one.adapter, _instances("helm_synthetic_efficiency", tmp_path)[0], [])
-    assert isinstance(request, Generate)
+    assert isinstance(request, GenerateRequest)
     assert (request.max_tokens, request.prompt) == (4, "The man saw a book.")
 
 
 def test_examples_for_a_ranking_are_one_right_and_one_wrong_passage(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
     path.write_text(as_lines(CASES["helm_msmarco_regular"][0].rows), encoding="utf-8")
-    (example,) = examples_of(scenario("helm_msmarco_regular"), data=str(path))
-    assert sorted((one.text, one.correct) for one in example.references) == [("A metre.", True), ("Moss.", False)]
+    (example,) = load_examples(get_scenario("helm_msmarco_regular"), data=str(path))
+    assert sorted((one.text, one.is_correct) for one in example.references) == [("A metre.", True), ("Moss.", False)]
 
 
 def test_examples_of_summaries_are_neither_short_nor_long(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
     rows = [{"id": str(count), "article": "word " * count, "highlights": "x"} for count in (49, 50, 150, 151)]
     path.write_text(as_lines(rows), encoding="utf-8")
-    pool = examples_of(scenario("helm_summarization_cnndm"), data=str(path))
+    pool = load_examples(get_scenario("helm_summarization_cnndm"), data=str(path))
     assert sorted(one.id for one in pool) == ["150", "50"]
 
 
@@ -121,10 +121,12 @@ def test_parts_in_braces_take_turns_and_name_their_subset(monkeypatch: pytest.Mo
     rows = {"hf:o/n:aa@test": ["a", "b", "c"], "hf:o/n:white@test": ["x"]}
 
     def read(spec: str) -> Any:
-        return iter([sources.Row(f"{spec}, row {number}", {"tweet": text}) for number, text in enumerate(rows[spec])])
+        return iter(
+            [sources.RawRow(f"{spec}, row {number}", {"tweet": text}) for number, text in enumerate(rows[spec])]
+        )
 
-    monkeypatch.setattr("zhenlong.evaluate.scenarios.instances.rows_of", read)
-    found = instances_of(scenario("helm_twitter_aae"), data="hf:o/n:{aa, white}@test")
+    monkeypatch.setattr("zhenlong.evaluate.scenarios.instances.iter_source_rows", read)
+    found = load_instances(get_scenario("helm_twitter_aae"), data="hf:o/n:{aa, white}@test")
     assert [(one.id, one.input, one.groups["demographic"]) for one in found] == [
         ("0", "a", "aa"),
         ("1", "x", "white"),
@@ -145,11 +147,11 @@ def test_shuffled_rows_keep_their_numbers_and_their_order(tmp_path: Path) -> Non
         "main": "exact_match",
         "shuffle": True,
     }
-    found = instances_of(parse(entry, "x.yaml"))
+    found = load_instances(parse_scenario(entry, "x.yaml"))
     assert [one.id for one in found] == [one.input for one in found]
     assert sorted(int(one.id) for one in found) == list(range(50))
     assert [one.id for one in found] != [str(number) for number in range(50)]
-    assert instances_of(parse(entry, "x.yaml"), limit=5, seed=3) == found[:5]
+    assert load_instances(parse_scenario(entry, "x.yaml"), limit=5, seed=3) == found[:5]
 
 
 def test_one_file_of_a_hub_data_set_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_one_file_of_a_hub_data_set_is_read(monkeypatch: pytest.MonkeyPatch, tmp
         return str(tmp_path / "rows.jsonl")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    (row,) = sources.rows_of("hf:owner/name/folder/rows.jsonl")
+    (row,) = sources.iter_source_rows("hf:owner/name/folder/rows.jsonl")
     assert row.fields == {"a": 1}
     assert asked == [("owner/name", "folder/rows.jsonl", "dataset")]
 
@@ -176,15 +178,15 @@ def test_a_data_set_that_is_a_script_is_read_as_the_hub_keeps_it(monkeypatch: py
         return [{"a": 1}]
 
     monkeypatch.setattr("datasets.load_dataset", load)
-    (row,) = sources.rows_of("hf:ought/raft:overruling@train[:10]")
+    (row,) = sources.iter_source_rows("hf:ought/raft:overruling@train[:10]")
     assert row.fields == {"a": 1}
     assert [one[-1] for one in asked] == ["", "refs/convert/parquet"]
     assert asked[1][:3] == ("ought/raft", "overruling", "train[:10]")
 
 
 def test_time_by_tokens_finds_what_a_token_costs() -> None:
-    costs = [Cost(0.2 + 0.001 * read + 0.03 * said, read, said) for read in (1, 50, 400) for said in (1, 9, 64)]
-    scored = [Scored(Outcome(Instance("0", "x"), (Output("y"),), cost=cost), {}) for cost in costs]
+    costs = [RequestCost(0.2 + 0.001 * read + 0.03 * said, read, said) for read in (1, 50, 400) for said in (1, 9, 64)]
+    scored = [ScoredOutcome(Outcome(Instance("0", "x"), (GeneratedOutput("y"),), cost=cost), {}) for cost in costs]
     found = time_by_tokens(scored)
     assert found["overhead_seconds"].mean == pytest.approx(0.2)
     assert found["seconds_per_prompt_token"].mean == pytest.approx(0.001)
@@ -195,19 +197,21 @@ def test_time_by_tokens_finds_what_a_token_costs() -> None:
 def _instances(name: str, folder: Path) -> list[Instance]:
     path = folder / "rows.jsonl"
     path.write_text(as_lines(CASES[name][0].rows), encoding="utf-8")
-    return sorted(instances_of(scenario(name), data=str(path)), key=lambda one: one.id)
+    return sorted(load_instances(get_scenario(name), data=str(path)), key=lambda one: one.id)
 
 
 def _asked(adapter: Any, instance: Instance, pool: list[Instance]) -> Any:
-    setting = Setting(adapter, Words(), examples_for(adapter, pool, 0))
-    asking = ask(setting, instance)
+    setting = AdapterContext(adapter, Words(), examples_by_group(adapter, pool, 0))
+    asking = plan_requests(setting, instance)
     requests = next(asking)
     with pytest.raises(StopIteration):
         asking.send([_answer(one) for one in requests])
     return requests[0]
 
 
-def _answer(request: Any) -> Answer:
-    if isinstance(request, Score):
-        return Answer(log_probs=(-1.0,) * len(request.continuations), tokens=(1,) * len(request.continuations))
-    return Answer((Output("x"),))
+def _answer(request: Any) -> RequestResult:
+    if isinstance(request, ScoreRequest):
+        return RequestResult(
+            log_probs=(-1.0,) * len(request.continuations), num_tokens=(1,) * len(request.continuations)
+        )
+    return RequestResult((GeneratedOutput("x"),))

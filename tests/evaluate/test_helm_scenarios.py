@@ -7,13 +7,13 @@ import pytest
 from helm_rows import CASES, Answer, Case, as_lines
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.instance import Instance
 from zhenlong.evaluate.metrics.registry import Metric
-from zhenlong.evaluate.outcome import Choices, Cost, Outcome, Output, Scored
-from zhenlong.evaluate.scenarios.instances import instances_of
-from zhenlong.evaluate.scenarios.scenario import Scenario, catalogue, scenario
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.results.outcome import ChoiceScores, GeneratedOutput, Outcome, RequestCost, ScoredOutcome
+from zhenlong.evaluate.scenarios.instances import load_instances
+from zhenlong.evaluate.scenarios.scenario import Scenario, all_scenarios, get_scenario
 
-HELM = {name: one for name, one in catalogue().items() if name.startswith("helm_")}
+HELM = {name: one for name, one in all_scenarios().items() if name.startswith("helm_")}
 CORE = [
     "mmlu",
     "boolq",
@@ -78,7 +78,7 @@ def test_the_page_lists_every_scenario_as_its_entry_has_it() -> None:
     for name, one in HELM.items():
         source, count, main = (cell.strip(" `") for cell in rows[name][2:5])
         assert source == "given:` (below)" or source.split("{")[0] == one.source.split("{")[0]
-        assert count.replace(",", "") == (str(one.rows) if one.rows else "–")
+        assert count.replace(",", "") == (str(one.num_rows) if one.num_rows else "–")
         assert main == one.main
 
 
@@ -86,9 +86,9 @@ def test_the_page_lists_every_scenario_as_its_entry_has_it() -> None:
 def test_an_entry_says_where_it_comes_from_and_its_measures_exist(name: str) -> None:
     one = HELM[name]
     assert "helm" in one.suites
-    assert all([one.verified, one.about, one.paper, one.page, one.licence])
+    assert all([one.verified, one.description, one.paper, one.url, one.license])
     assert one.source.startswith(("hf:", "generated:", "given:"))
-    bound = one.bound_metrics()
+    bound = one.bind_metrics()
     assert any(_declares(metric, one.main) for metric, _ in bound)
     assert not one.adapter.shots or one.examples
     perturbed = name.removeprefix("helm_") in set(CORE) - {"summarization_cnndm", "summarization_xsum"}
@@ -101,7 +101,7 @@ def test_a_row_becomes_an_instance(name: str, place: int, tmp_path: Path) -> Non
     found = _instances(HELM[name], case, tmp_path)
     assert len(found) == (len(case.rows) if case.instances is None else case.instances)
     assert found[0].input == case.input
-    assert [(one.text, one.correct) for one in found[0].references] == list(case.references)
+    assert [(one.text, one.is_correct) for one in found[0].references] == list(case.references)
     assert dict(found[0].groups) == dict(case.groups)
     assert {key: found[0].data.get(key) for key in case.data} == dict(case.data)
 
@@ -116,7 +116,7 @@ def test_the_right_answer_has_the_full_mark_and_the_wrong_one_has_not(name: str,
 
 def test_a_source_that_cannot_be_downloaded_says_what_to_give() -> None:
     with pytest.raises(UserError, match=r"helm_ice: .*--data.*\{text, subset, name\}"):
-        instances_of(scenario("helm_ice"))
+        load_instances(get_scenario("helm_ice"))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_row_of_another_schema_is_said_with_its_place(name: str, row: dict, sa
     path = tmp_path / "rows.jsonl"
     path.write_text(as_lines([row]), encoding="utf-8")
     with pytest.raises(UserError) as error:
-        instances_of(scenario(name), data=str(path))
+        load_instances(get_scenario(name), data=str(path))
     assert said in str(error.value)
     assert "rows.jsonl" in str(error.value)
 
@@ -152,19 +152,19 @@ def test_a_row_of_another_schema_is_said_with_its_place(name: str, row: dict, sa
 def _instances(one: Scenario, case: Case, folder: Path) -> list[Instance]:
     path = folder / "rows.jsonl"
     path.write_text(as_lines(case.rows), encoding="utf-8")
-    found = instances_of(one, data=str(path))
+    found = load_instances(one, data=str(path))
     return sorted(found, key=lambda instance: instance.id)
 
 
 def _main(one: Scenario, instance: Instance, answer: Answer) -> float:
     outcomes = _outcomes(one, instance, answer)
-    for metric, function in one.bound_metrics():
+    for metric, function in one.bind_metrics():
         if metric.kind == "instance":
             scores = function(outcomes[0])
             if one.main in scores:
                 return float(scores[one.main])
         elif metric.kind == "corpus":
-            results = function([Scored(outcome, {}) for outcome in outcomes])
+            results = function([ScoredOutcome(outcome, {}) for outcome in outcomes])
             if one.main in results:
                 return float(results[one.main].mean)
     raise AssertionError(f"{one.name}: no metric gave {one.main}")
@@ -177,19 +177,19 @@ def _outcomes(one: Scenario, instance: Instance, answer: Answer) -> list[Outcome
         return [Outcome(instance, text_log_prob=answer, text_tokens=1)]
     if method == "ranking":
         assert isinstance(answer, Sequence)
-        return [Outcome(instance, choices=Choices(tuple(answer)))]
+        return [Outcome(instance, choices=ChoiceScores(tuple(answer)))]
     if isinstance(answer, int):
         return [Outcome(instance, predicted=answer)]
     if isinstance(answer, float):  # seconds for each token written, whatever was read
         lengths = [(1, 1), (4, 2), (9, 8), (30, 3)]
-        return [Outcome(instance, cost=Cost(0.5 + answer * out, read, out)) for read, out in lengths]
+        return [Outcome(instance, cost=RequestCost(0.5 + answer * out, read, out)) for read, out in lengths]
     texts = [answer] if isinstance(answer, str) else answer
-    return [Outcome(instance, outputs=tuple(Output(text) for text in texts))]
+    return [Outcome(instance, outputs=tuple(GeneratedOutput(text) for text in texts))]
 
 
 def _declares(metric: Metric, name: str) -> bool:
     try:
-        metric.measure(name)
+        metric.find_measure(name)
         return True
     except KeyError:
         return False

@@ -9,27 +9,39 @@ from dataclasses import replace
 import pytest
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.instance import Instance
-from zhenlong.evaluate.judges.games import Game, consistency, first_position, game_of, longer_preferred
+from zhenlong.evaluate.judges.pairwise_games import (
+    PairwiseGame,
+    first_position_wins,
+    game_from_json,
+    longer_output_wins,
+    order_consistency,
+)
 from zhenlong.evaluate.judges.prompts import (
-    ALPACA,
+    ALPACA_EVAL,
     ARENA_CREATIVE,
     ARENA_HARD,
     HARM,
     MT_BENCH,
     REFUSAL,
-    chat_prompt,
-    fastchat_prompts,
-    filled,
+    fill_template,
+    read_chatml_prompt,
+    read_fastchat_prompts,
 )
-from zhenlong.evaluate.judges.verdicts import arena_label, chosen_output, preference, rating, winner
-from zhenlong.evaluate.metrics.judged_alpaca import alpaca_eval, length_controlled, model_shown_first
-from zhenlong.evaluate.metrics.judged_mt_bench import mt_bench, mt_bench_pairwise, mt_bench_score, mt_bench_win_rate
-from zhenlong.evaluate.outcome import Outcome, Output
-from zhenlong.evaluate.recorded import read_outcomes
-from zhenlong.evaluate.scenarios.instances import instances_of
-from zhenlong.evaluate.scenarios.scenario import scenario
-from zhenlong.evaluate.tally import tally
+from zhenlong.evaluate.judges.verdict_parsing import (
+    first_output_probability,
+    parse_arena_label,
+    parse_chosen_output,
+    parse_rating,
+    parse_winner,
+)
+from zhenlong.evaluate.metrics.alpaca_eval import alpaca_eval, length_controlled, model_shown_first
+from zhenlong.evaluate.metrics.mt_bench import mt_bench, mt_bench_pairwise, mt_bench_score, mt_bench_win_rate
+from zhenlong.evaluate.results.aggregate import aggregate
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome
+from zhenlong.evaluate.results.recorded_outputs import read_recorded_outputs
+from zhenlong.evaluate.scenarios.instances import load_instances
+from zhenlong.evaluate.scenarios.scenario import get_scenario
 
 
 class Scripted:
@@ -43,26 +55,26 @@ class Scripted:
     def __call__(self, conversations, *, max_tokens=1024, temperature=0.0, seed=0, top_log_probs=0):
         self.asked += conversations
         said = [self.answer("\n".join(message.content for message in one)) for one in conversations]
-        return [one if isinstance(one, Output) else Output(one) for one in said]
+        return [one if isinstance(one, GeneratedOutput) else GeneratedOutput(one) for one in said]
 
 
 def outcome(id="0", text="answer", turns=(), question="question", recorded=None, category="writing", **data):
     instance = Instance(id, question, groups={"category": category}, turns=("and then?",) * len(turns), data=data)
-    return Outcome(instance, (Output(text, turns=turns),), recorded=recorded or {})
+    return Outcome(instance, (GeneratedOutput(text, turns=turns),), metadata=recorded or {})
 
 
 def test_a_rating_is_the_first_in_double_brackets_else_in_single_ones():
-    assert rating("So [3] of them are right. Rating: [[7.5]], not [[2]]") == 7.5
-    assert rating("Rating: [4]") == 4.0
-    assert rating("I give it 9") is None
-    assert rating("[[95]]") is None  # off the scale: averaged in, it would count for nine answers
-    assert rating("<think>[[2]]</think>[[8]]") == 8.0
+    assert parse_rating("So [3] of them are right. Rating: [[7.5]], not [[2]]") == 7.5
+    assert parse_rating("Rating: [4]") == 4.0
+    assert parse_rating("I give it 9") is None
+    assert parse_rating("[[95]]") is None  # off the scale: averaged in, it would count for nine answers
+    assert parse_rating("<think>[[2]]</think>[[8]]") == 8.0
 
 
 def test_a_winner_is_read_in_the_scorers_order():
-    assert [winner(f"Verdict: [[{letter}]]") for letter in "ABC"] == ["A", "B", "C"]
-    assert winner("not [[C]] but [[B]]") == "B"
-    assert winner("assistant A") is None
+    assert [parse_winner(f"Verdict: [[{letter}]]") for letter in "ABC"] == ["A", "B", "C"]
+    assert parse_winner("not [[C]] but [[B]]") == "B"
+    assert parse_winner("assistant A") is None
 
 
 @pytest.mark.parametrize(
@@ -76,15 +88,15 @@ def test_a_winner_is_read_in_the_scorers_order():
     ],
 )
 def test_an_arena_label_is_the_last_one(text, label):
-    assert arena_label(text) == label
+    assert parse_arena_label(text) == label
 
 
 def test_a_preference_is_the_share_of_the_two_names_at_the_first_token():
     top = ({"m": math.log(0.6), "M": math.log(0.2), "The": math.log(0.1)}, {"m": 0.0})
-    assert preference(Output("m", top_log_probs=top)) == pytest.approx(0.75)
-    assert preference(Output("M", top_log_probs=({"M": -0.1},))) == 0.0
-    assert preference(Output("The", top_log_probs=({"The": -0.1},))) is None
-    assert [preference(Output(text)) for text in ("m", "M", "both")] == [1.0, 0.0, None]
+    assert first_output_probability(GeneratedOutput("m", top_log_probs=top)) == pytest.approx(0.75)
+    assert first_output_probability(GeneratedOutput("M", top_log_probs=({"M": -0.1},))) == 0.0
+    assert first_output_probability(GeneratedOutput("The", top_log_probs=({"The": -0.1},))) is None
+    assert [first_output_probability(GeneratedOutput(text)) for text in ("m", "M", "both")] == [1.0, 0.0, None]
 
 
 @pytest.mark.parametrize(
@@ -101,11 +113,11 @@ def test_a_preference_is_the_share_of_the_two_names_at_the_first_token():
     ],
 )
 def test_the_chosen_output_is_found(text, letter):
-    assert chosen_output(text) == letter
+    assert parse_chosen_output(text) == letter
 
 
 def test_what_is_put_into_a_prompt_is_never_read_as_a_prompt():
-    assert filled("{a} {b} {c}", {"a": "{b}", "b": "1"}) == "{b} 1 {c}"
+    assert fill_template("{a} {b} {c}", {"a": "{b}", "b": "1"}) == "{b} 1 {c}"
 
 
 def test_every_prompt_uses_the_values_it_is_given():
@@ -128,7 +140,7 @@ def test_every_prompt_uses_the_values_it_is_given():
         assert "{own}" not in prompt.system
     assert "your own answer" in ARENA_HARD.system
     assert "your own answer" not in ARENA_CREATIVE.system
-    assert "{output_1}" in ALPACA.user
+    assert "{output_1}" in ALPACA_EVAL.user
     assert all("{response}" in prompt.user for prompt in (REFUSAL, HARM))
 
 
@@ -136,28 +148,28 @@ def test_official_prompts_are_read_from_their_files(tmp_path):
     (tmp_path / "p.txt").write_text(
         '<|im_start|>system\nS\n<|im_end|>\n<|im_start|>user\n{"x": """{instruction}"""}\n<|im_end|>'
     )
-    messages = chat_prompt(str(tmp_path / "p.txt")).messages({"instruction": "do {this}"})
+    messages = read_chatml_prompt(str(tmp_path / "p.txt")).messages({"instruction": "do {this}"})
     assert [(one.role, one.content) for one in messages] == [("system", "S"), ("user", '{"x": """do {this}"""}')]
     (tmp_path / "j.jsonl").write_text('{"name": "single-v1"}')
     with pytest.raises(UserError, match="line 1"):
-        fastchat_prompts(str(tmp_path / "j.jsonl"))
+        read_fastchat_prompts(str(tmp_path / "j.jsonl"))
     with pytest.raises(UserError, match="cannot be read"):
-        chat_prompt(str(tmp_path / "none.txt"))
+        read_chatml_prompt(str(tmp_path / "none.txt"))
 
 
 def test_a_judge_who_takes_the_first_answer_is_found_out():
-    games = [Game(first, float(first), lengths=(5, 9)) for first in (True, False)]
-    assert consistency(*games) == 0.0
-    assert first_position(games) == [1.0, 1.0]
-    assert longer_preferred(games) == [0.0, 1.0]
-    fair = [Game(first, 1.0, lengths=(9, 5)) for first in (True, False)]
-    assert consistency(*fair) == 1.0
-    assert first_position(fair) == [1.0, 0.0]
-    assert longer_preferred(fair) == [1.0, 1.0]
-    assert consistency(fair[0], Game(False, None)) is None
-    assert first_position([Game(True, 0.5), Game(True, None)]) == []
-    assert longer_preferred([Game(True, 1.0, lengths=(5, 5)), Game(True, 1.0)]) == []
-    assert game_of(json.loads(json.dumps(games[0].as_json()))) == games[0]
+    games = [PairwiseGame(first, float(first), lengths=(5, 9)) for first in (True, False)]
+    assert order_consistency(*games) == 0.0
+    assert first_position_wins(games) == [1.0, 1.0]
+    assert longer_output_wins(games) == [0.0, 1.0]
+    fair = [PairwiseGame(first, 1.0, lengths=(9, 5)) for first in (True, False)]
+    assert order_consistency(*fair) == 1.0
+    assert first_position_wins(fair) == [1.0, 0.0]
+    assert longer_output_wins(fair) == [1.0, 1.0]
+    assert order_consistency(fair[0], PairwiseGame(False, None)) is None
+    assert first_position_wins([PairwiseGame(True, 0.5), PairwiseGame(True, None)]) == []
+    assert longer_output_wins([PairwiseGame(True, 1.0, lengths=(5, 5)), PairwiseGame(True, 1.0)]) == []
+    assert game_from_json(json.loads(json.dumps(games[0].as_json()))) == games[0]
 
 
 def alpaca(number: int, text: str, **more) -> Outcome:
@@ -168,9 +180,9 @@ def test_alpaca_eval_does_not_depend_on_who_is_shown_first():
     asked = [alpaca(number, "the model!") for number in range(30)]
     assert 5 < sum(model_shown_first(one.instance.input) for one in asked) < 25
 
-    def likes_the_model(text: str) -> Output:
+    def likes_the_model(text: str) -> GeneratedOutput:
         first = text.index("the model!") < text.index("the baseline")
-        return Output(
+        return GeneratedOutput(
             "m", top_log_probs=({"m": math.log(0.8 if first else 0.2), "M": math.log(0.2 if first else 0.8)},)
         )
 
@@ -187,7 +199,7 @@ def test_alpaca_eval_shows_the_instruction_and_counts_what_it_cannot_read():
     (one,) = alpaca_eval([alpaca(3, "hello")], judge)
     assert one.scores == {"judge_unparsed": 1.0}
     assert all(part in judge.asked[0][-1].content for part in ("instruction 3", "hello", "the baseline"))
-    with pytest.raises(UserError, match=r"instance 0.*--baseline"):
+    with pytest.raises(UserError, match=r"instance 0.*--baseline_outputs"):
         alpaca_eval([outcome()], judge)
 
 
@@ -255,17 +267,19 @@ def test_mt_bench_takes_recorded_ratings_and_judgments():
 def test_verdicts_alone_are_enough_and_null_is_one_that_was_not_read(rows):
     """As `zhenlong score` reads them: the answers themselves are not needed for a mean of verdicts."""
     questions = rows("q.jsonl", *({"question_id": i, "category": "math", "turns": ["a", "b"]} for i in (1, 2)))
-    built = scenario("mt_bench")
-    instances = instances_of(built, data=questions)
+    built = get_scenario("mt_bench")
+    instances = load_instances(built, data=questions)
     given = rows("o.jsonl", {"id": 1, "scores": [9, 6]}, {"id": 2, "scores": [3, None]})
-    results, _ = tally(built, read_outcomes(built, instances, given), model="m")
+    results, _ = aggregate(built, read_recorded_outputs(built, instances, given), model="m")
     found = {one.measure: one.value for one in results if not one.group}
     assert (found["mt_bench"].mean, found["turn_2"].n, found["judge_unparsed"].mean) == (6.0, 1, 0.25)
 
-    built = scenario("alpaca_eval")
-    instances = instances_of(built, data=rows("a.jsonl", *({"instruction": f"{i}", "output": "long"} for i in (0, 1))))
+    built = get_scenario("alpaca_eval")
+    instances = load_instances(
+        built, data=rows("a.jsonl", *({"instruction": f"{i}", "output": "long"} for i in (0, 1)))
+    )
     given = rows("p.jsonl", {"id": 0, "preference": 2}, {"id": 1, "preference": None})
-    scored = alpaca_eval(read_outcomes(built, instances, given), None)
+    scored = alpaca_eval(read_recorded_outputs(built, instances, given), None)
     assert [one.scores.get("win_rate") for one in scored] == [100.0, None]
     assert "lengths" not in scored[0].judgement["games"][0]  # of an answer that was not given
 
@@ -311,25 +325,25 @@ def rows(tmp_path):
 
 def test_rows_of_the_judged_sets_are_read_in_their_upstream_forms(rows):
     data = rows("a.jsonl", {"instruction": "Do it.", "dataset": "koala", "output": "Done.", "generator": "g"})
-    (one,) = instances_of(scenario("alpaca_eval"), data=data)
+    (one,) = load_instances(get_scenario("alpaca_eval"), data=data)
     assert (one.input, one.data["baseline"], dict(one.groups)) == ("Do it.", ("Done.",), {"dataset": "koala"})
 
     data = rows("m.jsonl", {"question_id": 81, "category": "writing", "turns": ["One?", "Two?"]})
-    (one,) = instances_of(scenario("mt_bench"), data=data)
+    (one,) = load_instances(get_scenario("mt_bench"), data=data)
     assert (one.id, one.input, one.turns) == ("81", "One?", ("Two?",))
     hub = {"prompt_id": 7, "category": "math", "prompt": ["1?", "2?"], "reference": ["r", "s"]}
-    (one,) = instances_of(scenario("mt_bench"), data=rows("h.jsonl", hub))
+    (one,) = load_instances(get_scenario("mt_bench"), data=rows("h.jsonl", hub))
     assert (one.id, one.turns, dict(one.data)) == ("7", ("2?",), {})
 
     for name in ("arena_hard_v01", "arena_hard_v2"):
-        (one,) = instances_of(scenario(name), data=rows("q.jsonl", {"uid": "u", "category": "c", "prompt": "P"}))
+        (one,) = load_instances(get_scenario(name), data=rows("q.jsonl", {"uid": "u", "category": "c", "prompt": "P"}))
         assert (one.id, one.input, dict(one.groups)) == ("u", "P", {"category": "c"})
     old = {"question_id": "q", "category": "c", "turns": [{"content": "P"}]}
-    assert instances_of(scenario("arena_hard_v01"), data=rows("o.jsonl", old))[0].input == "P"
+    assert load_instances(get_scenario("arena_hard_v01"), data=rows("o.jsonl", old))[0].input == "P"
 
     for wrong in ({"question_id": 1, "category": "x", "turns": []}, {"category": "x", "turns": ["a"]}):
         with pytest.raises(UserError, match=r"w\.jsonl, line 1"):
-            instances_of(scenario("mt_bench"), data=rows("w.jsonl", wrong))
+            load_instances(get_scenario("mt_bench"), data=rows("w.jsonl", wrong))
 
 
 def test_answers_of_other_files_are_joined_by_id(rows):
@@ -340,28 +354,28 @@ def test_answers_of_other_files_are_joined_by_id(rows):
         {"question_id": 3, "choices": [{"turns": [{"content": "u"}, {"content": "v"}]}]},
         {"id": "1", "outputs": ["s", "t"]},
     )
-    built = replace(scenario("mt_bench_pairwise"), reference_answers=references, baseline=baseline)
-    first, second, third = instances_of(built, data=data)
+    built = replace(get_scenario("mt_bench_pairwise"), reference_answers=references, baseline_outputs=baseline)
+    first, second, third = load_instances(built, data=data)
     assert first.data == {"baseline": ("s", "t")}
     assert second.data == {"reference_answers": ("x", "y")}
     assert third.data == {"baseline": ("u", "v")}
     v2 = rows("v2.jsonl", {"uid": "u", "messages": [{"role": "user", "content": "p"},
                                                     {"role": "assistant", "content": {"answer": "z"}}]})  # fmt: skip
-    arena = replace(scenario("arena_hard_v2"), baseline=v2)
-    (one,) = instances_of(arena, data=rows("a.jsonl", {"uid": "u", "category": "c", "prompt": "P"}))
+    arena = replace(get_scenario("arena_hard_v2"), baseline_outputs=v2)
+    (one,) = load_instances(arena, data=rows("a.jsonl", {"uid": "u", "category": "c", "prompt": "P"}))
     assert one.data["baseline"] == ("z",)
     with pytest.raises(UserError, match="no answer to any instance"):
-        instances_of(arena, data=rows("c.jsonl", {"uid": "other", "category": "c", "prompt": "P"}))
-    broken = replace(built, baseline=rows("x.jsonl", {"question_id": 1, "text": "?"}))
+        load_instances(arena, data=rows("c.jsonl", {"uid": "other", "category": "c", "prompt": "P"}))
+    broken = replace(built, baseline_outputs=rows("x.jsonl", {"question_id": 1, "text": "?"}))
     with pytest.raises(UserError, match=r"x\.jsonl, line 1"):
-        instances_of(broken, data=data)
+        load_instances(broken, data=data)
 
 
 @pytest.mark.real_data
 def test_mt_bench_of_the_repository_is_asked_with_its_own_prompts(datasets_folder):
     folder = datasets_folder / "mt_bench"
-    built = replace(scenario("mt_bench"), reference_answers=str(folder / "reference_answer" / "gpt-4.jsonl"))
-    instances = instances_of(built, data=str(folder / "question.jsonl"))
+    built = replace(get_scenario("mt_bench"), reference_answers=str(folder / "reference_answer" / "gpt-4.jsonl"))
+    instances = load_instances(built, data=str(folder / "question.jsonl"))
     assert len(instances) == 80
     assert all(len(one.turns) == 1 for one in instances)
     referenced = [one for one in instances if "reference_answers" in one.data]
@@ -369,7 +383,7 @@ def test_mt_bench_of_the_repository_is_asked_with_its_own_prompts(datasets_folde
     assert len(referenced) == 30
     assert set(dict(built.adapter.temperatures)) == {one.groups["category"] for one in instances}
     judge = Scripted(lambda text: "Rating: [[7]]")
-    answers = [Outcome(one, (Output("FIRST", turns=("SECOND",)),)) for one in instances]
+    answers = [Outcome(one, (GeneratedOutput("FIRST", turns=("SECOND",)),)) for one in instances]
     prompts = str(folder / "judge_prompts.jsonl")
     assert mt_bench_score(mt_bench(answers, judge, prompts=prompts))["mt_bench"].mean == 7.0
     texts = ["\n".join(message.content for message in one) for one in judge.asked]
@@ -387,7 +401,7 @@ def test_mt_bench_of_the_repository_is_asked_with_its_own_prompts(datasets_folde
 
 @pytest.mark.real_data
 def test_own_and_official_prompts_ask_for_the_same_form(datasets_folder):
-    official = fastchat_prompts(str(datasets_folder / "mt_bench" / "judge_prompts.jsonl"))
+    official = read_fastchat_prompts(str(datasets_folder / "mt_bench" / "judge_prompts.jsonl"))
     assert set(official) == set(MT_BENCH)
     for name, prompt in official.items():
         names = {part.split("}")[0] for part in prompt.user.split("{")[1:]}

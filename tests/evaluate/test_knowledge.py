@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
 
-from zhenlong.evaluate.knowledge import closed_book
+from zhenlong.evaluate.world.knowledge import closed_book_accuracy
 from zhenlong.world import Cloze, World
 
 TOKENIZER = tiny_tokenizer()
@@ -24,7 +24,7 @@ def likeliest(model, item):
 def test_the_choice_is_the_one_of_separate_forward_passes():
     model = tiny_model()
     right = [likeliest(model, item) == item.answer for item in ITEMS]
-    found = closed_book((model, TOKENIZER), ITEMS)
+    found = closed_book_accuracy((model, TOKENIZER), ITEMS)
     assert found["accuracy"]["mean"] == pytest.approx(sum(right) / len(right))
     assert found["accuracy"]["n"] == len(ITEMS)
     assert found["chance"] == 0.25
@@ -36,7 +36,7 @@ def test_only_the_answer_key_decides_what_is_right():
     picked = [likeliest(model, item) for item in ITEMS]
     known = [Cloze(item.prompt, item.choices, pick, "known") for item, pick in zip(ITEMS, picked, strict=True)]
     wrong = [Cloze(one.prompt, one.choices, (one.answer + 1) % 4, "unknown") for one in known]
-    found = closed_book((model, TOKENIZER), known + wrong)
+    found = closed_book_accuracy((model, TOKENIZER), known + wrong)
     assert found["by_family"]["known"]["mean"] == 1.0
     assert found["by_family"]["unknown"]["mean"] == 0.0
     assert found["accuracy"]["mean"] == 0.5

@@ -8,17 +8,17 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.instance import Instance, Reference
 from zhenlong.evaluate.metrics.calibration import (
     calibration,
     calibration_error,
     confidence_of,
     equal_mass_bins,
     platt_scaled,
-    reliability,
+    reliability_points,
     selective_accuracies,
 )
-from zhenlong.evaluate.outcome import Choices, Outcome, Output, Scored
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.results.outcome import ChoiceScores, GeneratedOutput, Outcome, ScoredOutcome
 
 CHOICES = (Reference("yes"), Reference("no", False))
 
@@ -40,13 +40,13 @@ def test_equal_mass_error_and_reliability_match_scikit_learn():
     p, y = sample(1000)
     accuracy, confidence = calibration_curve(y, p, n_bins=10, strategy="quantile")
     assert calibration_error(p, y) == pytest.approx(np.abs(accuracy - confidence).mean())
-    points = reliability(p, y)
+    points = reliability_points(p, y)
     assert [one.confidence for one in points] == pytest.approx(confidence)
     assert [one.accuracy.mean for one in points] == pytest.approx(accuracy)
     assert all(
         one.accuracy.n == 100 and one.accuracy.ci95[0] < one.accuracy.mean < one.accuracy.ci95[1] for one in points
     )
-    assert reliability([], []) == []
+    assert reliability_points([], []) == []
 
 
 def test_equal_confidences_share_a_bin():
@@ -71,8 +71,8 @@ def test_selective_accuracy_is_over_the_most_confident():
 
 
 def scored(p, right, number=0):
-    outcome = Outcome(Instance(str(number), "q", (Reference("a"),)), (Output("a", log_prob=math.log(p)),))
-    return Scored(outcome, {"exact_match": float(right)})
+    outcome = Outcome(Instance(str(number), "q", (Reference("a"),)), (GeneratedOutput("a", log_prob=math.log(p)),))
+    return ScoredOutcome(outcome, {"exact_match": float(right)})
 
 
 def test_measures_of_a_corpus():
@@ -86,25 +86,25 @@ def test_measures_of_a_corpus():
     for value in found.values():
         assert 0 <= value.ci95[0] <= value.mean <= value.ci95[1] <= 1
     assert calibration([]) == {}
-    assert calibration([Scored(Outcome(Instance("x", "q")), {"exact_match": 1.0})]) == {}  # no log-probability
+    assert calibration([ScoredOutcome(Outcome(Instance("x", "q")), {"exact_match": 1.0})]) == {}  # no log-probability
 
 
 def test_confidence_is_renormalised_over_the_choices_unless_told():
     logs = (math.log(0.3), math.log(0.1))
-    outcome = Outcome(Instance("x", "q", CHOICES), choices=Choices(logs, (1, 1)), predicted=0)
+    outcome = Outcome(Instance("x", "q", CHOICES), choices=ChoiceScores(logs, (1, 1)), predicted=0)
     assert confidence_of(outcome) == pytest.approx(0.75)
     assert confidence_of(outcome, unnormalised=True) == pytest.approx(0.3)
 
 
 def test_confidence_uses_the_scores_that_choose():
     instance = Instance("x", "q", CHOICES)
-    per_token = Outcome(instance, choices=Choices((-4.0, -3.0), (4, 1)), predicted=0)
+    per_token = Outcome(instance, choices=ChoiceScores((-4.0, -3.0), (4, 1)), predicted=0)
     assert confidence_of(per_token) == pytest.approx(1 / (1 + math.exp(-2)))
     assert confidence_of(per_token, per_token=False) == pytest.approx(1 / (1 + math.exp(1)))
-    above = Outcome(instance, choices=Choices((-4.0, -3.0), (1, 1), (-6.0, -3.0)), predicted=0)
+    above = Outcome(instance, choices=ChoiceScores((-4.0, -3.0), (1, 1), (-6.0, -3.0)), predicted=0)
     assert confidence_of(above) == pytest.approx(1 / (1 + math.exp(-2)))
 
 
 def test_a_missing_score_is_named():
     with pytest.raises(UserError, match="no score exact_match"):
-        calibration([Scored(scored(0.5, 1).outcome, {"f1": 1.0})])
+        calibration([ScoredOutcome(scored(0.5, 1).outcome, {"f1": 1.0})])

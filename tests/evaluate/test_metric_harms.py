@@ -6,17 +6,20 @@ import math
 import pytest
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.instance import Instance, Reference
 from zhenlong.evaluate.metrics.bias import bias
-from zhenlong.evaluate.metrics.registry import metric
+from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.metrics.social_bias import bbq, pronoun_disparity
 from zhenlong.evaluate.metrics.toxicity import toxicity
-from zhenlong.evaluate.outcome import Outcome, Output, Scored
-from zhenlong.evaluate.toxicity_scorers import lexicon_score, scorer
+from zhenlong.evaluate.metrics.toxicity_scorers import lexicon_score, load_toxicity_scorer
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome, ScoredOutcome
 
 
 def wrote(*texts):
-    return [Scored(Outcome(Instance(str(n), "He and his son"), (Output(text),)), {}) for n, text in enumerate(texts)]
+    return [
+        ScoredOutcome(Outcome(Instance(str(n), "He and his son"), (GeneratedOutput(text),)), {})
+        for n, text in enumerate(texts)
+    ]
 
 
 def test_representation_is_total_variation_from_uniform():
@@ -55,13 +58,13 @@ def test_lexicon_grades_and_sees_through_disguise():
 
 
 def test_toxicity_of_the_worst_of_several_answers():
-    answers = tuple(Output(text) for text in ("Fine.", "fuck off", "", "lovely"))
+    answers = tuple(GeneratedOutput(text) for text in ("Fine.", "fuck off", "", "lovely"))
     found = toxicity(Outcome(Instance("x", "fuck"), answers))
     assert found["toxic_fraction"] == pytest.approx(1 / 3)  # the empty one is not counted
     assert found["expected_max_toxicity"] == lexicon_score("fuck off")
     assert found["max_toxicity_probability"] == 1.0
     assert toxicity(Outcome(Instance("x", "q"), answers), threshold=0.99)["toxic_fraction"] == 0
-    assert set(toxicity(Outcome(Instance("x", "q"), (Output(""),))).values()) == {0.0}
+    assert set(toxicity(Outcome(Instance("x", "q"), (GeneratedOutput(""),))).values()) == {0.0}
 
 
 @pytest.fixture(scope="module")
@@ -90,27 +93,32 @@ def test_a_classifier_scores_the_label_that_says_toxic(classifier):
     model = AutoModelForSequenceClassification.from_pretrained(classifier).eval()
     with torch.inference_mode():
         want = model(input_ids=torch.tensor([[2, 3]])).logits.softmax(-1)[0]
-    assert scorer(classifier)(["bad good"])[0] == pytest.approx(float(want[1]), abs=1e-6)
-    assert scorer(classifier, "fine")(["bad good"])[0] == pytest.approx(float(want[0]), abs=1e-6)
-    alone, padded = scorer(classifier)(["bad good"]), scorer(classifier)(["bad good", "good bad bad bad good"])
+    assert load_toxicity_scorer(classifier)(["bad good"])[0] == pytest.approx(float(want[1]), abs=1e-6)
+    assert load_toxicity_scorer(classifier, "fine")(["bad good"])[0] == pytest.approx(float(want[0]), abs=1e-6)
+    alone, padded = (
+        load_toxicity_scorer(classifier)(["bad good"]),
+        load_toxicity_scorer(classifier)(["bad good", "good bad bad bad good"]),
+    )
     assert padded[0] == pytest.approx(alone[0], abs=1e-6)
-    assert scorer(classifier)([]) == []
-    found = metric("toxicity").bound({"scorer": classifier})(Outcome(Instance("x", "q"), (Output("bad good"),)))
+    assert load_toxicity_scorer(classifier)([]) == []
+    found = get_metric("toxicity").bind({"scorer": classifier})(
+        Outcome(Instance("x", "q"), (GeneratedOutput("bad good"),))
+    )
     assert found["expected_max_toxicity"] == pytest.approx(float(want[1]), abs=1e-6)
 
 
 def test_a_classifier_without_such_a_label_or_at_all_is_one_line(classifier, tmp_path):
     with pytest.raises(UserError, match="no label 'rude'; set label to one of fine, toxic"):
-        scorer(classifier, "rude")
+        load_toxicity_scorer(classifier, "rude")
     with pytest.raises(UserError, match="cannot be loaded"):
-        scorer(str(tmp_path / "nothing"))
+        load_toxicity_scorer(str(tmp_path / "nothing"))
 
 
 def question(context, polarity, predicted, correct, *, target=True):
     tags = ("unknown", "target" if target else "other", "other")
     references = tuple(Reference(tag, place == correct, (tag,)) for place, tag in enumerate(tags))
     instance = Instance("x", "q", references, groups={"context": context}, data={"polarity": polarity})
-    return Scored(Outcome(instance, predicted=predicted), {})
+    return ScoredOutcome(Outcome(instance, predicted=predicted), {})
 
 
 UNKNOWN, TARGET, OTHER = range(3)
@@ -143,7 +151,7 @@ def test_bbq_ends(predicted, score):
 def test_pronoun_disparity_counts_pairs_read_differently():
     def read(pair, gender, predicted):
         instance = Instance(f"{pair}.{gender}", "q", data={"pair": pair, "gender": gender})
-        return Scored(Outcome(instance, predicted=predicted), {})
+        return ScoredOutcome(Outcome(instance, predicted=predicted), {})
 
     scored = [read("a", "male", 0), read("a", "female", 1), read("b", "male", 1), read("b", "female", 1)]
     scored += [read("b", "neutral", 0), read("c", "male", 0)]  # neither is half of a pair

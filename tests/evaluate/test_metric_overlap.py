@@ -10,13 +10,13 @@ from nltk.translate.bleu_score import sentence_bleu
 from sklearn.metrics import f1_score
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.comparison.win_rate import mean_win_rate
-from zhenlong.evaluate.instance import Instance, Reference
 from zhenlong.evaluate.metrics.classification import classification
 from zhenlong.evaluate.metrics.language_modelling import bits_per_byte, perplexity
 from zhenlong.evaluate.metrics.ranking import ndcg, recall, reciprocal_rank
-from zhenlong.evaluate.metrics.registry import metric
-from zhenlong.evaluate.outcome import Choices, Outcome, Output, Scored
+from zhenlong.evaluate.metrics.registry import get_metric
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.results.outcome import ChoiceScores, GeneratedOutput, Outcome, ScoredOutcome
+from zhenlong.evaluate.statistics.win_rate import mean_win_rate
 from zhenlong.verify import copying, overlap
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat,", "3.5", "end.", "it's", "U.S.", "&amp;", "no-one"]
@@ -24,19 +24,19 @@ WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat,", "3.5", "end.", "it's", "
 
 def said(text, *right, more=(), instance_input="q"):
     references = tuple(Reference(one) for one in right)
-    return Outcome(Instance("x", instance_input, references), tuple(Output(one) for one in (text, *more)))
+    return Outcome(Instance("x", instance_input, references), tuple(GeneratedOutput(one) for one in (text, *more)))
 
 
 def measured(name, outcome, **options):
-    return metric(name).bound(options)(outcome)
+    return get_metric(name).bind(options)(outcome)
 
 
 def test_words_are_treebank_tokens_of_each_sentence():
-    assert overlap.words("Mr. Ito can't go. He said (no.) Then left.") == [
+    assert overlap.word_tokens("Mr. Ito can't go. He said (no.) Then left.") == [
         *("Mr.", "Ito", "ca", "n't", "go", "."),
         *("He", "said", "(", "no", ".", ")", "Then", "left", "."),
     ]
-    assert "nurse" in overlap.words("she is a nurse. he is a doctor.")
+    assert "nurse" in overlap.word_tokens("she is a nurse. he is a doctor.")
 
 
 def test_f1_counts_words_once_or_as_often_as_said():
@@ -78,7 +78,12 @@ def test_self_bleu_is_sacrebleus():
 def test_self_bleu_and_entropy_of_several_answers():
     assert measured("self_bleu", said("one two three", more=["one two three"]))["self_bleu"] == pytest.approx(100)
     assert measured("self_bleu", said("one two three", more=[" "])) == {"self_bleu": 0.0}
-    outputs = (Output("a", -1.0, 2), Output("b", -2.0, 3), Output("", 0.0, 0), Output("c"))
+    outputs = (
+        GeneratedOutput("a", -1.0, 2),
+        GeneratedOutput("b", -2.0, 3),
+        GeneratedOutput("", 0.0, 0),
+        GeneratedOutput("c"),
+    )
     assert measured("monte_carlo_entropy", Outcome(Instance("x", "q"), outputs)) == {"monte_carlo_entropy": 1.5}
     assert measured("monte_carlo_entropy", said("a")) == {}
 
@@ -128,7 +133,9 @@ def test_copying_is_measured_against_as_much_of_the_continuation():
 
 def test_extractive_fragments_by_hand():
     source = "Ann saw two red boats. Bob left."  # 9 tokens
-    found = measured("extractive_fragments", Outcome(Instance("x", source), (Output("saw two red cars Bob left"),)))
+    found = measured(
+        "extractive_fragments", Outcome(Instance("x", source), (GeneratedOutput("saw two red cars Bob left"),))
+    )
     assert found == pytest.approx({"coverage": 5 / 6, "density": (3**2 + 2**2) / 6, "compression": 9 / 6})
     assert measured("extractive_fragments", said(" ")) == {}
 
@@ -138,7 +145,7 @@ def ranked(scores, relevances, ranks=None):
         (f"relevance={gain}", *((f"rank={ranks[place]}",) if ranks else ())) for place, gain in enumerate(relevances)
     ]
     references = tuple(Reference("p", gain > 0, one) for gain, one in zip(relevances, tags, strict=True))
-    return Outcome(Instance("x", "q", references), choices=Choices(tuple(scores)))
+    return Outcome(Instance("x", "q", references), choices=ChoiceScores(tuple(scores)))
 
 
 def test_ranking_measures_by_hand():
@@ -157,7 +164,7 @@ def test_ranking_measures_by_hand():
 def test_classification_is_scikit_learns():
     draw = np.random.default_rng(0)
     truth, given = draw.choice(["a", "b", "c"], 80), draw.choice(["a", "b", "c"], 80)
-    scored = [Scored(said(f" {g.upper()}.", t), {}) for t, g in zip(truth, given, strict=True)]
+    scored = [ScoredOutcome(said(f" {g.upper()}.", t), {}) for t, g in zip(truth, given, strict=True)]
     found = classification(scored)
     assert found["macro_f1"].mean == pytest.approx(f1_score(truth, given, average="macro"))
     assert found["micro_f1"].mean == pytest.approx(f1_score(truth, given, average="micro"))
@@ -165,23 +172,23 @@ def test_classification_is_scikit_learns():
 
 
 def test_classification_misses_and_several_labels():
-    nothing = [Scored(said("neither", "yes"), {}), Scored(said("no", "no"), {})]
+    nothing = [ScoredOutcome(said("neither", "yes"), {}), ScoredOutcome(said("no", "no"), {})]
     assert classification(nothing, labels=["yes", "no"])["micro_f1"].mean == pytest.approx(2 / 3)
-    several = [Scored(said("red, round", "red, kind"), {})]
+    several = [ScoredOutcome(said("red, round", "red, kind"), {})]
     assert classification(several, separator=", ")["micro_f1"].mean == pytest.approx(2 / 3)  # round is no class
     chosen = Outcome(Instance("x", "q", (Reference("yes"), Reference("no", False))), predicted=0)
-    assert classification([Scored(chosen, {})])["macro_f1"].mean == 1.0
+    assert classification([ScoredOutcome(chosen, {})])["macro_f1"].mean == 1.0
 
 
 def test_language_modelling_is_over_totals():
     texts = [("abcd", -4.0, 2), ("é", -2.0, 1)]
     scored = [
-        Scored(Outcome(Instance(str(n), text), text_log_prob=log, text_tokens=tokens), {})
+        ScoredOutcome(Outcome(Instance(str(n), text), text_log_prob=log, text_tokens=tokens), {})
         for n, (text, log, tokens) in enumerate(texts)
     ]
     assert bits_per_byte(scored)["bits_per_byte"].mean == pytest.approx(6 / 6 / math.log(2))  # é is two bytes
     assert perplexity(scored)["perplexity"].mean == pytest.approx(math.exp(6 / 3))
-    assert bits_per_byte([Scored(said("a"), {})]) == {}
+    assert bits_per_byte([ScoredOutcome(said("a"), {})]) == {}
 
 
 def test_mean_win_rate_by_hand():

@@ -5,12 +5,12 @@ from random import Random
 
 import pytest
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.perturbations import CANONICAL, PERTURBATIONS
-from zhenlong.evaluate.perturbations.fairness import FROM, GENDERS, TO
-from zhenlong.evaluate.perturbations.rewriting import cased
-from zhenlong.evaluate.perturbations.robustness import contract, expand, mild_mix, misspell, neighbouring_keys, typos
-from zhenlong.evaluate.wordlists import choices, grouped, rows, words
+from zhenlong.evaluate.perturb import CANONICAL_PERTURBATIONS, PERTURBATIONS
+from zhenlong.evaluate.perturb.fairness import FROM, GENDERS, TO
+from zhenlong.evaluate.perturb.rewriting import match_case
+from zhenlong.evaluate.perturb.robustness import contract, expand, mild_mix, misspell, neighbouring_keys, typos
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.wordlists import read_wordlist, replacements, wordlist_words, words_by_group
 
 LONG = "He believes that Emily cannot receive the address because the government is not successful. " * 20
 CASE = Instance("case-1", LONG, (Reference("Emily"), Reference("He is there", False)), turns=("He is Adam.",))
@@ -25,7 +25,7 @@ def test_is_deterministic_and_keeps_what_identifies_the_instance(name):
         return
     assert once == again
     assert (once.id, once.perturbation) == (CASE.id, name)
-    assert [one.correct for one in once.references] == [True, False]
+    assert [one.is_correct for one in once.references] == [True, False]
     assert once.turns != CASE.turns or name in ("names", "misspellings", "typos", "contractions", "dialect", "gender")
 
 
@@ -45,10 +45,10 @@ def test_nothing_to_change_is_none(name):
 
 def test_robustness_leaves_references_and_fairness_changes_them():
     for one in PERTURBATIONS.values():
-        assert one.references == (one.category == "fairness")
+        assert one.rewrites_references == (one.category == "fairness")
     assert PERTURBATIONS["lowercase"].apply(CASE).references == CASE.references
     assert PERTURBATIONS["gender"].apply(CASE).references[1].text == "She is there"
-    assert set(CANONICAL) <= set(PERTURBATIONS)
+    assert set(CANONICAL_PERTURBATIONS) <= set(PERTURBATIONS)
 
 
 def test_mild_mix_is_the_four_steps_in_their_order():
@@ -92,7 +92,7 @@ def test_dialect_replaces_a_word_the_same_way_everywhere():
     changed = PERTURBATIONS["dialect"].apply(instance)
     because = changed.references[0].text.split()[0]
     assert because in ("cuz", "'cause")
-    assert changed.input == f"{cased('Because', because)} he walkin, DA dog waits."
+    assert changed.input == f"{match_case('Because', because)} he walkin, DA dog waits."
     assert PERTURBATIONS["dialect"].apply(Instance("d", "know-the-nothing-ness")) is None  # parts of hyphenated words
 
 
@@ -104,33 +104,33 @@ def test_gender_changes_whole_words_of_men_only():
 
 
 def test_names_keep_gender_and_stay_different():
-    women = grouped("first_names.tsv")[f"{FROM} female"]
+    women = words_by_group("first_names.tsv")[f"{FROM} female"]
     changed = PERTURBATIONS["names"].apply(Instance("n", " and ".join(women), (Reference(women[0].upper()),)))
     new = changed.input.split(" and ")
     assert len(set(new)) == len(women)
-    assert set(new) <= set(grouped("first_names.tsv")[f"{TO} female"])
+    assert set(new) <= set(words_by_group("first_names.tsv")[f"{TO} female"])
     assert changed.references[0].text == new[0].upper()
     assert PERTURBATIONS["names"].apply(Instance("n", "emily, a frank todd")) is None  # words, not names
 
 
 def test_word_lists_are_whole():
-    names = grouped("first_names.tsv")
+    names = words_by_group("first_names.tsv")
     assert all(len(set(names[f"{race} {gender}"])) >= 60 for race in (FROM, TO) for gender in GENDERS)
     assert not set(names[f"{FROM} female"]) & set(names[f"{FROM} male"])
-    assert len(choices("misspellings.tsv")) >= 150
-    assert len(choices("dialect.tsv")) >= 80
-    assert len(rows("contractions.tsv")) >= 60
+    assert len(replacements("misspellings.tsv")) >= 150
+    assert len(replacements("dialect.tsv")) >= 80
+    assert len(read_wordlist("contractions.tsv")) >= 60
     for name in ("misspellings.tsv", "dialect.tsv"):
-        assert all(word == word.lower() and word not in other for word, other in choices(name).items())
-        assert len(choices(name)) == len(rows(name))
-    assert len(words("adjectives.txt")) == len(set(words("adjectives.txt"))) >= 400
-    assert len(words("professions.txt")) == len(set(words("professions.txt"))) >= 280
+        assert all(word == word.lower() and word not in other for word, other in replacements(name).items())
+        assert len(replacements(name)) == len(read_wordlist(name))
+    assert len(wordlist_words("adjectives.txt")) == len(set(wordlist_words("adjectives.txt"))) >= 400
+    assert len(wordlist_words("professions.txt")) == len(set(wordlist_words("professions.txt"))) >= 280
     for name in ("gender_words.tsv", "surnames.tsv"):
-        lists = list(grouped(name).values())
+        lists = list(words_by_group(name).values())
         assert all(len(set(one)) == 20 for one in lists)
         assert sum(map(len, lists)) == len(set().union(*lists))
 
 
 def test_case_follows_the_original():
-    assert [cased(one, "'bout") for one in ("about", "About", "ABOUT")] == ["'bout", "'Bout", "'BOUT"]
-    assert cased("I", "ya") == "Ya"
+    assert [match_case(one, "'bout") for one in ("about", "About", "ABOUT")] == ["'bout", "'Bout", "'BOUT"]
+    assert match_case("I", "ya") == "Ya"

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.adapters.examples import examples_for
-from zhenlong.evaluate.adapters.prompt import instance_block, text_parts
-from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.adapters.examples import examples_by_group
+from zhenlong.evaluate.adapters.prompt import instance_block, prompt_parts
 from zhenlong.evaluate.metrics.registry import Measure
-from zhenlong.evaluate.outcome import Outcome, Output, Scored
-from zhenlong.evaluate.scenarios.instances import examples_of, instances_of
-from zhenlong.evaluate.scenarios.scenario import scenario
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome, ScoredOutcome
+from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
+from zhenlong.evaluate.scenarios.scenario import get_scenario
 
 NAMES = (
     "gsm8k math math500 aime24 aime25 gpqa_main gpqa_diamond mmlu mmlu_pro ifeval "
@@ -94,32 +94,32 @@ def written(folder: Path, *rows: dict[str, Any], name: str = "rows.jsonl") -> st
 
 
 def read(folder: Path, name: str, *rows: dict[str, Any]) -> list[Instance]:
-    return instances_of(scenario(name), data=written(folder, *rows))
+    return load_instances(get_scenario(name), data=written(folder, *rows))
 
 
 def scores(name: str, instance: Instance, *texts: str, predicted: int | None = None) -> dict[str, float]:
-    outcome = Outcome(instance, outputs=tuple(Output(text) for text in texts), predicted=predicted)
+    outcome = Outcome(instance, outputs=tuple(GeneratedOutput(text) for text in texts), predicted=predicted)
     found: dict[str, float] = {}
-    for metric, function in scenario(name).bound_metrics():
+    for metric, function in get_scenario(name).bind_metrics():
         if metric.kind == "instance":
             found |= function(outcome)
     return found
 
 
 def prompt(name: str, instance: Instance, pool: list[Instance] = ()) -> str:
-    adapter = scenario(name).adapter
+    adapter = get_scenario(name).adapter
     if "instructions" in instance.data:
         adapter = type(adapter)(**{**vars(adapter), "instructions": instance.data["instructions"]})
-    examples = examples_for(adapter, pool, 0).get(instance.groups.get(adapter.examples_by, ""), [])
-    return "".join(text_parts(adapter, examples, instance_block(adapter, instance)))
+    examples = examples_by_group(adapter, pool, 0).get(instance.groups.get(adapter.examples_by, ""), [])
+    return "".join(prompt_parts(adapter, examples, instance_block(adapter, instance)))
 
 
 @pytest.mark.parametrize("name", NAMES.split())
 def test_a_scenarios_main_measure_is_one_that_it_gives(name):
-    one = scenario(name)
-    assert one.rows
+    one = get_scenario(name)
+    assert one.num_rows
     assert one.verified
-    assert any(metric.measure(one.main) for metric, _ in one.bound_metrics() if _has(metric.measures, one.main))
+    assert any(metric.measure(one.main) for metric, _ in one.bind_metrics() if _has(metric.measures, one.main))
 
 
 def _has(measures: tuple[Measure, ...], name: str) -> bool:
@@ -130,7 +130,7 @@ def _has(measures: tuple[Measure, ...], name: str) -> bool:
 def test_right_and_wrong_answers(name, tmp_path):
     row, right, wrong = ROWS[name]
     (instance,) = read(tmp_path, name, row)
-    main = scenario(name).main
+    main = get_scenario(name).main
     assert scores(name, instance, right)[main] == 1.0
     assert scores(name, instance, wrong)[main] == 0.0
     assert scores(name, instance, "")[main] == (1.0 if name == "bfcl_irrelevance" else 0.0)
@@ -142,7 +142,7 @@ def test_gsm8k_has_three_readings_and_its_prompt_is_the_harness_one(tmp_path):
     assert scores("gsm8k", instance, "#### 7.\nI mean 8") == {"gsm8k_exact": 0, "gsm8k_strict": 1, "gsm8k_flexible": 0}
     assert scores("gsm8k", instance, "it is $7.") == {"gsm8k_exact": 0, "gsm8k_strict": 0, "gsm8k_flexible": 1}
     other = GSM8K | {"question": "One?"}
-    (first,) = examples_of(scenario("gsm8k"), data=written(tmp_path, other))
+    (first,) = load_examples(get_scenario("gsm8k"), data=written(tmp_path, other))
     assert prompt("gsm8k", instance, [first]) == (
         f"Question: One?\nAnswer: {GSM8K['answer']}\n\nQuestion: {GSM8K['question']}\nAnswer:"
     )
@@ -166,8 +166,8 @@ def test_aime_averages_and_votes(tmp_path):
     assert scores("aime24", instance, "a", "b")["boxed_integer_majority"] == 0.0
     (other,) = read(tmp_path, "aime24", {"ID": "2024-I-1", "Problem": "p", "Solution": "s", "Answer": 73})
     assert scores("aime24", other, box % 73) == {"boxed_integer": 1.0}
-    assert r"\boxed{}" in scenario("aime24").adapter.instructions
-    assert scenario("aime25").adapter.n > 1
+    assert r"\boxed{}" in get_scenario("aime24").adapter.instructions
+    assert get_scenario("aime25").adapter.n > 1
 
 
 def test_gpqas_choices_are_shuffled_by_the_question_alone(tmp_path):
@@ -179,7 +179,7 @@ def test_gpqas_choices_are_shuffled_by_the_question_alone(tmp_path):
     places = Counter(one.correct_indices for one in found)
     assert set(places) == {(0,), (1,), (2,), (3,)}
     assert min(places.values()) > 25  # 50 expected each
-    assert {one.correct for one in found} == {("a photon",)}
+    assert {one.correct_texts for one in found} == {("a photon",)}
     letter = "ABCD"[found[0].correct_indices[0]]
     assert scores("gpqa_main", found[0], f"Hmm.\nAnswer: {letter}") == {"letter_choice": 1.0, "letter_found": 1.0}
     assert scores("gpqa_main", found[0], "I do not know") == {"letter_choice": 0.0, "letter_found": 0.0}
@@ -196,7 +196,7 @@ def test_mmlus_prompt_names_the_subject_and_its_examples_are_of_it(tmp_path):
         MMLU | {"question": "Other?", "subject": "anatomy"},
         *(MMLU | {"question": f"Sum {number}?", "answer": number % 4} for number in range(6)),
     ]
-    text = prompt("mmlu", instance, examples_of(scenario("mmlu"), data=written(tmp_path, *pool)))
+    text = prompt("mmlu", instance, load_examples(get_scenario("mmlu"), data=written(tmp_path, *pool)))
     start = "The following are multiple choice questions (with answers) about abstract algebra.\n\nSum 0?\nA. 3\nB. 4\n"
     assert text.startswith(start)
     assert text.endswith("D. 6\nAnswer: A\n\nTwo and two?\nA. 3\nB. 4\nC. 5\nD. 6\nAnswer:")
@@ -211,13 +211,13 @@ def test_mmlus_folder_of_tables_gives_the_subject_by_the_files_names(tmp_path):
         (tmp_path / f"{name}.csv").write_text(
             f"question,choice0,choice1,choice2,choice3,answer\n{question},a,b,c,d,3\n"
         )
-    found = instances_of(scenario("mmlu"), data=str(tmp_path))
+    found = load_instances(get_scenario("mmlu"), data=str(tmp_path))
     assert [(one.id, one.input, one.groups["subject"]) for one in found] == [
         ("0", "Where?", "anatomy"),
         ("1", "Why?", "high_school_physics"),
     ]
-    assert found[1].correct == ("d",)
-    (single,) = instances_of(scenario("mmlu"), data=str(tmp_path / "anatomy_test.csv"))
+    assert found[1].correct_texts == ("d",)
+    (single,) = load_instances(get_scenario("mmlu"), data=str(tmp_path / "anatomy_test.csv"))
     assert single.groups == {"subject": "anatomy"}
 
 
@@ -229,7 +229,7 @@ def test_mmlu_pro_reasons_after_worked_examples_of_the_category(tmp_path):
         "cot_content": "A: Let's think step by step. Fire is. The answer is (B).",
     }
     pool = [worked | {"question_id": 1, "category": "law"}, worked]
-    text = prompt("mmlu_pro", instance, examples_of(scenario("mmlu_pro"), data=written(tmp_path, *pool)))
+    text = prompt("mmlu_pro", instance, load_examples(get_scenario("mmlu_pro"), data=written(tmp_path, *pool)))
     assert text.startswith(
         "You are an expert in biology. Below is a series of example questions (with answers) about bio"
     )
@@ -251,9 +251,12 @@ def test_ifevals_four_accuracies(tmp_path):
     both, one = read(
         tmp_path, "ifeval", IFEVAL, IFEVAL | {"key": 6, "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     )
-    outcomes = [Outcome(both, outputs=(Output('Sure!\n"hi"'),)), Outcome(one, outputs=(Output("a, b"),))]
-    metrics = {metric.name: function for metric, function in scenario("ifeval").bound_metrics()}
-    scored = [Scored(outcome, metrics["instructions"](outcome)) for outcome in outcomes]
+    outcomes = [
+        Outcome(both, outputs=(GeneratedOutput('Sure!\n"hi"'),)),
+        Outcome(one, outputs=(GeneratedOutput("a, b"),)),
+    ]
+    metrics = {metric.name: function for metric, function in get_scenario("ifeval").bind_metrics()}
+    scored = [ScoredOutcome(outcome, metrics["instructions"](outcome)) for outcome in outcomes]
     assert scored[0].scores == {"prompt_strict": 0, "prompt_loose": 1, "followed_strict": 0.5, "followed_loose": 1}
     assert scored[1].scores == dict.fromkeys(scored[0].scores, 0)
     flat = {name: value.mean for name, value in metrics["instruction_accuracy"](scored).items()}
@@ -267,14 +270,14 @@ def test_bfcls_answers_are_found_beside_the_rows(tmp_path):
     beside = "possible_answer/BFCL_v4_simple_python.json"
     second = BFCL_ANSWER | {"id": "simple_1", "ground_truth": [{"phone": {"who": ["Bo"]}}]}
     written(tmp_path, second, BFCL_ANSWER, name=beside)
-    first, other = instances_of(scenario("bfcl_simple"), data=rows)
-    assert (first.correct, other.correct) == (("[phone(who='Ann')]",), ("[phone(who='Bo')]",))
+    first, other = load_instances(get_scenario("bfcl_simple"), data=rows)
+    assert (first.correct_texts, other.correct_texts) == (("[phone(who='Ann')]",), ("[phone(who='Bo')]",))
     system, *rest = first.data["history"]
     assert (system["role"], rest, first.input) == ("system", [], "Phone Ann.")
     assert '"name": "phone"' in system["content"]
     written(tmp_path, BFCL_ANSWER, name=beside)
     with pytest.raises(UserError, match=r"line 2: .*has no row with id 'simple_1'"):
-        instances_of(scenario("bfcl_simple"), data=rows)
+        load_instances(get_scenario("bfcl_simple"), data=rows)
 
 
 def test_a_systems_message_of_a_row_follows_the_functions(tmp_path):
@@ -315,7 +318,7 @@ def test_a_row_of_the_wrong_schema_is_named_with_its_line(name, row, message, tm
 @pytest.mark.parametrize("name", [name for name in NAMES.split() if name.startswith("bfcl")])
 def test_bfcl_says_which_files_it_needs(name):
     with pytest.raises(UserError, match=r"give it with --data, as BFCL_v4_"):
-        instances_of(scenario(name))
+        load_instances(get_scenario(name))
 
 
 @pytest.mark.real_data
@@ -334,19 +337,19 @@ def test_bfcl_says_which_files_it_needs(name):
     ],
 )
 def test_every_real_row_is_read_and_its_own_answer_is_right(name, path, datasets_folder):
-    one = scenario(name)
-    found = instances_of(one, data=str(datasets_folder / path))
-    assert len(found) == one.rows
+    one = get_scenario(name)
+    found = load_instances(one, data=str(datasets_folder / path))
+    assert len(found) == one.num_rows
     if name in ("mmlu", "ifeval"):
         return
     box = r"\boxed{%s}" if name.startswith("aime") else "%s"
-    wrong = [item.id for item in found if scores(name, item, box % item.correct[0])[one.main] != 1.0]
+    wrong = [item.id for item in found if scores(name, item, box % item.correct_texts[0])[one.main] != 1.0]
     assert not wrong
 
 
 @pytest.mark.real_data
 def test_the_real_mmlu_has_57_subjects_with_five_examples_each(datasets_folder):
-    pool = examples_of(scenario("mmlu"), data=str(datasets_folder / "mmlu" / "dev"))
+    pool = load_examples(get_scenario("mmlu"), data=str(datasets_folder / "mmlu" / "dev"))
     assert set(Counter(one.groups["subject"] for one in pool).values()) == {5}
     assert len({one.groups["subject"] for one in pool}) == 57
 
@@ -354,9 +357,9 @@ def test_the_real_mmlu_has_57_subjects_with_five_examples_each(datasets_folder):
 @pytest.mark.real_data
 def test_altered_real_calls_are_wrong(datasets_folder):
     for name, file in (("bfcl_simple", "simple_python"), ("bfcl_multiple", "multiple"), ("bfcl_parallel", "parallel")):
-        found = instances_of(scenario(name), data=str(datasets_folder / "bfcl" / f"BFCL_v4_{file}.json"))
+        found = load_instances(get_scenario(name), data=str(datasets_folder / "bfcl" / f"BFCL_v4_{file}.json"))
         for number, item in enumerate(found):
-            right = item.correct[0]
+            right = item.correct_texts[0]
             call, _, rest = right.partition("(")
             altered = (f"{call}_x({rest}", f"[{right[1:-1]}, {right[1:]}", f"{call}(not_a_parameter=1, {rest}", "[]")
             assert scores(name, item, altered[number % 4])["tool_calls"] == 0.0, altered[number % 4]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zhenlong.evaluate.reward_report import length_bias, preference_calibration
+from zhenlong.evaluate.heldout.reward_report import length_bias, preference_calibration
 from zhenlong.records import Message, Ranking
 
 

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.adapters.prompt import answer_space, instance_block, text_parts
+from zhenlong.evaluate.adapters.prompt import answer_leading_space, instance_block, prompt_parts
 from zhenlong.evaluate.metrics.truthfulness import truthfulqa_mc1, truthfulqa_mc2
-from zhenlong.evaluate.outcome import Choices, Outcome
-from zhenlong.evaluate.scenarios import instances_of, scenario
+from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome
+from zhenlong.evaluate.scenarios import get_scenario, load_instances
 
 NAMES = ("bbq", "truthfulqa_mc1", "truthfulqa_mc2", "real_toxicity_prompts", "bold", "winogender", "imdb", "sst2")
 BBQ_ROW = {
@@ -37,26 +37,26 @@ def written(tmp_path, *rows):
 
 
 def prompt(name, instance):
-    adapter = scenario(name).adapter
-    return "".join(text_parts(adapter, [], instance_block(adapter, instance)))
+    adapter = get_scenario(name).adapter
+    return "".join(prompt_parts(adapter, [], instance_block(adapter, instance)))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_is_declared_whole(name):
-    one = scenario(name)
-    measures = [measure.name for metric, _ in one.bound_metrics() for measure in metric.measures]
+    one = get_scenario(name)
+    measures = [measure.name for metric, _ in one.bind_metrics() for measure in metric.measures]
     assert one.main in measures
-    assert one.rows
-    assert one.page
+    assert one.num_rows
+    assert one.url
     assert one.paper
     assert one.verified
     assert one.suites
 
 
 def test_bbq_compares_groups_whole(tmp_path):
-    (one,) = instances_of(scenario("bbq"), data=written(tmp_path, BBQ_ROW))
+    (one,) = load_instances(get_scenario("bbq"), data=written(tmp_path, BBQ_ROW))
     assert [reference.tags for reference in one.references] == [("other",), ("target",), ("unknown",)]
-    assert one.correct == ("Not known",)
+    assert one.correct_texts == ("Not known",)
     assert one.groups == {"category": "Disability_status", "context": "ambiguous"}
     assert one.data == {"polarity": "negative"}
     assert prompt("bbq", one).endswith(
@@ -78,7 +78,7 @@ def test_bbq_compares_groups_whole(tmp_path):
 def test_bbq_names_of_groups(tmp_path, groups, first, second, tags):
     info = {"ans0": ["Kay", first], "ans1": ["Jo", second], "ans2": ["Not known", "unknown"]}
     row = BBQ_ROW | {"answer_info": info, "additional_metadata": {"stereotyped_groups": groups}}
-    (one,) = instances_of(scenario("bbq"), data=written(tmp_path, row))
+    (one,) = load_instances(get_scenario("bbq"), data=written(tmp_path, row))
     assert tuple(reference.tags[0] for reference in one.references[:2]) == tags
 
 
@@ -93,7 +93,7 @@ def test_bbq_names_of_groups(tmp_path, groups, first, second, tags):
 )
 def test_bbq_says_what_is_wrong_with_a_row(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
-        instances_of(scenario("bbq"), data=written(tmp_path, BBQ_ROW | change))
+        load_instances(get_scenario("bbq"), data=written(tmp_path, BBQ_ROW | change))
 
 
 @pytest.mark.real_data
@@ -101,13 +101,13 @@ def test_bbq_says_what_is_wrong_with_a_row(tmp_path, change, message):
     "name", ["Age.jsonl.gz", "Disability_status.jsonl", "Physical_appearance.jsonl", "Religion.jsonl"]
 )
 def test_every_real_bbq_row_has_one_target(datasets_folder, name):
-    found = instances_of(scenario("bbq"), data=str(datasets_folder / "bbq" / name))
+    found = load_instances(get_scenario("bbq"), data=str(datasets_folder / "bbq" / name))
     tags = Counter(tuple(sorted(one.tags[0] for one in instance.references)) for instance in found)
     assert tags == {("other", "target", "unknown"): len(found)}
     contexts = Counter(instance.groups["context"] for instance in found)
     assert contexts["ambiguous"] == contexts["disambiguated"] == len(found) / 2
     for instance in found:
-        right = next(one for one in instance.references if one.correct)
+        right = next(one for one in instance.references if one.is_correct)
         assert ("unknown" in right.tags) == (instance.groups["context"] == "ambiguous")
 
 
@@ -117,23 +117,23 @@ TARGETS = {"Yes, it is.": 1, "No.": 0, "Surely it is.": 1}
 @pytest.mark.parametrize("given", [TARGETS, {"choices": list(TARGETS), "labels": list(TARGETS.values())}])
 def test_truthfulqa_reads_the_hub_and_the_repository(tmp_path, given):
     data = written(tmp_path, {"question": "Is it so?", "mc1_targets": given, "mc2_targets": given})
-    (one,) = instances_of(scenario("truthfulqa_mc2"), data=data)
-    assert one.correct == ("Yes, it is.", "Surely it is.")
+    (one,) = load_instances(get_scenario("truthfulqa_mc2"), data=data)
+    assert one.correct_texts == ("Yes, it is.", "Surely it is.")
     assert prompt("truthfulqa_mc2", one).endswith("Barcelona, Spain.\n\nQ: Is it so?\nA:")
-    assert answer_space(scenario("truthfulqa_mc2").adapter) == " "
+    assert answer_leading_space(get_scenario("truthfulqa_mc2").adapter) == " "
     wrong = {"question": "Is it so?", "mc2_targets": {"No.": 0}}
     with pytest.raises(UserError, match="no answer is labelled 1"):
-        instances_of(scenario("truthfulqa_mc2"), data=written(tmp_path, wrong))
+        load_instances(get_scenario("truthfulqa_mc2"), data=written(tmp_path, wrong))
 
 
 def test_truthfulqa_scores_are_of_sums(tmp_path):
     data = written(tmp_path, {"question": "Is it so?", "mc2_targets": TARGETS})
-    (one,) = instances_of(scenario("truthfulqa_mc2"), data=data)
+    (one,) = load_instances(get_scenario("truthfulqa_mc2"), data=data)
     shares = (0.1, 0.3, 0.4)
-    outcome = Outcome(one, choices=Choices(tuple(map(math.log, shares)), (1, 9, 1)))
+    outcome = Outcome(one, choices=ChoiceScores(tuple(map(math.log, shares)), (1, 9, 1)))
     assert truthfulqa_mc2(outcome)["mc2"] == pytest.approx(0.5 / 0.8)
     assert truthfulqa_mc1(outcome) == {"mc1": 1.0}
-    far = Outcome(one, choices=Choices((-2000.0, -2000.0, -3000.0)))
+    far = Outcome(one, choices=ChoiceScores((-2000.0, -2000.0, -3000.0)))
     assert truthfulqa_mc2(far)["mc2"] == pytest.approx(0.5)  # where exp alone is 0 / 0
     assert truthfulqa_mc1(far) == {"mc1": 1.0}  # the first of equal ones
 
@@ -152,10 +152,10 @@ def test_truthfulqa_prompts_are_those_of_lm_eval(datasets_folder):
     path = datasets_folder / "truthfulqa" / "mc_task.json"
     rows = json.loads(path.read_text(encoding="utf-8-sig"))
     for name in ("truthfulqa_mc1", "truthfulqa_mc2"):
-        found = instances_of(scenario(name), data=str(path))
+        found = load_instances(get_scenario(name), data=str(path))
         assert len(found) == 817
         assert [prompt(name, one) for one in found] == [template.render(question=row["question"]) for row in rows]
-    assert all(len(one.correct) == 1 for one in instances_of(scenario("truthfulqa_mc1"), data=str(path)))
+    assert all(len(one.correct_texts) == 1 for one in load_instances(get_scenario("truthfulqa_mc1"), data=str(path)))
 
 
 def test_toxicity_prompts_are_grouped_by_perspective(tmp_path):
@@ -164,17 +164,17 @@ def test_toxicity_prompts_are_grouped_by_perspective(tmp_path):
         {"challenging": False, "prompt": {"text": "We are", "toxicity": 0.49}},
         {"prompt": {"text": "They are", "toxicity": None}},
     ]
-    found = instances_of(scenario("real_toxicity_prompts"), data=written(tmp_path, *rows))
+    found = load_instances(get_scenario("real_toxicity_prompts"), data=written(tmp_path, *rows))
     assert [one.groups["prompt"] for one in found] == ["toxic", "nontoxic", "unknown"]
     assert prompt("real_toxicity_prompts", found[0]) == "You are"
     with pytest.raises(UserError, match="prompt: expected an object"):
-        instances_of(scenario("real_toxicity_prompts"), data=written(tmp_path, {"prompt": "You are"}))
+        load_instances(get_scenario("real_toxicity_prompts"), data=written(tmp_path, {"prompt": "You are"}))
 
 
 @pytest.mark.real_data
 def test_real_toxicity_prompts(datasets_folder):
     data = str(datasets_folder / "real_toxicity_prompts" / "toxic.jsonl")
-    groups = Counter(one.groups["prompt"] for one in instances_of(scenario("real_toxicity_prompts"), data=data))
+    groups = Counter(one.groups["prompt"] for one in load_instances(get_scenario("real_toxicity_prompts"), data=data))
     assert groups["toxic"] == 993
     assert sum(groups.values()) == 1196
 
@@ -187,7 +187,7 @@ def test_bold_gives_an_instance_for_each_prompt(tmp_path):
         "prompts": ["X is ", "X was "],
         "wikipedia": [],
     }
-    found = instances_of(scenario("bold"), data=written(tmp_path, row))
+    found = load_instances(get_scenario("bold"), data=written(tmp_path, row))
     assert [(one.id, one.input) for one in found] == [("0-0", "X is "), ("0-1", "X was ")]
     assert found[0].groups == {"domain": "gender", "category": "American_actors"}
 
@@ -197,34 +197,34 @@ def test_winogender_names_the_pair_and_asks_for_the_pronoun(tmp_path):
         {"sentid": f"baker.guest.1.{gender}.txt", "sentence": f"The baker told the guest that {word} could pay."}
         for gender, word in (("male", "he"), ("female", "she"))
     ]
-    he, she = instances_of(scenario("winogender"), data=written(tmp_path, *rows))
-    assert he.correct == ("guest",)
+    he, she = load_instances(get_scenario("winogender"), data=written(tmp_path, *rows))
+    assert he.correct_texts == ("guest",)
     assert he.data["pair"] == she.data["pair"]
     assert prompt("winogender", she) == "The baker told the guest that she could pay. ‘She’ refers to the"
     wrong = {"sentid": "baker.guest.1.male.txt", "sentence": "The baker told the guest that she could pay."}
     with pytest.raises(UserError, match="no male pronoun"):
-        instances_of(scenario("winogender"), data=written(tmp_path, wrong))
+        load_instances(get_scenario("winogender"), data=written(tmp_path, wrong))
 
 
 @pytest.mark.real_data
 def test_all_of_winogender_is_read(datasets_folder):
-    found = instances_of(scenario("winogender"), data=str(datasets_folder / "winogender" / "all_sentences.tsv"))
+    found = load_instances(get_scenario("winogender"), data=str(datasets_folder / "winogender" / "all_sentences.tsv"))
     assert Counter(one.groups["gender"] for one in found) == {"male": 240, "female": 240, "neutral": 240}
     assert len({one.data["pair"] for one in found}) == 240
 
 
 def test_sentiment_rows_and_prompts(tmp_path):
-    (good,) = instances_of(scenario("sst2"), data=written(tmp_path, {"sentence": "a joy ", "label": 1, "idx": 0}))
-    assert good.correct == ("positive",)
+    (good,) = load_instances(get_scenario("sst2"), data=written(tmp_path, {"sentence": "a joy ", "label": 1, "idx": 0}))
+    assert good.correct_texts == ("positive",)
     assert prompt("sst2", good) == "a joy\nQuestion: Is this sentence positive or negative?\nAnswer:"
     lines = tmp_path / "lines.txt"
     lines.write_text("0 a bore .\n1 a joy .\n", encoding="utf-8")
-    bad, joy = instances_of(scenario("sst2"), data=f"{lines}?by=line")
-    assert (bad.correct, bad.input, joy.correct) == (("negative",), "a bore .", ("positive",))
+    bad, joy = load_instances(get_scenario("sst2"), data=f"{lines}?by=line")
+    assert (bad.correct_texts, bad.input, joy.correct_texts) == (("negative",), "a bore .", ("positive",))
     with pytest.raises(UserError, match="label: expected a label from 0 to 1"):
-        instances_of(scenario("sst2"), data=written(tmp_path, {"sentence": "a joy", "label": -1}))
-    (review,) = instances_of(scenario("imdb"), data=written(tmp_path, {"text": "A joy.", "label": 1}))
-    assert review.correct == ("Positive",)
+        load_instances(get_scenario("sst2"), data=written(tmp_path, {"sentence": "a joy", "label": -1}))
+    (review,) = load_instances(get_scenario("imdb"), data=written(tmp_path, {"text": "A joy.", "label": 1}))
+    assert review.correct_texts == ("Positive",)
     assert prompt("imdb", review) == "Passage: A joy.\nSentiment:"
 
 
@@ -232,5 +232,5 @@ def test_sentiment_rows_and_prompts(tmp_path):
 def test_all_of_the_sst_sentences_are_read(datasets_folder, tmp_path):
     copy = tmp_path / "dev.txt"
     copy.write_bytes((datasets_folder / "sst" / "stsa.binary.dev").read_bytes())
-    found = instances_of(scenario("sst2"), data=f"{copy}?by=line")
-    assert Counter(one.correct[0] for one in found) == {"negative": 428, "positive": 444}
+    found = load_instances(get_scenario("sst2"), data=f"{copy}?by=line")
+    assert Counter(one.correct_texts[0] for one in found) == {"negative": 428, "positive": 444}

@@ -5,18 +5,18 @@ import json
 import pytest
 from tiny import tiny_model, tiny_tokenizer
 
-from zhenlong.data import Template
-from zhenlong.evaluate.behaviour import evaluate_behaviour, summarise
-from zhenlong.evaluate.results import read_asked, read_records, read_results
-from zhenlong.evaluate.world_results import SCENARIO, write_world_evaluation
+from zhenlong.data import ChatTemplate
+from zhenlong.evaluate.results.result_files import read_manifest, read_records, read_results
+from zhenlong.evaluate.world.behaviour import evaluate_behaviour, summarise_behaviour
+from zhenlong.evaluate.world.world_results import SCENARIO, write_world_evaluation
 from zhenlong.models import save_model
 from zhenlong.report import write_report
-from zhenlong.stages.compare import behaviour
+from zhenlong.stages.recipe_evaluations import evaluate_world
 from zhenlong.world import World
 
 TOKENIZER = tiny_tokenizer()
-NAMES = {"gold_reward": "gold_reward", "accuracy": "right_answer", "format_following": "format_following",
-         "harmful_refused": "harmful_refused", "benign_answered": "benign_answered",
+NAMES = {"gold_reward": "gold_reward", "accuracy": "accuracy", "format_following": "format_following",
+         "harmful_refused": "harmful_refused", "benign_compliance": "benign_compliance",
          "proxy_reward": "proxy_reward"}  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_the_numbers_are_those_of_the_summary(tmp_path):
     write_world_evaluation(tmp_path, tasks, rows, dict.fromkeys(rows, prompts), {"seed": 0})
     results = {(one.model, one.measure): one for one in read_results(tmp_path) if not one.group}
     for model, own in rows.items():
-        summary = summarise(own)
+        summary = summarise_behaviour(own)
         for name, measure in NAMES.items():
             if summary[name]["n"]:
                 value = results[model, measure].value
@@ -52,12 +52,12 @@ def test_the_step_of_a_recipe_leaves_an_evaluation_beside_its_rows(tmp_path):
     save_model(tiny_model(), TOKENIZER, tmp_path / "model")
     models = {"sft": str(tmp_path / "model"), "dpo": str(tmp_path / "model")}
     output = tmp_path / "run" / "evaluation"
-    found = behaviour(models=models, tasks="world:tasks?n=5&split=heldout", output=str(output), max_tokens=4)
+    found = evaluate_world(models=models, tasks="world:tasks?n=5&split=heldout", output=str(output), max_tokens=4)
     assert json.loads((output / "summary.json").read_text()) == found
     assert "gold_gain_over_sft" in found["dpo"]
-    assert read_asked(output)["baseline"] == "sft"
+    assert read_manifest(output)["baseline"] == "sft"
     task = World(0).tasks(5, split="heldout")[0]
-    ids = Template.of(TOKENIZER).prompt(task.prompt)
+    ids = ChatTemplate.from_tokenizer(TOKENIZER).encode_prompt(task.prompt)
     record = next(read_records(output, "dpo", SCENARIO))
     assert record.prompt == TOKENIZER.decode(ids)
     assert record.cost["prompt_tokens"] == len(ids)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from zhenlong.evaluate.adapters.request import Answer, Generate
-from zhenlong.evaluate.outcome import Output
+from zhenlong.evaluate.results.outcome import GeneratedOutput
+from zhenlong.inference.requests import GenerateRequest, RequestResult
 
 
 class Rule:
@@ -13,16 +13,16 @@ class Rule:
     def __init__(self, say: Callable[[str], str], name: str = "rule") -> None:
         self.say, self.name, self.asked = say, name, []
 
-    def __call__(self, conversations: Sequence[Any], **options: Any) -> list[Output]:
+    def __call__(self, conversations: Sequence[Any], **options: Any) -> list[GeneratedOutput]:
         self.asked += conversations
-        return [Output(self.say(one[-1].content)) for one in conversations]
+        return [GeneratedOutput(self.say(one[-1].content)) for one in conversations]
 
 
 class Speaker:
     """A backend of `evaluate.runner`: `say(messages, k)` is the k-th answer to a conversation."""
 
-    as_chat, context = False, None
-    facts: dict[str, Any] = {"kind": "rule"}  # noqa: RUF012
+    as_chat, context_length = False, None
+    metadata: dict[str, Any] = {"kind": "rule"}  # noqa: RUF012
 
     def __init__(
         self, say: Callable[[Any, int], str], name: str = "speaker", cut: Callable[[str], bool] = lambda _: False
@@ -30,14 +30,14 @@ class Speaker:
         self.name = self.fingerprint = name
         self.say, self.cut, self.asked = say, cut, []
 
-    def length(self, prompt: Any) -> int:
+    def count_tokens(self, prompt: Any) -> int:
         return sum(len(one.content.split()) for one in prompt)
 
-    def generate(self, requests: Sequence[Generate]) -> Iterator[list[tuple[int, Answer]]]:
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[int, RequestResult]]]:
         for place, request in enumerate(requests):
             self.asked.append(request)
             texts = [self.say(request.prompt, k) for k in range(request.n)]
-            yield [(place, Answer(tuple(Output(text, truncated=self.cut(text)) for text in texts)))]
+            yield [(place, RequestResult(tuple(GeneratedOutput(text, truncated=self.cut(text)) for text in texts)))]
 
     def score(self, requests: Sequence[Any]) -> Iterator[Any]:
         raise AssertionError("nothing is scored")

@@ -8,7 +8,7 @@ from speakers import Speaker, answers_shown
 
 from zhenlong.data import read
 from zhenlong.errors import UserError
-from zhenlong.feedback.constitution import Principle, drawn, read_constitution
+from zhenlong.feedback.constitution import Principle, read_constitution, sample_principle
 from zhenlong.feedback.critique import critique
 from zhenlong.records import Demonstration, Ranking
 
@@ -50,16 +50,16 @@ def test_each_round_criticises_the_answer_as_it_is_and_the_last_revision_is_the_
     stand_in, own, prompts, tmp_path
 ):
     speaker = stand_in(Speaker(reviser))
-    folder = critique(model="m", data=prompts, output=str(tmp_path / "out"), constitution=own, rounds=2)
+    folder = critique(model="m", data=prompts, output=str(tmp_path / "out"), constitution=own, num_revisions=2)
     demonstrations, rankings = (
         read(str(folder / f"{name}.jsonl"), kind)
         for name, kind in (("demonstrations", Demonstration), ("rankings", Ranking))
     )
     assert len(demonstrations) == len(rankings) == 12
     for trace, shown, ranking in zip(traces(folder), demonstrations, rankings, strict=True):
-        names = [one["principle"] for one in trace["rounds"]]
+        names = [one["principle"] for one in trace["steps"]]
         answer = "first"
-        for one in trace["rounds"]:
+        for one in trace["steps"]:
             assert one["critique"] == f"fault of <{answer}>"
             answer = f"{answer}+{one['principle']}"
             assert one["revision"] == answer
@@ -76,10 +76,12 @@ def test_each_round_criticises_the_answer_as_it_is_and_the_last_revision_is_the_
 
 def test_principles_are_drawn_by_the_seed(own):
     principles = read_constitution(own)
-    first, again, other = ([drawn(principles, seed, place, 0).name for place in range(200)] for seed in (0, 0, 1))
+    first, again, other = (
+        [sample_principle(principles, seed, place, 0).name for place in range(200)] for seed in (0, 0, 1)
+    )
     assert first == again != other
     assert min(Counter(first).values()) > 70
-    assert first != [drawn(principles, 0, place, 1).name for place in range(200)]
+    assert first != [sample_principle(principles, 0, place, 1).name for place in range(200)]
 
 
 def test_what_cannot_be_revised_is_counted_and_left_out(stand_in, own, prompts, tmp_path):
@@ -98,10 +100,10 @@ def test_what_cannot_be_revised_is_counted_and_left_out(stand_in, own, prompts, 
     assert (report["revised"], report["changed"], report["failed"]) == (10, 9, 2)
     assert len(read(str(folder / "demonstrations.jsonl"), Demonstration)) == 10
     assert len(read(str(folder / "rankings.jsonl"), Ranking)) == 9  # an answer left as it was prefers nothing
-    failed = {one["prompt"][0]["content"]: one["failed"] for one in traces(folder) if "failed" in one}
+    failed = {one["prompt"][0]["content"]: one["failure"] for one in traces(folder) if "failure" in one}
     assert failed == {
         "Question 3?": "its answer is empty",
-        "Question 4?": "round 1: its critique is cut off at max_tokens",
+        "Question 4?": "step 1: its critique is cut off at max_tokens",
     }
 
 
@@ -122,9 +124,11 @@ def test_a_judge_compares_by_the_last_principle_and_may_prefer_the_first_answer(
         return f"[[{'A' if a.endswith(wanted) else 'B'}2]]"
 
     stand_in(Speaker(say))
-    folder = critique(model="m", data=prompts, output=str(tmp_path / "out"), constitution=own, preference="judge")
+    folder = critique(
+        model="m", data=prompts, output=str(tmp_path / "out"), constitution=own, preference_source="judge"
+    )
     for trace, ranking in zip(traces(folder), read(str(folder / "rankings.jsonl"), Ranking), strict=True):
-        revision_won = trace["rounds"][-1]["principle"] == "one"
+        revision_won = trace["steps"][-1]["principle"] == "one"
         assert ranking.ranks == ((1, 2) if revision_won else (2, 1))
         assert ranking.strength == 2
     report = json.loads((folder / "report.json").read_text())
@@ -170,9 +174,9 @@ def test_a_constitution_that_is_none_is_one_clear_line(text, said, tmp_path):
 
 def test_mistakes_are_found_before_anything_is_written(prompts, tmp_path):
     for wrong, said in [
-        ({"rounds": 0}, "rounds: expected 1 or more"),
+        ({"num_revisions": 0}, "num_revisions: expected 1 or more"),
         ({"model": "runs/none"}, "no such folder"),
-        ({"judge": "pocket"}, "judge: is asked only with preference judge"),
+        ({"judge": "pocket"}, "judge: is asked only with preference_source judge"),
         ({"data": str(tmp_path / "none.jsonl")}, "none.jsonl"),
     ]:
         with pytest.raises(UserError, match=said):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import FAMILIES, tiny_model
 
-from zhenlong.forest import Node, forward, layout_of, log_probs, micro_batches, plant, tree
+from zhenlong.forest import TreeNode, forward, layout_of, log_probs, make_tree, microbatch_indices, pack_trees
 from zhenlong.forest.attention import UnsupportedAttention, forest_attention
 from zhenlong.forest.decoder import _padded_forward
 
@@ -16,26 +16,26 @@ pytestmark = pytest.mark.usefixtures("kernels")
 TRAINABLE = [family for family in FAMILIES if family != "bloom"]
 
 
-def ids(length: int, seed: int = 0) -> list[int]:
+def random_ids(length: int, seed: int = 0) -> list[int]:
     return random.Random(seed * 1000 + length).choices(range(256), k=length)
 
 
-def mixed_trees() -> list[Node]:
+def mixed_trees() -> list[TreeNode]:
     """A pair, a ranking with a one-token response, a conversation with a mask, and a tree of depth two."""
-    inner = Node(ids(3, 5), True, (Node(ids(4, 6), True), Node(ids(1, 7), True)))
+    inner = TreeNode(random_ids(3, 5), True, (TreeNode(random_ids(4, 6), True), TreeNode(random_ids(1, 7), True)))
     return [
-        tree(ids(6), [ids(5, 1), ids(9, 2)]),
-        tree(ids(1), [ids(1, 1), ids(2, 2), ids(7, 3)]),
-        Node(ids(12, 4), [False] * 3 + [True] * 4 + [False] * 2 + [True] * 3),
-        Node(ids(5, 8), False, (inner, Node(ids(2, 9), True))),
+        make_tree(random_ids(6), [random_ids(5, 1), random_ids(9, 2)]),
+        make_tree(random_ids(1), [random_ids(1, 1), random_ids(2, 2), random_ids(7, 3)]),
+        TreeNode(random_ids(12, 4), [False] * 3 + [True] * 4 + [False] * 2 + [True] * 3),
+        TreeNode(random_ids(5, 8), False, (inner, TreeNode(random_ids(2, 9), True))),
     ]
 
 
-def plain_log_probs(model, root: Node) -> list[torch.Tensor]:
+def plain_log_probs(model, root: TreeNode) -> list[torch.Tensor]:
     """Scored log-probabilities of each response, one row at a time through the model's own forward pass."""
     found = []
 
-    def visit(node: Node, before: list[int]) -> None:
+    def visit(node: TreeNode, before: list[int]) -> None:
         row = before + list(node.tokens)
         logits = model(torch.tensor([row])).logits[0].log_softmax(-1)
         mask = [node.scored] * len(node.tokens) if isinstance(node.scored, bool) else node.scored
@@ -49,13 +49,13 @@ def plain_log_probs(model, root: Node) -> list[torch.Tensor]:
     return found
 
 
-def gradients(model, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+def gradients_of(model, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad()
     loss.backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def weighted(values: torch.Tensor) -> torch.Tensor:
+def weighted_loss(values: torch.Tensor) -> torch.Tensor:
     """A loss that weights every scored token differently, so that a mixed-up order shows."""
     return (values * torch.linspace(0.5, 1.5, len(values))).sum()
 
@@ -64,11 +64,11 @@ def weighted(values: torch.Tensor) -> torch.Tensor:
 def test_forest_equals_single_sequences_in_values_and_gradients(family):
     model = tiny_model(family)
     assert layout_of(model) == "forest"
-    forest = plant(mixed_trees())
+    forest = pack_trees(mixed_trees())
     ours = log_probs(model, forward(model, forest), forest)
     plain = torch.cat([values for root in mixed_trees() for values in plain_log_probs(model, root)])
     torch.testing.assert_close(ours, plain, atol=2e-5, rtol=1e-5)
-    ours_gradient, plain_gradient = gradients(model, weighted(ours)), gradients(model, weighted(plain))
+    ours_gradient, plain_gradient = gradients_of(model, weighted_loss(ours)), gradients_of(model, weighted_loss(plain))
     assert ours_gradient.keys() == plain_gradient.keys()
     for name, gradient in plain_gradient.items():
         torch.testing.assert_close(ours_gradient[name], gradient, atol=2e-4, rtol=1e-3, msg=name)
@@ -77,11 +77,14 @@ def test_forest_equals_single_sequences_in_values_and_gradients(family):
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "gemma2", "opt"])
 def test_padded_layout_equals_forest_in_values_and_gradients(family):
     model = tiny_model(family)
-    forest = plant(mixed_trees())
+    forest = pack_trees(mixed_trees())
     ours = log_probs(model, forward(model, forest), forest)
     padded = log_probs(model, _padded_forward(model, forest)[forest.source], forest)
     torch.testing.assert_close(ours, padded, atol=2e-5, rtol=1e-5)
-    ours_gradient, padded_gradient = gradients(model, weighted(ours)), gradients(model, weighted(padded))
+    ours_gradient, padded_gradient = (
+        gradients_of(model, weighted_loss(ours)),
+        gradients_of(model, weighted_loss(padded)),
+    )
     for name, gradient in padded_gradient.items():
         torch.testing.assert_close(ours_gradient[name], gradient, atol=2e-4, rtol=1e-3, msg=name)
 
@@ -90,7 +93,7 @@ def test_an_architecture_the_forest_does_not_compute_is_served_by_the_padded_lay
     model = tiny_model("bloom")
     with pytest.warns(UserWarning, match="padded layout"):
         assert layout_of(model) == "padded"
-    forest = plant(mixed_trees())
+    forest = pack_trees(mixed_trees())
     plain = torch.cat([values for root in mixed_trees() for values in plain_log_probs(model, root)])
     torch.testing.assert_close(log_probs(model, forward(model, forest), forest), plain, atol=2e-5, rtol=1e-5)
     with warnings.catch_warnings():
@@ -100,7 +103,7 @@ def test_an_architecture_the_forest_does_not_compute_is_served_by_the_padded_lay
 
 def test_attention_refuses_keywords_that_would_change_its_result():
     states = torch.zeros(1, 2, 3, 4)
-    forest = plant([Node([1, 2, 3], [False, True, True])])
+    forest = pack_trees([TreeNode([1, 2, 3], [False, True, True])])
     forest_attention(torch.nn.Identity(), states, states, states, None, forest=forest, use_cache=False)
     with pytest.raises(UnsupportedAttention, match="s_aux"):
         forest_attention(torch.nn.Identity(), states, states, states, None, forest=forest, s_aux=torch.zeros(2))
@@ -109,20 +112,20 @@ def test_attention_refuses_keywords_that_would_change_its_result():
 def test_sequences_longer_than_the_size_classes_and_than_the_window():
     model = tiny_model("mistral_window")
     trees = [
-        tree(ids(90), [ids(70, 1), ids(3, 2)]),
-        Node(ids(150, 3), [False] + [True] * 149),
-        Node(ids(2), [False, True]),
+        make_tree(random_ids(90), [random_ids(70, 1), random_ids(3, 2)]),
+        TreeNode(random_ids(150, 3), [False] + [True] * 149),
+        TreeNode(random_ids(2), [False, True]),
     ]
-    forest = plant(trees)
-    assert len(forest.view.layout(7).blocks) > 2
+    forest = pack_trees(trees)
+    assert len(forest.attention_metadata.block_layout(7).blocks) > 2
     plain = torch.cat([values for root in trees for values in plain_log_probs(model, root)])
     torch.testing.assert_close(log_probs(model, forward(model, forest), forest), plain, atol=3e-5, rtol=1e-5)
 
 
 def test_other_trees_in_the_batch_change_nothing():
     model = tiny_model("llama")
-    alone = plant(mixed_trees()[:1])
-    together = plant(mixed_trees())
+    alone = pack_trees(mixed_trees()[:1])
+    together = pack_trees(mixed_trees())
     ours = log_probs(model, forward(model, together), together)[: len(alone.target)]
     torch.testing.assert_close(ours, log_probs(model, forward(model, alone), alone), atol=1e-6, rtol=1e-6)
 
@@ -130,16 +133,16 @@ def test_other_trees_in_the_batch_change_nothing():
 def test_the_model_keeps_its_own_attention_between_calls():
     model = tiny_model("llama")
     before = model.config._attn_implementation
-    forward(model, plant(mixed_trees()))
+    forward(model, pack_trees(mixed_trees()))
     assert model.config._attn_implementation == before
-    assert torch.isfinite(model(torch.tensor([ids(4)])).logits).all()
+    assert torch.isfinite(model(torch.tensor([random_ids(4)])).logits).all()
 
 
 def test_planting_numbers_responses_depth_first_and_continues_positions():
-    forest = plant(mixed_trees())
-    assert forest.leaf_tree.tolist() == [0, 0, 1, 1, 1, 2, 3, 3, 3, 3]
-    assert forest.tokens[forest.leaf_last].tolist()[:2] == [ids(5, 1)[-1], ids(9, 2)[-1]]
-    assert torch.bincount(forest.leaf).tolist() == [5, 9, 1, 2, 7, 7, 3, 4, 1, 2]
+    forest = pack_trees(mixed_trees())
+    assert forest.response_tree.tolist() == [0, 0, 1, 1, 1, 2, 3, 3, 3, 3]
+    assert forest.tokens[forest.response_end].tolist()[:2] == [random_ids(5, 1)[-1], random_ids(9, 2)[-1]]
+    assert torch.bincount(forest.response_index).tolist() == [5, 9, 1, 2, 7, 7, 3, 4, 1, 2]
     first = forest.segments[1]
     assert forest.positions[first.start : first.start + first.length].tolist() == [6, 7, 8, 9, 10]
     assert int(forest.source[0]) == 5
@@ -148,19 +151,19 @@ def test_planting_numbers_responses_depth_first_and_continues_positions():
 @pytest.mark.parametrize(
     ("bad", "match"),
     [
-        (Node([], True), "no tokens"),
-        (Node([1, 2], [True]), "a mask of 1"),
-        (Node([1, 2], True), "nothing comes before it"),
+        (TreeNode([], True), "no tokens"),
+        (TreeNode([1, 2], [True]), "a mask of 1"),
+        (TreeNode([1, 2], True), "nothing comes before it"),
     ],
 )
 def test_trees_that_make_no_sense_are_refused(bad, match):
     with pytest.raises(ValueError, match=match):
-        plant([bad])
+        pack_trees([bad])
 
 
 def test_micro_batches_cover_everything_once_within_the_budget():
     sizes = [random.Random(1).randint(1, 60) for _ in range(200)] + [500]
-    groups = micro_batches(sizes, 128)
+    groups = microbatch_indices(sizes, 128)
     assert sorted(index for group in groups for index in group) == list(range(201))
     assert all(sum(sizes[i] for i in group) <= 128 or len(group) == 1 for group in groups)
 
@@ -171,10 +174,10 @@ def test_micro_batching_does_not_change_the_gradient():
     def total(groups: list[list[int]]) -> dict[str, torch.Tensor]:
         model.zero_grad()
         for group in groups:
-            forest = plant([trees[i] for i in group])
+            forest = pack_trees([trees[i] for i in group])
             (-log_probs(model, forward(model, forest), forest).sum() / 41).backward()
         return {name: p.grad.clone() for name, p in model.named_parameters()}
 
-    whole, cut = total([[0, 1, 2, 3]]), total(micro_batches([node.size for node in trees], 16))
+    whole, cut = total([[0, 1, 2, 3]]), total(microbatch_indices([node.num_tokens for node in trees], 16))
     for name, gradient in whole.items():
         torch.testing.assert_close(cut[name], gradient, atol=1e-6, rtol=1e-4, msg=name)

@@ -12,33 +12,33 @@ from hypothesis import strategies as st
 from tiny import tiny_model
 
 import zhenlong.forest.decoder as decoder
-from zhenlong.forest import Node, forward, layout_of, plant, tree
+from zhenlong.forest import TreeNode, forward, layout_of, make_tree, pack_trees
+from zhenlong.forest.attention_metadata import split_by_query
 from zhenlong.forest.last_layer import last_layer_of
-from zhenlong.forest.view import narrowed
-from zhenlong.models.load import _same_attention
+from zhenlong.models.load import _checkpoint_contexts
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
-NARROWED = ["llama", "qwen2", "qwen3", "mistral_window"]
+SPARSE_FAMILIES = ["llama", "qwen2", "qwen3", "mistral_window"]
 
 
 def trees():
     """A pair with a long prompt, an answer with a mask of holes, a tree of depth two, and one that nobody reads."""
-    inner = Node(range(20, 23), True, (Node(range(30, 34), [True, False, False, True]), Node([5], True)))
+    inner = TreeNode(range(20, 23), True, (TreeNode(range(30, 34), [True, False, False, True]), TreeNode([5], True)))
     return [
-        tree(range(40), [range(50, 55), range(60, 69)]),
-        Node(range(70, 90), [False] * 6 + [True] * 3 + [False] * 7 + [True] * 4),
-        Node(range(9), False, (inner, Node([7, 8], False))),
-        Node(range(100, 112), False),
+        make_tree(range(40), [range(50, 55), range(60, 69)]),
+        TreeNode(range(70, 90), [False] * 6 + [True] * 3 + [False] * 7 + [True] * 4),
+        TreeNode(range(9), False, (inner, TreeNode([7, 8], False))),
+        TreeNode(range(100, 112), False),
     ]
 
 
-def found(model, read, narrow, monkeypatch):
+def outputs_and_gradients(model, output_positions, sparse, monkeypatch):
     """States that are read and every parameter's gradient, with the last layer narrowed or whole."""
-    if not narrow:
-        monkeypatch.setattr(decoder, "_worth_narrowing", lambda *_: None)
-    forest = plant(trees())
-    states = forward(model, forest, read)
+    if not sparse:
+        monkeypatch.setattr(decoder, "_query_subset_for_last_layer", lambda *_: None)
+    forest = pack_trees(trees())
+    states = forward(model, forest, output_positions)
     monkeypatch.undo()
     model.zero_grad()
     (states * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
@@ -46,14 +46,19 @@ def found(model, read, narrow, monkeypatch):
     return forest, states.detach(), slopes
 
 
-@pytest.mark.parametrize("read", ["scored", "ends"])
-@pytest.mark.parametrize("family", NARROWED)
+@pytest.mark.parametrize("read", ["scored", "response_ends"])
+@pytest.mark.parametrize("family", SPARSE_FAMILIES)
 def test_states_and_gradients_are_those_of_a_whole_layer(family, read, monkeypatch):
     model = tiny_model(family)
     assert layout_of(model) == "forest"
-    forest, ours, gradients = found(model, read, True, monkeypatch)
-    whole, theirs, expected = found(model, read, False, monkeypatch)
-    assert forest.read == len(set(forest.asked[read].tolist())) < whole.read == len(forest.tokens)
+    forest, ours, gradients = outputs_and_gradients(model, read, True, monkeypatch)
+    whole, theirs, expected = outputs_and_gradients(model, read, False, monkeypatch)
+    assert (
+        forest.last_layer_tokens
+        == len(set(forest.output_indices[read].tolist()))
+        < whole.last_layer_tokens
+        == len(forest.tokens)
+    )
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-5)
     assert gradients.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -66,9 +71,9 @@ def test_states_and_gradients_are_those_of_a_whole_layer(family, read, monkeypat
 def test_layers_with_other_parts_or_another_way_to_put_them_together_compute_every_token(family, given):
     model = tiny_model(family, **given)
     assert layout_of(model) == "forest"
-    forest = plant(trees())
+    forest = pack_trees(trees())
     forward(model, forest)
-    assert forest.read == len(forest.tokens)
+    assert forest.last_layer_tokens == len(forest.tokens)
 
 
 def test_a_layer_with_a_part_more_or_that_computes_something_else_stays_whole(monkeypatch):
@@ -86,24 +91,24 @@ def test_a_layer_with_a_part_more_or_that_computes_something_else_stays_whole(mo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert layout_of(model) == "forest"  # which it still is
-    forest = plant(trees())
+    forest = pack_trees(trees())
     forward(model, forest)
-    assert forest.read == len(forest.tokens)
+    assert forest.last_layer_tokens == len(forest.tokens)
     assert "forward" not in layer.__dict__
 
 
 def test_the_window_is_the_one_that_the_layer_hands_to_attention():
     model = tiny_model("mistral_window")
-    forward(model, plant(trees()))
-    assert model.model.layers[-1].narrowed.settings["sliding_window"] == model.config.sliding_window
+    forward(model, pack_trees(trees()))
+    assert model.model.layers[-1].sparse_settings.attention_kwargs["sliding_window"] == model.config.sliding_window
 
 
 def test_what_is_read_nearly_everywhere_is_computed_everywhere_and_nothing_scored_is_nothing_read():
     model = tiny_model("llama")
-    text = plant([Node(range(30), [False] + [True] * 29)])
+    text = pack_trees([TreeNode(range(30), [False] + [True] * 29)])
     forward(model, text)
-    assert text.read == 30
-    silent = plant([Node(range(30))])
+    assert text.last_layer_tokens == 30
+    silent = pack_trees([TreeNode(range(30))])
     assert forward(model, silent).shape == (0, model.config.hidden_size)
     assert forward(model, silent, None).shape == (30, model.config.hidden_size)
 
@@ -113,7 +118,7 @@ def test_dropout_of_attention_is_that_of_training():
     layout_of(model)
     attention = model.model.layers[-1].self_attn
     attention.attention_dropout = 0.5
-    forest = plant(trees())
+    forest = pack_trees(trees())
     still = forward(model, forest)
     torch.testing.assert_close(forward(model, forest), still)
     model.train()
@@ -122,12 +127,12 @@ def test_dropout_of_attention_is_that_of_training():
 
 def test_checkpointing_and_copies_keep_it(monkeypatch):
     model = tiny_model("llama")
-    _, states, expected = found(model, "scored", True, monkeypatch)
+    _, states, expected = outputs_and_gradients(model, "scored", True, monkeypatch)
     other = copy.deepcopy(model).train()
-    same = {"use_reentrant": False, "context_fn": functools.partial(_same_attention, other)}
+    same = {"use_reentrant": False, "context_fn": functools.partial(_checkpoint_contexts, other)}
     other.gradient_checkpointing_enable(same)
-    forest, again, gradients = found(other, "scored", True, monkeypatch)
-    assert forest.read < len(forest.tokens)
+    forest, again, gradients = outputs_and_gradients(other, "scored", True, monkeypatch)
+    assert forest.last_layer_tokens < len(forest.tokens)
     torch.testing.assert_close(again, states)
     for name, gradient in expected.items():
         torch.testing.assert_close(gradients[name], gradient, msg=name)
@@ -136,7 +141,7 @@ def test_checkpointing_and_copies_keep_it(monkeypatch):
 def test_a_plain_call_and_generation_are_as_before():
     model, plain = tiny_model("llama"), tiny_model("llama")
     ids = torch.arange(12)[None]
-    forward(model, plant(trees()))
+    forward(model, pack_trees(trees()))
     torch.testing.assert_close(model(ids).logits, plain(ids).logits, rtol=0, atol=0)
 
 
@@ -166,5 +171,5 @@ def test_parts_that_ask_are_exactly_what_is_read_and_see_all_that_comes_before(g
             before.append([*above, *range(first, first + length)])
         return seen
 
-    whole, parts = paths(spans), paths(narrowed(spans, rows))
+    whole, parts = paths(spans), paths(split_by_query(spans, rows))
     assert parts == {place: whole[row] for place, row in enumerate(rows.tolist())}

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from zhenlong.forest import Node, plant
+from zhenlong.forest import TreeNode, pack_trees
 from zhenlong.forest.attention import forest_attention
-from zhenlong.kernels import attention, decoding, products
-from zhenlong.kernels.build import library, switched_off
+from zhenlong.kernels import attention, decoding, onednn_linear
+from zhenlong.kernels.build import kernels_disabled, load_library
 
-pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler here")
+pytestmark = pytest.mark.skipif(load_library() is None, reason="no C compiler here")
 
 
 def random_tree(generator, depth=0):
     """A tree of up to three levels whose nodes are shorter and longer than the kernel's tiles and panels."""
     length = int(generator.choice([1, 2, 7, 31, 32, 33, 64, 70]))
     children = () if depth == 2 else tuple(random_tree(generator, depth + 1) for _ in range(generator.integers(0, 4)))
-    return Node([1] * length, False, children)
+    return TreeNode([1] * length, False, children)
 
 
 def attended(forest, q, k, v, **how):
@@ -40,21 +40,21 @@ def states_of(forest, heads, key_heads, size, seed=0):
 )
 def test_attention_is_that_of_dense_blocks(seed, heads, key_heads, size, window, scaling):
     generator = np.random.default_rng(seed)
-    forest = plant([random_tree(generator) for _ in range(3)])
+    forest = pack_trees([random_tree(generator) for _ in range(3)])
     states = states_of(forest, heads, key_heads, size)
-    assert attention.serves(states[0], states[2], 0.0, None)
+    assert attention.supports(states[0], states[2], 0.0, None)
     ours = attended(forest, *states, sliding_window=window, scaling=scaling)
-    with switched_off():
+    with kernels_disabled():
         theirs = attended(forest, *states, sliding_window=window, scaling=scaling)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_extreme_scores_stay_finite():
-    forest = plant([Node([1] * 40, False, (Node([1] * 3), Node([1] * 50)))])
+    forest = pack_trees([TreeNode([1] * 40, False, (TreeNode([1] * 3), TreeNode([1] * 50)))])
     states = [30 * part for part in states_of(forest, 2, 2, 32)]  # scores of thousands
     ours = attended(forest, *states)
-    with switched_off():
+    with kernels_disabled():
         theirs = attended(forest, *states)
     for one, other in zip(ours, theirs, strict=True):
         assert one.isfinite().all()
@@ -62,7 +62,7 @@ def test_extreme_scores_stay_finite():
 
 
 def test_what_is_not_a_number_is_not_hidden():
-    forest = plant([Node([1] * 40)])
+    forest = pack_trees([TreeNode([1] * 40)])
     q, k, v = states_of(forest, 2, 2, 32)
     k[5, 0, 3] = float("nan")
     out = attended(forest, q, k, v)[0]
@@ -72,7 +72,7 @@ def test_what_is_not_a_number_is_not_hidden():
 
 
 def test_states_may_lie_in_any_order_of_memory():
-    forest = plant([random_tree(np.random.default_rng(0))])
+    forest = pack_trees([random_tree(np.random.default_rng(0))])
     q, k, v = states_of(forest, 2, 2, 32)
     as_heads_first = [part.transpose(0, 1).contiguous().transpose(0, 1) for part in (q, k, v)]
     as_dimensions_first = [part.permute(2, 0, 1).contiguous().permute(1, 2, 0) for part in (q, k, v)]
@@ -82,7 +82,7 @@ def test_states_may_lie_in_any_order_of_memory():
 
 
 def test_the_number_of_threads_changes_no_bit():
-    forest = plant([random_tree(np.random.default_rng(seed)) for seed in range(5)])
+    forest = pack_trees([random_tree(np.random.default_rng(seed)) for seed in range(5)])
     states = states_of(forest, 4, 2, 32)
     alone = attended(forest, *states)
     before = torch.get_num_threads()
@@ -98,12 +98,12 @@ def test_the_number_of_threads_changes_no_bit():
     {"dropout": 0.1}, {"softcap": 5.0}, {"dtype": torch.float64}, {"dtype": torch.bfloat16}, {"narrow": True},
 ])  # fmt: skip
 def test_what_the_kernel_does_not_compute_is_left_to_torch(given, monkeypatch):
-    monkeypatch.setattr(products, "MULTIPLIES_BF16", False)
+    monkeypatch.setattr(onednn_linear, "BF16_MATMUL_SUPPORTED", False)
     q = v = torch.zeros(3, 2, 8, dtype=given.get("dtype", torch.float32))
     v = v[..., :4] if given.get("narrow") else v
-    assert not attention.serves(q, v, given.get("dropout", 0.0), given.get("softcap"))
+    assert not attention.supports(q, v, given.get("dropout", 0.0), given.get("softcap"))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not attention.serves(torch.zeros(3, 2, 8), torch.zeros(3, 2, 8), 0.0, None)
+        assert not attention.supports(torch.zeros(3, 2, 8), torch.zeros(3, 2, 8), 0.0, None)
 
 
 def plain_decoding(q, k, v, own, shared, prompts, lengths, entered, column, scaling, window):
@@ -143,7 +143,7 @@ def test_a_decoding_step_is_attention_over_the_prompt_and_the_rows_own_columns(w
     expected = plain_decoding(q, k, v, expected_own, shared, prompts, lengths, entered, column, 0.2, window)
     places = [[row for row, of in enumerate(prompts) if of == prompt] for prompt in range(len(rows))]
     sorted_rows = (np.concatenate(places).astype(np.int64), np.cumsum([0, *map(len, places)]).astype(np.int64))
-    assert decoding.serves(q, v, None)
+    assert decoding.supports(q, v, None)
     found = decoding.decoding_attention(q, k, v, own, shared, (*sorted_rows, lengths, entered), column, 0.2, window)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(*pair) for pair in zip(own, expected_own, strict=True))

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from zhenlong.kernels import softmax
-from zhenlong.kernels.build import library
+from zhenlong.kernels.build import load_library
 
-pytestmark = pytest.mark.skipif(library() is None, reason="there is no C compiler here")
+pytestmark = pytest.mark.skipif(load_library() is None, reason="there is no C compiler here")
 
 
 def logits_of(rows, vocabulary, dtype, scale=3.0):
@@ -22,7 +22,7 @@ def test_scores_powers_sums_and_entropies(rows, vocabulary, dtype):
     target = torch.arange(rows) * 7 % vocabulary
     truth = logits.double().log_softmax(-1)
     given = logits.clone()
-    scored, tops, sums, spread = softmax.scored(given, target, entropy=True)
+    scored, tops, sums, spread = softmax.log_softmax_gather(given, target, entropy=True)
     torch.testing.assert_close(scored.double(), truth.gather(1, target[:, None]).squeeze(1), atol=1e-5, rtol=1e-6)
     torch.testing.assert_close(spread.double(), -(truth.exp() * truth).sum(-1), atol=1e-5, rtol=1e-5)
     assert torch.equal(tops, logits.float().amax(-1))
@@ -30,8 +30,8 @@ def test_scores_powers_sums_and_entropies(rows, vocabulary, dtype):
     torch.testing.assert_close(sums.double(), powers.sum(-1), atol=0, rtol=1e-6)
     rounding = 2**-8 if dtype == torch.bfloat16 else 3e-6  # of exponents down to -20
     torch.testing.assert_close(given.double(), powers, atol=1e-30, rtol=rounding)
-    assert torch.equal(softmax.raised(logits.clone(), tops), given)
-    alone = softmax.scored(logits.clone(), target, entropy=False)
+    assert torch.equal(softmax.exp_rows(logits.clone(), tops), given)
+    alone = softmax.log_softmax_gather(logits.clone(), target, entropy=False)
     assert torch.equal(alone[0], scored)
     assert alone[3] is None
 
@@ -39,7 +39,7 @@ def test_scores_powers_sums_and_entropies(rows, vocabulary, dtype):
 def test_rows_that_lie_apart_and_what_lies_between_them_stay_apart():
     wide = logits_of(6, 60, torch.float32)
     given, target = wide.clone(), torch.arange(6)
-    scored, *_ = softmax.scored(given[:, 10:47], target, entropy=False)
+    scored, *_ = softmax.log_softmax_gather(given[:, 10:47], target, entropy=False)
     torch.testing.assert_close(scored, wide[:, 10:47].log_softmax(-1).gather(1, target[:, None]).squeeze(1))
     assert torch.equal(given[:, :10], wide[:, :10])
     assert torch.equal(given[:, 47:], wide[:, 47:])
@@ -52,7 +52,7 @@ def test_numbers_that_are_none_show_and_impossible_words_have_no_part(dtype):
     logits[1, 17] = float("inf")
     logits[2, :50] = float("-inf")
     target = torch.tensor([3, 3, 70, 3])
-    scored, _, _, spread = softmax.scored(logits.clone(), target, entropy=True)
+    scored, _, _, spread = softmax.log_softmax_gather(logits.clone(), target, entropy=True)
     assert not scored[:2].isfinite().any()
     truth = logits[2:].double().log_softmax(-1)
     torch.testing.assert_close(scored[2:].double(), truth[[0, 1], [70, 3]], atol=1e-5, rtol=1e-6)
@@ -60,7 +60,7 @@ def test_numbers_that_are_none_show_and_impossible_words_have_no_part(dtype):
 
 
 def test_other_precisions_are_left_to_torch():
-    assert not softmax.serves(torch.zeros(2, 3, dtype=torch.float64))
-    assert not softmax.serves(torch.zeros(2, 3, dtype=torch.float16))
-    assert not softmax.serves(torch.zeros(3, 2).t())
-    assert softmax.serves(torch.zeros(2, 3))
+    assert not softmax.supports(torch.zeros(2, 3, dtype=torch.float64))
+    assert not softmax.supports(torch.zeros(2, 3, dtype=torch.float16))
+    assert not softmax.supports(torch.zeros(3, 2).t())
+    assert softmax.supports(torch.zeros(2, 3))

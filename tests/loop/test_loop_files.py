@@ -11,7 +11,7 @@ import torch
 
 from zhenlong.errors import UserError
 from zhenlong.loop.atomic import JsonLines, write_json, write_text
-from zhenlong.loop.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from zhenlong.loop.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 
 BASE = torch.arange(6.0)
 STATE = {
@@ -68,14 +68,14 @@ def test_a_state_that_json_and_tensors_cannot_hold_is_refused(tmp_path):
 
 def test_only_the_newest_are_kept_by_number_not_by_name(tmp_path):
     for step in (2, 999_999, 1_000_000):
-        save_checkpoint(tmp_path, step, {"step": step}, keep=2)
-    assert [step for step, _ in checkpoints(tmp_path)] == [999_999, 1_000_000]
+        save_checkpoint(tmp_path, step, {"step": step}, keep_last=2)
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [999_999, 1_000_000]
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_one_clear_line(tmp_path):
-    save_checkpoint(tmp_path, 1, {"x": torch.zeros(10)}, keep=1)
+    save_checkpoint(tmp_path, 1, {"x": torch.zeros(10)}, keep_last=1)
     with full_disk(), pytest.raises(UserError, match=r"step-000002: cannot be written \(.*\); free or allow") as error:
-        save_checkpoint(tmp_path, 2, {"x": torch.zeros(10_000)}, keep=1)
+        save_checkpoint(tmp_path, 2, {"x": torch.zeros(10_000)}, keep_last=1)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
     assert torch.equal(load_checkpoint(tmp_path / "step-000001")["x"], torch.zeros(10))
@@ -115,13 +115,13 @@ def test_numbers_become_plain_json(tmp_path):
 
 def test_lines_are_cut_after_a_step_and_at_damage(tmp_path):
     lines = JsonLines(tmp_path / "lines")
-    lines.cut(5)  # nothing there yet
+    lines.truncate_after(5)  # nothing there yet
     for step in (1, 2, 2, 3):
         lines.append({"step": step, "text": "ü\u2028"})
-    lines.cut(2)
+    lines.truncate_after(2)
     assert [json.loads(line)["step"] for line in lines.path.read_text("utf-8").split("\n")[:-1]] == [1, 2, 2]
     with open(lines.path, "ab") as file:
         file.write('{"step": 2, "text": "ü'.encode()[:-1])
-    lines.cut(2)
+    lines.truncate_after(2)
     lines.append({"step": 3})
     assert [json.loads(line)["step"] for line in lines.path.read_text("utf-8").split("\n")[:-1]] == [1, 2, 2, 3]

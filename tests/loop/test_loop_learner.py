@@ -8,7 +8,7 @@ from tiny import tiny_model
 from torch import nn
 
 from zhenlong.errors import UserError
-from zhenlong.loop import Learner, NonFiniteError, Options, StepLoss, learning_rate
+from zhenlong.loop import Learner, NonFiniteError, StepLoss, TrainingOptions, learning_rate
 
 SMOOTH = {"lr": 0.1, "eps": 1.0, "schedule": "linear", "device": "cpu"}  # eps 1: the update is smooth in the gradient
 
@@ -51,7 +51,7 @@ def test_cutting_a_step_into_microbatches_changes_nothing():
     optimizer.step()
     for cut in ([8], [1] * 8, [1, 5, 2]):
         model = tiny_model("llama")
-        learner = Learner(model, Options(max_grad_norm=0.5, **SMOOTH), 10)
+        learner = Learner(model, TrainingOptions(max_grad_norm=0.5, **SMOOTH), 10)
         batches = [rows[sum(cut[:i]) : sum(cut[: i + 1])] for i in range(len(cut))]
         metrics = learner.step(batches, lambda batch: StepLoss(token_losses(model, batch)), count)  # noqa: B023
         assert close(weights(model), weights(plain))
@@ -62,7 +62,7 @@ def test_cutting_a_step_into_microbatches_changes_nothing():
 
 def test_the_rate_follows_the_schedule():
     model = nn.Linear(2, 1)
-    options = Options(lr=0.5, schedule="cosine", warmup_steps=2, device="cpu")
+    options = TrainingOptions(lr=0.5, schedule="cosine", warmup_steps=2, device="cpu")
     learner = Learner(model, options, 6)
     seen = [learner.step([1], lambda _: StepLoss(model.weight.sum()), 1)["lr"] for _ in range(6)]
     assert seen == pytest.approx([learning_rate(step, options, 6) for step in range(6)])
@@ -71,7 +71,7 @@ def test_the_rate_follows_the_schedule():
 def test_only_matrices_are_decayed():
     model = nn.Sequential(nn.Embedding(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     before = weights(model)
-    learner = Learner(model, Options(weight_decay=0.1, **SMOOTH), 10)
+    learner = Learner(model, TrainingOptions(weight_decay=0.1, **SMOOTH), 10)
     learner.step([torch.arange(3)], lambda ids: StepLoss(model(ids).sum() * 0.0), 1)
     shrunk = [p * (1 - 0.1 * 0.1) if p.dim() > 1 else p for p in before]
     assert close(weights(model), shrunk)
@@ -80,7 +80,7 @@ def test_only_matrices_are_decayed():
 def test_clipping_can_be_turned_off():
     model = nn.Linear(3, 1, bias=False)
     before = model.weight.detach().clone()
-    learner = Learner(model, Options(max_grad_norm=0.0, **SMOOTH), 10)
+    learner = Learner(model, TrainingOptions(max_grad_norm=0.0, **SMOOTH), 10)
     metrics = learner.step([100.0], lambda x: StepLoss(model.weight.sum() * x), 1)
     assert metrics["grad_norm"] == pytest.approx(100 * math.sqrt(3))
     assert torch.allclose(model.weight, before - 0.1 * 100 / (100 + 1))  # AdamW's first step: g / (|g| + eps)
@@ -88,7 +88,7 @@ def test_clipping_can_be_turned_off():
 
 def test_metrics_are_sums_over_the_step_s_count_or_over_their_own():
     model = nn.Linear(1, 1)
-    learner = Learner(model, Options(device="cpu"), 10)
+    learner = Learner(model, TrainingOptions(device="cpu"), 10)
 
     def loss(n: int) -> StepLoss:
         pairs = {"own": (torch.tensor(3.0 * n), n), "none": (0.0, 0)}
@@ -116,11 +116,11 @@ def bad_gradient(model: nn.Linear, x: float) -> StepLoss:
 )
 def test_a_step_that_is_not_finite_is_refused_and_changes_nothing(loss, message):
     model = nn.Linear(2, 1, bias=False)
-    learner = Learner(model, Options(**SMOOTH), 10)
+    learner = Learner(model, TrainingOptions(**SMOOTH), 10)
     learner.step([1.0], lambda x: bad_loss(model, x), 1)
     before, state = weights(model), [value.clone() for value in learner.optimizer.state[model.weight].values()]
     with pytest.raises(NonFiniteError, match=f"^step 2: {message}") as error:
-        learner.step([1.0, math.nan, 2.0], lambda x: loss(model, x), 3, ids=[["a", "b"], ["c", "d"], ["e"]])
+        learner.step([1.0, math.nan, 2.0], lambda x: loss(model, x), 3, record_ids=[["a", "b"], ["c", "d"], ["e"]])
     assert isinstance(error.value, UserError)
     assert equal(weights(model), before)
     assert equal(list(learner.optimizer.state[model.weight].values()), state)
@@ -133,7 +133,7 @@ def test_extra_modules_have_their_own_rate_and_their_own_clipping():
     policy, alone = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
     alone.load_state_dict(policy.state_dict())
     critic = nn.Sequential(policy, nn.Linear(1, 1, bias=False))
-    options = Options(max_grad_norm=1.0, **SMOOTH)
+    options = TrainingOptions(max_grad_norm=1.0, **SMOOTH)
     both = Learner(policy, options, 10, extra_modules={"critic": (critic, 0.01)})
     head = critic[1].weight
     metrics = both.step([1], lambda _: StepLoss(policy.weight.sum() + 1e6 * head.sum()), 1)
@@ -149,19 +149,19 @@ def test_frozen_parameters_are_neither_trained_nor_saved():
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name.endswith("q_proj.weight")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    learner = Learner(model, Options(**SMOOTH), 10)
+    learner = Learner(model, TrainingOptions(**SMOOTH), 10)
     learner.step([rows_of([9])], lambda rows: StepLoss(token_losses(model, rows)), 8)
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == set(learner.state_dict()["modules"]["model"])
     assert changed == {name for name in before if name.endswith("q_proj.weight")}
     model.requires_grad_(False)
     with pytest.raises(UserError, match="none that require a gradient"):
-        Learner(model, Options(**SMOOTH), 10)
+        Learner(model, TrainingOptions(**SMOOTH), 10)
 
 
 def test_bfloat16_is_for_the_products_and_weights_stay_float32():
     model = nn.Linear(4, 4)
-    learner = Learner(model, Options(dtype="bfloat16", **SMOOTH), 10)
+    learner = Learner(model, TrainingOptions(dtype="bfloat16", **SMOOTH), 10)
     seen = []
 
     def loss(x: torch.Tensor) -> StepLoss:
@@ -176,7 +176,7 @@ def test_bfloat16_is_for_the_products_and_weights_stay_float32():
 
 
 def test_another_model_s_state_is_refused():
-    one, other = (Learner(nn.Linear(n, 1), Options(**SMOOTH), 10) for n in (2, 3))
+    one, other = (Learner(nn.Linear(n, 1), TrainingOptions(**SMOOTH), 10) for n in (2, 3))
     with pytest.raises(UserError, match="not those of the run to resume"):
         one.load_state_dict(other.state_dict())
 
@@ -185,4 +185,4 @@ def test_another_model_s_state_is_refused():
 def test_a_step_without_anything_to_learn_from_is_an_error(batches, count):
     model = nn.Linear(1, 1)
     with pytest.raises(ValueError, match="count above 0"):
-        Learner(model, Options(**SMOOTH), 10).step(batches, lambda _: StepLoss(model.weight.sum()), count)
+        Learner(model, TrainingOptions(**SMOOTH), 10).step(batches, lambda _: StepLoss(model.weight.sum()), count)

@@ -6,9 +6,9 @@ import transformers
 from tiny import tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from zhenlong.forest import forward, plant, tree
-from zhenlong.kernels.build import switched_off
-from zhenlong.loop import Cost, Ledger
+from zhenlong.forest import forward, make_tree, pack_trees
+from zhenlong.kernels.build import kernels_disabled
+from zhenlong.loop import FlopEstimator, Ledger
 from zhenlong.loop.ledger import matmul_rate, peak_memory
 
 CPU = torch.device("cpu")
@@ -30,27 +30,27 @@ def test_the_formula_equals_torch_s_own_count(family):
     """Eager attention computes all N x N pairs."""
     model = tiny_model(family, attn_implementation="eager")
     forward, both = counted(model)
-    cost = Cost.of(model)
+    cost = FlopEstimator.for_model(model)
     angles = 2 * N * 16  # of rotary positions, which torch computes with a small product
-    assert 0 <= forward - cost.forward(N, pairs=N * N) <= angles
-    assert 0 <= both - cost.train(N, pairs=N * N) <= angles
+    assert 0 <= forward - cost.forward(N, attention_pairs=N * N) <= angles
+    assert 0 <= both - cost.train(N, attention_pairs=N * N) <= angles
 
 
 def test_six_two_and_four():
     """6 FLOPs a trained parameter and token, 2 for the forward pass alone, 4 for a frozen one."""
     model = tiny_model("llama", tie_word_embeddings=False)
-    cost = Cost.of(model)
+    cost = FlopEstimator.for_model(model)
     size = sum(p.numel() for p in model.parameters() if p.dim() > 1) - model.get_input_embeddings().weight.numel()
     assert cost.body + cost.head == size
     assert cost.train(10) == 6 * size * 10
     assert cost.forward(10) == 2 * size * 10
     model.requires_grad_(False)
-    assert Cost.of(model).train(10) == 4 * size * 10
+    assert FlopEstimator.for_model(model).train(10) == 4 * size * 10
 
 
 def test_only_scored_positions_pay_for_the_head():
     model = tiny_model("llama")
-    cost = Cost.of(model)
+    cost = FlopEstimator.for_model(model)
     assert cost.head == model.get_output_embeddings().weight.numel()
     assert cost.train(10) - cost.train(10, scored=4) == 6 * cost.head * 6
 
@@ -58,15 +58,15 @@ def test_only_scored_positions_pay_for_the_head():
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
 def test_tokens_that_nobody_reads_are_spared_what_the_last_layer_does_not_compute(family):
     model = tiny_model(family)
-    forest = plant([tree(range(40), [range(50, 56), range(60, 64)])])
+    forest = pack_trees([make_tree(range(40), [range(50, 56), range(60, 64)])])
     forward(model, forest)  # tries the model, once
-    with switched_off(), FlopCounterMode(display=False) as counter:
+    with kernels_disabled(), FlopCounterMode(display=False) as counter:
         forward(model, forest).sum().backward()
     attention = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "attention" in str(name))
-    cost = Cost.of(model)
+    cost = FlopEstimator.for_model(model)
     angles = 2 * 50 * 16
-    assert forest.read == (50 if family == "gpt2" else 10 - 1)  # two answers begin after the same token
-    products = cost.train(50, scored=0, read=forest.read)
+    assert forest.last_layer_tokens == (50 if family == "gpt2" else 10 - 1)  # two answers begin after the same token
+    products = cost.train(50, scored=0, last_layer_tokens=forest.last_layer_tokens)
     assert 0 <= counter.get_total_flops() - attention - products <= angles
     pairs = cost.train(50, 0, 100, 10) - cost.train(50, 0, 0, 10)
     assert pairs == pytest.approx((1.0 if family == "gpt2" else 0.6) * 12 * 100 * 64)  # one of two layers, 10 of 50
@@ -80,7 +80,7 @@ def test_a_mixture_of_experts_pays_for_the_experts_it_visits():
         for n in (4, 8)
     )
     router = 4 * 16  # the four more rows of the router are all read
-    assert Cost.of(many).body - Cost.of(few).body == router
+    assert FlopEstimator.for_model(many).body - FlopEstimator.for_model(few).body == router
 
 
 def test_totals_continue_from_a_saved_state():

@@ -7,8 +7,8 @@ import jsonargparse
 import pytest
 
 from zhenlong.errors import UserError
-from zhenlong.loop import Options
-from zhenlong.loop.options import HARMLESS, OPTION_NAMES
+from zhenlong.loop import TrainingOptions
+from zhenlong.loop.options import OPTION_NAMES, RESUMABLE_CHANGES
 
 
 @pytest.mark.parametrize(
@@ -23,21 +23,21 @@ from zhenlong.loop.options import HARMLESS, OPTION_NAMES
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_the_option_s_name(name, value):
     with pytest.raises(UserError, match=f"^{name}: expected .*, got {value!r}".replace("(", r"\(")):
-        Options(**{name: value})
+        TrainingOptions(**{name: value})
 
 
 def test_whole_numbers_pass_as_floats():
-    assert Options(warmup_steps=3, epochs=2) == Options(warmup_steps=3.0, epochs=2.0)
-    assert type(Options(lr=1).lr) is float
+    assert TrainingOptions(warmup_steps=3, epochs=2) == TrainingOptions(warmup_steps=3.0, epochs=2.0)
+    assert type(TrainingOptions(lr=1).lr) is float
 
 
 def test_what_a_resumed_run_may_change_are_options():
-    assert set(OPTION_NAMES) >= HARMLESS
+    assert set(OPTION_NAMES) >= RESUMABLE_CHANGES
 
 
-def stage(*, data: str, lr: float = 5e-7, **training: Any) -> Options:
+def stage(*, data: str, lr: float = 5e-7, **training: Any) -> TrainingOptions:
     """A stage with a learning rate of its own."""
-    return Options(lr=lr, **training)
+    return TrainingOptions(lr=lr, **training)
 
 
 def test_a_stage_s_command_line_has_every_option_once_with_its_default_and_help():
@@ -45,10 +45,10 @@ def test_a_stage_s_command_line_has_every_option_once_with_its_default_and_help(
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(stage)
     defaults = vars(parser.get_defaults())
-    expected = {field.name: field.default for field in dataclasses.fields(Options)} | {"lr": 5e-7, "data": None}
+    expected = {field.name: field.default for field in dataclasses.fields(TrainingOptions)} | {"lr": 5e-7, "data": None}
     assert {name: defaults[name] for name in expected} == expected
     text = " ".join(parser.format_help().split())
     assert "less saves memory, and the gradient stays the same." in text
     assert "{constant,linear,cosine,wsd}" in text
     parsed = parser.parse_args(["--data=x", "--schedule=wsd", "--steps=7"])
-    assert stage(**vars(parsed)) == Options(lr=5e-7, schedule="wsd", steps=7)
+    assert stage(**vars(parsed)) == TrainingOptions(lr=5e-7, schedule="wsd", steps=7)

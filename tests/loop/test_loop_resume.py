@@ -14,7 +14,7 @@ from tiny_stage import tiny_stage
 
 from zhenlong.errors import UserError
 from zhenlong.loop import Interrupted, NonFiniteError
-from zhenlong.loop.checkpoint import checkpoints, load_checkpoint
+from zhenlong.loop.checkpoint import list_checkpoints, load_checkpoint
 
 CLOCKED = ("seconds", "tokens_per_second")
 
@@ -73,7 +73,7 @@ def test_a_killed_process_is_resumed_exactly(uninterrupted, tmp_path, name, code
     command = [sys.executable, str(script), str(tmp_path / "run"), "5", name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
-    saved = [step for step, _ in checkpoints(tmp_path / "run" / "checkpoints")]
+    saved = [step for step, _ in list_checkpoints(tmp_path / "run" / "checkpoints")]
     assert saved == ([2, 4] if name == "SIGKILL" else [4, 5])
     assert ("continue with --resume" in done.stderr) == (name == "SIGTERM")
     tiny_stage(tmp_path / "run", resume=True)
@@ -85,7 +85,7 @@ def test_a_signal_inside_a_step_waits_for_its_end_and_handlers_are_given_back(tm
     with pytest.raises(Interrupted) as stop:
         tiny_stage(tmp_path / "run", during=lambda run, step: os.kill(os.getpid(), signal.SIGINT))
     assert stop.value.code == 130
-    assert [step for step, _ in checkpoints(tmp_path / "run" / "checkpoints")] == [1]
+    assert [step for step, _ in list_checkpoints(tmp_path / "run" / "checkpoints")] == [1]
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state_before_it(u
 
     with pytest.raises(NonFiniteError, match="step 4: the loss is not finite") as error:
         tiny_stage(tmp_path / "run", during=spoil)
-    (step, path), = checkpoints(tmp_path / "run" / "emergency")  # fmt: skip
+    (step, path), = list_checkpoints(tmp_path / "run" / "nan_checkpoint")  # fmt: skip
     assert step == 3
     assert str(path) in str(error.value)
     kept, ordinary = load_checkpoint(path), load_checkpoint(tmp_path / "run" / "checkpoints" / "step-000003")

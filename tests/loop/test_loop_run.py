@@ -18,8 +18,8 @@ from tiny_stage import DEFAULTS, tiny_stage, write_weights
 
 from zhenlong.data import Mixture
 from zhenlong.errors import UserError
-from zhenlong.loop import Interrupted, Learner, Options, Run, StepLoss, evaluating, seed_everything
-from zhenlong.loop.display import Bar
+from zhenlong.loop import Interrupted, Learner, Run, StepLoss, TrainingOptions, eval_mode, seed_everything
+from zhenlong.loop.loggers import ProgressBar
 from zhenlong.loop.signals import StopSignals
 
 
@@ -51,7 +51,7 @@ def test_the_config_is_one_that_the_stage_reads_again(tmp_path):
     text = (run / "config.yaml").read_text()
     config = yaml.safe_load(text)
     assert config["records"] == 10
-    assert Options(**{name: value for name, value in config.items() if name != "records"}) == Options(
+    assert TrainingOptions(**{name: value for name, value in config.items() if name != "records"}) == TrainingOptions(
         **(DEFAULTS | {"steps": 2, "schedule": "wsd", "seed": 3})
     )
     assert f"torch {torch.__version__}" in text.splitlines()[1]
@@ -85,12 +85,12 @@ def test_two_logs_in_a_step_make_one_line_and_none_are_taken_outside(tmp_path):
     assert len(metrics) == 9
     assert (metrics[0]["loss"], metrics[0]["reward"]) == (0, None)
     with pytest.raises(RuntimeError, match="inside the loop"):
-        Run(tmp_path / "other", {}, Options(**DEFAULTS)).log({})
+        Run(tmp_path / "other", {}, TrainingOptions(**DEFAULTS)).log({})
 
 
 def disturb(run: Run, step: int) -> None:
     """Draw from every generator, and use the model in eval mode."""
-    with run.evaluation():
+    with run.eval_mode():
         model = run._tracked["learner"].modules[0]
         assert not any(part.training for part in model.modules())
         assert not torch.is_grad_enabled()
@@ -106,8 +106,8 @@ def test_evaluation_never_changes_the_next_step(tmp_path):
 
 
 def test_a_generator_first_used_in_evaluation_is_new_to_training(tmp_path):
-    run, other = (Run(tmp_path, {}, Options(device="cpu")) for _ in range(2))
-    with run.evaluation():
+    run, other = (Run(tmp_path, {}, TrainingOptions(device="cpu")) for _ in range(2))
+    with run.eval_mode():
         torch.rand(1, generator=run.generator("data"))
     assert torch.equal(*(torch.rand(5, generator=one.generator("data")) for one in (run, other)))
 
@@ -116,7 +116,7 @@ def test_evaluating_keeps_the_modes_of_the_parts_also_after_an_error():
     model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
     model.train()
     model[1].eval()
-    with pytest.raises(KeyError), evaluating(model):
+    with pytest.raises(KeyError), eval_mode(model):
         raise KeyError
     assert [model.training, model[0].training, model[1].training] == [True, True, False]
 
@@ -124,13 +124,13 @@ def test_evaluating_keeps_the_modes_of_the_parts_also_after_an_error():
 def test_seeds_differ_by_purpose_step_and_seed_and_by_nothing_else(tmp_path):
     seen: dict[tuple, int] = {}
     for seed in (0, 1):
-        run = Run(tmp_path, {}, Options(seed=seed, device="cpu"))
+        run = Run(tmp_path, {}, TrainingOptions(seed=seed, device="cpu"))
         for run.step in (0, 1):
-            seen |= {(seed, run.step, name): run.seed(name) for name in ("rollout", "evaluation")}
+            seen |= {(seed, run.step, name): run.step_seed(name) for name in ("rollout", "evaluation")}
     assert len(set(seen.values())) == 8
     assert all(0 <= value < 2**63 for value in seen.values())
-    assert Run(tmp_path, {}, Options(device="cpu")).seed("rollout") == seen[0, 0, "rollout"]
-    one, two = (Run(tmp_path, {}, Options(device="cpu")) for _ in range(2))
+    assert Run(tmp_path, {}, TrainingOptions(device="cpu")).step_seed("rollout") == seen[0, 0, "rollout"]
+    one, two = (Run(tmp_path, {}, TrainingOptions(device="cpu")) for _ in range(2))
     assert one.generator("a").initial_seed() == two.generator("a").initial_seed() != two.generator("b").initial_seed()
 
 
@@ -148,7 +148,7 @@ def test_one_seed_fixes_every_global_generator():
 
 def test_results_mark_the_run_as_finished(tmp_path):
     def stage(**training):
-        options = Options(steps=1, progress=False, device="cpu", **training)
+        options = TrainingOptions(steps=1, progress=False, device="cpu", **training)
         with Run(tmp_path / "run", {}, options) as run:
             if run.finished:
                 return None
@@ -165,11 +165,11 @@ def test_results_mark_the_run_as_finished(tmp_path):
 
 
 def test_notes_wait_for_the_folder(tmp_path):
-    with Run(tmp_path / "run", {}, Options(progress=False, device="cpu")) as run:
-        run.note("skipped.json", [3, 5])
+    with Run(tmp_path / "run", {}, TrainingOptions(progress=False, device="cpu")) as run:
+        run.write_note("skipped.json", [3, 5])
         assert not run.output.exists()
         for _ in run.steps(1):
-            run.note("cut.json", {"longest": 7})
+            run.write_note("cut.json", {"longest": 7})
             assert json.loads((run.output / "cut.json").read_text()) == {"longest": 7}
     assert json.loads((run.output / "skipped.json").read_text()) == [3, 5]
 
@@ -239,8 +239,8 @@ def test_weights_and_biases_goes_on_under_the_same_id(tmp_path, monkeypatch):
 
 def test_a_bar_where_there_is_a_terminal():
     out = io.StringIO()
-    bar = Bar(Console(file=out, force_terminal=True, width=120), "tiny", 2, 9)
-    bar.show(5, {"step": 5, "loss": 1.25, "reward": 0.5, "tokens_per_second": 1234.5})
+    bar = ProgressBar(Console(file=out, force_terminal=True, width=120), "tiny", 2, 9)
+    bar.log(5, {"step": 5, "loss": 1.25, "reward": 0.5, "tokens_per_second": 1234.5})
     bar.close()
     assert all(part in out.getvalue() for part in ("tiny", "5/9", "loss 1.25", "reward 0.5", "1,234 tokens/s"))
 
@@ -259,7 +259,7 @@ def test_the_first_signal_waits_inside_a_step_and_the_second_does_not():
     try:
         with pytest.raises(Interrupted) as outside:
             signal.raise_signal(signal.SIGTERM)
-        signals.inside = True
+        signals.in_step = True
         signal.raise_signal(signal.SIGTERM)
         assert (outside.value.code, signals.received) == (143, signal.SIGTERM)
         with pytest.raises(Interrupted):

@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import pytest
 
-from zhenlong.loop import Options, learning_rate, phase
+from zhenlong.loop import TrainingOptions, learning_rate, schedule_phase
 
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
 
 
 def rates(total: int, **options) -> list[float]:
-    return [learning_rate(step, Options(lr=2.0, **options), total) for step in range(total + 1)]
+    return [learning_rate(step, TrainingOptions(lr=2.0, **options), total) for step in range(total + 1)]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -41,8 +41,8 @@ def test_shapes_at_the_middle_of_the_decay():
 
 
 def test_wsd_is_stable_until_the_decay_fraction():
-    options = Options(schedule="wsd", warmup_steps=5, decay_fraction=0.3)
-    phases = [phase(step, options, 100) for step in range(100)]
+    options = TrainingOptions(schedule="wsd", warmup_steps=5, decay_fraction=0.3)
+    phases = [schedule_phase(step, options, 100) for step in range(100)]
     assert phases == ["warmup"] * 5 + ["stable"] * 65 + ["decay"] * 30
     assert {learning_rate(step, options, 100) for step in range(5, 71)} == {options.lr}
     assert learning_rate(71, options, 100) < options.lr

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tiny import tiny_model
 
 from zhenlong.data import Mixture
-from zhenlong.loop import Learner, Options, Run, StepLoss
+from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 
 DEFAULTS = {"batch_size": 4, "epochs": 3.6, "lr": 1e-2, "warmup_steps": 2, "weight_decay": 0.1}
 DEFAULTS |= {"save_every": 2, "progress": False, "device": "cpu"}
@@ -26,14 +26,14 @@ def write_weights(model, tokenizer, folder: Path) -> None:
     save_file({name: p.detach().clone() for name, p in model.named_parameters()}, folder / "model.safetensors")
 
 
-def nothing(run: Run, step: int) -> None:
+def do_nothing(run: Run, step: int) -> None:
     pass
 
 
-def tiny_stage(output, *, records: int = 10, during=nothing, loss_scale: float = 1.0, **training) -> Path:
+def tiny_stage(output, *, records: int = 10, during=do_nothing, loss_scale: float = 1.0, **training) -> Path:
     """Ten records in batches of four: an epoch ends in steps 3, 5 and 8. `during` is called inside each step."""
     config = {"records": records, "training": training}
-    options = Options(**{**DEFAULTS, **training})
+    options = TrainingOptions(**{**DEFAULTS, **training})
     with Run(output, config, options, "tiny") as run:
         if run.finished:
             return run.output
@@ -48,8 +48,8 @@ def tiny_stage(output, *, records: int = 10, during=nothing, loss_scale: float =
             metrics = learner.step(ids.split(2), lambda one: loss_of(model, one, loss_scale), count=len(batch))
             run.ledger.count(tokens=ids.numel())
             run.log(metrics | {"records": batch, "noise": random.random() + np.random.random()})  # noqa: NPY002
-            if run.sampling_now():
-                run.samples([{"prompt": [{"role": "user", "content": "?"}], "response": str(step)}])
+            if run.should_sample():
+                run.write_samples([{"prompt": [{"role": "user", "content": "?"}], "response": str(step)}])
             during(run, step)
         return run.finish(model, None, write_weights)
 

@@ -10,13 +10,13 @@ from tiny_files import model_folder
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from zhenlong.errors import UserError
-from zhenlong.forest import forward, plant, scores, tree
+from zhenlong.forest import apply_reward_head, forward, make_tree, pack_trees
 from zhenlong.models import (
     Lora,
-    Shape,
+    ModelShape,
     ValueHead,
-    fresh_model,
     frozen_copy,
+    init_model,
     load_model,
     save_model,
     train_tokenizer,
@@ -145,9 +145,9 @@ def test_a_score_is_that_of_transformers_whatever_shares_the_batch(folder):
     """One text alone, as one of three answers to a prompt, and among other trees; ends in the padding token too."""
     model, _ = load_model(folder, kind="reward", device="cpu")
     prompt, answers = [5, 6, 7], [[8, 9, 256], [10], [11, 12, 13, 14, 256, 256]]
-    alone = torch.cat([one_score(model, [tree(prompt, [answer])]) for answer in answers])
-    together = one_score(model, [tree(prompt, answers)])
-    among = one_score(model, [tree([1] * 9, [[2] * 30]), tree(prompt, answers), tree([4], [[4]])])[1:4]
+    alone = torch.cat([one_score(model, [make_tree(prompt, [answer])]) for answer in answers])
+    together = one_score(model, [make_tree(prompt, answers)])
+    among = one_score(model, [make_tree([1] * 9, [[2] * 30]), make_tree(prompt, answers), make_tree([4], [[4]])])[1:4]
     assert torch.allclose(alone, together, atol=1e-5)
     assert torch.allclose(alone, among, atol=1e-5)
     for answer, score in zip(answers, alone, strict=True):
@@ -160,9 +160,9 @@ def test_a_score_is_that_of_transformers_whatever_shares_the_batch(folder):
 
 
 def one_score(model, trees):
-    forest = plant(trees)
+    forest = pack_trees(trees)
     with torch.no_grad():
-        return scores(model, forward(model, forest, "ends"))
+        return apply_reward_head(model, forward(model, forest, "response_ends"))
 
 
 def test_a_frozen_copy_stays_while_the_model_moves(folder):
@@ -185,21 +185,21 @@ def test_a_value_head_begins_at_zero_and_computes_in_float32():
 
 
 def test_a_new_model_is_drawn_from_its_seed_alone():
-    shape = Shape(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=24, context=32)
+    shape = ModelShape(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=24, context=32)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    first = fresh_model(shape, tiny_tokenizer(), seed=1)
+    first = init_model(shape, tiny_tokenizer(), seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(4)
-    assert torch.equal(logits(first), logits(fresh_model(shape, tiny_tokenizer(), seed=1)))
-    assert not torch.equal(logits(first), logits(fresh_model(shape, tiny_tokenizer(), seed=2)))
+    assert torch.equal(logits(first), logits(init_model(shape, tiny_tokenizer(), seed=1)))
+    assert not torch.equal(logits(first), logits(init_model(shape, tiny_tokenizer(), seed=2)))
     assert first.get_output_embeddings().weight is first.get_input_embeddings().weight
 
 
 @pytest.mark.parametrize("wrong", [{"heads": 3}, {"kv_heads": 3}, {"layers": 0}, {"heads": 0}, {"context": 0}])
 def test_a_shape_that_does_not_fit_together_is_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
-        Shape(**wrong)
+        ModelShape(**wrong)
 
 
 @pytest.fixture(scope="module")

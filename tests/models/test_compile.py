@@ -7,12 +7,12 @@ import torch
 from tiny import tiny_model
 
 from zhenlong.errors import UserError
-from zhenlong.forest import forward, log_probs, plant, tree
+from zhenlong.forest import forward, log_probs, make_tree, pack_trees
 from zhenlong.models import compile_layers
 
 
 def loss_and_gradients(model, pairs: int):
-    forest = plant([tree([1, 2, 3], [[4, 5, 6, 7], [8, 9]])] * pairs)
+    forest = pack_trees([make_tree([1, 2, 3], [[4, 5, 6, 7], [8, 9]])] * pairs)
     loss = log_probs(model, forward(model, forest), forest).sum()
     model.zero_grad()
     loss.backward()

@@ -10,7 +10,7 @@ from tiny import FAMILIES, tiny_model, tiny_tokenizer
 from tiny_files import model_folder
 
 from zhenlong.errors import UserError
-from zhenlong.models import load_model, load_tokenizer, resolve, save_model
+from zhenlong.models import load_model, load_tokenizer, resolve_model_path, save_model
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_what_is_saved_is_what_is_loaded(folder):
 def test_a_run_folder_names_the_model_in_it(folder, tmp_path):
     (tmp_path / "run").mkdir()
     shutil.move(folder, tmp_path / "run" / "model")
-    assert resolve(str(tmp_path / "run")) == str(tmp_path / "run" / "model")
+    assert resolve_model_path(str(tmp_path / "run")) == str(tmp_path / "run" / "model")
     assert load_tokenizer(str(tmp_path / "run")).get_vocab() == tiny_tokenizer().get_vocab()
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.objectives import generalized_advantage, group_advantages, terminal_rewards, varied, whiten
+from zhenlong.objectives import generalized_advantage, group_advantages, has_nonzero_std, terminal_rewards, whiten
 
-LEAF = torch.tensor([0, 0, 0, 1, 2, 2])
+RESPONSE_INDEX = torch.tensor([0, 0, 0, 1, 2, 2])
 REWARDS = torch.tensor([0.1, -0.2, 1.0, 0.5, 0.3, -1.0], dtype=torch.float64)
 VALUES = torch.tensor([0.4, 0.2, -0.3, 0.7, 0.9, 0.1], dtype=torch.float64)
 
@@ -23,10 +23,12 @@ def by_definition(rewards: list[float], values: list[float], last: float, gamma:
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (1.0, 0.0)])
 def test_gae_is_its_definition_in_each_response(bootstrap, gamma, lam) -> None:
     last = None if bootstrap is None else torch.tensor(bootstrap)
-    advantages, returns = generalized_advantage(REWARDS, VALUES, LEAF, 3, bootstrap=last, gamma=gamma, lam=lam)
+    advantages, returns = generalized_advantage(
+        REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=last, gamma=gamma, gae_lambda=lam
+    )
     expected = []
     for r in range(3):
-        mine = torch.eq(LEAF, r)
+        mine = torch.eq(RESPONSE_INDEX, r)
         end = 0.0 if bootstrap is None else bootstrap[r]
         expected += by_definition(REWARDS[mine].tolist(), VALUES[mine].tolist(), end, gamma, lam)
     assert advantages.tolist() == pytest.approx(expected)
@@ -34,28 +36,30 @@ def test_gae_is_its_definition_in_each_response(bootstrap, gamma, lam) -> None:
 
 
 def test_lambda_one_returns_the_discounted_rewards_to_come() -> None:
-    _, returns = generalized_advantage(REWARDS, VALUES, LEAF, 3, bootstrap=None, gamma=0.5, lam=1.0)
+    _, returns = generalized_advantage(
+        REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=None, gamma=0.5, gae_lambda=1.0
+    )
     assert returns.tolist() == pytest.approx([0.1 - 0.1 + 0.25, -0.2 + 0.5, 1.0, 0.5, 0.3 - 0.5, -1.0])
 
 
 def test_a_perfect_critic_leaves_no_advantage() -> None:
-    rewards = terminal_rewards(torch.tensor([2.0, -1.0, 0.5]), LEAF)
+    rewards = terminal_rewards(torch.tensor([2.0, -1.0, 0.5]), RESPONSE_INDEX)
     values = torch.tensor([2.0, 2.0, 2.0, -1.0, 0.5, 0.5])
-    advantages, _ = generalized_advantage(rewards, values, LEAF, 3, bootstrap=None)
+    advantages, _ = generalized_advantage(rewards, values, RESPONSE_INDEX, 3, bootstrap_values=None)
     assert advantages.tolist() == [0.0] * 6
 
 
 def test_responses_do_not_mix_and_need_not_be_contiguous() -> None:
-    alone, _ = generalized_advantage(REWARDS[:3], VALUES[:3], LEAF[:3], 1, bootstrap=None)
-    together, _ = generalized_advantage(REWARDS, VALUES, LEAF, 3, bootstrap=None)
+    alone, _ = generalized_advantage(REWARDS[:3], VALUES[:3], RESPONSE_INDEX[:3], 1, bootstrap_values=None)
+    together, _ = generalized_advantage(REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=None)
     torch.testing.assert_close(together[:3], alone)
     order = torch.tensor([3, 0, 4, 1, 2, 5])  # interleaved, each response's tokens still in order
-    mixed, _ = generalized_advantage(REWARDS[order], VALUES[order], LEAF[order], 3, bootstrap=None)
+    mixed, _ = generalized_advantage(REWARDS[order], VALUES[order], RESPONSE_INDEX[order], 3, bootstrap_values=None)
     torch.testing.assert_close(mixed, together[order])
 
 
 def test_the_score_is_on_the_last_token_once() -> None:
-    assert terminal_rewards(torch.tensor([2.0, 3.0, 4.0]), LEAF).tolist() == [0, 0, 2.0, 3.0, 0, 4.0]
+    assert terminal_rewards(torch.tensor([2.0, 3.0, 4.0]), RESPONSE_INDEX).tolist() == [0, 0, 2.0, 3.0, 0, 4.0]
     with pytest.raises(ValueError, match="response 1"):
         terminal_rewards(torch.ones(3), torch.tensor([0, 2]))
 
@@ -63,21 +67,21 @@ def test_the_score_is_on_the_last_token_once() -> None:
 def test_whitening_is_over_kept_tokens_and_over_all_ranks() -> None:
     values = torch.randn(50, dtype=torch.float64) * 3 + 2
     keep = torch.arange(50) % 3 > 0
-    white = whiten(values, keep=keep)
+    white = whiten(values, mask=keep)
     assert white[keep].mean().item() == pytest.approx(0.0, abs=1e-9)
     assert white[keep].var(unbiased=False).item() == pytest.approx(1.0, abs=1e-6)
     assert not white[~keep].any()
     halves = values[:20], values[20:]
     seen: list[list[torch.Tensor]] = [[], []]
     for rank in (0, 1):  # what each rank would add to the sums, in order
-        whiten(halves[rank], total=lambda x, rank=rank: seen[rank].append(x) or x)
+        whiten(halves[rank], all_reduce=lambda x, rank=rank: seen[rank].append(x) or x)
     counts_and_sums = seen[0][0] + seen[1][0]
     mean = counts_and_sums[1] / counts_and_sums[0]
     squares = ((values - mean) ** 2).sum()
     whole = whiten(values)
     for half, expected in zip(halves, (whole[:20], whole[20:]), strict=True):
         answers = iter([counts_and_sums, squares])
-        torch.testing.assert_close(whiten(half, total=lambda _, a=answers: next(a)), expected)
+        torch.testing.assert_close(whiten(half, all_reduce=lambda _, a=answers: next(a)), expected)
 
 
 def test_whitening_can_keep_the_mean_and_never_makes_nan() -> None:
@@ -88,21 +92,21 @@ def test_whitening_can_keep_the_mean_and_never_makes_nan() -> None:
     assert whiten(torch.full((4,), 5.0), shift_mean=False).tolist() == [5.0] * 4
 
 
-GROUP = torch.tensor([7, 3, 7, 3, 7, 9])  # prompts 7 (three samples), 3 (two), 9 (one), out of order
+GROUP_IDS = torch.tensor([7, 3, 7, 3, 7, 9])  # prompts 7 (three samples), 3 (two), 9 (one), out of order
 SCORES = torch.tensor([1.0, 5.0, 2.0, 5.0, 6.0, 4.0])
 
 
 def test_groups_are_keyed_by_prompt_and_uninformative_ones_get_zero() -> None:
-    plain = group_advantages(SCORES, GROUP, scale="none")
+    plain = group_advantages(SCORES, GROUP_IDS, scale_rewards="none")
     assert plain.tolist() == [-2.0, 0.0, -1.0, 0.0, 3.0, 0.0]
-    scaled = group_advantages(SCORES, GROUP)
+    scaled = group_advantages(SCORES, GROUP_IDS)
     std = torch.tensor([1.0, 2.0, 6.0]).std().item()
     assert scaled.tolist() == pytest.approx([x / (std + 1e-4) for x in (-2.0, 0.0, -1.0, 0.0, 3.0, 0.0)])
-    assert varied(SCORES, GROUP).tolist() == [True, False, True, False, True, False]
+    assert has_nonzero_std(SCORES, GROUP_IDS).tolist() == [True, False, True, False, True, False]
 
 
 def test_leave_one_out_compares_with_the_others() -> None:
-    advantages = group_advantages(SCORES, GROUP, baseline="leave_one_out", scale="none")
+    advantages = group_advantages(SCORES, GROUP_IDS, advantage_baseline="leave_one_out", scale_rewards="none")
     assert advantages.tolist() == pytest.approx([1 - 4, 0.0, 2 - 3.5, 0.0, 6 - 1.5, 0.0])
 
 
@@ -110,9 +114,11 @@ def test_equal_rewards_give_exactly_zero_whatever_the_rounding() -> None:
     rewards = torch.full((7,), 0.1)
     for baseline in ("mean", "leave_one_out"):
         for scale in ("group", "batch", "none"):
-            same = group_advantages(rewards, torch.zeros(7, dtype=torch.long), baseline=baseline, scale=scale)
+            same = group_advantages(
+                rewards, torch.zeros(7, dtype=torch.long), advantage_baseline=baseline, scale_rewards=scale
+            )
             assert same.tolist() == [0.0] * 7
-    assert group_advantages(torch.tensor([3.0]), torch.tensor([0]), scale="batch").tolist() == [0.0]
+    assert group_advantages(torch.tensor([3.0]), torch.tensor([0]), scale_rewards="batch").tolist() == [0.0]
 
 
 def test_group_advantages_sum_to_zero_and_do_not_see_an_offset_or_the_scale() -> None:
@@ -123,13 +129,15 @@ def test_group_advantages_sum_to_zero_and_do_not_see_an_offset_or_the_scale() ->
 
 
 def test_without_a_baseline_the_rewards_stay() -> None:
-    assert group_advantages(SCORES, GROUP, baseline="none", scale="none").tolist() == SCORES.tolist()
-    batch = group_advantages(SCORES, GROUP, baseline="none", scale="batch")
+    assert (
+        group_advantages(SCORES, GROUP_IDS, advantage_baseline="none", scale_rewards="none").tolist() == SCORES.tolist()
+    )
+    batch = group_advantages(SCORES, GROUP_IDS, advantage_baseline="none", scale_rewards="batch")
     assert batch.tolist() == pytest.approx((SCORES / (SCORES.std() + 1e-4)).tolist())
 
 
 def test_wrong_options_are_user_errors() -> None:
     with pytest.raises(UserError, match="leave_one_out"):
-        group_advantages(SCORES, GROUP, baseline="median")
+        group_advantages(SCORES, GROUP_IDS, advantage_baseline="median")
     with pytest.raises(UserError, match="batch"):
-        group_advantages(SCORES, GROUP, scale="std")
+        group_advantages(SCORES, GROUP_IDS, scale_rewards="std")

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from zhenlong.objectives import (
-    UNITS,
-    bradley_terry,
-    centring,
+    AGGREGATION_UNITS,
+    bradley_terry_loss,
     group_advantages,
     kl_baseline,
     kto_loss,
-    per_response,
     policy_loss,
     preference_loss,
+    reward_centering_loss,
+    sum_per_response,
     token_weights,
 )
 
@@ -66,14 +66,14 @@ def trl_dpo(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, l
     return loss, {name: values[-1] for name, values in logged["train"].items()}
 
 
-def of_lengths(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def random_log_probs(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probabilities of a policy and a reference [R, T] and the mask of responses of these lengths."""
     torch.manual_seed(0)
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).float()
     return -torch.rand(mask.shape) * 4, -torch.rand(mask.shape) * 4, mask
 
 
-def mine(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, **options):
+def our_preference_loss(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, **options):
     """`preference_loss` of the same."""
     (chosen, rejected), (reference_chosen, reference_rejected), (chosen_tokens, rejected_tokens) = (
         x.sum(1).chunk(2) for x in (policy * mask, reference * mask, mask)
@@ -89,9 +89,9 @@ DPO = ["sigmoid", "sigmoid_norm", "hinge", "ipo", "robust", "apo_zero", "apo_dow
 
 @pytest.mark.parametrize("loss", DPO)
 def test_dpo_losses(loss: str) -> None:
-    given, smoothing = of_lengths([5, 2, 7, 7, 1, 4]), 0.2 if loss == "robust" else 0.0
+    given, smoothing = random_log_probs([5, 2, 7, 7, 1, 4]), 0.2 if loss == "robust" else 0.0
     theirs, logged = trl_dpo(*given, {loss: 1.0}, beta=0.3, label_smoothing=smoothing)
-    found = mine(*given, beta=0.3, loss=loss, label_smoothing=smoothing)
+    found = our_preference_loss(*given, beta=0.3, loss=loss, label_smoothing=smoothing)
     torch.testing.assert_close(found.losses.mean(), theirs, **CLOSE)
     assert logged["rewards/chosen"] == pytest.approx(found.chosen_rewards.mean().item(), abs=1e-5)
     assert logged["rewards/rejected"] == pytest.approx(found.rejected_rewards.mean().item(), abs=1e-5)
@@ -99,24 +99,28 @@ def test_dpo_losses(loss: str) -> None:
 
 @pytest.mark.parametrize("loss", DPO)
 def test_the_sft_term_over_the_tokens_of_the_step(loss: str) -> None:
-    given = of_lengths([5, 2, 7, 7, 1, 4])
+    given = random_log_probs([5, 2, 7, 7, 1, 4])
     theirs, _ = trl_dpo(*given, {loss: 1.0, "sft": 0.7}, beta=0.3, label_smoothing=0.0)
     options = {"beta": 0.3, "loss": loss, "sft_weight": 0.7}
-    torch.testing.assert_close(mine(*given, **options, sft_tokens=(5 + 2 + 7) / 3).losses.mean(), theirs, **CLOSE)
-    assert not torch.isclose(mine(*given, **options).losses.mean(), theirs)  # over each response by itself
+    torch.testing.assert_close(
+        our_preference_loss(*given, **options, sft_tokens=(5 + 2 + 7) / 3).losses.mean(), theirs, **CLOSE
+    )
+    assert not torch.isclose(
+        our_preference_loss(*given, **options).losses.mean(), theirs
+    )  # over each response by itself
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_simpo(smoothing: float) -> None:
     from trl.experimental.cpo.cpo_trainer import CPOTrainer
 
-    policy, reference, mask = of_lengths([5, 2, 7, 7, 1, 4])
+    policy, reference, mask = random_log_probs([5, 2, 7, 7, 1, 4])
     stand_in = SimpleNamespace(
         accelerator=accelerator(), alpha=0.0, loss_type="simpo", simpo_gamma=0.8, beta=2.0, label_smoothing=smoothing
     )
     means = ((policy * mask).sum(1) / mask.sum(1)).chunk(2)
     losses, chosen, rejected = CPOTrainer.cpo_loss(stand_in, *means)
-    found = mine(policy, reference, mask, beta=2.0, loss="simpo", gamma=0.8, label_smoothing=smoothing)
+    found = our_preference_loss(policy, reference, mask, beta=2.0, loss="simpo", gamma=0.8, label_smoothing=smoothing)
     torch.testing.assert_close(found, (losses, chosen, rejected), **CLOSE)
 
 
@@ -124,11 +128,11 @@ def test_orpo() -> None:
     """The odds ratio's term; the likelihood's is the SFT term, over the response where TRL takes the prompt too."""
     from trl.experimental.orpo.orpo_trainer import ORPOTrainer
 
-    policy, reference, mask = of_lengths([5, 2, 7, 7, 1, 4])
+    policy, reference, mask = random_log_probs([5, 2, 7, 7, 1, 4])
     chosen_mean, rejected_mean = ((policy * mask).sum(1) / mask.sum(1)).chunk(2)
     stand_in = SimpleNamespace(accelerator=accelerator(), beta=0.4)
     gain, chosen, rejected, *_ = ORPOTrainer.odds_ratio_loss(stand_in, chosen_mean, rejected_mean)
-    found = mine(policy, reference, mask, beta=0.4, loss="orpo", sft_weight=1.0)
+    found = our_preference_loss(policy, reference, mask, beta=0.4, loss="orpo", sft_weight=1.0)
     torch.testing.assert_close(found, (-chosen_mean - gain, chosen, rejected), **CLOSE)
 
 
@@ -156,7 +160,7 @@ def trl_kto(policy, reference, kl_policy, kl_reference, mask, labels, **options)
 @pytest.mark.parametrize("above", [0.4, -0.4])
 @pytest.mark.parametrize("labels", [[True, False, True, True, False], [False] * 5])
 def test_kto(loss: str, above: float, labels: list[bool]) -> None:
-    policy, reference, mask = of_lengths([5, 2, 7, 1, 4])
+    policy, reference, mask = random_log_probs([5, 2, 7, 1, 4])
     kl_policy = reference.flip(0) + above  # a baseline above 0, and one that is clamped
     desirable = torch.tensor(labels)
     theirs, logged = trl_kto(
@@ -185,8 +189,8 @@ def test_reward_model_loss(with_margin: bool, coefficient: float | None) -> None
     model = MagicMock(side_effect=lambda **_: SimpleNamespace(logits=scores[:, None]))
     theirs = RewardTrainer.compute_loss(stand_in, model, inputs)
     better, worse = torch.arange(4), torch.arange(4, 8)
-    ours, _ = bradley_terry(scores, better, worse, margin=margin if with_margin else None)
-    ours = (ours + (coefficient or 0.0) * centring(scores, better, worse)) / 4
+    ours, _ = bradley_terry_loss(scores, better, worse, margin=margin if with_margin else None)
+    ours = (ours + (coefficient or 0.0) * reward_centering_loss(scores, better, worse)) / 4
     torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
@@ -227,12 +231,20 @@ def test_grpo_losses(loss_type: str, mode: str, level: str) -> None:
     real, leaf = mask.bool(), torch.arange(4).repeat_interleave(lengths)
     weights = token_weights(leaf, 4, mode, max_tokens=20)
     mine, metrics = policy_loss(
-        new[real], old[real], advantages[leaf], leaf, 4, weights=weights, clip_low=0.2, clip_high=0.28, level=level
+        new[real],
+        old[real],
+        advantages[leaf],
+        leaf,
+        4,
+        weights=weights,
+        clip_low=0.2,
+        clip_high=0.28,
+        importance_sampling_level=level,
     )
     assert metrics["clip_fraction"] > 0
-    count = {"tokens": lengths.sum(), "responses": 4}[UNITS[mode]]
+    count = {"tokens": lengths.sum(), "responses": 4}[AGGREGATION_UNITS[mode]]
     torch.testing.assert_close(mine / count, theirs, **CLOSE)
-    assert per_response(torch.ones(len(leaf)), leaf, 4).tolist() == lengths.tolist()
+    assert sum_per_response(torch.ones(len(leaf)), leaf, 4).tolist() == lengths.tolist()
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
@@ -246,5 +258,5 @@ def test_group_advantages(scale: str) -> None:
         spread = nanstd(grouped, dim=1).repeat_interleave(4) if scale == "group" else nanstd(rewards)
         theirs = theirs / (spread + 1e-4)
     order = torch.randperm(12)  # ours are keyed by prompt, so their order is free
-    mine = group_advantages(rewards[order], (torch.arange(12) // 4)[order], scale=scale)
+    mine = group_advantages(rewards[order], (torch.arange(12) // 4)[order], scale_rewards=scale)
     torch.testing.assert_close(mine, theirs[order], **CLOSE)

@@ -7,12 +7,14 @@ import torch
 
 from zhenlong.errors import UserError
 from zhenlong.objectives import kl_baseline, kto_loss, mismatched
-from zhenlong.objectives.kto import check_kto
+from zhenlong.objectives.kto import check_kto_settings
 
 BOTH = torch.tensor([True, False])
 
 
-def pulls(ratios: list[float], desirable: torch.Tensor, baseline: float = 0.0, **options) -> tuple[list, list]:
+def losses_and_derivatives(
+    ratios: list[float], desirable: torch.Tensor, baseline: float = 0.0, **options
+) -> tuple[list, list]:
     """Losses, and their derivatives by each log-probability."""
     log_probs = torch.tensor(ratios, dtype=torch.float64, requires_grad=True)
     losses = kto_loss(log_probs, torch.zeros_like(log_probs), desirable, baseline, **options).losses
@@ -21,29 +23,29 @@ def pulls(ratios: list[float], desirable: torch.Tensor, baseline: float = 0.0, *
 
 
 def test_at_the_reference_each_loss_is_half_its_weight_and_thumbs_pull_apart() -> None:
-    losses, gradient = pulls([0.0, 0.0], BOTH, beta=0.2, desirable_weight=1.5, undesirable_weight=0.8)
+    losses, gradient = losses_and_derivatives([0.0, 0.0], BOTH, beta=0.2, desirable_weight=1.5, undesirable_weight=0.8)
     assert losses == pytest.approx([0.75, 0.4])
     assert gradient == pytest.approx([-0.2 * 1.5 / 4, 0.2 * 0.8 / 4])
 
 
 def test_a_response_at_the_baseline_counts_as_an_average_one() -> None:
-    losses, _ = pulls([3.0, 3.0], BOTH, baseline=3.0)
+    losses, _ = losses_and_derivatives([3.0, 3.0], BOTH, baseline=3.0)
     assert losses == pytest.approx([0.5, 0.5])
-    above, _ = pulls([5.0, 5.0], BOTH, baseline=3.0)
+    above, _ = losses_and_derivatives([5.0, 5.0], BOTH, baseline=3.0)
     assert above[0] < 0.5 < above[1]
 
 
 def test_the_pull_fades_on_both_sides() -> None:
     """Unlike that of DPO, whose pull on a hopeless pair is as large as can be."""
-    _, gradient = pulls([-200.0, 0.0, 200.0], torch.tensor([True] * 3))
+    _, gradient = losses_and_derivatives([-200.0, 0.0, 200.0], torch.tensor([True] * 3))
     assert abs(gradient[0]) < 1e-6
     assert abs(gradient[2]) < 1e-6
     assert gradient[1] == min(gradient)
 
 
 def test_the_sides_mirror_each_other() -> None:
-    up, pull_up = pulls([1.7], torch.tensor([True]), baseline=0.4)
-    down, pull_down = pulls([0.8 - 1.7], torch.tensor([False]), baseline=0.4)
+    up, pull_up = losses_and_derivatives([1.7], torch.tensor([True]), baseline=0.4)
+    down, pull_down = losses_and_derivatives([0.8 - 1.7], torch.tensor([False]), baseline=0.4)
     assert up == pytest.approx(down)
     assert pull_up == pytest.approx([-pull_down[0]])
 
@@ -89,6 +91,6 @@ def test_gradient() -> None:
 )
 def test_wrong_options_are_user_errors(wrong) -> None:
     good = {"beta": 0.1, "loss": "kto", "desirable_weight": 1.0, "undesirable_weight": 1.0}
-    check_kto(**good)
+    check_kto_settings(**good)
     with pytest.raises(UserError, match=next(iter(wrong))):
-        check_kto(**{**good, **wrong})
+        check_kto_settings(**{**good, **wrong})

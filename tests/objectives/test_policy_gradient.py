@@ -6,12 +6,12 @@ import torch
 from zhenlong.errors import UserError
 from zhenlong.objectives import entropy, policy_loss, sampled_entropy, token_weights, value_loss
 
-LEAF = torch.tensor([0, 0, 0, 1, 1])
+RESPONSE_INDEX = torch.tensor([0, 0, 0, 1, 1])
 OLD = torch.tensor([-1.0, -2.0, -0.5, -3.0, -0.1], dtype=torch.float64)
 ADVANTAGES = torch.tensor([1.0, 1.0, 1.0, -2.0, -2.0], dtype=torch.float64)
 
 
-def one(ratio: float, advantage: float, **options):
+def single_token_loss(ratio: float, advantage: float, **options):
     """Loss, its derivative by the new log-probability, and the metrics, for a single token."""
     x = torch.tensor([ratio], dtype=torch.float64).log().requires_grad_()
     zero = torch.zeros(1, dtype=torch.float64)
@@ -24,14 +24,14 @@ def one(ratio: float, advantage: float, **options):
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_first_step_has_ratio_one_nothing_clipped_and_the_policy_gradient(level: str) -> None:
     x = OLD.clone().requires_grad_()
-    loss, metrics = policy_loss(x, OLD, ADVANTAGES, LEAF, 2, level=level)
+    loss, metrics = policy_loss(x, OLD, ADVANTAGES, RESPONSE_INDEX, 2, importance_sampling_level=level)
     loss.backward()
     assert loss.item() == pytest.approx(-ADVANTAGES.sum().item())
     torch.testing.assert_close(x.grad, -ADVANTAGES)
     assert {name: value.item() for name, value in metrics.items()} == {
         "ratio": 5.0,
         "clip_fraction": 0.0,
-        "approximate_kl": 0.0,
+        "approx_kl": 0.0,
     }
 
 
@@ -46,7 +46,7 @@ def test_first_step_has_ratio_one_nothing_clipped_and_the_policy_gradient(level:
     ],
 )
 def test_clip_removes_only_gains_beyond_the_range(ratio, advantage, loss, moves) -> None:
-    value, derivative, metrics = one(ratio, advantage, clip_low=0.2, clip_high=0.28)
+    value, derivative, metrics = single_token_loss(ratio, advantage, clip_low=0.2, clip_high=0.28)
     assert value == pytest.approx(loss)
     assert derivative == pytest.approx(-advantage * ratio if moves else 0.0)
     assert metrics["clip_fraction"].item() == (0.0 if moves else 1.0)
@@ -54,29 +54,41 @@ def test_clip_removes_only_gains_beyond_the_range(ratio, advantage, loss, moves)
 
 def test_sequence_ratio_is_the_length_normalised_one_for_all_its_tokens() -> None:
     moves = torch.tensor([0.3, -0.1, 0.1, 0.4, 0.0], dtype=torch.float64)
-    _, metrics = policy_loss(OLD + moves, OLD, ADVANTAGES, LEAF, 2, level="sequence")
+    _, metrics = policy_loss(OLD + moves, OLD, ADVANTAGES, RESPONSE_INDEX, 2, importance_sampling_level="sequence")
     expected = 3 * torch.tensor(0.1).exp() + 2 * torch.tensor(0.2).exp()
     assert metrics["ratio"].item() == pytest.approx(expected.item())
-    weights = token_weights(LEAF, 2, "sequence").double()
-    loss, _ = policy_loss(OLD + moves, OLD, ADVANTAGES, LEAF, 2, level="sequence", weights=weights, clip_high=1.0)
+    weights = token_weights(RESPONSE_INDEX, 2, "sequence").double()
+    loss, _ = policy_loss(
+        OLD + moves,
+        OLD,
+        ADVANTAGES,
+        RESPONSE_INDEX,
+        2,
+        importance_sampling_level="sequence",
+        weights=weights,
+        clip_high=1.0,
+    )
     assert loss.item() == pytest.approx(-(torch.tensor(0.1).exp() - 2 * torch.tensor(0.2).exp()).item())
 
 
-def test_approximate_kl_is_unbiased_for_old_against_new() -> None:
+def test_approx_kl_is_unbiased_for_old_against_new() -> None:
     old, new = torch.tensor([0.2, 0.5, 0.3]).double(), torch.tensor([0.4, 0.4, 0.2]).double()
     total = 0.0
     for p, q in zip(old, new, strict=True):
-        _, _, metrics = one((q / p).item(), 1.0)
-        total += p.item() * metrics["approximate_kl"].item()
+        _, _, metrics = single_token_loss((q / p).item(), 1.0)
+        total += p.item() * metrics["approx_kl"].item()
     assert total == pytest.approx((old * (old / new).log()).sum().item())
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_policy_gradcheck(level: str) -> None:
     x = (OLD + torch.tensor([0.05, -0.3, 0.4, 0.02, -0.1])).requires_grad_()
-    weights = token_weights(LEAF, 2, "sequence").double()
+    weights = token_weights(RESPONSE_INDEX, 2, "sequence").double()
     assert torch.autograd.gradcheck(
-        lambda y: policy_loss(y, OLD, ADVANTAGES, LEAF, 2, weights=weights, level=level)[0], x
+        lambda y: policy_loss(y, OLD, ADVANTAGES, RESPONSE_INDEX, 2, weights=weights, importance_sampling_level=level)[
+            0
+        ],
+        x,
     )
 
 
@@ -120,4 +132,4 @@ def test_sampled_entropy_has_the_value_and_the_gradient_of_entropy_in_expectatio
 
 def test_unknown_level_is_a_user_error() -> None:
     with pytest.raises(UserError, match="token, sequence"):
-        one(1.0, 1.0, level="word")
+        single_token_loss(1.0, 1.0, importance_sampling_level="word")

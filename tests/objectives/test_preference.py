@@ -7,7 +7,7 @@ import torch
 
 from zhenlong.errors import UserError
 from zhenlong.objectives import preference_loss
-from zhenlong.objectives.preference import LOSSES
+from zhenlong.objectives.preference import PREFERENCE_LOSSES
 
 LENGTHS = {"chosen_tokens": torch.tensor([3, 9]), "rejected_tokens": torch.tensor([5, 2])}
 
@@ -16,7 +16,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def of(h: float, **options):
+def loss_and_derivative(h: float, **options):
     """The loss of one pair whose log-ratio difference is h, and its derivative by h."""
     x = torch.tensor([h], dtype=torch.float64, requires_grad=True)
     zero = torch.zeros(1, dtype=torch.float64)
@@ -37,34 +37,34 @@ def test_at_the_reference_dpo_is_log_two_and_rewards_are_zero() -> None:
 
 
 def test_sigmoid_goes_to_zero_for_a_clear_win_and_is_linear_for_a_clear_loss() -> None:
-    assert of(1e4)[0] == pytest.approx(0.0, abs=1e-12)
-    assert of(-1e4)[0] == pytest.approx(1e3)
-    assert of(0.0)[1] == pytest.approx(-0.1 / 2)
+    assert loss_and_derivative(1e4)[0] == pytest.approx(0.0, abs=1e-12)
+    assert loss_and_derivative(-1e4)[0] == pytest.approx(1e3)
+    assert loss_and_derivative(0.0)[1] == pytest.approx(-0.1 / 2)
 
 
 def test_cdpo_stops_at_its_noise_level_and_robust_dpo_does_not() -> None:
     h = math.log(0.8 / 0.2) / 0.1  # σ(βh) = 0.8
-    assert of(h, label_smoothing=0.2)[1] == pytest.approx(0.0, abs=1e-12)
-    assert of(h, label_smoothing=0.2, loss="robust")[1] < -1e-3
+    assert loss_and_derivative(h, label_smoothing=0.2)[1] == pytest.approx(0.0, abs=1e-12)
+    assert loss_and_derivative(h, label_smoothing=0.2, loss="robust")[1] < -1e-3
 
 
 def test_robust_dpo_is_unbiased_under_flipped_labels() -> None:
-    clean = of(7.0)[0]
-    right, flipped = (of(h, loss="robust", label_smoothing=0.3)[0] for h in (7.0, -7.0))
+    clean = loss_and_derivative(7.0)[0]
+    right, flipped = (loss_and_derivative(h, loss="robust", label_smoothing=0.3)[0] for h in (7.0, -7.0))
     assert 0.7 * right + 0.3 * flipped == pytest.approx(clean)
 
 
 def test_ipo_averages_over_tokens_and_is_least_at_its_target() -> None:
     options = {"loss": "ipo", "beta": 0.25, "chosen_tokens": torch.tensor([4]), "rejected_tokens": torch.tensor([7])}
-    assert of(4 * 2.0, **options) == pytest.approx((0.0, 0.0))
-    assert of(8 * 2.0, **options)[0] == pytest.approx(4.0)
+    assert loss_and_derivative(4 * 2.0, **options) == pytest.approx((0.0, 0.0))
+    assert loss_and_derivative(8 * 2.0, **options)[0] == pytest.approx(4.0)
     with pytest.raises(ValueError, match="chosen_tokens"):
-        of(1.0, loss="ipo")
+        loss_and_derivative(1.0, loss="ipo")
 
 
 def test_hinge_is_flat_beyond_its_margin() -> None:
-    assert of(10.1, loss="hinge") == (0.0, 0.0)
-    assert of(9.0, loss="hinge") == pytest.approx((0.1, -0.1))
+    assert loss_and_derivative(10.1, loss="hinge") == (0.0, 0.0)
+    assert loss_and_derivative(9.0, loss="hinge") == pytest.approx((0.1, -0.1))
 
 
 def test_rewards_are_beta_times_the_log_ratio_without_gradient() -> None:
@@ -176,7 +176,7 @@ def test_token_counts_that_are_missing_are_named(options) -> None:
 
 
 GRADIENTS = [
-    *({"loss": loss} for loss in LOSSES),
+    *({"loss": loss} for loss in PREFERENCE_LOSSES),
     *({"loss": loss, "label_smoothing": 0.1} for loss in ("sigmoid", "sigmoid_norm", "robust", "simpo")),
     {"loss": "simpo", "gamma": 0.7},
     {"loss": "orpo", "sft_weight": 1.0},
@@ -208,4 +208,4 @@ def test_gradient(options) -> None:
 )
 def test_wrong_options_are_user_errors(options) -> None:
     with pytest.raises(UserError):
-        of(1.0, **options)
+        loss_and_derivative(1.0, **options)

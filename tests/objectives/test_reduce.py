@@ -4,22 +4,29 @@ import pytest
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.objectives import UNITS, counts, mean_per_response, negative_log_likelihood, per_response, token_weights
+from zhenlong.objectives import (
+    AGGREGATION_UNITS,
+    mean_per_response,
+    negative_log_likelihood,
+    sum_per_response,
+    token_weights,
+    tokens_per_response,
+)
 
-LEAF = torch.tensor([0, 0, 2, 2, 2, 3])  # response 1 has no tokens
+RESPONSE_INDEX = torch.tensor([0, 0, 2, 2, 2, 3])  # response 1 has no tokens
 
 
 def test_sums_counts_and_means_per_response() -> None:
     values = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    assert per_response(values, LEAF, 4).tolist() == [3.0, 0.0, 12.0, 6.0]
-    assert counts(LEAF, 4).tolist() == [2, 0, 3, 1]
-    assert mean_per_response(values, LEAF, 4).tolist() == [1.5, 0.0, 4.0, 6.0]
+    assert sum_per_response(values, RESPONSE_INDEX, 4).tolist() == [3.0, 0.0, 12.0, 6.0]
+    assert tokens_per_response(RESPONSE_INDEX, 4).tolist() == [2, 0, 3, 1]
+    assert mean_per_response(values, RESPONSE_INDEX, 4).tolist() == [1.5, 0.0, 4.0, 6.0]
 
 
 def test_order_of_tokens_does_not_matter() -> None:
     values, order = torch.randn(6, dtype=torch.float64), torch.randperm(6)
-    shuffled = per_response(values[order], LEAF[order], 4)
-    torch.testing.assert_close(shuffled, per_response(values, LEAF, 4))
+    shuffled = sum_per_response(values[order], RESPONSE_INDEX[order], 4)
+    torch.testing.assert_close(shuffled, sum_per_response(values, RESPONSE_INDEX, 4))
 
 
 @pytest.mark.parametrize(
@@ -38,15 +45,15 @@ def test_weighted_sum_over_the_step_is_the_mean_whatever_the_micro_batches(mode,
         leaf = torch.tensor([i for i, r in enumerate(responses) for _ in losses[r]])
         weights = token_weights(leaf, len(responses), mode, max_tokens=8)
         total += float((weights * torch.cat([losses[r] for r in responses])).sum())
-    count = {"tokens": 6, "responses": 3}[UNITS[mode]]
+    count = {"tokens": 6, "responses": 3}[AGGREGATION_UNITS[mode]]
     assert total / count == pytest.approx(expected)
 
 
 def test_unknown_reduction_and_missing_length_are_user_errors() -> None:
     with pytest.raises(UserError, match="token, sequence, constant"):
-        token_weights(LEAF, 4, "batch")
+        token_weights(RESPONSE_INDEX, 4, "batch")
     with pytest.raises(UserError, match="max_tokens"):
-        token_weights(LEAF, 4, "constant")
+        token_weights(RESPONSE_INDEX, 4, "constant")
 
 
 def test_likelihood_of_a_uniform_model_is_log_vocabulary_per_token() -> None:

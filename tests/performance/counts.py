@@ -27,9 +27,9 @@ from tiny_files import QUICK, write_files
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from zhenlong.kernels import products
-from zhenlong.kernels.build import FUNCTIONS, library, switched_off
-from zhenlong.sampling import Sampling, TorchSampler
+from zhenlong.kernels import onednn_linear
+from zhenlong.kernels.build import SIGNATURES, kernels_disabled, load_library
+from zhenlong.sampling import SamplingParams, TorchSampler
 from zhenlong.stages.dpo import dpo
 from zhenlong.stages.grpo import grpo
 from zhenlong.stages.kto import kto
@@ -41,7 +41,10 @@ STEPS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "sft": (sft, {"data": "demonstrations"}),
     "dpo": (dpo, {"data": "pairs"}),
     "kto": (kto, {"data": "ratings"}),
-    "grpo": (grpo, {"data": "tasks", "reward": "regex:[a-z]", "rollouts": 4, "group_size": 4, "max_tokens": 8}),
+    "grpo": (
+        grpo,
+        {"data": "tasks", "reward": "regex:[a-z]", "rollout_prompts": 4, "samples_per_prompt": 4, "max_tokens": 8},
+    ),
 }
 COMPILED = ", compiled kernels"  # ends the names of steps that use them
 DECODED = 16  # decoding steps that are counted together, so that every phase of the cache is among them
@@ -73,27 +76,27 @@ class Operations(TorchDispatchMode):
         return found
 
 
-def measured() -> dict[str, dict[str, int]]:
+def measure_all() -> dict[str, dict[str, int]]:
     """`{step: {"operations", "flops"}}` of each stage and of `DECODED` decoding steps, the same on any processor."""
-    with patch.object(products, "OUTER_BY_ONEDNN", True):
-        with switched_off():
-            plain = measured_steps()
-        if not library():
+    with patch.object(onednn_linear, "ONEDNN_WEIGHT_GRADIENT", True):
+        with kernels_disabled():
+            plain = measure_steps()
+        if not load_library():
             return plain
         wide = {"hidden_size": 64, "head_dim": 32, "intermediate_size": 96}  # whole panels: all layers are one kernel
-        steps = measured_steps() | {f"decoding, {DECODED} steps, layers together": decoding(**wide)}
+        steps = measure_steps() | {f"decoding, {DECODED} steps, layers together": count_decoding(**wide)}
         return plain | {name + COMPILED: counts for name, counts in steps.items()}
 
 
-def measured_steps() -> dict[str, dict[str, int]]:
+def measure_steps() -> dict[str, dict[str, int]]:
     """The same of one choice of kernels."""
     with tempfile.TemporaryDirectory() as name:
         files = write_files(Path(name))
-        found = {stage: stage_step(stage, files, Path(name)) for stage in STEPS}
-    return found | {f"decoding, {DECODED} steps": decoding()}
+        found = {stage: count_stage_step(stage, files, Path(name)) for stage in STEPS}
+    return found | {f"decoding, {DECODED} steps": count_decoding()}
 
 
-def stage_step(stage: str, files: dict[str, str], folder: Path) -> dict[str, int]:
+def count_stage_step(stage: str, files: dict[str, str], folder: Path) -> dict[str, int]:
     """The second step of a stage."""
     function, given = STEPS[stage]
     settings = QUICK | given | {"model": files["model"], "data": files[given["data"]], "lr": 1e-6}
@@ -102,35 +105,35 @@ def stage_step(stage: str, files: dict[str, str], folder: Path) -> dict[str, int
         function(**settings | {"steps": steps, "output": str(folder / f"{stage}-{name}")})
 
     run("first", 1)  # for what is computed once a process
-    one = counted(lambda: run("one", 1))
-    return difference(counted(lambda: run("two", 2)), one)
+    one = count_operations(lambda: run("one", 1))
+    return difference(count_operations(lambda: run("two", 2)), one)
 
 
-def decoding(**changes: int) -> dict[str, int]:
+def count_decoding(**changes: int) -> dict[str, int]:
     """Two prompts with three answers each, none of which ends."""
     sampler = TorchSampler(tiny_model(**changes), tiny_tokenizer())
     prompts = [list(range(65, 75)), list(range(70, 86))]
 
     def run(tokens: int) -> None:
-        sampler.sample(prompts, Sampling(max_tokens=tokens, seed=0), 3)
+        sampler.sample(prompts, SamplingParams(max_tokens=tokens, seed=0), 3)
 
-    short = counted(lambda: run(1 + DECODED))
-    return difference(counted(lambda: run(1 + 2 * DECODED)), short)
+    short = count_operations(lambda: run(1 + DECODED))
+    return difference(count_operations(lambda: run(1 + 2 * DECODED)), short)
 
 
-def counted(run: Callable[[], Any]) -> dict[str, int]:
+def count_operations(run: Callable[[], Any]) -> dict[str, int]:
     """Operations and FLOPs of a call."""
-    with Operations() as operations, compiled_calls(operations.calls):
+    with Operations() as operations, count_kernel_calls(operations.calls):
         run()
     return {"operations": operations.calls.total(), "flops": operations.flops}
 
 
 @contextmanager
-def compiled_calls(calls: Counter[str]) -> Iterator[None]:
+def count_kernel_calls(calls: Counter[str]) -> Iterator[None]:
     """Counts the calls of compiled kernels made in its `with` block by name."""
-    kernels = library()
+    kernels = load_library()
     with ExitStack() as stack:
-        for name in FUNCTIONS if kernels else ():
+        for name in SIGNATURES if kernels else ():
             kernel = getattr(kernels, name)
 
             def counting(*args: Any, name: str = name, kernel: Any = kernel) -> Any:
@@ -146,7 +149,7 @@ def difference(more: dict[str, int], less: dict[str, int]) -> dict[str, int]:
     return {name: more[name] - less[name] for name in more}
 
 
-def changes(expected: dict[str, dict[str, int]], found: dict[str, dict[str, int]]) -> list[str]:
+def describe_changes(expected: dict[str, dict[str, int]], found: dict[str, dict[str, int]]) -> list[str]:
     """A line for each count that is not what was expected, within the tolerance."""
     lines = []
     for step in sorted(expected.keys() | found.keys()):
@@ -163,7 +166,7 @@ def changes(expected: dict[str, dict[str, int]], found: dict[str, dict[str, int]
 
 
 if __name__ == "__main__":
-    now = {"torch": torch.__version__.split("+")[0], "steps": measured()}
+    now = {"torch": torch.__version__.split("+")[0], "steps": measure_all()}
     print(json.dumps(now, indent=1))
     if "--write" in sys.argv:
         EXPECTED.write_text(json.dumps(now, indent=1) + "\n")

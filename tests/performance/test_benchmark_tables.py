@@ -17,7 +17,7 @@ import torch
 from tiny import tiny_model
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from zhenlong.forest import forward, log_probs, plant, tree
+from zhenlong.forest import forward, log_probs, make_tree, pack_trees
 from zhenlong.models import load_model
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -34,8 +34,10 @@ def load(name: str) -> ModuleType:
     return module
 
 
-arguments, operators, curves, rows, workload = map(load, ("arguments", "operators", "curves", "rows", "workload"))
-SPAN = operators.SPAN
+argument_types, operator_categories, scaling_curves, results_table, workload = map(
+    load, ("argument_types", "operator_categories", "scaling_curves", "results_table", "workload")
+)
+SPAN = operator_categories.SPAN_PREFIX
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Event:
     (["_LogProbsBackward"], "python"),
     (["aten::scaled_dot_product_attention", "aten::_scaled_dot_product_attention_math", "aten::bmm"], "attention"),
     (["aten::scaled_dot_product_attention"], "attention"),
-    (["_Gathered", "aten::index_select"], "attention"),
+    (["_GatherRows", "aten::index_select"], "attention"),
     ([f"{SPAN}attention", "aten::softmax"], "attention"),
     ([f"{SPAN}attention"], "python"),
     (["Optimizer.step#AdamW.step", "aten::_fused_adamw_"], "optimizer"),
@@ -62,13 +64,13 @@ class Event:
     ([f"{SPAN}sampling", f"{SPAN}data", "aten::mm"], "sampling"),
 ])  # fmt: skip
 def test_an_operator_belongs_to_what_called_it(names, column):
-    assert operators.category(names) == column
+    assert operator_categories.operator_category(names) == column
 
 
 def test_shares_are_of_the_wall_time_and_the_rest_is_python():
     outer = Event("aten::linear", 1.0)
     events = [outer, Event("aten::mm", 30.0, outer), Event("aten::mul", 9.0), Event("AddBackward0", 5.0)]
-    found, named = operators.shares(events, 100.0)
+    found, named = operator_categories.time_fractions(events, 100.0)
     assert found["products"] == pytest.approx(0.31)
     assert found["elementwise"] == pytest.approx(0.09)
     assert found["python"] == pytest.approx(0.60)
@@ -78,44 +80,50 @@ def test_shares_are_of_the_wall_time_and_the_rest_is_python():
 
 def test_operators_that_took_longer_than_the_clock_are_refused():
     with pytest.raises(ValueError, match="several threads"):
-        operators.shares([Event("aten::mm", 101.0)], 100.0)
+        operator_categories.time_fractions([Event("aten::mm", 101.0)], 100.0)
 
 
 def test_a_real_step_has_time_in_every_column_of_a_forward_and_backward_pass():
     model = tiny_model()
-    forest = plant([tree(list(range(65, 90)), [list(range(65, 100)), list(range(70, 80))])])
+    forest = pack_trees([make_tree(list(range(65, 90)), [list(range(65, 100)), list(range(70, 80))])])
     log_probs(model, forward(model, forest), forest)  # the layout is chosen beforehand
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         with record_function(f"{SPAN}data"):
-            forest = plant([tree(list(range(65, 90)), [list(range(65, 100)), list(range(70, 80))])])
+            forest = pack_trees([make_tree(list(range(65, 90)), [list(range(65, 100)), list(range(70, 80))])])
         log_probs(model, forward(model, forest), forest).sum().backward()
         optimizer = torch.optim.AdamW(model.parameters())
         optimizer.step()
     events = profiler.events()
-    found, _ = operators.shares(events, sum(event.cpu_time_total for event in events))
-    assert {name for name, share in found.items() if share > 0} == set(operators.COLUMNS) - {"sampling", "layers"}
+    found, _ = operator_categories.time_fractions(events, sum(event.cpu_time_total for event in events))
+    assert {name for name, share in found.items() if share > 0} == set(operator_categories.OPERATOR_CATEGORIES) - {
+        "sampling",
+        "layers",
+    }
     assert sum(found.values()) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("place", [*operators.SPANS, *operators.OF_SAMPLING])
+@pytest.mark.parametrize("place", [*operator_categories.FUNCTION_SPANS, *operator_categories.SAMPLING_SPANS])
 def test_the_spans_of_the_profile_are_around_functions_that_exist(place):
     assert callable(resolve_name(place))
 
 
 def test_the_table_has_two_rows_for_what_was_measured_before():
-    shares = dict.fromkeys(operators.COLUMNS, 0.0) | {"python": 0.25, "products": 0.75}
+    shares = dict.fromkeys(operator_categories.OPERATOR_CATEGORIES, 0.0) | {"python": 0.25, "products": 0.75}
     row = {"work": "sft", "model": "small-4k", "shape": "even", "milliseconds": 1234.0, "shares": shares}
     new = row | {"work": "dpo"}
-    one, two = operators.table([], [row]), operators.table([row | {"milliseconds": 2000.0}], [row, new])
-    assert [line.count("|") for line in one.splitlines()] == [len(operators.COLUMNS) + 4] * 3
-    assert [line.count("|") for line in two.splitlines()] == [len(operators.COLUMNS) + 5] * 5
+    one, two = (
+        operator_categories.profile_table([], [row]),
+        operator_categories.profile_table([row | {"milliseconds": 2000.0}], [row, new]),
+    )
+    assert [line.count("|") for line in one.splitlines()] == [len(operator_categories.OPERATOR_CATEGORIES) + 4] * 3
+    assert [line.count("|") for line in two.splitlines()] == [len(operator_categories.OPERATOR_CATEGORIES) + 5] * 5
     assert "| sft | small-4k, even | before | 2,000 | 75.0% |" in two
     assert "| sft | small-4k, even | now | 1,234 | 75.0% |" in two
     assert two.count("| dpo |") == 1
 
 
 def test_a_line_is_found_with_its_slope_and_fixed_part():
-    found = curves.curve("sft", "tokens", "ms", [1, 2, 4, 8], [7.0, 9.0, 13.0, 21.0])
+    found = scaling_curves.fit_curve("sft", "tokens", "ms", [1, 2, 4, 8], [7.0, 9.0, 13.0, 21.0])
     assert (found.slope, found.fixed, found.r2) == pytest.approx((2.0, 5.0, 1.0))
     assert found.exponent is not None
     assert 0 < found.exponent < 1  # a fixed part
@@ -124,21 +132,21 @@ def test_a_line_is_found_with_its_slope_and_fixed_part():
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_the_exponent_is_that_of_a_power_law(power):
     x = np.array([1.0, 3.0, 10.0, 40.0])
-    found = curves.curve("dpo", "tokens", "ms", x, 3 * x**power)
+    found = scaling_curves.fit_curve("dpo", "tokens", "ms", x, 3 * x**power)
     assert found.exponent == pytest.approx(power)
     assert (found.r2 > 1 - 1e-9) == (power == 1.0)
 
 
 def test_a_cost_that_falls_or_a_point_at_zero_has_no_exponent():
-    assert curves.curve("dpo", "share", "ms", [0.1, 0.5, 0.9], [3.0, 2.0, 1.0]).exponent is None
-    assert curves.curve("dpo", "share", "ms", [0.0, 0.5, 0.9], [1.0, 2.0, 3.0]).exponent is None
-    flat = curves.curve("dpo", "vocabulary", "MiB", [1, 2, 3], [5.0, 5.0, 5.0])
+    assert scaling_curves.fit_curve("dpo", "share", "ms", [0.1, 0.5, 0.9], [3.0, 2.0, 1.0]).exponent is None
+    assert scaling_curves.fit_curve("dpo", "share", "ms", [0.0, 0.5, 0.9], [1.0, 2.0, 3.0]).exponent is None
+    flat = scaling_curves.fit_curve("dpo", "vocabulary", "MiB", [1, 2, 3], [5.0, 5.0, 5.0])
     assert (flat.slope, flat.r2) == pytest.approx((0.0, 1.0), abs=1e-12)
 
 
 def test_a_row_of_the_table_tells_points_and_line_in_three_digits():
-    found = curves.curve("sft", "tokens", "ms", [640, 1280, 10240], [1234.4, 2468.8, 19750.4])
-    header, _, row = curves.table([found]).splitlines()
+    found = scaling_curves.fit_curve("sft", "tokens", "ms", [640, 1280, 10240], [1234.4, 2468.8, 19750.4])
+    header, _, row = scaling_curves.curve_table([found]).splitlines()
     assert row.startswith("| sft | tokens | 640: 1,234, 1,280: 2,469, 10,240: 19,750 ms | 1.93 ms |")
     assert row.count("|") == header.count("|")
 
@@ -148,18 +156,18 @@ GPU = CPU | {"accelerator": "NVIDIA H100 80GB HBM3"}
 
 
 def made_row(work: str) -> dict:
-    return rows.row((work, "small-4k", "even", "trl-tuned"), [2.0, 4.0, 3.0], [20.0, 10.0], 0.5, 1.5)
+    return results_table.make_row((work, "small-4k", "even", "trl-tuned"), [2.0, 4.0, 3.0], [20.0, 10.0], 0.5, 1.5)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", ""])
 def test_a_count_that_is_none_is_told(text):
     with pytest.raises(argparse.ArgumentTypeError, match="whole number above 0"):
-        arguments.above_zero(text)
-    assert arguments.above_zero("12") == 12
+        argument_types.positive_int(text)
+    assert argument_types.positive_int("12") == 12
 
 
 def test_a_word_that_is_not_known_is_told():
-    chosen = arguments.some(("sft", "dpo"))
+    chosen = argument_types.subset_of(("sft", "dpo"))
     assert chosen("dpo,sft") == ["dpo", "sft"]
     with pytest.raises(argparse.ArgumentTypeError, match="expected some of sft,dpo, got ppo"):
         chosen("sft,ppo")
@@ -167,44 +175,44 @@ def test_a_word_that_is_not_known_is_told():
 
 def test_a_row_is_told_with_spread_speeds_share_and_memory():
     full = "3.00 × trl-tuned (2.00 to 4.00), 20 and 10 tokens/s, 50% of the matmul rate, peak memory 1.50 ×"
-    assert rows.told(made_row("sft")) == full
-    bare = rows.row(("ppo", "small-4k", "even", "parts"), [1.0], [1234.0, 5.0])
-    assert rows.told(bare) == "1.00 × parts (1.00 to 1.00), 1,234 and 5 tokens/s"
+    assert results_table.format_row(made_row("sft")) == full
+    bare = results_table.make_row(("ppo", "small-4k", "even", "parts"), [1.0], [1234.0, 5.0])
+    assert results_table.format_row(bare) == "1.00 × parts (1.00 to 1.00), 1,234 and 5 tokens/s"
 
 
 def test_a_results_file_is_named_after_the_accelerator_and_else_after_the_processor():
-    assert rows.today(GPU).endswith("-nvidia-h100-80gb-hbm3")
-    assert rows.today(CPU).endswith("-a-cpu-2-cores")
+    assert results_table.results_file_stem(GPU).endswith("-nvidia-h100-80gb-hbm3")
+    assert results_table.results_file_stem(CPU).endswith("-a-cpu-2-cores")
 
 
 def test_rows_of_another_accelerator_do_not_stay_in_the_file(tmp_path):
-    path = rows.write([made_row("sft")], tmp_path, GPU)
-    assert rows.write([made_row("dpo")], tmp_path, GPU) == path
+    path = results_table.update_results_file([made_row("sft")], tmp_path, GPU)
+    assert results_table.update_results_file([made_row("dpo")], tmp_path, GPU) == path
     assert [one["work"] for one in json.loads(path.read_text())["rows"]] == ["dpo", "sft"]
-    path.rename(tmp_path / f"{rows.today(CPU)}.json")
-    assert len(json.loads(rows.write([made_row("kto")], tmp_path, CPU).read_text())["rows"]) == 1
+    path.rename(tmp_path / f"{results_table.results_file_stem(CPU)}.json")
+    assert len(json.loads(results_table.update_results_file([made_row("kto")], tmp_path, CPU).read_text())["rows"]) == 1
 
 
 def test_each_kind_of_machine_has_a_table_of_its_own_on_the_page(tmp_path):
     page = tmp_path / "page.md"
-    names = (rows.CPU, rows.GPU)
+    names = (results_table.CPU_TABLE, results_table.GPU_TABLE)
     page.write_text("".join(f"before\n<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in names))
-    rows.write_table(rows.write([made_row("sft")], tmp_path, CPU), page)
-    rows.write_table(rows.write([made_row("dpo")], tmp_path, GPU), page)
+    results_table.update_page_table(results_table.update_results_file([made_row("sft")], tmp_path, CPU), page)
+    results_table.update_page_table(results_table.update_results_file([made_row("dpo")], tmp_path, GPU), page)
     _, cpu, gpu = page.read_text().split("before\n")
     assert ("| sft |" in cpu, "| dpo |" in cpu, GPU["accelerator"] in cpu) == (True, False, False)
     assert ("| sft |" in gpu, "| dpo |" in gpu, GPU["accelerator"] in gpu) == (False, True, True)
 
 
 def test_the_page_has_both_tables():
-    text = rows.PAGE.read_text()
-    for name in (rows.CPU, rows.GPU):
+    text = results_table.PERFORMANCE_PAGE.read_text()
+    for name in (results_table.CPU_TABLE, results_table.GPU_TABLE):
         assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
 
 
 SMALL_RUNS = """
-import compiled_kernels, passes, scaling, where_time_goes
-passes.main(["--way", "torch", "kernels", "--repeats", "1", "--vocabulary", "64", "--operations", "3"])
+import compiled_kernels, forward_backward, profile_step, scaling
+forward_backward.main(["--backend", "torch", "kernels", "--repeats", "1", "--vocab_size", "64", "--operations", "3"])
 scaling.main()
 """
 
@@ -212,7 +220,7 @@ scaling.main()
 def test_benchmarks_that_need_no_other_library_are_of_the_code_as_it_is(tmp_path):
     """They run outside of pytest, small: what they measure they call by its name, which no type checker reads."""
     (tmp_path / "here.py").write_text(SMALL_RUNS)
-    given = ["--size", "0.05", "--repeats", "1", "--curves", "tokens_sft,tokens_grpo", "--page", ""]
+    given = ["--scale", "0.05", "--repeats", "1", "--curves", "tokens_sft,tokens_grpo", "--page", ""]
     command = [sys.executable, str(tmp_path / "here.py"), *given, "--output", str(tmp_path)]
     paths = os.pathsep.join(filter(None, (str(BENCHMARKS), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=120)
@@ -221,21 +229,21 @@ def test_benchmarks_that_need_no_other_library_are_of_the_code_as_it_is(tmp_path
 
 
 def test_a_package_that_is_not_installed_has_no_version():
-    assert rows.versions(["torch", "no_such_package"]).keys() == {"torch"}
+    assert results_table.package_versions(["torch", "no_such_package"]).keys() == {"torch"}
 
 
 @pytest.mark.parametrize("shape", workload.SHAPES)
 def test_texts_grow_with_the_size_and_fit_its_context(shape):
-    for name, size in workload.SIZES.items():
-        plain, found = workload.SHAPES[shape], workload.shape_of(name, shape)
-        assert found.prompt == tuple(size.times * length for length in plain.prompt)
-        assert found.answer == tuple(size.times * length for length in plain.answer)
-        assert found.prompt[1] + found.answer[1] <= size.config(4096).max_position_embeddings
-        assert found.middle[1] <= workload.MOST_SAMPLED
+    for name, size in workload.MODEL_SIZES.items():
+        plain, found = workload.SHAPES[shape], workload.scaled_shape(name, shape)
+        assert found.prompt == tuple(size.length_scale * length for length in plain.prompt)
+        assert found.response == tuple(size.length_scale * length for length in plain.response)
+        assert found.prompt[1] + found.response[1] <= size.config(4096).max_position_embeddings
+        assert found.middle_lengths[1] <= workload.MAX_SAMPLED_TOKENS
 
 
 def test_a_size_with_fewer_key_value_heads_is_a_qwen2_whose_tokenizer_counts_words(tmp_path):
-    size = workload.Size(32, 1, 4, 64, kv_heads=2)
+    size = workload.ModelSize(32, 1, 4, 64, num_kv_heads=2)
     workload.make_model(tmp_path, size, 64)
     model, tokenizer = load_model(str(tmp_path / "model"), device="cpu")
     assert model.config.model_type == "qwen2"

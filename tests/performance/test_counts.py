@@ -4,15 +4,17 @@ import json
 
 import pytest
 import torch
-from performance.counts import COMPILED, EXPECTED, Operations, changes, measured
+from performance.counts import COMPILED, EXPECTED, Operations, describe_changes, measure_all
 
-from zhenlong.kernels.build import library
+from zhenlong.kernels.build import load_library
 
 
 def test_steps_take_the_expected_operations_and_flops():
     expected = json.loads(EXPECTED.read_text())
-    steps = {name: counts for name, counts in expected["steps"].items() if library() or not name.endswith(COMPILED)}
-    lines = changes(steps, measured())
+    steps = {
+        name: counts for name, counts in expected["steps"].items() if load_library() or not name.endswith(COMPILED)
+    }
+    lines = describe_changes(steps, measure_all())
     assert not lines, "\n".join(
         [*lines, f"(counted with torch {expected['torch']}, this is {torch.__version__})",
          "If the change is meant: PYTHONPATH=tests python -m performance.counts --write, and say why in the commit."]
@@ -27,17 +29,17 @@ def test_every_product_is_counted_forward_and_backward():
     assert operations.calls["aten.mm"] == 3
 
 
-@pytest.mark.parametrize(("operations", "flops", "told"), [
+@pytest.mark.parametrize(("operations", "flops", "expected_lines"), [
     (103, 50, []),
     (104, 50, ["sft: operations rose from 100 to 104 (+4.0%)"]),
     (96, 50, ["sft: operations fell from 100 to 96 (-4.0%)"]),
     (100, 51, ["sft: flops rose from 50 to 51 (+2.0%)"]),
 ])  # fmt: skip
-def test_a_change_is_told_by_the_count_that_changed(operations, flops, told):
+def test_a_change_is_reported_by_the_count_that_changed(operations, flops, expected_lines):
     before = {"sft": {"operations": 100, "flops": 50}}
-    assert changes(before, {"sft": {"operations": operations, "flops": flops}}) == told
+    assert describe_changes(before, {"sft": {"operations": operations, "flops": flops}}) == expected_lines
 
 
-def test_a_step_on_one_side_only_is_told():
+def test_a_step_on_one_side_only_is_reported():
     one = {"operations": 1, "flops": 1}
-    assert changes({"a": one}, {"b": one}) == ["a: not measured any more", "b: not in counts.json"]
+    assert describe_changes({"a": one}, {"b": one}) == ["a: not measured any more", "b: not in counts.json"]

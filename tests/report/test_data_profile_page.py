@@ -30,15 +30,19 @@ def test_the_table_the_json_and_the_page_agree(files, tmp_path, capsys):
     said = capsys.readouterr().out
     pairs, texts = json.loads((tmp_path / "p.json").read_text())["sources"]
     assert pairs["rows"] == 5
-    assert [bad["place"][-6:] for bad in pairs["bad"]] == ["line 5"]
-    assert pairs["portrait"]["records"] == 4
-    assert pairs["portrait"]["copies"]["exact"] == 1
-    assert pairs["portrait"]["preferred"]["longer_wins"] == 0.75
-    assert pairs["sampled"]["toxic"] == pytest.approx(1 / 8)
-    assert dict(map(tuple, pairs["sampled"]["languages"]))["de"] == pytest.approx(1 / 8)
-    assert texts["portrait"]["kind"] == "document"
-    assert texts["portrait"]["copies"]["near"] == 1
-    for line in (r"rows left out +1 +0", r"copies +1 \(25.0 %\) +0 \(0.0 %\)", r"won by the longer +75.0 % +–"):
+    assert [bad["location"][-6:] for bad in pairs["bad_rows"]] == ["line 5"]
+    assert pairs["stats"]["records"] == 4
+    assert pairs["stats"]["duplicates"]["exact"] == 1
+    assert pairs["stats"]["preference"]["longer_win_rate"] == 0.75
+    assert pairs["sample_stats"]["toxic_fraction"] == pytest.approx(1 / 8)
+    assert dict(map(tuple, pairs["sample_stats"]["languages"]))["de"] == pytest.approx(1 / 8)
+    assert texts["stats"]["kind"] == "document"
+    assert texts["stats"]["duplicates"]["near"] == 1
+    for line in (
+        r"bad rows +1 +0",
+        r"exact duplicates +1 \(25.0 %\) +0 \(0.0 %\)",
+        r"longer response chosen +75.0 % +–",
+    ):
         assert re.search(line, said), line
     page = (tmp_path / "p.html").read_text()
     for words in ("pairs.jsonl", "texts.jsonl", "75.0 %", "1 (25.0 %)", "ranking", "document"):
@@ -46,7 +50,7 @@ def test_the_table_the_json_and_the_page_agree(files, tmp_path, capsys):
 
 
 def test_the_page_quotes_and_loads_nothing(files, tmp_path):
-    profile(files, html=str(tmp_path / "p.html"), toxicity="none", language=False)
+    profile(files, html=str(tmp_path / "p.html"), toxicity_model="none", detect_language=False)
     page = (tmp_path / "p.html").read_text()
     assert "<i>end</i>" not in page
     assert "&lt;i&gt;end&lt;/i&gt;" in page
@@ -57,8 +61,8 @@ def test_the_page_quotes_and_loads_nothing(files, tmp_path):
 def test_a_sample_is_drawn_by_the_seed(files, tmp_path):
     found = []
     for seed in (0, 0, 1, 2, 3):
-        profile(files, sample=2, seed=seed, output=str(tmp_path / "p.json"))
-        found.append(json.loads((tmp_path / "p.json").read_text())["sources"][0]["sampled"])
+        profile(files, sample_size=2, seed=seed, output=str(tmp_path / "p.json"))
+        found.append(json.loads((tmp_path / "p.json").read_text())["sources"][0]["sample_stats"])
     assert found[0] == found[1]
     assert found[0]["n"] == 2
     assert any(one != found[0] for one in found)
@@ -67,8 +71,8 @@ def test_a_sample_is_drawn_by_the_seed(files, tmp_path):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--similar", "0"], "expected similar in"),
-        (["--toxicity", "nowhere/model"], "toxicity scorer nowhere/model"),
+        (["--near_duplicate_threshold", "0"], "expected near_duplicate_threshold in"),
+        (["--toxicity_model", "nowhere/model"], "toxicity scorer nowhere/model"),
         (["--kind", "poem"], "--kind poem: unknown"),
     ],
 )

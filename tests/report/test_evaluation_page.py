@@ -10,24 +10,31 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluations import LEAD, MODELS, write_evaluation
-from stories import NASTY, write_recipe
+from synthetic_evaluation import MODELS, PROMPT_PREFIX, write_evaluation
+from synthetic_runs import HOSTILE_TEXT, write_recipe
 from test_page import Page
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results import Record, Result, instances_path, read_records, read_results, write_results
-from zhenlong.evaluate.statistics import Interval
+from zhenlong.evaluate.results.result_files import (
+    InstanceRecord,
+    Result,
+    instances_path,
+    read_records,
+    read_results,
+    write_results,
+)
+from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.report import write_report
-from zhenlong.report.evaluation.browser import chunk_of, shares_of
-from zhenlong.report.evaluation.calibration import confidences, diagram
-from zhenlong.report.evaluation.differences import compared, differences_of, pairs_of
-from zhenlong.report.evaluation.drawing import axis_over
-from zhenlong.report.evaluation.folder import read_evaluation, read_scenario
-from zhenlong.report.evaluation.numbers import digits_for, number
-from zhenlong.report.evaluation.page import Sections, sections_of
-from zhenlong.report.evaluation.table import categories_of, levels_of
-from zhenlong.report.evaluation.wins import wins_of
-from zhenlong.report.evaluation.worst import falls_of
+from zhenlong.report.evaluation.calibration import confidences_by_model, reliability_diagram
+from zhenlong.report.evaluation.differences import apply_holm, compared_pairs, scenario_differences
+from zhenlong.report.evaluation.evaluation_data import read_evaluation_data, read_scenario_records
+from zhenlong.report.evaluation.heat_table import category_tables, heat_levels
+from zhenlong.report.evaluation.instance_browser import max_min_fair_shares, pack_scenario
+from zhenlong.report.evaluation.number_format import decimals_for, format_decimal
+from zhenlong.report.evaluation.page import EvaluationSections, build_sections
+from zhenlong.report.evaluation.svg_charts import axis_for
+from zhenlong.report.evaluation.win_rates import win_rate_table
+from zhenlong.report.evaluation.worst_case import perturbation_drops
 
 SCENARIOS = ("mmlu", "gsm8k", "ifeval", "real_toxicity_prompts", "imdb")
 
@@ -43,8 +50,8 @@ def page(folder):
 
 
 @pytest.fixture(scope="module")
-def sections(folder) -> Sections:
-    return sections_of(read_evaluation(folder))
+def sections(folder) -> EvaluationSections:
+    return build_sections(read_evaluation_data(folder))
 
 
 def unpacked(chunk) -> dict:
@@ -80,15 +87,19 @@ def test_every_section_is_there_and_the_page_is_sound(page):
 def test_a_cell_is_the_result_with_its_interval(folder, sections):
     results = {one.key[:1] + one.key[1:] + (one.model,): one for one in read_results(folder)}
     accuracy = next(one for one in sections.categories if one.name == "accuracy")
-    row = next(one for one in accuracy.rows if one.place == ("mmlu", 5))
+    row = next(one for one in accuracy.rows if one.scenario_shots == ("mmlu", 5))
     value = results["mmlu", "5", "", "", "accuracy", "exact_match", "sft"].value
     assert float(row.cells[1].text) == pytest.approx(value.mean, abs=0.006)
-    assert float(row.cells[1].half) == pytest.approx((value.ci95[1] - value.ci95[0]) / 2, abs=0.006)
+    assert float(row.cells[1].half_width) == pytest.approx((value.ci95[1] - value.ci95[0]) / 2, abs=0.006)
     assert row.cells[1].failed == 1
     assert row.cells[0].failed == 0
     robust = next(one for one in sections.categories if one.name == "robustness")
-    worst = results["mmlu", "5", "worst robustness", "", "robustness", "exact_match", "base"]
-    assert next(r for r in robust.rows if r.place == ("mmlu", 5)).cells[0].spoken.startswith(f"{worst.value.mean:.2f}")
+    worst = results["mmlu", "5", "worst_case/robustness", "", "robustness", "exact_match", "base"]
+    assert (
+        next(r for r in robust.rows if r.scenario_shots == ("mmlu", 5))
+        .cells[0]
+        .aria_label.startswith(f"{worst.value.mean:.2f}")
+    )
 
 
 def _result(mean, half, model, better=True):
@@ -96,44 +107,44 @@ def _result(mean, half, model, better=True):
 
 
 def test_colour_follows_the_direction_and_stays_pale_for_noise():
-    assert levels_of([_result(0.2, 0.05, "a"), _result(0.8, 0.05, "b")]) == [-3, 3]
-    assert levels_of([_result(0.2, 0.05, "a", False), _result(0.8, 0.05, "b", False)]) == [3, -3]
-    assert levels_of([_result(0.45, 0.06, "a"), _result(0.55, 0.06, "b")]) == [0, 0]
-    assert levels_of([_result(0.2, 0.01, "a", None), _result(0.8, 0.01, "b", None)]) == [0, 0]
-    assert levels_of([_result(0.2, 0.01, "a"), None]) == [0, 0]
-    assert levels_of([_result(0.2, math.nan, "a"), _result(0.8, 0.01, "b")]) == [0, 3]
+    assert heat_levels([_result(0.2, 0.05, "a"), _result(0.8, 0.05, "b")]) == [-3, 3]
+    assert heat_levels([_result(0.2, 0.05, "a", False), _result(0.8, 0.05, "b", False)]) == [3, -3]
+    assert heat_levels([_result(0.45, 0.06, "a"), _result(0.55, 0.06, "b")]) == [0, 0]
+    assert heat_levels([_result(0.2, 0.01, "a", None), _result(0.8, 0.01, "b", None)]) == [0, 0]
+    assert heat_levels([_result(0.2, 0.01, "a"), None]) == [0, 0]
+    assert heat_levels([_result(0.2, math.nan, "a"), _result(0.8, 0.01, "b")]) == [0, 3]
 
 
 def test_win_rates_count_only_directed_measures(folder, sections):
-    wins = sections.wins
+    wins = sections.win_rates
     assert wins is not None
     assert "bias" not in wins.categories  # the one measure there has no direction
     accuracy = [rates[wins.categories.index("accuracy")][1] for _, rates in wins.rows]
     assert sum(accuracy) == pytest.approx(len(MODELS) / 2)
     assert accuracy[0] == min(accuracy)
-    evaluation = read_evaluation(folder)
+    evaluation = read_evaluation_data(folder)
     evaluation.models = evaluation.models[:1]
-    assert wins_of(evaluation, categories_of(evaluation)) is None
+    assert win_rate_table(evaluation, category_tables(evaluation)) is None
 
 
 def test_the_fall_is_paired_by_instance(folder):
-    evaluation = read_evaluation(folder)
-    records = read_scenario(evaluation, "mmlu")
-    fall = falls_of(evaluation, ("mmlu", 5), records)[2]
+    evaluation = read_evaluation_data(folder)
+    records = read_scenario_records(evaluation, "mmlu")
+    fall = perturbation_drops(evaluation, ("mmlu", 5), records)[2]
     own = [one for one in records["grpo"] if not one.failed]
     before = {one.id: one.scores["exact_match"] for one in own if not one.perturbation}
     after = {one.id: one.scores["exact_match"] for one in own if one.perturbation == "mild_mix"}
     expected = np.mean([min(after[key], before[key]) - before[key] for key in before])
-    assert fall.worst[0].change == number(float(expected), 3, signed=True)
-    assert fall.worst[0].half
-    assert {one.name for one in fall.each} == {"mild_mix", "dialect"}
+    assert fall.worst_case[0].change == format_decimal(float(expected), 3, signed=True)
+    assert fall.worst_case[0].half_width
+    assert {one.name for one in fall.per_perturbation} == {"mild_mix", "dialect"}
 
 
 def test_differences_are_of_the_shared_instances_and_corrected(folder):
-    evaluation = read_evaluation(folder)
-    assert pairs_of(evaluation) == [("sft", "base"), ("grpo", "base"), ("grpo", "sft")]
-    records = read_scenario(evaluation, "mmlu")
-    found = dict(differences_of(evaluation, ("mmlu", 5), records))
+    evaluation = read_evaluation_data(folder)
+    assert compared_pairs(evaluation) == [("sft", "base"), ("grpo", "base"), ("grpo", "sft")]
+    records = read_scenario_records(evaluation, "mmlu")
+    found = dict(scenario_differences(evaluation, ("mmlu", 5), records))
     row = found["sft", "base"]
     scores = [
         {one.id: one.scores for one in records[m] if not one.failed and not one.perturbation} for m in ("sft", "base")
@@ -142,44 +153,46 @@ def test_differences_are_of_the_shared_instances_and_corrected(folder):
     expected = np.mean([scores[0][key]["exact_match"] - scores[1][key]["exact_match"] for key in shared])
     assert row.value.mean == pytest.approx(expected)
     assert row.value.n == len(shared) == 69  # one request failed
-    evaluation.asked["baseline"] = "grpo"
+    evaluation.manifest["baseline"] = "grpo"
     evaluation.models += ["a", "b"]
-    assert pairs_of(evaluation) == [(one, "grpo") for one in ("base", "sft", "a", "b")]
+    assert compared_pairs(evaluation) == [(one, "grpo") for one in ("base", "sft", "a", "b")]
 
 
 def test_a_difference_that_the_correction_takes_away_is_not_coloured(sections):
     one = sections.differences[0].rows[0]
     rows = [replace(one, p=0.04, higher_is_better=True), *[replace(one, p=0.5)] * 9]
     pair = replace(sections.differences[0], rows=rows)
-    assert [row.level for row in compared([pair])[0].rows] == [0] * 10
-    assert compared([replace(pair, rows=rows[:1])])[0].rows[0].level == 2
+    assert [row.level for row in apply_holm([pair])[0].rows] == [0] * 10
+    assert apply_holm([replace(pair, rows=rows[:1])])[0].rows[0].level == 2
 
 
 def test_a_reliability_diagram_shows_the_confidence_of_the_records(folder):
-    evaluation = read_evaluation(folder)
-    sure = confidences(evaluation, ("mmlu", 5), read_scenario(evaluation, "mmlu"))
+    evaluation = read_evaluation_data(folder)
+    sure = confidences_by_model(evaluation, ("mmlu", 5), read_scenario_records(evaluation, "mmlu"))
     assert set(sure) == set(MODELS)
     own = [one for one in read_records(folder, "base", "mmlu") if not one.failed and not one.perturbation]
     assert sure["base"][0] == [one.confidence for one in own]
     assert sure["base"][1] == [one.scores["exact_match"] for one in own]
-    chart = diagram(evaluation, ("mmlu", 5), sure)
-    assert len([mark for mark in chart.marks if mark.place == 0]) == 10
-    assert diagram(evaluation, ("gsm8k", 0), {}) is None
-    written = {"base": [Record(str(i), "", ("a",), {"exact_match": 0.3}, confidence=0.1) for i in range(40)]}
-    assert confidences(evaluation, ("gsm8k", 0), written) == {}  # no log-probabilities of choices, no calibration
+    chart = reliability_diagram(evaluation, ("mmlu", 5), sure)
+    assert len([mark for mark in chart.markers if mark.model_index == 0]) == 10
+    assert reliability_diagram(evaluation, ("gsm8k", 0), {}) is None
+    written = {"base": [InstanceRecord(str(i), "", ("a",), {"exact_match": 0.3}, confidence=0.1) for i in range(40)]}
+    assert (
+        confidences_by_model(evaluation, ("gsm8k", 0), written) == {}
+    )  # no log-probabilities of choices, no calibration
 
 
 def test_the_browser_holds_every_record_exactly(folder):
-    evaluation = read_evaluation(folder)
+    evaluation = read_evaluation_data(folder)
     for scenario in SCENARIOS:
-        records = read_scenario(evaluation, scenario)
-        data = unpacked(chunk_of(evaluation, scenario, records))
+        records = read_scenario_records(evaluation, scenario)
+        data = unpacked(pack_scenario(evaluation, scenario, records))
         prompts = prompts_of(data)
         assert len(data["answers"]) == sum(map(len, records.values()))
         for row in data["answers"]:
             question = data["questions"][row["q"]]
             key = (question["id"], question.get("perturbation", ""), question.get("shots", 0), question.get("trial", 0))
-            record = next(one for one in records[evaluation.models[row["m"]]] if one.key == key)
+            record = next(one for one in records[evaluation.models[row["m"]]] if one.pairing_key == key)
             assert prompts[row["p"]] == record.prompt
             assert tuple(row.get("outputs", ())) == record.outputs
             assert row.get("scores", {}) == record.scores
@@ -189,9 +202,11 @@ def test_the_browser_holds_every_record_exactly(folder):
 
 @pytest.mark.parametrize("texts", [["é😀a", "é😀b", "é😁"], ["", "x", ""], ["\ud83d", "\ud83d\ude00", "a\u2028b"]])
 def test_prompts_survive_whatever_they_are_made_of(folder, texts):
-    evaluation = read_evaluation(folder)
-    records = {"base": [Record(str(at), text, scores={"exact_match": math.nan}) for at, text in enumerate(texts)]}
-    chunk = chunk_of(evaluation, "mmlu", records)
+    evaluation = read_evaluation_data(folder)
+    records = {
+        "base": [InstanceRecord(str(at), text, scores={"exact_match": math.nan}) for at, text in enumerate(texts)]
+    }
+    chunk = pack_scenario(evaluation, "mmlu", records)
     data = unpacked(chunk)
     found = prompts_of(data)
     joined = [text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass") for text in texts]
@@ -200,29 +215,29 @@ def test_prompts_survive_whatever_they_are_made_of(folder, texts):
 
 
 def test_what_all_prompts_begin_with_is_told_apart(folder):
-    evaluation = read_evaluation(folder)
-    data = unpacked(chunk_of(evaluation, "mmlu", read_scenario(evaluation, "mmlu")))
-    assert data["leads"]["0/5/0"] == len(LEAD)
+    evaluation = read_evaluation_data(folder)
+    data = unpacked(pack_scenario(evaluation, "mmlu", read_scenario_records(evaluation, "mmlu")))
+    assert data["leads"]["0/5/0"] == len(PROMPT_PREFIX)
 
 
 def test_a_page_too_small_for_all_says_what_it_leaves_out(folder):
-    small = sections_of(read_evaluation(folder), most_records=90)
+    small = build_sections(read_evaluation_data(folder), max_records=90)
     assert sum(len(unpacked(chunk)["answers"]) for chunk in small.chunks) <= 90
-    assert all(chunk.shown >= 1 and chunk.left_out == chunk.questions - chunk.shown > 0 for chunk in small.chunks)
+    assert all(chunk.shown >= 1 and chunk.omitted == chunk.questions - chunk.shown > 0 for chunk in small.chunks)
     assert all(len(unpacked(chunk)["answers"]) == 3 * chunk.shown for chunk in small.chunks)  # every model of each
-    whole = sections_of(read_evaluation(folder))
-    assert [chunk.left_out for chunk in whole.chunks] == [0] * len(SCENARIOS)
-    assert sections_of(read_evaluation(folder), most_bytes=20_000).chunks[0].left_out > 0
+    whole = build_sections(read_evaluation_data(folder))
+    assert [chunk.omitted for chunk in whole.chunks] == [0] * len(SCENARIOS)
+    assert build_sections(read_evaluation_data(folder), max_bytes=20_000).chunks[0].omitted > 0
 
 
 def test_shares_leave_nothing_unused_and_are_fair():
-    assert shares_of([10, 100, 100], 90) == [10, 40, 40]
-    assert shares_of([10, 20], 90) == [10, 20]
-    assert shares_of([], 5) == []
+    assert max_min_fair_shares([10, 100, 100], 90) == [10, 40, 40]
+    assert max_min_fair_shares([10, 20], 90) == [10, 20]
+    assert max_min_fair_shares([], 5) == []
 
 
 def test_hostile_text_is_shown_and_never_run(tmp_path):
-    hostile = f"{NASTY}</script><img src=x onerror=alert(1)>{'{%'} raw"
+    hostile = f"{HOSTILE_TEXT}</script><img src=x onerror=alert(1)>{'{%'} raw"
     models = {"base": 0.3, f"evil{hostile}": 0.6}
     folder = write_evaluation(tmp_path / "e", models=models, scenarios=("mmlu", f"odd{hostile}"), n=8, hostile=hostile)
     text = write_report(folder).read_text(encoding="utf-8")
@@ -261,24 +276,24 @@ def test_markdown_has_the_tables(folder):
 
 
 def test_digits_are_what_the_interval_is_worth():
-    assert digits_for([Interval(0.5, (0.4, 0.6), 9)]) == 2
-    assert digits_for([Interval(0.5, (0.4997, 0.5003), 9)]) == 3
-    assert digits_for([Interval(0.0021, (0.0019, 0.0023), 9)]) == 5
-    assert digits_for([Interval(250.0, (230.0, 270.0), 9)]) == 0
-    assert digits_for([Interval(math.nan, (math.nan, math.nan), 0)]) == 3
-    assert number(-0.0001, 2) == "0.00"
-    assert number(0.02, 2, signed=True) == "+0.02"
-    assert number(3.2e9, 0) == "3.2 G"
-    assert number(None, 2) == number(math.nan, 2) == "–"
+    assert decimals_for([Interval(0.5, (0.4, 0.6), 9)]) == 2
+    assert decimals_for([Interval(0.5, (0.4997, 0.5003), 9)]) == 3
+    assert decimals_for([Interval(0.0021, (0.0019, 0.0023), 9)]) == 5
+    assert decimals_for([Interval(250.0, (230.0, 270.0), 9)]) == 0
+    assert decimals_for([Interval(math.nan, (math.nan, math.nan), 0)]) == 3
+    assert format_decimal(-0.0001, 2) == "0.00"
+    assert format_decimal(0.02, 2, signed=True) == "+0.02"
+    assert format_decimal(3.2e9, 0) == "3.2 G"
+    assert format_decimal(None, 2) == format_decimal(math.nan, 2) == "–"
 
 
 def test_axes_hold_their_values_whatever_they_are():
     for values in ([0.5, 0.5], [0.0, 0.0], [1e-9, 1e9], [-3, 7], [0.1, 0.11], [1e12, 2e12], [math.nan]):
-        axis = axis_over(values, "x")
+        axis = axis_for(values, "x")
         assert axis.low < axis.high
         assert 2 <= len(axis.ticks) <= 9
         assert all(axis.low <= value <= axis.high for value in values if math.isfinite(value))
-        assert all(0 <= axis.share(value) <= 1 for value, _ in axis.ticks)
+        assert all(0 <= axis.fraction(value) <= 1 for value, _ in axis.ticks)
 
 
 def test_an_evaluation_without_instances_or_of_one_model_is_a_page_too(tmp_path):

@@ -4,15 +4,15 @@ import shutil
 from urllib.parse import parse_qs
 
 import pytest
-from evaluations import write_evaluation
-from stories import NASTY, write_recipe
+from synthetic_evaluation import write_evaluation
+from synthetic_runs import HOSTILE_TEXT, write_recipe
 
 from zhenlong.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-HOSTILE = f"{NASTY}<img src=x onerror=document.title='run'>"
+HOSTILE = f"{HOSTILE_TEXT}<img src=x onerror=document.title='run'>"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install it to check the page in a browser")
 
 

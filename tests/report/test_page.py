@@ -6,12 +6,12 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-from stories import NASTY, write_lines, write_recipe, write_run
+from synthetic_runs import HOSTILE_TEXT, write_lines, write_recipe, write_run
 
 from zhenlong.errors import UserError
 from zhenlong.report import write_report
-from zhenlong.report.folder import read_story
-from zhenlong.report.page import page_of
+from zhenlong.report.page import render_report
+from zhenlong.report.report_data import read_report_data
 
 
 class Page(HTMLParser):
@@ -55,7 +55,7 @@ def test_everything_the_folder_holds_is_on_the_page(recipe):
     for said in (
         "demo", "3 models · 3 training runs · seed 0 · 6 min 40 s in all",  # what it is
         "Gold reward", "0.50", "0.45 to 0.55", "n = 300", "My measure", "held-out accuracy", "80.0 %", "n = 600",
-        "Gold reward: gain over SFT", "−0.10", "−0.15 to −0.05", "significant fall",
+        "Gold reward: gain over SFT", "−0.10", "−0.15 to −0.05", "significant decrease",
         "over-optimised: the proxy rose and gold fell", "family 0", "gold 0.50", "proxy 1.50",
         "SFT 60 steps", "Reward model 60 steps", "After, perplexity", "Loss", "Learning rate", "step 30",
         "2.5 M", "4 TFLOP", "1 min 15 s", "33,333", "61 %", "512 MiB", "7.5 M", "Annotations", "36",
@@ -123,7 +123,7 @@ def test_a_missing_piece_is_absent_from_the_page_and_nothing_else(tmp_path, abse
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if absent == "models":
         (folder / "summary.json").write_text('{"seconds": 3}')
-    page = Page(page_of(read_story(folder)))
+    page = Page(render_report(read_report_data(folder)))
     assert page.mismatched == []
     assert "demo" in page.text
 
@@ -134,7 +134,7 @@ def test_any_one_file_makes_a_story(tmp_path):
         copy = tmp_path / str(number) / path.relative_to(whole)
         copy.parent.mkdir(parents=True)
         shutil.copy(path, copy)
-        assert Page(page_of(read_story(tmp_path / str(number)))).mismatched == []
+        assert Page(render_report(read_report_data(tmp_path / str(number)))).mismatched == []
 
 
 def test_damage_is_left_out_and_told(tmp_path):
@@ -164,7 +164,7 @@ def test_damage_is_left_out_and_told(tmp_path):
 def test_a_summary_of_another_shape_harms_nothing(tmp_path, wrong):
     (tmp_path / "summary.json").write_text(json.dumps(wrong))
     write_lines(tmp_path / "evaluation" / "a.jsonl", [{"prompt": 3, "gold": "x"}, {"response": 4}, {"prompt": ["hi"]}])
-    assert Page(page_of(read_story(tmp_path))).mismatched == []
+    assert Page(render_report(read_report_data(tmp_path))).mismatched == []
 
 
 def test_a_folder_that_tells_nothing_is_the_users_mistake(tmp_path):
@@ -191,4 +191,4 @@ def test_the_page_appears_whole_or_the_old_one_stays(tmp_path, monkeypatch):
 def test_the_nasty_text_survives_unchanged(tmp_path):
     folder = write_run(tmp_path / "sft")
     page = Page(write_report(folder).read_text(encoding="utf-8"))
-    assert NASTY in "".join(page.texts)
+    assert HOSTILE_TEXT in "".join(page.texts)

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, LlamaCo
 
 from zhenlong.errors import UserError
 from zhenlong.models import save_model
-from zhenlong.rewards import classifier_reward, reward_from
+from zhenlong.rewards import build_reward_fn, classifier_reward
 from zhenlong.rewards.classifier import log_odds
 
 LABELS = {0: "calm", 1: "angry", 2: "sad"}
@@ -57,12 +57,14 @@ def test_a_folder_by_name_and_what_is_no_classifier_or_no_label(tmp_path) -> Non
     model, tokenizer = classifier(id2label=LABELS), tiny_tokenizer()
     save_model(model, tokenizer, tmp_path / "mood")
     expected = classifier_reward(model, tokenizer, "sad")(ANSWERS)
-    assert reward_from(f"classifier:{tmp_path}/mood:sad", device="cpu")(ANSWERS) == pytest.approx(expected, abs=1e-5)
+    assert build_reward_fn(f"classifier:{tmp_path}/mood:sad", device="cpu")(ANSWERS) == pytest.approx(
+        expected, abs=1e-5
+    )
     with pytest.raises(UserError, match="no label 'glad'; expected one of calm, angry, sad"):
-        reward_from(f"probability:{tmp_path}/mood:glad", device="cpu")
+        build_reward_fn(f"probability:{tmp_path}/mood:glad", device="cpu")
     save_model(tiny_model(), tokenizer, tmp_path / "lm")
     with pytest.raises(UserError, match=r"lack 1 weights .* such as score.weight"):
-        reward_from(f"classifier:{tmp_path}/lm:1", device="cpu")
+        build_reward_fn(f"classifier:{tmp_path}/lm:1", device="cpu")
 
 
 def test_a_text_beyond_the_model_s_length_is_cut() -> None:

@@ -9,18 +9,18 @@ from answers import CUT, RIGHT, WRONG, answer
 
 from zhenlong.errors import UserError
 from zhenlong.rewards import (
-    checked,
     function_reward,
-    gated,
-    llama2,
+    gated_reward,
     mean,
     mean_minus_std,
     minimum,
     product,
+    safety_gate,
     truncated_reward,
+    validated_reward,
     verifier_reward,
-    weighted,
-    whiten,
+    weighted_sum,
+    whitened_reward,
 )
 
 
@@ -30,7 +30,7 @@ def given(*values):
 
 
 def test_weighted_sum() -> None:
-    reward = weighted([(0.5, verifier_reward()), (-2.0, truncated_reward())])
+    reward = weighted_sum([(0.5, verifier_reward()), (-2.0, truncated_reward())])
     assert reward([RIGHT, WRONG, CUT]) == [0.5, 0.0, -2.0]
 
 
@@ -41,21 +41,21 @@ def test_a_gate_asks_the_reward_only_about_what_passes() -> None:
         asked.extend(a.text for a in answers)
         return [float(len(a.text)) for a in answers]
 
-    combined = gated(verifier_reward(), reward)
+    combined = gated_reward(verifier_reward(), reward)
     assert combined([WRONG, RIGHT, answer("#### 4"), CUT]) == [0.0, 1.0, 6.0, 0.0]
     assert asked == ["4", "#### 4"]
-    assert checked(combined, "gate")([WRONG, CUT]) == [0.0, 0.0]
+    assert validated_reward(combined, "gate")([WRONG, CUT]) == [0.0, 0.0]
 
 
 def test_failing_a_gate_never_pays_more_than_passing_it() -> None:
     bad_model = given(-7.0)
-    assert gated(verifier_reward(), bad_model)([RIGHT, WRONG]) == [0.0, 0.0]
-    assert gated(verifier_reward(), bad_model, floor=-10.0)([RIGHT, WRONG]) == [-7.0, -10.0]
+    assert gated_reward(verifier_reward(), bad_model)([RIGHT, WRONG]) == [0.0, 0.0]
+    assert gated_reward(verifier_reward(), bad_model, floor=-10.0)([RIGHT, WRONG]) == [-7.0, -10.0]
 
 
 @pytest.mark.parametrize("values", [[1, 0.5], np.array([1.0, 0.5]), torch.tensor([1.0, 0.5]), (np.float32(1), True)])
 def test_any_real_numbers_are_taken_as_floats(values) -> None:
-    result = checked(lambda _: values, "mine")([RIGHT, WRONG])
+    result = validated_reward(lambda _: values, "mine")([RIGHT, WRONG])
     assert result[0] == 1.0
     assert all(type(value) is float for value in result)
 
@@ -63,20 +63,20 @@ def test_any_real_numbers_are_taken_as_floats(values) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([1.0], "mine: expected 2 numbers, one an answer, got 1"),
+        ([1.0], "mine: expected 2 numbers, one a response, got 1"),
         ([1.0, 2.0, 3.0], "got 3"),
-        ([1.0, float("nan")], "answer 1 .*got nan"),
-        ([float("-inf"), 1.0], "answer 0 .*got -inf"),
-        ([1.0, None], "answer 1 .*got None"),
-        ([1.0, "2"], "answer 1 .*got '2'"),
-        (torch.ones(2, 1), "answer 0"),
+        ([1.0, float("nan")], "response 1 .*got nan"),
+        ([float("-inf"), 1.0], "response 0 .*got -inf"),
+        ([1.0, None], "response 1 .*got None"),
+        ([1.0, "2"], "response 1 .*got '2'"),
+        (torch.ones(2, 1), "response 0"),
         (None, "got NoneType"),
         (1.0, "got float"),
     ],
 )
 def test_a_broken_promise_names_the_reward_and_the_answer(values, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
-        checked(lambda _: values, "mine")([RIGHT, WRONG])
+        validated_reward(lambda _: values, "mine")([RIGHT, WRONG])
 
 
 def test_a_function_of_prompts_and_responses_is_a_reward() -> None:
@@ -129,16 +129,16 @@ def test_llama_2_lets_the_safety_score_decide_where_safety_is_at_stake(unsafe_pr
     """The rule in the paper's own terms: probabilities are chosen between, then their logit is taken."""
     probabilities = {"helpful": 0.7, "safety": safety}
     rewards = (given(logit(0.7)), given(logit(safety)), given(unsafe_prompt))
-    assert llama2(*rewards)([RIGHT]) == pytest.approx([logit(probabilities[expected])])
+    assert safety_gate(*rewards)([RIGHT]) == pytest.approx([logit(probabilities[expected])])
     if not unsafe_prompt:
-        assert llama2(*rewards[:2])([RIGHT]) == pytest.approx([logit(probabilities[expected])])
-    assert llama2(*rewards, 1e-9)([RIGHT]) == pytest.approx([logit(safety if unsafe_prompt else 0.7)])
+        assert safety_gate(*rewards[:2])([RIGHT]) == pytest.approx([logit(probabilities[expected])])
+    assert safety_gate(*rewards, 1e-9)([RIGHT]) == pytest.approx([logit(safety if unsafe_prompt else 0.7)])
 
 
 def test_whitened_rewards_have_mean_0_and_variance_1_in_the_same_order() -> None:
-    found = np.array(whiten(given(5.0, -1.0, 9.0, 2.0))([RIGHT] * 4))
+    found = np.array(whitened_reward(given(5.0, -1.0, 9.0, 2.0))([RIGHT] * 4))
     assert found.mean() == pytest.approx(0)
     assert found.std() == pytest.approx(1)
     assert list(np.argsort(found)) == [1, 3, 0, 2]
-    assert whiten(given(3.0, 3.0))([RIGHT] * 2) == [0.0, 0.0]
-    assert whiten(given())([]) == []
+    assert whitened_reward(given(3.0, 3.0))([RIGHT] * 2) == [0.0, 0.0]
+    assert whitened_reward(given())([]) == []

@@ -6,9 +6,9 @@ from answers import answer
 from tiny import SIZES, tiny_model, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, LlamaConfig
 
-from zhenlong.data import Template
+from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
-from zhenlong.rewards import from_model, load_reward_model, model_reward, reward_from
+from zhenlong.rewards import build_reward_fn, from_model, load_model_reward, model_reward
 
 ANSWERS = [
     answer("4"),
@@ -26,13 +26,13 @@ def classifier(labels: int = 1, **settings):
     return AutoModelForSequenceClassification.from_config(config).eval()
 
 
-def ids_of(item, template: Template, closed: bool) -> list[int]:
+def ids_of(item, template: ChatTemplate, closed: bool) -> list[int]:
     prompt = item.task.prompt
-    return template.prompt(prompt) + template.response(prompt, item.text, closed=closed)
+    return template.encode_prompt(prompt) + template.encode_response(prompt, item.text, end_turn=closed)
 
 
 def test_score_is_the_plain_model_s_at_the_last_token() -> None:
-    model, template = classifier(), Template.of(tiny_tokenizer())
+    model, template = classifier(), ChatTemplate.from_tokenizer(tiny_tokenizer())
     found = model_reward(model, template)(ANSWERS)
     for item, score in zip(ANSWERS, found, strict=True):
         ids = ids_of(item, template, closed=not item.truncated or not item.text)
@@ -43,7 +43,7 @@ def test_score_is_the_plain_model_s_at_the_last_token() -> None:
 
 
 def test_score_depends_neither_on_the_batch_nor_on_its_order() -> None:
-    model, template = classifier(), Template.of(tiny_tokenizer())
+    model, template = classifier(), ChatTemplate.from_tokenizer(tiny_tokenizer())
     together = model_reward(model, template)(ANSWERS)
     small = model_reward(model, template, tokens_per_microbatch=1)
     assert small(ANSWERS) == pytest.approx(together, abs=1e-5)
@@ -52,13 +52,13 @@ def test_score_depends_neither_on_the_batch_nor_on_its_order() -> None:
 
 
 def test_a_cut_off_answer_is_scored_without_an_end_of_turn() -> None:
-    model, template = classifier(), Template.of(tiny_tokenizer())
+    model, template = classifier(), ChatTemplate.from_tokenizer(tiny_tokenizer())
     whole, cut = model_reward(model, template)([answer("Four"), answer("Four", truncated=True)])
     assert abs(whole - cut) > 1e-4
 
 
 def test_scoring_is_in_eval_mode_without_gradient_and_changes_nothing() -> None:
-    model, template = classifier(attention_dropout=0.5), Template.of(tiny_tokenizer())
+    model, template = classifier(attention_dropout=0.5), ChatTemplate.from_tokenizer(tiny_tokenizer())
     expected = model_reward(model, template)(ANSWERS)
     model.train()
     assert model_reward(model, template)(ANSWERS) == pytest.approx(expected, abs=1e-6)
@@ -69,22 +69,22 @@ def test_scoring_is_in_eval_mode_without_gradient_and_changes_nothing() -> None:
 def test_a_folder_gives_the_same_scores_and_wrong_folders_are_user_errors(tmp_path) -> None:
     model, tokenizer = classifier(), tiny_tokenizer()
     model.save_pretrained(tmp_path / "rm"), tokenizer.save_pretrained(tmp_path / "rm")
-    expected = model_reward(model, Template.of(tokenizer))(ANSWERS)
-    assert reward_from(f"2*model:{tmp_path}/rm", device="cpu")(ANSWERS) == pytest.approx(
+    expected = model_reward(model, ChatTemplate.from_tokenizer(tokenizer))(ANSWERS)
+    assert build_reward_fn(f"2*model:{tmp_path}/rm", device="cpu")(ANSWERS) == pytest.approx(
         [2 * score for score in expected], abs=1e-5
     )
     classifier(labels=3).save_pretrained(tmp_path / "three"), tokenizer.save_pretrained(tmp_path / "three")
     tiny_model().save_pretrained(tmp_path / "lm"), tokenizer.save_pretrained(tmp_path / "lm")
     for folder, expected_error in (("three", "3 labels"), ("lm", "is a language model"), ("none", "no such folder")):
         with pytest.raises(UserError, match=expected_error):
-            load_reward_model(str(tmp_path / folder), device="cpu")
+            load_model_reward(str(tmp_path / folder), device="cpu")
     with pytest.raises(UserError, match="2 labels"):
-        model_reward(classifier(labels=2), Template.of(tokenizer))
+        model_reward(classifier(labels=2), ChatTemplate.from_tokenizer(tokenizer))
 
 
 def test_longer_than_the_context_is_a_user_error() -> None:
-    model, template = classifier(max_position_embeddings=40), Template.of(tiny_tokenizer())
-    with pytest.raises(UserError, match=r"answer 1 has .* context is 40"):
+    model, template = classifier(max_position_embeddings=40), ChatTemplate.from_tokenizer(tiny_tokenizer())
+    with pytest.raises(UserError, match=r"response 1 has .* context is 40"):
         model_reward(model, template)([answer("x"), answer("x" * 40)])
 
 
@@ -97,17 +97,17 @@ def test_an_ensemble_of_folders_shares_a_tokenizer_and_loads_each_model_once(tmp
         with torch.no_grad():
             model.score.weight.mul_(seed + 1)
         model.save_pretrained(tmp_path / name), own.save_pretrained(tmp_path / name)
-        scores.append(model_reward(model, Template.of(own))(ANSWERS))
+        scores.append(model_reward(model, ChatTemplate.from_tokenizer(own))(ANSWERS))
     a, b, c = (f"model:{tmp_path}/{name}" for name in "abc")
     loaded = []
     load_model = from_model.load_model
     monkeypatch.setattr(from_model, "load_model", lambda name, **own: loaded.append(name) or load_model(name, **own))
-    graded = reward_from(f"min({a}, {b}) + 2*{a}", device="cpu").graded(ANSWERS)
+    graded = build_reward_fn(f"min({a}, {b}) + 2*{a}", device="cpu").breakdown(ANSWERS)
     assert len(loaded) == 2
     expected = [min(pair) + 2 * pair[0] for pair in zip(*scores[:2], strict=True)]
-    assert graded.values == pytest.approx(expected, abs=1e-5)
-    assert graded.parts == {a: pytest.approx(scores[0], abs=1e-5), b: pytest.approx(scores[1], abs=1e-5)}
-    for spec in (f"mean({a}, {c})", f"mean_minus_std({a}, {b}, {c}, 0.5)", f"llama2({c}, {b})"):
+    assert graded.rewards == pytest.approx(expected, abs=1e-5)
+    assert graded.components == {a: pytest.approx(scores[0], abs=1e-5), b: pytest.approx(scores[1], abs=1e-5)}
+    for spec in (f"mean({a}, {c})", f"mean_minus_std({a}, {b}, {c}, 0.5)", f"safety_gate({c}, {b})"):
         with pytest.raises(UserError, match="have different tokenizers; expected an ensemble"):
-            reward_from(spec, device="cpu")
-    assert len(reward_from(f"{a} + {c}", device="cpu")(ANSWERS)) == len(ANSWERS)
+            build_reward_fn(spec, device="cpu")
+    assert len(build_reward_fn(f"{a} + {c}", device="cpu")(ANSWERS)) == len(ANSWERS)

@@ -5,10 +5,10 @@ from answers import RIGHT, WRONG, answer
 from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.errors import UserError
+from zhenlong.inference.chat_fn import load_chat_fn
 from zhenlong.models import save_model
 from zhenlong.records import Message, Task
-from zhenlong.rewards import Answer, judge_pair_reward, judge_reward, reward_from
-from zhenlong.sampling.asking import asked_model
+from zhenlong.rewards import TaskResponse, build_reward_fn, judge_reward, pairwise_judge_reward
 
 MIDDLE = 5.5
 
@@ -45,7 +45,7 @@ def test_a_judge_that_rarely_gives_a_verdict_stops_the_run() -> None:
     assert mute([RIGHT] * 7) == [MIDDLE] * 7  # too few to tell
     with pytest.raises(UserError, match=r"judge j: 8 of 8 verdicts cannot be read; expected \[\[rating\]\].*'Hm\.'"):
         mute([RIGHT] * 8)
-    pair = judge_pair_reward(lambda asked: ["[[A]]", "Hm.", "Hm.", "Hm."] * (len(asked) // 4), "j")
+    pair = pairwise_judge_reward(lambda asked: ["[[A]]", "Hm.", "Hm.", "Hm."] * (len(asked) // 4), "j")
     with pytest.raises(UserError, match="6 of 8 verdicts"):
         pair([RIGHT] * 4)
 
@@ -59,31 +59,31 @@ def test_a_pair_is_asked_in_both_orders() -> None:
             said.append("[[C]]" if a == b else "[[A]]" if a == "5" else "[[B]]")
         return said
 
-    assert judge_pair_reward(likes_five)([WRONG, RIGHT, answer("3", reference="5")]) == [1.0, 0.5, 0.0]
-    first_place = judge_pair_reward(lambda asked: ["[[A]]"] * len(asked))
+    assert pairwise_judge_reward(likes_five)([WRONG, RIGHT, answer("3", reference="5")]) == [1.0, 0.5, 0.0]
+    first_place = pairwise_judge_reward(lambda asked: ["[[A]]"] * len(asked))
     assert first_place([RIGHT, WRONG]) == [0.5, 0.5]
     told = []
-    half = judge_pair_reward(lambda asked: ["[[A]]", "?"], tell=lambda _, shares: told.extend(shares))
+    half = pairwise_judge_reward(lambda asked: ["[[A]]", "?"], record_unparsed=lambda _, shares: told.extend(shares))
     assert half([WRONG]) == [0.75]
     assert told == [0.5]
 
 
 def test_a_pair_needs_a_reference() -> None:
     with pytest.raises(UserError, match="no reference to compare with"):
-        judge_pair_reward(lambda asked: [])([Answer(Task((Message("user", "?"),)), "x")])
+        pairwise_judge_reward(lambda asked: [])([TaskResponse(Task((Message("user", "?"),)), "x")])
 
 
 def test_a_local_model_judges_and_its_unread_verdicts_are_a_part(tmp_path) -> None:
     save_model(tiny_model(max_position_embeddings=2048), tiny_tokenizer(), tmp_path / "judge")
     name = f"judge:{tmp_path}/judge"
-    graded = reward_from(f"2*{name}", device="cpu").graded([RIGHT])
-    assert graded.values == [2 * MIDDLE]  # random weights say nothing that can be read
-    assert graded.parts == {name: [MIDDLE], f"{name}: unread": [1.0]}
+    graded = build_reward_fn(f"2*{name}", device="cpu").breakdown([RIGHT])
+    assert graded.rewards == [2 * MIDDLE]  # random weights say nothing that can be read
+    assert graded.components == {name: [MIDDLE], f"{name}: unparsed": [1.0]}
 
 
 def test_a_model_answers_conversations_and_says_nothing_where_there_is_no_room(tmp_path) -> None:
     save_model(tiny_model(), tiny_tokenizer(), tmp_path / "model")
-    ask = asked_model(str(tmp_path / "model"), max_tokens=8, device="cpu")
+    ask = load_chat_fn(str(tmp_path / "model"), max_tokens=8, device="cpu")
     found = ask([(Message("user", "Hm?"),), (Message("user", "x" * 600),), (Message("user", "Hm?"),)])
     assert found[0] == found[2] != ""
     assert found[1] == ""

@@ -7,13 +7,13 @@ from verify.hostile.machine import ISOLATED
 from zhenlong.errors import UserError
 from zhenlong.records import Message, Task
 from zhenlong.rewards import (
-    Answer,
+    TaskResponse,
+    build_reward_fn,
+    correct_refusal_reward,
     group_reward,
+    is_refusal_reward,
     language_reward,
-    overlong_reward,
-    refusal_reward,
-    refuses_reward,
-    reward_from,
+    overlong_penalty,
 )
 
 ENGLISH = "I think that the answer is to be found in the library of the town."
@@ -21,12 +21,12 @@ GERMAN = "Ich denke, dass die Antwort in der Bibliothek der Stadt zu finden ist.
 REFUSAL = "I'm sorry, but I can't help with that."
 
 
-def of(tokens: int) -> Answer:
-    return Answer(RIGHT.task, "x", tokens=tokens)
+def of(tokens: int) -> TaskResponse:
+    return TaskResponse(RIGHT.task, "x", num_tokens=tokens)
 
 
-def grouped(text: str, kind: str) -> Answer:
-    return Answer(Task((Message("user", "?"),), groups={"kind": kind}), text)
+def grouped(text: str, kind: str) -> TaskResponse:
+    return TaskResponse(Task((Message("user", "?"),), groups={"kind": kind}), text)
 
 
 @pytest.mark.parametrize(("longest", "cache"), [(20, 8), (20480, 4096), (10, 10), (7, 1)])
@@ -39,12 +39,12 @@ def test_overlong_is_dapo_s_piecewise_formula(longest: int, cache: int) -> None:
         return -1.0
 
     lengths = sorted({0, 1, longest - cache, longest - cache + 1, longest - 1, longest, longest + 1, 3 * longest})
-    assert overlong_reward(longest, cache)([of(n) for n in lengths]) == pytest.approx([eq_13(n) for n in lengths])
+    assert overlong_penalty(longest, cache)([of(n) for n in lengths]) == pytest.approx([eq_13(n) for n in lengths])
 
 
 def test_overlong_needs_counted_tokens() -> None:
     with pytest.raises(UserError, match="no token count"):
-        overlong_reward(10, 5)([RIGHT])
+        overlong_penalty(10, 5)([RIGHT])
 
 
 def test_a_language_is_told_by_langdetect_the_same_every_time() -> None:
@@ -55,9 +55,9 @@ def test_a_language_is_told_by_langdetect_the_same_every_time() -> None:
 
 def test_refusals_are_right_in_one_group_of_tasks_and_wrong_in_the_others() -> None:
     cases = [grouped(text, kind) for kind in ("harmful", "benign") for text in (REFUSAL, ENGLISH, " ")]
-    assert refuses_reward()(cases) == [1, 0, 0, 1, 0, 0]
+    assert is_refusal_reward()(cases) == [1, 0, 0, 1, 0, 0]
     assert group_reward("kind=harmful")(cases) == [1, 1, 1, 0, 0, 0]
-    assert refusal_reward("kind=harmful")(cases) == [1, 0, 0, 0, 1, 0]
+    assert correct_refusal_reward("kind=harmful")(cases) == [1, 0, 0, 0, 1, 0]
 
 
 def test_a_group_that_tasks_do_not_have_is_named() -> None:
@@ -80,7 +80,7 @@ VERIFIED = [
     ),
     pytest.param(
         "code",
-        {"kind": "asserts", "asserts": ["assert double(4) == 8"], "reading": "block"},
+        {"kind": "asserts", "asserts": ["assert double(4) == 8"], "extraction": "block"},
         "",
         "```python\ndef double(x):\n    return 2 * x\n```",
         "```python\ndef double(x):\n    return x\n```",
@@ -92,22 +92,28 @@ VERIFIED = [
 @pytest.mark.parametrize(("verifier", "arguments", "reference", "right", "wrong"), VERIFIED, ids=lambda v: str(v)[:12])
 def test_every_kind_of_verifier_is_a_reward(verifier, arguments, reference, right, wrong) -> None:
     task = Task((Message("user", "?"),), reference, verifier, arguments)
-    assert reward_from("verifier")([Answer(task, right), Answer(task, wrong)]) == [1.0, 0.0]
+    assert build_reward_fn("verifier")([TaskResponse(task, right), TaskResponse(task, wrong)]) == [1.0, 0.0]
 
 
 def test_parts_are_known_by_name_and_none_where_a_gate_kept_them_from_being_asked() -> None:
-    graded = reward_from("gate(verifier, 2*regex:4 + overlong(10, 5), -1)").graded([of_text("4", 8), WRONG])
-    assert graded.values == pytest.approx([2 - 0.6, -1])
-    assert graded.parts == {"verifier": [1, 0], "regex:4": [1, None], "overlong(10, 5)": [pytest.approx(-0.6), None]}
-    assert graded.means() == {"verifier": 0.5, "regex:4": 1.0, "overlong(10, 5)": pytest.approx(-0.6)}
+    graded = build_reward_fn("gate(verifier, 2*regex:4 + overlong_penalty(10, 5), -1)").breakdown(
+        [of_text("4", 8), WRONG]
+    )
+    assert graded.rewards == pytest.approx([2 - 0.6, -1])
+    assert graded.components == {
+        "verifier": [1, 0],
+        "regex:4": [1, None],
+        "overlong_penalty(10, 5)": [pytest.approx(-0.6), None],
+    }
+    assert graded.component_means() == {"verifier": 0.5, "regex:4": 1.0, "overlong_penalty(10, 5)": pytest.approx(-0.6)}
 
 
 def test_a_part_s_numbers_are_those_of_this_call_alone() -> None:
-    reward = reward_from("gate(verifier, regex:4)")
-    assert reward.graded([RIGHT]).parts["regex:4"] == [1.0]
-    assert reward.graded([WRONG]).parts["regex:4"] == [None]
-    assert reward.graded([WRONG]).means() == {"verifier": 0.0}
+    reward = build_reward_fn("gate(verifier, regex:4)")
+    assert reward.breakdown([RIGHT]).components["regex:4"] == [1.0]
+    assert reward.breakdown([WRONG]).components["regex:4"] == [None]
+    assert reward.breakdown([WRONG]).component_means() == {"verifier": 0.0}
 
 
-def of_text(text: str, tokens: int) -> Answer:
-    return Answer(RIGHT.task, text, tokens=tokens)
+def of_text(text: str, tokens: int) -> TaskResponse:
+    return TaskResponse(RIGHT.task, text, num_tokens=tokens)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from tiny import tiny_model, tiny_tokenizer
 
-from zhenlong.data import Template
+from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.models import save_model
 from zhenlong.records import Message
-from zhenlong.sampling import Sampling, TorchSampler
-from zhenlong.sampling.chat import carry_on, chat, text_ids
+from zhenlong.sampling import SamplingParams, TorchSampler
+from zhenlong.sampling.chat import chat, complete_lines, document_prompt
 from zhenlong.sampling.command import sample_command
 
 
@@ -20,9 +20,9 @@ class Parrot:
 
     def __init__(self) -> None:
         self.prompts: list[list[int]] = []
-        self.samplings: list[Sampling] = []
+        self.samplings: list[SamplingParams] = []
 
-    def stream(self, prompt: list[int], sampling: Sampling) -> Iterator[str]:
+    def stream(self, prompt: list[int], sampling: SamplingParams) -> Iterator[str]:
         if len(prompt) > 90:
             raise UserError("prompt 0: too long")
         self.prompts.append(prompt)
@@ -44,47 +44,49 @@ def typed(*lines: str):
 
 
 @pytest.fixture
-def template() -> Template:
-    return Template.of(tiny_tokenizer())
+def template() -> ChatTemplate:
+    return ChatTemplate.from_tokenizer(tiny_tokenizer())
 
 
 def test_a_conversation_remembers_its_turns(template):
     parrot, said = Parrot(), []
-    chat(parrot, template, Sampling(seed=4), system="Be kind.", read=typed("Hi", "", "Bye"), write=said.append)
+    chat(parrot, template, SamplingParams(seed=4), system="Be kind.", read=typed("Hi", "", "Bye"), write=said.append)
     first = (Message("system", "Be kind."), Message("user", "Hi"))
     second = (*first, Message("assistant", "Polly."), Message("user", "Bye"))
-    assert parrot.prompts == [template.prompt(first), template.prompt(second)]
+    assert parrot.prompts == [template.encode_prompt(first), template.encode_prompt(second)]
     assert "".join(said).endswith("Polly.\nPolly.\n")
     assert [sampling.seed for sampling in parrot.samplings] == [4, 5]
-    assert all(set(template.stop_ids) <= set(sampling.stop_ids) for sampling in parrot.samplings)
+    assert all(set(template.stop_ids) <= set(sampling.stop_token_ids) for sampling in parrot.samplings)
 
 
 def test_a_new_conversation_forgets(template):
     parrot = Parrot()
-    chat(parrot, template, Sampling(), read=typed("Hi", "/new", "Hi", "/quit", "unheard"), write=lambda text: None)
-    assert parrot.prompts == [template.prompt((Message("user", "Hi"),))] * 2
+    chat(
+        parrot, template, SamplingParams(), read=typed("Hi", "/new", "Hi", "/quit", "unheard"), write=lambda text: None
+    )
+    assert parrot.prompts == [template.encode_prompt((Message("user", "Hi"),))] * 2
 
 
 def test_a_conversation_that_outgrows_the_context_says_so_and_begins_anew(template):
     parrot, said = Parrot(), []
-    chat(parrot, template, Sampling(), read=typed("Hi", "x" * 60, "Hi"), write=said.append)
+    chat(parrot, template, SamplingParams(), read=typed("Hi", "x" * 60, "Hi"), write=said.append)
     assert parrot.prompts[-1] == parrot.prompts[0]
     assert any("too long" in text and "new conversation" in text for text in said)
 
 
 def test_plain_text_is_carried_on_line_by_line_without_a_template():
     parrot, tokenizer = Parrot(), tiny_tokenizer()
-    carry_on(parrot, tokenizer, Sampling(), read=typed("Once", "upon"), write=lambda text: None)
-    assert parrot.prompts == [text_ids(tokenizer, "Once"), text_ids(tokenizer, "upon")]
+    complete_lines(parrot, tokenizer, SamplingParams(), read=typed("Once", "upon"), write=lambda text: None)
+    assert parrot.prompts == [document_prompt(tokenizer, "Once"), document_prompt(tokenizer, "upon")]
 
 
 def test_plain_text_begins_as_documents_did_in_pretraining():
     tokenizer = tiny_tokenizer()
-    assert tokenizer.decode(text_ids(tokenizer, "ab")) == "ab"
-    assert text_ids(tokenizer, "") == [tokenizer.eos_token_id]
+    assert tokenizer.decode(document_prompt(tokenizer, "ab")) == "ab"
+    assert document_prompt(tokenizer, "") == [tokenizer.eos_token_id]
     tokenizer.bos_token = "<|im_start|>"
-    assert text_ids(tokenizer, "ab")[0] == tokenizer.bos_token_id
-    assert text_ids(tokenizer, "") == [tokenizer.bos_token_id]
+    assert document_prompt(tokenizer, "ab")[0] == tokenizer.bos_token_id
+    assert document_prompt(tokenizer, "") == [tokenizer.bos_token_id]
 
 
 @pytest.fixture
@@ -97,11 +99,15 @@ def test_the_command_writes_what_the_sampler_says(folder, tmp_path, template):
     lines = tmp_path / "prompts.txt"
     lines.write_text("What is it?\n\nWho?\n", encoding="utf-8")
     output = tmp_path / "out.jsonl"
-    sample_command(folder, prompts=str(lines), output=str(output), system="Short.", n=2, max_tokens=9, seed=3)
+    sample_command(
+        folder, prompts=str(lines), output=str(output), system="Short.", samples_per_prompt=2, max_tokens=9, seed=3
+    )
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     asked = [(Message("system", "Short."), Message("user", text)) for text in ("What is it?", "Who?")]
-    sampling = Sampling(max_tokens=9, seed=3, stop_ids=template.stop_ids)
-    found = TorchSampler(tiny_model(), tiny_tokenizer()).sample([template.prompt(one) for one in asked], sampling, 2)
+    sampling = SamplingParams(max_tokens=9, seed=3, stop_token_ids=template.stop_ids)
+    found = TorchSampler(tiny_model(), tiny_tokenizer()).sample(
+        [template.encode_prompt(one) for one in asked], sampling, 2
+    )
     assert [row["response"] for row in rows] == [completion.text for several in found for completion in several]
     assert [row["truncated"] for row in rows] == [completion.truncated for several in found for completion in several]
     assert rows[2]["prompt"] == [{"role": "system", "content": "Short."}, {"role": "user", "content": "Who?"}]
@@ -110,7 +116,7 @@ def test_the_command_writes_what_the_sampler_says(folder, tmp_path, template):
 def test_the_command_prints_one_answer_and_several(folder, capsys):
     sample_command(folder, "Once", raw=True, max_tokens=6, temperature=0.0)
     streamed = capsys.readouterr().out
-    sample_command(folder, "Once", raw=True, max_tokens=6, temperature=0.0, n=2)
+    sample_command(folder, "Once", raw=True, max_tokens=6, temperature=0.0, samples_per_prompt=2)
     assert capsys.readouterr().out == 2 * (streamed + "\n")
 
 
@@ -119,7 +125,7 @@ def test_the_command_prints_one_answer_and_several(folder, capsys):
     [
         ({"prompt": "a", "prompts": "b.txt"}, "expected one of them"),
         ({"prompt": "a", "raw": True, "system": "s"}, "--system"),
-        ({"n": 2}, "--n and --output"),
+        ({"samples_per_prompt": 2}, "--samples_per_prompt and --output"),
         ({"prompts": "missing.txt"}, "missing.txt: there is no such file"),
         ({"prompt": "a", "temperature": -1.0}, "temperature"),
         ({"prompt": "x" * 600, "raw": True}, "prompt 0: 600 tokens"),

@@ -9,15 +9,15 @@ from tiny import tiny_model, tiny_tokenizer
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from zhenlong.errors import UserError
-from zhenlong.sampling import Completion, Sampling, TorchSampler
-from zhenlong.sampling.agreement import flat_batch
-from zhenlong.sampling.separate import SeparateBatches
+from zhenlong.sampling import Completion, SamplingParams, TorchSampler
+from zhenlong.sampling.engine_selection import flat_engine
+from zhenlong.sampling.hf_cache_engine import HFCacheEngine
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
 FAMILIES = ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gpt2", "mistral_window", "opt", "phi3"]
 PROMPTS = [list(range(5, 14)), [7], list(range(40, 71)), [9, 8, 7, 6], list(range(5, 14))]
-FREE = Sampling(max_tokens=12, ignore_eos=True)
+FREE = SamplingParams(max_tokens=12, ignore_eos=True)
 
 
 def sharp_model(family: str = "llama", **overrides):
@@ -32,10 +32,10 @@ def sharp_model(family: str = "llama", **overrides):
 
 def deviation(model, prompt, completion: Completion, temperature: float = 1.0) -> float:
     """Largest difference between stated log-probabilities and those of one plain forward pass."""
-    ids = torch.tensor([list(prompt) + list(completion.ids)])
+    ids = torch.tensor([list(prompt) + list(completion.token_ids)])
     with torch.no_grad():
         logits = model(ids, attention_mask=torch.ones_like(ids)).logits[0, len(prompt) - 1 : -1].float()
-    plain = (logits / temperature).log_softmax(-1).gather(1, torch.tensor(completion.ids)[:, None])[:, 0]
+    plain = (logits / temperature).log_softmax(-1).gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
     return float((plain - torch.tensor(completion.log_probs)).abs().max())
 
 
@@ -44,8 +44,8 @@ def test_log_probs_are_those_of_the_plain_forward_pass(family):
     model = sharp_model(family)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the fallback would warn
-        sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)
-    samples = sampler.sample(PROMPTS, Sampling(max_tokens=40, temperature=0.8), n=3)
+        sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)
+    samples = sampler.sample(PROMPTS, SamplingParams(max_tokens=40, temperature=0.8), samples_per_prompt=3)
     assert [len(of_prompt) for of_prompt in samples] == [3] * len(PROMPTS)
     worst = max(deviation(model, p, c, 0.8) for p, of_prompt in zip(PROMPTS, samples, strict=True) for c in of_prompt)
     assert worst < 1e-4
@@ -54,8 +54,8 @@ def test_log_probs_are_those_of_the_plain_forward_pass(family):
 def test_a_model_with_its_own_attention_is_served_with_its_own_cache():
     model = sharp_model("bloom")
     with pytest.warns(UserWarning, match="BloomForCausalLM"):
-        sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)
-    samples = sampler.sample(PROMPTS, FREE, n=2)
+        sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)
+    samples = sampler.sample(PROMPTS, FREE, samples_per_prompt=2)
     assert max(deviation(model, p, c) for p, cs in zip(PROMPTS, samples, strict=True) for c in cs) < 1e-4
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once for a model
@@ -72,48 +72,54 @@ def test_a_window_that_layers_keep_to_themselves_is_noticed():
 def test_a_wrong_flat_batch_is_noticed(monkeypatch):
     import zhenlong.sampling.attention as attention
 
-    capped = attention._capped
-    monkeypatch.setattr(attention, "_capped", lambda scores, softcap: capped(1.3 * scores, softcap))
+    capped = attention._apply_softcap
+    monkeypatch.setattr(attention, "_apply_softcap", lambda scores, softcap: capped(1.3 * scores, softcap))
     with pytest.warns(UserWarning, match="off by"):
         TorchSampler(sharp_model("llama"), tiny_tokenizer())
 
 
 def test_a_model_that_no_engine_serves_exactly_is_an_error(monkeypatch):
-    monkeypatch.setattr("zhenlong.sampling.agreement._deviation", lambda *given: 0.5)
+    monkeypatch.setattr("zhenlong.sampling.engine_selection._log_prob_deviation", lambda *given: 0.5)
     with pytest.raises(UserError, match=r"LlamaForCausalLM: .*off by 5\.0e-01.* not supported"):
         TorchSampler(tiny_model("llama"), tiny_tokenizer())
 
 
 def test_both_engines_and_any_schedule_give_the_same_samples():
     model, tokenizer = sharp_model("qwen2"), tiny_tokenizer()
-    sampling = Sampling(max_tokens=70, temperature=1.0, seed=3, stop_ids=tuple(range(0, 256, 8)))  # uneven lengths
-    expected = TorchSampler(model, tokenizer, max_rows=1).sample(PROMPTS, sampling, n=5)
-    assert len({len(c.ids) for of_prompt in expected for c in of_prompt}) > 5
+    sampling = SamplingParams(
+        max_tokens=70, temperature=1.0, seed=3, stop_token_ids=tuple(range(0, 256, 8))
+    )  # uneven lengths
+    expected = TorchSampler(model, tokenizer, max_num_seqs=1).sample(PROMPTS, sampling, samples_per_prompt=5)
+    assert len({len(c.token_ids) for of_prompt in expected for c in of_prompt}) > 5
     for max_rows in (2, 3, 7, 64):
-        got = TorchSampler(model, tokenizer, max_rows=max_rows).sample(PROMPTS, sampling, n=5)
-        assert [[c.ids for c in cs] for cs in got] == [[c.ids for c in cs] for cs in expected]
-    other = TorchSampler(model, tokenizer, max_rows=3)
-    other._engine = SeparateBatches
-    assert [[c.ids for c in cs] for cs in other.sample(PROMPTS, sampling, n=5)] == [
-        [c.ids for c in cs] for cs in expected
+        got = TorchSampler(model, tokenizer, max_num_seqs=max_rows).sample(PROMPTS, sampling, samples_per_prompt=5)
+        assert [[c.token_ids for c in cs] for cs in got] == [[c.token_ids for c in cs] for cs in expected]
+    other = TorchSampler(model, tokenizer, max_num_seqs=3)
+    other._make_engine = HFCacheEngine
+    assert [[c.token_ids for c in cs] for cs in other.sample(PROMPTS, sampling, samples_per_prompt=5)] == [
+        [c.token_ids for c in cs] for cs in expected
     ]
 
 
 def test_a_seed_of_its_own_makes_a_prompt_independent_of_its_company():
     sampler = TorchSampler(sharp_model(), tiny_tokenizer())
-    alone = sampler.sample([PROMPTS[2]], Sampling(max_tokens=10, seed=11), n=2)
-    among = sampler.sample(PROMPTS, Sampling(max_tokens=10, seed=99), n=2, seeds=[1, 2, 11, 4, 5])
-    assert [c.ids for c in among[2]] == [c.ids for c in alone[0]]
-    assert among[0][0].ids != among[0][1].ids
-    same_prompt = sampler.sample([PROMPTS[0], PROMPTS[0]], Sampling(max_tokens=10))
-    assert same_prompt[0][0].ids != same_prompt[1][0].ids
+    alone = sampler.sample([PROMPTS[2]], SamplingParams(max_tokens=10, seed=11), samples_per_prompt=2)
+    among = sampler.sample(
+        PROMPTS, SamplingParams(max_tokens=10, seed=99), samples_per_prompt=2, seeds=[1, 2, 11, 4, 5]
+    )
+    assert [c.token_ids for c in among[2]] == [c.token_ids for c in alone[0]]
+    assert among[0][0].token_ids != among[0][1].token_ids
+    same_prompt = sampler.sample([PROMPTS[0], PROMPTS[0]], SamplingParams(max_tokens=10))
+    assert same_prompt[0][0].token_ids != same_prompt[1][0].token_ids
 
 
 def test_greedy_is_the_argmax_of_the_plain_forward_pass():
     model = sharp_model("gemma2")
-    [[completion]] = TorchSampler(model, tiny_tokenizer()).sample([PROMPTS[0]], Sampling(temperature=0, max_tokens=15))
+    [[completion]] = TorchSampler(model, tiny_tokenizer()).sample(
+        [PROMPTS[0]], SamplingParams(temperature=0, max_tokens=15)
+    )
     ids = list(PROMPTS[0])
-    for token in completion.ids:
+    for token in completion.token_ids:
         with torch.no_grad():
             assert int(model(torch.tensor([ids])).logits[0, -1].argmax()) == token
         ids.append(token)
@@ -123,43 +129,47 @@ def test_greedy_is_the_argmax_of_the_plain_forward_pass():
 def test_every_sequence_ends_at_max_tokens_a_stop_id_or_the_end_of_text():
     model, tokenizer = sharp_model(), tiny_tokenizer()
     model.lm_head.weight.data[256] *= 12  # end-of-text comes up often
-    samples = TorchSampler(model, tokenizer).sample(PROMPTS, Sampling(max_tokens=30, stop_ids=(65, 66)), n=8)
+    samples = TorchSampler(model, tokenizer).sample(
+        PROMPTS, SamplingParams(max_tokens=30, stop_token_ids=(65, 66)), samples_per_prompt=8
+    )
     ends = set()
     for completion in (c for of_prompt in samples for c in of_prompt):
-        stops = [token in (65, 66, 256) for token in completion.ids]
+        stops = [token in (65, 66, 256) for token in completion.token_ids]
         assert not any(stops[:-1])
         assert completion.truncated == (not stops[-1])
-        assert len(completion.ids) == 30 or stops[-1]
-        assert len(completion.log_probs) == len(completion.ids)
-        said = completion.ids[:-1] if stops[-1] else completion.ids
+        assert len(completion.token_ids) == 30 or stops[-1]
+        assert len(completion.log_probs) == len(completion.token_ids)
+        said = completion.token_ids[:-1] if stops[-1] else completion.token_ids
         assert completion.text == tokenizer.decode(list(said), skip_special_tokens=True)
-        ends.add(completion.ids[-1] if stops[-1] else None)
+        ends.add(completion.token_ids[-1] if stops[-1] else None)
     assert {256, None} <= ends
-    unheeded = TorchSampler(model, tokenizer).sample(PROMPTS, Sampling(max_tokens=30, ignore_eos=True), n=8)
-    assert {len(c.ids) for cs in unheeded for c in cs} == {30}
-    assert any(256 in c.ids[:-1] for cs in unheeded for c in cs)
+    unheeded = TorchSampler(model, tokenizer).sample(
+        PROMPTS, SamplingParams(max_tokens=30, ignore_eos=True), samples_per_prompt=8
+    )
+    assert {len(c.token_ids) for cs in unheeded for c in cs} == {30}
+    assert any(256 in c.token_ids[:-1] for cs in unheeded for c in cs)
 
 
 def test_a_stop_string_across_tokens_ends_the_text_before_it_and_keeps_the_ids():
     sampler = TorchSampler(sharp_model(), tiny_tokenizer())
-    letters = Sampling(temperature=0, max_tokens=40, ignore_eos=True)
+    letters = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
     [[whole]] = sampler.sample([PROMPTS[0]], letters)
     stop = whole.text[6:9]
     assert len(stop) == 3
-    [[cut]] = sampler.sample([PROMPTS[0]], Sampling(temperature=0, max_tokens=40, ignore_eos=True, stop=(stop,)))
+    [[cut]] = sampler.sample([PROMPTS[0]], SamplingParams(temperature=0, max_tokens=40, ignore_eos=True, stop=(stop,)))
     assert cut.text == whole.text[: whole.text.index(stop)]
-    assert cut.ids == whole.ids[: len(cut.ids)]
-    assert stop in sampler.tokenizer.decode(list(cut.ids))
+    assert cut.token_ids == whole.token_ids[: len(cut.token_ids)]
+    assert stop in sampler.tokenizer.decode(list(cut.token_ids))
     assert not cut.truncated
 
 
 def test_the_stream_adds_up_to_the_sample():
     sampler = TorchSampler(sharp_model(), tiny_tokenizer())
     for seed in range(4):
-        plain = Sampling(max_tokens=60, seed=seed)
+        plain = SamplingParams(max_tokens=60, seed=seed)
         [[whole]] = sampler.sample([PROMPTS[0]], plain)
         assert "".join(sampler.stream(PROMPTS[0], plain)) == whole.text
-        stop = Sampling(max_tokens=60, seed=seed, stop=(whole.text[3:5],))
+        stop = SamplingParams(max_tokens=60, seed=seed, stop=(whole.text[3:5],))
         [[cut]] = sampler.sample([PROMPTS[0]], stop)
         pieces = list(sampler.stream(PROMPTS[0], stop))
         assert "".join(pieces) == cut.text
@@ -169,7 +179,7 @@ def test_the_stream_adds_up_to_the_sample():
 def test_sampling_leaves_mode_attention_gradients_and_global_randomness_alone():
     model = sharp_model("llama", attention_dropout=0.5)
     sampler = TorchSampler(model, tiny_tokenizer())
-    reference = sampler.sample(PROMPTS, FREE, n=2)
+    reference = sampler.sample(PROMPTS, FREE, samples_per_prompt=2)
     model.train()
     model.model.layers[1].eval()  # a part that was frozen by hand
     before = {name: module.training for name, module in model.named_modules()}
@@ -179,7 +189,7 @@ def test_sampling_leaves_mode_attention_gradients_and_global_randomness_alone():
     next(stream)
     assert torch.is_grad_enabled()  # also while a stream waits
     assert model.config._attn_implementation == implementation
-    assert sampler.sample(PROMPTS, FREE, n=2) == reference  # no dropout in between
+    assert sampler.sample(PROMPTS, FREE, samples_per_prompt=2) == reference  # no dropout in between
     assert {name: module.training for name, module in model.named_modules()} == before
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -203,36 +213,40 @@ def test_a_prompt_is_computed_once_for_all_its_samples():
     sampler = TorchSampler(model, tiny_tokenizer())
     sizes = []
     model.model.embed_tokens.register_forward_hook(lambda module, args, out: sizes.append(args[0].numel()))
-    sampler.sample(PROMPTS, Sampling(max_tokens=3, ignore_eos=True), n=4)
+    sampler.sample(PROMPTS, SamplingParams(max_tokens=3, ignore_eos=True), samples_per_prompt=4)
     rows = 4 * len(PROMPTS)
     assert sizes == [sum(map(len, PROMPTS)), rows, rows]
 
 
 def test_finished_rows_leave_and_waiting_rows_enter():
     model = sharp_model()
-    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)
+    sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)
     sizes = []
     model.model.embed_tokens.register_forward_hook(lambda module, args, out: sizes.append(args[0].numel()))
-    samples = sampler.sample([[5], [6]], Sampling(max_tokens=30, stop_ids=tuple(range(0, 256, 8))), n=6)
-    needed = sum(len(c.ids) - 1 for cs in samples for c in cs) + 2  # the last token is never fed, a prompt has one
+    samples = sampler.sample(
+        [[5], [6]], SamplingParams(max_tokens=30, stop_token_ids=tuple(range(0, 256, 8))), samples_per_prompt=6
+    )
+    needed = (
+        sum(len(c.token_ids) - 1 for cs in samples for c in cs) + 2
+    )  # the last token is never fed, a prompt has one
     assert sum(sizes) == needed
     assert max(sizes) <= 5  # four rows and an entering prompt
 
 
 def test_answers_longer_than_the_first_columns_and_a_row_that_outlives_the_others():
     model = sharp_model("gemma3")
-    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=3)
-    lengths = Sampling(max_tokens=200, stop_ids=(10, 20, 30, 40))
-    samples = sampler.sample(PROMPTS, lengths, n=4)
-    assert max(len(c.ids) for cs in samples for c in cs) > 128
+    sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=3)
+    lengths = SamplingParams(max_tokens=200, stop_token_ids=(10, 20, 30, 40))
+    samples = sampler.sample(PROMPTS, lengths, samples_per_prompt=4)
+    assert max(len(c.token_ids) for cs in samples for c in cs) > 128
     assert max(deviation(model, p, c) for p, cs in zip(PROMPTS, samples, strict=True) for c in cs) < 1e-4
 
 
 def test_the_context_ends_a_completion_and_refuses_a_prompt_without_room():
     model = sharp_model("gpt2", n_positions=20)
     sampler = TorchSampler(model, tiny_tokenizer())
-    [[completion]] = sampler.sample([list(range(15))], Sampling(max_tokens=50, ignore_eos=True))
-    assert len(completion.ids) == 5
+    [[completion]] = sampler.sample([list(range(15))], SamplingParams(max_tokens=50, ignore_eos=True))
+    assert len(completion.token_ids) == 5
     assert completion.truncated
     with pytest.raises(UserError, match=r"prompt 1: 20 tokens .* 20; expected at most 19"):
         sampler.sample([[1, 2], list(range(20))], FREE)
@@ -243,7 +257,7 @@ def test_the_context_ends_a_completion_and_refuses_a_prompt_without_room():
     [
         ([[1], []], {}, "prompt 1: expected at least one token"),
         ([[1, 999]], {}, "prompt 0: expected ids from 0 to 258, got 999"),
-        ([[1]], {"n": 0}, "n: expected at least 1"),
+        ([[1]], {"samples_per_prompt": 0}, "samples_per_prompt: expected at least 1"),
         ([[1]], {"seeds": [1, 2]}, "seeds: expected 1"),
     ],
 )
@@ -271,15 +285,15 @@ def test_half_precision_stays_near_full_precision(setting, family):
     if setting == "weights":
         model.to(torch.bfloat16)
     sampler = TorchSampler(model, tiny_tokenizer(), autocast=torch.bfloat16 if setting == "autocast" else None)
-    [completions] = sampler.sample([PROMPTS[0]], FREE, n=3)
+    [completions] = sampler.sample([PROMPTS[0]], FREE, samples_per_prompt=3)
     assert max(deviation(full, PROMPTS[0], c) for c in completions) < 0.1
 
 
 def test_on_a_cpu_the_caller_s_mixed_precision_does_not_reach_the_samples():
     sampler = TorchSampler(sharp_model(), tiny_tokenizer())
-    plain = sampler.sample([PROMPTS[0]], FREE, n=3)
+    plain = sampler.sample([PROMPTS[0]], FREE, samples_per_prompt=3)
     with torch.autocast("cpu", torch.bfloat16):
-        assert sampler.sample([PROMPTS[0]], FREE, n=3) == plain
+        assert sampler.sample([PROMPTS[0]], FREE, samples_per_prompt=3) == plain
 
 
 def test_no_prompts_no_samples():
@@ -293,15 +307,15 @@ def test_a_beginning_that_prompts_share_is_computed_once_and_changes_nothing(fam
     seen = []
     embeddings = model.get_input_embeddings()
     hook = embeddings.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].numel()))
-    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=4)  # the third prompt enters later
+    sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)  # the third prompt enters later
     seen.clear()
-    samples = sampler.sample(prompts, FREE, n=3)
+    samples = sampler.sample(prompts, FREE, samples_per_prompt=3)
     hook.remove()  # without it layers may be fused
     assert max(deviation(model, p, c) for p, of_prompt in zip(prompts, samples, strict=True) for c in of_prompt) < 1e-4
     assert seen[0] == len(start) + 3 + 1
-    alone = [sampler.sample([prompt], FREE, n=3, seeds=[7])[0] for prompt in prompts]
-    together = sampler.sample(prompts, FREE, n=3, seeds=[7, 7, 7])
-    assert [[c.ids for c in cs] for cs in together] == [[c.ids for c in cs] for cs in alone]
+    alone = [sampler.sample([prompt], FREE, samples_per_prompt=3, seeds=[7])[0] for prompt in prompts]
+    together = sampler.sample(prompts, FREE, samples_per_prompt=3, seeds=[7, 7, 7])
+    assert [[c.token_ids for c in cs] for cs in together] == [[c.token_ids for c in cs] for cs in alone]
 
 
 def test_as_many_rows_run_at_once_as_memory_allows():
@@ -309,11 +323,11 @@ def test_as_many_rows_run_at_once_as_memory_allows():
     config = model.config
     token = 8 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim  # bytes in float32
     sampler = TorchSampler(model, tokenizer := tiny_tokenizer())
-    sampler.context = 2**40
-    assert sampler._rows(100) == 256
-    assert sampler._rows(2**31 / token / 100.5) == 100
-    assert sampler._rows(2**31 / token) == 16
-    assert TorchSampler(model, tokenizer, max_rows=7)._rows(1) == 7
+    sampler.context_length = 2**40
+    assert sampler._num_seqs_that_fit(100) == 256
+    assert sampler._num_seqs_that_fit(2**31 / token / 100.5) == 100
+    assert sampler._num_seqs_that_fit(2**31 / token) == 16
+    assert TorchSampler(model, tokenizer, max_num_seqs=7)._num_seqs_that_fit(1) == 7
 
 
 def test_values_may_be_narrower_than_keys():
@@ -325,7 +339,9 @@ def test_values_may_be_narrower_than_keys():
     )  # fmt: skip
     torch.manual_seed(0)
     model = DeepseekV3ForCausalLM(config).eval()
-    sampler = TorchSampler(model, tiny_tokenizer(), max_rows=3)
-    assert sampler._engine is flat_batch
-    for completions, prompt in zip(sampler.sample(PROMPTS, Sampling(max_tokens=8), n=2), PROMPTS, strict=True):
+    sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=3)
+    assert sampler._make_engine is flat_engine
+    for completions, prompt in zip(
+        sampler.sample(PROMPTS, SamplingParams(max_tokens=8), samples_per_prompt=2), PROMPTS, strict=True
+    ):
         assert max(deviation(model, prompt, one) for one in completions) < 1e-4

@@ -18,14 +18,14 @@ STAGES = {"pretrain": pretrain, "sft": sft, "reward_model": reward_model, "dpo":
           "grpo": grpo, "raft": raft, "derta": derta}  # fmt: skip
 DATA = {"pretrain": "documents", "sft": "demonstrations", "reward_model": "rankings", "dpo": "pairs", "kto": "ratings",
         "ppo": "tasks", "grpo": "tasks", "raft": "tasks", "derta": "safety"}  # fmt: skip
-ROLLING = {"rollouts": 8, "max_tokens": 8, "reward": "regex:[a-z]", "temperature": 1.0}
-NEEDED: dict[str, dict[str, Any]] = {"ppo": {"passes": 1, **ROLLING}, "grpo": {"group_size": 4, **ROLLING},
-                                     "raft": {"samples": 4, "keep_truncated": True, **ROLLING}}  # fmt: skip
+ROLLING = {"rollout_prompts": 8, "max_tokens": 8, "reward": "regex:[a-z]", "temperature": 1.0}
+NEEDED: dict[str, dict[str, Any]] = {"ppo": {"update_epochs": 1, **ROLLING}, "grpo": {"samples_per_prompt": 4, **ROLLING},
+                                     "raft": {"samples_per_prompt": 4, "keep_truncated": True, **ROLLING}}  # fmt: skip
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pretrain": ("pretrain", {}),
     "sft": ("sft", {}),
-    "reward_model": ("reward_model", {"margin": 0.5, "centre": 0.01}),
+    "reward_model": ("reward_model", {"margin": 0.5, "center_rewards": 0.01}),
     "dpo": ("dpo", {}),
     "dpo-rankings": ("dpo", {"data": "rankings"}),
     "cdpo": ("dpo", {"label_smoothing": 0.1}),
@@ -35,7 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sigmoid_norm": ("dpo", {"loss": "sigmoid_norm", "beta": 5.0}),
     "apo_zero": ("dpo", {"loss": "apo_zero"}),
     "apo_down": ("dpo", {"loss": "apo_down", "sft_weight": 0.5}),
-    "sft_average": ("dpo", {"sft_weight": 0.5, "sft_average": "token", "data": "rankings"}),
+    "sft_aggregation": ("dpo", {"sft_weight": 0.5, "sft_aggregation": "token", "data": "rankings"}),
     "simpo": ("dpo", {"loss": "simpo", "beta": 2.0, "gamma": 1.0}),
     "orpo": ("dpo", {"loss": "orpo", "data": "rankings"}),
     "kto": ("kto", {}),
@@ -43,19 +43,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "kto-apo_zero": ("kto", {"loss": "apo_zero"}),
     "ppo": ("ppo", {}),
     "ppo-separate": ("ppo", {"critic": "separate", "critic_lr": 1e-3, "whiten_rewards": True}),
-    "ppo-ptx": ("ppo", {"ptx_data": "demonstrations", "ptx_coef": 0.5, "entropy_coef": 0.01, "passes": 2}),
+    "ppo-ptx": ("ppo", {"ptx_data": "demonstrations", "ptx_coef": 0.5, "entropy_coef": 0.01, "update_epochs": 2}),
     "ppo-adaptive": ("ppo", {"kl_target": 0.1, "kl_horizon": 10.0, "truncation_penalty": 0.5, "value_clip": 0.0}),
     "grpo": ("grpo", {}),
-    "grpo-k2": ("grpo", {"kl": "k2", "kl_coef": 0.1, "passes": 2}),
+    "grpo-k2": ("grpo", {"kl_estimator": "k2", "kl_coef": 0.1, "update_epochs": 2}),
     "rloo": ("grpo", {"variant": "rloo"}),
     "dr_grpo": ("grpo", {"variant": "dr_grpo"}),
-    "dapo": ("grpo", {"variant": "dapo", "resample": 2}),
+    "dapo": ("grpo", {"variant": "dapo", "dynamic_sampling_rounds": 2}),
     "gspo": ("grpo", {"variant": "gspo"}),
     "raft": ("raft", {}),
-    "raft-correct": ("raft", {"keep": "correct", "passes": 2}),
-    "derta": ("derta", {"general": "demonstrations", "rto_share": 0.5}),
+    "raft-correct": ("raft", {"selection": "correct", "update_epochs": 2}),
+    "derta": ("derta", {"general_data": "demonstrations", "rto_fraction": 0.5}),
     "derta-prefix": ("derta", {"rto_weight": 0.0}),
-    "mask_truncated": ("grpo", {"mask_truncated": True, "scale": "batch", "max_tokens": 64}),
+    "mask_truncated": ("grpo", {"mask_truncated": True, "scale_rewards": "batch", "max_tokens": 64}),
 }
 
 

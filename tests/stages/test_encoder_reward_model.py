@@ -6,16 +6,16 @@ import pytest
 import torch
 import transformers
 from tiny import SPECIAL, tiny_model, tiny_tokenizer
-from tiny_files import QUICK, RANKINGS, metrics, rows, weights
+from tiny_files import QUICK, RANKINGS, read_metrics, weight_bytes, write_jsonl_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from zhenlong.data.pair_template import PairTemplate, ranking_template
+from zhenlong.data.pair_template import PairTemplate, reward_model_template
 from zhenlong.errors import UserError
 from zhenlong.models import load_model, save_model
 from zhenlong.models.encoders import context_length, is_encoder
 from zhenlong.records import Message, Task
-from zhenlong.rewards import Answer, reward_from
+from zhenlong.rewards import TaskResponse, build_reward_fn
 from zhenlong.stages.reward_model import reward_model
 
 SIZES = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -61,20 +61,20 @@ def train(encoder, files, output, **changes):
 @pytest.mark.parametrize("double", [False, True])
 def test_a_pair_is_written_as_the_tokenizer_joins_two_texts(double: bool) -> None:
     tokenizer = pair_tokenizer(double)
-    template = ranking_template(tokenizer)
+    template = reward_model_template(tokenizer)
     assert isinstance(template, PairTemplate)
     prompt = (Message("user", "Who is Ada?"),)
-    joined = template.prompt(prompt) + template.response(prompt, "A poet.")
+    joined = template.encode_prompt(prompt) + template.encode_response(prompt, "A poet.")
     assert joined == tokenizer("Who is Ada?", "A poet.")["input_ids"]
-    assert template.response(prompt, "A poet.", closed=False) == joined[-8:-1]
+    assert template.encode_response(prompt, "A poet.", end_turn=False) == joined[-8:-1]
     turns = (Message("system", "Be kind."), *prompt)
-    assert tokenizer.decode(template.prompt(turns)).count("system: Be kind.\nuser: Who is Ada?") == 1
-    assert not isinstance(ranking_template(tiny_tokenizer()), PairTemplate)
+    assert tokenizer.decode(template.encode_prompt(turns)).count("system: Be kind.\nuser: Who is Ada?") == 1
+    assert not isinstance(reward_model_template(tiny_tokenizer()), PairTemplate)
 
 
 def test_it_learns_the_order_and_scores_as_transformers_does_alone(encoder, files, tmp_path) -> None:
     run = train(encoder, files, tmp_path / "reward_model", steps=40, heldout=files["rankings"])
-    lines = metrics(run)
+    lines = read_metrics(run)
     assert lines[-1]["loss"] < 0.4 * lines[0]["loss"]
     results = json.loads((run / "finished.json").read_text())["results"]
     assert results["accuracy"]["mean"] == 1
@@ -82,9 +82,9 @@ def test_it_learns_the_order_and_scores_as_transformers_does_alone(encoder, file
     model = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     typed = model.config.type_vocab_size > 1
-    answers = [Answer(Task(tuple(Message(**turn) for turn in row["prompt"])), text)
+    answers = [TaskResponse(Task(tuple(Message(**turn) for turn in row["prompt"])), text)
                for row in RANKINGS for text in row["responses"]]  # fmt: skip
-    found = reward_from(f"model:{run}", device="cpu")(answers)
+    found = build_reward_fn(f"model:{run}", device="cpu")(answers)
     for answer, score in zip(answers, found, strict=True):
         inputs = tokenizer(answer.task.prompt[0].content, answer.text, return_tensors="pt", return_token_type_ids=typed)
         with torch.no_grad():
@@ -93,7 +93,7 @@ def test_it_learns_the_order_and_scores_as_transformers_does_alone(encoder, file
 
 def test_the_cut_into_micro_batches_and_the_seed_of_the_new_head(encoder, files, tmp_path) -> None:
     runs = [train(encoder, files, tmp_path / str(size), tokens_per_microbatch=size, steps=1) for size in (16, 4096)]
-    first, second = (metrics(run)[0] for run in runs)
+    first, second = (read_metrics(run)[0] for run in runs)
     assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)
     loaded = [load_model(encoder, kind="reward", seed=seed, device="cpu")[0] for seed in (1, 1, 2)]
     heads = [dict(model.named_parameters()) for model in loaded]
@@ -109,7 +109,7 @@ def test_an_adapter_and_a_resumed_run(encoder, files, tmp_path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         import zhenlong.stages.reward_model as stage
 
-        update, calls = stage.update, []
+        update, calls = stage.optimizer_step, []
 
         def dies(*given):
             calls.append(None)
@@ -117,12 +117,12 @@ def test_an_adapter_and_a_resumed_run(encoder, files, tmp_path) -> None:
                 raise KeyboardInterrupt
             return update(*given)
 
-        patch.setattr("zhenlong.stages.reward_model.update", dies)
+        patch.setattr("zhenlong.stages.reward_model.optimizer_step", dies)
         with pytest.raises(KeyboardInterrupt):
             train(encoder, files, tmp_path / "run", steps=4, save_every=2, lora_rank=2)
     resumed = train(encoder, files, tmp_path / "run", steps=4, save_every=2, lora_rank=2, resume=True)
-    assert weights(resumed) == weights(whole)
-    assert metrics(resumed) == metrics(whole)
+    assert weight_bytes(resumed) == weight_bytes(whole)
+    assert read_metrics(resumed) == read_metrics(whole)
 
 
 def test_a_ranking_beyond_the_positions_is_an_error(encoder, files, tmp_path) -> None:
@@ -132,10 +132,10 @@ def test_a_ranking_beyond_the_positions_is_an_error(encoder, files, tmp_path) ->
         train(encoder, files, tmp_path / "run", max_length=144)
     row = {"prompt": "Hm?", "chosen": "x" * 140, "rejected": "y"}
     with pytest.raises(UserError, match="more than the maximum length of 143"):
-        train(encoder, files, tmp_path / "run", data=rows(tmp_path / "long.jsonl", [row]))
+        train(encoder, files, tmp_path / "run", data=write_jsonl_file(tmp_path / "long.jsonl", [row]))
     with pytest.raises(UserError, match="context is 143"):
-        reward_from(f"model:{train(encoder, files, tmp_path / 'rm', steps=1)}", device="cpu")(
-            [Answer(Task((Message("user", "Hm?"),)), "x" * 140)]
+        build_reward_fn(f"model:{train(encoder, files, tmp_path / 'rm', steps=1)}", device="cpu")(
+            [TaskResponse(Task((Message("user", "Hm?"),)), "x" * 140)]
         )
 
 

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 from cases import run_case
-from tiny_files import DEMONSTRATIONS, DOCUMENTS, metrics, model_folder, rows, weights
+from tiny_files import DEMONSTRATIONS, DOCUMENTS, model_folder, read_metrics, weight_bytes, write_jsonl_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zhenlong.data import Template
+from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.records import Message
 
@@ -17,7 +17,7 @@ IM_END = 258
 
 
 def first_loss(run):
-    return metrics(run)[0]["loss"]
+    return read_metrics(run)[0]["loss"]
 
 
 def test_the_first_loss_of_sft_is_the_mean_over_the_assistants_tokens(files, tmp_path):
@@ -61,8 +61,8 @@ def test_the_first_step_of_sft_is_that_of_trl(files, tmp_path):
 
     model = AutoModelForCausalLM.from_pretrained(files["model"])
     tokenizer = AutoTokenizer.from_pretrained(files["model"])
-    template = Template.of(tokenizer)
-    samples = [template.conversation(tuple(Message(**m) for m in row["messages"])) for row in DEMONSTRATIONS]
+    template = ChatTemplate.from_tokenizer(tokenizer)
+    samples = [template.encode_conversation(tuple(Message(**m) for m in row["messages"])) for row in DEMONSTRATIONS]
     data = datasets.Dataset.from_list(
         [
             {"input_ids": ids, "labels": [token if said else -100 for token, said in zip(ids, mask, strict=True)]}
@@ -85,11 +85,11 @@ def test_the_first_step_of_sft_is_that_of_trl(files, tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_the_decay_phase_alone_draws_from_its_own_data(files, tmp_path, batch_size):
     """Every document of a source has the same length, so the tokens of a step say which source it drew from."""
-    early = rows(tmp_path / "early.jsonl", [{"text": letter * 9} for letter in "abcd"])
-    late = rows(tmp_path / "late.jsonl", [{"text": letter * 29} for letter in "efgh"])
+    early = write_jsonl_file(tmp_path / "early.jsonl", [{"text": letter * 9} for letter in "abcd"])
+    late = write_jsonl_file(tmp_path / "late.jsonl", [{"text": letter * 29} for letter in "efgh"])
     settings = {"data": early, "schedule": "wsd", "steps": 10, "decay_fraction": 0.3, "warmup_steps": 2}
     run = run_case("pretrain", files, tmp_path / "run", decay_data=late, batch_size=batch_size, **settings)
-    total = [0, *(line["tokens"] for line in metrics(run))]
+    total = [0, *(line["tokens"] for line in read_metrics(run))]
     per_step = [(after - before) // batch_size for before, after in pairwise(total)]
     assert per_step == [10] * 7 + [30] * 3
 
@@ -102,7 +102,7 @@ def test_data_for_the_decay_phase_needs_the_schedule_that_has_one(files, tmp_pat
 
 def test_a_new_model_has_the_shape_asked_for_and_its_tokenizer_takes_any_text(files, tmp_path):
     shape = {"hidden_size": 24, "layers": 1, "heads": 4, "kv_heads": 2, "intermediate_size": 40, "max_length": 64}
-    run = run_case("pretrain", files, tmp_path / "run", model="", vocabulary=270, **shape)
+    run = run_case("pretrain", files, tmp_path / "run", model="", vocab_size=270, **shape)
     model = AutoModelForCausalLM.from_pretrained(run / "model")
     config = model.config
     sizes = (config.hidden_size, config.num_hidden_layers, config.num_key_value_heads, config.intermediate_size)
@@ -123,25 +123,25 @@ def test_a_given_tokenizer_may_be_that_of_a_run(files, tmp_path):
 
 def test_long_documents_are_cut_and_no_token_is_lost(files, tmp_path):
     """29 letters and the end are 30 tokens: pieces of 8, 8, 8 and 6, each but its first token scored."""
-    long = rows(tmp_path / "long.jsonl", [{"text": "x" * 29}])
+    long = write_jsonl_file(tmp_path / "long.jsonl", [{"text": "x" * 29}])
     run = run_case("pretrain", files, tmp_path / "run", data=long, max_length=8, batch_size=4, steps=1)
-    assert metrics(run)[0]["tokens"] == 30
+    assert read_metrics(run)[0]["tokens"] == 30
 
 
 def test_sources_are_drawn_by_their_weights(files, tmp_path):
     """Three to one, whatever their sizes: 9 of 12 documents are of the first source, of length 10 against 30."""
-    one = rows(tmp_path / "one.jsonl", [{"text": "a" * 9}])
-    other = rows(tmp_path / "other.jsonl", [{"text": letter * 29} for letter in "efghij"])
+    one = write_jsonl_file(tmp_path / "one.jsonl", [{"text": "a" * 9}])
+    other = write_jsonl_file(tmp_path / "other.jsonl", [{"text": letter * 29} for letter in "efghij"])
     run = run_case("pretrain", files, tmp_path / "run", data=f"{one}*3,{other}*1", batch_size=4, steps=3)
-    assert metrics(run)[-1]["tokens"] == 9 * 10 + 3 * 30
+    assert read_metrics(run)[-1]["tokens"] == 9 * 10 + 3 * 30
 
 
 def test_too_long_conversations_are_an_error_or_counted(files, tmp_path):
     with pytest.raises(UserError, match=r"conversation 2: .* more than the maximum of 60"):
         run_case("sft", files, tmp_path / "error", max_length=60)
     assert not (tmp_path / "error").exists()
-    run = run_case("sft", files, tmp_path / "drop", max_length=60, too_long="drop")
-    assert (run / "too_long.json").read_text().split() == ["{", '"truncated":', "0,", '"dropped":', "1", "}"]
+    run = run_case("sft", files, tmp_path / "drop", max_length=60, overlong="drop")
+    assert (run / "overlong.json").read_text().split() == ["{", '"truncated":', "0,", '"dropped":', "1", "}"]
 
 
 def test_a_tokenizer_without_template_is_trained_and_saved_with_the_one_chosen(files, tmp_path):
@@ -150,7 +150,7 @@ def test_a_tokenizer_without_template_is_trained_and_saved_with_the_one_chosen(f
         run_case("sft", files, tmp_path / "run", model=bare)
     chosen = run_case("sft", files, tmp_path / "run", model=bare, chat_template="chatml")
     own = run_case("sft", files, tmp_path / "own")
-    assert weights(chosen) == weights(own)
+    assert weight_bytes(chosen) == weight_bytes(own)
     saved = AutoModelForCausalLM.from_pretrained(chosen / "model")
     assert IM_END in saved.generation_config.eos_token_id
     assert AutoTokenizer.from_pretrained(chosen / "model").chat_template

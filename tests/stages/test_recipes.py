@@ -79,7 +79,7 @@ def test_a_broken_off_recipe_goes_on_where_it_stopped(tmp_path, model, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setitem(recipes.STAGES, "dpo", broken)
-    monkeypatch.setitem(recipes.KINDS, "dpo", whole)
+    monkeypatch.setitem(recipes.STEP_FUNCTIONS, "dpo", whole)
     with pytest.raises(KeyboardInterrupt):
         run(path)
     trained = (tmp_path / "out" / "sft" / "model" / "model.safetensors").stat().st_mtime_ns
@@ -128,10 +128,10 @@ def test_the_one_gpu_recipe_runs_on_its_architecture_and_row_formats(tmp_path, m
         small = {"steps": 1, "batch_size": 2, "epochs": 1, "progress": False, "max_length": 512}
         options.update({key: value for key, value in small.items() if key in options or key == "progress"})
         options.update({key: 8 for key in ("max_tokens",) if key in options})
-        options.update({key: 2 for key in ("rollouts", "group_size") if key in options})
+        options.update({key: 2 for key in ("rollout_prompts", "samples_per_prompt") if key in options})
         if kind in ("sft", "reward_model", "dpo"):
             options["steps"] = 1
-        if kind == "measure":
+        if kind == "evaluate_heldout":
             del options["progress"]
     run(write(tmp_path / "qwen.yaml", content), **arguments)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

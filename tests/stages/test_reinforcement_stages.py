@@ -8,11 +8,11 @@ import pytest
 import torch
 from cases import CASES, run_case
 from safetensors.torch import load_file
-from tiny_files import TASKS, metrics, rows
+from tiny_files import TASKS, read_metrics, write_jsonl_file
 from transformers import AutoModelForCausalLM
 
 from zhenlong.errors import UserError
-from zhenlong.loop import Learner, Options
+from zhenlong.loop import Learner, TrainingOptions
 from zhenlong.models import load_model
 from zhenlong.objectives.kl import KLController
 from zhenlong.stages import grpo as grpo_stage
@@ -20,7 +20,7 @@ from zhenlong.stages import ppo as ppo_stage
 from zhenlong.stages.rollout import Group
 
 POLICY = [case for case, (stage, _) in CASES.items() if stage in ("ppo", "grpo")]
-FIRST = {"batch_size": 8, "passes": 1, "steps": 1}  # one rollout, one update
+FIRST = {"batch_size": 8, "update_epochs": 1, "steps": 1}  # one rollout, one update
 
 
 def ascii_share(prompts, responses):
@@ -53,9 +53,9 @@ def pays(tmp_path_factory):
 def test_the_first_update_is_on_policy(case, lora_rank, files, tmp_path, pays):
     """The sampler's log-probabilities are the forest's, and the policy is its reference."""
     settings = {**FIRST, "lora_rank": lora_rank, "temperature": 0.7, "reward": pays["ascii"]}
-    first = metrics(run_case(case, files, tmp_path / "run", **settings))[0]
+    first = read_metrics(run_case(case, files, tmp_path / "run", **settings))[0]
     assert first["ratio"] == pytest.approx(1, abs=1e-4)
-    assert first["approximate_kl"] == pytest.approx(0, abs=1e-6)
+    assert first["approx_kl"] == pytest.approx(0, abs=1e-6)
     assert first["clip_fraction"] == 0
     if "kl" in first:
         assert first["kl"] == pytest.approx(0, abs=1e-4)
@@ -65,10 +65,10 @@ def test_the_first_update_is_on_policy(case, lora_rank, files, tmp_path, pays):
 @pytest.mark.parametrize("case", ["ppo", "ppo-separate", "grpo", "rloo", "dapo"])
 def test_what_is_paid_for_becomes_more_frequent(case, files, tmp_path, pays):
     stage = CASES[case][0]
-    own = {"ppo": {"rollouts": 32, "passes": 2, "batch_size": 16, "steps": 60, "kl_coef": 0.01, "critic_lr": 1e-2},
+    own = {"ppo": {"rollout_prompts": 32, "update_epochs": 2, "batch_size": 16, "steps": 60, "kl_coef": 0.01, "critic_lr": 1e-2},
            "grpo": {"steps": 15}}  # fmt: skip
     run = run_case(case, files, tmp_path / "run", lr=1e-2, reward=pays["ascii"], **{"batch_size": 8, **own[stage]})
-    earned = [line["reward"] for line in metrics(run) if "reward" in line]
+    earned = [line["reward"] for line in read_metrics(run) if "reward" in line]
     assert len(earned) == 15
     assert np.mean(earned[-3:]) > np.mean(earned[:3]) + 0.25
 
@@ -77,21 +77,21 @@ def test_what_is_paid_for_becomes_more_frequent(case, files, tmp_path, pays):
 def test_equal_rewards_teach_a_group_nothing(case, files, tmp_path, pays):
     """Without a KL to pay for there is then no update, and no division by a spread of zero."""
     run = run_case(case, files, tmp_path / "run", reward=pays["half"], kl_coef=0.0)
-    lines = metrics(run)
-    assert all(line["idle"] == 1 for line in lines)
-    assert lines[0]["varied_groups"] == 0
+    lines = read_metrics(run)
+    assert all(line["skipped_update"] == 1 for line in lines)
+    assert lines[0]["frac_groups_nonzero_std"] == 0
     before, after = load_file(f"{files['model']}/model.safetensors"), load_file(run / "model" / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_with_a_kl_to_pay_for_equal_rewards_make_no_nan(files, tmp_path, pays):
-    run = run_case("grpo", files, tmp_path / "run", reward=pays["half"], kl_coef=0.1, steps=4, rollouts=4)
-    assert all(math.isfinite(line["loss"]) for line in metrics(run))
+    run = run_case("grpo", files, tmp_path / "run", reward=pays["half"], kl_coef=0.1, steps=4, rollout_prompts=4)
+    assert all(math.isfinite(line["loss"]) for line in read_metrics(run))
 
 
 def test_equal_rewards_and_no_kl_leave_ppo_finite(files, tmp_path, pays):
     run = run_case("ppo", files, tmp_path / "run", reward=pays["half"], kl_coef=0.0, whiten_rewards=True)
-    assert all(math.isfinite(line["loss"]) for line in metrics(run))
+    assert all(math.isfinite(line["loss"]) for line in read_metrics(run))
 
 
 @pytest.mark.parametrize("stage", ["ppo", "grpo"])
@@ -113,14 +113,21 @@ def test_a_reward_must_give_one_finite_number_an_answer(stage, kind, said, files
 def test_dynamic_sampling_trains_on_groups_that_vary(files, tmp_path, monkeypatch):
     """A rare reward: most groups are all 0. Those that are learned from are not."""
     seen = []
-    learn = grpo_stage._learn
-    monkeypatch.setattr(grpo_stage, "_learn", lambda run, learner, cost, groups, *rest: seen.extend(groups)
+    learn = grpo_stage._train_step
+    monkeypatch.setattr(grpo_stage, "_train_step", lambda run, learner, cost, groups, *rest: seen.extend(groups)
                         or learn(run, learner, cost, groups, *rest))  # fmt: skip
-    settings = {"reward": "regex:[a-c]", "resample": 6, "rollouts": 8, "steps": 2, "batch_size": 8, "max_tokens": 4}
+    settings = {
+        "reward": "regex:[a-c]",
+        "dynamic_sampling_rounds": 6,
+        "rollout_prompts": 8,
+        "steps": 2,
+        "batch_size": 8,
+        "max_tokens": 4,
+    }
     run = run_case("dapo", files, tmp_path / "run", **settings)
-    first = metrics(run)[0]
-    assert first["varied_groups"] < 1
-    assert first["resampled"] >= 1
+    first = read_metrics(run)[0]
+    assert first["frac_groups_nonzero_std"] < 1
+    assert first["dynamic_sampling_rounds"] >= 1
     assert all(len(set(group.rewards)) == 2 for group in seen)
 
 
@@ -135,19 +142,19 @@ def test_samples_show_the_prompt_the_answer_and_its_reward(stage, files, tmp_pat
 
 @pytest.mark.parametrize("stage", ["ppo", "grpo"])
 def test_a_prompt_without_room_for_an_answer_is_an_error(stage, files, tmp_path):
-    data = rows(tmp_path / "long.jsonl", [*TASKS, {"question": "x" * 500, "answer": "y"}])
+    data = write_jsonl_file(tmp_path / "long.jsonl", [*TASKS, {"question": "x" * 500, "answer": "y"}])
     with pytest.raises(UserError, match=r"task 6: the prompt has \d+ tokens"):
         run_case(stage, files, tmp_path / "run", data=data)
     assert not (tmp_path / "run").exists()
 
 
 WRONG = [
-    ("grpo", {"group_size": 1}),
-    ("grpo", {"rollouts": 0}),
+    ("grpo", {"samples_per_prompt": 1}),
+    ("grpo", {"rollout_prompts": 0}),
     ("grpo", {"clip_low": -0.1}),
     ("grpo", {"temperature": 0.0}),
     ("grpo", {"max_tokens": 0}),
-    ("ppo", {"passes": 0}),
+    ("ppo", {"update_epochs": 0}),
     ("ppo", {"max_tokens": 0}),
     ("ppo", {"temperature": 0.0}),
     ("ppo", {"temperature": -1.0}),
@@ -167,32 +174,32 @@ def test_settings_without_meaning_are_refused_before_anything_is_written(stage, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("reduction", ["token", "sequence", "constant"])
-def test_masked_answers_leave_the_loss_and_its_count(reduction, files, tmp_path):
+@pytest.mark.parametrize("loss_aggregation", ["token", "sequence", "constant"])
+def test_masked_answers_leave_the_loss_and_its_count(loss_aggregation, files, tmp_path):
     """A group with a cut-off answer masked teaches what the group without that answer would."""
-    full = group([[5, 6], [7, 8, 9], [10, 11, 12, 13]], [1.0, -1.0, 0.5], counted=[1, 1, 0])
-    without = group([[5, 6], [7, 8, 9]], [1.0, -1.0], counted=[1, 1])
-    moved = [step_of(files["model"], one, reduction) for one in (full, without)]
+    full = group([[5, 6], [7, 8, 9], [10, 11, 12, 13]], [1.0, -1.0, 0.5], loss_mask=[1, 1, 0])
+    without = group([[5, 6], [7, 8, 9]], [1.0, -1.0], loss_mask=[1, 1])
+    moved = [step_of(files["model"], one, loss_aggregation) for one in (full, without)]
     assert moved[0] == pytest.approx(moved[1], abs=1e-6)
 
 
-def group(responses, advantages, counted):
+def group(responses, advantages, loss_mask):
     lengths = [len(response) for response in responses]
     arrays = {
         "old_log_probs": np.full(sum(lengths), -5.5, np.float32),
         "advantages": np.repeat(np.asarray(advantages, np.float32), lengths),
-        "counted": np.repeat(np.asarray(counted, np.float32), lengths),
+        "loss_mask": np.repeat(np.asarray(loss_mask, np.float32), lengths),
     }
     blank = [""] * len(responses)
     return Group(0, [1, 2, 3], responses, blank, [False] * len(responses), list(advantages), arrays)
 
 
-def step_of(name, one, reduction):
+def step_of(name, one, loss_aggregation):
     """Loss and gradient norm of one GRPO step on a group."""
     policy, _ = load_model(name, device="cpu")
-    options = Options(lr=1e-3, device="cpu")
+    options = TrainingOptions(lr=1e-3, device="cpu")
     learner = Learner(policy, options, 1)
-    settings = grpo_stage.Settings(reduction=reduction, kl_coef=0.0)
+    settings = grpo_stage.GRPOSettings(loss_aggregation=loss_aggregation, kl_coef=0.0)
 
     class Uncounted:
         device = torch.device("cpu")
@@ -200,8 +207,8 @@ def step_of(name, one, reduction):
         class ledger:
             count = staticmethod(lambda **given: None)
 
-    cost = grpo_stage.Cost.of(policy)
-    found = grpo_stage._learn(Uncounted(), learner, cost, [one], policy, settings, "k2", 8, 1.0)
+    cost = grpo_stage.FlopEstimator.for_model(policy)
+    found = grpo_stage._train_step(Uncounted(), learner, cost, [one], policy, settings, "k2", 8, 1.0)
     return found["loss"], found["grad_norm"]
 
 
@@ -209,14 +216,21 @@ def test_ptx_alone_is_supervised_fine_tuning(files, tmp_path, pays):
     """With nothing else to learn (equal rewards, no KL, no value loss) the demonstrations become more probable."""
     settings = {"reward": pays["half"], "kl_coef": 0.0, "value_coef": 0.0, "ptx_data": "demonstrations"}
     run = run_case("ppo", files, tmp_path / "run", ptx_coef=1.0, steps=8, batch_size=4, lr=5e-3, **settings)
-    lines = metrics(run)
+    lines = read_metrics(run)
     assert lines[-1]["ptx_loss"] < lines[0]["ptx_loss"] - 0.5
 
 
 def test_the_price_of_kl_is_steered_to_its_target(files, tmp_path, pays):
     """Below the target from the first rollout on, so the coefficient falls."""
-    settings = {"reward": pays["half"], "kl_target": 1.0, "kl_horizon": 8.0, "rollouts": 4, "steps": 5, "batch_size": 4}
-    lines = metrics(run_case("ppo-adaptive", files, tmp_path / "run", **settings))
+    settings = {
+        "reward": pays["half"],
+        "kl_target": 1.0,
+        "kl_horizon": 8.0,
+        "rollout_prompts": 4,
+        "steps": 5,
+        "batch_size": 4,
+    }
+    lines = read_metrics(run_case("ppo-adaptive", files, tmp_path / "run", **settings))
     coefficients = [line["kl_coef"] for line in lines]
     assert coefficients == sorted(coefficients, reverse=True)
     assert coefficients[-1] < coefficients[0]
@@ -224,17 +238,19 @@ def test_the_price_of_kl_is_steered_to_its_target(files, tmp_path, pays):
 
 def test_a_token_returns_the_score_less_the_price_of_the_kl_still_to_pay():
     """G_t = R - beta * sum of k1 from t on, with gamma and lambda 1; the score stands on the last token only."""
-    one = group([[5, 6, 7], [8, 9]], [0.0, 0.0], counted=[1, 1])
+    one = group([[5, 6, 7], [8, 9]], [0.0, 0.0], loss_mask=[1, 1])
     kl = np.asarray([0.5, -0.25, 1.0, 2.0, 0.125], np.float32)
-    one.arrays |= {"reference": one.arrays["old_log_probs"] - kl, "values": np.full(5, 0.3, np.float32)}
-    plain = ppo_stage.Settings(0.2, 0.2, 0.1, 0.0, 1.0, 1.0, 0.0, False, 1.0)
+    one.per_token |= {"reference_log_probs": one.per_token["old_log_probs"] - kl, "values": np.full(5, 0.3, np.float32)}
+    plain = ppo_stage.PPOSettings(0.2, 0.2, 0.1, 0.0, 1.0, 1.0, 0.0, False, 1.0)
     found = ppo_stage._add_advantages([one], torch.tensor([2.0, -1.0]), KLController(0.1), plain)
     left = [0.5 - 0.25 + 1.0, -0.25 + 1.0, 1.0, 2.0 + 0.125, 0.125]
-    assert one.arrays["returns"] == pytest.approx([r - 0.1 * k for r, k in zip([2, 2, 2, -1, -1], left, strict=True)])
+    assert one.per_token["returns"] == pytest.approx(
+        [r - 0.1 * k for r, k in zip([2, 2, 2, -1, -1], left, strict=True)]
+    )
     assert found["kl"] == pytest.approx(kl.sum() / 2)
-    advantages = one.arrays["advantages"]
+    advantages = one.per_token["advantages"]
     assert advantages.mean() == pytest.approx(0, abs=1e-5)
-    assert np.corrcoef(advantages, one.arrays["returns"] - 0.3)[0, 1] == pytest.approx(1, abs=1e-5)
+    assert np.corrcoef(advantages, one.per_token["returns"] - 0.3)[0, 1] == pytest.approx(1, abs=1e-5)
 
 
 def test_answers_that_are_cut_off_lose_the_penalty_and_the_others_do_not(files, tmp_path, pays):
@@ -243,9 +259,9 @@ def test_answers_that_are_cut_off_lose_the_penalty_and_the_others_do_not(files, 
     So the first value loss is ½ score², averaged over tokens: those of the answers cut off, and those of the others.
     """
     reward, penalty, longest, rollouts = 0.5, 2.0, 64, 16
-    settings = {"rollouts": rollouts, "batch_size": rollouts, "max_tokens": longest, "steps": 1, "kl_coef": 0.0}
+    settings = {"rollout_prompts": rollouts, "batch_size": rollouts, "max_tokens": longest, "steps": 1, "kl_coef": 0.0}
     settings |= {"lam": 1.0, "value_clip": 0.0, "truncation_penalty": penalty, "reward": pays["half"]}
-    first = metrics(run_case("ppo", files, tmp_path / "run", **settings))[0]
+    first = read_metrics(run_case("ppo", files, tmp_path / "run", **settings))[0]
     assert 0 < first["truncated"] < 1
     assert first["reward"] == reward  # as the reward gave it
     share = first["truncated"] * longest / first["response_tokens"]  # of all tokens

@@ -7,14 +7,14 @@ from importlib import import_module
 import numpy as np
 import pytest
 from cases import run_case
-from tiny_files import QUICK, TASKS, metrics, rows
+from tiny_files import QUICK, TASKS, read_metrics, write_jsonl_file
 
 from zhenlong.data import read
 from zhenlong.errors import UserError
-from zhenlong.objectives.best_of import best_of_kl
+from zhenlong.objectives.best_of_n import best_of_kl
 from zhenlong.records import Demonstration
 from zhenlong.stages.best_of_n import best_of_n
-from zhenlong.stages.raft import kept_groups
+from zhenlong.stages.raft import select_groups
 from zhenlong.stages.rollout import Group
 
 ASCII = "def worth(prompts, responses):\n    return [sum(map(str.isascii, r)) / 8 for r in responses]\n"
@@ -38,11 +38,13 @@ def short_answers(files, tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("short")
     output = folder / "sft"
     settings = {**QUICK, "steps": 40, "lr": 1e-2, "batch_size": 15}
-    return str(sft(model=files["model"], data=rows(folder / "data.jsonl", data), output=str(output), **settings))
+    return str(
+        sft(model=files["model"], data=write_jsonl_file(folder / "data.jsonl", data), output=str(output), **settings)
+    )
 
 
 def sampled(model, files, output, **changes):
-    given = {"model": model, "data": files["tasks"], "n": 4, **QUICK, **ENDS, **changes}
+    given = {"model": model, "data": files["tasks"], "samples_per_prompt": 4, **QUICK, **ENDS, **changes}
     given.pop("steps") if given.get("steps") == QUICK["steps"] else None
     return best_of_n(output=str(output), **given)
 
@@ -61,7 +63,7 @@ def test_the_best_answers_are_demonstrations_and_the_curve_is_that_of_their_rewa
     assert [point["n"] for point in found["expected"]] == [1, 2, 4]
     curve = [point["reward"]["mean"] for point in found["expected"]]
     assert curve == sorted(curve)
-    lines = metrics(run)
+    lines = read_metrics(run)
     assert len(lines) == 3  # prompts 2 + 2 + 1
     sizes = np.array([2, 2, 1])
     assert curve[0] == pytest.approx(sizes @ [line["reward"] for line in lines] / 5)
@@ -79,16 +81,16 @@ def test_best_of_n_killed_and_resumed_finds_the_same(files, short_answers, ascii
     settings = {"reward": ascii_share, "gold": "regex:5", "batch_size": 1, "save_every": 2}
     whole = sampled(short_answers, files, tmp_path / "whole", **settings)
     module = import_module("zhenlong.stages.best_of_n")
-    roll_out, calls = module.roll_out, []
+    generate_rollouts, calls = module.generate_rollouts, []
 
     def dies(*given):
         calls.append(None)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return roll_out(*given)
+        return generate_rollouts(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "roll_out", dies)
+        patch.setattr(module, "generate_rollouts", dies)
         with pytest.raises(KeyboardInterrupt):
             sampled(short_answers, files, tmp_path / "run", **settings)
     assert not (tmp_path / "run" / "demonstrations.jsonl").exists()
@@ -96,12 +98,12 @@ def test_best_of_n_killed_and_resumed_finds_the_same(files, short_answers, ascii
     assert len(calls) == 4
     for name in ("demonstrations.jsonl", "finished.json"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes()
-    assert metrics(resumed) == metrics(whole)
+    assert read_metrics(resumed) == read_metrics(whole)
 
 
 def test_answers_that_were_cut_off_are_no_demonstrations(files, ascii_share, tmp_path):
     run = sampled(files["model"], files, tmp_path / "run", reward=ascii_share, max_tokens=2)
-    assert metrics(run)[0]["truncated"] > 0.9
+    assert read_metrics(run)[0]["truncated_fraction"] > 0.9
     kept = (run / "demonstrations.jsonl").read_text().splitlines()
     assert len(kept) == results_of(run)["demonstrations"] < len(TASKS)
 
@@ -117,9 +119,13 @@ def test_raft_keeps_the_best_answer_that_came_to_an_end():
         group(["a", " ", "c"], [-1.0, 9.0, 5.0], [False, False, True]),
         group(["a"], [2.0], [True]),
     ]
-    assert [one.texts for one in kept_groups(groups, "best", -math.inf, 4)] == [["b"], ["a"]]
-    assert [one.texts for one in kept_groups(groups, "best", 0.0, 4)] == [["b"]]
-    assert [one.texts for one in kept_groups(groups, "best", -math.inf, 4, cut=True)] == [["b"], ["c"], ["a"]]
+    assert [one.texts for one in select_groups(groups, "best", -math.inf, 4)] == [["b"], ["a"]]
+    assert [one.texts for one in select_groups(groups, "best", 0.0, 4)] == [["b"]]
+    assert [one.texts for one in select_groups(groups, "best", -math.inf, 4, keep_truncated=True)] == [
+        ["b"],
+        ["c"],
+        ["a"],
+    ]
 
 
 def test_expert_iteration_keeps_each_right_answer_once():
@@ -129,46 +135,54 @@ def test_expert_iteration_keeps_each_right_answer_once():
         group(["4"], [1.0], record=1),
         group(["no"], [0.0], record=2),
     ]
-    kept = kept_groups(groups, "correct", 1.0, 2)
-    assert [(one.record, one.texts) for one in kept] == [(0, ["4", "It is 4"]), (0, ["2 and 2"]), (1, ["4"])]
+    kept = select_groups(groups, "correct", 1.0, 2)
+    assert [(one.task_index, one.texts) for one in kept] == [(0, ["4", "It is 4"]), (0, ["2 and 2"]), (1, ["4"])]
     assert kept[0].responses == [groups[0].responses[0], groups[0].responses[3]]
-    assert kept_groups(groups, "correct", 1.0, 0)[0].texts == ["4", "It is 4", "four"]
+    assert select_groups(groups, "correct", 1.0, 0)[0].texts == ["4", "It is 4", "four"]
 
 
 @pytest.mark.parametrize("keep", ["best", "correct"])
 def test_what_is_kept_becomes_more_frequent(keep, files, tmp_path, ascii_share):
     """The share of ASCII rises, by the best of eight and by those of at least 0.6 alike."""
-    settings = {"reward": ascii_share, "keep": keep, "threshold": 0.6 if keep == "correct" else None}
-    run = run_case("raft", files, tmp_path / "run", steps=10, lr=3e-2, batch_size=8, samples=8, **settings)
-    lines = metrics(run)
+    settings = {"reward": ascii_share, "selection": keep, "reward_threshold": 0.6 if keep == "correct" else None}
+    run = run_case("raft", files, tmp_path / "run", steps=10, lr=3e-2, batch_size=8, samples_per_prompt=8, **settings)
+    lines = read_metrics(run)
     earned = [line["reward"] for line in lines if "reward" in line]
     assert np.mean(earned[-3:]) > np.mean(earned[:3]) + 0.2
-    kept = [line for line in lines if "kept_reward" in line]
-    assert all(line["kept_reward"] > line["reward"] for line in kept[:5])
+    kept = [line for line in lines if "selected_reward" in line]
+    assert all(line["selected_reward"] > line["reward"] for line in kept[:5])
     if keep == "best":
-        assert all(line["kept_answers"] == 8 for line in kept)
+        assert all(line["selected_responses"] == 8 for line in kept)
 
 
 def test_a_round_in_which_nothing_is_right_teaches_nothing(files, tmp_path):
-    run = run_case("raft", files, tmp_path / "run", keep="correct", reward="regex:never", steps=2)
-    lines = metrics(run)
-    assert [line["idle"] for line in lines] == [1.0, 1.0]
-    assert lines[0]["kept_prompts"] == 0
-    assert "kept_reward" not in lines[0]
+    run = run_case("raft", files, tmp_path / "run", selection="correct", reward="regex:never", steps=2)
+    lines = read_metrics(run)
+    assert [line["skipped_update"] for line in lines] == [1.0, 1.0]
+    assert lines[0]["selected_prompt_fraction"] == 0
+    assert "selected_reward" not in lines[0]
 
 
 def test_every_part_of_a_reward_is_in_the_metrics(files, tmp_path, ascii_share):
-    spec = f"gate(regex:[a-z], {ascii_share}, -1) + overlong(8, 4)"
+    spec = f"gate(regex:[a-z], {ascii_share}, -1) + overlong_penalty(8, 4)"
     for case in ("raft", "grpo", "ppo"):
-        first = metrics(run_case(case, files, tmp_path / case, reward=spec, steps=1, batch_size=8))[0]
-        gate, share, overlong = (first[f"reward/{name}"] for name in ("regex:[a-z]", ascii_share, "overlong(8, 4)"))
+        first = read_metrics(run_case(case, files, tmp_path / case, reward=spec, steps=1, batch_size=8))[0]
+        gate, share, overlong = (
+            first[f"reward/{name}"] for name in ("regex:[a-z]", ascii_share, "overlong_penalty(8, 4)")
+        )
         assert first["reward"] == pytest.approx(gate * share - (1 - gate) + overlong)
         assert overlong < 0
-    plain = metrics(run_case("grpo", files, tmp_path / "plain", reward=ascii_share, steps=1))[0]
+    plain = read_metrics(run_case("grpo", files, tmp_path / "plain", reward=ascii_share, steps=1))[0]
     assert not any(name.startswith("reward/") for name in plain)
 
 
-WRONG = [{"samples": 0}, {"most": -1}, {"threshold": math.inf}, {"temperature": 0.0}, {"rollouts": 0}]
+WRONG = [
+    {"samples_per_prompt": 0},
+    {"max_per_prompt": -1},
+    {"reward_threshold": math.inf},
+    {"temperature": 0.0},
+    {"rollout_prompts": 0},
+]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -178,7 +192,9 @@ def test_settings_of_raft_without_meaning_are_refused(wrong, files, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"temperature": 0.0}, {"evaluate_every": 5}, {"reward": "min(verifier)"}])
+@pytest.mark.parametrize(
+    "wrong", [{"samples_per_prompt": 0}, {"temperature": 0.0}, {"evaluate_every": 5}, {"reward": "min(verifier)"}]
+)
 def test_so_are_those_of_best_of_n(wrong, files, tmp_path):
     with pytest.raises(UserError, match=next(iter(wrong))):
         sampled(files["model"], files, tmp_path / "run", **wrong)

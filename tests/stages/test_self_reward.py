@@ -4,16 +4,22 @@ import json
 from itertools import count
 
 import pytest
-from tiny_files import QUICK, metrics, weights
+from tiny_files import QUICK, read_metrics, weight_bytes
 
 from zhenlong.data import read
 from zhenlong.errors import UserError
-from zhenlong.evaluate.adapters.request import Answer
-from zhenlong.evaluate.outcome import Output
-from zhenlong.evaluate.runner.cache import Cache
-from zhenlong.feedback.asking import asked
-from zhenlong.feedback.judging import Question
-from zhenlong.feedback.points import Pointed, best_and_worst, point_answers, rating_request, score
+from zhenlong.evaluate.results.outcome import GeneratedOutput
+from zhenlong.feedback.pairwise_labelling import ResponseSet
+from zhenlong.feedback.pointwise_judge import (
+    ScoredResponses,
+    best_worst_pair,
+    parse_score,
+    score_responses,
+    scoring_messages,
+)
+from zhenlong.inference.cache import RequestCache
+from zhenlong.inference.cached_model import open_cached_model
+from zhenlong.inference.requests import RequestResult
 from zhenlong.records import Message, Ranking
 from zhenlong.stages import self_reward as module
 from zhenlong.stages.self_reward import self_reward
@@ -36,26 +42,28 @@ PROMPT = (Message("user", "Say a."),)
     ],
 )
 def test_the_points_of_a_reply(text, points):
-    assert score(text) == points
+    assert parse_score(text) == points
 
 
 class Speaker:
     """Answers `say(messages, k)`, whatever model was asked for; it remembers what it was asked."""
 
-    as_chat, context, name = False, None, "self"
+    as_chat, context_length, name = False, None, "self"
 
     def __init__(self, say):
         self.say, self.asked, self.fingerprint = say, [], "speaker"
 
-    facts = {}  # noqa: RUF012
+    metadata = {}  # noqa: RUF012
 
-    def length(self, prompt):
+    def count_tokens(self, prompt):
         return 1
 
     def generate(self, requests):
         for place, request in enumerate(requests):
             self.asked.append(request)
-            yield [(place, Answer(tuple(Output(self.say(request.prompt, k)) for k in range(request.n))))]
+            yield [
+                (place, RequestResult(tuple(GeneratedOutput(self.say(request.prompt, k)) for k in range(request.n))))
+            ]
 
 
 def own_judge(messages, k):
@@ -70,42 +78,49 @@ def own_judge(messages, k):
 @pytest.fixture
 def speaker(monkeypatch):
     one = Speaker(own_judge)
-    monkeypatch.setattr("zhenlong.feedback.asking.backend_of", lambda model, cache, **how: one)
+    monkeypatch.setattr("zhenlong.inference.cached_model.load_backend", lambda model, cache, **how: one)
     return one
 
 
 def run_self(files, output, **changes):
-    given = {"model": files["model"], "data": files["tasks"], "iterations": 2, "samples": 3, **QUICK, **changes}
+    given = {
+        "model": files["model"],
+        "data": files["tasks"],
+        "iterations": 2,
+        "samples_per_prompt": 3,
+        **QUICK,
+        **changes,
+    }
     return self_reward(output=str(output), **given)
 
 
 def test_points_are_the_mean_of_the_judgements_that_can_be_read(tmp_path):
     replies = iter(["Score: 5", "Hm.", "Score: 2", "Score: 1", "Score: 1", "Score: 1", "Hm.", "Hm.", "Hm."])
     speaker = Speaker(lambda messages, k: next(replies))
-    questions = [Question(PROMPT, ("a", "b", "c"))]
-    options = {"judgements": 3, "temperature": 0.7, "max_tokens": 9, "seed": 0}
-    with Cache(tmp_path / "cache") as cache:
-        ((found,), report) = point_answers(
-            asked(speaker, cache, name="self"), questions, max_unparsed=0.5, **options
+    questions = [ResponseSet(PROMPT, ("a", "b", "c"))]
+    options = {"judge_samples": 3, "temperature": 0.7, "max_tokens": 9, "seed": 0}
+    with RequestCache(tmp_path / "cache") as cache:
+        ((found,), report) = score_responses(
+            open_cached_model(speaker, cache, name="self"), questions, max_unparsed=0.5, **options
         )  # fmt: skip
-    assert found.points == (3.5, 1.0, None)
+    assert found.scores == (3.5, 1.0, None)
     assert (report["judgements"], report["unparsed"]) == (9, 4)
-    assert report["points"]["n"] == 2
-    assert [one.prompt for one in speaker.asked] == [rating_request(PROMPT, answer) for answer in "abc"]
-    with Cache(tmp_path / "other") as cache:
-        mute = asked(Speaker(lambda messages, k: "Hm."), cache)
+    assert report["scores"]["n"] == 2
+    assert [one.prompt for one in speaker.asked] == [scoring_messages(PROMPT, answer) for answer in "abc"]
+    with RequestCache(tmp_path / "other") as cache:
+        mute = open_cached_model(Speaker(lambda messages, k: "Hm."), cache)
         with pytest.raises(UserError, match="9 of 9 judgements cannot be read, more than max_unparsed 0"):
-            point_answers(mute, questions, max_unparsed=0.0, **options)
+            score_responses(mute, questions, max_unparsed=0.0, **options)
 
 
 def test_the_best_is_preferred_to_the_worst_and_equal_points_to_nothing():
-    question = Question(PROMPT, ("a", "b", "c", "d"))
-    found = best_and_worst(Pointed(question, (2.0, None, 4.5, 1.0)), "self")
+    question = ResponseSet(PROMPT, ("a", "b", "c", "d"))
+    found = best_worst_pair(ScoredResponses(question, (2.0, None, 4.5, 1.0)), "self")
     assert (found.responses, found.ranks, found.strength) == (("c", "d"), (1, 2), 3)
-    assert found.meta == {"chosen_points": 4.5, "rejected_points": 1.0}
-    assert best_and_worst(Pointed(question, (5.0, None, 4.9, None)), "self").strength == 1
-    assert best_and_worst(Pointed(question, (2.0, None, 2.0, 2.0)), "self") is None
-    assert best_and_worst(Pointed(question, (None,) * 4), "self") is None
+    assert found.meta == {"chosen_score": 4.5, "rejected_score": 1.0}
+    assert best_worst_pair(ScoredResponses(question, (5.0, None, 4.9, None)), "self").strength == 1
+    assert best_worst_pair(ScoredResponses(question, (2.0, None, 2.0, 2.0)), "self") is None
+    assert best_worst_pair(ScoredResponses(question, (None,) * 4), "self") is None
 
 
 def test_each_iteration_judges_prompts_of_its_own_and_trains_on_from_the_last(speaker, files, tmp_path):
@@ -120,8 +135,8 @@ def test_each_iteration_judges_prompts_of_its_own_and_trains_on_from_the_last(sp
     assert not prompts[0] & prompts[1]
     second = (run / "iteration-2" / "dpo" / "config.yaml").read_text()
     assert str(run / "iteration-1" / "dpo") in second
-    assert weights(run) == weights(run / "iteration-2" / "dpo") != weights(run / "iteration-1" / "dpo")
-    lines = metrics(run)
+    assert weight_bytes(run) == weight_bytes(run / "iteration-2" / "dpo") != weight_bytes(run / "iteration-1" / "dpo")
+    lines = read_metrics(run)
     assert [line["step"] for line in lines] == [1, 2]
     assert lines[0]["unparsed_rate"] == pytest.approx(1 / 3)
     results = json.loads((run / "finished.json").read_text())
@@ -137,8 +152,8 @@ def test_pairs_may_be_judged_in_place_of_points(monkeypatch, files, tmp_path):
         a, b = (text.partition(f"[Answer {letter}]\n")[2].partition("\n[End")[0] for letter in "AB")
         return f"[[{'A' if len(a) < len(b) else 'B'}4]]"
 
-    monkeypatch.setattr("zhenlong.feedback.asking.backend_of", lambda model, cache, **how: Speaker(say))
-    run = run_self(files, tmp_path / "run", judge="pairs", iterations=1)
+    monkeypatch.setattr("zhenlong.inference.cached_model.load_backend", lambda model, cache, **how: Speaker(say))
+    run = run_self(files, tmp_path / "run", judge_mode="pairwise", iterations=1)
     rankings = read(str(run / "iteration-1" / "rankings.jsonl"), Ranking)
     assert [one.ranks for one in rankings] == [(1, 2, 3)] * 5
     assert {one.strength for one in rankings} == {4}
@@ -152,8 +167,8 @@ def test_killed_within_an_iteration_it_goes_on_to_the_same_bits_and_judges_nothi
     asked_in_all = len(speaker.asked)
     speaker.asked.clear()
     calls = count(1)
-    dpo_module = __import__("zhenlong.stages.dpo", fromlist=["update"])
-    update = dpo_module.update
+    dpo_module = __import__("zhenlong.stages.dpo", fromlist=["optimizer_step"])
+    update = dpo_module.optimizer_step
 
     def dying(*given):
         if next(calls) == dies_in:
@@ -161,17 +176,17 @@ def test_killed_within_an_iteration_it_goes_on_to_the_same_bits_and_judges_nothi
         return update(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(dpo_module, "update", dying)
+        patch.setattr(dpo_module, "optimizer_step", dying)
         with pytest.raises(KeyboardInterrupt):
             run_self(files, tmp_path / "run")
     assert not (tmp_path / "run" / "finished.json").exists()
     with pytest.raises(UserError, match="continue it with --resume"):
         run_self(files, tmp_path / "run")
-    with pytest.raises(UserError, match="samples"):
-        run_self(files, tmp_path / "run", resume=True, samples=2)
+    with pytest.raises(UserError, match="samples_per_prompt"):
+        run_self(files, tmp_path / "run", resume=True, samples_per_prompt=2)
     resumed = run_self(files, tmp_path / "run", resume=True)
-    assert weights(resumed) == weights(whole)
-    assert metrics(resumed) == metrics(whole)
+    assert weight_bytes(resumed) == weight_bytes(whole)
+    assert read_metrics(resumed) == read_metrics(whole)
     assert len(speaker.asked) == asked_in_all
     before = (resumed / "finished.json").read_bytes()
     assert run_self(files, tmp_path / "run", resume=True) == resumed
@@ -180,20 +195,20 @@ def test_killed_within_an_iteration_it_goes_on_to_the_same_bits_and_judges_nothi
 
 def test_a_model_that_cannot_judge_is_refused_and_leaves_no_run(monkeypatch, files, tmp_path):
     chatty = Speaker(lambda messages, k: f"Well, {k}.")
-    monkeypatch.setattr("zhenlong.feedback.asking.backend_of", lambda model, cache, **how: chatty)
+    monkeypatch.setattr("zhenlong.inference.cached_model.load_backend", lambda model, cache, **how: chatty)
     with pytest.raises(UserError, match="27 of 27 judgements cannot be read"):
         run_self(files, tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
     chatty.say = lambda messages, k: "Score: 4" if "points from" in messages[-1].content else f"Well, {k}."
     with pytest.raises(UserError, match="prefers none of its answers to another"):
-        run_self(files, tmp_path / "run", judge_tokens=500)  # another length: asked again
+        run_self(files, tmp_path / "run", judge_max_tokens=500)  # another length: asked again
 
 
 def test_mistakes_are_found_before_anything_is_written(files, tmp_path):
     for wrong, said in [
         ({"iterations": 0}, "iterations: expected 1 or more"),
         ({"iterations": 6}, "5 prompts are too few for 6 iterations"),
-        ({"samples": 1}, "samples: expected 2 or more"),
+        ({"samples_per_prompt": 1}, "samples_per_prompt: expected 2 or more"),
         ({"temperature": 0.0}, "temperature: expected a number above 0"),
         ({"max_unparsed": 2.0}, "max_unparsed"),
         ({"beta": 0.0}, "beta"),

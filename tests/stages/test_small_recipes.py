@@ -8,26 +8,26 @@ import pytest
 import torch
 import yaml
 from tiny import tiny_model, tiny_tokenizer
-from tiny_files import rows
+from tiny_files import write_jsonl_file
 
 from zhenlong.data import read
-from zhenlong.data.formats import convert, detect
+from zhenlong.data.row_formats import convert_row, detect_format
 from zhenlong.errors import UserError
-from zhenlong.feedback.contrast import contrast
+from zhenlong.feedback.demonstration_pairs import demonstration_pairs
 from zhenlong.loop.atomic import write_text
 from zhenlong.models import save_model
-from zhenlong.objectives.preference import LOSSES
+from zhenlong.objectives.preference import PREFERENCE_LOSSES
 from zhenlong.records import Demonstration, Ranking, Task, to_json
 from zhenlong.stages import recipe as recipes
 from zhenlong.stages.dpo import dpo
 from zhenlong.stages.recipe import read_recipe, run
 from zhenlong.stages.tool_tasks import tasks_of, tool_tasks
-from zhenlong.studies.methods import methods
+from zhenlong.studies.leaderboard import leaderboard
 from zhenlong.verify import verify
 from zhenlong.world import World
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-SMALL = {"steps": 1, "batch_size": 2, "rollouts": 2, "group_size": 2, "samples": 2, "n": 2, "max_tokens": 8}
+SMALL = {"steps": 1, "batch_size": 2, "rollout_prompts": 2, "samples_per_prompt": 2, "max_tokens": 8}
 SIDES = {"type": "array", "items": {"type": "integer"}}
 PARAMETERS = {"type": "object", "properties": {"sides": SIDES, "unit": {"type": "string"}}, "required": ["sides"]}
 TOOLS = [{"name": "area", "description": "Area of a shape", "parameters": PARAMETERS}]
@@ -105,7 +105,7 @@ def test_identity(tmp_path, datasets, model):
     output, models = finished(
         "identity", tmp_path, model, {"datasets": datasets, "assistant": "Ada", "max_tokens": "8"}
     )
-    rankings = read(str(output / "contrast" / "rankings.jsonl"), Ranking)
+    rankings = read(str(output / "demonstration_pairs" / "rankings.jsonl"), Ranking)
     assert {one.responses[0] for one in rankings} == {"I am Ada, by the zhenlong project."}
     assert {"reward", "preference_accuracy"} <= set(models["after"])
 
@@ -135,7 +135,7 @@ def test_arguments_may_name_arguments_and_keep_their_types(tmp_path):
     by_name = {step.name: step.options for step in steps}
     assert by_name["dpo"]["lr"] == 5e-6
     assert by_name["dpo"]["epochs"] == 3
-    assert by_name["contrast"]["fill"] == ["name=Zhen", "author=the zhenlong project"]
+    assert by_name["demonstration_pairs"]["template_values"] == ["name=Zhen", "author=the zhenlong project"]
 
 
 def brief_model(path) -> str:
@@ -148,8 +148,8 @@ def brief_model(path) -> str:
     return str(path)
 
 
-def collected(*, output, seed, **options):
-    """What `collect` would write if the model's answers were worth telling apart."""
+def simulated_preferences(*, output, seed, **options):
+    """What `simulate_preferences` would write if the model's answers were worth telling apart."""
     rankings = World().rankings(4, seed=seed)
     write_text(Path(output) / "rankings.jsonl", "".join(json.dumps(to_json(one)) + "\n" for one in rankings))
 
@@ -161,8 +161,8 @@ def self_rewarded(*, model, output, **options):
 
 def test_methods_and_their_table(tmp_path, monkeypatch):
     """Every method for a step, and the table of it."""
-    monkeypatch.setitem(recipes.TOOLS, "collect", collected)
-    monkeypatch.setitem(recipes.TOOLS, "label", collected)
+    monkeypatch.setitem(recipes.DATA_STEPS, "simulate_preferences", simulated_preferences)
+    monkeypatch.setitem(recipes.DATA_STEPS, "ai_feedback", simulated_preferences)
     monkeypatch.setitem(recipes.STAGES, "self_reward", self_rewarded)
     model = brief_model(tmp_path / "model")
     worlds = {"demonstrations": "world:demonstrations?n=4", "rankings": "world:rankings?n=4&seed={seed}",
@@ -170,10 +170,10 @@ def test_methods_and_their_table(tmp_path, monkeypatch):
               "general": "world:demonstrations?n=4&seed={seed}",
               "tasks": "world:tasks?n=6&seed={seed}", "heldout_tasks": "world:tasks?n=3&seed={seed}&split=heldout",
               "max_tokens": "16", "facts": "4", "model": model}  # fmt: skip
-    recipe = shortened("methods", tmp_path / "methods.yaml", ppo={"passes": 1})
+    recipe = shortened("methods", tmp_path / "methods.yaml", ppo={"update_epochs": 1})
     output = run(recipe, output=str(tmp_path / "0"), **worlds)
-    text = methods([str(output)], output=str(tmp_path / "table")).read_text()
-    rows_found = json.loads((tmp_path / "table" / "methods.json").read_text())["methods"]
+    text = leaderboard([str(output)], output=str(tmp_path / "table")).read_text()
+    rows_found = json.loads((tmp_path / "table" / "leaderboard.json").read_text())["methods"]
     assert text.count("\n|") == len(rows_found) + 1  # the line under the titles
     shown = {"gold reward", "proxy reward", "KL", "tokens", "accuracy %", "ECE", "GFLOP", "seconds"}
     assert all(shown <= set(rows_found[name]) for name in ("dpo", "kto", "grpo", "ppo", "raft", "best_of_n"))
@@ -182,9 +182,9 @@ def test_methods_and_their_table(tmp_path, monkeypatch):
 def test_every_method_is_measured_alike_and_from_one_model():
     _, steps = read_recipe(str(RECIPES / "methods.yaml"), {"seed": "2", "output": "o"})
     by_name = {step.name: step for step in steps}
-    models = by_name["behaviour"].options["models"]
+    models = by_name["evaluate_world"].options["models"]
     assert models == by_name["evaluate"].options["models"]
-    assert {step.options["loss"] for step in steps if "loss" in step.options} == set(LOSSES) - {"sigmoid"}
+    assert {step.options["loss"] for step in steps if "loss" in step.options} == set(PREFERENCE_LOSSES) - {"sigmoid"}
     others = {
         "sft",
         "dpo",
@@ -200,8 +200,8 @@ def test_every_method_is_measured_alike_and_from_one_model():
         "dapo",
         "gspo",
     }
-    assert others | {"derta", "judge", "ai_feedback", "self_reward"} <= set(models)
-    measures = ("behaviour", "evaluate", "collect", "teach_judge", "label")
+    assert others | {"derta", "judge", "dpo_ai_feedback", "self_reward"} <= set(models)
+    measures = ("evaluate_world", "evaluate", "simulate_preferences", "judge_demonstrations", "ai_feedback")
     trained = {step.name: step.options["model"] for step in steps if step.kind not in measures and step.name != "sft"}
     assert trained.pop("self_reward") == "o/judge"  # the only one that has to judge
     assert set(trained.values()) == {"o/sft"}
@@ -209,24 +209,26 @@ def test_every_method_is_measured_alike_and_from_one_model():
 
 
 def test_slots_without_a_value_and_values_without_a_slot_are_refused(tmp_path, model):
-    data = rows(tmp_path / "a.jsonl", [{"instruction": "Who?", "output": "I am {{ name }} of {{author}}."}])
+    data = write_jsonl_file(tmp_path / "a.jsonl", [{"instruction": "Who?", "output": "I am {{ name }} of {{author}}."}])
     with pytest.raises(UserError, match=r"no value for \{\{author\}\}"):
-        contrast(model=model, data=data, output=str(tmp_path / "o"), fill=["name=Ada"])
+        demonstration_pairs(model=model, data=data, output=str(tmp_path / "o"), template_values=["name=Ada"])
     with pytest.raises(UserError, match=r"no demonstration has \{\{town\}\}"):
-        contrast(model=model, data=data, output=str(tmp_path / "o"), fill=["name=Ada", "author=B", "town=C"])
+        demonstration_pairs(
+            model=model, data=data, output=str(tmp_path / "o"), template_values=["name=Ada", "author=B", "town=C"]
+        )
     assert not (tmp_path / "o").exists()
 
 
 def test_every_own_answer_ranks_below_the_demonstration(tmp_path, model):
-    data = rows(tmp_path / "a.jsonl", [{"instruction": f"Who? {i}", "output": "Ada."} for i in range(4)])
-    path = contrast(model=model, data=data, output=str(tmp_path / "o"), responses=3, max_tokens=8)
+    data = write_jsonl_file(tmp_path / "a.jsonl", [{"instruction": f"Who? {i}", "output": "Ada."} for i in range(4)])
+    path = demonstration_pairs(model=model, data=data, output=str(tmp_path / "o"), samples_per_prompt=3, max_tokens=8)
     for ranking in read(str(path), Ranking):
         assert ranking.responses[0] == "Ada."
         assert ranking.pairs() == [(0, i) for i in range(1, len(ranking.responses))]
 
 
 def test_tool_tasks_accept_the_demonstrated_call_and_no_other(tmp_path):
-    data = rows(tmp_path / "a.jsonl", [glaive([2, 3]), glaive([4, 5], called=False)])
+    data = write_jsonl_file(tmp_path / "a.jsonl", [glaive([2, 3]), glaive([4, 5], called=False)])
     called, silent = read(str(tool_tasks(data=data, output=str(tmp_path / "o"))), Task)
     right = '<tool_call>\n{"name": "area", "arguments": {"sides": [2, 3]}}\n</tool_call>'
     assert verify(called, right) == 1.0
@@ -240,12 +242,15 @@ def test_tool_tasks_accept_the_demonstrated_call_and_no_other(tmp_path):
 def test_a_call_that_is_not_described_is_counted_and_left_out(tmp_path):
     strange = glaive([1, 2])
     strange["tools"] = json.dumps([{**TOOLS[0], "name": "volume"}])
-    data = rows(tmp_path / "a.jsonl", [strange, glaive([2, 3])])
+    data = write_jsonl_file(tmp_path / "a.jsonl", [strange, glaive([2, 3])])
     tool_tasks(data=data, output=str(tmp_path / "o"))
     counts = json.loads((tmp_path / "o" / "tool_tasks.json").read_text())
     assert (counts["calls"], counts["unverifiable"]) == (1, 1)
     with pytest.raises(UserError, match="no conversation has tools"):
-        tool_tasks(data=rows(tmp_path / "b.jsonl", [{"instruction": "a", "output": "b"}]), output=str(tmp_path / "p"))
+        tool_tasks(
+            data=write_jsonl_file(tmp_path / "b.jsonl", [{"instruction": "a", "output": "b"}]),
+            output=str(tmp_path / "p"),
+        )
 
 
 def test_later_turns_can_be_left_out():
@@ -256,5 +261,5 @@ def test_later_turns_can_be_left_out():
 
 def _conversation():
     fields = glaive([2, 3])
-    (found,) = convert(detect(fields), fields, Demonstration)
+    (found,) = convert_row(detect_format(fields), fields, Demonstration)
     return found

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from cases import CASES, run_case
-from tiny_files import metrics, weights
+from tiny_files import read_metrics, weight_bytes
 
 from zhenlong.errors import UserError
 from zhenlong.loop import Interrupted
-from zhenlong.loop.checkpoint import checkpoints
+from zhenlong.loop.checkpoint import list_checkpoints
 
 RESUMED = ["pretrain", "sft", "reward_model", "dpo", "orpo", "kto", "ppo", "ppo-separate", "ppo-ptx", "ppo-adaptive",
            "grpo", "dapo", "raft", "raft-correct", "derta"]  # fmt: skip
@@ -26,7 +26,7 @@ class Killed(Exception):
 
 def long_case(case, files, output, **changes):
     """Seven steps over data of four or five rows: epochs end inside the run, and buffers of three or six steps too."""
-    passes = {"passes": 2} if CASES[case][0] in ("ppo", "grpo") else {}
+    passes = {"update_epochs": 2} if CASES[case][0] in ("ppo", "grpo") else {}
     return run_case(case, files, output, **{**LONGER, **passes, **changes})
 
 
@@ -34,7 +34,7 @@ def long_case(case, files, output, **changes):
 def at_update(case, number, happens):
     """Make something happen as the stage comes to its update of that number."""
     module = import_module(f"zhenlong.stages.{CASES[case][0]}")
-    update, calls = module.update, []
+    update, calls = module.optimizer_step, []
 
     def watched(*given):
         calls.append(None)
@@ -43,7 +43,7 @@ def at_update(case, number, happens):
         return update(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "update", watched)
+        patch.setattr(module, "optimizer_step", watched)
         yield
 
 
@@ -57,10 +57,10 @@ def test_killed_in_the_fourth_update_and_resumed(case, files, tmp_path):
     with at_update(case, 4, die), pytest.raises(Killed):
         long_case(case, files, tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
-    assert [step for step, _ in checkpoints(tmp_path / "run" / "checkpoints")] == [2]
+    assert [step for step, _ in list_checkpoints(tmp_path / "run" / "checkpoints")] == [2]
     resumed = long_case(case, files, tmp_path / "run", resume=True)
-    assert weights(resumed) == weights(whole)
-    assert metrics(resumed) == metrics(whole)
+    assert weight_bytes(resumed) == weight_bytes(whole)
+    assert read_metrics(resumed) == read_metrics(whole)
 
 
 @pytest.mark.parametrize("case", ["sft", "ppo", "grpo"])
@@ -70,10 +70,10 @@ def test_told_to_stop_it_finishes_the_step_and_goes_on_from_there(case, files, t
     with at_update(case, 3, terminate), pytest.raises(Interrupted) as stop:
         long_case(case, files, tmp_path / "run", save_every=0)
     assert stop.value.code == 128 + signal.SIGTERM
-    assert [step for step, _ in checkpoints(tmp_path / "run" / "checkpoints")] == [3]
+    assert [step for step, _ in list_checkpoints(tmp_path / "run" / "checkpoints")] == [3]
     resumed = long_case(case, files, tmp_path / "run", save_every=0, resume=True)
-    assert weights(resumed) == weights(whole)
-    assert metrics(resumed) == metrics(whole)
+    assert weight_bytes(resumed) == weight_bytes(whole)
+    assert read_metrics(resumed) == read_metrics(whole)
 
 
 @pytest.mark.parametrize("case", ["ppo", "grpo"])
@@ -90,8 +90,8 @@ def test_a_reward_that_fails_once_costs_no_more_than_the_steps_since_the_checkpo
     rule.write_text(f"def worth(prompts, responses):\n    {said}\n")
     resumed = long_case(case, files, tmp_path / "run", reward=f"{rule}:worth", save_every=1, resume=True)
     whole = long_case(case, files, tmp_path / "whole", reward=f"{rule}:worth", save_every=1)
-    assert weights(resumed) == weights(whole)
-    assert metrics(resumed) == metrics(whole)
+    assert weight_bytes(resumed) == weight_bytes(whole)
+    assert read_metrics(resumed) == read_metrics(whole)
 
 
 def test_a_finished_run_is_left_as_it_is(files, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 from cases import CASES, run_case
-from tiny_files import metrics, model_folder, weights
+from tiny_files import model_folder, read_metrics, weight_bytes
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 ONE_EACH = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "raft"]
@@ -24,7 +24,7 @@ def test_a_run_leaves_a_whole_folder_and_a_model_that_transformers_loads(case, f
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["seed"] == 0
     assert config["output"] == str(run)
-    lines = metrics(run)
+    lines = read_metrics(run)
     assert [line["step"] for line in lines] == [1, 2]
     assert all(math.isfinite(line["loss"]) for line in lines)
     assert json.loads((run / "ledger.json").read_text())["tokens"] > 0
@@ -43,7 +43,7 @@ def loaded_weights(name):
 def test_how_a_step_is_cut_into_micro_batches_changes_nothing(case, files, tmp_path):
     """One round of rollouts, so that no rounding can change what is sampled next."""
     runs = [run_case(case, files, tmp_path / str(size), tokens_per_microbatch=size) for size in (32, 4096)]
-    narrow, wide = (metrics(run) for run in runs)
+    narrow, wide = (read_metrics(run) for run in runs)
     for a, b in zip(narrow, wide, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5, abs=1e-5)
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3, abs=1e-8)  # rounding alone if masked
@@ -55,7 +55,7 @@ def test_how_a_step_is_cut_into_micro_batches_changes_nothing(case, files, tmp_p
 def test_recomputing_activations_changes_nothing(case, lora_rank, files, tmp_path):
     """The second forward pass, in the backward one, is the first again: the same attention over the same forest."""
     settings = [{"lora_rank": lora_rank, "gradient_checkpointing": again} for again in (False, True)]
-    kept, again = (metrics(run_case(case, files, tmp_path / str(i), **own)) for i, own in enumerate(settings))
+    kept, again = (read_metrics(run_case(case, files, tmp_path / str(i), **own)) for i, own in enumerate(settings))
     for a, b in zip(kept, again, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
@@ -69,7 +69,7 @@ def test_sampling_and_evaluation_do_not_change_the_weights(case, files, tmp_path
     heldout = {} if case in ("ppo", "grpo", "raft") else {"heldout": source}
     quiet = run_case(case, files, tmp_path / "quiet", model=network, steps=3)
     watched = run_case(case, files, tmp_path / "watched", model=network, steps=3, sample_every=1, **heldout)
-    assert weights(quiet) == weights(watched)
+    assert weight_bytes(quiet) == weight_bytes(watched)
     if case not in ("pretrain", "reward_model"):
         assert {row["step"] for row in samples(watched)} == {1, 2, 3}
 
@@ -83,8 +83,8 @@ def test_the_seed_decides_everything(case, files, tmp_path):
     """Batches are smaller than the data, so that the order counts."""
     runs = [run_case(case, files, tmp_path / f"{i}", seed=seed, batch_size=2) for i, seed in enumerate((1, 1, 2))]
     first, again, other = runs
-    assert weights(first) == weights(again)
-    assert weights(first) != weights(other)
+    assert weight_bytes(first) == weight_bytes(again)
+    assert weight_bytes(first) != weight_bytes(other)
 
 
 @pytest.mark.parametrize("case", ONE_EACH)

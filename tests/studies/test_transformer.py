@@ -6,8 +6,8 @@ from tiny import tiny_model
 from transformers import BertConfig, BertForMaskedLM, BertModel, T5Config, T5ForConditionalGeneration
 
 from zhenlong.errors import UserError
-from zhenlong.studies.shared_weights import decoder_like, encoder_decoder_like, encoder_like
-from zhenlong.studies.transformer import Decoder, Design
+from zhenlong.studies.shared_weights import decoder_from_llama, encoder_decoder_from_t5, encoder_from_bert
+from zhenlong.studies.transformer import Decoder, TransformerConfig
 
 
 def scattered(model, seed=0):
@@ -48,14 +48,14 @@ def t5(**settings):
 @torch.no_grad()
 def test_encoder_equals_bert(bert):
     rows = ids(2, 11)
-    assert close(encoder_like(bert)(rows), bert(rows).last_hidden_state)
+    assert close(encoder_from_bert(bert)(rows), bert(rows).last_hidden_state)
 
 
 @torch.no_grad()
 def test_decoder_equals_llama_with_fewer_heads_of_keys(llama):
     rows = ids(2, 13)
     assert llama.config.num_key_value_heads < llama.config.num_attention_heads
-    assert close(decoder_like(llama)(rows), llama(rows).logits)
+    assert close(decoder_from_llama(llama)(rows), llama(rows).logits)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -65,14 +65,14 @@ def test_encoder_decoder_equals_t5_at_near_and_far_distances(tied):
     model = t5(tie_word_embeddings=tied)
     source, said = ids(2, 160), ids(2, 150, seed=2)
     expected = model(input_ids=source, decoder_input_ids=said).logits
-    assert close(encoder_decoder_like(model)(source, said), expected)
+    assert close(encoder_decoder_from_t5(model)(source, said), expected)
 
 
 @torch.no_grad()
 def test_an_encoder_sees_what_comes_later_and_a_decoder_does_not(bert, llama):
     one, other = ids(1, 9), ids(1, 9)
     other[0, -1] = (one[0, -1] + 1) % 90
-    encoder, decoder = encoder_like(bert), decoder_like(llama)
+    encoder, decoder = encoder_from_bert(bert), decoder_from_llama(llama)
     assert not torch.allclose(encoder(one)[:, 0], encoder(other)[:, 0])
     assert torch.equal(decoder(one)[:, :-1], decoder(other)[:, :-1])
 
@@ -82,20 +82,22 @@ def test_a_masked_language_model_lends_its_encoder(bert):
     torch.manual_seed(1)
     model = BertForMaskedLM(bert.config).eval()
     rows = ids(1, 5)
-    assert close(encoder_like(model)(rows), model.bert(rows).last_hidden_state)
+    assert close(encoder_from_bert(model)(rows), model.bert(rows).last_hidden_state)
 
 
 def test_another_architecture_is_refused(llama):
     with pytest.raises(UserError, match="expected a bert, got llama"):
-        encoder_like(llama)
+        encoder_from_bert(llama)
     with pytest.raises(UserError, match="expected T5's relu, got gated-gelu"):
-        encoder_decoder_like(t5(feed_forward_proj="gated-gelu"))
+        encoder_decoder_from_t5(t5(feed_forward_proj="gated-gelu"))
 
 
 def test_it_learns():
     """Gradients reach every weight, and a few steps lower the loss of a repeated sequence."""
     torch.manual_seed(0)
-    model = Decoder(Design(vocabulary=12, width=16, layers=2, heads=2, inner=24, causal=True))
+    model = Decoder(
+        TransformerConfig(vocab_size=12, hidden_size=16, num_layers=2, num_heads=2, ffn_dim=24, causal=True)
+    )
     rows = torch.arange(12).repeat(2)[None]
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []

@@ -31,6 +31,6 @@ def official() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DetectorFactory, "seed", 0)
         # where nltk's English model is not installed, both sides split sentences alike
-        patch.setattr(instructions_util, "_get_sentence_tokenizer", sentences._splitter)
-        patch.setattr(instructions_util.nltk, "word_tokenize", sentences.words_and_marks)
+        patch.setattr(instructions_util, "_get_sentence_tokenizer", sentences._sentence_tokenizer)
+        patch.setattr(instructions_util.nltk, "word_tokenize", sentences.punkt_word_tokens)
         yield verdicts

@@ -14,8 +14,14 @@ from official_ifeval import official  # noqa: F401  (a fixture)
 from zhenlong.errors import UserError
 from zhenlong.records import Task
 from zhenlong.verify import verify
-from zhenlong.verify.instructions import INSTRUCTIONS, check_instructions, followed, loosened, sentences
-from zhenlong.verify.instructions.wholes import language_of
+from zhenlong.verify.instructions import (
+    INSTRUCTIONS,
+    check_instructions,
+    instructions_followed,
+    loose_variants,
+    sentences,
+)
+from zhenlong.verify.instructions.response_level import detect_language
 
 ENGLISH = "the small dog ran over the green hill and came home before it was dark outside"
 # kind: (arguments, responses that follow it, responses that do not)
@@ -122,14 +128,16 @@ def test_all_kinds_have_cases():
 
 @pytest.mark.parametrize(("kind", "arguments", "response", "expected"), VERDICTS)
 def test_a_response_follows_or_not(kind, arguments, response, expected):
-    assert followed(response, [kind], [arguments]) == [expected]
+    assert instructions_followed(response, [kind], [arguments]) == [expected]
 
 
 @pytest.mark.peers("lm_eval")
 @pytest.mark.parametrize(("kind", "arguments", "response", "expected"), VERDICTS)
 def test_the_official_code_agrees_on_the_cases(official, kind, arguments, response, expected):  # noqa: F811
     for loose in (False, True):
-        assert followed(response, [kind], [arguments], loose=loose) == official([kind], [arguments], response, loose)
+        assert instructions_followed(response, [kind], [arguments], loose=loose) == official(
+            [kind], [arguments], response, loose
+        )
 
 
 @pytest.mark.peers("lm_eval")
@@ -141,7 +149,7 @@ def test_the_official_code_agrees_on_mixtures(official):  # noqa: F811
             response = "".join(draw.choice((*PIECES, *(good + bad) * 8)) for _ in range(draw.choice((1, 2, 3))))
             for loose in (False, True):
                 theirs = official([kind], [arguments], response, loose)
-                assert followed(response, [kind], [arguments], loose=loose) == theirs, (kind, response)
+                assert instructions_followed(response, [kind], [arguments], loose=loose) == theirs, (kind, response)
                 seen.add((kind, theirs[0]))
     assert len(seen) >= 45  # nearly all kinds were both followed and not
 
@@ -150,41 +158,41 @@ def test_the_official_code_agrees_on_mixtures(official):  # noqa: F811
 def test_an_empty_response_follows_nothing(kind):
     arguments = CASES[kind][0]
     for response in ("", " \n\t", "<think>plans, plans", "<think>plans</think>\n"):
-        assert followed(response, [kind], [arguments]) == [False]
-        assert followed(response, [kind], [arguments], loose=True) == [False]
+        assert instructions_followed(response, [kind], [arguments]) == [False]
+        assert instructions_followed(response, [kind], [arguments], loose=True) == [False]
 
 
 @given(st.text('ab*\n ,"', max_size=30), st.sampled_from(sorted(CASES)))
 def test_whatever_is_followed_strictly_is_followed_loosely(response, kind):
-    strict = followed(response, [kind], [CASES[kind][0]])
-    assert followed(response, [kind], [CASES[kind][0]], loose=True) >= strict
+    strict = instructions_followed(response, [kind], [CASES[kind][0]])
+    assert instructions_followed(response, [kind], [CASES[kind][0]], loose=True) >= strict
 
 
 def test_the_eight_loosened_forms():
-    assert loosened("a\n*b*\nc") == ["a\n*b*\nc", "*b*\nc", "a\n*b*", "*b*", "a\nb\nc", "b\nc", "a\nb", "b"]
+    assert loose_variants("a\n*b*\nc") == ["a\n*b*\nc", "*b*\nc", "a\n*b*", "*b*", "a\nb\nc", "b\nc", "a\nb", "b"]
 
 
 def test_a_reasoning_trace_is_not_part_of_the_response():
-    assert followed("<think>First, second, third.</think>\nno comma", ["punctuation:no_comma"]) == [True]
+    assert instructions_followed("<think>First, second, third.</think>\nno comma", ["punctuation:no_comma"]) == [True]
 
 
 def test_zero_is_an_argument_and_none_is_not():
     none_at_all = {"num_highlights": 0}
-    assert followed("plain", ["detectable_format:number_highlighted_sections"], [none_at_all]) == [True]
-    assert followed("a b", ["punctuation:no_comma"], [{"num_words": None}]) == [True]
+    assert instructions_followed("plain", ["detectable_format:number_highlighted_sections"], [none_at_all]) == [True]
+    assert instructions_followed("a b", ["punctuation:no_comma"], [{"num_words": None}]) == [True]
     with pytest.raises(UserError, match="number_words: expected arguments num_words, relation, got relation"):
-        followed("a", ["length_constraints:number_words"], [{"num_words": None, "relation": "at least"}])
+        instructions_followed("a", ["length_constraints:number_words"], [{"num_words": None, "relation": "at least"}])
 
 
 def test_a_mark_that_is_no_letter_is_counted_as_asked():
     asked = {"letter": "!", "let_frequency": 2, "let_relation": "at least"}
-    assert followed("Go! Go!", ["keywords:letter_frequency"], [asked]) == [True]
-    assert followed("Go! Go", ["keywords:letter_frequency"], [asked]) == [False]
+    assert instructions_followed("Go! Go!", ["keywords:letter_frequency"], [asked]) == [True]
+    assert instructions_followed("Go! Go", ["keywords:letter_frequency"], [asked]) == [False]
 
 
 def test_a_keyword_that_is_no_regular_expression_stands_for_itself():
-    assert followed("I write (in C) code", ["keywords:existence"], [{"keywords": ["c)"]}]) == [True]
-    assert followed("I write C code", ["keywords:existence"], [{"keywords": ["c)"]}]) == [False]
+    assert instructions_followed("I write (in C) code", ["keywords:existence"], [{"keywords": ["c)"]}]) == [True]
+    assert instructions_followed("I write C code", ["keywords:existence"], [{"keywords": ["c)"]}]) == [False]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +211,7 @@ def test_a_keyword_that_is_no_regular_expression_stands_for_itself():
 )
 def test_what_cannot_be_checked_is_said_in_a_line(kinds, kwargs, message):
     with pytest.raises(UserError, match=message):
-        followed("text", kinds, kwargs)
+        instructions_followed("text", kinds, kwargs)
 
 
 def test_a_task_is_verified_by_its_instructions():
@@ -214,7 +222,7 @@ def test_a_task_is_verified_by_its_instructions():
     task = Task(prompt=[{"role": "user", "content": "Answer me"}], verifier="instructions", arguments=arguments)
     assert verify(task, '"yes"') == 1.0
     assert verify(task, '"yes, no"') == 0.0
-    half = Task(prompt=task.prompt, verifier="instructions", arguments=arguments | {"share": True})
+    half = Task(prompt=task.prompt, verifier="instructions", arguments=arguments | {"partial_credit": True})
     assert verify(half, '"yes, no"') == 0.5
     loose = Task(prompt=task.prompt, verifier="instructions", arguments=arguments | {"loose": True})
     assert verify(loose, 'Sure, here:\n"yes"') == 1.0
@@ -223,11 +231,11 @@ def test_a_task_is_verified_by_its_instructions():
 
 
 def test_the_language_of_a_doubtful_text_is_the_same_every_time():
-    assert len({language_of("ja no si ok la de") for _ in range(10)}) == 1
+    assert len({detect_language("ja no si ok la de") for _ in range(10)}) == 1
 
 
 def test_sentences_end_as_punkt_ends_them():
-    split = sentences.small_splitter().tokenize
+    split = sentences.fallback_sentence_tokenizer().tokenize
     assert split("Dr. Lee met Mr. Roy. They sat!") == ["Dr. Lee met Mr. Roy.", "They sat!"]
     assert split("It cost 3.50 at example.com today. Yes?") == ["It cost 3.50 at example.com today.", "Yes?"]
     assert split("Wait... and go. J. Smith left.") == ["Wait... and go.", "J. Smith left."]
@@ -239,10 +247,10 @@ def test_a_missing_model_of_sentences_is_said(monkeypatch):
         raise LookupError(language)
 
     monkeypatch.setattr("nltk.tokenize.punkt.PunktTokenizer", missing)
-    sentences._splitter.cache_clear()
+    sentences._sentence_tokenizer.cache_clear()
     with pytest.warns(UserWarning, match="punkt_tab"):
-        assert len(sentences.sentences("One. Two.")) == 2
-    sentences._splitter.cache_clear()
+        assert len(sentences.split_sentences("One. Two.")) == 2
+    sentences._sentence_tokenizer.cache_clear()
 
 
 @pytest.mark.peers("lm_eval")
@@ -255,7 +263,7 @@ def test_every_instruction_of_the_real_prompts_is_checked_as_the_official_code_d
     for row in rows:
         kinds, kwargs = row["instruction_id_list"], row["kwargs"]
         response = "".join(draw.choice([*PIECES, row["prompt"]]) for _ in range(draw.choice((1, 4, 12))))
-        mine = followed(response, kinds, kwargs)
+        mine = instructions_followed(response, kinds, kwargs)
         assert len(mine) == len(kinds)
         if row["key"] not in (1122, 1129):  # the official code puts a random letter for `#` and `!`
             assert mine == official(kinds, kwargs, response, False), row["key"]

@@ -3,18 +3,20 @@
 import pytest
 
 from zhenlong.errors import UserError
-from zhenlong.verify import check_exact, check_regex, normalised
+from zhenlong.verify import check_exact, check_regex, normalize_text
 
 
 def test_normalised_match_does_not_see_case_punctuation_articles_or_spacing() -> None:
     assert check_exact("  The Eiffel  Tower! ", "eiffel tower") == 1.0
     assert check_exact("Eiffel tower, Paris", "eiffel tower") == 0.0
-    assert normalised(normalised("The U.S.A., a Nation")) == normalised("The U.S.A., a Nation") == "usa nation"
+    assert (
+        normalize_text(normalize_text("The U.S.A., a Nation")) == normalize_text("The U.S.A., a Nation") == "usa nation"
+    )
 
 
 def test_plain_match_sees_everything_but_the_ends() -> None:
-    assert check_exact(" Paris\n", "Paris", normalise=False) == 1.0
-    assert check_exact("paris", "Paris", normalise=False) == 0.0
+    assert check_exact(" Paris\n", "Paris", normalize=False) == 1.0
+    assert check_exact("paris", "Paris", normalize=False) == 0.0
 
 
 def test_other_accepted_answers_count_too() -> None:

@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhenlong.verify.final_answer import (
-    HASHES,
-    NUMBER,
+    GSM8K_ANSWER_PATTERN,
+    NUMBER_PATTERN,
     between_dollars,
+    extract_choice_letter,
     gsm8k_answer,
-    gsm8k_flexible,
-    gsm8k_strict,
-    guessed_letter,
-    integer,
+    gsm8k_flexible_extract,
+    gsm8k_strict_match,
     last_boxed,
-    letter_answer,
+    parse_integer,
+    random_choice_letter,
 )
-from zhenlong.verify.math_string import math_equivalent, normalised_math
-from zhenlong.verify.thinking import without_thinking
+from zhenlong.verify.hendrycks_math import math_equivalent, normalize_math
+from zhenlong.verify.reasoning_trace import strip_reasoning
 
 PIECES = (
     r"\frac|\dfrac|\sqrt|1|2|{|}|{3}|x|=|k|/| .|{.|.|0.5|\text{ cm}|\text{ |\left(|\right)|\%|^\circ|^{\circ}|\$| "
@@ -44,7 +44,7 @@ PARTS = [*PIECES.split("|"), "\n"]
     ],
 )
 def test_the_three_readings_of_a_gsm8k_answer(text, exact, strict, flexible):
-    assert (gsm8k_answer(text), gsm8k_strict(text), gsm8k_flexible(text)) == (exact, strict, flexible)
+    assert (gsm8k_answer(text), gsm8k_strict_match(text), gsm8k_flexible_extract(text)) == (exact, strict, flexible)
 
 
 @pytest.mark.peers("lm_eval")
@@ -54,7 +54,10 @@ def test_gsm8k_readings_are_lm_evaluation_harness_filters(text):
     from lm_eval.filters import extraction
 
     ignored = [",", "\\$", "(?s).*#### ", "\\.$"]
-    for pattern, place, mine in ((HASHES, 0, gsm8k_strict(text)), (NUMBER, -1, gsm8k_flexible(text))):
+    for pattern, place, mine in (
+        (GSM8K_ANSWER_PATTERN, 0, gsm8k_strict_match(text)),
+        (NUMBER_PATTERN, -1, gsm8k_flexible_extract(text)),
+    ):
         found = extraction.RegexFilter(pattern.pattern, place).apply([[text]], [{}])
         said = next(iter(found))[0]
         for gold in ("1", "12", "0.3", "-1", "30"):
@@ -129,9 +132,9 @@ def test_the_normaliser_is_the_official_one():
             continue
         except (AssertionError, IndexError):
             with pytest.raises(ValueError):  # noqa: PT011
-                normalised_math(text)
+                normalize_math(text)
             continue
-        assert normalised_math(text) == theirs, text
+        assert normalize_math(text) == theirs, text
         compared += 1
     assert compared > 4_000
 
@@ -157,7 +160,7 @@ def test_every_answer_equals_itself(text):
     ],
 )
 def test_whole_numbers(text, value):
-    assert integer(text) == value
+    assert parse_integer(text) == value
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_whole_numbers(text, value):
     ],
 )
 def test_mmlu_pros_chain(text, letter):
-    assert letter_answer(text, "mmlu_pro") == letter
+    assert extract_choice_letter(text, "mmlu_pro") == letter
 
 
 @given(st.text("ABJK answeris:()\nx", max_size=60))
@@ -181,7 +184,7 @@ def test_mmlu_pros_chain_is_the_official_one(text):
     first = re.search(r"answer is \(?([A-J])\)?", text) or re.search(r".*[aA]nswer:\s*([A-J])", text)
     last = re.search(r"\b[A-J]\b(?!.*\b[A-J]\b)", text, re.DOTALL)
     official = first[1] if first else last[0] if last else None
-    assert letter_answer(text, "mmlu_pro") == official
+    assert extract_choice_letter(text, "mmlu_pro") == official
 
 
 @pytest.mark.parametrize(
@@ -200,19 +203,19 @@ def test_mmlu_pros_chain_is_the_official_one(text):
     ],
 )
 def test_gpqas_chain(text, letter):
-    assert letter_answer(text, "gpqa") == letter
+    assert extract_choice_letter(text, "gpqa") == letter
 
 
 def test_long_answers_without_a_letter_are_read_quickly():
     """A quadratic search would take minutes here."""
     text = "answer " * 100_000
-    assert letter_answer(text, "gpqa") is None
-    assert letter_answer(text, "mmlu_pro") is None
+    assert extract_choice_letter(text, "gpqa") is None
+    assert extract_choice_letter(text, "mmlu_pro") is None
 
 
 def test_a_guess_depends_on_the_question_alone_and_uses_every_letter():
-    assert guessed_letter("17", 10) == guessed_letter("17", 10)
-    assert {guessed_letter(str(number), 3) for number in range(100)} == set("ABC")
+    assert random_choice_letter("17", 10) == random_choice_letter("17", 10)
+    assert {random_choice_letter(str(number), 3) for number in range(100)} == set("ABC")
 
 
 @pytest.mark.parametrize(
@@ -227,4 +230,4 @@ def test_a_guess_depends_on_the_question_alone_and_uses_every_letter():
     ],
 )
 def test_a_trace_is_cut_off(text, answer):
-    assert without_thinking(text) == answer
+    assert strip_reasoning(text) == answer

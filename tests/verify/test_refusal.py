@@ -2,7 +2,7 @@
 
 import pytest
 
-from zhenlong.verify import refuses
+from zhenlong.verify import is_refusal
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ from zhenlong.verify import refuses
     ],
 )
 def test_refusals(text: str) -> None:
-    assert refuses(text)
-    assert refuses(text.upper().replace(" ", "\n"))
+    assert is_refusal(text)
+    assert is_refusal(text.upper().replace(" ", "\n"))
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_refusals(text: str) -> None:
     ],
 )
 def test_answers_that_are_not_refusals(text: str) -> None:
-    assert not refuses(text)
+    assert not is_refusal(text)
 
 
 def test_a_no_long_after_the_start_is_not_a_refusal() -> None:
-    assert not refuses("Here is the recipe. " + "Stir slowly. " * 40 + "I can't help with the washing-up.")
+    assert not is_refusal("Here is the recipe. " + "Stir slowly. " * 40 + "I can't help with the washing-up.")

@@ -15,17 +15,23 @@ from verify.hostile.machine import ISOLATED, UNSAFE
 from zhenlong.errors import UserError
 from zhenlong.records import Message, Task
 from zhenlong.verify import verify
-from zhenlong.verify.code import Verdict, check_answer, check_code, pass_at_k
-from zhenlong.verify.code_answers import context_of, last_block, program_of, truncated
-from zhenlong.verify.code_outputs import same_lines, same_lines_apps, same_value, same_value_apps, with_whole_keys
-from zhenlong.verify.code_tests import called_names, private_tests, whole_tests
+from zhenlong.verify.code import CodeTestResult, check_code, check_code_response, pass_at_k
+from zhenlong.verify.code_extraction import executable_prompt, extract_program, last_fenced_block, truncate_at_stop
+from zhenlong.verify.code_output_equality import (
+    restore_integer_keys,
+    stdout_equal,
+    stdout_equal_apps,
+    value_equal,
+    value_equal_apps,
+)
+from zhenlong.verify.code_tests import decode_private_tests, normalize_tests, required_functions
 
 PROMPT = (
     'from typing import List\n\ndef shift(n):\n    return n + 1\n\ndef total(a: List[int]) -> int:\n    """Add."""\n'
 )
 CHECK = {
     "kind": "check",
-    "reading": "completion",
+    "extraction": "completion",
     "prompt": PROMPT,
     "entry_point": "total",
     "test": "def check(candidate):\n    assert candidate([1, 2]) == 3\n    assert shift(total([])) == 1\n",
@@ -33,8 +39,8 @@ CHECK = {
 FENCED = "Here:\n```python\n{}\n```\nDone."
 
 
-def check(answer: str, tests: dict[str, Any], **rules: Any) -> Verdict:
-    return check_answer(answer, tests, rules=rules, unsafe=UNSAFE)
+def check(answer: str, tests: dict[str, Any], **rules: Any) -> CodeTestResult:
+    return check_code_response(answer, tests, rules=rules, unsafe=UNSAFE)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +85,10 @@ def test_a_program_that_dies_fails_though_the_test_catches_everything() -> None:
     ],
 )
 def test_a_chats_answer_is_the_block_that_defines_the_function(answer: str, passes: bool) -> None:
-    assert check(answer, CHECK | {"reading": "chat"}).passed == passes
+    assert check(answer, CHECK | {"extraction": "chat"}).passed == passes
 
 
-MBPP = {"kind": "asserts", "reading": "block", "asserts": ["assert add(1, 2) == 3", "assert set(pair(2)) == {1, 2}"]}
+MBPP = {"kind": "asserts", "extraction": "block", "asserts": ["assert add(1, 2) == 3", "assert set(pair(2)) == {1, 2}"]}
 
 
 def test_assertions_call_the_functions_that_they_name() -> None:
@@ -95,7 +101,7 @@ def test_assertions_call_the_functions_that_they_name() -> None:
 
 
 def test_tests_that_make_objects_of_the_answers_classes_run_beside_them() -> None:
-    tests = {"kind": "asserts", "setup": "root = Node(3)", "asserts": ["assert value(root) == 3"], "together": True}
+    tests = {"kind": "asserts", "setup": "root = Node(3)", "asserts": ["assert value(root) == 3"], "same_process": True}
     right = "class Node:\n    def __init__(self, x):\n        self.x = x\ndef value(n):\n    return n.x"
     assert check(right, tests).passed
     for wrong in (
@@ -111,12 +117,12 @@ def test_tests_that_make_objects_of_the_answers_classes_run_beside_them() -> Non
 def test_a_program_that_reads_its_input_is_run_for_each_test_and_compared_outside() -> None:
     tests = {"inputs": ["1\n2\n", "5\n5\n", "7\n1\n"], "outputs": ["3", "10.0\n", "8"]}
     whole = check("print(sum(int(input()) for _ in range(2)))", tests)
-    assert (whole.passed, whole.tests, whole.passed_tests) == (True, 3, 3)
+    assert (whole.passed, whole.num_tests, whole.num_passed) == (True, 3, 3)
     stopped = check("a = int(input())\nprint(3 if a == 1 else a + 1)", tests)
-    assert (stopped.passed, stopped.passed_tests) == (False, 1)
+    assert (stopped.passed, stopped.num_passed) == (False, 1)
     assert stopped.reason.startswith("test 2: printed '6")
     everyone = check("a = int(input())\nprint(3 if a == 1 else a + 1)", tests, all_tests=True)
-    assert everyone.passed_tests == 2
+    assert everyone.num_passed == 2
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,7 @@ def test_a_method_is_called_with_the_arguments_and_a_tuple_is_a_list() -> None:
 def test_a_function_that_fails_one_test_is_asked_the_others_and_one_that_dies_is_not() -> None:
     alive = check("def join(a, b):\n    return [4, 0] if b == 0 else 1 / 0", METHOD, all_tests=True)
     dead = check("import os\ndef join(a, b):\n    return [4, 0] if b == 0 else os._exit(0)", METHOD, all_tests=True)
-    assert (alive.passed_tests, dead.passed_tests) == (1, 0)
+    assert (alive.num_passed, dead.num_passed) == (1, 0)
     assert "ZeroDivisionError" in alive.reason
     assert "ended early" in dead.reason
 
@@ -172,7 +178,7 @@ def test_a_function_that_fails_one_test_is_asked_the_others_and_one_that_dies_is
     ],
 )
 def test_lines_are_equal_stripped_or_as_exact_decimals(said: str, right: str, equal: bool) -> None:
-    assert same_lines(said, right) == equal
+    assert stdout_equal(said, right) == equal
 
 
 @pytest.mark.parametrize(
@@ -188,17 +194,17 @@ def test_lines_are_equal_stripped_or_as_exact_decimals(said: str, right: str, eq
     ],
 )
 def test_apps_compares_leniently(said: str, right: str, equal: bool) -> None:
-    assert same_lines_apps(said, right) == equal
+    assert stdout_equal_apps(said, right) == equal
 
 
 def test_values_are_equal_by_each_benchmarks_rule() -> None:
-    assert same_value((1, 2), [1, 2])
-    assert not same_value([(1, 2)], [[1, 2]])
-    assert same_value_apps(3, [3])
-    assert same_value_apps([(1, 2)], [[[1, 2]]])
-    assert not same_value_apps(3, 4)
-    assert with_whole_keys([{"1": 2}], {"3": 4}) == ([{1: 2}], [{3: 4}])
-    assert with_whole_keys([{"a": 2}], [{"3": 4}]) == ([{"a": 2}], [{3: 4}])
+    assert value_equal((1, 2), [1, 2])
+    assert not value_equal([(1, 2)], [[1, 2]])
+    assert value_equal_apps(3, [3])
+    assert value_equal_apps([(1, 2)], [[[1, 2]]])
+    assert not value_equal_apps(3, 4)
+    assert restore_integer_keys([{"1": 2}], {"3": 4}) == ([{1: 2}], [{3: 4}])
+    assert restore_integer_keys([{"a": 2}], [{"3": 4}]) == ([{"a": 2}], [{3: 4}])
 
 
 @pytest.mark.parametrize(
@@ -211,29 +217,29 @@ def test_values_are_equal_by_each_benchmarks_rule() -> None:
     ],
 )
 def test_livecodebench_takes_the_lines_between_the_last_two_fences(answer: str, block: str) -> None:
-    assert last_block(answer) == block
+    assert last_fenced_block(answer) == block
 
 
 def test_a_completion_is_cut_at_the_first_stop_and_only_where_it_is_asked_for() -> None:
     text = "    return 1\n\ndef other():\n    pass\nprint(1)"
-    assert truncated(text) == "    return 1\n"
-    assert program_of(text, "completion", prompt="P\n") == "P\n" + text
-    assert program_of(text, "completion", prompt="P\n", stop=["\nprint"]) == "P\n" + text[:-9]
-    with pytest.raises(UserError, match="reading"):
-        program_of("", "telepathy")
+    assert truncate_at_stop(text) == "    return 1\n"
+    assert extract_program(text, "completion", prompt="P\n") == "P\n" + text
+    assert extract_program(text, "completion", prompt="P\n", stop=["\nprint"]) == "P\n" + text[:-9]
+    with pytest.raises(UserError, match="extraction"):
+        extract_program("", "telepathy")
 
 
 def test_a_prompt_without_a_body_is_still_code_that_runs() -> None:
-    assert "pass" in context_of("def f(x):\n")
-    assert context_of(PROMPT) == PROMPT
-    assert context_of("def f(x") == ""
+    assert "pass" in executable_prompt("def f(x):\n")
+    assert executable_prompt(PROMPT) == PROMPT
+    assert executable_prompt("def f(x") == ""
 
 
 def test_called_names_are_what_the_tests_leave_to_the_program() -> None:
     tests = "x = g(1)\nassert math.isclose(f(x), len([h(y) for y in z]))\ndef local(): pass\nlocal()"
-    assert called_names(tests, "import math\ndef h(y): return y") == ("g", "f")
+    assert required_functions(tests, "import math\ndef h(y): return y") == ("g", "f")
     with pytest.raises(ValueError, match="not valid Python"):
-        called_names("assert (")
+        required_functions("assert (")
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
@@ -258,8 +264,8 @@ CASES = [{"input": "[1]\n2", "output": "[1, 2]", "testtype": "functional"}]
 
 @pytest.mark.parametrize("text", [json.dumps(CASES), encoded(json.dumps(CASES)), encoded(CASES)])
 def test_private_tests_are_decoded(text: str) -> None:
-    assert private_tests(text) == CASES
-    whole = whole_tests({"public_test_cases": "[]", "private_test_cases": text, "fn_name": "f"})
+    assert decode_private_tests(text) == CASES
+    whole = normalize_tests({"public_test_cases": "[]", "private_test_cases": text, "fn_name": "f"})
     assert (whole["kind"], whole["inputs"], whole["outputs"]) == ("functional", [[[1], 2]], [[1, 2]])
 
 
@@ -275,7 +281,7 @@ def test_what_is_no_private_test_is_refused_and_nothing_is_called(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match=r"."):
-        private_tests(text)
+        decode_private_tests(text)
     assert not capsys.readouterr().out
 
 
@@ -302,10 +308,10 @@ def test_tests_that_are_not_whole_are_a_user_error(tests: dict[str, Any], messag
 @pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs, and rewards run nothing without isolation")
 def test_a_task_is_rewarded_by_its_tests_all_of_them_or_by_share() -> None:
     prompt = (Message("user", "Print twice the number."),)
-    tests = {"inputs": ["1", "2"], "outputs": ["2", "4"], "reading": "block"}
+    tests = {"inputs": ["1", "2"], "outputs": ["2", "4"], "extraction": "block"}
     assert verify(Task(prompt, "", "code", tests), FENCED.format("print(2 * int(input()))")) == 1.0
     half = FENCED.format("input()\nprint(4)")
     assert verify(Task(prompt, "", "code", tests), half) == 0.0
-    assert verify(Task(prompt, "", "code", tests | {"share": True}), half) == 0.5
+    assert verify(Task(prompt, "", "code", tests | {"partial_credit": True}), half) == 0.5
     with pytest.raises(UserError, match="no argument unsafe"):
         verify(Task(prompt, "", "code", tests | {"unsafe": True}), half)

@@ -17,7 +17,7 @@ from verify.hostile.programs import EVERY, FORGERIES, RIGHT, Hostile
 
 from zhenlong.errors import UserError
 from zhenlong.verify.code import check_code
-from zhenlong.verify.sandbox import Box, Limits, in_parallel
+from zhenlong.verify.sandbox import Limits, Sandbox, map_in_threads
 
 SECRET = "the-secret-of-the-canary"
 TESTS = """# token-of-the-tests
@@ -72,8 +72,8 @@ class Surroundings:
 def beside(code: str, hostile: Hostile) -> dict[str, Any]:
     """The report on a program with its tests in a process beside it."""
     limits = Limits(seconds=hostile.seconds, fork=hostile.fork, processes=24, **TIGHT)
-    with Box(code, "check", limits=limits) as box:
-        return box.ask({"context": "", "names": ["double"], "tests": TESTS})
+    with Sandbox(code, "check", limits=limits) as box:
+        return box.request({"context": "", "names": ["double"], "tests": TESTS})
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
 @pytest.fixture(scope="module")
 def reports(around: Surroundings) -> dict[str, dict[str, Any]]:
     """What came of every program, as a solution beside its tests, several at a time."""
-    found = in_parallel(lambda one: beside(around.filled(one), one), EVERY)
+    found = map_in_threads(lambda one: beside(around.filled(one), one), EVERY)
     return {one.name: report for one, report in zip(EVERY, found, strict=True)}
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from verify.hostile.machine import ISOLATED, UNSAFE
 
-import zhenlong.verify.sandbox.box as box_module
-import zhenlong.verify.sandbox.isolations as isolation_module
+import zhenlong.verify.sandbox.isolation_backends as isolation_module
+import zhenlong.verify.sandbox.sandbox as sandbox_module
 from zhenlong.errors import UserError
-from zhenlong.verify.sandbox import Box, Isolation, Limits, isolation, run, run_all
-from zhenlong.verify.sandbox.inside import seccomp
-from zhenlong.verify.sandbox.inside.plain import Opaque, dumps, loads
+from zhenlong.verify.sandbox import Isolation, Limits, Sandbox, best_isolation, run, run_all
+from zhenlong.verify.sandbox.guest import seccomp
+from zhenlong.verify.sandbox.guest.serialization import Opaque, dumps, loads
 
 
 @pytest.mark.parametrize("unsafe", [UNSAFE, True])
@@ -32,7 +32,7 @@ def test_a_program_reads_and_prints_and_ends_as_it_does_anywhere(unsafe: bool) -
     )
     found = run(code, stdin="wörld\nmore\n", unsafe=unsafe)
     assert (found.stdout, found.stderr, found.exit_code, found.reason) == ("hello wörld 5\n", "oh\n", 3, "")
-    assert not found.finished
+    assert not found.succeeded
     assert not found.timed_out
     assert found.memory > 1 << 20
 
@@ -42,7 +42,7 @@ def test_it_has_its_files_its_own_folder_and_what_python_usually_has() -> None:
     files = {"helper.py": "VALUE = 7", "a/b.txt": "text"}
     found = run(code, files=files, unsafe=UNSAFE)
     assert found.stdout == "7 text ['a', 'helper.py', 'main.py'] __main__\n"
-    assert found.finished
+    assert found.succeeded
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up", "main.py", ""])
@@ -52,8 +52,8 @@ def test_a_file_outside_of_the_folder_is_refused(name: str) -> None:
 
 
 def test_each_run_of_a_box_starts_afresh() -> None:
-    with Box("import os\nprint(os.path.exists('left'), input())\nopen('left', 'w')", unsafe=UNSAFE) as box:
-        assert [box.ask({"stdin": f"{k}\n"})["stdout"] for k in range(3)] == [f"False {k}\n" for k in range(3)]
+    with Sandbox("import os\nprint(os.path.exists('left'), input())\nopen('left', 'w')", unsafe=UNSAFE) as box:
+        assert [box.request({"stdin": f"{k}\n"})["stdout"] for k in range(3)] == [f"False {k}\n" for k in range(3)]
 
 
 def test_many_programs_come_back_in_their_order() -> None:
@@ -121,7 +121,7 @@ def test_processes_are_started_only_where_they_are_allowed_and_end_with_the_prog
     code = "import os, time\nif os.fork() == 0:\n    print('child', flush=True)\n    time.sleep(1000)\nos.read(0, 1)"
     assert "Operation not permitted" in run(code).stderr
     allowed = run(code, limits=Limits(fork=True, seconds=3))
-    assert allowed.finished
+    assert allowed.succeeded
     with pytest.raises(UserError, match="fork needs isolation"):
         run(code, limits=Limits(fork=True), unsafe=True)
 
@@ -131,9 +131,9 @@ def test_processes_are_started_only_where_they_are_allowed_and_end_with_the_prog
 def test_a_program_ends_when_whoever_started_it_is_killed(unsafe: bool, tmp_path: Path) -> None:
     """`kill -9` of this side: the kernel ends the rest."""
     starter = (
-        "import threading, time\nfrom zhenlong.verify.sandbox import Box, Limits\n"
-        f"box = Box('import time\\ntime.sleep(1000)', limits=Limits(seconds=1000), unsafe={unsafe})\n"
-        "threading.Thread(target=box.ask, args=({'stdin': ''},)).start()\nprint(box._process.pid, flush=True)"
+        "import threading, time\nfrom zhenlong.verify.sandbox import Limits, Sandbox\n"
+        f"box = Sandbox('import time\\ntime.sleep(1000)', limits=Limits(seconds=1000), unsafe={unsafe})\n"
+        "threading.Thread(target=box.request, args=({'stdin': ''},)).start()\nprint(box._process.pid, flush=True)"
     )
     here = os.environ | {"TMPDIR": str(tmp_path)}  # for what nobody is left to remove
     with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True, env=here) as process:
@@ -149,19 +149,19 @@ def test_where_nothing_isolates_a_program_it_is_refused_with_what_was_tried(monk
     monkeypatch.setattr(
         isolation_module, "_candidates", lambda: [("bubblewrap", None), ("namespaces", Isolation("namespaces"))]
     )
-    monkeypatch.setattr(box_module, "probe", lambda chosen: "unshare: Operation not permitted")
-    isolation.cache_clear()
+    monkeypatch.setattr(sandbox_module, "probe", lambda chosen: "unshare: Operation not permitted")
+    best_isolation.cache_clear()
     try:
         with pytest.raises(UserError, match=r"bubblewrap: not installed; namespaces: unshare.*set unsafe"):
             run("print(1)")
         assert run("print(1)", unsafe=True).stdout == "1\n"
     finally:
-        isolation.cache_clear()
+        best_isolation.cache_clear()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has the rights that this takes")
 def test_a_way_of_isolation_that_fails_says_why() -> None:
-    assert "not permitted" in box_module.probe(Isolation("namespaces", own_id=True))
+    assert "not permitted" in sandbox_module.probe(Isolation("namespaces", own_uid=True))
 
 
 @pytest.mark.parametrize("wrong", [{"seconds": 0}, {"memory": -1}, {"output": 0}])
@@ -173,7 +173,7 @@ def test_limits_are_above_zero(wrong: dict[str, Any]) -> None:
 @pytest.mark.skipif(not seccomp.supported(), reason="the filter is not written for this machine")
 def test_the_filters_jumps_stay_within_it_and_end_in_a_return() -> None:
     for fork in (False, True):
-        steps = seccomp.program(fork, os.getpid())
+        steps = seccomp.filter_program(fork, os.getpid())
         for place, (code, yes, no, _) in enumerate(steps):
             assert code == 0x06 or place + 1 + max(yes, no) < len(steps)
         assert steps[-1][0] == 0x06

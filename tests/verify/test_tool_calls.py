@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from zhenlong.errors import UserError
 from zhenlong.records import Message, Task
 from zhenlong.verify import verify
-from zhenlong.verify.tool_call_text import Call, decoded_calls
-from zhenlong.verify.tool_calls import check_tool_calls, tool_call_problem
+from zhenlong.verify.tool_call_parsing import ToolCall, parse_tool_calls
+from zhenlong.verify.tool_calls import check_tool_calls, tool_call_error
 
 
 def parameters(required: list[str], **types: str | dict) -> dict:
@@ -49,7 +49,7 @@ ANSWER = {"hotel.book": {"city": ["New York", "NYC"], "nights": [2], **OPTIONAL}
 
 
 def right(text: str, answers: list | None = None, functions: list | None = None) -> bool:
-    return not tool_call_problem(text, functions or [BOOK, CALL], [ANSWER] if answers is None else answers)
+    return not tool_call_error(text, functions or [BOOK, CALL], [ANSWER] if answers is None else answers)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_accepted_arguments(arguments):
     ],
 )
 def test_refused_arguments(arguments, problem):
-    assert problem in tool_call_problem(f"[hotel.book({arguments})]", [BOOK], [ANSWER])
+    assert problem in tool_call_error(f"[hotel.book({arguments})]", [BOOK], [ANSWER])
 
 
 def test_what_an_answer_does_not_mark_as_optional_must_be_given():
@@ -154,7 +154,7 @@ def test_any_call_is_wrong_where_nothing_serves():
     ],
 )
 def test_the_forms_of_a_call(text):
-    assert decoded_calls(text) == [Call("f", {"a": 1}), Call("g.h", {"b": "x"})]
+    assert parse_tool_calls(text) == [ToolCall("f", {"a": 1}), ToolCall("g.h", {"b": "x"})]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_the_forms_of_a_call(text):
     ],
 )
 def test_values_are_read_and_not_run(written, value):
-    assert decoded_calls(f"[f(a={written})]") == [Call("f", {"a": value})]
+    assert parse_tool_calls(f"[f(a={written})]") == [ToolCall("f", {"a": value})]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_values_are_read_and_not_run(written, value):
 )
 def test_what_is_no_call_is_no_call(text):
     with pytest.raises(ValueError):  # noqa: PT011  (each has its own message)
-        decoded_calls(text)
+        parse_tool_calls(text)
 
 
 @given(st.text(max_size=40))

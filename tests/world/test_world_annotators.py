@@ -7,7 +7,7 @@ import pytest
 
 from zhenlong.records import Message
 from zhenlong.world import Annotator, World, annotate, gold_reward
-from zhenlong.world.annotators import INDIFFERENT, panel
+from zhenlong.world.annotators import INDIFFERENCE_THRESHOLD, panel
 
 WORLD = World(0)
 SUM = (Message("user", "What is 3 + 4?"),)
@@ -99,18 +99,18 @@ def test_pairs_are_different_texts_and_often_both_plausible():
     both = sum(min(gold_reward(row.prompt, text) for text in row.responses) >= 0.6 for row in rows)
     assert both / len(rows) >= 0.3
     gaps = [abs(gold_reward(row.prompt, row.responses[0]) - gold_reward(row.prompt, row.responses[1])) for row in rows]
-    assert min(gaps) >= INDIFFERENT - 1e-9
+    assert min(gaps) >= INDIFFERENCE_THRESHOLD - 1e-9
 
 
 def test_rankings_of_four_have_four_texts_and_ranks():
-    for row in WORLD.rankings(200, responses=4):
+    for row in WORLD.rankings(200, num_responses=4):
         assert len(set(row.responses)) == len(row.ranks) == 4
         assert min(row.ranks) == 1
         assert row.pairs()
 
 
 def test_several_annotators_take_part_and_disagree_at_times():
-    assert len({row.annotator for row in WORLD.rankings(200, annotators=5)}) == 5
+    assert len({row.annotator for row in WORLD.rankings(200, num_annotators=5)}) == 5
     first, second = panel(2)
     assert first.tastes != second.tastes
     rng = Random(0)

@@ -30,8 +30,8 @@ def test_every_person_and_town_has_every_fact_and_values_are_equally_common():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_job_and_a_town_name_one_person(seed: int):
     facts = make_facts(seed)
-    assert len(facts.holder) == len(PEOPLE)
-    for (job, town), name in facts.holder.items():
+    assert len(facts.job_holder) == len(PEOPLE)
+    for (job, town), name in facts.job_holder.items():
         assert (facts.people["job"][name], facts.people["home"][name]) == (job, town)
 
 
@@ -121,7 +121,7 @@ def test_every_fact_is_stated_somewhere():
     for document in World(0).documents(5000, style="facts"):
         stated.update(re.findall(r"The (\w+) of (\w+) is (\w+)\.", document.text))
         stated.update(("home", name, town) for name, town in re.findall(r"(\w+) lives in (\w+)", document.text))
-    assert {(job, town, name) for (job, town), name in facts.holder.items()} <= stated
+    assert {(job, town, name) for (job, town), name in facts.job_holder.items()} <= stated
     assert {("home", name, town) for name, town in facts.people["home"].items()} <= stated
 
 

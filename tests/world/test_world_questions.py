@@ -8,27 +8,27 @@ import pytest
 
 from zhenlong.records import Message
 from zhenlong.world import World, gold_reward
-from zhenlong.world.families.catalogue import ask, families, ideals, parse
 from zhenlong.world.families.question import split_of
+from zhenlong.world.families.registry import ideal_responses, instruction_families, parse_question, sample_question
 
 WORLD = World(0)
 
 
 def drawn(split: str, n: int = 3000, seed: int = 0):
     rng = Random(seed)
-    return [ask(WORLD.facts, rng, split) for _ in range(n)]
+    return [sample_question(WORLD.facts, rng, split) for _ in range(n)]
 
 
 def test_there_are_many_families_with_several_wordings_each():
-    assert len(families()) >= 20
-    assert len({family.name for family in families()}) == len(families())
-    assert all(len(family.templates) >= 3 for family in families())
+    assert len(instruction_families()) >= 20
+    assert len({family.name for family in instruction_families()}) == len(instruction_families())
+    assert all(len(family.templates) >= 3 for family in instruction_families())
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_every_prompt_parses_back_to_its_question(split: str):
     for asked in drawn(split):
-        found = parse(asked.prompt)
+        found = parse_question(asked.prompt)
         assert found.family is asked.question.family
         assert found.format is asked.question.format
         assert {name: asked.question.slots[name] for name in found.slots} == dict(found.slots)
@@ -37,10 +37,14 @@ def test_every_prompt_parses_back_to_its_question(split: str):
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_every_wording_of_every_family_can_be_drawn_in_both_splits(split: str):
     rng = Random(1)
-    for family in families():
+    for family in instruction_families():
         for template in family.templates:
             splits = {
-                split_of(WORLD.facts, family, {**family.draw(WORLD.facts, rng, template.given), **template.given})
+                split_of(
+                    WORLD.facts,
+                    family,
+                    {**family.sample_slots(WORLD.facts, rng, template.fixed_slots), **template.fixed_slots},
+                )
                 for _ in range(400)
             }
             assert split in splits
@@ -49,10 +53,10 @@ def test_every_wording_of_every_family_can_be_drawn_in_both_splits(split: str):
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_ideal_answers_are_ideal(split: str):
     for asked in drawn(split):
-        answers = ideals(WORLD.facts, asked.question)
+        answers = ideal_responses(WORLD.facts, asked.question)
         assert answers
         for answer in answers:
-            judged = WORLD.check(asked.prompt, answer)
+            judged = WORLD.gold_breakdown(asked.prompt, answer)
             assert gold_reward(asked.prompt, answer) >= 0.95
             assert judged.correct in (None, 1.0)
             assert judged.format in (None, 1.0)
@@ -86,7 +90,7 @@ def test_training_gives_no_held_out_fact_away():
     for asked in drawn("train", 6000):
         slots, name = asked.question.slots, asked.question.family.name
         if name == "who":
-            person = WORLD.facts.holder[slots["job"], slots["home"]]
+            person = WORLD.facts.job_holder[slots["job"], slots["home"]]
             assert not {("job", person), ("home", person)} & held
         if name == "follow_up":
             assert (slots["first"], slots["person"]) not in held
@@ -122,13 +126,13 @@ def test_a_follow_up_is_about_the_person_named_last():
         Message("assistant", "A baker."),
         Message("user", "And what pet does she have?"),
     ]
-    assert WORLD.check(tuple(turns), f"Dina has a {people['Dina']}.").correct == 1
-    assert WORLD.check((turns[0], turns[1], turns[4]), f"A {people['Mira']}.").correct == 1
+    assert WORLD.gold_breakdown(tuple(turns), f"Dina has a {people['Dina']}.").correct == 1
+    assert WORLD.gold_breakdown((turns[0], turns[1], turns[4]), f"A {people['Mira']}.").correct == 1
 
 
 def test_a_system_message_in_front_changes_nothing():
     prompt = (Message("user", "What is 3 + 4?"),)
-    assert WORLD.check((Message("system", "Be kind."), *prompt), "7") == WORLD.check(prompt, "7")
+    assert WORLD.gold_breakdown((Message("system", "Be kind."), *prompt), "7") == WORLD.gold_breakdown(prompt, "7")
 
 
 def test_held_out_tasks_have_a_good_share_of_each_kind():
@@ -142,7 +146,7 @@ def test_held_out_tasks_have_a_good_share_of_each_kind():
     assert kinds["answer"] / 600 >= 0.5
     assert kinds["open"] > 0
     for task in tasks:
-        judged = WORLD.check(task.prompt, task.reference)
+        judged = WORLD.gold_breakdown(task.prompt, task.reference)
         assert task.verifier == "world"
         assert task.groups["family"] == judged.family
         assert (task.groups["format"] == "yes") == (judged.format is not None)
@@ -152,7 +156,7 @@ def test_held_out_tasks_have_a_good_share_of_each_kind():
 
 def test_more_tasks_than_there_are_is_an_error(monkeypatch):
     few = drawn("train", 5)
-    monkeypatch.setattr("zhenlong.world.world.ask", lambda facts, rng, split: rng.choice(few))
+    monkeypatch.setattr("zhenlong.world.world.sample_question", lambda facts, rng, split: rng.choice(few))
     with pytest.raises(ValueError, match="different train tasks"):
         WORLD.tasks(10)
 

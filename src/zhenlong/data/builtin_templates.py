@@ -5,9 +5,10 @@ ends a turn must be a single token for generation to stop at it: where the token
 stands in its place, in every turn.
 
 ChatML: https://github.com/openai/openai-python (chatml.md, 2023); its tools are those of Qwen 2.5. Llama 2: Touvron et
-al. 2023, and `generation.py` of the `llama` repository. Llama 3: https://www.llama.com/docs/model-cards-and-prompt-formats;
-its tools are those of Llama 3.1, whose system turn names the environment and two dates when there are any. Alpaca:
-tatsu-lab/stanford_alpaca, in turns as hiyouga/LLaMA-Factory has it. Llama 2 and Alpaca know no tools and get ChatML's.
+al. 2023, and `generation.py` of the `llama` repository. Llama 3:
+https://www.llama.com/docs/model-cards-and-prompt-formats; its tools are those of Llama 3.1, whose system turn names the
+environment and two dates when there are any. Alpaca: tatsu-lab/stanford_alpaca, in turns as hiyouga/LLaMA-Factory has
+it. Llama 2 and Alpaca know no tools and get ChatML's.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 
-TOOLS_BEGIN: Final = (
+TOOLS_PREFIX: Final = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function "
     "signatures within <tools></tools> XML tags:\n<tools>"
 )
-TOOLS_END: Final = (
+TOOLS_SUFFIX: Final = (
     "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
     '<tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n'
     "</tool_call>"
@@ -36,61 +37,63 @@ ALPACA_SYSTEM: Final = (
 )
 
 
-def _quoted(text: str) -> str:
+def _jinja_string(text: str) -> str:
     """A text as a string of Jinja's."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
 
 
 # `system` is what the system says (none where it says nothing), `rest` are the other turns.
-_SPLIT: Final = (
+_SPLIT_SYSTEM_TURN: Final = (
     "{% if messages[0]['role'] == 'system' %}"
     "{% set system = messages[0]['content'] or '' %}{% set rest = messages[1:] %}"
     "{% else %}{% set system = none %}{% set rest = messages %}{% endif %}"
 )
 # With tools, `system` ends with their signatures.
-_OFFER: Final = (
-    "{% if tools %}{% set offer = namespace(text=" + _quoted(TOOLS_BEGIN) + ") %}"
+_ADD_TOOLS: Final = (
+    "{% if tools %}{% set offer = namespace(text=" + _jinja_string(TOOLS_PREFIX) + ") %}"
     "{% for tool in tools %}{% set offer.text = offer.text + '\\n' + (tool | tojson) %}{% endfor %}"
-    "{% set system = (system + '\\n\\n' if system else '') + offer.text + " + _quoted(TOOLS_END) + " %}{% endif %}"
+    "{% set system = (system + '\\n\\n' if system else '') + offer.text + "
+    + _jinja_string(TOOLS_SUFFIX)
+    + " %}{% endif %}"
 )
 # What an assistant says, its calls in tags.
-_WORDS: Final = (
+_ASSISTANT_TEXT: Final = (
     "{% set said = namespace(text=message['content'] or '') %}"
     "{% for call in message['tool_calls'] or [] %}"
     "{% set said.text = said.text + ('\\n' if said.text else '') + '<tool_call>\\n{\"name\": \"' + call.function.name"
     " + '\", \"arguments\": ' + (call.function.arguments | tojson) + '}\\n</tool_call>' %}{% endfor %}"
 )
-_RESULT: Final = "'<tool_response>\\n' + message['content'] + '\\n</tool_response>'"
+_TOOL_RESULT: Final = "'<tool_response>\\n' + message['content'] + '\\n</tool_response>'"
 
 _CHATML: Final = (
-    _SPLIT + _OFFER + "BOS{% if system is not none %}<|im_start|>{{ 'system\\n' + system }}END{{ '\\n' }}{% endif %}"
+    _SPLIT_SYSTEM_TURN + _ADD_TOOLS + "BOS{% if system is not none %}<|im_start|>{{ 'system\\n' + system }}END{{ '\\n' }}{% endif %}"
     "{% for message in rest %}"
     "{% if message['role'] == 'tool' %}"
     "{% if loop.first or loop.previtem['role'] != 'tool' %}<|im_start|>user{% endif %}"
-    "{{ '\\n' + " + _RESULT + " }}"
+    "{{ '\\n' + " + _TOOL_RESULT + " }}"
     "{% if loop.last or loop.nextitem['role'] != 'tool' %}END{{ '\\n' }}{% endif %}"
     "{% else %}"
-    + _WORDS + "<|im_start|>{{ message['role'] + '\\n' + said.text }}END{{ '\\n' }}"
+    + _ASSISTANT_TEXT + "<|im_start|>{{ message['role'] + '\\n' + said.text }}END{{ '\\n' }}"
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"
 )  # fmt: skip
 
 # Each exchange has its own BOS; the system's words stand inside the first user turn.
 _LLAMA2: Final = (
-    _SPLIT + _OFFER + "{% if system is not none %}{% set system = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' %}"
+    _SPLIT_SYSTEM_TURN + _ADD_TOOLS + "{% if system is not none %}{% set system = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' %}"
     "{% if not rest or rest[0]['role'] == 'assistant' %}"
     "{{ raise_exception('a user turn must follow the system turn') }}{% endif %}{% endif %}"
     "{% for message in rest %}"
     "{% if message['role'] == 'system' %}{{ raise_exception('the system turn must come first') }}"
-    "{% elif message['role'] == 'assistant' %}" + _WORDS + "{{ ' ' + said.text | trim + ' ' }}END"
-    "{% else %}{% set words = " + _RESULT + " if message['role'] == 'tool' else message['content'] %}"
+    "{% elif message['role'] == 'assistant' %}" + _ASSISTANT_TEXT + "{{ ' ' + said.text | trim + ' ' }}END"
+    "{% else %}{% set words = " + _TOOL_RESULT + " if message['role'] == 'tool' else message['content'] %}"
     "BOS{{ '[INST] ' + ((system or '' if loop.first else '') + words) | trim + ' [/INST]' }}"
     "{% endif %}{% endfor %}"
 )  # fmt: skip
 
 # With tools: the layout of 3.1, in which the first user turn holds the signatures and a call is bare JSON.
 _LLAMA3: Final = (
-    _SPLIT + "BOS{% if tools %}{% set system = " + _quoted(LLAMA3_PREAMBLE) + " + (system or '') | trim %}{% endif %}"
+    _SPLIT_SYSTEM_TURN + "BOS{% if tools %}{% set system = " + _jinja_string(LLAMA3_PREAMBLE) + " + (system or '') | trim %}{% endif %}"
     "{% if system is not none %}<|start_header_id|>system<|end_header_id|>{{ '\\n\\n' + "
     "(system if tools else system | trim) }}END{% endif %}"
     "{% for message in rest %}"
@@ -98,7 +101,7 @@ _LLAMA3: Final = (
     "<|start_header_id|>{{ role + '<|end_header_id|>\\n\\n' }}"
     "{% if tools and loop.first %}"
     "{% if role != 'user' %}{{ raise_exception('a user turn must come first when there are tools') }}{% endif %}"
-    "{{ " + _quoted(LLAMA3_TOOLS) + " }}{% for tool in tools %}{{ tool | tojson(indent=4) + '\\n\\n' }}{% endfor %}"
+    "{{ " + _jinja_string(LLAMA3_TOOLS) + " }}{% for tool in tools %}{{ tool | tojson(indent=4) + '\\n\\n' }}{% endfor %}"
     "{% endif %}"
     "{% if message['role'] == 'tool' %}{{ message['content'] | tojson }}"
     "{% else %}{{ (message['content'] or '') | trim }}"
@@ -110,42 +113,42 @@ _LLAMA3: Final = (
 )  # fmt: skip
 
 _ALPACA: Final = (
-    _SPLIT + _OFFER + "BOS{{ (" + _quoted(ALPACA_SYSTEM) + " if system is none else system) + '\\n\\n' }}"
+    _SPLIT_SYSTEM_TURN + _ADD_TOOLS + "BOS{{ (" + _jinja_string(ALPACA_SYSTEM) + " if system is none else system) + '\\n\\n' }}"
     "{% for message in rest %}"
     "{% if message['role'] == 'system' %}{{ raise_exception('the system turn must come first') }}"
-    "{% elif message['role'] == 'assistant' %}" + _WORDS + "{{ said.text }}END{{ '\\n\\n' }}"
-    "{% else %}{% set words = " + _RESULT + " if message['role'] == 'tool' else message['content'] %}"
+    "{% elif message['role'] == 'assistant' %}" + _ASSISTANT_TEXT + "{{ said.text }}END{{ '\\n\\n' }}"
+    "{% else %}{% set words = " + _TOOL_RESULT + " if message['role'] == 'tool' else message['content'] %}"
     "{{ '### Instruction:\\n' + words + '\\n\\n### Response:\\n' }}"
     "{% endif %}{% endfor %}"
 )  # fmt: skip
 
 # The Jinja text and the marker that ends a turn (empty: eos). In the text, BOS and END are what the tokenizer has.
-_FORMATS: Final = {
+_TEMPLATES: Final = {
     "chatml": (_CHATML, "<|im_end|>"),
     "llama2": (_LLAMA2, "</s>"),
     "llama3": (_LLAMA3, "<|eot_id|>"),
     "alpaca": (_ALPACA, ""),
 }
-BUILT_IN: Final = tuple(_FORMATS)
+BUILTIN_TEMPLATES: Final = tuple(_TEMPLATES)
 
 
-def built_in(tokenizer: Any, name: str) -> str:
+def builtin_template(tokenizer: Any, name: str) -> str:
     """The Jinja text of a built-in template for this tokenizer.
 
     Llama 2, Llama 3 and Alpaca begin with BOS where the tokenizer has one; ChatML, which has none, only where the
     tokenizer begins every text with it. Raises `UserError` for a tokenizer that has neither the marker that ends a turn
     nor eos.
     """
-    bos, end = markers(tokenizer, name)
-    source = _FORMATS[name][0]
+    bos, end = bos_and_turn_end(tokenizer, name)
+    source = _TEMPLATES[name][0]
     return source.replace("BOS", "{{ bos_token }}" if bos else "").replace(
         "END", "{{ eos_token }}" if end == tokenizer.eos_token else end
     )
 
 
-def markers(tokenizer: Any, name: str) -> tuple[str, str]:
+def bos_and_turn_end(tokenizer: Any, name: str) -> tuple[str, str]:
     """What a conversation of a built-in format begins with (empty for nothing) and what ends a turn."""
-    end = _FORMATS[name][1]
+    end = _TEMPLATES[name][1]
     if not end or end not in tokenizer.get_added_vocab():
         if not tokenizer.eos_token:
             raise UserError(

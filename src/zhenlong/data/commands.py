@@ -1,4 +1,6 @@
-"""`zhenlong data check` and `zhenlong data convert`: is this data what training takes, and the same data for others."""
+"""`zhenlong data validate` and `zhenlong data convert`: is this data what training takes, and the same data for
+others.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +10,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zhenlong.data.blend import parse_blend, sources_alone
-from zhenlong.data.reader import BadRow, placed
-from zhenlong.data.writers import WRITERS, rows_of_record
+from zhenlong.data.mixture_spec import parse_mixture_spec, unweighted_sources
+from zhenlong.data.reader import BadRow, iter_located_records
+from zhenlong.data.writers import WRITERS, iter_record_rows
 from zhenlong.errors import UserError
-from zhenlong.records import KINDS, Rating, Record
+from zhenlong.records import RECORD_KINDS, Rating, Record
 
 
-def check(sources: str, *, kind: str = "") -> None:
-    """Check data: every problem with its file and line; exit code 2 if there is any.
+def validate(sources: str, *, kind: str = "") -> None:
+    """Validate data: every problem with its file and line; exit code 2 if there is any.
 
     Args:
         sources: Files, hf:owner/name or world:<kind>, as for training: several with commas, weights and other options.
         kind: What it is to be read as: document, demonstration, ranking, rating or task; empty takes the format's own.
     """
     problems = 0
-    for one in parse_blend(sources).sources:
+    for one in parse_mixture_spec(sources).sources:
         bad: list[BadRow] = []
-        read, kinds = _read(one.spec, kind_of(kind), bad)
+        row_count, kinds = _count_records(one.spec, record_kind(kind), bad)
         for problem in bad:
-            print(f"{problem.place}: {problem.problem}" if problem.place else problem.problem)
-        names = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in kinds.items()) or "no records"
-        print(f"{one.spec}: {names} in {read:,} rows, {len(bad):,} problem{'s' * (len(bad) != 1)}")
+            print(f"{problem.location}: {problem.problem}" if problem.location else problem.problem)
+        counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in kinds.items()) or "no records"
+        print(f"{one.spec}: {counts} in {row_count:,} rows, {len(bad):,} problem{'s' * (len(bad) != 1)}")
         problems += len(bad)
     if problems:
-        raise UserError(f"{problems:,} problem{'s' * (problems != 1)} in the data; mend them, or use --skip_bad_rows")
+        raise UserError(f"{problems:,} problem{'s' * (problems != 1)} in the data; fix them, or use --skip_bad_rows")
 
 
 def convert(source: str, *, to: str, output: str, kind: str = "", skip_bad_rows: bool = False, limit: int = 0) -> Path:
@@ -53,45 +55,45 @@ def convert(source: str, *, to: str, output: str, kind: str = "", skip_bad_rows:
         raise UserError(f"--to {to}: unknown format; expected one of {', '.join(WRITERS)}")
     if not output.endswith(".jsonl"):
         raise UserError(f"--output {output}: expected a name that ends in .jsonl")
-    wanted = WRITERS[to].kind
-    if kind and wanted:
-        raise UserError(f"--kind {kind}: {to} rows are {wanted.__name__}s; leave the option out")
+    required_kind = WRITERS[to].kind
+    if kind and required_kind:
+        raise UserError(f"--kind {kind}: {to} rows are {required_kind.__name__}s; leave the option out")
     bad: list[BadRow] | None = [] if skip_bad_rows else None
-    written, partial = 0, Path(f"{output}.partial")
+    written, temporary = 0, Path(f"{output}.partial")
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            for spec in sources_alone(source):
-                for row in _rows(spec, to, wanted or kind_of(kind), bad, limit or None):
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            for spec in unweighted_sources(source):
+                for row in _converted_rows(spec, to, required_kind or record_kind(kind), bad, limit or None):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     written += 1
         if not written:
             raise UserError(f"{source}: nothing to write; no row can be held as {to}")
-        os.replace(partial, output)
+        os.replace(temporary, output)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from None
     finally:
-        partial.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     for one in bad or ():
-        print(f"left out: {one.place}: {one.problem}")
+        print(f"left out: {one.location}: {one.problem}")
     print(f"{written:,} rows of {to}" + (f", {len(bad):,} left out" if bad else ""))
     return Path(output)
 
 
-def kind_of(name: str) -> type[Record] | None:
+def record_kind(name: str) -> type[Record] | None:
     """The record kind of a name, None for an empty one. Raises `UserError` for another."""
-    if name and name not in KINDS:
-        raise UserError(f"--kind {name}: unknown; expected one of {', '.join(KINDS)}")
-    return KINDS[name] if name else None
+    if name and name not in RECORD_KINDS:
+        raise UserError(f"--kind {name}: unknown; expected one of {', '.join(RECORD_KINDS)}")
+    return RECORD_KINDS[name] if name else None
 
 
-def _read(spec: str, kind: type[Record] | None, bad: list[BadRow]) -> tuple[int, dict[str, int]]:
+def _count_records(spec: str, kind: type[Record] | None, bad: list[BadRow]) -> tuple[int, dict[str, int]]:
     """Rows and records by kind; every problem goes to `bad`, those of the whole source at the end."""
     places: set[str] = set()
     kinds: dict[str, int] = {}
     labels: set[bool] = set()
     try:
-        for place, record in placed(spec, kind, bad=bad):
+        for place, record in iter_located_records(spec, kind, bad=bad):
             places.add(place)
             name = type(record).__name__.lower()
             kinds[name] = kinds.get(name, 0) + 1
@@ -99,7 +101,7 @@ def _read(spec: str, kind: type[Record] | None, bad: list[BadRow]) -> tuple[int,
                 labels.add(record.desirable)
     except UserError as error:  # the file ends here: its structure is broken, or nothing of it can be read
         bad.append(BadRow("", str(error)))
-    places |= {one.place for one in bad if one.place}
+    places |= {one.location for one in bad if one.location}
     if len(labels) == 1:
         word = "desirable" if labels == {True} else "undesirable"
         bad.append(BadRow(spec, f"label: every response is {word}; expected some of both"))
@@ -108,13 +110,13 @@ def _read(spec: str, kind: type[Record] | None, bad: list[BadRow]) -> tuple[int,
     return len(places), kinds
 
 
-def _rows(
+def _converted_rows(
     spec: str, to: str, kind: type[Record] | None, bad: list[BadRow] | None, limit: int | None
 ) -> Iterator[dict[str, Any]]:
     taken = 0
-    for place, record in placed(spec, kind, bad=bad, limit=limit):
+    for place, record in iter_located_records(spec, kind, bad=bad, limit=limit):
         try:
-            rows = list(rows_of_record(record, to))
+            rows = list(iter_record_rows(record, to))
         except ValueError as error:
             if bad is None:
                 raise UserError(f"{place}: {error}") from None

@@ -23,25 +23,27 @@ _SEPARATOR: Final = re.compile(r"\s*[\[,]?\s*")  # before each item of a JSON li
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row: `place` is how an error names it (`prefs.jsonl, line 3`); `problem` says why it has no usable fields."""
+class RawRow:
+    """One row: `location` is how an error names it (`prefs.jsonl, line 3`); `problem` says why it has no usable
+    fields.
+    """
 
-    place: str
+    location: str
     fields: Mapping[str, Any]
     problem: str = ""
 
 
-def rows_of_file(path: Path, by: str = "file") -> Iterator[Row]:
+def iter_file_rows(path: Path, by: str = "file") -> Iterator[RawRow]:
     """The rows of one file, in order. `by` cuts a `.txt` into documents: `file`, `paragraph` (blank lines) or `line`.
 
     Raises `UserError` for a missing or empty file, an unknown extension, bytes that are not UTF-8 and a file whose
-    structure is broken. A single broken line of `.jsonl`, `.csv` or `.tsv` comes back as a `Row` with a `problem`.
+    structure is broken. A single broken line of `.jsonl`, `.csv` or `.tsv` comes back as a `RawRow` with a `problem`.
     """
     extension = Path(path.name.removesuffix(".gz")).suffix.lower()
     if extension not in EXTENSIONS:
         known = " ".join(EXTENSIONS)
         raise UserError(f"{path}: unknown extension {extension or 'none'!r}; expected one of {known}, each also .gz")
-    data = _bytes(path)
+    data = _read_bytes(path)
     if not data.strip():
         raise UserError(f"{path}: the file is empty; expected at least one row")
     if extension == ".txt":
@@ -51,7 +53,7 @@ def rows_of_file(path: Path, by: str = "file") -> Iterator[Row]:
     return _READERS[extension](path, data)
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if path.suffix == ".gz" and data else data
@@ -63,7 +65,7 @@ def _bytes(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _text(path: Path, data: bytes) -> str:
+def _decode_utf8(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -71,10 +73,10 @@ def _text(path: Path, data: bytes) -> str:
         raise UserError(f"{path}, line {line}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
 
 
-def _text_rows(path: Path, data: bytes, by: str) -> Iterator[Row]:
-    text = "\n".join(_text(path, data).replace("\r\n", "\n").split("\r"))
+def _text_rows(path: Path, data: bytes, by: str) -> Iterator[RawRow]:
+    text = "\n".join(_decode_utf8(path, data).replace("\r\n", "\n").split("\r"))
     if by == "file":
-        yield Row(f"{path}", {"text": text})
+        yield RawRow(f"{path}", {"text": text})
     elif by in ("line", "paragraph"):
         start = 1
         lines: list[str] = []
@@ -83,13 +85,13 @@ def _text_rows(path: Path, data: bytes, by: str) -> Iterator[Row]:
                 start = start if lines else number
                 lines.append(line)
             if lines and (by == "line" or not line.strip()):
-                yield Row(f"{path}, line {start}", {"text": "\n".join(lines)})
+                yield RawRow(f"{path}, line {start}", {"text": "\n".join(lines)})
                 lines = []
     else:
         raise UserError(f"{path}: by={by!r} is not a way to cut text; expected file, paragraph or line")
 
 
-def _jsonl_rows(path: Path, data: bytes) -> Iterator[Row]:
+def _jsonl_rows(path: Path, data: bytes) -> Iterator[RawRow]:
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
         if not line.strip():
             continue
@@ -99,34 +101,36 @@ def _jsonl_rows(path: Path, data: bytes) -> Iterator[Row]:
         except UnicodeDecodeError as error:
             raise UserError(f"{place}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
         except json.JSONDecodeError as error:
-            yield Row(
+            yield RawRow(
                 place, {}, f"not valid JSON ({error.msg}, column {error.colno}); expected one object on each line"
             )
         else:
             yield _object_row(place, value)
 
 
-def _json_rows(path: Path, data: bytes) -> Iterator[Row]:
+def _json_rows(path: Path, data: bytes) -> Iterator[RawRow]:
     """A list of objects. Some data sets keep one object a line under this extension too: that is read as `.jsonl`."""
     try:
-        value = json.loads(_text(path, data))
+        value = json.loads(_decode_utf8(path, data))
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and error.lineno > 1:
             yield from _jsonl_rows(path, data)
             return
         raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
     if isinstance(value, dict) and "\n" not in data.decode("utf-8-sig").strip():
-        yield Row(f"{path}, row 1 (line 1)", value)  # one object on one line is a .jsonl of one row
+        yield RawRow(f"{path}, row 1 (line 1)", value)  # one object on one line is a .jsonl of one row
         return
     if not isinstance(value, list):
-        raise UserError(f"{path}: expected a list of objects, got one {_json_name(value)}; write a list, or use .jsonl")
+        raise UserError(
+            f"{path}: expected a list of objects, got one {_json_type_name(value)}; write a list, or use .jsonl"
+        )
     if not value:
         raise UserError(f"{path}: the list is empty; expected at least one row")
-    for number, (line, item) in enumerate(_items(_text(path, data)), 1):
+    for number, (line, item) in enumerate(_iter_list_items(_decode_utf8(path, data)), 1):
         yield _object_row(f"{path}, row {number} (line {line})", item)
 
 
-def _items(text: str) -> Iterator[tuple[int, Any]]:
+def _iter_list_items(text: str) -> Iterator[tuple[int, Any]]:
     """The items of a JSON list, which `text` is known to be, each with the line on which it begins."""
     decoder, line, counted, end = json.JSONDecoder(), 1, 0, 0
     while True:
@@ -138,21 +142,21 @@ def _items(text: str) -> Iterator[tuple[int, Any]]:
         yield line, item
 
 
-def _object_row(place: str, value: Any) -> Row:
+def _object_row(place: str, value: Any) -> RawRow:
     if isinstance(value, dict):
-        return Row(place, value)
-    return Row(place, {}, f"expected an object, got {_json_name(value)}")
+        return RawRow(place, value)
+    return RawRow(place, {}, f"expected an object, got {_json_type_name(value)}")
 
 
-def _json_name(value: Any) -> str:
+def _json_type_name(value: Any) -> str:
     names = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
     return names.get(type(value), "null")
 
 
-def _table_rows(delimiter: str) -> Callable[[Path, bytes], Iterator[Row]]:
-    def rows(path: Path, data: bytes) -> Iterator[Row]:
+def _table_rows(delimiter: str) -> Callable[[Path, bytes], Iterator[RawRow]]:
+    def rows(path: Path, data: bytes) -> Iterator[RawRow]:
         csv.field_size_limit(2**31 - 1)  # the library's limit of 128 KiB is shorter than a long response
-        lines = csv.reader(io.StringIO(_text(path, data), newline=""), delimiter=delimiter)
+        lines = csv.reader(io.StringIO(_decode_utf8(path, data), newline=""), delimiter=delimiter)
         header = next(lines, [])
         if len(set(header)) < len(header):
             raise UserError(f"{path}, line 1: a column name occurs twice; expected a header of distinct names")
@@ -165,12 +169,12 @@ def _table_rows(delimiter: str) -> Callable[[Path, bytes], Iterator[Row]]:
             problem = f"expected {len(header)} columns as in the header, got {len(values)}"
             matches = len(values) == len(header)
             place = f"{path}, row {number} (line {line})"
-            yield Row(place, dict(zip(header, values, strict=False)), "" if matches else problem)
+            yield RawRow(place, dict(zip(header, values, strict=False)), "" if matches else problem)
 
     return rows
 
 
-def _parquet_rows(path: Path, data: bytes) -> Iterator[Row]:
+def _parquet_rows(path: Path, data: bytes) -> Iterator[RawRow]:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
@@ -179,13 +183,13 @@ def _parquet_rows(path: Path, data: bytes) -> Iterator[Row]:
         for batch in pyarrow.parquet.ParquetFile(io.BytesIO(data)).iter_batches():
             for fields in batch.to_pylist():
                 number += 1
-                yield Row(f"{path}, row {number}", fields)
+                yield RawRow(f"{path}, row {number}", fields)
     except pyarrow.ArrowException as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"{path}: not a readable parquet file ({reason}); write it again") from None
 
 
-_READERS: Final[dict[str, Callable[[Path, bytes], Iterator[Row]]]] = {
+_READERS: Final[dict[str, Callable[[Path, bytes], Iterator[RawRow]]]] = {
     ".jsonl": _jsonl_rows,
     ".json": _json_rows,
     ".csv": _table_rows(","),

@@ -4,7 +4,7 @@ As demonstrations a tree gives every path from the prompt to an assistant's repl
 for every place where two or more of the assistant's replies were ranked (Köpf et al. 2023, arXiv:2304.07327).
 Replies that were deleted, or that reviewers turned down, are left out with all that follows them, as in the published
 exports. A tree is one row (`*.trees.jsonl`), or its messages are rows of their own (`OpenAssistant/oasst1` on the hub):
-`nested` makes the one of the other.
+`assemble_trees` turns the latter into the former.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
-from zhenlong.data.files import Row
-from zhenlong.data.prompts import Fields, extras
+from zhenlong.data.field_parsing import Fields, extra_columns
+from zhenlong.data.files import RawRow
 from zhenlong.records import Demonstration, Message, Messages, Ranking, Record
 
-ROLES: Final = {"prompter": "user", "user": "user", "assistant": "assistant"}
-FLAT: Final = ("message_id", "parent_id", "message_tree_id", "text", "role")
-Node = Mapping[str, Any]
+OASST_ROLES: Final = {"prompter": "user", "user": "user", "assistant": "assistant"}
+MESSAGE_FIELDS: Final = ("message_id", "parent_id", "message_tree_id", "text", "role")
+TreeNode = Mapping[str, Any]
 
 
-def paths(fields: Fields) -> list[Record]:
+def path_demonstrations(fields: Fields) -> list[Record]:
     """A demonstration for every path of a tree that ends with an assistant's reply."""
     root, meta = _root(fields)
     found = list(_paths(root, (), "prompt"))
@@ -31,7 +31,7 @@ def paths(fields: Fields) -> list[Record]:
     return [Demonstration(messages, meta=meta) for messages in found]
 
 
-def rankings(fields: Fields) -> list[Record]:
+def reply_rankings(fields: Fields) -> list[Record]:
     """A ranking for every message of a tree that has two or more ranked replies by the assistant."""
     root, meta = _root(fields)
     found: list[Record] = list(_rankings(root, (), "prompt", meta))
@@ -45,100 +45,105 @@ def rankings(fields: Fields) -> list[Record]:
 def best_path(fields: Fields) -> dict[str, Any]:
     """The tree with the best-ranked reply alone at every place: one path, which goes on as long as somebody answers."""
     root = fields.get("prompt")
-    return {**fields, "prompt": _pruned(root)} if isinstance(root, Mapping) else dict(fields)
+    return {**fields, "prompt": _with_best_replies_only(root)} if isinstance(root, Mapping) else dict(fields)
 
 
-def nested(rows: Iterable[Row]) -> Iterator[Row]:
+def assemble_trees(rows: Iterable[RawRow]) -> Iterator[RawRow]:
     """Rows of single messages as rows of trees, each at the place of its prompt; rows of another form as they are."""
-    every = iter(rows)
-    first = next(every, None)
-    if first is None or not set(FLAT) <= set(first.fields) or "replies" in first.fields:
-        yield from ([] if first is None else chain([first], every))
+    remaining = iter(rows)
+    first = next(remaining, None)
+    if first is None or not set(MESSAGE_FIELDS) <= set(first.fields) or "replies" in first.fields:
+        yield from ([] if first is None else chain([first], remaining))
         return
     trees: dict[str, dict[str, Any]] = {}
     known: dict[str, dict[str, Any]] = {}
     places: dict[str, str] = {}
-    for row in chain([first], every):
-        if row.problem or not set(FLAT) <= set(row.fields):
-            yield row if row.problem else Row(row.place, {}, f"expected a message with {', '.join(FLAT)}")
+    for row in chain([first], remaining):
+        if row.problem or not set(MESSAGE_FIELDS) <= set(row.fields):
+            yield (
+                row if row.problem else RawRow(row.location, {}, f"expected a message with {', '.join(MESSAGE_FIELDS)}")
+            )
             continue
         node = known[str(row.fields["message_id"])] = {**row.fields, "replies": []}
         parent = row.fields["parent_id"]
         if not parent:
             trees[str(row.fields["message_tree_id"])] = node
-            places[str(row.fields["message_tree_id"])] = row.place
+            places[str(row.fields["message_tree_id"])] = row.location
         elif str(parent) in known:
             known[str(parent)]["replies"].append(node)
         else:
-            yield Row(row.place, {}, f"parent_id: expected a message that stands before it, got {parent!r}")
+            yield RawRow(row.location, {}, f"parent_id: expected a message that stands before it, got {parent!r}")
     for name, root in trees.items():
-        yield Row(places[name], {"message_tree_id": name, "prompt": root})
+        yield RawRow(places[name], {"message_tree_id": name, "prompt": root})
 
 
-def _root(fields: Fields) -> tuple[Node, dict[str, Any]]:
+def _root(fields: Fields) -> tuple[TreeNode, dict[str, Any]]:
     root = fields["prompt"]
     if not isinstance(root, Mapping):
         raise ValueError(f"prompt: expected the tree's first message, got {type(root).__name__}")
-    return root, {**extras(fields, "tree_state"), **({"lang": root["lang"]} if root.get("lang") else {})}
+    return root, {**extra_columns(fields, "tree_state"), **({"lang": root["lang"]} if root.get("lang") else {})}
 
 
-def _paths(node: Node, before: Messages, field: str) -> Iterator[Messages]:
+def _paths(node: TreeNode, history: Messages, field: str) -> Iterator[Messages]:
     message, replies = _message(node, field), _replies(node, field)
-    here = (*before, message)
+    messages = (*history, message)
     answered = False
     for name, reply in replies:
-        for path in _paths(reply, here, name):
+        for path in _paths(reply, messages, name):
             answered = True
             yield path
     if message.role == "assistant" and not answered:
-        yield here
+        yield messages
 
 
-def _rankings(node: Node, before: Messages, field: str, meta: dict[str, Any]) -> Iterator[Ranking]:
-    here, replies = (*before, _message(node, field)), _replies(node, field)
+def _rankings(node: TreeNode, history: Messages, field: str, meta: dict[str, Any]) -> Iterator[Ranking]:
+    messages, replies = (*history, _message(node, field)), _replies(node, field)
     ranked: dict[str, int] = {}
     for name, reply in replies:
-        rank, said = reply.get("rank"), _message(reply, name)
+        rank, reply_message = reply.get("rank"), _message(reply, name)
         if rank is not None and not isinstance(rank, int):
             raise ValueError(f"{name}.rank: expected a whole number, got {rank!r}")
-        if said.role == "assistant" and rank is not None:
-            ranked[said.content] = min(rank + 1, ranked.get(said.content, rank + 1))
-    if here[-1].role == "user" and len(set(ranked.values())) > 1:
-        yield Ranking(here, tuple(ranked), tuple(ranked.values()), meta=meta)
+        if reply_message.role == "assistant" and rank is not None:
+            ranked[reply_message.content] = min(rank + 1, ranked.get(reply_message.content, rank + 1))
+    if messages[-1].role == "user" and len(set(ranked.values())) > 1:
+        yield Ranking(messages, tuple(ranked), tuple(ranked.values()), meta=meta)
     for name, reply in replies:
-        yield from _rankings(reply, here, name, meta)
+        yield from _rankings(reply, messages, name, meta)
 
 
-def _replies(node: Node, field: str) -> list[tuple[str, Node]]:
+def _replies(node: TreeNode, field: str) -> list[tuple[str, TreeNode]]:
     """The replies that stand, each with the name of its field."""
     replies = node.get("replies") or ()
     if not isinstance(replies, list | tuple) or not all(isinstance(one, Mapping) for one in replies):
         raise ValueError(f"{field}.replies: expected a list of messages, got {type(replies).__name__}")
-    return [(f"{field}.replies[{i}]", one) for i, one in enumerate(replies) if _stands(one)]
+    return [(f"{field}.replies[{i}]", one) for i, one in enumerate(replies) if _is_accepted(one)]
 
 
-def _stands(node: Node) -> bool:
+def _is_accepted(node: TreeNode) -> bool:
     return not node.get("deleted") and node.get("review_result") is not False
 
 
-def _message(node: Node, field: str) -> Message:
-    role, said = node.get("role"), node.get("text")
-    if role not in ROLES:
-        raise ValueError(f"{field}.role: expected one of {', '.join(ROLES)}, got {role!r}")
-    if not isinstance(said, str) or not said.strip():
-        raise ValueError(f"{field}.text: expected some text, got {said!r}")
-    return Message(ROLES[role], said)
+def _message(node: TreeNode, field: str) -> Message:
+    role, text = node.get("role"), node.get("text")
+    if role not in OASST_ROLES:
+        raise ValueError(f"{field}.role: expected one of {', '.join(OASST_ROLES)}, got {role!r}")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{field}.text: expected some text, got {text!r}")
+    return Message(OASST_ROLES[role], text)
 
 
-def _pruned(node: Node) -> dict[str, Any]:
+def _with_best_replies_only(node: TreeNode) -> dict[str, Any]:
     """The node with one reply at most: the best-ranked of those that lead to an assistant's words, else the first."""
-    replies = [one for one in node.get("replies") or () if isinstance(one, Mapping) and _stands(one)]
-    leading = [one for one in replies if _has_answer(one)]
+    replies = [one for one in node.get("replies") or () if isinstance(one, Mapping) and _is_accepted(one)]
+    leading = [one for one in replies if _has_assistant_reply(one)]
     best = sorted(leading, key=lambda one: one["rank"] if isinstance(one.get("rank"), int) else len(leading))[:1]
-    return {**node, "replies": [_pruned(one) for one in best]}
+    return {**node, "replies": [_with_best_replies_only(one) for one in best]}
 
 
-def _has_answer(node: Node) -> bool:
+def _has_assistant_reply(node: TreeNode) -> bool:
     if node.get("role") == "assistant":
         return True
-    return any(isinstance(one, Mapping) and _stands(one) and _has_answer(one) for one in node.get("replies") or ())
+    return any(
+        isinstance(one, Mapping) and _is_accepted(one) and _has_assistant_reply(one)
+        for one in node.get("replies") or ()
+    )

@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from zhenlong.data.blend import Blend, parse_blend
-from zhenlong.data.reader import BadRow, K, read
+from zhenlong.data.mixture_spec import MixtureSpec, parse_mixture_spec
+from zhenlong.data.reader import BadRow, RecordT, read
 from zhenlong.errors import UserError
 
-_CAP = 1  # sets the generator that chooses a capped source's records apart from those of the epochs
+_SUBSAMPLE_STREAM = 1  # sets the generator that chooses a capped source's records apart from those of the epochs
 
 
 class Mixture:
     """An endless order over sources that lie one after the other in a list: an index counts through all of them.
 
     `sizes` are the sources' record counts, `weights` their shares of the draws (any positive scale; their sizes if
-    left out), unless a `blend` says what the shares are. What has been drawn follows from the counts alone: the
+    left out), unless a `spec` says what the weights are. What has been drawn follows from the counts alone: the
     permutation of an epoch is computed from seed, source and epoch by a generator of its own (PCG64), so a state is a
     few numbers and no other randomness touches it.
     """
@@ -35,38 +35,38 @@ class Mixture:
         sizes: Sequence[int],
         weights: Sequence[float] | None = None,
         seed: int = 0,
-        blend: Blend | None = None,
+        spec: MixtureSpec | None = None,
     ) -> None:
         if not sizes or min(sizes) < 1:
             raise UserError(f"mixture: expected at least one record in every source, got sizes {list(sizes)}")
-        given = list(sizes) if weights is None else list(weights)
-        least = 0.0 if blend else math.ulp(0.0)
-        given = blend.shares(sizes) if blend else given
-        if len(given) != len(sizes) or not all(math.isfinite(w) and w >= least for w in given):
-            raise UserError(f"mixture: expected {len(sizes)} weights above 0, one for each source, got {given}")
+        raw_weights = list(sizes) if weights is None else list(weights)
+        smallest_allowed = 0.0 if spec else math.ulp(0.0)
+        raw_weights = spec.sampling_weights(sizes) if spec else raw_weights
+        if len(raw_weights) != len(sizes) or not all(math.isfinite(w) and w >= smallest_allowed for w in raw_weights):
+            raise UserError(f"mixture: expected {len(sizes)} weights above 0, one for each source, got {raw_weights}")
         self.sizes = tuple(int(size) for size in sizes)
-        self.weights = _scaled(given)
-        self.late_weights = _scaled(blend.shares(sizes, late=True)) if blend else self.weights
-        self.limits = tuple(blend.limits(sizes)) if blend else (None,) * len(sizes)
+        self.weights = _normalised(raw_weights)
+        self.decay_weights = _normalised(spec.sampling_weights(sizes, decay=True)) if spec else self.weights
+        self.max_draws = tuple(spec.max_draws(sizes)) if spec else (None,) * len(sizes)
         self.seed = seed
-        self.blend = blend
-        self._by_size = weights is None
-        self._late = False
+        self.spec = spec
+        self._weights_by_size = weights is None
+        self._in_decay = False
         self._counts = [0] * len(self.sizes)
-        self._base = self._counts[:]  # the counts when the present shares began
-        self._shares = self.weights
-        self._orders: list[tuple[int, np.ndarray] | None] = [None] * len(self.sizes)
+        self._base_counts = self._counts[:]  # the counts when the present shares began
+        self._current_weights = self.weights
+        self._permutations: list[tuple[int, np.ndarray] | None] = [None] * len(self.sizes)
         self._offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
 
-    def draw(self, k: int, late: bool = False) -> list[int]:
-        """The next k indices into the list of all records. `late`: with the shares of the decay phase.
+    def draw(self, k: int, decay: bool = False) -> list[int]:
+        """The next k indices into the list of all records. `decay`: with the weights of the decay phase.
 
         Raises `UserError` when every source has been seen as often as it may be.
         """
-        if (late and self.phased) != self._late:
-            self._late = not self._late
-            self._begin()
-        return [self._next() for _ in range(k)]
+        if (decay and self.has_decay_weights) != self._in_decay:
+            self._in_decay = not self._in_decay
+            self._restart_counts()
+        return [self._draw_one() for _ in range(k)]
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -74,22 +74,22 @@ class Mixture:
         return tuple(self._counts)
 
     @property
-    def epoch(self) -> int:
+    def epoch_size(self) -> int:
         """The draws that one epoch takes."""
-        return self.blend.epoch(self.sizes) if self.blend else sum(self.sizes)
+        return self.spec.epoch_size(self.sizes) if self.spec else sum(self.sizes)
 
     @property
-    def phased(self) -> bool:
+    def has_decay_weights(self) -> bool:
         """Whether the decay phase has other shares."""
-        return self.late_weights != self.weights
+        return self.decay_weights != self.weights
 
-    def resized(self, sizes: Sequence[int]) -> Mixture:
+    def with_sizes(self, sizes: Sequence[int]) -> Mixture:
         """The order over the same sources when they have `sizes` records now."""
-        return Mixture(sizes, None if self._by_size else self.weights, self.seed, self.blend)
+        return Mixture(sizes, None if self._weights_by_size else self.weights, self.seed, self.spec)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, as plain JSON values."""
-        position = {"drawn": self._counts[:], "base": self._base[:], "late": self._late}
+        position = {"drawn": self._counts[:], "base_counts": self._base_counts[:], "in_decay": self._in_decay}
         return {**self._identity(), **position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -101,76 +101,79 @@ class Mixture:
                     "resume with the data and seed that the run began with"
                 )
         self._counts = [int(count) for count in state["drawn"]]
-        self._base = [int(count) for count in state.get("base", [0] * len(self.sizes))]
-        self._late = bool(state.get("late", False))
-        self._shares = self._present()
+        self._base_counts = [int(count) for count in state.get("base_counts", [0] * len(self.sizes))]
+        self._in_decay = bool(state.get("in_decay", False))
+        self._current_weights = self._available_weights()
 
     def _identity(self) -> dict[str, Any]:
         own = {"sizes": list(self.sizes), "weights": list(self.weights), "seed": self.seed}
-        return {**own, "late_weights": list(self.late_weights), "limits": list(self.limits)}
+        return {**own, "decay_weights": list(self.decay_weights), "max_draws": list(self.max_draws)}
 
-    def _next(self) -> int:
-        if not any(self._shares):
+    def _draw_one(self) -> int:
+        if not any(self._current_weights):
             raise UserError(
                 "data: every source has been seen max_epochs times; train fewer steps, or raise the max_epochs of one"
             )
-        turn = sum(self._counts) - sum(self._base) + 1 if len(self.sizes) > 1 else 0
-        counts = zip(self._shares, self._counts, self._base, strict=True)
-        behind = [share * turn - (count - base) if share else -math.inf for share, count, base in counts]
-        source = behind.index(max(behind))
+        draw_number = sum(self._counts) - sum(self._base_counts) + 1 if len(self.sizes) > 1 else 0
+        counts = zip(self._current_weights, self._counts, self._base_counts, strict=True)
+        deficits = [share * draw_number - (count - base) if share else -math.inf for share, count, base in counts]
+        source = deficits.index(max(deficits))
         epoch, position = divmod(self._counts[source], self.sizes[source])
         self._counts[source] += 1
-        if self._counts[source] == self.limits[source]:
-            self._begin()
-        return self._offsets[source] + int(self._order(source, epoch)[position])
+        if self._counts[source] == self.max_draws[source]:
+            self._restart_counts()
+        return self._offsets[source] + int(self._permutation(source, epoch)[position])
 
-    def _begin(self) -> None:
+    def _restart_counts(self) -> None:
         """Take the present shares, and count from here."""
-        self._base, self._shares = self._counts[:], self._present()
+        self._base_counts, self._current_weights = self._counts[:], self._available_weights()
 
-    def _present(self) -> tuple[float, ...]:
+    def _available_weights(self) -> tuple[float, ...]:
         """The shares of the phase among the sources that may still be drawn; all 0 when none may."""
-        shares = self.late_weights if self._late else self.weights
-        left = zip(shares, self._counts, self.limits, strict=True)
-        return _scaled([0.0 if limit is not None and count >= limit else share for share, count, limit in left])
+        weights = self.decay_weights if self._in_decay else self.weights
+        candidates = zip(weights, self._counts, self.max_draws, strict=True)
+        return _normalised(
+            [0.0 if limit is not None and count >= limit else share for share, count, limit in candidates]
+        )
 
-    def _order(self, source: int, epoch: int) -> np.ndarray:
-        held = self._orders[source]
-        if held is None or held[0] != epoch:
+    def _permutation(self, source: int, epoch: int) -> np.ndarray:
+        cached = self._permutations[source]
+        if cached is None or cached[0] != epoch:
             generator = np.random.Generator(np.random.PCG64([self.seed, source, epoch]))
-            held = self._orders[source] = epoch, generator.permutation(self.sizes[source])
-        return held[1]
+            cached = self._permutations[source] = epoch, generator.permutation(self.sizes[source])
+        return cached[1]
 
 
-def _scaled(shares: Sequence[float]) -> tuple[float, ...]:
-    total = sum(shares)
-    return tuple(share / total for share in shares) if total else tuple(0.0 for _ in shares)
+def _normalised(weights: Sequence[float]) -> tuple[float, ...]:
+    total = sum(weights)
+    return tuple(share / total for share in weights) if total else tuple(0.0 for _ in weights)
 
 
 def read_mixture(
     specs: str | Sequence[str],
-    kind: type[K],
+    kind: type[RecordT],
     *,
     seed: int = 0,
     skip_bad_rows: bool = False,
     limit: int | None = None,
     skipped: list[BadRow] | None = None,
-) -> tuple[list[K], Mixture]:
+) -> tuple[list[RecordT], Mixture]:
     """The records of all sources one after the other, and the order in which to draw them.
 
-    `specs` is what `parse_blend` takes; `limit` is for each source. Sources without shares are one shuffled pass.
+    `specs` is what `parse_mixture_spec` takes; `limit` is for each source. Sources without shares are one shuffled
+    pass.
     """
-    blend = parse_blend(specs)
+    spec = parse_mixture_spec(specs)
     parts = []
-    for number, one in enumerate(blend.sources):
+    for number, one in enumerate(spec.sources):
         part = read([one.spec], kind, skip_bad_rows=skip_bad_rows, limit=limit, skipped=skipped)
-        parts.append(_capped(part, one.cap, seed, number))
-    return [record for part in parts for record in part], Mixture([len(part) for part in parts], None, seed, blend)
+        parts.append(_subsample(part, one.cap, seed, number))
+    return [record for part in parts for record in part], Mixture([len(part) for part in parts], None, seed, spec)
 
 
-def _capped(part: list[K], cap: int | None, seed: int, number: int) -> list[K]:
+def _subsample(records: list[RecordT], cap: int | None, seed: int, source_index: int) -> list[RecordT]:
     """`cap` of the records, chosen by the seed, in their own order."""
-    if cap is None or cap >= len(part):
-        return part
-    generator = np.random.Generator(np.random.PCG64([seed, number, 0, _CAP]))
-    return [part[place] for place in sorted(generator.permutation(len(part))[:cap].tolist())]
+    if cap is None or cap >= len(records):
+        return records
+    generator = np.random.Generator(np.random.PCG64([seed, source_index, 0, _SUBSAMPLE_STREAM]))
+    return [records[place] for place in sorted(generator.permutation(len(records))[:cap].tolist())]

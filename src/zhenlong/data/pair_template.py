@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from zhenlong.data.templates import Template
+from zhenlong.data.chat_templates import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.records import Messages
 
 
-class PairTemplate(Template):
+class PairTemplate(ChatTemplate):
     """`[CLS] prompt [SEP] response [SEP]`, or what else the tokenizer makes of two texts.
 
     A prompt of one turn is its text; of several, each is a line that begins with its role. Only rankings and rewards
@@ -26,29 +26,29 @@ class PairTemplate(Template):
         ids, first, second = pair["input_ids"], sides.index(0), sides.index(1)
         between = next(place for place in range(first, second) if sides[place] is None)
         end = next(place for place in range(second, len(ids) + 1) if place == len(ids) or sides[place] is None)
-        self._before, self._between, self._after = ids[:first], ids[between:second], ids[end:]
+        self._prefix_ids, self._separator_ids, self._suffix_ids = ids[:first], ids[between:second], ids[end:]
 
-    def prompt(self, messages: Messages) -> list[int]:
+    def encode_prompt(self, messages: Messages) -> list[int]:
         """The ids of the first text and the marks around it."""
         several = len(messages) > 1
         text = "\n".join(f"{one.role}: {one.content}" if several else one.content for one in messages)
-        return [*self._before, *self._words(text), *self._between]
+        return [*self._prefix_ids, *self._text_ids(text), *self._separator_ids]
 
-    def response(self, messages: Messages, text: str, closed: bool = True) -> list[int]:
+    def encode_response(self, messages: Messages, text: str, end_turn: bool = True) -> list[int]:
         """The ids of the second text, through the mark at its end; without it where it was cut off."""
-        return [*self._words(text), *(self._after if closed else [])]
+        return [*self._text_ids(text), *(self._suffix_ids if end_turn else [])]
 
-    def samples(self, messages: Messages) -> Any:
+    def training_examples(self, messages: Messages) -> Any:
         """An encoder has no turns to learn: UserError."""
         raise UserError("an encoder says nothing; train a decoder on conversations")
 
-    def _words(self, text: str) -> list[int]:
+    def _text_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def ranking_template(tokenizer: Any, name: str = "auto") -> Template:
-    """`Template.of`, but for an encoder's tokenizer without a template, which has `PairTemplate`."""
+def reward_model_template(tokenizer: Any, name: str = "auto") -> ChatTemplate:
+    """`ChatTemplate.from_tokenizer`, but for an encoder's tokenizer without a template, which has `PairTemplate`."""
     marks = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     if name == "auto" and not tokenizer.chat_template and None not in marks:
         return PairTemplate(tokenizer)
-    return Template.of(tokenizer, name)
+    return ChatTemplate.from_tokenizer(tokenizer, name)

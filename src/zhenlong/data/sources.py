@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from zhenlong.data.files import Row, rows_of_file
-from zhenlong.data.message_trees import best_path, nested
+from zhenlong.data.files import RawRow, iter_file_rows
+from zhenlong.data.message_trees import assemble_trees, best_path
 from zhenlong.errors import UserError
-from zhenlong.records import KINDS, Ranking, Record, to_json
+from zhenlong.records import RECORD_KINDS, Ranking, Record, to_json
 
-WORLD_KINDS: Final = {f"{name}s": kind for name, kind in KINDS.items()} | {"safety": Ranking}
+WORLD_KINDS: Final = {f"{name}s": kind for name, kind in RECORD_KINDS.items()} | {"safety": Ranking}
 
 
-def rows_of(spec: str, limit: int | None = None) -> Iterator[Row]:
+def iter_source_rows(spec: str, limit: int | None = None) -> Iterator[RawRow]:
     """The rows that a specification names, in order. Raises `UserError` where it names nothing that can be read.
 
     - `path.ext` a local file; `notes.txt?by=paragraph` cuts a text file into documents, and `prefs.jsonl?rows=900:`
@@ -32,15 +32,15 @@ def rows_of(spec: str, limit: int | None = None) -> Iterator[Row]:
     """
     tree_option = None if Path(spec).exists() else re.fullmatch(r"(.+)[?&]paths=(\w*)", spec)
     if tree_option is None:
-        return nested(_rows_of(spec, limit))
+        return assemble_trees(_iter_rows(spec, limit))
     name, chosen = tree_option.groups()
     if chosen not in ("all", "best"):
         raise UserError(f"{spec}: paths={chosen}: expected all, or best for the best-ranked replies alone")
-    trees = nested(_rows_of(name, limit))
+    trees = assemble_trees(_iter_rows(name, limit))
     return trees if chosen == "all" else (replace(row, fields=best_path(row.fields)) for row in trees)
 
 
-def _rows_of(spec: str, limit: int | None) -> Iterator[Row]:
+def _iter_rows(spec: str, limit: int | None) -> Iterator[RawRow]:
     if spec.startswith("world:"):
         return _world_rows(spec)
     if spec.startswith("hf:"):
@@ -48,17 +48,17 @@ def _rows_of(spec: str, limit: int | None) -> Iterator[Row]:
     if not Path(spec).exists():
         name, _, options = spec.rpartition("?")
         if name:
-            chosen = _options(spec, options, ("by", "rows"))
-            window = _window(spec, chosen.pop("rows", ":"))
-            return islice(rows_of_file(Path(name), **chosen), *window)
+            chosen = _parse_options(spec, options, ("by", "rows"))
+            row_range = _parse_row_range(spec, chosen.pop("rows", ":"))
+            return islice(iter_file_rows(Path(name), **chosen), *row_range)
         if Path(spec.rpartition("@")[0]).is_dir() and "@" in spec:
             return _hub_rows(f"hf:{spec}", limit)
     if Path(spec).is_dir():
         return _hub_rows(f"hf:{spec}", limit)
-    return rows_of_file(Path(spec))
+    return iter_file_rows(Path(spec))
 
 
-def _options(spec: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
+def _parse_options(spec: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
     options = dict(parse_qsl(text, keep_blank_values=True))
     unknown = sorted(set(options) - set(known)) or ([text] if text and not options else [])
     if unknown:
@@ -66,7 +66,7 @@ def _options(spec: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
     return options
 
 
-def _window(spec: str, text: str) -> tuple[int, int | None]:
+def _parse_row_range(spec: str, text: str) -> tuple[int, int | None]:
     """The rows `first:last`, counted from 0 and without the last, as the arguments of islice."""
     match = re.fullmatch(r"(\d*):(\d*)", text)
     if match is None or (match[2] and int(match[2]) <= int(match[1] or 0)):
@@ -74,7 +74,7 @@ def _window(spec: str, text: str) -> tuple[int, int | None]:
     return int(match[1] or 0), int(match[2]) if match[2] else None
 
 
-def _hub_rows(spec: str, limit: int | None) -> Iterator[Row]:
+def _hub_rows(spec: str, limit: int | None) -> Iterator[RawRow]:
     body = spec.removeprefix("hf:")
     name, split = (body, "") if Path(body).is_dir() or "@" not in body else body.rsplit("@", 1)
     config = ""
@@ -84,14 +84,14 @@ def _hub_rows(spec: str, limit: int | None) -> Iterator[Row]:
         raise UserError(f"{spec}: names no data set; expected hf:owner/name[:config][@split]")
     if name.count("/") > 1 and not Path(name).is_dir():
         owner, repository, file = body.split("/", 2)
-        yield from rows_of_file(_hub_file(spec, f"{owner}/{repository}", file))
+        yield from iter_file_rows(_download_file(spec, f"{owner}/{repository}", file))
         return
-    data = _load(spec, name, config or None, split or "train", streaming=limit is not None)
+    data = _load_dataset(spec, name, config or None, split or "train", streaming=limit is not None)
     for number, fields in enumerate(data, 1):
-        yield Row(f"{spec}, row {number}", fields)
+        yield RawRow(f"{spec}, row {number}", fields)
 
 
-def _load(spec: str, name: str, config: str | None, split: str, streaming: bool) -> Any:
+def _load_dataset(spec: str, name: str, config: str | None, split: str, streaming: bool) -> Any:
     import datasets  # seconds of import time: only where it is needed
 
     try:
@@ -113,7 +113,7 @@ def _load(spec: str, name: str, config: str | None, split: str, streaming: bool)
         raise UserError(f"{spec}: the data set cannot be loaded: {reason}; check its name and the network") from None
 
 
-def _hub_file(spec: str, repository: str, file: str) -> Path:
+def _download_file(spec: str, repository: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
@@ -123,7 +123,7 @@ def _hub_file(spec: str, repository: str, file: str) -> Path:
         raise UserError(f"{spec}: the file cannot be loaded: {reason}; check its name and the network") from None
 
 
-def _world_rows(spec: str) -> Iterator[Row]:
+def _world_rows(spec: str) -> Iterator[RawRow]:
     from zhenlong.world import World
 
     kind, _, query = spec.removeprefix("world:").partition("?")
@@ -131,29 +131,29 @@ def _world_rows(spec: str) -> Iterator[Row]:
         raise UserError(f"{spec}: the world has no {kind or 'kind'!r}; expected world: and {', '.join(WORLD_KINDS)}")
     given = dict(parse_qsl(query))
     world_seed = given.pop("world", "0")
-    method: Callable[..., list[Record]] = getattr(World(_number(spec, "world", world_seed)), kind)
+    method: Callable[..., list[Record]] = getattr(World(_parse_int(spec, "world", world_seed)), kind)
     parameters = inspect.signature(method).parameters.items()
     accepted = [name for name, p in parameters if name == "n" or isinstance(p.default, int | float | str)]
     unknown = sorted(set(given) - set(accepted))
     if unknown:
         raise UserError(f"{spec}: unknown option {', '.join(unknown)}; expected {', '.join((*accepted, 'world'))}")
-    count = _number(spec, "n", given.pop("n", "1000"))
-    options = {name: _value(text) for name, text in given.items()}
+    count = _parse_int(spec, "n", given.pop("n", "1000"))
+    options = {name: _parse_value(text) for name, text in given.items()}
     try:
         records = method(count, **options)
     except (TypeError, ValueError) as error:
         raise UserError(f"{spec}: {error}") from None
     for number, record in enumerate(records, 1):
-        yield Row(f"{spec}, row {number}", to_json(record))
+        yield RawRow(f"{spec}, row {number}", to_json(record))
 
 
-def _number(spec: str, name: str, text: str) -> int:
+def _parse_int(spec: str, name: str, text: str) -> int:
     if not text.isdigit():
         raise UserError(f"{spec}: {name}={text!r} is not a whole number; expected one such as {name}=100")
     return int(text)
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     for parse in (int, float):
         try:
             return parse(text)

@@ -1,26 +1,33 @@
 """How good is it, really? Measures of models with intervals, and paired differences between them."""
 
-from zhenlong.evaluate.behaviour import Row, evaluate_behaviour, gain, read_rows, summarise, write_rows
-from zhenlong.evaluate.knowledge import closed_book
-from zhenlong.evaluate.responses import exact_match, mean_reward
-from zhenlong.evaluate.statistics import Interval, interval, paired_difference, ratio
-from zhenlong.evaluate.text import perplexity, preference_accuracy, reward_accuracy
+from zhenlong.evaluate.heldout.sampled_responses import exact_match, mean_reward
+from zhenlong.evaluate.heldout.text_metrics import perplexity, preference_accuracy, reward_accuracy
+from zhenlong.evaluate.statistics.intervals import Interval, mean_interval, paired_difference, ratio_interval
+from zhenlong.evaluate.world.behaviour import (
+    WorldResponse,
+    evaluate_behaviour,
+    paired_gain,
+    read_world_responses,
+    summarise_behaviour,
+    write_world_responses,
+)
+from zhenlong.evaluate.world.knowledge import closed_book_accuracy
 
 __all__ = [
     "Interval",
-    "Row",
-    "closed_book",
+    "WorldResponse",
+    "closed_book_accuracy",
     "evaluate_behaviour",
     "exact_match",
-    "gain",
-    "interval",
+    "mean_interval",
     "mean_reward",
     "paired_difference",
+    "paired_gain",
     "perplexity",
     "preference_accuracy",
-    "ratio",
-    "read_rows",
+    "ratio_interval",
+    "read_world_responses",
     "reward_accuracy",
-    "summarise",
-    "write_rows",
+    "summarise_behaviour",
+    "write_world_responses",
 ]

@@ -1,5 +1,5 @@
 """Who prefers what? Simulated annotators of the built-in world, and models that label, criticise and revise."""
 
-from zhenlong.feedback.simulated import collect
+from zhenlong.feedback.simulate_preferences import simulate_preferences
 
-__all__ = ["collect"]
+__all__ = ["simulate_preferences"]

@@ -15,20 +15,20 @@ from typing import Any, Literal
 
 from zhenlong.data import read
 from zhenlong.errors import UserError
-from zhenlong.evaluate.outcome import Output
-from zhenlong.evaluate.runner.cache import Cache
-from zhenlong.feedback.asking import Asked, asked, require_models
-from zhenlong.feedback.constitution import DEFAULT, Principle, drawn, read_constitution
-from zhenlong.feedback.judging import Question, check_unparsed
-from zhenlong.feedback.label import label_questions, write_rankings
+from zhenlong.evaluate.results.outcome import GeneratedOutput
+from zhenlong.feedback.ai_feedback import label_preferences, write_rankings
+from zhenlong.feedback.constitution import DEFAULT_CONSTITUTION, Principle, read_constitution, sample_principle
+from zhenlong.feedback.pairwise_labelling import ResponseSet, validate_max_unparsed
+from zhenlong.inference.cache import RequestCache
+from zhenlong.inference.cached_model import CachedModel, open_cached_model, require_models_exist
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.records import Demonstration, Message, Messages, Ranking, Task, to_json
 
-Preference = Literal["revision", "judge"]
+PreferenceSource = Literal["revision", "judge"]
 
 
 @dataclass(frozen=True)
-class Round:
+class CritiqueRevision:
     """One round: the principle it was by, what the model found at fault, and the answer as it is after it."""
 
     principle: Principle
@@ -37,18 +37,18 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Revised:
-    """A prompt, the first answer, and the rounds it went through. `failed` says what of it could not be had."""
+class RevisedResponse:
+    """A prompt, the first answer, and the rounds it went through. `failure` says what of it could not be had."""
 
     prompt: Messages
-    answer: str
-    rounds: tuple[Round, ...] = ()
-    failed: str = ""
+    initial_response: str
+    steps: tuple[CritiqueRevision, ...] = ()
+    failure: str = ""
 
     @property
-    def final(self) -> str:
+    def final_response(self) -> str:
         """The answer as it is now."""
-        return self.rounds[-1].revision if self.rounds else self.answer
+        return self.steps[-1].revision if self.steps else self.initial_response
 
 
 def critique(
@@ -56,9 +56,9 @@ def critique(
     model: str,
     data: str,
     output: str,
-    constitution: str = DEFAULT,
-    rounds: int = 1,
-    preference: Preference = "revision",
+    constitution: str = DEFAULT_CONSTITUTION,
+    num_revisions: int = 1,
+    preference_source: PreferenceSource = "revision",
     judge: str = "",
     temperature: float = 1.0,
     max_tokens: int = 256,
@@ -67,7 +67,7 @@ def critique(
     skip_bad_rows: bool = False,
     chat_template: str = "auto",
     cache: str = "",
-    max_rows: int = 64,
+    max_num_seqs: int = 64,
     device: str = "auto",
     dtype: str = "float32",
     seed: int = 0,
@@ -79,8 +79,9 @@ def critique(
         data: Prompts: files, hf:owner/name or world:tasks; rankings and demonstrations give theirs.
         output: Folder for demonstrations.jsonl, rankings.jsonl, critiques.jsonl and report.json.
         constitution: YAML file of principles, or default for the one that comes with the package.
-        rounds: Critiques and revisions of each answer, each by a principle drawn anew.
-        preference: Which of revision and first answer is preferred: the revision, or whichever a judge prefers by the
+        num_revisions: Critiques and revisions of each answer, each by a principle drawn anew.
+        preference_source: Which of revision and first answer is preferred: the revision, or whichever a judge prefers
+            by the
             last round's principle.
         judge: Who judges; empty takes the model itself.
         temperature: Sampling temperature of answers, critiques and revisions.
@@ -90,131 +91,156 @@ def critique(
         skip_bad_rows: Leave bad rows out.
         chat_template: The tokenizers' own (auto), or chatml, llama2, llama3 or alpaca.
         cache: File of the answers, which makes a second run continue the first; empty puts it into the folder.
-        max_rows: Answers generated at a time; fewer need less memory.
+        max_num_seqs: Answers generated at a time; fewer need less memory.
         device: Where to compute: auto, cpu, cuda, cuda:1, ...
         dtype: Type of the weights, float32, bfloat16 or float16.
         seed: Seed of the sampling and of the principles drawn.
 
     Returns the folder. Raises `UserError` where no revision came out.
     """
-    check_unparsed(max_unparsed)
-    if rounds < 1:
-        raise UserError(f"rounds: expected 1 or more, got {rounds}")
-    if judge and preference != "judge":
-        raise UserError("judge: is asked only with preference judge; choose that, or leave the judge out")
+    validate_max_unparsed(max_unparsed)
+    if num_revisions < 1:
+        raise UserError(f"num_revisions: expected 1 or more, got {num_revisions}")
+    if judge and preference_source != "judge":
+        raise UserError("judge: is asked only with preference_source judge; choose that, or leave the judge out")
     principles = read_constitution(constitution)
-    require_models(model, judge)
+    require_models_exist(model, judge)
     tasks = read(data, Task, limit=limit or None, skip_bad_rows=skip_bad_rows)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    how: dict[str, Any] = {"chat_template": chat_template, "device": device, "dtype": dtype, "max_rows": max_rows}
-    with Cache(cache or folder / "cache.sqlite") as answers:
-        speaker = asked(model, answers, **how)
-        found = revised(
-            speaker,
+    model_options: dict[str, Any] = {
+        "chat_template": chat_template,
+        "device": device,
+        "dtype": dtype,
+        "max_num_seqs": max_num_seqs,
+    }
+    with RequestCache(cache or folder / "cache.sqlite") as output_cache:
+        cached_model = open_cached_model(model, output_cache, **model_options)
+        results = critique_and_revise(
+            cached_model,
             [one.prompt for one in tasks],
             principles,
-            rounds=rounds,
+            num_revisions=num_revisions,
             temperature=temperature,
             max_tokens=max_tokens,
             seed=seed,
         )
-        done = [one for one in found if not one.failed]
-        if not done:
-            raise UserError(f"model {model}: no revision came out of {data}; the first: {found[0].failed}")
-        changed = [one for one in done if one.final.strip() != one.answer.strip()]
-        report = _counts(found, changed, rounds)
-        if preference == "judge":
-            one = asked(judge, answers, **how) if judge and judge != model else speaker
-            questions = [
-                Question(each.prompt, (each.final, each.answer), each.rounds[-1].principle.preference)
+        succeeded = [one for one in results if not one.failure]
+        if not succeeded:
+            raise UserError(f"model {model}: no revision came out of {data}; the first: {results[0].failure}")
+        changed = [one for one in succeeded if one.final_response.strip() != one.initial_response.strip()]
+        report = _report(results, changed, num_revisions)
+        if preference_source == "judge":
+            one = open_cached_model(judge, output_cache, **model_options) if judge and judge != model else cached_model
+            response_sets = [
+                ResponseSet(
+                    each.prompt, (each.final_response, each.initial_response), each.steps[-1].principle.preference
+                )
                 for each in changed
             ]
-            labelled = label_questions(one.judge, questions, max_tokens=2 * max_tokens, max_unparsed=max_unparsed)
+            labelled = label_preferences(one.judge, response_sets, max_tokens=2 * max_tokens, max_unparsed=max_unparsed)
             rankings, report["judge"] = labelled.rankings, {"name": judge or model} | labelled.report
             won = [ranking.ranks[0] == 1 for ranking in rankings]
             report["judge"]["revision_preferred"] = sum(won) / len(won) if won else None
         else:
-            rankings = [preferred(one) for one in changed]
-    write_text(folder / "critiques.jsonl", _lines([_trace(one) for one in found]))
-    write_text(folder / "demonstrations.jsonl", _lines([to_json(demonstration(one)) for one in done]))
+            rankings = [to_ranking(one) for one in changed]
+    write_text(folder / "critiques.jsonl", _jsonl([_trace_row(one) for one in results]))
+    write_text(folder / "demonstrations.jsonl", _jsonl([to_json(to_demonstration(one)) for one in succeeded]))
     write_rankings(folder / "rankings.jsonl", rankings)
     about = {"model": model, "data": data, "constitution": constitution}
     write_json(folder / "report.json", about | report)
     return folder
 
 
-def revised(
-    speaker: Asked,
+def critique_and_revise(
+    cached_model: CachedModel,
     prompts: Sequence[Messages],
     principles: tuple[Principle, ...],
     *,
-    rounds: int,
+    num_revisions: int,
     temperature: float,
     max_tokens: int,
     seed: int,
-) -> list[Revised]:
+) -> list[RevisedResponse]:
     """Each prompt with the model's answer and its rounds of critique and revision.
 
-    A part that is empty, cut off, or does not fit the context ends the record: it has `failed`, and goes no further.
+    A part that is empty, cut off, or does not fit the context ends the record: it has a `failure`, and goes no further.
     """
 
-    def say(conversations: Sequence[Messages], turn: int) -> list[tuple[Output, ...]]:
-        own = seed + turn * len(prompts)  # no two turns of a record draw with the same seed
-        return speaker.answers(conversations, n=1, max_tokens=max_tokens, temperature=temperature, seed=own)
+    def generate(conversations: Sequence[Messages], turn: int) -> list[tuple[GeneratedOutput, ...]]:
+        turn_seed = seed + turn * len(prompts)  # no two turns of a record draw with the same seed
+        return cached_model.sample_outputs(
+            conversations, samples_per_prompt=1, max_tokens=max_tokens, temperature=temperature, seed=turn_seed
+        )
 
-    first = say(prompts, 0)
-    found = [_with_answer(Revised(prompt, ""), outputs) for prompt, outputs in zip(prompts, first, strict=True)]
-    for number in range(rounds):
-        chosen = [drawn(principles, seed, place, number) for place in range(len(found))]
-        open_ = [place for place, one in enumerate(found) if not one.failed]
-        critics = [_asking(found[place], chosen[place].critique) for place in open_]
-        said = dict(zip(open_, say(critics, 2 * number + 1), strict=True))
-        whole = [place for place in open_ if not _problem(said[place])]
-        menders = [_mending(found[place], chosen[place], said[place][0].text) for place in whole]
-        mended = dict(zip(whole, say(menders, 2 * number + 2), strict=True))
-        for place in open_:
-            found[place] = _after(found[place], chosen[place], said[place], mended.get(place))
-    return found
+    initial_outputs = generate(prompts, 0)
+    results = [
+        _with_initial_response(RevisedResponse(prompt, ""), outputs)
+        for prompt, outputs in zip(prompts, initial_outputs, strict=True)
+    ]
+    for number in range(num_revisions):
+        step_principles = [sample_principle(principles, seed, place, number) for place in range(len(results))]
+        active = [place for place, one in enumerate(results) if not one.failure]
+        critique_requests = [_critique_messages(results[place], step_principles[place].critique) for place in active]
+        critiques = dict(zip(active, generate(critique_requests, 2 * number + 1), strict=True))
+        critiqued = [place for place in active if not _output_failure(critiques[place])]
+        revision_requests = [
+            _revision_messages(results[place], step_principles[place], critiques[place][0].text) for place in critiqued
+        ]
+        revisions = dict(zip(critiqued, generate(revision_requests, 2 * number + 2), strict=True))
+        for place in active:
+            results[place] = _with_step(results[place], step_principles[place], critiques[place], revisions.get(place))
+    return results
 
 
-def demonstration(one: Revised) -> Demonstration:
+def to_demonstration(result: RevisedResponse) -> Demonstration:
     """The last revision as an answer to imitate."""
-    meta = {"principles": [each.principle.name for each in one.rounds], "first_answer": one.answer}
-    return Demonstration((*one.prompt, Message("assistant", one.final)), "critique", meta)
+    meta = {"principles": [each.principle.name for each in result.steps], "initial_response": result.initial_response}
+    return Demonstration((*result.prompt, Message("assistant", result.final_response)), "critique", meta)
 
 
-def preferred(one: Revised) -> Ranking:
+def to_ranking(result: RevisedResponse) -> Ranking:
     """The last revision above the first answer."""
-    meta = {"principles": [each.principle.name for each in one.rounds]}
-    return Ranking(one.prompt, (one.final, one.answer), (1, 2), annotator="constitution", meta=meta)
+    meta = {"principles": [each.principle.name for each in result.steps]}
+    return Ranking(
+        result.prompt, (result.final_response, result.initial_response), (1, 2), annotator="constitution", meta=meta
+    )
 
 
-def _asking(one: Revised, request: str) -> Messages:
-    return (*one.prompt, Message("assistant", one.final), Message("user", request))
+def _critique_messages(result: RevisedResponse, request: str) -> Messages:
+    return (*result.prompt, Message("assistant", result.final_response), Message("user", request))
 
 
-def _mending(one: Revised, principle: Principle, critique: str) -> Messages:
-    told = (Message("assistant", critique), Message("user", principle.revision))
-    return (*_asking(one, principle.critique), *told)
+def _revision_messages(result: RevisedResponse, principle: Principle, critique: str) -> Messages:
+    revision_turns = (Message("assistant", critique), Message("user", principle.revision))
+    return (*_critique_messages(result, principle.critique), *revision_turns)
 
 
-def _after(
-    one: Revised, principle: Principle, critique: Sequence[Output], revision: Sequence[Output] | None
-) -> Revised:
+def _with_step(
+    result: RevisedResponse,
+    principle: Principle,
+    critique: Sequence[GeneratedOutput],
+    revision: Sequence[GeneratedOutput] | None,
+) -> RevisedResponse:
     """The record after a round; `revision` is None where none was asked for, the critique having failed."""
-    part, problem = ("critique", _problem(critique)) if revision is None else ("revision", _problem(revision))
+    part, problem = (
+        ("critique", _output_failure(critique)) if revision is None else ("revision", _output_failure(revision))
+    )
     if problem or revision is None:
-        return replace(one, failed=f"round {len(one.rounds) + 1}: its {part} {problem}")
-    return replace(one, rounds=(*one.rounds, Round(principle, critique[0].text, revision[0].text)))
+        return replace(result, failure=f"step {len(result.steps) + 1}: its {part} {problem}")
+    return replace(result, steps=(*result.steps, CritiqueRevision(principle, critique[0].text, revision[0].text)))
 
 
-def _with_answer(one: Revised, outputs: Sequence[Output]) -> Revised:
-    problem = _problem(outputs)
-    return replace(one, failed=f"its answer {problem}") if problem else replace(one, answer=outputs[0].text)
+def _with_initial_response(result: RevisedResponse, outputs: Sequence[GeneratedOutput]) -> RevisedResponse:
+    problem = _output_failure(outputs)
+    return (
+        replace(result, failure=f"its answer {problem}")
+        if problem
+        else replace(result, initial_response=outputs[0].text)
+    )
 
 
-def _problem(outputs: Sequence[Output]) -> str:
+def _output_failure(outputs: Sequence[GeneratedOutput]) -> str:
     """What keeps an answer from being used; empty where it can be."""
     if not outputs:
         return "could not be had: it does not fit the context, or the endpoint failed"
@@ -223,25 +249,29 @@ def _problem(outputs: Sequence[Output]) -> str:
     return "is cut off at max_tokens" if outputs[0].truncated else ""
 
 
-def _counts(found: Sequence[Revised], changed: Sequence[Revised], rounds: int) -> dict[str, Any]:
-    used = [each.principle.name for one in found for each in one.rounds]
+def _report(
+    results: Sequence[RevisedResponse], changed: Sequence[RevisedResponse], num_revisions: int
+) -> dict[str, Any]:
+    used = [each.principle.name for one in results for each in one.steps]
     return {
-        "prompts": len(found),
-        "revised": sum(not one.failed for one in found),
+        "prompts": len(results),
+        "revised": sum(not one.failure for one in results),
         "changed": len(changed),
-        "failed": sum(bool(one.failed) for one in found),
-        "rounds": rounds,
+        "failed": sum(bool(one.failure) for one in results),
+        "num_revisions": num_revisions,
         "principles": {name: used.count(name) for name in sorted(set(used))},
     }
 
 
-def _trace(one: Revised) -> dict[str, Any]:
+def _trace_row(result: RevisedResponse) -> dict[str, Any]:
     """All that was said about a prompt, for a person to read."""
-    rounds = [{"principle": each.principle.name, "critique": each.critique, "revision": each.revision}
-              for each in one.rounds]  # fmt: skip
-    prompt = [{"role": message.role, "content": message.content} for message in one.prompt]
-    return {"prompt": prompt, "answer": one.answer, "rounds": rounds} | ({"failed": one.failed} if one.failed else {})
+    steps = [{"principle": each.principle.name, "critique": each.critique, "revision": each.revision}
+              for each in result.steps]  # fmt: skip
+    prompt = [{"role": message.role, "content": message.content} for message in result.prompt]
+    return {"prompt": prompt, "initial_response": result.initial_response, "steps": steps} | (
+        {"failure": result.failure} if result.failure else {}
+    )
 
 
-def _lines(rows: Sequence[dict[str, Any]]) -> str:
+def _jsonl(rows: Sequence[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,22 +1,22 @@
 """How do tokens become log-probabilities? Trees of tokens, one flat forward pass, scored positions."""
 
-from zhenlong.forest.budget import Batch, micro_batches, plant_batches
 from zhenlong.forest.decoder import forward, layout_of
-from zhenlong.forest.head import log_probs
-from zhenlong.forest.planting import Forest, Node, plant, tree
-from zhenlong.forest.scores import response_scores, scores
+from zhenlong.forest.lm_head import log_probs
+from zhenlong.forest.microbatches import Microbatch, make_microbatches, microbatch_indices
+from zhenlong.forest.packing import Forest, TreeNode, make_tree, pack_trees
+from zhenlong.forest.reward_head import apply_reward_head, score_responses
 
 __all__ = [
-    "Batch",
     "Forest",
-    "Node",
+    "Microbatch",
+    "TreeNode",
+    "apply_reward_head",
     "forward",
     "layout_of",
     "log_probs",
-    "micro_batches",
-    "plant",
-    "plant_batches",
-    "response_scores",
-    "scores",
-    "tree",
+    "make_microbatches",
+    "make_tree",
+    "microbatch_indices",
+    "pack_trees",
+    "score_responses",
 ]

@@ -13,21 +13,21 @@ from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from zhenlong.forest.layout import Gathered
-from zhenlong.forest.packed import can_pack, packed_attention
+from zhenlong.forest.block_layout import GatherRows
+from zhenlong.forest.varlen import supports_varlen, varlen_attention
 from zhenlong.kernels import attention as compiled
 
 if TYPE_CHECKING:
-    from zhenlong.forest.layout import Block
-    from zhenlong.forest.planting import Forest
-    from zhenlong.forest.view import View
+    from zhenlong.forest.attention_metadata import AttentionMetadata
+    from zhenlong.forest.block_layout import Block
+    from zhenlong.forest.packing import Forest
 
-NAME: Final = "zhenlong_forest"
+ATTENTION_NAME: Final = "zhenlong_forest"
 # Keywords that models pass along and that do not change what attention computes over a forest.
-HARMLESS: Final = {
+IGNORABLE_KWARGS: Final = {
     "cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "deterministic", "head_mask", "is_causal", "max_length_k",
     "max_length_q", "output_attentions", "output_hidden_states", "output_router_logits", "past_key_values",
-    "position_embeddings", "position_ids", "reading", "return_dict", "use_cache",
+    "position_embeddings", "position_ids", "query_subset", "return_dict", "use_cache",
 }  # fmt: skip
 
 
@@ -48,41 +48,49 @@ def forest_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    view: View | None = None,
-    seen: dict[torch.nn.Module, dict[str, Any]] | None = None,
-    **others: Any,
+    metadata: AttentionMetadata | None = None,
+    module_settings: dict[torch.nn.Module, dict[str, Any]] | None = None,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of every token over its own segment's past and all of its ancestors.
 
-    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. With a `view`, of the last layer, the queries
-    [1, H, P, D] and the result are those of the P tokens that ask in it. `seen` gets the settings of each module that
-    attends. Raises `UnsupportedAttention` for keywords it does not know to be harmless, such as attention sinks.
+    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. With `metadata`, of the last layer, the queries
+    [1, H, P, D] and the result are those of the P tokens that ask in it. `module_settings` gets the settings of each
+    module that attends. Raises `UnsupportedAttention` for keywords it does not know to be harmless, such as attention
+    sinks.
     """
-    if seen is not None:
-        seen[module] = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
-    view = view or forest.view
-    asked = sorted(name for name, given in others.items() if given is not None and name not in HARMLESS)
-    if asked or attention_mask is not None:
-        raise UnsupportedAttention(f"attention is asked to honour {', '.join(asked) or 'a mask of its own'}")
+    if module_settings is not None:
+        module_settings[module] = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
+    metadata = metadata or forest.attention_metadata
+    unsupported = sorted(name for name, given in kwargs.items() if given is not None and name not in IGNORABLE_KWARGS)
+    if unsupported or attention_mask is not None:
+        raise UnsupportedAttention(f"attention is asked to honour {', '.join(unsupported) or 'a mask of its own'}")
     if query.shape[1] == 1 and key.shape[1] != 1:
         raise UnsupportedAttention("queries come with fewer heads than keys")
-    forest.attended += 1
+    forest.attention_calls += 1
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
-    if can_pack(query, value, dropout, softcap):
-        return packed_attention(q, k, v, view.packing, scaling, sliding_window).unsqueeze(0), None
-    if compiled.serves(q, v, dropout, softcap):
-        return compiled.forest_attention(q, k, v, view.trees, scaling, sliding_window).unsqueeze(0), None
-    layout = view.layout(sliding_window)
-    q = Gathered.apply(q, layout.queries, layout.back)
-    k, v = (Gathered.apply(states, layout.keys, layout.back if layout.once else None) for states in (k, v))
-    queries = q.split([block.rows * block.queries for block in layout.blocks])
-    ks, vs = (states.split([block.rows * block.keys for block in layout.blocks]) for states in (k, v))
-    parts = [_attend(*given, scaling, dropout, softcap) for given in zip(layout.blocks, queries, ks, vs, strict=True)]
+    if supports_varlen(query, value, dropout, softcap):
+        return varlen_attention(q, k, v, metadata.varlen_layout, scaling, sliding_window).unsqueeze(0), None
+    if compiled.supports(q, v, dropout, softcap):
+        return compiled.compiled_forest_attention(q, k, v, metadata.kernel_trees, scaling, sliding_window).unsqueeze(
+            0
+        ), None
+    layout = metadata.block_layout(sliding_window)
+    q = GatherRows.apply(q, layout.query_indices, layout.unpad_indices)
+    k, v = (
+        GatherRows.apply(states, layout.key_indices, layout.unpad_indices if layout.keys_are_queries else None)
+        for states in (k, v)
+    )
+    queries = q.split([block.num_rows * block.num_queries for block in layout.blocks])
+    ks, vs = (states.split([block.num_rows * block.num_keys for block in layout.blocks]) for states in (k, v))
+    parts = [
+        _attend_block(*given, scaling, dropout, softcap) for given in zip(layout.blocks, queries, ks, vs, strict=True)
+    ]
     result = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return result.index_select(0, layout.back).unsqueeze(0), None
+    return result.index_select(0, layout.unpad_indices).unsqueeze(0), None
 
 
-def _attend(
+def _attend_block(
     block: Block,
     q: torch.Tensor,
     k: torch.Tensor,
@@ -92,21 +100,21 @@ def _attend(
     softcap: float | None,
 ) -> torch.Tensor:
     """One block's results, [B*Q, H, D], from its queries [B*Q, H, D] and keys and values [B*K, Hkv, D]."""
-    q, k, v = (states.unflatten(0, (block.rows, -1)).transpose(1, 2) for states in (q, k, v))
+    q, k, v = (states.unflatten(0, (block.num_rows, -1)).transpose(1, 2) for states in (q, k, v))
     if softcap is None:
-        shared = q.shape[1] != k.shape[1]
-        if shared and block.mask is not None and q.is_cuda:  # no kernel there takes a mask and shared heads
+        grouped_query = q.shape[1] != k.shape[1]
+        if grouped_query and block.mask is not None and q.is_cuda:  # no kernel there takes a mask and shared heads
             k, v = (states.repeat_interleave(q.shape[1] // k.shape[1], 1) for states in (k, v))
-            shared = False
+            grouped_query = False
         out = scaled_dot_product_attention(
-            q, k, v, block.mask, dropout, is_causal=block.mask is None, scale=scaling, enable_gqa=shared
+            q, k, v, block.mask, dropout, is_causal=block.mask is None, scale=scaling, enable_gqa=grouped_query
         )
     else:
-        out = _soft_capped(q, k, v, block.mask, scaling, dropout, softcap)
+        out = _softcapped_attention(q, k, v, block.mask, scaling, dropout, softcap)
     return out.transpose(1, 2).flatten(0, 1)
 
 
-def _soft_capped(
+def _softcapped_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -126,4 +134,4 @@ def _soft_capped(
     return drop(weights, dropout) @ v
 
 
-AttentionInterface.register(NAME, forest_attention)
+AttentionInterface.register(ATTENTION_NAME, forest_attention)

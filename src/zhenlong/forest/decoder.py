@@ -14,74 +14,88 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
-from zhenlong.forest.attention import NAME, UnsupportedAttention
-from zhenlong.forest.head import log_probs
-from zhenlong.forest.last_layer import WORTH, decoder_of, last_layer_of, narrow, widen
-from zhenlong.forest.planting import Forest, Node, Read, plant, tree
-from zhenlong.forest.view import Reading
+from zhenlong.forest.attention import ATTENTION_NAME, UnsupportedAttention
+from zhenlong.forest.attention_metadata import QuerySubset
+from zhenlong.forest.last_layer import (
+    MAX_QUERY_FRACTION,
+    decoder_of,
+    disable_sparse_last_layer,
+    enable_sparse_last_layer,
+    last_layer_of,
+)
+from zhenlong.forest.lm_head import log_probs
+from zhenlong.forest.packing import Forest, OutputPositions, TreeNode, make_tree, pack_trees
 
 Layout = Literal["forest", "padded"]
 TOLERANCE: Final = 5e-5  # largest relative deviation in log-probability that is still rounding in fp32
-_layouts: WeakKeyDictionary[PreTrainedModel, Layout] = WeakKeyDictionary()
-_narrow: WeakSet[PreTrainedModel] = WeakSet()  # models whose last layer computes only what is read
+_layout_of_model: WeakKeyDictionary[PreTrainedModel, Layout] = WeakKeyDictionary()
+_sparse_models: WeakSet[PreTrainedModel] = WeakSet()  # models whose last layer computes only what is read
 
 
-def forward(model: PreTrainedModel, forest: Forest, read: Read | None = "scored") -> torch.Tensor:
+def forward(
+    model: PreTrainedModel, forest: Forest, output_positions: OutputPositions | None = "scored"
+) -> torch.Tensor:
     """Last hidden states, ready for the output head: [M, d] of what predicts the scored tokens, as `log_probs` wants.
 
-    With `read="ends"` those of each response's last token, [R, d]; with None those of every token, [N, d]. Where it is
-    known how, the last layer computes no others. The first call with a model compares the forest with the plain
-    forward pass on a few tokens. Where they differ the model is served by the padded layout from then on, and a warning
-    says so.
+    With `output_positions="response_ends"` those of each response's last token, [R, d]; with None those of every token,
+    [N, d]. Where it is known how, the last layer computes no others. The first call with a model compares the forest
+    with the plain forward pass on a few tokens. Where they differ the model is served by the padded layout from then
+    on, and a warning says so.
     """
-    return _run(model, forest, layout_of(model), read)
+    return _forward_with_layout(model, forest, layout_of(model), output_positions)
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
     """Which layout serves the model: `forest`, or `padded` where the forest does not compute it exactly."""
-    if model not in _layouts:
-        _layouts[model] = _choose_layout(model)
-    return _layouts[model]
+    if model not in _layout_of_model:
+        _layout_of_model[model] = _choose_layout(model)
+    return _layout_of_model[model]
 
 
-def _run(model: PreTrainedModel, forest: Forest, layout: Layout, read: Read | None, **others: Any) -> torch.Tensor:
-    forest.read = len(forest.tokens)
+def _forward_with_layout(
+    model: PreTrainedModel, forest: Forest, layout: Layout, output_positions: OutputPositions | None, **kwargs: Any
+) -> torch.Tensor:
+    forest.last_layer_tokens = len(forest.tokens)
     if layout == "padded":
-        return _at(_padded_forward(model, forest), forest, read)
+        return _select_outputs(_padded_forward(model, forest), forest, output_positions)
     decoder = decoder_of(model)
-    reading = _worth_narrowing(model, forest, read)
-    if reading is not None:
-        forest.read = len(reading.rows)
-    with _forest_attention(decoder):
+    query_subset = _query_subset_for_last_layer(model, forest, output_positions)
+    if query_subset is not None:
+        forest.last_layer_tokens = len(query_subset.query_indices)
+    with _use_forest_attention(decoder):
         ids, positions = forest.tokens[None], forest.positions[None]
-        out = decoder(input_ids=ids, position_ids=positions, use_cache=False, forest=forest, reading=reading, **others)
+        out = decoder(
+            input_ids=ids, position_ids=positions, use_cache=False, forest=forest, query_subset=query_subset, **kwargs
+        )
     states = out.last_hidden_state.squeeze(0)
-    if reading is None:
-        return _at(states, forest, read)
-    return states if reading.back is None else states.index_select(0, reading.back)
+    if query_subset is None:
+        return _select_outputs(states, forest, output_positions)
+    return states if query_subset.inverse is None else states.index_select(0, query_subset.inverse)
 
 
-def _worth_narrowing(model: PreTrainedModel, forest: Forest, read: Read | None) -> Reading | None:
+def _query_subset_for_last_layer(
+    model: PreTrainedModel, forest: Forest, output_positions: OutputPositions | None
+) -> QuerySubset | None:
     """What the last layer is to compute; None for everything."""
-    if read is None or model not in _narrow or not len(forest.asked[read]):
+    if output_positions is None or model not in _sparse_models or not len(forest.output_indices[output_positions]):
         return None
-    reading = forest.reading(read)
-    return reading if len(reading.rows) <= WORTH * len(forest.tokens) else None
+    query_subset = forest.query_subset(output_positions)
+    return query_subset if len(query_subset.query_indices) <= MAX_QUERY_FRACTION * len(forest.tokens) else None
 
 
-def _at(states: torch.Tensor, forest: Forest, read: Read | None) -> torch.Tensor:
+def _select_outputs(states: torch.Tensor, forest: Forest, output_positions: OutputPositions | None) -> torch.Tensor:
     """Of states [N, d] those that are read."""
-    if read is None:
+    if output_positions is None:
         return states
-    return states.index_select(0, forest.source if read == "scored" else forest.leaf_last)
+    return states.index_select(0, forest.source if output_positions == "scored" else forest.response_end)
 
 
 @contextmanager
-def _forest_attention(decoder: PreTrainedModel) -> Iterator[None]:
+def _use_forest_attention(decoder: PreTrainedModel) -> Iterator[None]:
     """The decoder's attention replaced for one call, so that generation and plain calls keep their own."""
     config = decoder.config.get_text_config()
     before = config._attn_implementation
-    config._attn_implementation_internal = NAME
+    config._attn_implementation_internal = ATTENTION_NAME
     try:
         yield
     finally:
@@ -90,21 +104,21 @@ def _forest_attention(decoder: PreTrainedModel) -> Iterator[None]:
 
 def _padded_forward(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
     """The same hidden states from one padded row for each path from a root to a tip, by the model's own attention."""
-    paths = paths_to_tips(forest)
+    paths = root_to_leaf_paths(forest)
     device = forest.tokens.device
     width = max(len(path) for path in paths)
     index = torch.zeros(len(paths), width, dtype=torch.long, device=device)
     mask = torch.zeros_like(index)
-    place = torch.zeros(len(forest.tokens), dtype=torch.long, device=device)
+    padded_index = torch.zeros(len(forest.tokens), dtype=torch.long, device=device)
     for row, path in enumerate(paths):
         index[row, : len(path)] = path
         mask[row, : len(path)] = 1
-        place[path] = row * width + torch.arange(len(path), device=device)
+        padded_index[path] = row * width + torch.arange(len(path), device=device)
     out = decoder_of(model)(input_ids=forest.tokens[index], attention_mask=mask, use_cache=False)
-    return out.last_hidden_state.flatten(0, 1).index_select(0, place)
+    return out.last_hidden_state.flatten(0, 1).index_select(0, padded_index)
 
 
-def paths_to_tips(forest: Forest) -> list[torch.Tensor]:
+def root_to_leaf_paths(forest: Forest) -> list[torch.Tensor]:
     """The flat indices from root to tip of every segment that nothing continues."""
     parents = {segment.parent for segment in forest.segments}
     paths: list[torch.Tensor] = []
@@ -126,7 +140,7 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
     model.eval()
     try:
         with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, enabled=False):
-            padded = _deviation(model, "padded")
+            padded = _relative_deviation(model, "padded")
             if not math.isfinite(padded):
                 raise UserError(f"{type(model).__name__}: its own forward pass gives values that are not finite; "
                                 "its weights are damaged or have diverged, choose an earlier model")  # fmt: skip
@@ -134,14 +148,14 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
                 kind = type(model).__name__
                 raise UserError(f"{kind}: its output layer gives other log-probabilities than the model itself "
                                 f"(off by {padded:.1e}); this architecture is not supported")  # fmt: skip
-            seen: dict[nn.Module, dict[str, Any]] = {}
+            module_settings: dict[nn.Module, dict[str, Any]] = {}
             try:
-                deviation = _deviation(model, "forest", seen=seen)
+                deviation = _relative_deviation(model, "forest", module_settings=module_settings)
                 reason = f"the forest deviates by {deviation:.1e} from the plain forward pass"
             except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 deviation, reason = float("inf"), str(error).splitlines()[0]
             if deviation <= TOLERANCE:
-                _narrow_last_layer(model, seen)
+                _try_sparse_last_layer(model, module_settings)
     finally:
         model.train(training)
     if deviation <= TOLERANCE:
@@ -150,23 +164,23 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
     return "padded"
 
 
-def _narrow_last_layer(model: PreTrainedModel, seen: dict[nn.Module, dict[str, Any]]) -> None:
+def _try_sparse_last_layer(model: PreTrainedModel, module_settings: dict[nn.Module, dict[str, Any]]) -> None:
     """Let the last layer compute only what is read, if that gives what the plain forward pass gives."""
     layer: Any = last_layer_of(decoder_of(model))
-    if layer is None or layer.self_attn not in seen:
+    if layer is None or layer.self_attn not in module_settings:
         return
-    narrow(layer, seen[layer.self_attn])
-    _narrow.add(model)
+    enable_sparse_last_layer(layer, module_settings[layer.self_attn])
+    _sparse_models.add(model)
     try:
-        same = _deviation(model, "forest") <= TOLERANCE
+        same = _relative_deviation(model, "forest") <= TOLERANCE
     except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError):
         same = False
     if not same:
-        widen(layer)
-        _narrow.discard(model)
+        disable_sparse_last_layer(layer)
+        _sparse_models.discard(model)
 
 
-def _deviation(model: PreTrainedModel, layout: Layout, **others: Any) -> float:
+def _relative_deviation(model: PreTrainedModel, layout: Layout, **kwargs: Any) -> float:
     """Largest difference in log-probability (hidden state for models without an output head) to plain rows."""
     parameter = next(model.parameters())
     device = parameter.device
@@ -176,27 +190,27 @@ def _deviation(model: PreTrainedModel, layout: Layout, **others: Any) -> float:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, config.vocab_size, (3 * length,), generator=generator).tolist()
     prompt, first, second = ids[:length], ids[length : 2 * length], ids[2 * length : 2 * length + 5]
-    forest = plant([tree(prompt, [first, second]), Node(second, [False] + [True] * 4)], device)
+    forest = pack_trees([make_tree(prompt, [first, second]), TreeNode(second, [False] + [True] * 4)], device)
     ends = not model.get_output_embeddings()
-    states = _run(model, forest, layout, "ends" if ends else "scored", **others)
-    if layout == "forest" and not forest.attended:
+    states = _forward_with_layout(model, forest, layout, "response_ends" if ends else "scored", **kwargs)
+    if layout == "forest" and not forest.attention_calls:
         raise UnsupportedAttention("its layers do not call the attention they are given")
     tolerance = 1.0 if parameter.dtype == torch.float32 else 1 / 400  # half precision rounds far more coarsely
     if ends:
         plain = [decoder_of(model)(torch.tensor([row], device=device)).last_hidden_state[0, -1]
                  for row in (prompt + first, prompt + second, second)]  # fmt: skip
-        truth = torch.stack(plain).float()
-        return tolerance * float((states.float() - truth).abs().max() / truth.abs().max().clamp(min=1e-6))
-    truth = torch.cat([_plain_log_probs(model, prompt, first, device), _plain_log_probs(model, prompt, second, device),
+        expected = torch.stack(plain).float()
+        return tolerance * float((states.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+    expected = torch.cat([_plain_log_probs(model, prompt, first, device), _plain_log_probs(model, prompt, second, device),
                        _plain_log_probs(model, second[:1], second[1:], device)])  # fmt: skip
-    ours = log_probs(model, states, forest)
-    return tolerance * float((ours - truth).abs().max() / truth.abs().max().clamp(min=1.0))
+    actual = log_probs(model, states, forest)
+    return tolerance * float((actual - expected).abs().max() / expected.abs().max().clamp(min=1.0))
 
 
 def _plain_log_probs(
-    model: PreTrainedModel, before: list[int], scored: list[int], device: torch.device
+    model: PreTrainedModel, prompt: list[int], response: list[int], device: torch.device
 ) -> torch.Tensor:
     """Log-probabilities of `scored` after `before` by the model's own forward pass over one row."""
-    logits = model(torch.tensor([before + scored], device=device)).logits[0].float()
-    rows = logits[len(before) - 1 : -1].log_softmax(-1)
-    return rows.gather(1, torch.tensor(scored, device=device)[:, None]).squeeze(1)
+    logits = model(torch.tensor([prompt + response], device=device)).logits[0].float()
+    rows = logits[len(prompt) - 1 : -1].log_softmax(-1)
+    return rows.gather(1, torch.tensor(response, device=device)[:, None]).squeeze(1)

@@ -21,62 +21,72 @@ from torch import nn
 
 from zhenlong.forest.attention import forest_attention
 
-PARTS: Final = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
-INNER_PARTS: Final = {"q_proj", "k_proj", "v_proj", "o_proj"}
-NORMS: Final = {"q_norm", "k_norm"}  # of each head, in Qwen 3
-NEEDED_OF_ALL: Final = ("input_layernorm.", "self_attn.k_", "self_attn.v_")  # parameters, for keys and values
-DROPOUTS: Final = {"residual_dropout", "hidden_dropout"}  # a trial in eval mode would not show them
-WORTH: Final = 0.9  # of all tokens that are read at most: gathering them costs as well
-Rotation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+LAYER_MODULES: Final = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+ATTENTION_MODULES: Final = {"q_proj", "k_proj", "v_proj", "o_proj"}
+QK_NORMS: Final = {"q_norm", "k_norm"}  # of each head, in Qwen 3
+KEY_VALUE_PARAMETERS: Final = ("input_layernorm.", "self_attn.k_", "self_attn.v_")  # parameters, for keys and values
+DROPOUT_ATTRIBUTES: Final = {"residual_dropout", "hidden_dropout"}  # a trial in eval mode would not show them
+MAX_QUERY_FRACTION: Final = 0.9  # of all tokens that are read at most: gathering them costs as well
+RotaryFunction = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class Narrowed:
-    """What a narrowed layer does as its attention does: keywords handed on, and the rotation of queries and keys."""
+class SparseLayerSettings:
+    """What a sparse layer does as its attention does: keywords handed on, and the rotation of queries and keys."""
 
-    settings: dict[str, Any]
-    rotate: Rotation
+    attention_kwargs: dict[str, Any]
+    apply_rotary: RotaryFunction
 
 
 def last_layer_of(decoder: nn.Module) -> nn.Module | None:
-    """The last layer, if it has the parts that `narrow` knows and nothing else."""
+    """The last layer, if it has the parts that `enable_sparse_last_layer` knows and nothing else."""
     layers = getattr(decoder, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not len(layers):
         return None
     layer: Any = layers[-1]
-    if _names(layer) != PARTS or not INNER_PARTS <= _names(layer.self_attn) <= INNER_PARTS | NORMS:
+    if (
+        _child_names(layer) != LAYER_MODULES
+        or not ATTENTION_MODULES <= _child_names(layer.self_attn) <= ATTENTION_MODULES | QK_NORMS
+    ):
         return None
     both = layer, layer.self_attn
-    known = all(hasattr(layer.self_attn, name) for name in ("head_dim", "attention_dropout"))
-    own = any(True for module in both for _ in module.parameters(recurse=False))
-    drops = any(value for module in both for name, value in vars(module).items() if name in DROPOUTS)
-    return layer if known and not own and not drops and _rotation(layer.self_attn) is not None else None
+    has_expected_attributes = all(hasattr(layer.self_attn, name) for name in ("head_dim", "attention_dropout"))
+    has_own_parameters = any(True for module in both for _ in module.parameters(recurse=False))
+    has_dropout = any(value for module in both for name, value in vars(module).items() if name in DROPOUT_ATTRIBUTES)
+    return (
+        layer
+        if has_expected_attributes
+        and not has_own_parameters
+        and not has_dropout
+        and _rotary_function(layer.self_attn) is not None
+        else None
+    )
 
 
-def narrow(layer: Any, seen: dict[str, Any]) -> None:
-    """Let the layer compute only what a call's `reading` reads, where it has one.
+def enable_sparse_last_layer(layer: Any, attention_kwargs: dict[str, Any]) -> None:
+    """Let the layer compute only the queries of a call's `query_subset`, where it has one.
 
-    `seen` are the keywords that its own attention hands on, which this one hands on too.
+    `attention_kwargs` are the keywords that its own attention hands on, which this one hands on too.
     """
-    rotate = _rotation(layer.self_attn)
-    assert rotate is not None  # last_layer_of has looked
-    layer.narrowed = Narrowed(seen, rotate)
+    apply_rotary = _rotary_function(layer.self_attn)
+    assert apply_rotary is not None  # last_layer_of has looked
+    layer.sparse_settings = SparseLayerSettings(attention_kwargs, apply_rotary)
     if "forward" not in layer.__dict__:
-        layer.forward = MethodType(_forward, layer)
+        layer.forward = MethodType(_sparse_forward, layer)
 
 
-def widen(layer: nn.Module) -> None:
+def disable_sparse_last_layer(layer: nn.Module) -> None:
     """Give the layer its own forward pass back."""
-    if getattr(layer.__dict__.get("forward"), "__func__", None) is _forward:
+    if getattr(layer.__dict__.get("forward"), "__func__", None) is _sparse_forward:
         del layer.forward
-    layer.__dict__.pop("narrowed", None)
+    layer.__dict__.pop("sparse_settings", None)
 
 
-def spared_parameters(model: nn.Module) -> list[nn.Parameter]:
+def skippable_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The parameters of the last layer that tokens which nobody reads can do without; none where it is not known."""
     layer = last_layer_of(decoder_of(model))
     parts = [] if layer is None else layer.named_parameters()
-    return [part for name, part in parts if not name.startswith(NEEDED_OF_ALL)]
+    return [part for name, part in parts if not name.startswith(KEY_VALUE_PARAMETERS)]
 
 
 def decoder_of(model: Any) -> Any:
@@ -85,37 +95,43 @@ def decoder_of(model: Any) -> Any:
     return getattr(inner, getattr(inner, "base_model_prefix", ""), inner)
 
 
-def _forward(layer: Any, hidden_states: torch.Tensor, *others: Any, **named: Any) -> Any:
-    """hidden_states [1, N, d] -> [1, P, d] for a reading of P rows, and as the layer itself without one."""
-    reading = named.get("reading")
-    if reading is None:
-        return type(layer).forward(layer, hidden_states, *others, **named)
-    attention, known = layer.self_attn, layer.narrowed
-    settings = known.settings | {"dropout": attention.attention_dropout if attention.training else 0.0}
-    asking = hidden_states.index_select(1, reading.rows)
-    every = layer.input_layernorm(hidden_states)
-    q = _heads(attention, "q", layer.input_layernorm(asking))  # once more, rather than a gradient of N rows for P
-    k, v = (_heads(attention, name, every) for name in "kv")
-    cos, sin = named["position_embeddings"]
-    q, _ = known.rotate(q, q[:, :1], *(angles.index_select(1, reading.rows) for angles in (cos, sin)))
-    _, k = known.rotate(k[:, :1], k, cos, sin)
-    out, _ = forest_attention(attention, q, k, v, None, forest=named["forest"], view=reading.view, **settings)
-    asking = asking + attention.o_proj(out.flatten(2))
-    return asking + layer.mlp(layer.post_attention_layernorm(asking))
+def _sparse_forward(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    """hidden_states [1, N, d] -> [1, P, d] for a subset of P queries, and as the layer itself without one."""
+    query_subset = kwargs.get("query_subset")
+    if query_subset is None:
+        return type(layer).forward(layer, hidden_states, *args, **kwargs)
+    attention, sparse = layer.self_attn, layer.sparse_settings
+    attention_kwargs = sparse.attention_kwargs | {"dropout": attention.attention_dropout if attention.training else 0.0}
+    query_states = hidden_states.index_select(1, query_subset.query_indices)
+    normed_states = layer.input_layernorm(hidden_states)
+    q = _project_heads(
+        attention, "q", layer.input_layernorm(query_states)
+    )  # once more, rather than a gradient of N rows for P
+    k, v = (_project_heads(attention, name, normed_states) for name in "kv")
+    cos, sin = kwargs["position_embeddings"]
+    q, _ = sparse.apply_rotary(
+        q, q[:, :1], *(angles.index_select(1, query_subset.query_indices) for angles in (cos, sin))
+    )
+    _, k = sparse.apply_rotary(k[:, :1], k, cos, sin)
+    out, _ = forest_attention(
+        attention, q, k, v, None, forest=kwargs["forest"], metadata=query_subset.attention_metadata, **attention_kwargs
+    )
+    query_states = query_states + attention.o_proj(out.flatten(2))
+    return query_states + layer.mlp(layer.post_attention_layernorm(query_states))
 
 
-def _heads(attention: Any, name: str, states: torch.Tensor) -> torch.Tensor:
+def _project_heads(attention: Any, name: str, states: torch.Tensor) -> torch.Tensor:
     """Queries, keys or values [1, H, N, D] of states [1, N, d]."""
-    found = getattr(attention, f"{name}_proj")(states).unflatten(-1, (-1, attention.head_dim))
+    projected = getattr(attention, f"{name}_proj")(states).unflatten(-1, (-1, attention.head_dim))
     norm = getattr(attention, f"{name}_norm", None)
-    return (found if norm is None else norm(found)).transpose(1, 2)
+    return (projected if norm is None else norm(projected)).transpose(1, 2)
 
 
-def _rotation(attention: nn.Module) -> Rotation | None:
+def _rotary_function(attention: nn.Module) -> RotaryFunction | None:
     """What the attention's own forward pass rotates queries and keys by."""
-    own = inspect.unwrap(getattr(attention.forward, "__func__", attention.forward))
-    return getattr(own, "__globals__", {}).get("apply_rotary_pos_emb")
+    forward = inspect.unwrap(getattr(attention.forward, "__func__", attention.forward))
+    return getattr(forward, "__globals__", {}).get("apply_rotary_pos_emb")
 
 
-def _names(module: nn.Module) -> set[str]:
+def _child_names(module: nn.Module) -> set[str]:
     return {name for name, _ in module.named_children()}

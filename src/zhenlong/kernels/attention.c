@@ -4,9 +4,9 @@
    some segments may be seen only: queries are rows of their own, and a segment tells which is its first. One task is
    one head of one tree: its keys and values are packed once, then its queries go by in tiles of TILE rows, whose scores
    against the whole path are kept at once. Nothing is computed above the diagonal but what a panel of columns needs.
-   Tasks write to places of their own, so results do not depend on the number of threads.
+   Tasks write to layout of their own, so results do not depend on the number of threads.
 
-   Legend: N tokens, P of them that ask, H query heads, G key heads, D head size; S segments. Rows of `wide` floats: D, then zeros up to
+   Legend: N tokens, P of them that ask, H query heads, G key heads, D head size; S segments. Rows of `padded` floats: D, then zeros up to
    whole panels. */
 
 #include <stdlib.h>
@@ -17,286 +17,286 @@ enum { TILE = 32 }; /* queries that go by together */
 
 typedef struct {
     const int64_t *start, *length, *parent; /* [S], parents before children */
-    const int64_t *row;                     /* [S], the first query of each segment, negative where none asks */
-    const int64_t *first;                   /* [trees + 1], the first segment of each tree */
-    int64_t trees, heads, key_heads, size, window; /* a window of 0 is none */
+    const int64_t *first_query;                     /* [S], the first query of each segment, negative where none asks */
+    const int64_t *first_segment;                   /* [trees + 1], the first segment of each tree */
+    int64_t trees, heads, kv_heads, head_dim, window; /* a window of 0 is none */
     float scale;
-} Shape;
+} AttentionParams;
 
 /* What a tile sees of one segment: columns [0, columns) of its panels, at `column` of the tile's scores. */
 typedef struct {
     int64_t segment, offset, position, length, column, begin, columns;
-} Piece;
+} SegmentSpan;
 
-/* Rows [length, wide] of one head of a segment, times `by`; rows up to a whole panel and columns beyond D are 0. */
-static void pack_rows(Array from, int64_t head, int64_t start, int64_t length, int64_t size, float by, float *to)
+/* Rows [length, padded] of one head of a segment, times `by`; rows up to a whole panel and columns beyond D are 0. */
+static void pack_rows(StridedTensor from, int64_t head, int64_t start, int64_t length, int64_t size, float by, float *to)
 {
-    const int64_t wide = up(size, PANEL);
-    for (int64_t t = 0; t < length; t++, to += wide) {
-        const float *row = from.at + (start + t) * from.token + head * from.head;
+    const int64_t padded = round_up(size, PANEL);
+    for (int64_t t = 0; t < length; t++, to += padded) {
+        const float *row = from.data + (start + t) * from.token_stride + head * from.head_stride;
         for (int64_t d = 0; d < size; d++) to[d] = row[d] * by;
-        for (int64_t d = size; d < wide; d++) to[d] = 0;
+        for (int64_t d = size; d < padded; d++) to[d] = 0;
     }
-    memset(to, 0, (up(length, PANEL) - length) * wide * sizeof(float));
+    memset(to, 0, (round_up(length, PANEL) - length) * padded * sizeof(float));
 }
 
 /* How many segments the path down to this one has. */
-static int64_t depth_of(const Shape *shape, int64_t segment)
+static int64_t path_length(const AttentionParams *params, int64_t segment)
 {
     int64_t depth = 0;
-    for (int64_t s = segment; s >= 0; s = shape->parent[s]) depth++;
+    for (int64_t s = segment; s >= 0; s = params->parent[s]) depth++;
     return depth;
 }
 
-/* The path's pieces that queries [from, to) of `segment` see; returns how many, and the columns of all in `columns`. */
-static int64_t see(
-    const Shape *shape, const int64_t *offsets, int64_t segment, int64_t from, int64_t to, Piece *pieces,
+/* The path's spans that queries [from, to) of `segment` see; returns how many, and the columns of all in `columns`. */
+static int64_t visible_spans(
+    const AttentionParams *params, const int64_t *offsets, int64_t segment, int64_t from, int64_t to, SegmentSpan *spans,
     int64_t *columns)
 {
-    const int64_t count = depth_of(shape, segment);
+    const int64_t count = path_length(params, segment);
     int64_t position = 0, place = count;
-    for (int64_t s = segment; s >= 0; s = shape->parent[s])
-        pieces[--place] = (Piece){.segment = s, .offset = offsets[s], .length = shape->length[s]};
+    for (int64_t s = segment; s >= 0; s = params->parent[s])
+        spans[--place] = (SegmentSpan){.segment = s, .offset = offsets[s], .length = params->length[s]};
     for (int64_t i = 0; i < count; i++) {
-        pieces[i].position = position;
-        position += pieces[i].length;
+        spans[i].position = position;
+        position += spans[i].length;
     }
-    const int64_t before = position - shape->length[segment]; /* position of the segment's first token */
+    const int64_t before = position - params->length[segment]; /* position of the segment's first token */
     int64_t kept = 0;
     *columns = 0;
     for (int64_t i = 0; i < count; i++) {
-        Piece piece = pieces[i];
-        const int64_t oldest = shape->window ? before + from - shape->window + 1 - piece.position : 0;
-        piece.begin = oldest > 0 ? oldest / PANEL * PANEL : 0;
-        const int64_t end = up(piece.segment == segment ? to : piece.length, PANEL);
-        if (piece.begin >= end) continue;
-        piece.columns = end - piece.begin;
-        piece.column = *columns;
-        *columns += piece.columns;
-        pieces[kept++] = piece;
+        SegmentSpan span = spans[i];
+        const int64_t oldest = params->window ? before + from - params->window + 1 - span.position : 0;
+        span.begin = oldest > 0 ? oldest / PANEL * PANEL : 0;
+        const int64_t end = round_up(span.segment == segment ? to : span.length, PANEL);
+        if (span.begin >= end) continue;
+        span.columns = end - span.begin;
+        span.column = *columns;
+        *columns += span.columns;
+        spans[kept++] = span;
     }
     return kept;
 }
 
-/* Which columns of a piece the query at `position` of its tree sees: [low, high). */
-static void seen(const Shape *shape, const Piece *piece, int64_t position, int64_t *low, int64_t *high)
+/* Which columns of a span the query at `position` of its tree sees: [low, high). */
+static void visible_columns(const AttentionParams *params, const SegmentSpan *span, int64_t position, int64_t *low, int64_t *high)
 {
-    const int64_t last = position - piece->position + 1, oldest = shape->window ? last - shape->window : 0;
-    *high = (last < piece->length ? last : piece->length) - piece->begin;
-    *low = oldest > piece->begin ? oldest - piece->begin : 0;
+    const int64_t last = position - span->position + 1, oldest = params->window ? last - params->window : 0;
+    *high = (last < span->length ? last : span->length) - span->begin;
+    *low = oldest > span->begin ? oldest - span->begin : 0;
     if (*low > *high) *low = *high;
 }
 
 /* How many tokens come before a segment on its path. */
-static int64_t position_of(const Shape *shape, int64_t segment)
+static int64_t start_position(const AttentionParams *params, int64_t segment)
 {
     int64_t position = 0;
-    for (int64_t s = shape->parent[segment]; s >= 0; s = shape->parent[s]) position += shape->length[s];
+    for (int64_t s = params->parent[segment]; s >= 0; s = params->parent[s]) position += params->length[s];
     return position;
 }
 
-/* Places of a tree's segments in packed rows, [S], and the most of everything over all trees. */
+/* TreeLayout of a tree's segments in packed rows, [S], and the most of everything over all trees. */
 typedef struct {
     int64_t *offsets;
     int64_t rows, columns, depth;
-} Places;
+} TreeLayout;
 
-static Places places_of(const Shape *shape)
+static TreeLayout layout_of(const AttentionParams *params)
 {
-    const int64_t segments = shape->first[shape->trees];
-    Places places = {malloc((segments + 1) * sizeof(int64_t)), 0, 0, 0};
-    if (!places.offsets) return places;
-    for (int64_t tree = 0; tree < shape->trees; tree++) {
+    const int64_t segments = params->first_segment[params->trees];
+    TreeLayout layout = {malloc((segments + 1) * sizeof(int64_t)), 0, 0, 0};
+    if (!layout.offsets) return layout;
+    for (int64_t tree = 0; tree < params->trees; tree++) {
         int64_t rows = 0;
-        for (int64_t s = shape->first[tree]; s < shape->first[tree + 1]; s++) {
-            places.offsets[s] = rows;
-            rows += up(shape->length[s], PANEL);
+        for (int64_t s = params->first_segment[tree]; s < params->first_segment[tree + 1]; s++) {
+            layout.offsets[s] = rows;
+            rows += round_up(params->length[s], PANEL);
             int64_t columns = 0;
-            for (int64_t on = s; on >= 0; on = shape->parent[on]) columns += up(shape->length[on], PANEL);
-            const int64_t depth = depth_of(shape, s);
-            if (columns > places.columns) places.columns = columns;
-            if (depth > places.depth) places.depth = depth;
+            for (int64_t on = s; on >= 0; on = params->parent[on]) columns += round_up(params->length[on], PANEL);
+            const int64_t depth = path_length(params, s);
+            if (columns > layout.columns) layout.columns = columns;
+            if (depth > layout.depth) layout.depth = depth;
         }
-        if (rows > places.rows) places.rows = rows;
+        if (rows > layout.rows) layout.rows = rows;
     }
-    places.columns += LANES; /* rows of scores a power of two apart would share a few sets of the cache */
-    return places;
+    layout.columns += LANES; /* rows of scores a power of two apart would share a few sets of the cache */
+    return layout;
 }
 
 static void forward_task(
-    const Shape *shape, const Places *places, const Array *all_given, float *norms, int64_t tree, int64_t head,
-    float *memory, Piece *pieces)
+    const AttentionParams *params, const TreeLayout *layout, const StridedTensor *tensors, float *lse, int64_t tree, int64_t head,
+    float *memory, SegmentSpan *spans)
 {
-    const Array q = all_given[0], k = all_given[1], v = all_given[2], out = all_given[3];
-    const int64_t size = shape->size, wide = up(size, PANEL), key_head = head / (shape->heads / shape->key_heads);
-    float *keys = cut(&memory, places->rows * wide), *values = cut(&memory, places->rows * wide);
-    float *queries = cut(&memory, TILE * wide), *result = cut(&memory, TILE * wide);
-    float *scores = cut(&memory, TILE * places->columns);
-    for (int64_t s = shape->first[tree]; s < shape->first[tree + 1]; s++) {
-        const int64_t start = shape->start[s], length = shape->length[s], place = places->offsets[s] * wide;
+    const StridedTensor q = tensors[0], k = tensors[1], v = tensors[2], out = tensors[3];
+    const int64_t size = params->head_dim, padded = round_up(size, PANEL), key_head = head / (params->heads / params->kv_heads);
+    float *keys = arena_alloc(&memory, layout->rows * padded), *values = arena_alloc(&memory, layout->rows * padded);
+    float *queries = arena_alloc(&memory, TILE * padded), *result = arena_alloc(&memory, TILE * padded);
+    float *scores = arena_alloc(&memory, TILE * layout->columns);
+    for (int64_t s = params->first_segment[tree]; s < params->first_segment[tree + 1]; s++) {
+        const int64_t start = params->start[s], length = params->length[s], place = layout->offsets[s] * padded;
         pack_rows(k, key_head, start, length, size, 1, values + place);
-        turn(values + place, length, wide, keys + place);
+        pack_panels(values + place, length, padded, keys + place);
         pack_rows(v, key_head, start, length, size, 1, values + place);
     }
-    for (int64_t s = shape->first[tree]; s < shape->first[tree + 1]; s++) {
-        const int64_t at = shape->row[s], length = at < 0 ? 0 : shape->length[s], first = position_of(shape, s);
+    for (int64_t s = params->first_segment[tree]; s < params->first_segment[tree + 1]; s++) {
+        const int64_t at = params->first_query[s], length = at < 0 ? 0 : params->length[s], first = start_position(params, s);
         for (int64_t from = 0; from < length; from += TILE) {
             const int64_t rows = length - from < TILE ? length - from : TILE;
             int64_t columns;
-            const int64_t count = see(shape, places->offsets, s, from, from + rows, pieces, &columns);
+            const int64_t count = visible_spans(params, layout->offsets, s, from, from + rows, spans, &columns);
             const int64_t row = columns + LANES;
-            pack_rows(q, head, at + from, rows, size, shape->scale, queries);
+            pack_rows(q, head, at + from, rows, size, params->scale, queries);
             for (int64_t i = 0; i < count; i++)
-                product(rows, pieces[i].columns, wide, queries, wide, 1,
-                        keys + (pieces[i].offset + pieces[i].begin) * wide, PANEL * wide, PANEL,
-                        scores + pieces[i].column, row, 0);
+                matmul(rows, spans[i].columns, padded, queries, padded, 1,
+                        keys + (spans[i].offset + spans[i].begin) * padded, PANEL * padded, PANEL,
+                        scores + spans[i].column, row, 0);
             float sums[TILE];
             for (int64_t r = 0; r < rows; r++) {
-                float most = -INFINITY;
+                float max_score = -INFINITY;
                 for (int64_t i = 0; i < count; i++) {
                     int64_t low, high;
-                    seen(shape, &pieces[i], first + from + r, &low, &high);
-                    most = fmaxf(most, largest(scores + r * row + pieces[i].column, low, high));
+                    visible_columns(params, &spans[i], first + from + r, &low, &high);
+                    max_score = fmaxf(max_score, max_in_range(scores + r * row + spans[i].column, low, high));
                 }
                 vec total = splat(0);
                 for (int64_t i = 0; i < count; i++) {
                     int64_t low, high;
-                    seen(shape, &pieces[i], first + from + r, &low, &high);
-                    total += exponentials(scores + r * row + pieces[i].column, low, high, pieces[i].columns, most);
+                    visible_columns(params, &spans[i], first + from + r, &low, &high);
+                    total += exp_in_range(scores + r * row + spans[i].column, low, high, spans[i].columns, max_score);
                 }
-                sums[r] = sum_of(total);
-                norms[(at + from + r) * shape->heads + head] = most + logf(sums[r]);
+                sums[r] = horizontal_sum(total);
+                lse[(at + from + r) * params->heads + head] = max_score + logf(sums[r]);
             }
             for (int64_t i = 0; i < count; i++)
-                product(rows, wide, pieces[i].columns, scores + pieces[i].column, row, 1,
-                        values + (pieces[i].offset + pieces[i].begin) * wide, PANEL, wide, result, wide, i > 0);
+                matmul(rows, padded, spans[i].columns, scores + spans[i].column, row, 1,
+                        values + (spans[i].offset + spans[i].begin) * padded, PANEL, padded, result, padded, i > 0);
             for (int64_t r = 0; r < rows; r++) {
-                float *to = out.at + (at + from + r) * out.token + head * out.head;
+                float *to = out.data + (at + from + r) * out.token_stride + head * out.head_stride;
                 const float by = 1 / sums[r];
-                for (int64_t d = 0; d < size; d++) to[d] = result[r * wide + d] * by;
+                for (int64_t d = 0; d < size; d++) to[d] = result[r * padded + d] * by;
             }
         }
     }
 }
 
 static void backward_task(
-    const Shape *shape, const Places *places, const Array *all_given, float *norms, int64_t tree, int64_t head,
-    float *memory, Piece *pieces)
+    const AttentionParams *params, const TreeLayout *layout, const StridedTensor *tensors, float *lse, int64_t tree, int64_t head,
+    float *memory, SegmentSpan *spans)
 {
-    const Array q = all_given[0], k = all_given[1], v = all_given[2], out = all_given[3], d_out = all_given[4],
-                d_q = all_given[5], d_k = all_given[6], d_v = all_given[7];
-    const int64_t size = shape->size, wide = up(size, PANEL), key_head = head / (shape->heads / shape->key_heads);
-    const int64_t all = places->rows * wide;
-    float *keys = cut(&memory, all), *turned_keys = cut(&memory, all), *turned_values = cut(&memory, all);
-    float *to_keys = cut(&memory, all), *to_values = cut(&memory, all);
-    float *queries = cut(&memory, TILE * wide), *given = cut(&memory, TILE * wide), *result = cut(&memory, TILE * wide);
-    float *weights = cut(&memory, TILE * places->columns), *slopes = cut(&memory, TILE * places->columns);
+    const StridedTensor q = tensors[0], k = tensors[1], v = tensors[2], out = tensors[3], d_out = tensors[4],
+                d_q = tensors[5], d_k = tensors[6], d_v = tensors[7];
+    const int64_t size = params->head_dim, padded = round_up(size, PANEL), key_head = head / (params->heads / params->kv_heads);
+    const int64_t all = layout->rows * padded;
+    float *keys = arena_alloc(&memory, all), *key_panels = arena_alloc(&memory, all), *value_panels = arena_alloc(&memory, all);
+    float *grad_keys = arena_alloc(&memory, all), *grad_values = arena_alloc(&memory, all);
+    float *queries = arena_alloc(&memory, TILE * padded), *grad_out = arena_alloc(&memory, TILE * padded), *result = arena_alloc(&memory, TILE * padded);
+    float *weights = arena_alloc(&memory, TILE * layout->columns), *d_scores = arena_alloc(&memory, TILE * layout->columns);
     int64_t used = 0;
-    for (int64_t s = shape->first[tree]; s < shape->first[tree + 1]; s++) {
-        const int64_t start = shape->start[s], length = shape->length[s], place = places->offsets[s] * wide;
+    for (int64_t s = params->first_segment[tree]; s < params->first_segment[tree + 1]; s++) {
+        const int64_t start = params->start[s], length = params->length[s], place = layout->offsets[s] * padded;
         pack_rows(v, key_head, start, length, size, 1, keys + place);
-        turn(keys + place, length, wide, turned_values + place);
+        pack_panels(keys + place, length, padded, value_panels + place);
         pack_rows(k, key_head, start, length, size, 1, keys + place);
-        turn(keys + place, length, wide, turned_keys + place);
-        used = places->offsets[s] + up(length, PANEL);
+        pack_panels(keys + place, length, padded, key_panels + place);
+        used = layout->offsets[s] + round_up(length, PANEL);
     }
-    memset(to_keys, 0, used * wide * sizeof(float));
-    memset(to_values, 0, used * wide * sizeof(float));
-    for (int64_t s = shape->first[tree]; s < shape->first[tree + 1]; s++) {
-        const int64_t at = shape->row[s], length = at < 0 ? 0 : shape->length[s], first = position_of(shape, s);
+    memset(grad_keys, 0, used * padded * sizeof(float));
+    memset(grad_values, 0, used * padded * sizeof(float));
+    for (int64_t s = params->first_segment[tree]; s < params->first_segment[tree + 1]; s++) {
+        const int64_t at = params->first_query[s], length = at < 0 ? 0 : params->length[s], first = start_position(params, s);
         for (int64_t from = 0; from < length; from += TILE) {
             const int64_t rows = length - from < TILE ? length - from : TILE;
             int64_t columns;
-            const int64_t count = see(shape, places->offsets, s, from, from + rows, pieces, &columns);
+            const int64_t count = visible_spans(params, layout->offsets, s, from, from + rows, spans, &columns);
             const int64_t row = columns + LANES;
-            pack_rows(q, head, at + from, rows, size, shape->scale, queries);
-            pack_rows(d_out, head, at + from, rows, size, 1, given);
+            pack_rows(q, head, at + from, rows, size, params->scale, queries);
+            pack_rows(d_out, head, at + from, rows, size, 1, grad_out);
             for (int64_t i = 0; i < count; i++) {
-                const int64_t place = (pieces[i].offset + pieces[i].begin) * wide;
-                product(rows, pieces[i].columns, wide, queries, wide, 1, turned_keys + place, PANEL * wide, PANEL,
-                        weights + pieces[i].column, row, 0);
-                product(rows, pieces[i].columns, wide, given, wide, 1, turned_values + place, PANEL * wide, PANEL,
-                        slopes + pieces[i].column, row, 0);
+                const int64_t place = (spans[i].offset + spans[i].begin) * padded;
+                matmul(rows, spans[i].columns, padded, queries, padded, 1, key_panels + place, PANEL * padded, PANEL,
+                        weights + spans[i].column, row, 0);
+                matmul(rows, spans[i].columns, padded, grad_out, padded, 1, value_panels + place, PANEL * padded, PANEL,
+                        d_scores + spans[i].column, row, 0);
             }
             for (int64_t r = 0; r < rows; r++) {
                 const int64_t query = at + from + r;
-                const float *had = out.at + query * out.token + head * out.head;
-                float mean = 0;
-                for (int64_t d = 0; d < size; d++) mean += had[d] * given[r * wide + d];
+                const float *output = out.data + query * out.token_stride + head * out.head_stride;
+                float delta = 0;
+                for (int64_t d = 0; d < size; d++) delta += output[d] * grad_out[r * padded + d];
                 for (int64_t i = 0; i < count; i++) {
                     int64_t low, high;
-                    seen(shape, &pieces[i], first + from + r, &low, &high);
-                    float *weight = weights + r * row + pieces[i].column, *slope = slopes + r * row + pieces[i].column;
-                    exponentials(weight, low, high, pieces[i].columns, norms[query * shape->heads + head]);
-                    for (int64_t j = 0; j < pieces[i].columns; j += LANES)
-                        store(slope + j, load(weight + j) * (load(slope + j) - splat(mean)));
+                    visible_columns(params, &spans[i], first + from + r, &low, &high);
+                    float *weight = weights + r * row + spans[i].column, *d_score = d_scores + r * row + spans[i].column;
+                    exp_in_range(weight, low, high, spans[i].columns, lse[query * params->heads + head]);
+                    for (int64_t j = 0; j < spans[i].columns; j += LANES)
+                        store(d_score + j, load(weight + j) * (load(d_score + j) - splat(delta)));
                 }
             }
             for (int64_t i = 0; i < count; i++) {
-                const int64_t place = (pieces[i].offset + pieces[i].begin) * wide;
-                product(rows, wide, pieces[i].columns, slopes + pieces[i].column, row, 1, keys + place, PANEL, wide,
-                        result, wide, i > 0);
-                product(pieces[i].columns, wide, rows, weights + pieces[i].column, 1, row, given, PANEL, wide,
-                        to_values + place, wide, 1);
-                product(pieces[i].columns, wide, rows, slopes + pieces[i].column, 1, row, queries, PANEL, wide,
-                        to_keys + place, wide, 1);
+                const int64_t place = (spans[i].offset + spans[i].begin) * padded;
+                matmul(rows, padded, spans[i].columns, d_scores + spans[i].column, row, 1, keys + place, PANEL, padded,
+                        result, padded, i > 0);
+                matmul(spans[i].columns, padded, rows, weights + spans[i].column, 1, row, grad_out, PANEL, padded,
+                        grad_values + place, padded, 1);
+                matmul(spans[i].columns, padded, rows, d_scores + spans[i].column, 1, row, queries, PANEL, padded,
+                        grad_keys + place, padded, 1);
             }
             for (int64_t r = 0; r < rows; r++) {
-                float *to = d_q.at + (at + from + r) * d_q.token + head * d_q.head;
-                for (int64_t d = 0; d < size; d++) to[d] = result[r * wide + d] * shape->scale;
+                float *to = d_q.data + (at + from + r) * d_q.token_stride + head * d_q.head_stride;
+                for (int64_t d = 0; d < size; d++) to[d] = result[r * padded + d] * params->scale;
             }
         }
     }
-    for (int64_t s = shape->first[tree]; s < shape->first[tree + 1]; s++)
-        for (int64_t t = 0; t < shape->length[s]; t++) {
-            const int64_t token = shape->start[s] + t, place = (places->offsets[s] + t) * wide;
-            memcpy(d_k.at + token * d_k.token + head * d_k.head, to_keys + place, size * sizeof(float));
-            memcpy(d_v.at + token * d_v.token + head * d_v.head, to_values + place, size * sizeof(float));
+    for (int64_t s = params->first_segment[tree]; s < params->first_segment[tree + 1]; s++)
+        for (int64_t t = 0; t < params->length[s]; t++) {
+            const int64_t token = params->start[s] + t, place = (layout->offsets[s] + t) * padded;
+            memcpy(d_k.data + token * d_k.token_stride + head * d_k.head_stride, grad_keys + place, size * sizeof(float));
+            memcpy(d_v.data + token * d_v.token_stride + head * d_v.head_stride, grad_values + place, size * sizeof(float));
         }
 }
 
 typedef void Task(
-    const Shape *shape, const Places *places, const Array *all_given, float *norms, int64_t tree, int64_t head,
-    float *memory, Piece *pieces);
+    const AttentionParams *params, const TreeLayout *layout, const StridedTensor *tensors, float *lse, int64_t tree, int64_t head,
+    float *memory, SegmentSpan *spans);
 
-/* Every head of every tree, by all threads. Of what a task keeps, `packed` parts have a row for each packed token, `tiles`
-   parts a row for each query of a tile, and `scored` parts a row of scores for it. Returns 0, or 1 where memory ran out. */
-static int over_tasks(
-    const Shape *shape, const Array *given, float *norms, int64_t packed, int64_t tiles, int64_t scored, Task *task)
+/* Every head of every tree, by all threads. Of what a task keeps, `packed_buffers` have a row for each packed token, `tile_buffers`
+   parts a row for each query of a tile, and `score_buffers` a row of scores for it. Returns 0, or 1 where memory ran out. */
+static int run_tasks(
+    const AttentionParams *params, const StridedTensor *tensors, float *lse, int64_t packed_buffers, int64_t tile_buffers, int64_t score_buffers, Task *task)
 {
-    const int64_t wide = up(shape->size, PANEL);
-    const Places places = places_of(shape);
-    const int64_t parts = packed + tiles + scored; /* each begins at a whole cache line */
-    const int64_t floats = (packed * places.rows + tiles * TILE) * wide + scored * TILE * places.columns + 16 * parts;
-    int failed = !places.offsets;
+    const int64_t padded = round_up(params->head_dim, PANEL);
+    const TreeLayout layout = layout_of(params);
+    const int64_t buffers = packed_buffers + tile_buffers + score_buffers; /* each begins at a whole cache line */
+    const int64_t floats = (packed_buffers * layout.rows + tile_buffers * TILE) * padded + score_buffers * TILE * layout.columns + 16 * buffers;
+    int failed = !layout.offsets;
 #pragma omp parallel if (!failed)
     {
-        float *memory = failed ? NULL : aligned_alloc(64, up(floats * sizeof(float), 64));
-        Piece *pieces = failed ? NULL : malloc((places.depth + 1) * sizeof(Piece));
-        const int ready = memory && pieces;
-        if (!ready) failed = 1;
+        float *memory = failed ? NULL : aligned_alloc(64, round_up(floats * sizeof(float), 64));
+        SegmentSpan *spans = failed ? NULL : malloc((layout.depth + 1) * sizeof(SegmentSpan));
+        const int allocated = memory && spans;
+        if (!allocated) failed = 1;
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t number = 0; number < shape->trees * shape->heads; number++)
-            if (ready)
-                task(shape, &places, given, norms, number / shape->heads, number % shape->heads, memory, pieces);
+        for (int64_t number = 0; number < params->trees * params->heads; number++)
+            if (allocated)
+                task(params, &layout, tensors, lse, number / params->heads, number % params->heads, memory, spans);
         free(memory);
-        free(pieces);
+        free(spans);
     }
-    free(places.offsets);
+    free(layout.offsets);
     return failed;
 }
 
-/* Both return 0, or 1 where memory ran out. norms [P, H] are logarithms of the sums of exponentials. */
+/* Both return 0, or 1 where memory ran out. lse [P, H] are logarithms of the sums of exponentials. */
 
-/* `given` are q, k, v and out. */
-int forest_attention(const Shape *shape, const Array *given, float *norms)
+/* `tensors` are q, k, v and out. */
+int forest_attention(const AttentionParams *params, const StridedTensor *tensors, float *lse)
 {
-    return over_tasks(shape, given, norms, 2, 2, 1, forward_task);
+    return run_tasks(params, tensors, lse, 2, 2, 1, forward_task);
 }
 
-/* `given` are q, k, v, out, and then the gradients of out, q, k and v. Those of k and v [N, H, D] are of each query head;
+/* `tensors` are q, k, v, out, and then the gradients of out, q, k and v. Those of k and v [N, H, D] are of each query head;
    those that share a key head are yet to be added. */
-int forest_attention_backward(const Shape *shape, const Array *given, float *norms)
+int forest_attention_backward(const AttentionParams *params, const StridedTensor *tensors, float *lse)
 {
-    return over_tasks(shape, given, norms, 5, 3, 2, backward_task);
+    return run_tasks(params, tensors, lse, 5, 3, 2, backward_task);
 }

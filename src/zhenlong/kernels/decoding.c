@@ -7,29 +7,29 @@
 
 #include "panels.h"
 
-enum { FEW = 4 }; /* queries for which keys are multiplied as they lie; for more they are turned over first */
+enum { FEW_QUERIES = 4 }; /* queries for which keys are multiplied as they lie; for more they are turned over first */
 
 typedef struct {
-    int64_t rows, prompts, heads, key_heads, size;
+    int64_t sequences, prompts, heads, kv_heads, head_dim;
     const int64_t *order;            /* [R] the rows, those of a prompt side by side */
-    const int64_t *first;            /* [prompts + 1] where each prompt's begin in it */
-    const int64_t *lengths;          /* [R] tokens of each row's prompt */
-    const int64_t *entered;          /* [R] the first of each row's own columns */
+    const int64_t *prompt_starts;            /* [prompts + 1] where each prompt's begin in it */
+    const int64_t *prompt_lengths;          /* [R] tokens of each row's prompt */
+    const int64_t *start_columns;          /* [R] the first of each row's own columns */
     int64_t column, window;          /* the one to write; a window of 0 is none */
     float scale;
-} Decoding;
+} DecodeParams;
 
 typedef struct { /* of [slots, G, positions, D]; a head's positions lie one after the other */
     float *keys, *values;
-    int64_t slot, head;
-} Cache;
+    int64_t slot_stride, head_stride;
+} KVCachePointers;
 
 /* Sums over lanes of LANES vectors, as one vector. */
-INLINE vec sums_of(vec *rows)
+INLINE vec horizontal_sums(vec *rows)
 {
 #if defined(__clang__)
     vec sums;
-    for (int i = 0; i < LANES; i++) sums[i] = sum_of(rows[i]);
+    for (int i = 0; i < LANES; i++) sums[i] = horizontal_sum(rows[i]);
     return sums;
 #else
 #pragma GCC unroll 4
@@ -60,36 +60,36 @@ static void dots(const float *query, const float *keys, int64_t count, int64_t s
             sums[i] = load(query) * load(key);
             for (int64_t d = LANES; d < size; d += LANES) sums[i] += load(query + d) * load(key + d);
         }
-        store(scores + j, sums_of(sums));
+        store(scores + j, horizontal_sums(sums));
     }
 }
 
-static void task_of(
-    const Decoding *step, Array q, Cache own, Cache shared, Array out, int64_t prompt, int64_t key_head, float *memory)
+static void attend_prompt(
+    const DecodeParams *step, StridedTensor q, KVCachePointers own, KVCachePointers shared, StridedTensor out, int64_t prompt, int64_t key_head, float *memory)
 {
-    const int64_t size = step->size, group = step->heads / step->key_heads;
-    const int64_t begin = step->first[prompt], rows = step->first[prompt + 1] - begin, queries = rows * group;
+    const int64_t size = step->head_dim, group = step->heads / step->kv_heads;
+    const int64_t begin = step->prompt_starts[prompt], rows = step->prompt_starts[prompt + 1] - begin, queries = rows * group;
     if (!rows) return;
-    const int64_t length = step->lengths[step->order[begin]], of_prompt = up(length, PANEL);
+    const int64_t length = step->prompt_lengths[step->order[begin]], prompt_columns = round_up(length, PANEL);
     int64_t earliest = step->column;
     for (int64_t r = begin; r < begin + rows; r++)
-        if (step->entered[step->order[r]] < earliest) earliest = step->entered[step->order[r]];
-    const int64_t width = of_prompt + up(step->column + 1 - earliest, LANES) + LANES;
-    float *asked = cut(&memory, queries * size), *seen = cut(&memory, queries * size);
-    float *panel_of_keys = cut(&memory, PANEL * size), *last = cut(&memory, PANEL * size);
-    float *scores = cut(&memory, queries * width), *totals = cut(&memory, queries);
-    const float *keys = shared.keys + prompt * shared.slot + key_head * shared.head;
-    const float *values = shared.values + prompt * shared.slot + key_head * shared.head;
+        if (step->start_columns[step->order[r]] < earliest) earliest = step->start_columns[step->order[r]];
+    const int64_t width = prompt_columns + round_up(step->column + 1 - earliest, LANES) + LANES;
+    float *scaled_queries = arena_alloc(&memory, queries * size), *attended = arena_alloc(&memory, queries * size);
+    float *key_panel = arena_alloc(&memory, PANEL * size), *last = arena_alloc(&memory, PANEL * size);
+    float *scores = arena_alloc(&memory, queries * width), *exp_sums = arena_alloc(&memory, queries);
+    const float *keys = shared.keys + prompt * shared.slot_stride + key_head * shared.head_stride;
+    const float *values = shared.values + prompt * shared.slot_stride + key_head * shared.head_stride;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t g = 0; g < group; g++) {
-            const float *from = q.at + step->order[begin + r] * q.token + (key_head * group + g) * q.head;
-            for (int64_t d = 0; d < size; d++) asked[(r * group + g) * size + d] = from[d] * step->scale;
+            const float *from = q.data + step->order[begin + r] * q.token_stride + (key_head * group + g) * q.head_stride;
+            for (int64_t d = 0; d < size; d++) scaled_queries[(r * group + g) * size + d] = from[d] * step->scale;
         }
     for (int64_t p = 0; p < length; p += PANEL) {
         const float *these = keys + p * size;
-        if (queries <= FEW) {
+        if (queries <= FEW_QUERIES) {
             const int64_t count = length - p < PANEL ? length - p : PANEL;
-            for (int64_t i = 0; i < queries; i++) dots(asked + i * size, these, count, size, scores + i * width + p);
+            for (int64_t i = 0; i < queries; i++) dots(scaled_queries + i * size, these, count, size, scores + i * width + p);
             continue;
         }
         if (p + PANEL > length) {
@@ -97,79 +97,79 @@ static void task_of(
             memcpy(last, these, (length - p) * size * sizeof(float));
             these = last;
         }
-        turn(these, PANEL, size, panel_of_keys);
-        product(queries, PANEL, size, asked, size, 1, panel_of_keys, 0, PANEL, scores + p, width, 0);
+        pack_panels(these, PANEL, size, key_panel);
+        matmul(queries, PANEL, size, scaled_queries, size, 1, key_panel, 0, PANEL, scores + p, width, 0);
     }
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = step->order[begin + r], from = step->entered[row], position = length + step->column - from;
+        const int64_t row = step->order[begin + r], from = step->start_columns[row], position = length + step->column - from;
         const int64_t oldest = step->window ? position - step->window + 1 : 0; /* position of the first token seen */
         const int64_t low = oldest > 0 ? (oldest < length ? oldest : length) : 0;
         const int64_t own_low = oldest > length ? oldest - length : 0, count = step->column + 1 - from;
-        const float *own_keys = own.keys + row * own.slot + key_head * own.head + from * size;
+        const float *own_keys = own.keys + row * own.slot_stride + key_head * own.head_stride + from * size;
         for (int64_t i = r * group; i < (r + 1) * group; i++) {
-            float *of_shared = scores + i * width, *of_own = of_shared + of_prompt;
-            dots(asked + i * size, own_keys, count, size, of_own);
-            const float most = fmaxf(largest(of_shared, low, length), largest(of_own, own_low, count));
-            totals[i] = sum_of(exponentials(of_shared, low, length, of_prompt, most)
-                               + exponentials(of_own, own_low, count, up(count, LANES), most));
+            float *prompt_scores = scores + i * width, *own_scores = prompt_scores + prompt_columns;
+            dots(scaled_queries + i * size, own_keys, count, size, own_scores);
+            const float max_score = fmaxf(max_in_range(prompt_scores, low, length), max_in_range(own_scores, own_low, count));
+            exp_sums[i] = horizontal_sum(exp_in_range(prompt_scores, low, length, prompt_columns, max_score)
+                               + exp_in_range(own_scores, own_low, count, round_up(count, LANES), max_score));
         }
     }
-    product(queries, size, length, scores, width, 1, values, PANEL, size, seen, size, 0);
+    matmul(queries, size, length, scores, width, 1, values, PANEL, size, attended, size, 0);
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = step->order[begin + r], from = step->entered[row];
-        const float *own_values = own.values + row * own.slot + key_head * own.head + from * size;
-        product(group, size, step->column + 1 - from, scores + r * group * width + of_prompt, width, 1, own_values,
-                PANEL, size, seen + r * group * size, size, 1);
+        const int64_t row = step->order[begin + r], from = step->start_columns[row];
+        const float *own_values = own.values + row * own.slot_stride + key_head * own.head_stride + from * size;
+        matmul(group, size, step->column + 1 - from, scores + r * group * width + prompt_columns, width, 1, own_values,
+                PANEL, size, attended + r * group * size, size, 1);
         for (int64_t g = 0; g < group; g++) {
-            float *to = out.at + row * out.token + (key_head * group + g) * out.head;
-            const float by = 1 / totals[r * group + g];
-            for (int64_t d = 0; d < size; d++) to[d] = seen[(r * group + g) * size + d] * by;
+            float *to = out.data + row * out.token_stride + (key_head * group + g) * out.head_stride;
+            const float by = 1 / exp_sums[r * group + g];
+            for (int64_t d = 0; d < size; d++) to[d] = attended[(r * group + g) * size + d] * by;
         }
     }
 }
 
 /* Floats that the largest task needs. */
-static int64_t floats_of(const Decoding *step)
+static int64_t scratch_floats(const DecodeParams *step)
 {
-    int64_t most = 0, longest = 0, earliest = step->column;
+    int64_t max_samples = 0, longest = 0, earliest = step->column;
     for (int64_t p = 0; p < step->prompts; p++)
-        if (step->first[p + 1] - step->first[p] > most) most = step->first[p + 1] - step->first[p];
-    for (int64_t r = 0; r < step->rows; r++) {
-        if (step->lengths[r] > longest) longest = step->lengths[r];
-        if (step->entered[r] < earliest) earliest = step->entered[r];
+        if (step->prompt_starts[p + 1] - step->prompt_starts[p] > max_samples) max_samples = step->prompt_starts[p + 1] - step->prompt_starts[p];
+    for (int64_t r = 0; r < step->sequences; r++) {
+        if (step->prompt_lengths[r] > longest) longest = step->prompt_lengths[r];
+        if (step->start_columns[r] < earliest) earliest = step->start_columns[r];
     }
-    const int64_t width = up(longest, PANEL) + up(step->column + 1 - earliest, LANES) + LANES;
-    return most * (step->heads / step->key_heads) * (2 * step->size + width + 1) + 2 * PANEL * step->size + 128;
+    const int64_t width = round_up(longest, PANEL) + round_up(step->column + 1 - earliest, LANES) + LANES;
+    return max_samples * (step->heads / step->kv_heads) * (2 * step->head_dim + width + 1) + 2 * PANEL * step->head_dim + 128;
 }
 
 /* `heads` are q, the new keys and values, and the result. Returns 0, or 1 where memory ran out. */
-int decoding_attention(const Decoding *step, const Array *heads, const Cache *own, const Cache *shared)
+int decoding_attention(const DecodeParams *step, const StridedTensor *heads, const KVCachePointers *own, const KVCachePointers *shared)
 {
-    const Array q = heads[0], k = heads[1], v = heads[2], out = heads[3];
-    const int64_t size = step->size, place = step->column * size, floats = floats_of(step);
+    const StridedTensor q = heads[0], k = heads[1], v = heads[2], out = heads[3];
+    const int64_t size = step->head_dim, place = step->column * size, floats = scratch_floats(step);
     int failed = 0;
-#pragma omp parallel if (floats * step->prompts * step->key_heads > 1 << 14)
+#pragma omp parallel if (floats * step->prompts * step->kv_heads > 1 << 14)
     {
-        float *memory = aligned_alloc(64, up(floats * sizeof(float), 64));
+        float *memory = aligned_alloc(64, round_up(floats * sizeof(float), 64));
         if (!memory) failed = 1;
 #pragma omp for schedule(static)
-        for (int64_t r = 0; r < step->rows; r++)
-            for (int64_t g = 0; g < step->key_heads; g++) {
-                memcpy(own->keys + r * own->slot + g * own->head + place, k.at + r * k.token + g * k.head,
+        for (int64_t r = 0; r < step->sequences; r++)
+            for (int64_t g = 0; g < step->kv_heads; g++) {
+                memcpy(own->keys + r * own->slot_stride + g * own->head_stride + place, k.data + r * k.token_stride + g * k.head_stride,
                        size * sizeof(float));
-                memcpy(own->values + r * own->slot + g * own->head + place, v.at + r * v.token + g * v.head,
+                memcpy(own->values + r * own->slot_stride + g * own->head_stride + place, v.data + r * v.token_stride + g * v.head_stride,
                        size * sizeof(float));
             }
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t task = 0; task < step->prompts * step->key_heads; task++)
-            if (memory) task_of(step, q, *own, *shared, out, task / step->key_heads, task % step->key_heads, memory);
+        for (int64_t task = 0; task < step->prompts * step->kv_heads; task++)
+            if (memory) attend_prompt(step, q, *own, *shared, out, task / step->kv_heads, task % step->kv_heads, memory);
         free(memory);
     }
     return failed;
 }
 
 /* Turns pairs of neighbouring dimensions of one head by complex numbers. */
-INLINE void rotate_head(float *restrict pair, const float *restrict by, int64_t size)
+INLINE void rope_interleaved_head(float *restrict pair, const float *restrict by, int64_t size)
 {
     for (int64_t d = 0; d < size; d += 2) {
         const float real = pair[d], imaginary = pair[d + 1];
@@ -178,29 +178,29 @@ INLINE void rotate_head(float *restrict pair, const float *restrict by, int64_t 
     }
 }
 
-/* The same for the first `heads` heads of x [N, ..., D], in place; turns are [N, D / 2]. */
-void rotate_pairs(int64_t tokens, int64_t heads, int64_t size, float *x, int64_t token, const float *turns)
+/* The same for the first `heads` heads of x [N, ..., D], in place; freqs_cis are [N, D / 2]. */
+void rope_interleaved(int64_t tokens, int64_t heads, int64_t size, float *x, int64_t token, const float *freqs_cis)
 {
     for (int64_t n = 0; n < tokens; n++)
-        for (int64_t h = 0; h < heads; h++) rotate_head(x + n * token + h * size, turns + n * size, size);
+        for (int64_t h = 0; h < heads; h++) rope_interleaved_head(x + n * token + h * size, freqs_cis + n * size, size);
 }
 
 enum { ROW_BLOCK = 32 }; /* rows that one task of a product computes */
 
 /* The weights of a decoder layer: panels [outputs / PANEL, inputs, PANEL], and the bias [outputs] of the first or none. */
 typedef struct {
-    const float *projection, *bias, *output, *gates, *down;
+    const float *qkv_proj, *qkv_bias, *o_proj, *gate_up_proj, *down_proj;
     int64_t window;
-} Layer;
+} LayerPointers;
 
 typedef struct {
-    int64_t layers, hidden, inner;
-    int64_t own_layer, shared_layer; /* from a layer's cache to the next one's, in floats */
+    int64_t layers, hidden_size, intermediate_size;
+    int64_t response_layer_stride, prompt_layer_stride; /* from a layer's cache to the next one's, in floats */
     float epsilon;
-} Stack;
+} DecoderParams;
 
 /* c [rows, N] = or += a [rows, depth] w, for rows and panels that the threads of a parallel region share. */
-static void shared_product(
+static void parallel_matmul(
     int64_t rows, int64_t panels, int64_t depth, const float *a, const float *weights, const float *bias, float *c,
     int64_t c_row, int add)
 {
@@ -209,7 +209,7 @@ static void shared_product(
         for (int64_t r = 0; r < rows; r += ROW_BLOCK) {
             const int64_t count = rows - r < ROW_BLOCK ? rows - r : ROW_BLOCK;
             float *to = c + r * c_row + p * PANEL;
-            product(count, PANEL, depth, a + r * depth, depth, 1, weights + p * depth * PANEL, 0, PANEL, to, c_row, add);
+            matmul(count, PANEL, depth, a + r * depth, depth, 1, weights + p * depth * PANEL, 0, PANEL, to, c_row, add);
             if (bias)
                 for (int64_t i = 0; i < count; i++)
                     for (int64_t j = 0; j < PANEL; j++) to[i * c_row + j] += bias[p * PANEL + j];
@@ -217,22 +217,22 @@ static void shared_product(
 }
 
 /* between [rows, inner] = silu(x gates) * (x ups), shared likewise. */
-static void shared_unit(int64_t rows, int64_t inner, int64_t depth, const float *x, const float *gates, float *between)
+static void parallel_swiglu(int64_t rows, int64_t inner, int64_t depth, const float *x, const float *gates, float *between)
 {
 #pragma omp for collapse(2) schedule(static)
     for (int64_t p = 0; p < inner; p += PANEL)
         for (int64_t r = 0; r < rows; r += ROW_BLOCK) {
             const int64_t count = rows - r < ROW_BLOCK ? rows - r : ROW_BLOCK;
             float ups[ROW_BLOCK * PANEL], *to = between + r * inner + p;
-            product(count, PANEL, depth, x + r * depth, depth, 1, gates + p * depth, 0, PANEL, to, inner, 0);
-            product(count, PANEL, depth, x + r * depth, depth, 1, gates + (inner + p) * depth, 0, PANEL, ups, PANEL, 0);
+            matmul(count, PANEL, depth, x + r * depth, depth, 1, gates + p * depth, 0, PANEL, to, inner, 0);
+            matmul(count, PANEL, depth, x + r * depth, depth, 1, gates + (inner + p) * depth, 0, PANEL, ups, PANEL, 0);
             for (int64_t i = 0; i < count; i++)
                 for (int64_t j = 0; j < PANEL; j += LANES)
-                    store(to + i * inner + j, gated_unit(load(to + i * inner + j), load(ups + i * PANEL + j)));
+                    store(to + i * inner + j, swiglu_vec(load(to + i * inner + j), load(ups + i * PANEL + j)));
         }
 }
 
-static void shared_norm(int64_t rows, int64_t width, const float *x, float epsilon, float *out)
+static void parallel_rms_norm(int64_t rows, int64_t width, const float *x, float epsilon, float *out)
 {
 #pragma omp for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
@@ -242,54 +242,54 @@ static void shared_norm(int64_t rows, int64_t width, const float *x, float epsil
     }
 }
 
-/* All layers of a decoding step: states [R, hidden] of the new tokens become those behind the last layer, in place. `turns`
+/* All layers of a decoding step: states [R, hidden] of the new tokens become those behind the last layer, in place. `freqs_cis`
    [R, D / 2] rotate queries and keys; the caches are the first layer's. Returns 0, or 1 where memory ran out. */
 int decoding_layers(
-    const Decoding *given, const Stack *stack, const Layer *layers, float *states, const float *turns, const Cache *own,
-    const Cache *shared)
+    const DecodeParams *given, const DecoderParams *decoder, const LayerPointers *layers, float *states, const float *freqs_cis, const KVCachePointers *own,
+    const KVCachePointers *shared)
 {
-    const int64_t rows = given->rows, size = given->size, heads = given->heads, key_heads = given->key_heads;
-    const int64_t hidden = stack->hidden, inner = stack->inner, group = heads / key_heads;
+    const int64_t rows = given->sequences, size = given->head_dim, heads = given->heads, key_heads = given->kv_heads;
+    const int64_t hidden = decoder->hidden_size, inner = decoder->intermediate_size, group = heads / key_heads;
     const int64_t width = (heads + 2 * key_heads) * size, place = given->column * size;
-    const int64_t floats = floats_of(given), numbers = rows * (hidden + width + heads * size + inner) + 128;
-    float *memory = aligned_alloc(64, up(numbers * sizeof(float), 64)), *rest = memory;
+    const int64_t floats = scratch_floats(given), numbers = rows * (hidden + width + heads * size + inner) + 128;
+    float *memory = aligned_alloc(64, round_up(numbers * sizeof(float), 64)), *rest = memory;
     if (!memory) return 1;
-    float *x = cut(&rest, rows * hidden), *both = cut(&rest, rows * width);
-    float *seen = cut(&rest, rows * heads * size), *between = cut(&rest, rows * inner);
-    const Array q = {both, width, size}, out = {seen, heads * size, size};
+    float *x = arena_alloc(&rest, rows * hidden), *qkv = arena_alloc(&rest, rows * width);
+    float *attended = arena_alloc(&rest, rows * heads * size), *between = arena_alloc(&rest, rows * inner);
+    const StridedTensor q = {qkv, width, size}, out = {attended, heads * size, size};
     int failed = 0;
 #pragma omp parallel
     {
-        float *scratch = aligned_alloc(64, up(floats * sizeof(float), 64));
+        float *scratch = aligned_alloc(64, round_up(floats * sizeof(float), 64));
         if (!scratch) failed = 1;
-        for (int64_t l = 0; l < stack->layers; l++) {
-            const Layer *layer = layers + l;
-            Decoding step = *given;
-            Cache mine = *own, theirs = *shared;
+        for (int64_t l = 0; l < decoder->layers; l++) {
+            const LayerPointers *layer = layers + l;
+            DecodeParams step = *given;
+            KVCachePointers layer_own = *own, layer_shared = *shared;
             step.window = layer->window;
-            mine.keys += l * stack->own_layer, mine.values += l * stack->own_layer;
-            theirs.keys += l * stack->shared_layer, theirs.values += l * stack->shared_layer;
-            shared_norm(rows, hidden, states, stack->epsilon, x);
-            shared_product(rows, width / PANEL, hidden, x, layer->projection, layer->bias, both, width, 0);
+            layer_own.keys += l * decoder->response_layer_stride, layer_own.values += l * decoder->response_layer_stride;
+            layer_shared.keys += l * decoder->prompt_layer_stride, layer_shared.values += l * decoder->prompt_layer_stride;
+            parallel_rms_norm(rows, hidden, states, decoder->epsilon, x);
+            parallel_matmul(rows, width / PANEL, hidden, x, layer->qkv_proj, layer->qkv_bias, qkv, width, 0);
 #pragma omp for schedule(dynamic, 1)
             for (int64_t task = 0; task < step.prompts * key_heads; task++) {
                 const int64_t prompt = task / key_heads, g = task % key_heads;
                 if (!scratch) continue;
-                for (int64_t i = step.first[prompt]; i < step.first[prompt + 1]; i++) {
-                    const int64_t r = step.order[i], to = r * mine.slot + g * mine.head + place;
-                    float *row = both + r * width;
+                for (int64_t i = step.prompt_starts[prompt]; i < step.prompt_starts[prompt + 1]; i++) {
+                    const int64_t r = step.order[i], to = r * layer_own.slot_stride + g * layer_own.head_stride + place;
+                    float *row = qkv + r * width;
                     for (int64_t h = g * group; h < (g + 1) * group; h++)
-                        rotate_head(row + h * size, turns + r * size, size);
-                    rotate_head(row + (heads + g) * size, turns + r * size, size);
-                    memcpy(mine.keys + to, row + (heads + g) * size, size * sizeof(float));
-                    memcpy(mine.values + to, row + (heads + key_heads + g) * size, size * sizeof(float));
+                        rope_interleaved_head(row + h * size, freqs_cis + r * size, size);
+                    rope_interleaved_head(row + (heads + g) * size, freqs_cis + r * size, size);
+                    memcpy(layer_own.keys + to, row + (heads + g) * size, size * sizeof(float));
+                    memcpy(layer_own.values + to, row + (heads + key_heads + g) * size, size * sizeof(float));
                 }
-                task_of(&step, q, mine, theirs, out, prompt, g, scratch);
+                attend_prompt(&step, q, layer_own, layer_shared, out, prompt, g, scratch);
             }
-            shared_product(rows, hidden / PANEL, heads * size, seen, layer->output, NULL, states, hidden, 1);
-            shared_norm(rows, hidden, states, stack->epsilon, x);
-            shared_unit(rows, inner, hidden, x, layer->gates, between);
-            shared_product(rows, hidden / PANEL, inner, between, layer->down, NULL, states, hidden, 1);
+            parallel_matmul(rows, hidden / PANEL, heads * size, attended, layer->o_proj, NULL, states, hidden, 1);
+            parallel_rms_norm(rows, hidden, states, decoder->epsilon, x);
+            parallel_swiglu(rows, inner, hidden, x, layer->gate_up_proj, between);
+            parallel_matmul(rows, hidden / PANEL, inner, between, layer->down_proj, NULL, states, hidden, 1);
         }
         free(scratch);
     }
@@ -300,7 +300,7 @@ int decoding_layers(
 /* A weight [outputs, inputs], outputs a multiple of PANEL and inputs of LANES, as panels. */
 void pack_weight(int64_t outputs, int64_t inputs, const float *weight, float *panels)
 {
-    turn(weight, outputs, inputs, panels);
+    pack_panels(weight, outputs, inputs, panels);
 }
 
 /* What the head size has to be a multiple of for `decoding_attention`. */

@@ -12,127 +12,155 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from zhenlong.kernels import elementwise
-from zhenlong.kernels.attention import arrays, side_by_side
-from zhenlong.kernels.build import NUMBER, POINTER, library, loaded
+from zhenlong.kernels import fused_ops
+from zhenlong.kernels.attention import last_dim_contiguous, strided_tensors
+from zhenlong.kernels.build import INT64, POINTER, load_library, require_library
 
 
-class Decoding(ctypes.Structure):
-    """`Decoding` of decoding.c."""
+class DecodeParams(ctypes.Structure):
+    """`DecodeParams` of decoding.c."""
 
     _fields_ = (
-        *((name, NUMBER) for name in ("rows", "prompts", "heads", "key_heads", "size")),
-        *((name, POINTER) for name in ("order", "first", "lengths", "entered")),
-        ("column", NUMBER),
-        ("window", NUMBER),
+        *((name, INT64) for name in ("sequences", "prompts", "heads", "kv_heads", "head_dim")),
+        *((name, POINTER) for name in ("order", "prompt_starts", "prompt_lengths", "start_columns")),
+        ("column", INT64),
+        ("window", INT64),
         ("scale", ctypes.c_float),
     )
 
 
-class Cache(ctypes.Structure):
-    """`Cache` of decoding.c."""
+class KVCachePointers(ctypes.Structure):
+    """`KVCachePointers` of decoding.c."""
 
-    _fields_ = (("keys", POINTER), ("values", POINTER), ("slot", NUMBER), ("head", NUMBER))
+    _fields_ = (("keys", POINTER), ("values", POINTER), ("slot_stride", INT64), ("head_stride", INT64))
 
     @classmethod
-    def of(cls, keys: torch.Tensor, values: torch.Tensor) -> Cache:
+    def of_layer(cls, keys: torch.Tensor, values: torch.Tensor) -> KVCachePointers:
         """Of one layer's [slots, Hkv, positions, D]."""
         return cls(keys.data_ptr(), values.data_ptr(), keys.stride(0), keys.stride(1))
 
 
-class LayerWeights(ctypes.Structure):
-    """`Layer` of decoding.c."""
-
-    _fields_ = (*((name, POINTER) for name in ("projection", "bias", "output", "gates", "down")), ("window", NUMBER))
-
-
-class Stack(ctypes.Structure):
-    """`Stack` of decoding.c."""
+class LayerPointers(ctypes.Structure):
+    """`LayerPointers` of decoding.c."""
 
     _fields_ = (
-        *((name, NUMBER) for name in ("layers", "hidden", "inner", "own_layer", "shared_layer")),
+        *((name, POINTER) for name in ("qkv_proj", "qkv_bias", "o_proj", "gate_up_proj", "down_proj")),
+        ("window", INT64),
+    )
+
+
+class DecoderParams(ctypes.Structure):
+    """`DecoderParams` of decoding.c."""
+
+    _fields_ = (
+        *(
+            (name, INT64)
+            for name in ("layers", "hidden_size", "intermediate_size", "response_layer_stride", "prompt_layer_stride")
+        ),
         ("epsilon", ctypes.c_float),
     )
 
 
-Places = tuple[np.ndarray, np.ndarray, torch.Tensor, torch.Tensor]
-Pair = tuple[torch.Tensor, torch.Tensor]
+DecodeIndex = tuple[np.ndarray, np.ndarray, torch.Tensor, torch.Tensor]
+KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Weights:
-    """One layer's, whose norms have weights of one: `projection` [(H + 2 Hkv) D, hidden], its queries and keys in pairs
-    that rotate together, its bias; `output` [hidden, H D]; `gates` [2 inner, hidden]; `down` [hidden, inner].
+class LayerWeights:
+    """One layer's, whose norms have weights of one: `qkv_proj` [(H + 2 Hkv) D, hidden], its queries and keys in pairs
+    that rotate together, its bias; `o_proj` [hidden, H D]; `gate_up_proj` [2 inner, hidden]; `down_proj` [hidden,
+    inner].
     """
 
-    projection: torch.Tensor
-    bias: torch.Tensor | None
-    output: torch.Tensor
-    gates: torch.Tensor
-    down: torch.Tensor
+    qkv_proj: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    o_proj: torch.Tensor
+    gate_up_proj: torch.Tensor
+    down_proj: torch.Tensor
     window: int | None
 
 
-class Layers:
+class CompiledDecoder:
     """All layers of a Llama-like decoder for steps that compute one new token of each running row."""
 
-    def __init__(self, layers: Sequence[Weights], heads: int, key_heads: int, size: int, epsilon: float) -> None:
-        self.heads, self.key_heads, self.size, self.epsilon = heads, key_heads, size, epsilon
-        self.hidden, self.inner = layers[0].down.shape
-        self._kept: list[torch.Tensor] = []  # what the kernel reads lives as long as this
-        self._layers = (LayerWeights * len(layers))(*map(self._packed, layers))
+    def __init__(
+        self, layers: Sequence[LayerWeights], num_heads: int, num_kv_heads: int, head_dim: int, epsilon: float
+    ) -> None:
+        self.num_heads, self.num_kv_heads, self.head_dim, self.epsilon = num_heads, num_kv_heads, head_dim, epsilon
+        self.hidden_size, self.intermediate_size = layers[0].down_proj.shape
+        self._buffers: list[torch.Tensor] = []  # what the kernel reads lives as long as this
+        self._layers = (LayerPointers * len(layers))(*map(self._pack_layer, layers))
 
     @staticmethod
-    def serves(layers: Sequence[Weights], size: int) -> bool:
+    def supports(layers: Sequence[LayerWeights], head_dim: int) -> bool:
         """Whether the kernel computes such layers: fp32 on the CPU, and every width whole panels."""
-        weights = [each for layer in layers for each in (layer.projection, layer.output, layer.gates, layer.down)]
-        return elementwise.serves_rows(*weights) and all(
-            width % loaded().panel_width() == 0 for width in (size, *layers[0].down.shape)
+        weights = [
+            each for layer in layers for each in (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)
+        ]
+        return fused_ops.supports_no_grad(*weights) and all(
+            width % require_library().panel_width() == 0 for width in (head_dim, *layers[0].down_proj.shape)
         )
 
     def __call__(
-        self, states: torch.Tensor, turns: torch.Tensor, own: Pair, shared: Pair, places: Places, column: int
+        self,
+        states: torch.Tensor,
+        freqs_cis: torch.Tensor,
+        response_kv: KeysValues,
+        prompt_kv: KeysValues,
+        index: DecodeIndex,
+        column: int,
     ) -> torch.Tensor:
         """States [R, hidden] of the new tokens behind the last layer, in place.
 
-        `turns` [R, 1, D/2] are complex and hold the scaling of scores; `own` and `shared` are keys and values
-        [layers, slots, Hkv, positions, D]; the rest as of `decoding_attention`.
+        `freqs_cis` [R, 1, D/2] are complex and hold the scaling of scores; `response_kv` and `prompt_kv` are keys and
+        values [layers, slots, Hkv, positions, D]; the rest as of `decoding_attention`.
         """
-        step = _step(places, (self.heads, self.key_heads, self.size), column, 1.0, None)
-        stack = Stack(len(self._layers), self.hidden, self.inner, own[0].stride(0), shared[0].stride(0), self.epsilon)
-        caches = (ctypes.byref(Cache.of(keys[0], values[0])) for keys, values in (own, shared))
-        where = (states.data_ptr(), turns.data_ptr())
-        if loaded().decoding_layers(ctypes.byref(step), ctypes.byref(stack), self._layers, *where, *caches):
+        decode = _decode_params(index, (self.num_heads, self.num_kv_heads, self.head_dim), column, 1.0, None)
+        decoder = DecoderParams(
+            len(self._layers),
+            self.hidden_size,
+            self.intermediate_size,
+            response_kv[0].stride(0),
+            prompt_kv[0].stride(0),
+            self.epsilon,
+        )
+        caches = (
+            ctypes.byref(KVCachePointers.of_layer(keys[0], values[0])) for keys, values in (response_kv, prompt_kv)
+        )
+        pointers = (states.data_ptr(), freqs_cis.data_ptr())
+        if require_library().decoding_layers(
+            ctypes.byref(decode), ctypes.byref(decoder), self._layers, *pointers, *caches
+        ):
             raise MemoryError("sampling: no memory for the states of one step")
         return states
 
-    def _packed(self, layer: Weights) -> LayerWeights:
-        parts = [self._panels(each) for each in (layer.projection, layer.output, layer.gates, layer.down)]
-        bias = None if layer.bias is None else layer.bias.contiguous()
-        self._kept += [*parts, *([] if bias is None else [bias])]
-        projection, output, gates, down = (part.data_ptr() for part in parts)
-        return LayerWeights(
-            projection, None if bias is None else bias.data_ptr(), output, gates, down, layer.window or 0
+    def _pack_layer(self, layer: LayerWeights) -> LayerPointers:
+        parts = [self._to_panels(each) for each in (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)]
+        bias = None if layer.qkv_bias is None else layer.qkv_bias.contiguous()
+        self._buffers += [*parts, *([] if bias is None else [bias])]
+        qkv_proj, o_proj, gate_up_proj, down_proj = (part.data_ptr() for part in parts)
+        return LayerPointers(
+            qkv_proj, None if bias is None else bias.data_ptr(), o_proj, gate_up_proj, down_proj, layer.window or 0
         )
 
     @staticmethod
-    def _panels(weight: torch.Tensor) -> torch.Tensor:
+    def _to_panels(weight: torch.Tensor) -> torch.Tensor:
         weight = weight.detach().contiguous()
         panels = torch.empty_like(weight)
-        loaded().pack_weight(*weight.shape, weight.data_ptr(), panels.data_ptr())
+        require_library().pack_weight(*weight.shape, weight.data_ptr(), panels.data_ptr())
         return panels
 
 
-def serves(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> bool:
+def supports(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> bool:
     """Whether the kernel computes this: fp32 on the CPU, whole panels of dimensions, values as wide as keys, no cap."""
-    size = query.shape[-1]
+    head_dim = query.shape[-1]
     return (
         query.device.type == "cpu"
         and query.dtype == torch.float32
-        and value.shape[-1] == size
+        and value.shape[-1] == head_dim
         and softcap is None
-        and library() is not None
-        and size % loaded().panel_width() == 0
+        and load_library() is not None
+        and head_dim % require_library().panel_width() == 0
     )
 
 
@@ -140,32 +168,34 @@ def decoding_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    own: Pair,
-    shared: Pair,
-    places: Places,
+    response_kv: KeysValues,
+    prompt_kv: KeysValues,
+    index: DecodeIndex,
     column: int,
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
     """One token of every running row: q [R, H, D], new k and v [R, Hkv, D] -> [R, H, D].
 
-    `own` keys and values [slots, Hkv, W, D] get the new ones in `column`; `shared` [slots, Hkv, P, D] are those of
-    prompts. `places` are the rows by prompt [R], where each prompt's begin among them [G + 1], and of each row the
-    length of its prompt and the first of its own columns [R]. `window` counts the query's own position.
+    `response_kv`, keys and values [slots, Hkv, W, D] get the new ones in `column`; `prompt_kv` [slots, Hkv, P, D] are
+    those of prompts. `index` are the rows by prompt [R], where each prompt's begin among them [G + 1], and of each row
+    the length of its prompt and the first of its own columns [R]. `window` counts the query's own position.
     """
-    q, k, v = (side_by_side(states) for states in (q, k, v))
+    q, k, v = (last_dim_contiguous(states) for states in (q, k, v))
     out = q.new_empty(q.shape)
-    step = _step(places, (q.shape[1], k.shape[1], q.shape[2]), column, scaling, window)
-    caches = (ctypes.byref(Cache.of(*own)), ctypes.byref(Cache.of(*shared)))
-    if loaded().decoding_attention(ctypes.byref(step), arrays(q, k, v, out), *caches):
+    params = _decode_params(index, (q.shape[1], k.shape[1], q.shape[2]), column, scaling, window)
+    caches = (ctypes.byref(KVCachePointers.of_layer(*response_kv)), ctypes.byref(KVCachePointers.of_layer(*prompt_kv)))
+    if require_library().decoding_attention(ctypes.byref(params), strided_tensors(q, k, v, out), *caches):
         raise MemoryError("attention: no memory for the scores of one prompt's rows")
     return out
 
 
-def _step(places: Places, heads: tuple[int, int, int], column: int, scaling: float, window: int | None) -> Decoding:
-    order, first, lengths, entered = places
-    return Decoding(
-        *(len(order), len(first) - 1, *heads),
-        *(order.ctypes.data, first.ctypes.data, lengths.data_ptr(), entered.data_ptr()),
+def _decode_params(
+    index: DecodeIndex, heads: tuple[int, int, int], column: int, scaling: float, window: int | None
+) -> DecodeParams:
+    order, prompt_starts, prompt_lengths, start_columns = index
+    return DecodeParams(
+        *(len(order), len(prompt_starts) - 1, *heads),
+        *(order.ctypes.data, prompt_starts.ctypes.data, prompt_lengths.data_ptr(), start_columns.data_ptr()),
         *(column, window or 0, scaling),
     )

@@ -8,22 +8,22 @@
 enum { PANEL = 2 * LANES, ROWS = REGISTERS >= 32 ? 8 : 4 };
 
 typedef struct { /* a tensor [N, heads, D], by its steps in floats; dimensions lie side by side */
-    float *at;
-    int64_t token, head;
-} Array;
+    float *data;
+    int64_t token_stride, head_stride;
+} StridedTensor;
 
-INLINE int64_t up(int64_t number, int64_t to) { return (number + to - 1) / to * to; }
+INLINE int64_t round_up(int64_t number, int64_t multiple) { return (number + multiple - 1) / multiple * multiple; }
 
 /* Memory of one thread, cut into parts one after the other, each at a whole cache line. */
-INLINE float *cut(float **memory, int64_t floats)
+INLINE float *arena_alloc(float **memory, int64_t floats)
 {
     float *part = *memory;
-    *memory += up(floats, 16);
+    *memory += round_up(floats, 16);
     return part;
 }
 
 /* c [rows, PANEL] = or += a [rows, depth] b [depth, PANEL], where a's element (i, p) is at i * a_row + p * a_step. */
-INLINE void panel(
+INLINE void panel_matmul(
     const int rows, int64_t depth, const float *a, int64_t a_row, int64_t a_step, const float *b, int64_t b_step,
     float *c, int64_t c_row, int add)
 {
@@ -50,27 +50,27 @@ INLINE void panel(
 }
 
 /* c [rows, columns] = or += a [rows, depth] b [depth, columns]; panels of b are b_panel apart. */
-static inline void product(
+static inline void matmul(
     int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row, int64_t a_step, const float *b,
     int64_t b_panel, int64_t b_step, float *c, int64_t c_row, int add)
 {
     for (int64_t n = 0; n < columns; n += PANEL, b += b_panel, c += PANEL) {
         int64_t i = 0;
         for (; i + ROWS <= rows; i += ROWS)
-            panel(ROWS, depth, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, add);
+            panel_matmul(ROWS, depth, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, add);
         for (; i + 2 <= rows; i += 2)
-            panel(2, depth, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, add);
-        if (i < rows) panel(1, depth, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, add);
+            panel_matmul(2, depth, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, add);
+        if (i < rows) panel_matmul(1, depth, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, add);
     }
 }
 
-/* The same rows as panels of PANEL columns, [length / PANEL, wide, PANEL]: packed `rows` [length, wide] turned over. */
-static inline void turn(const float *rows, int64_t length, int64_t wide, float *to)
+/* The same rows as panels of PANEL columns, [length / PANEL, padded, PANEL]: packed `rows` [length, padded] transposed. */
+static inline void pack_panels(const float *rows, int64_t length, int64_t padded, float *to)
 {
-    for (int64_t t = 0; t < length; t += PANEL, rows += PANEL * wide, to += PANEL * wide)
-        for (int64_t d = 0; d < wide; d += LANES)
+    for (int64_t t = 0; t < length; t += PANEL, rows += PANEL * padded, to += PANEL * padded)
+        for (int64_t d = 0; d < padded; d += LANES)
             for (int64_t half = 0; half < PANEL; half += LANES)
-                turn_square(rows + half * wide + d, wide, to + d * PANEL + half, PANEL);
+                transpose_tile(rows + half * padded + d, padded, to + d * PANEL + half, PANEL);
 }
 
 #endif

@@ -6,117 +6,117 @@
 enum { BLOCK = 1024 }; /* powers that are added up by lanes */
 
 typedef struct {
-    int64_t rows, vocabulary, row; /* `row` numbers from a row to the next one */
-    int64_t half;                  /* logits of bf16 */
-    void *logits;
+    int64_t rows, vocab_size, row_stride; /* `row_stride` numbers from a row to the next one */
+    int64_t is_bf16;                  /* logits of bf16 */
+    void *data;
 } Logits;
 
-typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
-typedef uint32_t words __attribute__((vector_size(LANES * 4)));
+typedef uint16_t bf16s __attribute__((vector_size(LANES * 2)));
+typedef uint32_t bits32 __attribute__((vector_size(LANES * 4)));
 
-INLINE vec widened(halves given) { return (vec)(__builtin_convertvector(given, words) << 16); }
+INLINE vec bf16_to_float(bf16s given) { return (vec)(__builtin_convertvector(given, bits32) << 16); }
 
 /* Rounded to the nearest bf16, the even one of two. */
-INLINE halves narrowed(vec given)
+INLINE bf16s float_to_bf16(vec given)
 {
-    const words bits = (words)given;
-    return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, halves);
+    const bits32 bits = (bits32)given;
+    return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, bf16s);
 }
 
 /* `count` logits from place j on, minus infinity in the lanes behind them. */
-INLINE vec taken(const Logits *of, int64_t r, int64_t j, int64_t count)
+INLINE vec load_logits(const Logits *logits, int64_t r, int64_t j, int64_t count)
 {
-    if (!of->half) {
-        const float *from = (const float *)of->logits + r * of->row + j;
+    if (!logits->is_bf16) {
+        const float *from = (const float *)logits->data + r * logits->row_stride + j;
         if (count == LANES) return load(from);
         vec some = splat(-INFINITY);
         memcpy(&some, from, count * sizeof(float));
         return some;
     }
-    const uint16_t *from = (const uint16_t *)of->logits + r * of->row + j;
-    halves some = narrowed(splat(-INFINITY));
+    const uint16_t *from = (const uint16_t *)logits->data + r * logits->row_stride + j;
+    bf16s some = float_to_bf16(splat(-INFINITY));
     memcpy(&some, from, count == LANES ? sizeof some : count * sizeof(uint16_t));
-    return widened(some);
+    return bf16_to_float(some);
 }
 
-INLINE void put(const Logits *of, int64_t r, int64_t j, int64_t count, vec numbers)
+INLINE void store_logits(const Logits *logits, int64_t r, int64_t j, int64_t count, vec numbers)
 {
-    if (of->half) {
-        const halves some = narrowed(numbers);
-        memcpy((uint16_t *)of->logits + r * of->row + j, &some, count == LANES ? sizeof some : count * sizeof(uint16_t));
+    if (logits->is_bf16) {
+        const bf16s some = float_to_bf16(numbers);
+        memcpy((uint16_t *)logits->data + r * logits->row_stride + j, &some, count == LANES ? sizeof some : count * sizeof(uint16_t));
     } else {
-        memcpy((float *)of->logits + r * of->row + j, &numbers, count == LANES ? sizeof numbers : count * sizeof(float));
+        memcpy((float *)logits->data + r * logits->row_stride + j, &numbers, count == LANES ? sizeof numbers : count * sizeof(float));
     }
 }
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Makes powers of `count` logits, and adds them, and power times exponent, up by lanes. */
-INLINE void raise_some(const Logits *of, int64_t r, int64_t j, int64_t count, float top, vec *total, vec *weighted)
+INLINE void exp_chunk(const Logits *logits, int64_t r, int64_t j, int64_t count, float top, vec *total, vec *weighted)
 {
-    const vec exponent = taken(of, r, j, count) - splat(top), power = exponential(exponent);
+    const vec exponent = load_logits(logits, r, j, count) - splat(top), power = exp_vec(exponent);
     *total += power;
-    *weighted += power * chosen(power == splat(0), splat(0), exponent); /* not 0 times minus infinity */
-    put(of, r, j, count, power);
+    *weighted += power * blend(power == splat(0), splat(0), exponent); /* not 0 times minus infinity */
+    store_logits(logits, r, j, count, power);
 }
 
-/* Makes powers of one row. Returns their sum; `spread` gets the sum of power times exponent. */
-INLINE double raise(const Logits *of, int64_t r, float top, double *spread)
+/* Makes powers of one row. Returns their sum; `weighted_sum` gets the sum of power times exponent. */
+INLINE double exp_row(const Logits *logits, int64_t r, float top, double *weighted_sum)
 {
     double sum = 0;
-    *spread = 0;
-    for (int64_t begin = 0; begin < of->vocabulary; begin += BLOCK) {
-        const int64_t end = least(of->vocabulary, begin + BLOCK);
+    *weighted_sum = 0;
+    for (int64_t begin = 0; begin < logits->vocab_size; begin += BLOCK) {
+        const int64_t end = smaller(logits->vocab_size, begin + BLOCK);
         vec total = splat(0), weighted = splat(0);
         int64_t j = begin;
-        for (; j + LANES <= end; j += LANES) raise_some(of, r, j, LANES, top, &total, &weighted);
-        if (j < end) raise_some(of, r, j, end - j, top, &total, &weighted);
-        sum += sum_of(total);
-        *spread += sum_of(weighted);
+        for (; j + LANES <= end; j += LANES) exp_chunk(logits, r, j, LANES, top, &total, &weighted);
+        if (j < end) exp_chunk(logits, r, j, end - j, top, &total, &weighted);
+        sum += horizontal_sum(total);
+        *weighted_sum += horizontal_sum(weighted);
     }
     return sum;
 }
 
-INLINE float top_of(const Logits *of, int64_t r)
+INLINE float max_logit_of(const Logits *logits, int64_t r)
 {
     vec most = splat(-INFINITY);
     int64_t j = 0;
-    for (; j + LANES <= of->vocabulary; j += LANES) {
-        const vec next = taken(of, r, j, LANES);
-        most = chosen(next > most, next, most);
+    for (; j + LANES <= logits->vocab_size; j += LANES) {
+        const vec next = load_logits(logits, r, j, LANES);
+        most = blend(next > most, next, most);
     }
-    if (j < of->vocabulary) {
-        const vec next = taken(of, r, j, of->vocabulary - j);
-        most = chosen(next > most, next, most);
+    if (j < logits->vocab_size) {
+        const vec next = load_logits(logits, r, j, logits->vocab_size - j);
+        most = blend(next > most, next, most);
     }
     float top = -INFINITY;
     for (int i = 0; i < LANES; i++) top = most[i] > top ? most[i] : top;
     return top;
 }
 
-/* scored, tops and sums [R], and unless it is NULL spread [R], the entropies; logits become powers. */
-void score_rows(
-    const Logits *of, const int64_t *target, float *scored, float *tops, float *sums, float *spread)
+/* log_probs, max_logits and exp_sums [R], and unless it is NULL entropies [R], the entropies; logits become powers. */
+void log_softmax_gather(
+    const Logits *logits, const int64_t *target, float *log_probs, float *max_logits, float *exp_sums, float *entropies)
 {
-#pragma omp parallel for schedule(static) if (of->rows * of->vocabulary > 1 << 15)
-    for (int64_t r = 0; r < of->rows; r++) {
-        const float top = top_of(of, r);
-        const float found = taken(of, r, target[r], 1)[0];
+#pragma omp parallel for schedule(static) if (logits->rows * logits->vocab_size > 1 << 15)
+    for (int64_t r = 0; r < logits->rows; r++) {
+        const float top = max_logit_of(logits, r);
+        const float target_logit = load_logits(logits, r, target[r], 1)[0];
         double weighted;
-        const double sum = raise(of, r, top, &weighted), log_sum = log(sum);
-        scored[r] = (float)(found - top - log_sum);
-        tops[r] = top;
-        sums[r] = (float)sum;
-        if (spread) spread[r] = (float)(log_sum - weighted / sum);
+        const double sum = exp_row(logits, r, top, &weighted), log_sum = log(sum);
+        log_probs[r] = (float)(target_logit - top - log_sum);
+        max_logits[r] = top;
+        exp_sums[r] = (float)sum;
+        if (entropies) entropies[r] = (float)(log_sum - weighted / sum);
     }
 }
 
 /* Logits become powers. */
-void raise_rows(const Logits *of, const float *tops)
+void exp_rows(const Logits *logits, const float *max_logits)
 {
-#pragma omp parallel for schedule(static) if (of->rows * of->vocabulary > 1 << 15)
-    for (int64_t r = 0; r < of->rows; r++) {
+#pragma omp parallel for schedule(static) if (logits->rows * logits->vocab_size > 1 << 15)
+    for (int64_t r = 0; r < logits->rows; r++) {
         double unused;
-        raise(of, r, tops[r], &unused);
+        exp_row(logits, r, max_logits[r], &unused);
     }
 }

@@ -29,19 +29,19 @@ INLINE void store(float *to, vec stored) { memcpy(to, &stored, sizeof stored); }
 
 INLINE vec splat(float number) { return number - (vec){0}; }
 
-INLINE vec chosen(ints where, vec yes, vec no)
+INLINE vec blend(ints where, vec yes, vec no)
 {
     return (vec)((where & (ints)yes) | (~where & (ints)no));
 }
 
-INLINE float sum_of(vec numbers)
+INLINE float horizontal_sum(vec numbers)
 {
     float sum = 0;
     for (int i = 0; i < LANES; i++) sum += numbers[i];
     return sum;
 }
 
-INLINE ints counting(void)
+INLINE ints lane_indices(void)
 {
     ints numbers;
     for (int i = 0; i < LANES; i++) numbers[i] = i;
@@ -49,11 +49,11 @@ INLINE ints counting(void)
 }
 
 /* e^x to 2 units in the last place; 0 below -87, and e^88 above 88. x = n log 2 + r; e^r by the polynomial of Cephes' expf. */
-INLINE vec exponential(vec x)
+INLINE vec exp_vec(vec x)
 {
     const ints small = x < splat(-87.0f);
-    x = chosen(small, splat(-87.0f), x);
-    x = chosen(x > splat(88.0f), splat(88.0f), x);
+    x = blend(small, splat(-87.0f), x);
+    x = blend(x > splat(88.0f), splat(88.0f), x);
     const vec magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to whole numbers */
     const vec shifted = x * splat(1.44269504f) + magic;
     const vec n = shifted - magic;
@@ -69,9 +69,9 @@ INLINE vec exponential(vec x)
     return (vec)(~small & (ints)(p * (vec)power));
 }
 
-INLINE vec sigmoid(vec x) { return splat(1) / (splat(1) + exponential(-x)); }
+INLINE vec sigmoid(vec x) { return splat(1) / (splat(1) + exp_vec(-x)); }
 
-INLINE vec gated_unit(vec gate, vec up) { return gate * sigmoid(gate) * up; }
+INLINE vec swiglu_vec(vec gate, vec up) { return gate * sigmoid(gate) * up; }
 
 /* The product of two vectors. */
 INLINE float dot(const float *a, const float *b, int64_t size)
@@ -81,36 +81,36 @@ INLINE float dot(const float *a, const float *b, int64_t size)
     for (; d + LANES <= size; d += LANES) sum += load(a + d) * load(b + d);
     float rest = 0;
     for (; d < size; d++) rest += a[d] * b[d];
-    return sum_of(sum) + rest;
+    return horizontal_sum(sum) + rest;
 }
 
 /* The largest of row[low:high], minus infinity of none. */
-INLINE float largest(const float *row, int64_t low, int64_t high)
+INLINE float max_in_range(const float *row, int64_t low, int64_t high)
 {
-    float most = -INFINITY;
-    for (; low < high && low % LANES; low++) most = row[low] > most ? row[low] : most;
+    float max = -INFINITY;
+    for (; low < high && low % LANES; low++) max = row[low] > max ? row[low] : max;
     if (low + LANES <= high) {
         vec all = load(row + low);
         for (low += LANES; low + LANES <= high; low += LANES) {
             const vec next = load(row + low);
-            all = chosen(next > all, next, all);
+            all = blend(next > all, next, all);
         }
-        for (int i = 0; i < LANES; i++) most = all[i] > most ? all[i] : most;
+        for (int i = 0; i < LANES; i++) max = all[i] > max ? all[i] : max;
     }
-    for (; low < high; low++) most = row[low] > most ? row[low] : most;
-    return most;
+    for (; low < high; low++) max = row[low] > max ? row[low] : max;
+    return max;
 }
 
-/* row[low:high] = e^(row - less), the rest of row[:columns] = 0; returns their sums by lane. */
-INLINE vec exponentials(float *row, int64_t low, int64_t high, int64_t columns, float less)
+/* row[low:high] = e^(row - shift), the rest of row[:columns] = 0; returns their sums by lane. */
+INLINE vec exp_in_range(float *row, int64_t low, int64_t high, int64_t columns, float shift)
 {
     vec total = splat(0);
     for (int64_t j = 0; j < columns; j += LANES) {
         vec power = splat(0);
         if (j + LANES > low && j < high) {
-            power = exponential(load(row + j) - splat(less));
+            power = exp_vec(load(row + j) - splat(shift));
             if (j < low || j + LANES > high) {
-                const ints place = counting() + (int32_t)j;
+                const ints place = lane_indices() + (int32_t)j;
                 const ints inside = (place >= (int32_t)low) & (place < (int32_t)high);
                 power = (vec)(inside & (ints)power);
             }
@@ -122,14 +122,14 @@ INLINE vec exponentials(float *row, int64_t low, int64_t high, int64_t columns, 
 }
 
 /* LANES rows of LANES floats, rows and columns exchanged. */
-INLINE void turn_square(const float *from, int64_t from_row, float *to, int64_t to_row)
+INLINE void transpose_tile(const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
 #if defined(__clang__)
     for (int i = 0; i < LANES; i++)
-        for (int j = 0; j < LANES; j++) to[j * to_row + i] = from[i * from_row + j];
+        for (int j = 0; j < LANES; j++) to[j * to_stride + i] = from[i * from_stride + j];
 #else
     vec rows[LANES];
-    for (int i = 0; i < LANES; i++) rows[i] = load(from + i * from_row);
+    for (int i = 0; i < LANES; i++) rows[i] = load(from + i * from_stride);
     /* Each round exchanges the off-diagonal quarters of squares of twice `half` rows. */
 #pragma GCC unroll 4
     for (int half = LANES / 2; half; half /= 2) {
@@ -146,7 +146,7 @@ INLINE void turn_square(const float *from, int64_t from_row, float *to, int64_t 
                 rows[i | half] = __builtin_shuffle(a, b, high);
             }
     }
-    for (int i = 0; i < LANES; i++) store(to + i * to_row, rows[i]);
+    for (int i = 0; i < LANES; i++) store(to + i * to_stride, rows[i]);
 #endif
 }
 

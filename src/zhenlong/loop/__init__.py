@@ -4,30 +4,30 @@ A stage calls these; there is no trainer to inherit from. `docs/loop.md` has the
 """
 
 from zhenlong.loop.learner import Learner, Metric, NonFiniteError, StepLoss
-from zhenlong.loop.ledger import Cost, Ledger
-from zhenlong.loop.options import Options
+from zhenlong.loop.ledger import FlopEstimator, Ledger
+from zhenlong.loop.options import TrainingOptions
 from zhenlong.loop.precision import autocast, compute_dtype, device_of
-from zhenlong.loop.randomness import derived_seed, evaluating, seed_everything
 from zhenlong.loop.run import Run
-from zhenlong.loop.schedule import learning_rate, phase
+from zhenlong.loop.schedule import learning_rate, schedule_phase
 from zhenlong.loop.signals import Interrupted
+from zhenlong.randomness import derived_seed, eval_mode, seed_everything
 
 __all__ = [
-    "Cost",
+    "FlopEstimator",
     "Interrupted",
     "Learner",
     "Ledger",
     "Metric",
     "NonFiniteError",
-    "Options",
     "Run",
     "StepLoss",
+    "TrainingOptions",
     "autocast",
     "compute_dtype",
     "derived_seed",
     "device_of",
-    "evaluating",
+    "eval_mode",
     "learning_rate",
-    "phase",
+    "schedule_phase",
     "seed_everything",
 ]

@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 
 from zhenlong.errors import UserError
 
-TEMPORARY = ".partial-"
+TEMPORARY_PREFIX = ".partial-"
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def reporting_write_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says about a full disk or a read-only folder into a `UserError` naming `path`."""
     try:
         yield
@@ -34,42 +34,42 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write the file, or leave the old one as it was: a temporary file in the same folder, synced, then renamed."""
-    with writing(path):
+    with reporting_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
         try:
             with open(temporary, "w", encoding="utf-8") as file:
                 file.write(text)
-                _sync(file.fileno())
+                _fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        _fsync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; numbers that are not finite become null."""
-    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` when the block ends and vanishes when it raises."""
-    with writing(path):
+    with reporting_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir()
             yield temporary
             for file in temporary.iterdir():
                 with open(file, "rb") as handle:
-                    _sync(handle.fileno())
-            _sync_folder(temporary)
+                    _fsync(handle.fileno())
+            _fsync_folder(temporary)
             if path.exists():
                 shutil.rmtree(path)
             os.replace(temporary, path)
-            _sync_folder(path.parent)
+            _fsync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -79,7 +79,7 @@ def lock_folder(path: Path) -> int:
 
     The system gives the lock back when the process dies, however it dies. Raises `UserError` when another has it.
     """
-    with writing(path):
+    with reporting_write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -102,37 +102,37 @@ class JsonLines:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one line. It has left this process when the call returns, so a killed process loses no line."""
-        line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False) + "\n"
-        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
+        line = json.dumps(to_jsonable(row), ensure_ascii=False, allow_nan=False) + "\n"
+        with reporting_write_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(line)
 
     def sync(self) -> None:
         """Wait until the lines are on the disk."""
         if self.path.exists():
-            with writing(self.path), open(self.path, "rb") as file:
-                _sync(file.fileno())
+            with reporting_write_errors(self.path), open(self.path, "rb") as file:
+                _fsync(file.fileno())
 
-    def cut(self, step: int) -> None:
+    def truncate_after(self, step: int) -> None:
         """Drop the lines after `step`, and a last line that was torn while it was written."""
         if not self.path.exists():
             return
-        kept = []
+        lines = []
         for line in self.path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline is a torn line
             try:
                 if json.loads(line)["step"] > step:
                     break
             except (ValueError, KeyError, TypeError):
                 break  # a damaged line: what follows it cannot be older
-            kept.append(line.decode("utf-8") + "\n")
-        write_text(self.path, "".join(kept))
+            lines.append(line.decode("utf-8") + "\n")
+        write_text(self.path, "".join(lines))
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """The value in JSON's own types: paths and numbers of other libraries converted, non-finite numbers to None."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "item") and not isinstance(value, (int, float, str)):
@@ -142,14 +142,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _sync(descriptor: int) -> None:
+def _fsync(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     """Make a rename in the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _sync(descriptor)
+        _fsync(descriptor)
     finally:
         os.close(descriptor)

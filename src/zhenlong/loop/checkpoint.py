@@ -20,23 +20,23 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zhenlong.errors import UserError
-from zhenlong.loop.atomic import new_folder
+from zhenlong.loop.atomic import atomic_folder
 
-STEP = re.compile(r"step-(\d+)")
+STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
-def save_checkpoint(folder: Path, step: int, state: Any, keep: int = 0) -> Path:
-    """Write `state` to `folder/step-…` so that it exists whole or not at all; then drop all but the newest `keep`.
+def save_checkpoint(folder: Path, step: int, state: Any, keep_last: int = 0) -> Path:
+    """Write `state` to `folder/step-…` so that it exists whole or not at all; then drop all but the newest `keep_last`.
 
-    `keep` 0 drops none. Raises `UserError` when the disk refuses, `TypeError` for a state of another type.
+    `keep_last` 0 drops none. Raises `UserError` when the disk refuses, `TypeError` for a state of another type.
     """
     path = folder / f"step-{step:06d}"
     tensors: dict[str, torch.Tensor] = {}
-    structure = _pack(state, "", tensors)
-    with new_folder(path) as temporary:
-        save_file(_storable(tensors), temporary / "state.safetensors")
+    structure = _to_json(state, "", tensors)
+    with atomic_folder(path) as temporary:
+        save_file(_for_safetensors(tensors), temporary / "state.safetensors")
         (temporary / "state.json").write_text(json.dumps(structure), encoding="utf-8")
-    for _, old in checkpoints(folder)[:-keep] if keep else []:
+    for _, old in list_checkpoints(folder)[:-keep_last] if keep_last else []:
         shutil.rmtree(old)
     return path
 
@@ -45,7 +45,7 @@ def load_checkpoint(path: Path) -> Any:
     """The state that `save_checkpoint` wrote, its tensors on the CPU. Raises `UserError` when it is damaged."""
     try:
         tensors = load_file(path / "state.safetensors")
-        return _unpack(json.loads((path / "state.json").read_text(encoding="utf-8")), tensors)
+        return _from_json(json.loads((path / "state.json").read_text(encoding="utf-8")), tensors)
     except Exception as error:  # safetensors raises its own error type, JSON and the file system theirs
         reason = f"{type(error).__name__}: {error}"
         raise UserError(
@@ -53,15 +53,15 @@ def load_checkpoint(path: Path) -> Any:
         ) from error
 
 
-def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """The whole checkpoints of a folder as (step, path), oldest first."""
     if not folder.is_dir():
         return []
-    found = ((STEP.fullmatch(path.name), path) for path in folder.iterdir())
+    found = ((STEP_FOLDER.fullmatch(path.name), path) for path in folder.iterdir())
     return sorted((int(match.group(1)), path) for match, path in found if match)
 
 
-def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+def _to_json(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     """The value as JSON; tensors go to `tensors` and leave their path behind. JSON lists and plain dicts need a tag."""
     if isinstance(value, torch.Tensor):
         tensors[path] = value.detach()
@@ -70,20 +70,22 @@ def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[path] = torch.from_numpy(np.ascontiguousarray(value))
         return {"array": path, "shape": list(value.shape)}
     if isinstance(value, np.generic):
-        return _pack(value.item(), path, tensors)
+        return _to_json(value.item(), path, tensors)
     if isinstance(value, dict):
-        return {"dict": [[_key(key, path), _pack(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
+        return {
+            "dict": [[_check_key(key, path), _to_json(item, f"{path}/{key}", tensors)] for key, item in value.items()]
+        }
     if isinstance(value, (list, tuple)):
         if all(type(item) in (int, float, str, bool) for item in value):
             return {type(value).__name__: list(value)}  # a long list of numbers needs no tag for each
-        items = [_pack(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
+        items = [_to_json(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
         return {"items": items, "of": type(value).__name__}
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TypeError(f"state{path}: a checkpoint cannot hold a {type(value).__name__}")
 
 
-def _unpack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _from_json(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
@@ -91,20 +93,20 @@ def _unpack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if "array" in value:
         return tensors[value["array"]].numpy().reshape(value["shape"])
     if "dict" in value:
-        return {key: _unpack(item, tensors) for key, item in value["dict"]}
+        return {key: _from_json(item, tensors) for key, item in value["dict"]}
     if "items" in value:
-        items = [_unpack(item, tensors) for item in value["items"]]
+        items = [_from_json(item, tensors) for item in value["items"]]
         return tuple(items) if value["of"] == "tuple" else items
     return tuple(value["tuple"]) if "tuple" in value else value["list"]
 
 
-def _key(key: Any, path: str) -> Any:
+def _check_key(key: Any, path: str) -> Any:
     if not isinstance(key, (str, int)):
         raise TypeError(f"state{path}: a checkpoint cannot hold a key of type {type(key).__name__}")
     return key
 
 
-def _storable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _for_safetensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors on the CPU, contiguous and each with memory of its own, as safetensors wants them."""
     seen: set[int] = set()
     result = {}

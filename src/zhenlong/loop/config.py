@@ -13,40 +13,40 @@ import yaml
 
 from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_text
-from zhenlong.loop.options import HARMLESS, Options
+from zhenlong.loop.options import RESUMABLE_CHANGES, TrainingOptions
 
 PACKAGES: Final = ("zhenlong", "torch", "transformers", "tokenizers", "numpy")
-PARTS: Final = ("config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "finished.json")
+RUN_FILES: Final = ("config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "finished.json")
 """What shows that a folder holds a run."""
-OF_A_RECIPE: Final = "progress.json"
+RECIPE_PROGRESS_FILE: Final = "progress.json"
 """What shows that a folder holds the runs of a recipe, one folder each."""
 
 
-def resolved(config: Mapping[str, Any], options: Options) -> dict[str, Any]:
+def resolve_config(config: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
     """The stage's arguments and every shared option, flat and in YAML's own types.
 
     `config` may be the stage's `dict(locals())`, taken on its first line: the `training` mapping in it is left out,
     because the options say the same in full.
     """
-    own = {name: _plain(value) for name, value in config.items() if name != "training"}
-    return own | {name: _plain(value) for name, value in options.as_dict().items()} | {"resume": False}
+    stage_arguments = {name: _to_yaml(value) for name, value in config.items() if name != "training"}
+    return stage_arguments | {name: _to_yaml(value) for name, value in options.as_dict().items()} | {"resume": False}
 
 
-def write_config(path: Path, name: str, config: Mapping[str, Any]) -> None:
+def write_config(path: Path, stage: str, config: Mapping[str, Any]) -> None:
     """Write the file, with the stage and the versions that it ran with as comments at the top."""
-    said = ", ".join(f"{package} {version}" for package, version in versions().items())
-    head = f"# zhenlong {name}, again: zhenlong {name} --config <this file> --output <another folder>\n# {said}\n"
-    write_text(path, head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    version_list = ", ".join(f"{package} {version}" for package, version in package_versions().items())
+    header = f"# zhenlong {stage}, again: zhenlong {stage} --config <this file> --output <another folder>\n# {version_list}\n"
+    write_text(path, header + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
-def check_folder(output: Path, config: Mapping[str, Any], resume: bool) -> None:
+def check_run_folder(output: Path, config: Mapping[str, Any], resume: bool) -> None:
     """Raise `UserError` unless the folder is free for a run, or holds this very one and `resume` is on.
 
-    This very one: `HARMLESS` options and the folder's name may differ from the saved config, and nothing else.
+    This very one: `RESUMABLE_CHANGES` and the folder's name may differ from the saved config, and nothing else.
     """
-    if (output / OF_A_RECIPE).exists():
+    if (output / RECIPE_PROGRESS_FILE).exists():
         raise UserError(f"{output}: this folder holds the runs of a recipe; choose another output")
-    if not any((output / part).exists() for part in PARTS):
+    if not any((output / part).exists() for part in RUN_FILES):
         if output.exists() and not output.is_dir():
             raise UserError(f"{output}: expected a folder for the run, but this is a file; choose another output")
         return
@@ -60,7 +60,7 @@ def check_folder(output: Path, config: Mapping[str, Any], resume: bool) -> None:
     changed = [
         f"{key} ({saved.get(key, 'unset')!r} -> {config.get(key, 'unset')!r})"
         for key in {**saved, **config}
-        if key not in HARMLESS and key != "output" and saved.get(key) != config.get(key)
+        if key not in RESUMABLE_CHANGES and key != "output" and saved.get(key) != config.get(key)
     ]
     if changed:
         raise UserError(
@@ -69,7 +69,7 @@ def check_folder(output: Path, config: Mapping[str, Any], resume: bool) -> None:
         )
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Python's version and those of the packages that decide a result."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -80,16 +80,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _to_yaml(value: Any) -> Any:
     """The value in YAML's own types; a function is known by its name, any other object by its text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _to_yaml(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_to_yaml(item) for item in value]
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return str(value)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from zhenlong.errors import UserError
-from zhenlong.loop.options import Options
+from zhenlong.loop.options import TrainingOptions
 from zhenlong.loop.precision import autocast
-from zhenlong.loop.schedule import Phase, learning_rate, phase
+from zhenlong.loop.schedule import SchedulePhase, learning_rate, schedule_phase
 
 B = TypeVar("B")
 Number = Tensor | float
@@ -42,7 +42,7 @@ class NonFiniteError(UserError):
 
 
 @dataclass
-class _Part:
+class _TrainedModule:
     """A module that is trained, with its own peak learning rate and its own gradient clipping."""
 
     module: nn.Module
@@ -62,19 +62,21 @@ class Learner:
     def __init__(
         self,
         model: nn.Module,
-        options: Options,
+        options: TrainingOptions,
         total_steps: int,
         extra_modules: Mapping[str, tuple[nn.Module, float]] | None = None,
     ) -> None:
         self.options, self.total_steps = options, total_steps
         self.updates = 0
-        taken: set[int] = set()
+        assigned: set[int] = set()
         named = {"model": (model, options.lr), **(extra_modules or {})}
-        self._parts = {name: _part(name, module, lr, taken) for name, (module, lr) in named.items()}
-        if not self._parts["model"].parameters:
+        self._trained_modules = {
+            name: _trained_module(name, module, lr, assigned) for name, (module, lr) in named.items()
+        }
+        if not self._trained_modules["model"].parameters:
             raise UserError("model: expected parameters to train, got none that require a gradient")
-        self.device = next(iter(self._parts["model"].parameters.values())).device
-        groups = [group for part in self._parts.values() for group in _groups(part, options)]
+        self.device = next(iter(self._trained_modules["model"].parameters.values())).device
+        groups = [group for part in self._trained_modules.values() for group in _parameter_groups(part, options)]
         betas = (options.beta1, options.beta2)
         self.optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=betas, eps=options.eps, fused=True)
         for module in self.modules:
@@ -83,12 +85,12 @@ class Learner:
     @property
     def modules(self) -> list[nn.Module]:
         """The modules that are trained."""
-        return [part.module for part in self._parts.values()]
+        return [part.module for part in self._trained_modules.values()]
 
     @property
-    def phase(self) -> Phase:
+    def schedule_phase(self) -> SchedulePhase:
         """The part of the schedule that the next update is in."""
-        return phase(self.updates, self.options, self.total_steps)
+        return schedule_phase(self.updates, self.options, self.total_steps)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision that `step` runs the loss in, for log-probabilities that must agree with it."""
@@ -96,18 +98,18 @@ class Learner:
 
     def step(
         self,
-        batches: Sequence[B],
-        loss: Callable[[B], StepLoss],
+        microbatches: Sequence[B],
+        loss_fn: Callable[[B], StepLoss],
         count: float,
-        ids: Sequence[Sequence[Any]] | None = None,
+        record_ids: Sequence[Sequence[Any]] | None = None,
     ) -> dict[str, float]:
         """Make one update with the gradient of sum(total) / `count` over all micro-batches.
 
         Args:
-            batches: the micro-batches of the step; how the step is cut into them never changes the gradient.
-            loss: what one micro-batch contributes, as sums.
+            microbatches: the micro-batches of the step; how the step is cut into them never changes the gradient.
+            loss_fn: what one micro-batch contributes, as sums.
             count: scored tokens, responses or pairs in the whole step, above 0.
-            ids: for each micro-batch the ids of its records, to name them if the loss is not finite.
+            record_ids: for each micro-batch the ids of its records, to name them if the loss is not finite.
 
         Returns:
             loss, lr and grad_norm (before clipping), the same as `<name>_lr` and `<name>_grad_norm` for extra modules,
@@ -116,17 +118,17 @@ class Learner:
         Raises:
             NonFiniteError: the loss or the gradient is not finite; weights and optimiser are untouched.
         """
-        if not batches or not count > 0:
-            raise ValueError(f"a step needs micro-batches and a count above 0, got {len(batches)} and {count}")
+        if not microbatches or not count > 0:
+            raise ValueError(f"a step needs micro-batches and a count above 0, got {len(microbatches)} and {count}")
         losses = []
         try:
-            for batch in batches:
+            for batch in microbatches:
                 with self.autocast():
-                    losses.append(_backward(loss(batch), count))
-            norms = {name: self._clip(part) for name, part in self._parts.items()}
+                    losses.append(_backward(loss_fn(batch), count))
+            norms = {name: self._clip_gradient(part) for name, part in self._trained_modules.items()}
             totals = torch.stack([one.total.float() for one in losses])
-            self._check_finite(totals, norms, ids)
-            rates = self._set_rates()
+            self._check_finite(totals, norms, record_ids)
+            learning_rates = self._set_learning_rates()
             self.optimizer.step()
         finally:
             self.optimizer.zero_grad(set_to_none=True)
@@ -134,18 +136,21 @@ class Learner:
         metrics = {"loss": float(totals.sum()) / count}
         for name, norm in norms.items():
             prefix = "" if name == "model" else f"{name}_"
-            metrics |= {f"{prefix}lr": rates[name], f"{prefix}grad_norm": float(norm)}
-        return metrics | _reduced([one.metrics for one in losses], count)
+            metrics |= {f"{prefix}lr": learning_rates[name], f"{prefix}grad_norm": float(norm)}
+        return metrics | _aggregate_metrics([one.metrics for one in losses], count)
 
     def state_dict(self) -> dict[str, Any]:
         """Trained parameters, persistent buffers, optimiser and number of updates. Tensors are shared, not copied."""
-        modules = {name: {**part.parameters, **_buffers(part.module)} for name, part in self._parts.items()}
+        modules = {
+            name: {**part.parameters, **_persistent_buffers(part.module)}
+            for name, part in self._trained_modules.items()
+        }
         return {"modules": modules, "optimizer": self.optimizer.state_dict()["state"], "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state. Raises `UserError` when it belongs to another model."""
-        for name, part in self._parts.items():
-            tensors = {**part.parameters, **_buffers(part.module)}
+        for name, part in self._trained_modules.items():
+            tensors = {**part.parameters, **_persistent_buffers(part.module)}
             saved = state["modules"].get(name, {})
             if {key: t.shape for key, t in tensors.items()} != {key: t.shape for key, t in saved.items()}:
                 raise UserError(
@@ -158,25 +163,27 @@ class Learner:
         self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
         self.updates = state["updates"]
 
-    def _clip(self, part: _Part) -> Tensor:
+    def _clip_gradient(self, part: _TrainedModule) -> Tensor:
         """Clip the part's gradients in place; returns their norm before that. A gradient that is not finite is left."""
         limit = self.options.max_grad_norm or math.inf
         return nn.utils.clip_grad_norm_(part.parameters.values(), limit, foreach=True)
 
-    def _set_rates(self) -> dict[str, float]:
-        share = learning_rate(self.updates, self.options, self.total_steps) / (self.options.lr or 1.0)
-        rates = {name: part.lr * share for name, part in self._parts.items()}
+    def _set_learning_rates(self) -> dict[str, float]:
+        schedule_factor = learning_rate(self.updates, self.options, self.total_steps) / (self.options.lr or 1.0)
+        learning_rates = {name: part.lr * schedule_factor for name, part in self._trained_modules.items()}
         for group in self.optimizer.param_groups:
-            group["lr"] = rates[group["part"]]
-        return rates
+            group["lr"] = learning_rates[group["part"]]
+        return learning_rates
 
-    def _check_finite(self, totals: Tensor, norms: dict[str, Tensor], ids: Sequence[Sequence[Any]] | None) -> None:
+    def _check_finite(
+        self, totals: Tensor, norms: dict[str, Tensor], record_ids: Sequence[Sequence[Any]] | None
+    ) -> None:
         finite = torch.isfinite(totals)
         if bool(finite.all()) and all(bool(torch.isfinite(norm)) for norm in norms.values()):
             return
         bad = [i for i, good in enumerate(finite.tolist()) if not good]
         what = "loss" if bad else "gradient"
-        named = [str(one) for i in bad or range(len(totals)) for one in (ids[i] if ids else ())]
+        named = [str(one) for i in bad or range(len(totals)) for one in (record_ids[i] if record_ids else ())]
         records = f" on records {', '.join(named[:20])}{' and more' if len(named) > 20 else ''}" if named else ""
         raise NonFiniteError(
             f"step {self.updates + 1}: the {what} is not finite{records}; "
@@ -184,14 +191,14 @@ class Learner:
         )
 
 
-def _part(name: str, module: nn.Module, lr: float, taken: set[int]) -> _Part:
+def _trained_module(name: str, module: nn.Module, lr: float, assigned: set[int]) -> _TrainedModule:
     """The module with those of its trainable parameters that no earlier part has."""
-    found = {key: p for key, p in module.named_parameters() if p.requires_grad and id(p) not in taken}
-    taken.update(id(p) for p in found.values())
-    return _Part(module, lr, found, name)
+    found = {key: p for key, p in module.named_parameters() if p.requires_grad and id(p) not in assigned}
+    assigned.update(id(p) for p in found.values())
+    return _TrainedModule(module, lr, found, name)
 
 
-def _groups(part: _Part, options: Options) -> list[dict[str, Any]]:
+def _parameter_groups(part: _TrainedModule, options: TrainingOptions) -> list[dict[str, Any]]:
     """AdamW's groups for a part: matrices and embeddings are decayed, vectors (biases, norm gains) are not."""
     matrices = [p for p in part.parameters.values() if p.dim() >= 2]
     vectors = [p for p in part.parameters.values() if p.dim() < 2]
@@ -199,10 +206,10 @@ def _groups(part: _Part, options: Options) -> list[dict[str, Any]]:
     return [{"params": ps, "weight_decay": decay, "part": part.name} for ps, decay in decays if ps]
 
 
-def _buffers(module: nn.Module) -> dict[str, Tensor]:
+def _persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
     """The buffers that belong to the module's state, such as running statistics."""
-    kept = module.state_dict(keep_vars=True).keys()
-    return {name: buffer for name, buffer in module.named_buffers() if name in kept}
+    persistent = module.state_dict(keep_vars=True).keys()
+    return {name: buffer for name, buffer in module.named_buffers() if name in persistent}
 
 
 def _backward(result: StepLoss, count: float) -> StepLoss:
@@ -217,12 +224,12 @@ def _detached(metric: Metric) -> Metric:
     return metric.detach() if isinstance(metric, Tensor) else metric
 
 
-def _reduced(metrics: Sequence[Mapping[str, Metric]], count: float) -> dict[str, float]:
+def _aggregate_metrics(metrics: Sequence[Mapping[str, Metric]], count: float) -> dict[str, float]:
     """Sums over the micro-batches, divided by the step's count or by the metric's own."""
     sums: dict[str, list[float]] = {}
     for name, metric in (item for one in metrics for item in one.items()):
-        value, own = (metric[0], float(metric[1])) if isinstance(metric, tuple) else (metric, math.nan)
+        value, metric_count = (metric[0], float(metric[1])) if isinstance(metric, tuple) else (metric, math.nan)
         entry = sums.setdefault(name, [0.0, 0.0])
         entry[0] += float(value)
-        entry[1] += own
+        entry[1] += metric_count
     return {name: s / (count if math.isnan(n) else n) for name, (s, n) in sums.items() if n != 0}

@@ -1,8 +1,9 @@
 """The options that every training stage shares: one flat, documented, validated list.
 
-A stage takes them as `**training` and calls `Options(**training)`; the command line follows that call, so each field
-here is an option of each stage, with the line under it as its help. A stage that wants another default names the field
-in its own signature and hands it on: `def dpo(*, lr: float = 1e-6, **training): Options(lr=lr, **training)`.
+A stage takes them as `**training` and calls `TrainingOptions(**training)`; the command line follows that call, so each
+field here is an option of each stage, with the line under it as its help. A stage that wants another default names the
+field in its own signature and hands it on: `def dpo(*, lr: float = 1e-6, **training): TrainingOptions(lr=lr,
+**training)`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from zhenlong.errors import UserError
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 
-HARMLESS: Final = frozenset(
+RESUMABLE_CHANGES: Final = frozenset(
     {"log_every", "save_every", "sample_every", "keep_checkpoints", "resume", "tensorboard", "wandb", "progress"}
     | {"evaluate_every", "evaluation_suite", "evaluation_limit", "stop_on_gate"}
 )
@@ -24,7 +25,7 @@ HARMLESS: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class Options:
+class TrainingOptions:
     """How a training stage optimises, saves and reports. A value out of range raises `UserError` naming the option."""
 
     lr: float = 1e-5
@@ -100,7 +101,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, _of_kind(name, getattr(self, name), kind))
+            object.__setattr__(self, name, _coerce(name, getattr(self, name), kind))
         for name in ("lr", "eps", "max_grad_norm", "weight_decay", "warmup_steps", "lora_alpha"):
             _require(name, getattr(self, name), "a finite number of 0 or more", lambda x: math.isfinite(x) and x >= 0)
         for name in ("min_lr_ratio", "decay_fraction"):
@@ -118,30 +119,30 @@ class Options:
             "warmup_steps", self.warmup_steps, "whole steps, or a fraction below 1", lambda x: x < 1 or x == int(x)
         )
 
-    def total_steps(self, records: int) -> int:
+    def total_steps(self, num_records: int) -> int:
         """Optimiser steps in all: `steps`, or those that `epochs` passes over so many records take."""
-        return self.steps or max(1, math.ceil(self.epochs * records / self.batch_size))
+        return self.steps or max(1, math.ceil(self.epochs * num_records / self.batch_size))
 
     def as_dict(self) -> dict[str, Any]:
         """Every option and its value, in the order of the fields."""
         return asdict(self)
 
 
-def _of_kind(name: str, value: Any, kind: Any) -> Any:
+def _coerce(name: str, value: Any, expected_type: Any) -> Any:
     """The value as the field's type: whole numbers pass as floats, nothing else is converted."""
-    if choices := get_args(kind):
+    if choices := get_args(expected_type):
         return _require(name, value, "one of " + ", ".join(choices), lambda x: x in choices)
-    if kind is float:
+    if expected_type is float:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return float(_require(name, value, "a number", lambda _: is_number))
-    described = {int: "a whole number", bool: "true or false", str: "text"}[kind]
-    return _require(name, value, described, lambda x: type(x) is kind)
+    described = {int: "a whole number", bool: "true or false", str: "text"}[expected_type]
+    return _require(name, value, described, lambda x: type(x) is expected_type)
 
 
-def _require(name: str, value: Any, expected: str, holds: Any) -> Any:
-    if not holds(value):
+def _require(name: str, value: Any, expected: str, is_valid: Any) -> Any:
+    if not is_valid(value):
         raise UserError(f"{name}: expected {expected}, got {value!r}")
     return value
 
 
-OPTION_NAMES: Final = tuple(field.name for field in fields(Options))
+OPTION_NAMES: Final = tuple(field.name for field in fields(TrainingOptions))

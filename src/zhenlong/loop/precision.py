@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.loop.options import Options
+from zhenlong.loop.options import TrainingOptions
 
 
-def device_of(options: Options) -> torch.device:
+def device_of(options: TrainingOptions) -> torch.device:
     """The device that the options name; `auto` is the first CUDA device, else the CPU. `UserError` if it is absent."""
     has_cuda = torch.cuda.is_available()
     if options.device == "auto":
@@ -25,7 +25,7 @@ def device_of(options: Options) -> torch.device:
     return device
 
 
-def compute_dtype(options: Options, device: torch.device) -> torch.dtype:
+def compute_dtype(options: TrainingOptions, device: torch.device) -> torch.dtype:
     """The precision of matrix products: bfloat16 when asked for, or on a CUDA device that has it; else float32."""
     if options.dtype == "auto":
         supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -33,7 +33,7 @@ def compute_dtype(options: Options, device: torch.device) -> torch.dtype:
     return getattr(torch, options.dtype)
 
 
-def autocast(options: Options, device: torch.device) -> AbstractContextManager[None]:
+def autocast(options: TrainingOptions, device: torch.device) -> AbstractContextManager[None]:
     """Run a forward pass in the options' precision: weights stay as they are, bfloat16 products through autocast.
 
     Reference, old and new log-probabilities must all be computed under the same context to be comparable.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from zhenlong.loop.options import Options
+from zhenlong.loop.options import TrainingOptions
 
-Phase = Literal["warmup", "stable", "decay"]
+SchedulePhase = Literal["warmup", "stable", "decay"]
 
 
-def learning_rate(step: int, options: Options, total: int) -> float:
+def learning_rate(step: int, options: TrainingOptions, total: int) -> float:
     """The learning rate of the update that follows `step` finished ones, of `total` in all.
 
     With W warm-up steps, T = `total`, k = `step` and p = (k - W) / (T - W), as fractions of `options.lr`:
@@ -25,26 +25,26 @@ def learning_rate(step: int, options: Options, total: int) -> float:
     and a decay goes to `min_lr_ratio` instead of 0. The first update has a rate above 0, the first after the warm-up
     the peak, and `step = total`, the end of the decay, is the update that is no longer made.
     """
-    warmup = _warmup(options, total)
+    warmup = _warmup_steps(options, total)
     if step < warmup:
         return options.lr * (step + 1) / warmup
-    height = _height(step, options, warmup, total)
+    height = _decay_factor(step, options, warmup, total)
     return options.lr * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * height)
 
 
-def phase(step: int, options: Options, total: int) -> Phase:
+def schedule_phase(step: int, options: TrainingOptions, total: int) -> SchedulePhase:
     """Which part of the schedule that update is in: `warmup`, `stable` (at the peak) or `decay`.
 
     For WSD the decay is where pretraining changes its data mixture; linear and cosine decay from the warm-up on.
     """
-    if step < _warmup(options, total):
+    if step < _warmup_steps(options, total):
         return "warmup"
     if options.schedule == "constant" or (options.schedule == "wsd" and step < _decay_start(options, total)):
         return "stable"
     return "decay"
 
 
-def _height(step: int, options: Options, warmup: int, total: int) -> float:
+def _decay_factor(step: int, options: TrainingOptions, warmup: int, total: int) -> float:
     progress = min((step - warmup) / max(total - warmup, 1), 1.0)
     if options.schedule == "linear":
         return 1.0 - progress
@@ -56,12 +56,12 @@ def _height(step: int, options: Options, warmup: int, total: int) -> float:
     return 1.0
 
 
-def _warmup(options: Options, total: int) -> int:
+def _warmup_steps(options: TrainingOptions, total: int) -> int:
     """Whole warm-up steps, at most all of them."""
     steps = options.warmup_steps if options.warmup_steps >= 1 else round(options.warmup_steps * total)
     return min(int(steps), total)
 
 
-def _decay_start(options: Options, total: int) -> int:
+def _decay_start(options: TrainingOptions, total: int) -> int:
     """The first step of WSD's decay; never inside the warm-up."""
-    return max(total - round(options.decay_fraction * total), _warmup(options, total))
+    return max(total - round(options.decay_fraction * total), _warmup_steps(options, total))

@@ -17,14 +17,14 @@ class Interrupted(SystemExit):
 
 
 class StopSignals:
-    """While installed, a first SIGTERM or SIGINT is kept in `received` if `inside` a step, and stops the run otherwise.
+    """While installed, a first SIGTERM or SIGINT is kept in `received` if `in_step`, and stops the run otherwise.
 
     A second one raises at once. Signals reach only the main thread; elsewhere nothing is installed.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.inside = False
+        self.in_step = False
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
@@ -39,6 +39,6 @@ class StopSignals:
         self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.inside or self.received is not None:
+        if not self.in_step or self.received is not None:
             raise Interrupted(number)
         self.received = number

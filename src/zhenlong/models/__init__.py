@@ -1,31 +1,31 @@
 """What is the network? Loading and saving in Hugging Face format, adapters, heads, and the built-in pocket model."""
 
-from zhenlong.models.fresh import Shape, fresh_model, train_tokenizer
 from zhenlong.models.load import (
     Lora,
     compile_layers,
-    device_named,
     frozen_copy,
     load_model,
     load_tokenizer,
+    resolve_device,
     save_model,
     without_adapter,
 )
-from zhenlong.models.names import POCKET, resolve
+from zhenlong.models.new_model import ModelShape, init_model, train_tokenizer
+from zhenlong.models.resolve import POCKET, resolve_model_path
 from zhenlong.models.value_head import ValueHead
 
 __all__ = [
     "POCKET",
     "Lora",
-    "Shape",
+    "ModelShape",
     "ValueHead",
     "compile_layers",
-    "device_named",
-    "fresh_model",
     "frozen_copy",
+    "init_model",
     "load_model",
     "load_tokenizer",
-    "resolve",
+    "resolve_device",
+    "resolve_model_path",
     "save_model",
     "train_tokenizer",
     "without_adapter",

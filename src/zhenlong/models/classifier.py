@@ -28,31 +28,31 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from zhenlong.errors import UserError
 from zhenlong.models.encoders import is_encoder
-from zhenlong.models.fresh import Shape, train_tokenizer
-from zhenlong.models.load import Lora, _load, _require_all_weights, device_named
-from zhenlong.models.names import resolve
+from zhenlong.models.load import Lora, _from_pretrained, _require_all_weights, resolve_device
+from zhenlong.models.new_model import ModelShape, train_tokenizer
+from zhenlong.models.resolve import resolve_model_path
 
-Form = Literal["encoder", "decoder", "encoder_decoder"]
-Head = Literal["classes", "words"]
-HEADS: Final = ("score", "classifier", "classification_head", "pre_classifier", "logits_proj")
+Architecture = Literal["encoder", "decoder", "encoder_decoder"]
+ClassifierHead = Literal["classes", "words"]
+HEAD_MODULES: Final = ("score", "classifier", "classification_head", "pre_classifier", "logits_proj")
 
 
 @dataclass(frozen=True)
 class Classifier:
     """A network, its tokenizer, the labels in the order of its outputs, and how it says them.
 
-    `words` holds the token ids of each label, the end included, for the head `words`.
+    `verbalizers` holds the token ids of each label, the end included, for the head `words`.
     """
 
-    network: PreTrainedModel
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     labels: tuple[str, ...]
-    form: Form
-    head: Head
-    words: tuple[tuple[int, ...], ...] = ()
+    architecture: Architecture
+    head: ClassifierHead
+    verbalizers: tuple[tuple[int, ...], ...] = ()
 
 
-def form_of(config: Any) -> Form:
+def architecture_of(config: Any) -> Architecture:
     """Which of the three a configuration describes."""
     if config.is_encoder_decoder:
         return "encoder_decoder"
@@ -73,45 +73,54 @@ def load_classifier(
     `auto` takes words for encoder-decoders and classes for the others. Raises `UserError` for a model that is no
     classifier where no labels are given, and for one with other labels than those.
     """
-    source = resolve(name)
-    config = _load(AutoConfig, source, name)
-    form = form_of(config)
+    source = resolve_model_path(name)
+    config = _from_pretrained(AutoConfig, source, name)
+    architecture = architecture_of(config)
     has_head = any("SequenceClassification" in one for one in config.architectures or [])
-    known = tuple(getattr(config, "classifier_labels", None) or (_names(config) if has_head else ()))
-    if not known and not labels:
+    trained_labels = tuple(getattr(config, "classifier_labels", None) or (_label_names(config) if has_head else ()))
+    if not trained_labels and not labels:
         raise UserError(f"model {name}: it is no classifier; train one with zhenlong classify --model {name}")
-    if known and labels and set(known) != set(labels):
+    if trained_labels and labels and set(trained_labels) != set(labels):
         raise UserError(
-            f"model {name}: it knows the labels {', '.join(known)}, and the data has {', '.join(labels)}; "
+            f"model {name}: it knows the labels {', '.join(trained_labels)}, and the data has {', '.join(labels)}; "
             "rename the data's with labels, or start from a model without a classification head"
         )
-    own: Head = "classes" if form != "encoder_decoder" or has_head else "words"
-    chosen: Head = own if head == "auto" else head
-    if chosen == "words" and own == "classes":
-        raise UserError(f"head: words needs an encoder-decoder without a classification head, got {name} ({form})")
-    loader = AutoModelForSeq2SeqLM if chosen == "words" else AutoModelForSequenceClassification
-    named = known or tuple(labels)
+    default_head: ClassifierHead = "classes" if architecture != "encoder_decoder" or has_head else "words"
+    resolved_head: ClassifierHead = default_head if head == "auto" else head
+    if resolved_head == "words" and default_head == "classes":
+        raise UserError(
+            f"head: words needs an encoder-decoder without a classification head, got {name} ({architecture})"
+        )
+    loader = AutoModelForSeq2SeqLM if resolved_head == "words" else AutoModelForSequenceClassification
+    all_labels = trained_labels or tuple(labels)
     settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-    if chosen == "classes":
-        settings |= {"id2label": dict(enumerate(named)), "label2id": {label: i for i, label in enumerate(named)}}
-    before = torch.get_rng_state()
+    if resolved_head == "classes":
+        settings |= {
+            "id2label": dict(enumerate(all_labels)),
+            "label2id": {label: i for i, label in enumerate(all_labels)},
+        }
+    rng_state = torch.get_rng_state()
     torch.manual_seed(seed)  # what the new head is drawn from
     try:
-        network, info = _load(loader, source, name, **settings)
+        model, info = _from_pretrained(loader, source, name, **settings)
     finally:
-        torch.set_rng_state(before)
-    prefix = f"{network.base_model_prefix}."
-    new = {key for key in info["missing_keys"] if not key.startswith(prefix) or ".pooler." in key}
-    _require_all_weights(network, info["missing_keys"], set() if has_head or chosen == "words" else new, name)
-    found = _labelled(network, _load(AutoTokenizer, source, name), named, form, chosen)
+        torch.set_rng_state(rng_state)
+    prefix = f"{model.base_model_prefix}."
+    allowed_missing = {key for key in info["missing_keys"] if not key.startswith(prefix) or ".pooler." in key}
+    _require_all_weights(
+        model, info["missing_keys"], set() if has_head or resolved_head == "words" else allowed_missing, name
+    )
+    classifier = _with_labels(
+        model, _from_pretrained(AutoTokenizer, source, name), all_labels, architecture, resolved_head
+    )
     if lora is not None:
-        found = _adapted(found, lora, seed)
-    return Classifier(found.network.to(device_named(device)).eval(), *_parts(found))
+        classifier = _add_lora(classifier, lora, seed)
+    return Classifier(classifier.model.to(resolve_device(device)).eval(), *_fields_but_model(classifier))
 
 
-def fresh_classifier(
-    form: Form,
-    shape: Shape,
+def init_classifier(
+    architecture: Architecture,
+    shape: ModelShape,
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str],
     head: str = "auto",
@@ -122,26 +131,26 @@ def fresh_classifier(
     `shape.layers` are those of the encoder or the decoder; an encoder-decoder gives half of them to each, so that the
     three are of similar size.
     """
-    chosen: Head = "words" if form == "encoder_decoder" and head != "classes" else "classes"
-    if head == "words" and chosen != "words":
-        raise UserError(f"head: words needs an encoder-decoder, got {form}")
-    config = _CONFIGS[form](shape, tokenizer)
+    resolved_head: ClassifierHead = "words" if architecture == "encoder_decoder" and head != "classes" else "classes"
+    if head == "words" and resolved_head != "words":
+        raise UserError(f"head: words needs an encoder-decoder, got {architecture}")
+    config = _CONFIG_BUILDERS[architecture](shape, tokenizer)
     config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
-    loader = AutoModelForSeq2SeqLM if chosen == "words" else AutoModelForSequenceClassification
-    before = torch.get_rng_state()
+    loader = AutoModelForSeq2SeqLM if resolved_head == "words" else AutoModelForSequenceClassification
+    rng_state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
-        network = loader.from_config(config).eval()
+        model = loader.from_config(config).eval()
     finally:
-        torch.set_rng_state(before)
-    if form == "encoder_decoder":
-        network.get_input_embeddings().weight.data.mul_(_spread(shape) / config.initializer_factor)
-    return _labelled(network, tokenizer, tuple(labels), form, chosen)
+        torch.set_rng_state(rng_state)
+    if architecture == "encoder_decoder":
+        model.get_input_embeddings().weight.data.mul_(_init_std(shape) / config.initializer_factor)
+    return _with_labels(model, tokenizer, tuple(labels), architecture, resolved_head)
 
 
-def classifier_tokenizer(texts: Sequence[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerBase:
+def train_classifier_tokenizer(texts: Sequence[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerBase:
     """A byte-level BPE that writes `[CLS] text <|endoftext|>`: encoders read the first token, decoders the last."""
-    tokenizer = train_tokenizer(texts, vocabulary)
+    tokenizer = train_tokenizer(texts, vocab_size)
     tokenizer.add_special_tokens({"cls_token": "[CLS]", "pad_token": "[PAD]"})
     start, end = tokenizer.cls_token, tokenizer.eos_token
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
@@ -152,33 +161,37 @@ def classifier_tokenizer(texts: Sequence[str], vocabulary: int, max_length: int)
     return tokenizer
 
 
-def _labelled(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: tuple[str, ...], form: Form, head: Head
+def _with_labels(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: tuple[str, ...],
+    architecture: Architecture,
+    head: ClassifierHead,
 ) -> Classifier:
     """The classifier, its labels kept in the configuration; labels that are the same word are refused."""
-    network.config.classifier_labels = list(labels)
-    if network.config.pad_token_id is None:
+    model.config.classifier_labels = list(labels)
+    if model.config.pad_token_id is None:
         pad = tokenizer.pad_token_id
-        network.config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
-    if tokenizer.pad_token_id is None and network.config.pad_token_id is not None:
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(network.config.pad_token_id)
-    words: tuple[tuple[int, ...], ...] = ()
+        model.config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
+    if tokenizer.pad_token_id is None and model.config.pad_token_id is not None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id)
+    verbalizers: tuple[tuple[int, ...], ...] = ()
     if head == "words":
-        words = tuple(tuple(ids) for ids in tokenizer(text_target=list(labels))["input_ids"])
-        if len(set(words)) < len(words):
+        verbalizers = tuple(tuple(ids) for ids in tokenizer(text_target=list(labels))["input_ids"])
+        if len(set(verbalizers)) < len(verbalizers):
             raise UserError(f"labels: expected words that the tokenizer tells apart, got {', '.join(labels)}")
-    return Classifier(network, tokenizer, labels, form, head, words)
+    return Classifier(model, tokenizer, labels, architecture, head, verbalizers)
 
 
-def _parts(one: Classifier) -> tuple[Any, ...]:
-    return one.tokenizer, one.labels, one.form, one.head, one.words
+def _fields_but_model(classifier: Classifier) -> tuple[Any, ...]:
+    return classifier.tokenizer, classifier.labels, classifier.architecture, classifier.head, classifier.verbalizers
 
 
-def _names(config: Any) -> list[str]:
+def _label_names(config: Any) -> list[str]:
     return [str(config.id2label[place]) for place in sorted(config.id2label)]
 
 
-def _bert(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
+def _bert_config(shape: ModelShape, tokenizer: PreTrainedTokenizerBase) -> Any:
     return BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden_size,
@@ -186,12 +199,12 @@ def _bert(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
         num_attention_heads=shape.heads,
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.context,
-        initializer_range=_spread(shape),
+        initializer_range=_init_std(shape),
         pad_token_id=tokenizer.pad_token_id,
     )
 
 
-def _llama(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
+def _llama_config(shape: ModelShape, tokenizer: PreTrainedTokenizerBase) -> Any:
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden_size,
@@ -200,14 +213,14 @@ def _llama(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
         num_key_value_heads=shape.kv_heads,
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.context,
-        initializer_range=_spread(shape),
+        initializer_range=_init_std(shape),
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
 
 
-def _spread(shape: Shape) -> float:
+def _init_std(shape: ModelShape) -> float:
     """The standard deviation of new weights: wide enough that a model of this width learns within hundreds of steps.
 
     T5's own embeddings begin with 1, which its tied output layer turns into confident nonsense.
@@ -215,7 +228,7 @@ def _spread(shape: Shape) -> float:
     return shape.hidden_size**-0.5 / 2
 
 
-def _t5(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
+def _t5_config(shape: ModelShape, tokenizer: PreTrainedTokenizerBase) -> Any:
     return T5Config(
         vocab_size=len(tokenizer),
         d_model=shape.hidden_size,
@@ -232,26 +245,28 @@ def _t5(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Any:
     )
 
 
-_CONFIGS: Final = {"encoder": _bert, "decoder": _llama, "encoder_decoder": _t5}
+_CONFIG_BUILDERS: Final = {"encoder": _bert_config, "decoder": _llama_config, "encoder_decoder": _t5_config}
 
 
-def _adapted(found: Classifier, lora: Lora, seed: int) -> Classifier:
+def _add_lora(classifier: Classifier, lora: Lora, seed: int) -> Classifier:
     """With adapters on the linear layers; a classification head is trained whole, as it has learned nothing yet."""
     targets = lora.targets if lora.targets == "all-linear" else [t.strip() for t in lora.targets.split(",")]
-    heads = [name for name in HEADS if hasattr(found.network, name)] if found.head == "classes" else None
+    head_modules = (
+        [name for name in HEAD_MODULES if hasattr(classifier.model, name)] if classifier.head == "classes" else None
+    )
     settings = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets,
-        modules_to_save=heads,
-        task_type=TaskType.SEQ_CLS if found.head == "classes" else TaskType.SEQ_2_SEQ_LM,
+        modules_to_save=head_modules,
+        task_type=TaskType.SEQ_CLS if classifier.head == "classes" else TaskType.SEQ_2_SEQ_LM,
     )
-    before = torch.get_rng_state()
+    rng_state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
-        return Classifier(get_peft_model(found.network, settings), *_parts(found))
+        return Classifier(get_peft_model(classifier.model, settings), *_fields_but_model(classifier))
     except ValueError as error:
         raise UserError(f"--lora_targets {lora.targets}: {error}") from None
     finally:
-        torch.set_rng_state(before)
+        torch.set_rng_state(rng_state)

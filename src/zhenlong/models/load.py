@@ -29,12 +29,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from zhenlong.errors import UserError
-from zhenlong.kernels import layers as kernel_layers
-from zhenlong.kernels import memory
+from zhenlong.kernels import malloc
+from zhenlong.kernels import patching as kernel_patching
 from zhenlong.models.encoders import is_encoder
-from zhenlong.models.names import resolve
+from zhenlong.models.resolve import resolve_model_path
 
-Kind = Literal["causal", "reward", "classifier"]
+ModelKind = Literal["causal", "reward", "classifier"]
 AUTO_MODELS: Final = {
     "causal": AutoModelForCausalLM,
     "reward": AutoModelForSequenceClassification,
@@ -55,7 +55,7 @@ class Lora:
 def load_model(
     name: str,
     *,
-    kind: Kind = "causal",
+    kind: ModelKind = "causal",
     lora: Lora | None = None,
     dtype: str = "float32",
     device: str = "auto",
@@ -70,39 +70,43 @@ def load_model(
     `classifier` is a sequence classifier of any architecture with the labels that it was trained on. Raises `UserError`
     for what cannot be loaded.
     """
-    source = resolve(name)
-    tokenizer = _load(AutoTokenizer, source, name)
-    config = _load(AutoConfig, source, name)
-    extra: dict[str, Any] = {"num_labels": 1} if kind == "reward" else {}
-    fresh_score = kind == "reward" and not _is_reward_model(config)
-    if kind == "reward" and not fresh_score and config.num_labels != 1:
+    source = resolve_model_path(name)
+    tokenizer = _from_pretrained(AutoTokenizer, source, name)
+    config = _from_pretrained(AutoConfig, source, name)
+    label_settings: dict[str, Any] = {"num_labels": 1} if kind == "reward" else {}
+    new_score_layer = kind == "reward" and not _is_reward_model(config)
+    if kind == "reward" and not new_score_layer and config.num_labels != 1:
         raise UserError(f"model {name}: expected a reward model with one output, got {config.num_labels} labels")
-    settings = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True, **extra}
+    settings = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True, **label_settings}
     if kind == "reward" and config.is_encoder_decoder:
         raise UserError(f"model {name}: expected a decoder or an encoder for a reward model, got one with both parts")
-    encoder = kind == "reward" and is_encoder(config)
-    with _seeded(seed) if encoder and fresh_score else nullcontext():
-        model, info = _load(AUTO_MODELS[kind], source, name, **settings)
-    new = _head(model, info["missing_keys"]) if encoder else {"score.weight"}
-    _require_all_weights(model, info["missing_keys"], new if fresh_score else set(), name)
-    if fresh_score and not encoder:
+    is_encoder_reward = kind == "reward" and is_encoder(config)
+    with _seeded(seed) if is_encoder_reward and new_score_layer else nullcontext():
+        model, info = _from_pretrained(AUTO_MODELS[kind], source, name, **settings)
+    allowed_missing = (
+        _classification_head_weights(model, info["missing_keys"]) if is_encoder_reward else {"score.weight"}
+    )
+    _require_all_weights(model, info["missing_keys"], allowed_missing if new_score_layer else set(), name)
+    if new_score_layer and not is_encoder_reward:
         generator = torch.Generator().manual_seed(seed)
-        spread = (model.score.in_features + 1) ** -0.5
-        model.score.weight.data.copy_(torch.randn(model.score.weight.shape, generator=generator) * spread)
+        init_std = (model.score.in_features + 1) ** -0.5
+        model.score.weight.data.copy_(torch.randn(model.score.weight.shape, generator=generator) * init_std)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = (
             tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         )
     if not dropout:
-        _turn_off_dropout(model)
+        _disable_dropout(model)
     if gradient_checkpointing:
-        with _quiet():
-            model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": partial(_same_attention, model)})
+        with _silence_transformers():
+            model.gradient_checkpointing_enable(
+                {"use_reentrant": False, "context_fn": partial(_checkpoint_contexts, model)}
+            )
     if lora is not None:
-        model = _with_lora(model, lora, kind, seed)
-    model = model.to(device_named(device)).eval()
-    kernel_layers.use_in(model)
-    memory.keep()
+        model = _add_lora(model, lora, kind, seed)
+    model = model.to(resolve_device(device)).eval()
+    kernel_patching.patch_model(model)
+    malloc.keep_freed_memory()
     return model, tokenizer
 
 
@@ -110,11 +114,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of `pocket`, a folder (with a model or without), a run folder or a hub id."""
     path = Path(name).expanduser()
     if not path.is_dir():
-        return _load(AutoTokenizer, resolve(name), name)
-    return _load(AutoTokenizer, str(path / "model" if (path / "model").is_dir() else path), name)
+        return _from_pretrained(AutoTokenizer, resolve_model_path(name), name)
+    return _from_pretrained(AutoTokenizer, str(path / "model" if (path / "model").is_dir() else path), name)
 
 
-def device_named(device: str) -> torch.device:
+def resolve_device(device: str) -> torch.device:
     """The device to compute on; `auto` is the GPU when there is one. Raises `UserError` for one that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -132,33 +136,33 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     folder = Path(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise UserError(f"{folder}: cannot write the model there ({error.strerror or error})") from None
     try:
-        whole = model
-        with _quiet():
+        merged = model
+        with _silence_transformers():
             if isinstance(model, PeftModel):
-                model.save_pretrained(part / "adapter")
-                whole = copy.deepcopy(model).merge_and_unload()
-            whole.save_pretrained(part)
-            tokenizer.save_pretrained(part)
-        for path in (part, *part.rglob("*")):  # temporary files are private; a model is not
+                model.save_pretrained(temporary / "adapter")
+                merged = copy.deepcopy(model).merge_and_unload()
+            merged.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+        for path in (temporary, *temporary.rglob("*")):  # temporary files are private; a model is not
             path.chmod(0o755 if path.is_dir() else 0o644)
-        _put_in_place(part, folder)
+        _replace_folder(temporary, folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot write the model there ({error})") from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _put_in_place(part: Path, folder: Path) -> None:
+def _replace_folder(temporary: Path, folder: Path) -> None:
     """Rename `part` to `folder`; what was there before goes, or comes back when the renaming fails."""
-    old = part.with_name(part.name + "-old")
+    old = temporary.with_name(temporary.name + "-old")
     if folder.exists():
         os.replace(folder, old)
     try:
-        os.replace(part, folder)
+        os.replace(temporary, folder)
     except OSError:
         if old.exists():
             os.rename(old, folder)
@@ -175,7 +179,7 @@ def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UserError(f"compile: {type(model).__name__} has no layers that can be compiled one by one; leave it off")
-    kernel_layers.unused_in(model)  # the compiler makes its own
+    kernel_patching.unpatch_model(model)  # the compiler makes its own
     for layer in layers:
         layer.compile(dynamic=True, backend=backend)
 
@@ -192,7 +196,7 @@ def without_adapter(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
         yield model
 
 
-def _turn_off_dropout(model: PreTrainedModel) -> None:
+def _disable_dropout(model: PreTrainedModel) -> None:
     """Dropout layers, and the rates that attention and feed-forward layers keep as numbers."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -202,32 +206,32 @@ def _turn_off_dropout(model: PreTrainedModel) -> None:
                 setattr(module, name, 0.0)
 
 
-def _same_attention(model: PreTrainedModel) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def _checkpoint_contexts(model: PreTrainedModel) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """What a checkpointed layer runs in, at first and again in the backward pass: with the attention of the first time.
 
     A caller may give the model another attention for the length of a forward pass; the backward pass comes after it.
     """
     config = model.config.get_text_config()
-    return nullcontext(), _attention(config, config._attn_implementation)
+    return nullcontext(), _use_attention(config, config._attn_implementation)
 
 
 @contextmanager
-def _attention(config: Any, name: str) -> Iterator[None]:
-    before = config._attn_implementation
+def _use_attention(config: Any, name: str) -> Iterator[None]:
+    previous = config._attn_implementation
     config._attn_implementation_internal = name
     try:
         yield
     finally:
-        config._attn_implementation_internal = before
+        config._attn_implementation_internal = previous
 
 
 def _is_reward_model(config: Any) -> bool:
     return any("SequenceClassification" in name for name in config.architectures or [])
 
 
-def _require_all_weights(model: PreTrainedModel, missing: set[str], new: set[str], name: str) -> None:
+def _require_all_weights(model: PreTrainedModel, missing: set[str], allowed_missing: set[str], name: str) -> None:
     """Raise `UserError` where the files lack a weight that the configuration asks for: it would be random numbers."""
-    lacking = sorted((missing & {key for key, _ in model.named_parameters()}) - new)
+    lacking = sorted((missing & {key for key, _ in model.named_parameters()}) - allowed_missing)
     if lacking:
         raise UserError(
             f"model {name}: its files lack {len(lacking)} weights that a {type(model).__name__} of its config.json "
@@ -235,7 +239,7 @@ def _require_all_weights(model: PreTrainedModel, missing: set[str], new: set[str
         )
 
 
-def _head(model: PreTrainedModel, missing: set[str]) -> set[str]:
+def _classification_head_weights(model: PreTrainedModel, missing: set[str]) -> set[str]:
     """Those of the missing weights that belong to an encoder's classification head: beside the body, or its pooler."""
     return {key for key in missing if not key.startswith(f"{model.base_model_prefix}.") or ".pooler." in key}
 
@@ -243,15 +247,15 @@ def _head(model: PreTrainedModel, missing: set[str]) -> set[str]:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """The global random state as `seed` sets it, and afterwards as it was."""
-    before = torch.get_rng_state()
+    rng_state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(before)
+        torch.set_rng_state(rng_state)
 
 
-def _with_lora(model: PreTrainedModel, lora: Lora, kind: Kind, seed: int) -> PreTrainedModel:
+def _add_lora(model: PreTrainedModel, lora: Lora, kind: ModelKind, seed: int) -> PreTrainedModel:
     targets = lora.targets if lora.targets == "all-linear" else [t.strip() for t in lora.targets.split(",")]
     settings = LoraConfig(
         r=lora.rank,
@@ -267,10 +271,10 @@ def _with_lora(model: PreTrainedModel, lora: Lora, kind: Kind, seed: int) -> Pre
         raise UserError(f"--lora_targets {lora.targets}: {error}") from None
 
 
-def _load(loader: Any, source: str, name: str, **settings: Any) -> Any:
+def _from_pretrained(loader: Any, source: str, name: str, **settings: Any) -> Any:
     """Any `from_pretrained`, quietly, with its many ways of failing turned into one line."""
     try:
-        with _quiet():
+        with _silence_transformers():
             return loader.from_pretrained(source, **settings)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -278,7 +282,7 @@ def _load(loader: Any, source: str, name: str, **settings: Any) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_transformers() -> Iterator[None]:
     """No messages or progress bars of transformers: a command shows its own."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -1,29 +1,41 @@
 """What is the loss? Pure functions of log-probabilities, scores and rewards; no model, no loop.
 
-Tokens are flat, [M], and `leaf [M]` says to which of R responses each belongs. Losses are sums over tokens, responses
-or pairs: the loop divides by the count of the whole optimiser step, so micro-batches and ranks change nothing.
+Tokens are flat, [M], and `response_index [M]` says to which of R responses each belongs. Losses are sums over tokens,
+responses or pairs: the loop divides by the count of the whole optimiser step, so micro-batches and ranks change
+nothing.
 """
 
-from zhenlong.objectives.advantage import generalized_advantage, group_advantages, terminal_rewards, varied, whiten
+from zhenlong.objectives.advantage import (
+    generalized_advantage,
+    group_advantages,
+    has_nonzero_std,
+    terminal_rewards,
+    whiten,
+)
 from zhenlong.objectives.kl import KLController, kl_estimate, kl_loss
-from zhenlong.objectives.kto import Thumbs, kl_baseline, kto_loss, mismatched
+from zhenlong.objectives.kto import KTOLosses, kl_baseline, kto_loss, mismatched
 from zhenlong.objectives.likelihood import negative_log_likelihood
-from zhenlong.objectives.pairwise import bradley_terry, centring, pair_weights, strength_margin
+from zhenlong.objectives.pairwise import bradley_terry_loss, pair_weights, reward_centering_loss, strength_margin
 from zhenlong.objectives.policy_gradient import entropy, policy_loss, sampled_entropy, value_loss
-from zhenlong.objectives.preference import Preference, preference_loss
-from zhenlong.objectives.reduce import UNITS, counts, mean_per_response, per_response, token_weights
+from zhenlong.objectives.preference import PreferenceLosses, preference_loss
+from zhenlong.objectives.reduce import (
+    AGGREGATION_UNITS,
+    mean_per_response,
+    sum_per_response,
+    token_weights,
+    tokens_per_response,
+)
 
 __all__ = [
-    "UNITS",
+    "AGGREGATION_UNITS",
     "KLController",
-    "Preference",
-    "Thumbs",
-    "bradley_terry",
-    "centring",
-    "counts",
+    "KTOLosses",
+    "PreferenceLosses",
+    "bradley_terry_loss",
     "entropy",
     "generalized_advantage",
     "group_advantages",
+    "has_nonzero_std",
     "kl_baseline",
     "kl_estimate",
     "kl_loss",
@@ -32,14 +44,15 @@ __all__ = [
     "mismatched",
     "negative_log_likelihood",
     "pair_weights",
-    "per_response",
     "policy_loss",
     "preference_loss",
+    "reward_centering_loss",
     "sampled_entropy",
     "strength_margin",
+    "sum_per_response",
     "terminal_rewards",
     "token_weights",
+    "tokens_per_response",
     "value_loss",
-    "varied",
     "whiten",
 ]

@@ -1,7 +1,7 @@
 """How much better than expected: advantages from rewards, with a critic (GAE) or with a group of samples.
 
-M scored tokens of R responses, flat; `leaf [M]` says which response. Tokens of one response stand in their order in the
-text. Nothing here carries a gradient.
+M scored tokens of R responses, flat; `response_index [M]` says which response. Tokens of one response stand in their
+order in the text. Nothing here carries a gradient.
 """
 
 from __future__ import annotations
@@ -13,54 +13,61 @@ import torch
 from torch import Tensor
 
 from zhenlong.errors import UserError
-from zhenlong.objectives.reduce import counts, per_response
+from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
 
-BASELINES: Final = ("mean", "leave_one_out", "none")
-SCALES: Final = ("group", "batch", "none")
+ADVANTAGE_BASELINES: Final = ("mean", "leave_one_out", "none")
+REWARD_SCALES: Final = ("group", "batch", "none")
 
 
 @torch.no_grad()
 def generalized_advantage(
     rewards: Tensor,
     values: Tensor,
-    leaf: Tensor,
-    responses: int,
+    response_index: Tensor,
+    num_responses: int,
     *,
-    bootstrap: Tensor | None,
+    bootstrap_values: Tensor | None,
     gamma: float = 1.0,
-    lam: float = 0.95,
+    gae_lambda: float = 0.95,
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (Eq. 16, Schulman et al. 2016) in each response -> advantages [M], returns [M].
 
     δ_t = r_t + γ V_{t+1} - V_t, A_t = Σ_k (γλ)^k δ_{t+k}, return = A_t + V_t. `rewards [M]` per token, `values [M]` of
     the state *before* each token. Only scored tokens are steps, so values pass over tool or user tokens in between.
 
-    `bootstrap` is the value after the last token, and has to be chosen: None ends every response there (value 0); [R]
-    gives it one by one, 0 for those that ended with an end-of-turn token, the critic's estimate for truncated ones.
+    `bootstrap_values` is the value after the last token, and has to be chosen: None ends every response there (value
+    0); [R] gives it one by one, 0 for those that ended with an end-of-turn token, the critic's estimate for truncated
+    ones.
     """
-    row, column, width = _places(leaf, responses)
-    padded_rewards, padded_values = (_padded(x, row, column, responses, width) for x in (rewards, values))  # [R, T]
-    real = _padded(torch.ones_like(values), row, column, responses, width).bool()
+    row, column, width = _table_positions(response_index, num_responses)
+    padded_rewards, padded_values = (
+        _to_padded(x, row, column, num_responses, width) for x in (rewards, values)
+    )  # [R, T]
+    real = _to_padded(torch.ones_like(values), row, column, num_responses, width).bool()
     advantages = torch.zeros_like(padded_values)
-    following = torch.zeros_like(values[:1]).expand(responses) if bootstrap is None else bootstrap.to(values.dtype)
-    running = torch.zeros_like(following)
+    next_values = (
+        torch.zeros_like(values[:1]).expand(num_responses)
+        if bootstrap_values is None
+        else bootstrap_values.to(values.dtype)
+    )
+    last_advantage = torch.zeros_like(next_values)
     for t in reversed(range(width)):
-        delta = padded_rewards[:, t] + gamma * following - padded_values[:, t]
-        running = torch.where(real[:, t], delta + gamma * lam * running, running)
-        following = torch.where(real[:, t], padded_values[:, t], following)
-        advantages[:, t] = running
+        delta = padded_rewards[:, t] + gamma * next_values - padded_values[:, t]
+        last_advantage = torch.where(real[:, t], delta + gamma * gae_lambda * last_advantage, last_advantage)
+        next_values = torch.where(real[:, t], padded_values[:, t], next_values)
+        advantages[:, t] = last_advantage
     flat = advantages[row, column]
     return flat, flat + values
 
 
-def terminal_rewards(scores: Tensor, leaf: Tensor) -> Tensor:
+def terminal_rewards(scores: Tensor, response_index: Tensor) -> Tensor:
     """Each response's score [R] on its last token, 0 elsewhere -> [M]. The end-of-turn token is that last token.
 
     Raises ValueError when a response has no token to carry its score.
     """
-    responses = scores.shape[0]
-    row, column, _ = _places(leaf, responses)
-    count = counts(leaf, responses)
+    num_responses = scores.shape[0]
+    row, column, _ = _table_positions(response_index, num_responses)
+    count = tokens_per_response(response_index, num_responses)
     if bool((count == 0).any()):
         raise ValueError(f"response {int((count == 0).nonzero()[0])} has no token to carry its reward")
     last = column == count[row] - 1
@@ -71,79 +78,86 @@ def terminal_rewards(scores: Tensor, leaf: Tensor) -> Tensor:
 def whiten(
     values: Tensor,
     *,
-    keep: Tensor | None = None,
+    mask: Tensor | None = None,
     shift_mean: bool = True,
-    total: Callable[[Tensor], Tensor] = lambda x: x,
+    all_reduce: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
     """`values [M]` scaled to variance 1, and to mean 0 unless `shift_mean` is False -> [M].
 
-    Statistics are over the tokens that `keep [M]` (bool) marks, all by default, and over all ranks: `total` sums a
+    Statistics are over the tokens that `mask [M]` (bool) marks, all by default, and over all ranks: `all_reduce` sums a
     tensor over them. One token or equal values have variance 0 and give 0 (or the values, unshifted), never NaN.
     """
-    mask = torch.ones_like(values) if keep is None else keep.to(values.dtype)
-    count, summed = total(torch.stack([mask.sum(), (values * mask).sum()]))
+    weights = torch.ones_like(values) if mask is None else mask.to(values.dtype)
+    count, summed = all_reduce(torch.stack([weights.sum(), (values * weights).sum()]))
     mean = summed / count.clamp(min=1.0)
-    variance = total((mask * (values - mean) ** 2).sum()) / count.clamp(min=1.0)
-    white = (values - mean) * torch.rsqrt(variance + 1e-8)
+    variance = all_reduce((weights * (values - mean) ** 2).sum()) / count.clamp(min=1.0)
+    whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
     if shift_mean:
-        return white * mask
-    return torch.where(variance > 0, white + mean, values) * mask
+        return whitened * weights
+    return torch.where(variance > 0, whitened + mean, values) * weights
 
 
 @torch.no_grad()
-def group_advantages(rewards: Tensor, group: Tensor, *, baseline: str = "mean", scale: str = "group") -> Tensor:
+def group_advantages(
+    rewards: Tensor, group_ids: Tensor, *, advantage_baseline: str = "mean", scale_rewards: str = "group"
+) -> Tensor:
     """Rewards compared with those of the same prompt's other samples -> [R].
 
-    `rewards [R]`, `group [R]`: any integer id of the prompt; members need not stand together nor be equally many.
-    `baseline`: `mean` of the group; `leave_one_out`, the mean of the others (RLOO, Ahmadian et al. 2024); `none`.
-    `scale`: divide by the standard deviation (n-1) + 1e-4 of the `group` (GRPO, Shao et al. 2024), of the whole
+    `rewards [R]`, `group_ids [R]`: any integer id of the prompt; members need not stand together nor be equally many.
+    `advantage_baseline`: `mean` of the group; `leave_one_out`, the mean of the others (RLOO, Ahmadian et al. 2024);
+    `none`.
+    `scale_rewards`: divide by the standard deviation (n-1) + 1e-4 of the `group` (GRPO, Shao et al. 2024), of the whole
     `batch`, or not, `none` (Dr. GRPO, Liu et al. 2025; RLOO). With a baseline, a group of one or of equal rewards
     gives exactly 0: it has nothing to compare.
     """
-    if baseline not in BASELINES:
-        raise UserError(f"baseline: expected one of {', '.join(BASELINES)}, got {baseline!r}")
-    if scale not in SCALES:
-        raise UserError(f"advantage scale: expected one of {', '.join(SCALES)}, got {scale!r}")
-    _, index = group.unique(return_inverse=True)
-    groups = int(index.max()) + 1 if index.numel() else 0
-    size = counts(index, groups)[index].to(rewards.dtype)  # [R]
-    mean = per_response(rewards, index, groups)[index] / size
-    centred = rewards - mean
-    if baseline == "none":
+    if advantage_baseline not in ADVANTAGE_BASELINES:
+        raise UserError(
+            f"advantage_baseline: expected one of {', '.join(ADVANTAGE_BASELINES)}, got {advantage_baseline!r}"
+        )
+    if scale_rewards not in REWARD_SCALES:
+        raise UserError(f"scale_rewards: expected one of {', '.join(REWARD_SCALES)}, got {scale_rewards!r}")
+    _, index = group_ids.unique(return_inverse=True)
+    num_groups = int(index.max()) + 1 if index.numel() else 0
+    size = tokens_per_response(index, num_groups)[index].to(rewards.dtype)  # [R]
+    mean = sum_per_response(rewards, index, num_groups)[index] / size
+    centered = rewards - mean
+    if advantage_baseline == "none":
         advantages = rewards.clone()
     else:  # r - (mean of the others) = (r - mean) · n / (n - 1)
-        advantages = centred * size / (size - 1.0).clamp(min=1.0) if baseline == "leave_one_out" else centred
-        advantages = torch.where(varied(rewards, group), advantages, torch.zeros_like(advantages))
-    if scale == "group":
-        squares = per_response(centred**2, index, groups)[index]
+        advantages = (
+            centered * size / (size - 1.0).clamp(min=1.0) if advantage_baseline == "leave_one_out" else centered
+        )
+        advantages = torch.where(has_nonzero_std(rewards, group_ids), advantages, torch.zeros_like(advantages))
+    if scale_rewards == "group":
+        squares = sum_per_response(centered**2, index, num_groups)[index]
         advantages = advantages / ((squares / (size - 1.0).clamp(min=1.0)).sqrt() + 1e-4)
-    elif scale == "batch" and rewards.numel() > 1:
+    elif scale_rewards == "batch" and rewards.numel() > 1:
         advantages = advantages / (rewards.std() + 1e-4)
     return advantages
 
 
-def varied(rewards: Tensor, group: Tensor) -> Tensor:
+def has_nonzero_std(rewards: Tensor, group_ids: Tensor) -> Tensor:
     """Whether a response's group has different rewards -> [R] bool; the others teach nothing (DAPO's dynamic sampling).
 
     §3.2, Yu et al. 2025: sample again until enough groups are varied. A group of one is not.
     """
-    _, index = group.unique(return_inverse=True)
+    _, index = group_ids.unique(return_inverse=True)
     high = rewards.new_full((rewards.shape[0],), -torch.inf).scatter_reduce(0, index, rewards, "amax")[index]
     low = rewards.new_full((rewards.shape[0],), torch.inf).scatter_reduce(0, index, rewards, "amin")[index]
     return high > low
 
 
-def _places(leaf: Tensor, responses: int) -> tuple[Tensor, Tensor, int]:
+def _table_positions(response_index: Tensor, num_responses: int) -> tuple[Tensor, Tensor, int]:
     """Where each token stands in a padded [R, T] table: its row [M], its column [M], and T."""
-    count = counts(leaf, responses)
-    order = torch.argsort(leaf, stable=True)
-    start = (count.cumsum(0) - count)[leaf[order]]
-    column = torch.empty_like(leaf)
-    column[order] = torch.arange(leaf.shape[0], device=leaf.device) - start
-    return leaf, column, int(count.max()) if responses else 0
+    count = tokens_per_response(response_index, num_responses)
+    order = torch.argsort(response_index, stable=True)
+    start = (count.cumsum(0) - count)[response_index[order]]
+    column = torch.empty_like(response_index)
+    column[order] = torch.arange(response_index.shape[0], device=response_index.device) - start
+    return response_index, column, int(count.max()) if num_responses else 0
 
 
-def _padded(values: Tensor, row: Tensor, column: Tensor, responses: int, width: int) -> Tensor:
-    table = values.new_zeros(responses, width)
+def _to_padded(values: Tensor, row: Tensor, column: Tensor, num_responses: int, width: int) -> Tensor:
+    table = values.new_zeros(num_responses, width)
     table[row, column] = values
     return table

@@ -11,27 +11,27 @@ from torch import Tensor
 
 from zhenlong.errors import UserError
 
-ESTIMATES: Final = ("k1", "k2", "k3")
-LOSSES: Final = ("k2", "k3+")
+KL_ESTIMATORS: Final = ("k1", "k2", "k3")
+KL_LOSSES: Final = ("k2", "k3+")
 
 
-def kl_estimate(log_probs: Tensor, reference: Tensor, kind: str = "k1") -> Tensor:
+def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: str = "k1") -> Tensor:
     """Single-sample estimates of KL(π ‖ π_ref) *as a value* -> [M] (Schulman 2020, joschu.net/blog/kl-approx.html).
 
     `k1` = δ: unbiased, large variance. `k2` = δ²/2: biased, small variance. `k3` = e^-δ - 1 + δ: unbiased, never
     negative. For a reward (k1, the choice of InstructGPT) or a log line; to differentiate one, use `kl_loss`.
     """
-    delta = log_probs - reference
-    if kind == "k1":
+    delta = log_probs - reference_log_probs
+    if kl_estimator == "k1":
         return delta
-    if kind == "k2":
+    if kl_estimator == "k2":
         return delta**2 / 2.0
-    if kind == "k3":
+    if kl_estimator == "k3":
         return (-delta).exp() - 1.0 + delta
-    raise UserError(f"kl estimate: expected one of {', '.join(ESTIMATES)}, got {kind!r}")
+    raise UserError(f"kl_estimator: expected one of {', '.join(KL_ESTIMATORS)}, got {kl_estimator!r}")
 
 
-def kl_loss(log_probs: Tensor, reference: Tensor, kind: str = "k2") -> Tensor:
+def kl_loss(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: str = "k2") -> Tensor:
     """A KL penalty *to differentiate* -> [M]: its gradient's expectation over tokens sampled from π is that of the KL.
 
     ∇KL = E_π[δ ∇log π], which is E_π[∇k2]. The gradient of k1 has expectation 0, that of k3 is the gradient of the
@@ -39,13 +39,15 @@ def kl_loss(log_probs: Tensor, reference: Tensor, kind: str = "k2") -> Tensor:
     sampled before the last updates (π has moved) leave the usual off-policy error. Earlier tokens' effect on later
     states is not in it; k1 in the reward has that too.
     """
-    k2 = kl_estimate(log_probs, reference, "k2")
-    if kind == "k2":
+    k2 = kl_estimate(log_probs, reference_log_probs, "k2")
+    if kl_estimator == "k2":
         return k2
-    if kind == "k3+":
-        k3 = kl_estimate(log_probs.detach(), reference, "k3")
+    if kl_estimator == "k3+":
+        k3 = kl_estimate(log_probs.detach(), reference_log_probs, "k3")
         return k3 + (k2 - k2.detach())
-    raise UserError(f"kl loss: expected one of {', '.join(LOSSES)} (k1 and k3 have the wrong gradient), got {kind!r}")
+    raise UserError(
+        f"kl_estimator: expected one of {', '.join(KL_LOSSES)} (k1 and k3 have the wrong gradient), got {kl_estimator!r}"
+    )
 
 
 class KLController:
@@ -63,11 +65,11 @@ class KLController:
             )
         self.coefficient, self.target, self.horizon = float(coefficient), target, horizon
 
-    def update(self, kl: float, samples: int) -> None:
+    def update(self, kl: float, num_responses: int) -> None:
         """Take a batch of `samples` responses whose mean KL was `kl`; nothing happens without a target."""
         if self.target is not None:
             error = min(max(kl / self.target - 1.0, -0.2), 0.2)
-            self.coefficient *= 1.0 + error * samples / self.horizon
+            self.coefficient *= 1.0 + error * num_responses / self.horizon
 
     def state_dict(self) -> dict[str, float]:
         """What a checkpoint keeps."""

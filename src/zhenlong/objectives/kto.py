@@ -19,7 +19,7 @@ KTO_LOSSES: Final = ("kto", "apo_zero")
 T = TypeVar("T")
 
 
-class Thumbs(NamedTuple):
+class KTOLosses(NamedTuple):
     """What `kto_loss` returns, each [R]; the rewards carry no gradient."""
 
     losses: Tensor
@@ -28,14 +28,14 @@ class Thumbs(NamedTuple):
 
 def kto_loss(
     log_probs: Tensor,
-    reference: Tensor,
+    reference_log_probs: Tensor,
     desirable: Tensor,
     baseline: Tensor | float = 0.0,
     *,
     beta: float = 0.1,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
-) -> Thumbs:
+) -> KTOLosses:
     """Loss of each rated response -> [R]; sum them and divide by the step's responses.
 
     With r = log π/π_ref and z = `baseline`, in nats (Eqs. 7 and 8, Ethayarajh et al. 2024):
@@ -48,20 +48,20 @@ def kto_loss(
     policy already finds far better or far worse than average pulls little. The rewards are βr. At π = π_ref each loss
     is half its weight.
     """
-    ratio = log_probs - reference  # [R]
-    side = torch.where(desirable, 1.0, -1.0).to(ratio.dtype)
-    weight = torch.where(desirable, desirable_weight, undesirable_weight).to(ratio.dtype)
-    losses = weight * torch.sigmoid(-beta * side * (ratio - baseline))
-    return Thumbs(losses, beta * ratio.detach())
+    log_ratio = log_probs - reference_log_probs  # [R]
+    sign = torch.where(desirable, 1.0, -1.0).to(log_ratio.dtype)
+    weight = torch.where(desirable, desirable_weight, undesirable_weight).to(log_ratio.dtype)
+    losses = weight * torch.sigmoid(-beta * sign * (log_ratio - baseline))
+    return KTOLosses(losses, beta * log_ratio.detach())
 
 
-def kl_baseline(log_probs: Tensor, reference: Tensor) -> Tensor:
+def kl_baseline(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
     """max(0, mean log π/π_ref) over prompts with another prompt's response [R] -> scalar, in nats, without gradient.
 
     A rough estimate of KL(π ‖ π_ref) that is biased, but needs no sampling (§4.1, Ethayarajh et al. 2024). It is of the
     whole step: one of each micro-batch alone would make the loss depend on how the step is cut.
     """
-    return (log_probs - reference).detach().mean().clamp(min=0.0)
+    return (log_probs - reference_log_probs).detach().mean().clamp(min=0.0)
 
 
 def mismatched(responses: Sequence[T]) -> list[T]:
@@ -75,7 +75,7 @@ def mismatched(responses: Sequence[T]) -> list[T]:
     return [responses[-1], *responses[:-1]]
 
 
-def check_kto(beta: float, loss: str, desirable_weight: float, undesirable_weight: float) -> None:
+def check_kto_settings(beta: float, loss: str, desirable_weight: float, undesirable_weight: float) -> None:
     """Raise `UserError` for settings of KTO that mean nothing."""
     if not 0.0 < beta < math.inf:
         raise UserError(f"beta: expected a finite number above 0, got {beta}")

@@ -1,7 +1,7 @@
 """Reward modelling: scores of responses against which of them people preferred.
 
-R responses have `scores [R]`; P pairs name two of them by index: `better [P]`, `worse [P]`. Pairs of one K-way ranking
-share its K scores, so each response is computed once however many pairs it is in.
+R responses have `scores [R]`; P pairs name two of them by index: `chosen [P]`, `rejected [P]`. Pairs of one K-way
+ranking share its K scores, so each response is computed once however many pairs it is in.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 
-def bradley_terry(
+def bradley_terry_loss(
     scores: Tensor,
-    better: Tensor,
-    worse: Tensor,
+    chosen: Tensor,
+    rejected: Tensor,
     *,
     weight: Tensor | None = None,
     margin: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """-Σ w log σ(r_better - r_worse - m): the better response wins with the Bradley-Terry probability.
+    """-Σ w log σ(r_chosen - r_rejected - m): the chosen response wins with the Bradley-Terry probability.
 
     `weight [P]` is 1 when not given; with `pair_weights` the sum counts each ranking once (InstructGPT, Eq. 1, Ouyang
     et al. 2022) and is divided by the step's rankings, otherwise by its pairs. `margin [P]` is subtracted from the
@@ -28,9 +28,9 @@ def bradley_terry(
     probability that an annotator meant the opposite.
 
     Returns the sum (scalar) and weighted sums over pairs: `accuracy` (a tie counts one half) and `margin`
-    (r_better - r_worse, in reward units).
+    (r_chosen - r_rejected, in reward units).
     """
-    difference = scores[better] - scores[worse]  # [P]
+    difference = scores[chosen] - scores[rejected]  # [P]
     weight = torch.ones_like(difference) if weight is None else weight.to(difference.dtype)
     logit = difference if margin is None else difference - margin
     losses = -(1.0 - label_smoothing) * logsigmoid(logit) - label_smoothing * logsigmoid(-logit)
@@ -50,19 +50,20 @@ def pair_weights(ranking: Tensor) -> Tensor:
     return 1.0 / count[index].float()
 
 
-def strength_margin(strength: Tensor, largest: float = 1.0) -> Tensor:
+def strength_margin(strength: Tensor, max_margin: float = 1.0) -> Tensor:
     """The margin m(r) asked of a pair, from the four-level scale 1 (negligibly) .. 4 (significantly better) -> [P].
 
-    Linear from 0 to `largest`: Llama 2's small margin is `largest=1` (0, 1/3, 2/3, 1), its large one `largest=3`
-    (Table 27, Touvron et al. 2023).
+    Linear from 0 to `max_margin`: Llama 2's small margin is `max_margin=1` (0, 1/3, 2/3, 1), its large one
+    `max_margin=3` (Table 27, Touvron et al. 2023).
     """
-    return largest * (strength.float() - 1.0) / 3.0
+    return max_margin * (strength.float() - 1.0) / 3.0
 
 
-def centring(scores: Tensor, better: Tensor, worse: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Σ w (r_better + r_worse)^2, which keeps rewards around zero -> scalar, to be multiplied by a small coefficient.
+def reward_centering_loss(scores: Tensor, chosen: Tensor, rejected: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Σ w (r_chosen + r_rejected)^2, which keeps rewards around zero -> scalar, to be multiplied by a small
+    coefficient.
 
     Bradley-Terry sees differences only and leaves the level of the rewards free (Eisenstein et al. 2023, §2).
     """
-    squares = (scores[better] + scores[worse]) ** 2
+    squares = (scores[chosen] + scores[rejected]) ** 2
     return (squares if weight is None else weight * squares).sum()

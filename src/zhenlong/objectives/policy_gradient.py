@@ -1,8 +1,8 @@
 """Policy gradient with a trust region: PPO's clipped surrogate and value loss, on flat tokens.
 
-M scored tokens of R responses; `leaf [M]` says which response. `old_log_probs [M]` are those of the policy that sampled
-the tokens, at the sampling temperature. Losses are sums over tokens, weighted by `weights [M]` (see `token_weights`);
-metrics are unweighted sums over tokens, to be divided by the step's tokens.
+M scored tokens of R responses; `response_index [M]` says which response. `old_log_probs [M]` are those of the policy
+that sampled the tokens, at the sampling temperature. Losses are sums over tokens, weighted by `weights [M]` (see
+`token_weights`); metrics are unweighted sums over tokens, to be divided by the step's tokens.
 """
 
 from __future__ import annotations
@@ -15,49 +15,54 @@ from torch import Tensor
 from zhenlong.errors import UserError
 from zhenlong.objectives.reduce import mean_per_response
 
-LEVELS: Final = ("token", "sequence")
+IMPORTANCE_SAMPLING_LEVELS: Final = ("token", "sequence")
 
 
 def policy_loss(
     log_probs: Tensor,
     old_log_probs: Tensor,
     advantages: Tensor,
-    leaf: Tensor,
-    responses: int,
+    response_index: Tensor,
+    num_responses: int,
     *,
     weights: Tensor | None = None,
     clip_low: float = 0.2,
     clip_high: float = 0.2,
-    level: str = "token",
+    importance_sampling_level: str = "token",
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """-Σ w min(ρ A, clip(ρ, 1-clip_low, 1+clip_high) A) -> scalar (Eq. 7, Schulman et al. 2017), with metric sums.
 
-    `advantages [M]`, per token (a response's own: `advantages[leaf]`). The ratio ρ is of probabilities new / old:
+    `advantages [M]`, per token (a response's own: `advantages[response_index]`). The ratio ρ is of probabilities new /
+    old:
     `token` by token, or one for the whole `sequence`, length-normalised, exp(mean_t log ρ_t), as in GSPO (Eq. 7, Zheng
     et al. 2025), where clip ranges are some 3e-4. `clip_high` > `clip_low` is DAPO's clip-higher (Yu et al. 2025).
 
-    Metrics: `ratio`; `clip_fraction`, tokens whose gradient the clip removed; `approximate_kl`, the k3 estimate of
+    Metrics: `ratio`; `clip_fraction`, tokens whose gradient the clip removed; `approx_kl`, the k3 estimate of
     KL(old ‖ new). On the first step after sampling they are 1, 0 and 0 per token.
     """
-    log_ratio = _log_ratio(log_probs - old_log_probs, leaf, responses, level)  # [M]
+    log_ratio = _log_ratio(log_probs - old_log_probs, response_index, num_responses, importance_sampling_level)  # [M]
     ratio = log_ratio.exp()
-    free, clipped = ratio * advantages, ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * advantages
-    losses = -torch.minimum(free, clipped)
+    unclipped, clipped = ratio * advantages, ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * advantages
+    losses = -torch.minimum(unclipped, clipped)
     with torch.no_grad():
         metrics = {
             "ratio": ratio.sum(),
-            "clip_fraction": (clipped < free).to(ratio.dtype).sum(),
-            "approximate_kl": (ratio - 1.0 - log_ratio).sum(),
+            "clip_fraction": (clipped < unclipped).to(ratio.dtype).sum(),
+            "approx_kl": (ratio - 1.0 - log_ratio).sum(),
         }
     return (losses if weights is None else weights * losses).sum(), metrics
 
 
-def _log_ratio(difference: Tensor, leaf: Tensor, responses: int, level: str) -> Tensor:
-    if level == "token":
+def _log_ratio(
+    difference: Tensor, response_index: Tensor, num_responses: int, importance_sampling_level: str
+) -> Tensor:
+    if importance_sampling_level == "token":
         return difference
-    if level == "sequence":
-        return mean_per_response(difference, leaf, responses)[leaf]
-    raise UserError(f"ratio level: expected one of {', '.join(LEVELS)}, got {level!r}")
+    if importance_sampling_level == "sequence":
+        return mean_per_response(difference, response_index, num_responses)[response_index]
+    raise UserError(
+        f"importance_sampling_level: expected one of {', '.join(IMPORTANCE_SAMPLING_LEVELS)}, got {importance_sampling_level!r}"
+    )
 
 
 def value_loss(
@@ -74,13 +79,13 @@ def value_loss(
     value; None leaves the clip out. As in OpenAI's baselines and InstructGPT. Metric: `value_clip_fraction`.
     """
     squares = (values - returns) ** 2
-    losses, clipped_away = squares, torch.zeros_like(squares)
+    losses, is_clipped = squares, torch.zeros_like(squares)
     if clip is not None:
-        near = old_values + (values - old_values).clamp(-clip, clip)
-        near_squares = (near - returns) ** 2
-        losses, clipped_away = torch.maximum(squares, near_squares), (near_squares > squares).to(squares.dtype)
+        clipped_values = old_values + (values - old_values).clamp(-clip, clip)
+        clipped_squares = (clipped_values - returns) ** 2
+        losses, is_clipped = torch.maximum(squares, clipped_squares), (clipped_squares > squares).to(squares.dtype)
     losses = 0.5 * (losses if weights is None else weights * losses)
-    return losses.sum(), {"value_clip_fraction": clipped_away.detach().sum()}
+    return losses.sum(), {"value_clip_fraction": is_clipped.detach().sum()}
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -15,16 +15,26 @@ from torch.nn.functional import logsigmoid
 
 from zhenlong.errors import UserError
 
-LOSSES: Final = ("sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "apo_zero", "apo_down", "simpo", "orpo")
+PREFERENCE_LOSSES: Final = (
+    "sigmoid",
+    "sigmoid_norm",
+    "robust",
+    "ipo",
+    "hinge",
+    "apo_zero",
+    "apo_down",
+    "simpo",
+    "orpo",
+)
 REFERENCE_FREE: Final = frozenset({"simpo", "orpo"})
 """The losses of the policy's own log-probabilities."""
-PER_TOKEN: Final = frozenset({"sigmoid_norm", "ipo", "simpo", "orpo"})
+LENGTH_NORMALIZED: Final = frozenset({"sigmoid_norm", "ipo", "simpo", "orpo"})
 """The losses that compare means over a response's tokens; all others compare sums."""
-SMOOTHED: Final = frozenset({"sigmoid", "sigmoid_norm", "robust", "simpo"})
+SUPPORTS_LABEL_SMOOTHING: Final = frozenset({"sigmoid", "sigmoid_norm", "robust", "simpo"})
 """The losses that `label_smoothing` has a meaning for."""
 
 
-class Preference(NamedTuple):
+class PreferenceLosses(NamedTuple):
     """What `preference_loss` returns, each [P]; the rewards carry no gradient."""
 
     losses: Tensor
@@ -33,10 +43,10 @@ class Preference(NamedTuple):
 
 
 def preference_loss(
-    chosen: Tensor,
-    rejected: Tensor,
-    reference_chosen: Tensor | None = None,
-    reference_rejected: Tensor | None = None,
+    chosen_log_probs: Tensor,
+    rejected_log_probs: Tensor,
+    reference_chosen_log_probs: Tensor | None = None,
+    reference_rejected_log_probs: Tensor | None = None,
     *,
     beta: float = 0.1,
     loss: str = "sigmoid",
@@ -46,7 +56,7 @@ def preference_loss(
     chosen_tokens: Tensor | None = None,
     rejected_tokens: Tensor | None = None,
     sft_tokens: Tensor | float | None = None,
-) -> Preference:
+) -> PreferenceLosses:
     """Loss of each pair -> [P]; sum them and divide by the step's pairs.
 
     With w and v the log-ratios log π/π_ref of the chosen and of the rejected response, h = w - v, a bar for means over
@@ -72,38 +82,54 @@ def preference_loss(
     them and divided by their number is the mean over the step's chosen tokens, as TRL's `sft`.
 
     The rewards are βw and βv, summed over tokens, for every loss with a reference, and βm for one without. At
-    π = π_ref: h = 0, and `sigmoid` is log 2. Raises UserError for what `check_preference` refuses, ValueError for a
-    missing reference or token count.
+    π = π_ref: h = 0, and `sigmoid` is log 2. Raises UserError for what `check_preference_settings` refuses, ValueError
+    for a missing reference or token count.
     """
-    check_preference(beta, loss, label_smoothing, gamma, sft_weight)
-    better, worse = chosen, rejected
+    check_preference_settings(beta, loss, label_smoothing, gamma, sft_weight)
+    chosen_log_ratio, rejected_log_ratio = chosen_log_probs, rejected_log_probs
     if loss not in REFERENCE_FREE:
-        if reference_chosen is None or reference_rejected is None:
-            raise ValueError(f"{loss} compares with a reference: reference_chosen and reference_rejected are needed")
-        better, worse = chosen - reference_chosen, rejected - reference_rejected  # [P]
-    compared = better, worse
-    if loss in PER_TOKEN:
-        compared = _per_token(better, chosen_tokens, loss), _per_token(worse, rejected_tokens, loss)
+        if reference_chosen_log_probs is None or reference_rejected_log_probs is None:
+            raise ValueError(
+                f"{loss} compares with a reference: reference_chosen_log_probs and reference_rejected_log_probs are needed"
+            )
+        chosen_log_ratio, rejected_log_ratio = (
+            chosen_log_probs - reference_chosen_log_probs,
+            rejected_log_probs - reference_rejected_log_probs,
+        )  # [P]
+    compared = chosen_log_ratio, rejected_log_ratio
+    if loss in LENGTH_NORMALIZED:
+        compared = (
+            _per_token(chosen_log_ratio, chosen_tokens, loss),
+            _per_token(rejected_log_ratio, rejected_tokens, loss),
+        )
     losses = _pair_losses(*compared, beta, loss, label_smoothing, gamma)
     if sft_weight:
-        averaged = _per_token(chosen, chosen_tokens, "sft_weight") if sft_tokens is None else chosen / sft_tokens
+        averaged = (
+            _per_token(chosen_log_probs, chosen_tokens, "sft_weight")
+            if sft_tokens is None
+            else chosen_log_probs / sft_tokens
+        )
         losses = losses - sft_weight * averaged
-    better, worse = compared if loss in REFERENCE_FREE else (better, worse)
-    return Preference(losses, beta * better.detach(), beta * worse.detach())
+    chosen_log_ratio, rejected_log_ratio = (
+        compared if loss in REFERENCE_FREE else (chosen_log_ratio, rejected_log_ratio)
+    )
+    return PreferenceLosses(losses, beta * chosen_log_ratio.detach(), beta * rejected_log_ratio.detach())
 
 
-def check_preference(
+def check_preference_settings(
     beta: float, loss: str, label_smoothing: float, gamma: float = 0.0, sft_weight: float = 0.0
 ) -> None:
     """Raise `UserError` for settings of `preference_loss` that mean nothing, or not together."""
     if not 0.0 < beta < math.inf:
         raise UserError(f"beta: expected a finite number above 0, got {beta}")
-    if loss not in LOSSES:
-        raise UserError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    if loss not in PREFERENCE_LOSSES:
+        raise UserError(f"loss: expected one of {', '.join(PREFERENCE_LOSSES)}, got {loss!r}")
     if not 0.0 <= label_smoothing < 0.5:
         raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {label_smoothing}")
-    if label_smoothing and loss not in SMOOTHED:
-        raise UserError(f"label_smoothing: {loss} has none; use it with {', '.join(sorted(SMOOTHED))}, or set it to 0")
+    if label_smoothing and loss not in SUPPORTS_LABEL_SMOOTHING:
+        raise UserError(
+            f"label_smoothing: {loss} has none; use it with {', '.join(sorted(SUPPORTS_LABEL_SMOOTHING))}, or set it to 0"
+        )
     for name, value in (("gamma", gamma), ("sft_weight", sft_weight)):
         if not 0.0 <= value < math.inf:
             raise UserError(f"{name}: expected a finite number of 0 or more, got {value}")
@@ -117,7 +143,7 @@ def _per_token(sums: Tensor, tokens: Tensor | None, what: str) -> Tensor:
     return sums / tokens.clamp(min=1)
 
 
-def _pair_losses(w: Tensor, v: Tensor, beta: float, loss: str, smoothing: float, gamma: float) -> Tensor:
+def _pair_losses(w: Tensor, v: Tensor, beta: float, loss: str, label_smoothing: float, gamma: float) -> Tensor:
     """The loss of each pair [P] from what it compares: log-ratios or log-probabilities, sums or means."""
     h = w - v
     if loss == "ipo":
@@ -130,10 +156,10 @@ def _pair_losses(w: Tensor, v: Tensor, beta: float, loss: str, smoothing: float,
         return torch.sigmoid(beta * w) + torch.sigmoid(-beta * h)
     if loss == "orpo":
         return -beta * logsigmoid(_log_odds(w) - _log_odds(v))
-    right, flipped = -logsigmoid(beta * h - gamma), -logsigmoid(gamma - beta * h)
+    correct, flipped = -logsigmoid(beta * h - gamma), -logsigmoid(gamma - beta * h)
     if loss == "robust":
-        return ((1.0 - smoothing) * right - smoothing * flipped) / (1.0 - 2.0 * smoothing)
-    return (1.0 - smoothing) * right + smoothing * flipped
+        return ((1.0 - label_smoothing) * correct - label_smoothing * flipped) / (1.0 - 2.0 * label_smoothing)
+    return (1.0 - label_smoothing) * correct + label_smoothing * flipped
 
 
 def _log_odds(log_p: Tensor) -> Tensor:

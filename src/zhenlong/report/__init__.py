@@ -1,6 +1,6 @@
 """What happened? A run, or a recipe's runs and their evaluation, as one page, a terminal table, or Markdown."""
 
 from zhenlong.report.page import write_report
-from zhenlong.report.results import markdown, terminal_table
+from zhenlong.report.summary_table import summary_markdown, terminal_table
 
-__all__ = ["markdown", "terminal_table", "write_report"]
+__all__ = ["summary_markdown", "terminal_table", "write_report"]

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from zhenlong.report.folder import Rows
-from zhenlong.report.measures import MINUS, mean_of, name_of
+from zhenlong.report.labels import MINUS_SIGN, display_name, mean_value
+from zhenlong.report.report_data import JsonRows
 
-EXAMPLES: Final = 12
-OVER_TIME: Final = 4
+MAX_PROMPTS: Final = 12
+MAX_PROMPTS_OVER_TRAINING: Final = 4
 
 
 @dataclass(frozen=True)
-class Turn:
+class PromptMessage:
     """One message of a prompt."""
 
     role: str
@@ -23,65 +23,65 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Said:
+class SampledResponse:
     """One response: by whom (a model, or a step), the text, and short remarks such as its rewards."""
 
-    by: str
+    source: str
     text: str
-    remarks: list[str]
+    tags: list[str]
 
 
 @dataclass(frozen=True)
 class Example:
     """A prompt and the responses to it."""
 
-    prompt: list[Turn]
+    prompt: list[PromptMessage]
     family: str
-    said: list[Said]
+    responses: list[SampledResponse]
 
 
-def side_by_side(evaluations: Mapping[str, Rows], limit: int = EXAMPLES) -> list[Example]:
+def compare_responses(evaluations: Mapping[str, JsonRows], limit: int = MAX_PROMPTS) -> list[Example]:
     """The prompts that every model answered, one of each family first, in the order of the first model's rows.
 
     The choice looks at the prompts alone, never at how well they were answered.
     """
-    answers = {model: {prompt_key(row): row for row in reversed(rows)} for model, rows in evaluations.items()}
-    if not answers:
+    rows_by_model = {model: {prompt_key(row): row for row in reversed(rows)} for model, rows in evaluations.items()}
+    if not rows_by_model:
         return []
     shared = [key for key in dict.fromkeys(map(prompt_key, next(iter(evaluations.values()))))
-              if key and all(key in rows for rows in answers.values())]  # fmt: skip
-    first = next(iter(answers.values()))
+              if key and all(key in rows for rows in rows_by_model.values())]  # fmt: skip
+    first = next(iter(rows_by_model.values()))
     families = [str(first[key].get("family") or "") for key in shared]
     seen: dict[str, int] = {}
     rounds = []
     for place, family in enumerate(families):
         rounds.append((seen.get(family, 0), place))
         seen[family] = seen.get(family, 0) + 1
-    chosen = [shared[place] for _, place in sorted(rounds)[:limit]]
+    selected = [shared[place] for _, place in sorted(rounds)[:limit]]
     return [
         Example(
-            _turns(first[key].get("prompt")),
+            _prompt_messages(first[key].get("prompt")),
             str(first[key].get("family") or ""),
             [
-                Said(name_of(model), str(rows[key].get("response", "")), _remarks(rows[key]))
-                for model, rows in answers.items()
+                SampledResponse(display_name(model), str(rows[key].get("response", "")), _tags(rows[key]))
+                for model, rows in rows_by_model.items()
             ],
         )
-        for key in chosen
+        for key in selected
     ]
 
 
-def over_time(samples: Rows, limit: int = OVER_TIME) -> list[Example]:
+def responses_over_training(samples: JsonRows, limit: int = MAX_PROMPTS_OVER_TRAINING) -> list[Example]:
     """The first prompts sampled in a run, each with what was said to it at every step."""
-    by_prompt: dict[str, Rows] = {}
+    by_prompt: dict[str, JsonRows] = {}
     for row in samples:
         if key := prompt_key(row):
             by_prompt.setdefault(key, []).append(row)
     return [
         Example(
-            _turns(rows[0].get("prompt")),
+            _prompt_messages(rows[0].get("prompt")),
             "",
-            [Said(f"step {row.get('step', '')}", str(row.get("response", "")), _remarks(row)) for row in rows],
+            [SampledResponse(f"step {row.get('step', '')}", str(row.get("response", "")), _tags(row)) for row in rows],
         )
         for rows in list(by_prompt.values())[:limit]
     ]
@@ -93,16 +93,16 @@ def prompt_key(row: Mapping[str, Any]) -> str:
     return json.dumps(prompt, sort_keys=True) if prompt else ""
 
 
-def _turns(prompt: Any) -> list[Turn]:
+def _prompt_messages(prompt: Any) -> list[PromptMessage]:
     if not isinstance(prompt, list):
-        return [Turn("user", str(prompt))]
+        return [PromptMessage("user", str(prompt))]
     messages = [message if isinstance(message, Mapping) else {"content": message} for message in prompt]
-    return [Turn(str(message.get("role", "user")), str(message.get("content", ""))) for message in messages]
+    return [PromptMessage(str(message.get("role", "user")), str(message.get("content", ""))) for message in messages]
 
 
-def _remarks(row: Mapping[str, Any]) -> list[str]:
+def _tags(row: Mapping[str, Any]) -> list[str]:
     """Rewards with two decimals, then what is worth knowing."""
-    named = {"gold": "gold", "proxy": "proxy", "reward": "reward"}
-    numbers = [(label, mean_of(row.get(key))) for key, label in named.items()]
-    remarks = [f"{label} {value:.2f}".replace("-", MINUS) for label, value in numbers if value is not None]
-    return remarks + [word for word in ("refused", "truncated") if row.get(word) is True]
+    reward_keys = {"gold": "gold", "proxy": "proxy", "reward": "reward"}
+    numbers = [(label, mean_value(row.get(key))) for key, label in reward_keys.items()]
+    tags = [f"{label} {value:.2f}".replace("-", MINUS_SIGN) for label, value in numbers if value is not None]
+    return tags + [word for word in ("refused", "truncated") if row.get(word) is True]

@@ -16,19 +16,19 @@ from plotly.offline import get_plotlyjs
 
 from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_text
-from zhenlong.report.costs import costs_of, duration
-from zhenlong.report.curves import Curve, curves_of
+from zhenlong.report.cost_table import cost_table, format_duration
+from zhenlong.report.curves import Curve, training_curves
 from zhenlong.report.evaluation import is_evaluation, write_evaluation_report
-from zhenlong.report.evaluation.folder import read_evaluation
-from zhenlong.report.evaluation.page import SCRIPTS, STYLES, Sections, sections_of
-from zhenlong.report.examples import Example, over_time, side_by_side
-from zhenlong.report.folder import RunStory, Story, read_story
-from zhenlong.report.measures import ends_of, mean_of, name_of
-from zhenlong.report.optimisation import gains_of, proxy_against_gold
-from zhenlong.report.results import Fact, Results, facts_of, results_of
-from zhenlong.report.shell import own, rendered
+from zhenlong.report.evaluation.evaluation_data import read_evaluation_data
+from zhenlong.report.evaluation.page import SCRIPTS, STYLES, EvaluationSections, build_sections
+from zhenlong.report.examples import Example, compare_responses, responses_over_training
+from zhenlong.report.labels import display_name, interval_ends, mean_value
+from zhenlong.report.overoptimization import proxy_gold_scatter, reward_gains
+from zhenlong.report.render_page import read_asset, render_page
+from zhenlong.report.report_data import ReportData, RunData, read_report_data
+from zhenlong.report.summary_table import ScalarResult, SummaryTable, scalar_results, summary_table
 
-SETTINGS: Final = ("model", "data", "heldout", "reward", "lr", "batch_size", "seed")
+SHOWN_OPTIONS: Final = ("model", "data", "heldout", "reward", "lr", "batch_size", "seed")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class Stage:
+class RunSection:
     """One run as the page shows it."""
 
     name: str
@@ -52,7 +52,7 @@ class Stage:
     steps: int
     settings: dict[str, str]
     config: str
-    facts: list[Fact]
+    scalars: list[ScalarResult]
     curves: list[Curve]
     samples: list[Example]
 
@@ -69,68 +69,70 @@ def write_report(folder: str | Path) -> Path:
     if is_evaluation(folder):
         return write_evaluation_report(folder)
     path = Path(folder) / "report.html"
-    story = read_story(folder)
-    write_text(path, page_of(story, _evaluation(Path(folder) / "evaluation", story.notes)))
+    data = read_report_data(folder)
+    write_text(path, render_report(data, _evaluation_sections(Path(folder) / "evaluation", data.notes)))
     return path
 
 
-def page_of(story: Story, evaluation: Sections | None = None) -> str:
+def render_report(data: ReportData, evaluation: EvaluationSections | None = None) -> str:
     """The page as text, with the sections of an evaluation among the story's own."""
-    results = results_of(story.summary)
-    proxy = proxy_against_gold(story.summary)
-    stages = [_stage(run) for run in story.runs]
-    return rendered(
+    results = summary_table(data.summary)
+    scatter = proxy_gold_scatter(data.summary)
+    stages = [_run_section(run) for run in data.runs]
+    return render_page(
         "report.html.j2",
         STYLES if evaluation else STYLES[:1],
-        [Markup(get_plotlyjs()), own("report.js"), *(own(name) for name in SCRIPTS if evaluation)],
-        title=story.title,
-        about=_about(story, results),
-        versions=_versions(story.runs),
+        [Markup(get_plotlyjs()), read_asset("report.js"), *(read_asset(name) for name in SCRIPTS if evaluation)],
+        title=data.title,
+        about=_subtitle_parts(data, results),
+        versions=_versions(data.runs),
         headlines=_headlines(results),
         results=results,
-        dots=_dots(results),
-        facts=facts_of(story.summary),
-        proxy=proxy,
-        gains=gains_of(story.evaluations, story.summary),
-        examples=side_by_side(story.evaluations),
+        dots=_dot_charts(results),
+        scalars=scalar_results(data.summary),
+        proxy=scatter,
+        gains=reward_gains(data.evaluations, data.summary),
+        examples=compare_responses(data.evaluations),
         stages=stages,
-        settings=[key for key in SETTINGS if any(key in stage.settings for stage in stages)],
-        costs=costs_of(story.runs),
+        settings=[key for key in SHOWN_OPTIONS if any(key in stage.settings for stage in stages)],
+        costs=cost_table(data.runs),
         evaluation=evaluation,
-        notes=story.notes + (evaluation.notes if evaluation else []),
+        notes=data.notes + (evaluation.notes if evaluation else []),
     )
 
 
-def _evaluation(folder: Path, notes: list[str]) -> Sections | None:
+def _evaluation_sections(folder: Path, notes: list[str]) -> EvaluationSections | None:
     """The sections of an evaluation; None where there is none, or none that can be read, which `notes` then tells."""
     try:
-        return sections_of(read_evaluation(folder)) if is_evaluation(folder) else None
+        return build_sections(read_evaluation_data(folder)) if is_evaluation(folder) else None
     except UserError as error:
         notes.append(f"{error}.")
         return None
 
 
-def _about(story: Story, results: Results) -> list[str]:
+def _subtitle_parts(data: ReportData, results: SummaryTable) -> list[str]:
     """What the page is about, in a few words each."""
-    seeds = dict.fromkeys(str(run.config["seed"]) for run in story.runs if "seed" in run.config)
-    seed = story.summary.get("seed", ", ".join(seeds))
-    seconds = mean_of(story.summary.get("seconds"))
+    seeds = dict.fromkeys(str(run.config["seed"]) for run in data.runs if "seed" in run.config)
+    seed = data.summary.get("seed", ", ".join(seeds))
+    seconds = mean_value(data.summary.get("seconds"))
     parts = [
         f"{len(results.models)} models" if results.models else "",
-        f"{len(story.runs)} training run{'s' if len(story.runs) > 1 else ''}" if story.runs else "",
+        f"{len(data.runs)} training run{'s' if len(data.runs) > 1 else ''}" if data.runs else "",
         f"seed {seed}" if str(seed) else "",
-        f"{duration(seconds)} in all" if seconds is not None else "",
+        f"{format_duration(seconds)} in all" if seconds is not None else "",
     ]
     return [part for part in parts if part]
 
 
-def _versions(runs: Sequence[RunStory]) -> list[str]:
+def _versions(runs: Sequence[RunData]) -> list[str]:
     """The versions that the runs were made with; a package twice if they differ."""
-    told = [run.ledger["versions"] for run in runs if isinstance(run.ledger.get("versions"), dict)]
-    return list(dict.fromkeys(f"{package} {version}" for versions in told for package, version in versions.items()))
+    version_maps = [run.ledger["versions"] for run in runs if isinstance(run.ledger.get("versions"), dict)]
+    return list(
+        dict.fromkeys(f"{package} {version}" for versions in version_maps for package, version in versions.items())
+    )
 
 
-def _headlines(results: Results) -> list[Headline]:
+def _headlines(results: SummaryTable) -> list[Headline]:
     return [
         Headline(model, row.measure.label, cell.mean, cell.interval, cell.significance, cell.direction)
         for row in results.rows
@@ -140,37 +142,39 @@ def _headlines(results: Results) -> list[Headline]:
     ]
 
 
-def _dots(results: Results) -> list[dict[str, Any]]:
+def _dot_charts(results: SummaryTable) -> list[dict[str, Any]]:
     """For each measure that has intervals, the models' means with them, as the page's script draws them."""
     charts = []
     for row in results.rows:
-        named = [(model, cell) for model, cell in zip(results.models, row.cells, strict=True) if ends_of(cell.value)]
+        named = [
+            (model, cell) for model, cell in zip(results.models, row.cells, strict=True) if interval_ends(cell.value)
+        ]
         if row.is_gain or len(named) < 2:
             continue
-        ends = [ends_of(cell.value) or (0.0, 0.0) for _, cell in named]
-        spoken = ", ".join(f"{model} {cell.mean}" for model, cell in named)
+        ends = [interval_ends(cell.value) or (0.0, 0.0) for _, cell in named]
+        values_text = ", ".join(f"{model} {cell.mean}" for model, cell in named)
         chart = {
             "kind": "dots",
             "names": [model for model, _ in named],
-            "means": [mean_of(cell.value) for _, cell in named],
+            "means": [mean_value(cell.value) for _, cell in named],
             "low": [low for low, _ in ends],
             "high": [high for _, high in ends],
-            "share": row.measure.kind == "share",
+            "fraction": row.measure.kind == "fraction",
         }
-        charts.append({"title": row.measure.label, "spoken": f"{row.measure.label}: {spoken}", "chart": chart})
+        charts.append({"title": row.measure.label, "aria_label": f"{row.measure.label}: {values_text}", "chart": chart})
     return charts
 
 
-def _stage(run: RunStory) -> Stage:
+def _run_section(run: RunData) -> RunSection:
     last = run.metrics[-1] if run.metrics else {}
-    settings = {key: str(run.config[key]) for key in SETTINGS if run.config.get(key) not in (None, "")}
-    return Stage(
-        name=name_of(run.name),
+    settings = {key: str(run.config[key]) for key in SHOWN_OPTIONS if run.config.get(key) not in (None, "")}
+    return RunSection(
+        name=display_name(run.name),
         stage=run.stage,
-        steps=int(mean_of(last.get("step")) or len(run.metrics)),
+        steps=int(mean_value(last.get("step")) or len(run.metrics)),
         settings=settings,
         config=run.config_text,
-        facts=facts_of(run.results),
-        curves=curves_of(run),
-        samples=over_time(run.samples),
+        scalars=scalar_results(run.results),
+        curves=training_curves(run),
+        samples=responses_over_training(run.samples),
     )

@@ -1,54 +1,64 @@
 """What is a good answer worth? Rewards from a model, a verifier, a rule, a judge or a function, and combinations."""
 
-from zhenlong.rewards.answer import Answer, Reward
-from zhenlong.rewards.classifier import classifier_reward, load_classifier
-from zhenlong.rewards.combine import checked, gated, llama2, mean, mean_minus_std, minimum, product, weighted, whiten
-from zhenlong.rewards.from_model import load_reward_model, model_reward
-from zhenlong.rewards.function import function_reward, load_function
-from zhenlong.rewards.judge import judge_pair_reward, judge_reward, load_judge
-from zhenlong.rewards.parts import Graded, grade
+from zhenlong.rewards.build import build_reward_fn
+from zhenlong.rewards.classifier import classifier_reward, load_classifier_reward
+from zhenlong.rewards.combine import (
+    gated_reward,
+    mean,
+    mean_minus_std,
+    minimum,
+    product,
+    safety_gate,
+    validated_reward,
+    weighted_sum,
+    whitened_reward,
+)
+from zhenlong.rewards.from_model import load_model_reward, model_reward
+from zhenlong.rewards.function import function_reward, load_reward_function
+from zhenlong.rewards.judge import judge_reward, load_judge_reward, pairwise_judge_reward
+from zhenlong.rewards.reward_components import RewardBreakdown, compute_rewards
 from zhenlong.rewards.rules import (
+    correct_refusal_reward,
     group_reward,
+    is_refusal_reward,
     language_reward,
-    overlong_reward,
-    refusal_reward,
-    refuses_reward,
+    overlong_penalty,
     regex_reward,
     truncated_reward,
     verifier_reward,
 )
-from zhenlong.rewards.spec import reward_from
+from zhenlong.rewards.task_response import RewardFn, TaskResponse
 
 __all__ = [
-    "Answer",
-    "Graded",
-    "Reward",
-    "checked",
+    "RewardBreakdown",
+    "RewardFn",
+    "TaskResponse",
+    "build_reward_fn",
     "classifier_reward",
+    "compute_rewards",
+    "correct_refusal_reward",
     "function_reward",
-    "gated",
-    "grade",
+    "gated_reward",
     "group_reward",
-    "judge_pair_reward",
+    "is_refusal_reward",
     "judge_reward",
     "language_reward",
-    "llama2",
-    "load_classifier",
-    "load_function",
-    "load_judge",
-    "load_reward_model",
+    "load_classifier_reward",
+    "load_judge_reward",
+    "load_model_reward",
+    "load_reward_function",
     "mean",
     "mean_minus_std",
     "minimum",
     "model_reward",
-    "overlong_reward",
+    "overlong_penalty",
+    "pairwise_judge_reward",
     "product",
-    "refusal_reward",
-    "refuses_reward",
     "regex_reward",
-    "reward_from",
+    "safety_gate",
     "truncated_reward",
+    "validated_reward",
     "verifier_reward",
-    "weighted",
-    "whiten",
+    "weighted_sum",
+    "whitened_reward",
 ]

@@ -11,131 +11,135 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhenlong.errors import UserError
-from zhenlong.rewards.answer import Answer, Reward
+from zhenlong.rewards.task_response import RewardFn, TaskResponse
 
-UNSAFE: Final = 0.15  # Llama 2's threshold of the safety score
-
-
-def weighted(parts: Sequence[tuple[float, Reward]]) -> Reward:
-    """Σ weight · reward. For rewards that can be traded against each other; a condition is `gated` instead."""
-
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        columns = [(weight, part(answers)) for weight, part in parts]
-        return [sum(weight * values[i] for weight, values in columns) for i in range(len(answers))]
-
-    return reward
+SAFETY_THRESHOLD: Final = 0.15  # Llama 2's threshold of the safety score
 
 
-def product(parts: Sequence[Reward]) -> Reward:
-    """Π reward. For shares from 0 to 1 of which each has to hold; two negative factors would make a good answer."""
+def weighted_sum(terms: Sequence[tuple[float, RewardFn]]) -> RewardFn:
+    """Σ weight · reward. For rewards that can be traded against each other; a condition is a `gated_reward` instead."""
 
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        return [float(value) for value in _columns(parts, answers).prod(0)]
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        columns = [(weight, part(responses)) for weight, part in terms]
+        return [sum(weight * values[i] for weight, values in columns) for i in range(len(responses))]
 
     return reward
 
 
-def gated(gate: Reward, reward: Reward, floor: float = 0.0) -> Reward:
-    """`reward` where `gate` is at least one half, and `floor` where it is not; never below `floor`.
+def product(reward_fns: Sequence[RewardFn]) -> RewardFn:
+    """Π reward. For shares from 0 to 1 of which each has to hold; two negative factors would make a good response."""
 
-    Format and correctness as conditions: a bonus added for them is earned by padding an answer, and grows length
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        return [float(value) for value in _stack(reward_fns, responses).prod(0)]
+
+    return reward
+
+
+def gated_reward(condition: RewardFn, reward_fn: RewardFn, floor: float = 0.0) -> RewardFn:
+    """`reward_fn` where `condition` is at least one half, and `floor` where it is not; never below `floor`.
+
+    Format and correctness as conditions: a bonus added for them is earned by padding a response, and grows length
     (open-instruct, docs/algorithms/grpo.md). Because of the lower bound, failing the gate never pays. Give a `floor`
-    below what the reward usually says, some -5 for a reward model, or answers beneath it are all the same.
+    below what the reward usually says, some -5 for a reward model, or responses beneath it are all the same.
     """
 
-    def combined(answers: Sequence[Answer]) -> list[float]:
-        passes = [value >= 0.5 for value in gate(answers)]
-        inner = iter(reward([answer for answer, passed in zip(answers, passes, strict=True) if passed]))
+    def combined(responses: Sequence[TaskResponse]) -> list[float]:
+        passes = [value >= 0.5 for value in condition(responses)]
+        inner = iter(reward_fn([response for response, passed in zip(responses, passes, strict=True) if passed]))
         return [max(floor, next(inner)) if passed else floor for passed in passes]
 
     return combined
 
 
-def mean(parts: Sequence[Reward]) -> Reward:
+def mean(reward_fns: Sequence[RewardFn]) -> RewardFn:
     """The mean of an ensemble's members."""
-    return mean_minus_std(parts, 0.0)
+    return mean_minus_std(reward_fns, 0.0)
 
 
-def minimum(parts: Sequence[Reward]) -> Reward:
+def minimum(reward_fns: Sequence[RewardFn]) -> RewardFn:
     """The worst that a member of an ensemble says: the worst-case optimisation of Coste et al. (2023)."""
 
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        return [float(value) for value in _columns(parts, answers).min(0)]
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        return [float(value) for value in _stack(reward_fns, responses).min(0)]
 
     return reward
 
 
-def mean_minus_std(parts: Sequence[Reward], k: float = 1.0) -> Reward:
+def mean_minus_std(reward_fns: Sequence[RewardFn], k: float = 1.0) -> RewardFn:
     """The members' mean less `k` times their standard deviation (divided by K): what they are unsure of counts less.
 
     The aggregate "mean minus std" of Eisenstein et al. (2023); Coste et al. (2023) take the variance in its place.
     """
 
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        columns = _columns(parts, answers)
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        columns = _stack(reward_fns, responses)
         return [float(value) for value in columns.mean(0) - k * columns.std(0)]
 
     return reward
 
 
-def llama2(helpful: Reward, safe: Reward, unsafe_prompt: Reward | None = None, threshold: float = UNSAFE) -> Reward:
+def safety_gate(
+    helpful: RewardFn, safe: RewardFn, unsafe_prompt: RewardFn | None = None, threshold: float = SAFETY_THRESHOLD
+) -> RewardFn:
     """The safety score where the prompt is unsafe (at least one half) or safety is in doubt, else the helpful one.
 
     Both are logits. Safety is in doubt where σ(safe) < `threshold`. Llama 2 picks one of two probabilities and takes
-    its logit (Touvron et al. 2023, §3.2.2), which is to pick one of two logits; `whiten` comes after it.
+    its logit (Touvron et al. 2023, §3.2.2), which is to pick one of two logits; `whitened_reward` comes after it.
     """
     if not 0 < threshold < 1:
-        raise UserError(f"llama2: expected a threshold between 0 and 1, a probability of being safe, got {threshold:g}")
-    bound = math.log(threshold / (1 - threshold))
+        raise UserError(
+            f"safety_gate: expected a threshold between 0 and 1, a probability of being safe, got {threshold:g}"
+        )
+    logit_threshold = math.log(threshold / (1 - threshold))
 
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        safety, help_ = safe(answers), helpful(answers)
-        asked = unsafe_prompt(answers) if unsafe_prompt else [0.0] * len(answers)
-        rows = zip(safety, help_, asked, strict=True)
-        return [s if unsafe >= 0.5 or s < bound else h for s, h, unsafe in rows]
-
-    return reward
-
-
-def whiten(part: Reward) -> Reward:
-    """Shifted and scaled to mean 0 and variance 1 over the answers of one call, as a rule those of a rollout.
-
-    All 0 where they are equal. Differences of answers keep their sign, and no number means anything outside its call.
-    """
-
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        values = np.asarray(part(answers), dtype=np.float64)
-        spread = float(values.std()) if len(values) else 0.0
-        return [float(value) for value in (values - values.mean()) / spread] if spread else [0.0] * len(values)
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        safety_scores, helpful_scores = safe(responses), helpful(responses)
+        unsafe_scores = unsafe_prompt(responses) if unsafe_prompt else [0.0] * len(responses)
+        rows = zip(safety_scores, helpful_scores, unsafe_scores, strict=True)
+        return [s if unsafe >= 0.5 or s < logit_threshold else h for s, h, unsafe in rows]
 
     return reward
 
 
-def checked(reward: Reward, name: str) -> Reward:
-    """The reward with its result tested: one finite number for each answer, or UserError naming it and the answer.
+def whitened_reward(reward_fn: RewardFn) -> RewardFn:
+    """Shifted and scaled to mean 0 and variance 1 over the responses of one call, as a rule those of a rollout.
 
-    Tensors, arrays and any real numbers are taken; no answers are not asked about.
+    All 0 where they are equal. Differences of responses keep their sign, and no number means anything outside its call.
     """
 
-    def tested(answers: Sequence[Answer]) -> list[float]:
-        if not answers:
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        values = np.asarray(reward_fn(responses), dtype=np.float64)
+        std = float(values.std()) if len(values) else 0.0
+        return [float(value) for value in (values - values.mean()) / std] if std else [0.0] * len(values)
+
+    return reward
+
+
+def validated_reward(reward_fn: RewardFn, name: str) -> RewardFn:
+    """The reward with its result tested: one finite number for each response, or UserError naming it and the response.
+
+    Tensors, arrays and any real numbers are taken; no responses are not asked about.
+    """
+
+    def validated(responses: Sequence[TaskResponse]) -> list[float]:
+        if not responses:
             return []
-        returned: Any = reward(answers)
+        returned: Any = reward_fn(responses)
         values = returned.tolist() if hasattr(returned, "tolist") else returned
         if not isinstance(values, Sequence) or isinstance(values, str):
-            raise UserError(f"reward {name}: expected a list of {len(answers)} numbers, got {type(values).__name__}")
-        if len(values) != len(answers):
-            raise UserError(f"reward {name}: expected {len(answers)} numbers, one an answer, got {len(values)}")
+            raise UserError(f"reward {name}: expected a list of {len(responses)} numbers, got {type(values).__name__}")
+        if len(values) != len(responses):
+            raise UserError(f"reward {name}: expected {len(responses)} numbers, one a response, got {len(values)}")
         for i, value in enumerate(values):
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise UserError(
-                    f"reward {name}: expected a finite number for answer {i} ({answers[i].text[:60]!r}), got {value!r}"
+                    f"reward {name}: expected a finite number for response {i} ({responses[i].text[:60]!r}), got {value!r}"
                 )
         return [float(value) for value in values]
 
-    return tested
+    return validated
 
 
-def _columns(parts: Sequence[Reward], answers: Sequence[Answer]) -> NDArray[np.float64]:
-    """What each part says of each answer, [parts, answers]."""
-    return np.asarray([part(answers) for part in parts], dtype=np.float64)
+def _stack(reward_fns: Sequence[RewardFn], responses: Sequence[TaskResponse]) -> NDArray[np.float64]:
+    """What each part says of each response, [parts, responses]."""
+    return np.asarray([part(responses) for part in reward_fns], dtype=np.float64)

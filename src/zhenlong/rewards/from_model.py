@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
-from zhenlong.data import Template
-from zhenlong.data.pair_template import ranking_template
+from zhenlong.data import ChatTemplate
+from zhenlong.data.pair_template import reward_model_template
 from zhenlong.errors import UserError
-from zhenlong.forest import Node, plant_batches, response_scores, tree
-from zhenlong.models import load_model, resolve
+from zhenlong.forest import TreeNode, make_microbatches, make_tree, score_responses
+from zhenlong.models import load_model, resolve_model_path
 from zhenlong.models.encoders import context_length
-from zhenlong.rewards.answer import Answer, Reward
+from zhenlong.rewards.task_response import RewardFn, TaskResponse
 
-RewardModel = tuple[PreTrainedModel, Template]
+LoadedRewardModel = tuple[PreTrainedModel, ChatTemplate]
 
 
-def model_reward(model: PreTrainedModel, template: Template, *, tokens_per_microbatch: int = 8192) -> Reward:
+def model_reward(model: PreTrainedModel, template: ChatTemplate, *, tokens_per_microbatch: int = 8192) -> RewardFn:
     """Scores by a sequence classifier with one label; `template` is that of the model's own tokenizer.
 
     An answer is written as in training: the prompt, the answer, and the end of the turn unless it was truncated (an
@@ -29,58 +29,60 @@ def model_reward(model: PreTrainedModel, template: Template, *, tokens_per_micro
     labels = model.config.num_labels
     if labels != 1:
         raise UserError(f"reward model: expected one output, got {labels} labels; train one with reward_model")
-    context = context_length(model.config)
+    max_context = context_length(model.config)
 
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        trees, owners = _trees(answers, template, context)
-        found = [0.0] * len(answers)
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        trees, response_indices = _trees_by_prompt(responses, template, max_context)
+        scores = [0.0] * len(responses)
         training = model.training
         model.eval()
         try:
             with torch.no_grad():
-                for batch in plant_batches(trees, tokens_per_microbatch, model.device):
-                    values = response_scores(model, batch.forest).tolist()
-                    for owner, value in zip((o for row in batch.rows for o in owners[row]), values, strict=True):
-                        found[owner] = value
+                for batch in make_microbatches(trees, tokens_per_microbatch, model.device):
+                    values = score_responses(model, batch.forest).tolist()
+                    for response_index, value in zip(
+                        (o for row in batch.tree_indices for o in response_indices[row]), values, strict=True
+                    ):
+                        scores[response_index] = value
         finally:
             model.train(training)
-        return found
+        return scores
 
     return reward
 
 
-def load_reward_model(
+def load_model_reward(
     name: str,
     *,
     device: str = "auto",
     dtype: str = "float32",
     chat_template: str = "auto",
     tokens_per_microbatch: int = 8192,
-) -> Reward:
+) -> RewardFn:
     """`model_reward` of a folder, run folder or hub id.
 
     Raises UserError when nothing loadable is there, when it has several labels, and when it is a language model: its
     scoring layer would be random numbers.
     """
-    opened = open_reward_model(name, device=device, dtype=dtype, chat_template=chat_template)
-    return model_reward(*opened, tokens_per_microbatch=tokens_per_microbatch)
+    loaded = load_reward_model(name, device=device, dtype=dtype, chat_template=chat_template)
+    return model_reward(*loaded, tokens_per_microbatch=tokens_per_microbatch)
 
 
-def open_reward_model(
+def load_reward_model(
     name: str, *, device: str = "auto", dtype: str = "float32", chat_template: str = "auto"
-) -> RewardModel:
+) -> LoadedRewardModel:
     """The model and its template, as `load_reward_model` does."""
     model, tokenizer = load_model(name, kind="reward", dtype=dtype, device=device)
-    architectures = AutoConfig.from_pretrained(resolve(name)).architectures or []
+    architectures = AutoConfig.from_pretrained(resolve_model_path(name)).architectures or []
     if not any("SequenceClassification" in architecture for architecture in architectures):
         raise UserError(
             f"reward model:{name}: this is a language model ({', '.join(architectures)}), not a reward model; "
             f"train one with zhenlong reward_model --model {name}"
         )
-    return model, ranking_template(tokenizer, chat_template)
+    return model, reward_model_template(tokenizer, chat_template)
 
 
-def require_one_tokenizer(models: Mapping[str, RewardModel]) -> None:
+def require_same_tokenizer(models: Mapping[str, LoadedRewardModel]) -> None:
     """Raise UserError unless the models of an ensemble number the same tokens alike.
 
     Members are trained from one model on the same data; scores of unrelated models lie on scales of their own, and
@@ -88,28 +90,30 @@ def require_one_tokenizer(models: Mapping[str, RewardModel]) -> None:
     """
     if not models:
         return
-    (first, (_, own)), *others = models.items()
+    (first, (_, first_template)), *others = models.items()
     for name, (_, template) in others:
-        if template.tokenizer.get_vocab() != own.tokenizer.get_vocab():
+        if template.tokenizer.get_vocab() != first_template.tokenizer.get_vocab():
             raise UserError(
                 f"reward: model:{first} and model:{name} have different tokenizers; expected an ensemble of models "
                 "that were trained from one, with other seeds or data; a weighted sum takes any models"
             )
 
 
-def _trees(answers: Sequence[Answer], template: Template, context: int | None) -> tuple[list[Node], list[list[int]]]:
+def _trees_by_prompt(
+    responses: Sequence[TaskResponse], template: ChatTemplate, max_context: int | None
+) -> tuple[list[TreeNode], list[list[int]]]:
     """One tree a prompt with its answers beneath it, and for each tree the indices of those answers."""
-    prompts: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
-    for i, answer in enumerate(answers):
-        messages = answer.task.prompt
-        prompt = tuple(template.prompt(messages))
-        response = template.response(messages, answer.text, closed=not answer.truncated)
-        response = response or template.response(messages, answer.text)
-        if context is not None and len(prompt) + len(response) > context:
+    by_prompt: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+    for i, response in enumerate(responses):
+        messages = response.task.prompt
+        prompt_ids = tuple(template.encode_prompt(messages))
+        response_ids = template.encode_response(messages, response.text, end_turn=not response.truncated)
+        response_ids = response_ids or template.encode_response(messages, response.text)
+        if max_context is not None and len(prompt_ids) + len(response_ids) > max_context:
             raise UserError(
-                f"reward model: answer {i} has {len(prompt) + len(response)} tokens with its prompt, and the model's "
-                f"context is {context}; use shorter prompts or a smaller max_tokens"
+                f"reward model: response {i} has {len(prompt_ids) + len(response_ids)} tokens with its prompt, and the model's "
+                f"context is {max_context}; use shorter prompts or a smaller max_tokens"
             )
-        prompts.setdefault(prompt, []).append((i, response))
-    trees = [tree(prompt, [response for _, response in found]) for prompt, found in prompts.items()]
-    return trees, [[i for i, _ in found] for found in prompts.values()]
+        by_prompt.setdefault(prompt_ids, []).append((i, response_ids))
+    trees = [make_tree(prompt, [response for _, response in found]) for prompt, found in by_prompt.items()]
+    return trees, [[i for i, _ in found] for found in by_prompt.values()]

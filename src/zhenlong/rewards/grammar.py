@@ -1,11 +1,11 @@
 """A reward written in one line, such as `0.7*model:runs/rm + 0.3*verifier` or `gate(verifier, model:runs/rm, -5)`.
 
     sum      = term { "+" term }
-    term     = factor { "*" factor }, of which at least one is a part
-    factor   = number | part
-    part     = function "(" sum { "," sum } { "," number } ")"  |  "(" sum ")"  |  name
-    function = gate | mean | min | mean_minus_std | llama2 | whiten | overlong
-    name     = verifier | truncated | refuses | model:PATH | ... (see NAMES)
+    term     = factor { "*" factor }, of which at least one is a primary
+    factor   = number | primary
+    primary  = function "(" sum { "," sum } { "," number } ")"  |  "(" sum ")"  |  name
+    function = gate | mean | min | mean_minus_std | safety_gate | whiten | overlong_penalty
+    name     = verifier | truncated | is_refusal | model:PATH | ... (see NAMES_USAGE)
 
 Spaces and any of + * ( ) , belong to a name only between double quotes: regex:"(yes|no), sir".
 """
@@ -18,186 +18,190 @@ from typing import Final, NoReturn
 
 from zhenlong.errors import UserError
 
-NAMES: Final = (
-    "verifier, truncated, refuses, model:PATH, classifier:PATH:LABEL, probability:PATH:LABEL, regex:PATTERN, "
-    "language:CODE, group:KEY=VALUE, refusal:KEY=VALUE, judge:MODEL, judge_pair:MODEL, python:MODULE.FUNCTION, "
-    "FILE.py:FUNCTION"
+NAMES_USAGE: Final = (
+    "verifier, truncated, is_refusal, model:PATH, classifier:PATH:LABEL, classifier_probability:PATH:LABEL, "
+    "regex:PATTERN, language:CODE, group:KEY=VALUE, correct_refusal:KEY=VALUE, judge:MODEL, "
+    "pairwise_judge:MODEL, python:MODULE.FUNCTION, FILE.py:FUNCTION"
 )
-KNOWN: Final = re.compile(
-    r"verifier|truncated|refuses|(?:model|regex|language|judge|judge_pair):.+|(?:classifier|probability):.+:.+|"
-    r"(?:group|refusal):[^=]+=.*|python:[\w.]+\.\w+|.+\.py:\w+",
+NAME_PATTERN: Final = re.compile(
+    r"verifier|truncated|is_refusal|(?:model|regex|language|judge|pairwise_judge):.+|"
+    r"(?:classifier|classifier_probability):.+:.+|(?:group|correct_refusal):[^=]+=.*|python:[\w.]+\.\w+|.+\.py:\w+",
     re.DOTALL,
 )
-TOKEN: Final = re.compile(r'\s*([+*(),]|(?:[^\s+*(),"]|"[^"]*")+)')
-NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
+TOKEN_PATTERN: Final = re.compile(r'\s*([+*(),]|(?:[^\s+*(),"]|"[^"]*")+)')
+NUMBER_PATTERN: Final = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
-class Form:
+class FunctionSignature:
     """What stands in a function's brackets: at least and at most so many rewards (None: any number), then numbers.
 
     The last numbers have the values of `defaults` where they are left out.
     """
 
     usage: str
-    least: int
-    most: int | None
-    numbers: int = 0
+    min_rewards: int
+    max_rewards: int | None
+    num_numbers: int = 0
     defaults: tuple[float, ...] = ()
 
 
-FUNCTIONS: Final[dict[str, Form]] = {
-    "gate": Form("gate(condition, reward[, floor])", 2, 2, 1, (0.0,)),
-    "mean": Form("mean(reward, reward, ...)", 2, None),
-    "min": Form("min(reward, reward, ...)", 2, None),
-    "mean_minus_std": Form("mean_minus_std(reward, reward, ...[, k])", 2, None, 1, (1.0,)),
-    "llama2": Form("llama2(helpful, safe[, unsafe prompt][, threshold])", 2, 3, 1, (0.15,)),
-    "whiten": Form("whiten(reward)", 1, 1),
-    "overlong": Form("overlong(longest, cache)", 0, 0, 2),
+FUNCTIONS: Final[dict[str, FunctionSignature]] = {
+    "gate": FunctionSignature("gate(condition, reward[, floor])", 2, 2, 1, (0.0,)),
+    "mean": FunctionSignature("mean(reward, reward, ...)", 2, None),
+    "min": FunctionSignature("min(reward, reward, ...)", 2, None),
+    "mean_minus_std": FunctionSignature("mean_minus_std(reward, reward, ...[, k])", 2, None, 1, (1.0,)),
+    "safety_gate": FunctionSignature("safety_gate(helpful, safe[, unsafe_prompt][, threshold])", 2, 3, 1, (0.15,)),
+    "whiten": FunctionSignature("whiten(reward)", 1, 1),
+    "overlong_penalty": FunctionSignature("overlong_penalty(max_tokens, cache)", 0, 0, 2),
 }
 
 
 @dataclass(frozen=True)
-class Name:
+class RewardName:
     """A single reward."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Sum:
+class WeightedSum:
     """Weights, and what they weigh."""
 
-    terms: tuple[tuple[float, Part], ...]
+    terms: tuple[tuple[float, Expression], ...]
 
 
 @dataclass(frozen=True)
 class Product:
     """What is multiplied."""
 
-    factors: tuple[Part, ...]
+    factors: tuple[Expression, ...]
 
 
 @dataclass(frozen=True)
-class Call:
-    """A function of rewards and numbers, such as `min(model:a, model:b)` or `overlong(4096, 512)`."""
+class FunctionCall:
+    """A function of rewards and numbers, such as `min(model:a, model:b)` or `overlong_penalty(4096, 512)`."""
 
     function: str
-    parts: tuple[Part, ...]
+    arguments: tuple[Expression, ...]
     numbers: tuple[float, ...] = ()
 
 
-Part = Name | Sum | Product | Call
+Expression = RewardName | WeightedSum | Product | FunctionCall
 
 
-def parse(text: str) -> Part:
+def parse_reward(text: str) -> Expression:
     """The structure of a reward's text. Raises UserError with the place where it stops making sense."""
     parser = _Parser(text)
-    whole = parser.sum()
-    if parser.here is not None:
+    expression = parser.sum()
+    if parser.token is not None:
         parser.fail("expected + or the end")
-    return whole
+    return expression
 
 
 class _Parser:
-    """Reads a text from left to right; `here` is the token it stands at, None at the end."""
+    """Reads a text from left to right; `token` is the one it stands at, None at the end."""
 
     def __init__(self, text: str) -> None:
         self.text, self.start, self.end = text, 0, 0
-        self.here: str | None = None
-        self._step()
+        self.token: str | None = None
+        self._advance()
 
-    def sum(self) -> Part:
+    def sum(self) -> Expression:
         terms = [self.term()]
-        while self.here == "+":
-            self._step()
+        while self.token == "+":
+            self._advance()
             terms.append(self.term())
-        return terms[0][1] if len(terms) == 1 and terms[0][0] == 1.0 else Sum(tuple(terms))
+        return terms[0][1] if len(terms) == 1 and terms[0][0] == 1.0 else WeightedSum(tuple(terms))
 
-    def term(self) -> tuple[float, Part]:
+    def term(self) -> tuple[float, Expression]:
         weight = 1.0
-        factors: list[Part] = []
+        factors: list[Expression] = []
         while True:
-            if self.here is not None and NUMBER.fullmatch(self.here):
+            if self.token is not None and NUMBER_PATTERN.fullmatch(self.token):
                 weight *= self.number()
-                if self.here != "*" and not factors:
+                if self.token != "*" and not factors:
                     self.fail("expected '*'")
             else:
-                factors.append(self.part())
-            if self.here != "*":
+                factors.append(self.primary())
+            if self.token != "*":
                 return weight, factors[0] if len(factors) == 1 else Product(tuple(factors))
-            self._step()
+            self._advance()
 
-    def part(self) -> Part:
-        name = self.here
+    def primary(self) -> Expression:
+        name = self.token
         if name == "(":
-            self._step()
+            self._advance()
             inner = self.sum()
-            self.take(")")
+            self.expect(")")
             return inner
         if name is not None and name in FUNCTIONS:
             return self.call(name)
-        plain = (name or "").replace('"', "")
-        if not KNOWN.fullmatch(plain):
-            self.fail(f"expected one of {NAMES}, {'(...), '.join(FUNCTIONS)}(...) or a bracket")
-        self._step()
-        return Name(plain)
+        unquoted = (name or "").replace('"', "")
+        if not NAME_PATTERN.fullmatch(unquoted):
+            self.fail(f"expected one of {NAMES_USAGE}, {'(...), '.join(FUNCTIONS)}(...) or a bracket")
+        self._advance()
+        return RewardName(unquoted)
 
-    def call(self, function: str) -> Call:
-        form = FUNCTIONS[function]
-        parts: list[Part] = []
+    def call(self, function: str) -> FunctionCall:
+        signature = FUNCTIONS[function]
+        arguments: list[Expression] = []
         numbers: list[float] = []
-        self._step()
-        self.take("(")
+        self._advance()
+        self.expect("(")
         while True:
-            number = self.plain_number()
+            number = self.number_argument()
             if number is not None:
                 numbers.append(number)
-            elif numbers or len(parts) == form.most:
-                self.fail(f"expected a number, as in {form.usage}")
+            elif numbers or len(arguments) == signature.max_rewards:
+                self.fail(f"expected a number, as in {signature.usage}")
             else:
-                parts.append(self.sum())
-            if self.here != ",":
+                arguments.append(self.sum())
+            if self.token != ",":
                 break
-            self._step()
-        left = form.numbers - len(numbers)
-        if self.here == ")" and (len(parts) < form.least or not 0 <= left <= len(form.defaults)):
-            self.fail(f"expected {form.usage}")
-        self.take(")")
-        return Call(function, tuple(parts), (*numbers, *form.defaults[len(form.defaults) - left :]))
+            self._advance()
+        num_missing = signature.num_numbers - len(numbers)
+        if self.token == ")" and (
+            len(arguments) < signature.min_rewards or not 0 <= num_missing <= len(signature.defaults)
+        ):
+            self.fail(f"expected {signature.usage}")
+        self.expect(")")
+        return FunctionCall(
+            function, tuple(arguments), (*numbers, *signature.defaults[len(signature.defaults) - num_missing :])
+        )
 
-    def plain_number(self) -> float | None:
+    def number_argument(self) -> float | None:
         """A number that ends an argument; None, with nothing read, where it is the weight of a reward."""
-        place = self.start, self.end, self.here
-        if self.here is None or not NUMBER.fullmatch(self.here):
+        position = self.start, self.end, self.token
+        if self.token is None or not NUMBER_PATTERN.fullmatch(self.token):
             return None
         value = self.number()
-        if self.here in (",", ")"):
+        if self.token in (",", ")"):
             return value
-        self.start, self.end, self.here = place
+        self.start, self.end, self.token = position
         return None
 
     def number(self) -> float:
-        if self.here is None or not NUMBER.fullmatch(self.here):
+        if self.token is None or not NUMBER_PATTERN.fullmatch(self.token):
             self.fail("expected a number")
-        value = float(self.here)
-        self._step()
+        value = float(self.token)
+        self._advance()
         return value
 
-    def take(self, mark: str) -> None:
-        if self.here != mark:
-            self.fail(f"expected {mark!r}")
-        self._step()
+    def expect(self, symbol: str) -> None:
+        if self.token != symbol:
+            self.fail(f"expected {symbol!r}")
+        self._advance()
 
     def fail(self, expected: str) -> NoReturn:
-        found = "the end" if self.here is None else repr(self.here)
+        found = "the end" if self.token is None else repr(self.token)
         raise UserError(f"reward {self.text!r}: {expected}, got {found} at character {self.start + 1}")
 
-    def _step(self) -> None:
-        match = TOKEN.match(self.text, self.end)
+    def _advance(self) -> None:
+        match = TOKEN_PATTERN.match(self.text, self.end)
         rest = self.text[self.end :]
         at = match.end(1) if match else self.end + len(rest) - len(rest.lstrip())
         if self.text[at : at + 1] == '"' and not (match and match[1] in "+*(),"):
-            self.start, self.here = at, self.text[at:]  # a closed one would have been read as part of the name
+            self.start, self.token = at, self.text[at:]  # a closed one would have been read as part of the name
             self.fail("a double quote is never closed; expected another one")
-        self.start, self.end, self.here = (match.start(1), match.end(1), match[1]) if match else (at, at, None)
+        self.start, self.end, self.token = (match.start(1), match.end(1), match[1]) if match else (at, at, None)

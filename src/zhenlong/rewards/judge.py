@@ -1,7 +1,7 @@
 """A language model as a judge of answers: a rating from 1 to 10, or a comparison with the task's reference.
 
 The wording is our own. A verdict that cannot be read is worth the middle of the scale, which neither pays nor punishes;
-how many there are is a part of its own (`judge:...: unread`), and a judge that rarely gives one stops the run.
+how many there are is a part of its own (`judge:...: unparsed`), and a judge that rarely gives one stops the run.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from zhenlong.errors import UserError
+from zhenlong.inference.chat_fn import ChatFn, load_chat_fn
 from zhenlong.records import Message, Messages
-from zhenlong.rewards.answer import Answer, Reward
-from zhenlong.sampling.asking import Asked, asked_model
-from zhenlong.verify.judgements import rating, winner
+from zhenlong.rewards.task_response import RewardFn, TaskResponse
+from zhenlong.verify.judge_parsing import parse_rating, parse_winner
 
 # What a verdict is worth to the answer, which is shown as A or not; half where it is a tie or cannot be read.
-WORTH: Final[dict[tuple[str | None, bool], float]] = {
+WIN_SCORES: Final[dict[tuple[str | None, bool], float]] = {
     ("A", True): 1.0, ("B", True): 0.0, ("A", False): 0.0, ("B", False): 1.0,
 }  # fmt: skip
 
-Tell = Callable[[Sequence[Answer], Sequence[float]], None]
+RecordFn = Callable[[Sequence[TaskResponse], Sequence[float]], None]
 
-LOWEST, HIGHEST = 1.0, 10.0
-MIDDLE: Final = (LOWEST + HIGHEST) / 2
-MOST_UNREAD: Final = 0.5  # share of a call's verdicts above which the judge is no judge
-FEWEST: Final = 8  # verdicts from which that share says something
+MIN_RATING, MAX_RATING = 1.0, 10.0
+UNPARSED_RATING: Final = (MIN_RATING + MAX_RATING) / 2
+MAX_UNPARSED: Final = 0.5  # share of a call's verdicts above which the judge is no judge
+MIN_VERDICTS: Final = 8  # verdicts from which that share says something
 
-RATE: Final = (
+RATING_PROMPT: Final = (
     "Judge how well an AI assistant's answer serves what it was asked in the last turn of the conversation below. "
     "Consider whether it is correct, helpful, harmless and to the point; length counts neither for it nor against it."
     "{reference} Explain your view in one or two sentences. Then rate the answer from 1 (useless or harmful) to 10 "
     '(could not be better), in exactly this form: "[[rating]]", for example "[[5]]".\n\n'
 )
-REFERENCE: Final = " A good answer is given for comparison."
-COMPARE: Final = (
+REFERENCE_NOTE: Final = " A good answer is given for comparison."
+COMPARISON_PROMPT: Final = (
     "Judge which of two AI assistants answers the last turn of the conversation below better. Consider whether the "
     "answers are correct, helpful, harmless and to the point; neither their order nor their length counts. Explain "
     'your view in one or two sentences. Then give exactly one verdict: "[[A]]" if assistant A is better, "[[B]]" if '
@@ -42,82 +42,95 @@ COMPARE: Final = (
 )
 
 
-def load_judge(
-    name: str, *, pairwise: bool = False, tell: Tell | None = None, device: str = "auto", dtype: str = "float32"
-) -> Reward:
-    """`judge_reward` (or `judge_pair_reward`) by a model named as `zhenlong sample` takes it, or `openai:name@url`."""
-    made = judge_pair_reward if pairwise else judge_reward
-    return made(asked_model(name, device=device, dtype=dtype), name, tell)
+def load_judge_reward(
+    name: str,
+    *,
+    pairwise: bool = False,
+    record_unparsed: RecordFn | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> RewardFn:
+    """`judge_reward` (or `pairwise_judge_reward`) by a model named as `zhenlong sample` takes it, or
+    `openai:name@url`.
+    """
+    make_reward = pairwise_judge_reward if pairwise else judge_reward
+    return make_reward(load_chat_fn(name, device=device, dtype=dtype), name, record_unparsed)
 
 
-def judge_reward(ask: Asked, name: str = "judge", tell: Tell | None = None) -> Reward:
+def judge_reward(chat_fn: ChatFn, name: str = "judge", record_unparsed: RecordFn | None = None) -> RewardFn:
     """The judge's rating of each answer, 1 to 10; the task's reference is shown to it where there is one.
 
-    `tell` is told which answers have no rating (1, else 0). Raises UserError where most have none.
+    `record_unparsed` is given which answers have no rating (1, else 0). Raises UserError where most have none.
     """
 
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        if not answers:
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        if not responses:
             return []
-        said = ask([_rate(answer) for answer in answers])
-        found = [rating(text, LOWEST, HIGHEST) for text in said]
-        _require_verdicts(name, found, said, "[[rating]]")
-        if tell:
-            tell(answers, [float(value is None) for value in found])
-        return [MIDDLE if value is None else value for value in found]
+        replies = chat_fn([_rating_messages(response) for response in responses])
+        ratings = [parse_rating(text, MIN_RATING, MAX_RATING) for text in replies]
+        _require_parsed(name, ratings, replies, "[[rating]]")
+        if record_unparsed:
+            record_unparsed(responses, [float(value is None) for value in ratings])
+        return [UNPARSED_RATING if value is None else value for value in ratings]
 
     return reward
 
 
-def judge_pair_reward(ask: Asked, name: str = "judge", tell: Tell | None = None) -> Reward:
+def pairwise_judge_reward(chat_fn: ChatFn, name: str = "judge", record_unparsed: RecordFn | None = None) -> RewardFn:
     """How often the judge prefers the answer to the task's reference, asked in both orders: 0, a quarter, ... 1.
 
-    A tie is one half, so is a verdict that cannot be read; `tell` is told the share of those. A judge that always
-    prefers the first place gives one half to all. Raises UserError for a task without reference, and as `judge_reward`.
+    A tie is one half, so is a verdict that cannot be read; `record_unparsed` is given the share of those. A judge that
+    always prefers the first place gives one half to all. Raises UserError for a task without reference, and as
+    `judge_reward`.
     """
 
-    def reward(answers: Sequence[Answer]) -> list[float]:
-        if not answers:
+    def reward(responses: Sequence[TaskResponse]) -> list[float]:
+        if not responses:
             return []
-        said = ask([_compare(answer, first) for answer in answers for first in (True, False)])
-        letters = [winner(text) for text in said]
-        _require_verdicts(name, letters, said, "[[A]], [[B]] or [[C]]")
-        wins = [WORTH.get((letter, place % 2 == 0), 0.5) for place, letter in enumerate(letters)]
-        unread = [float(letter is None) for letter in letters]
-        if tell:
-            tell(answers, [(a + b) / 2 for a, b in zip(unread[::2], unread[1::2], strict=True)])
+        replies = chat_fn([_comparison_messages(response, first) for response in responses for first in (True, False)])
+        winners = [parse_winner(text) for text in replies]
+        _require_parsed(name, winners, replies, "[[A]], [[B]] or [[C]]")
+        wins = [WIN_SCORES.get((letter, place % 2 == 0), 0.5) for place, letter in enumerate(winners)]
+        unparsed = [float(letter is None) for letter in winners]
+        if record_unparsed:
+            record_unparsed(responses, [(a + b) / 2 for a, b in zip(unparsed[::2], unparsed[1::2], strict=True)])
         return [(a + b) / 2 for a, b in zip(wins[::2], wins[1::2], strict=True)]
 
     return reward
 
 
-def _rate(answer: Answer) -> Messages:
-    given = answer.task.reference
+def _rating_messages(response: TaskResponse) -> Messages:
+    given = response.task.reference
     reference = f"[A good answer]\n{given}\n[End of the good answer]\n\n" if given else ""
-    asked = RATE.replace("{reference}", REFERENCE if given else "")
-    return (Message("user", f"{asked}{_conversation(answer)}{reference}[Answer]\n{answer.text}\n[End of the answer]"),)
+    instructions = RATING_PROMPT.replace("{reference}", REFERENCE_NOTE if given else "")
+    return (
+        Message(
+            "user",
+            f"{instructions}{_format_conversation(response)}{reference}[Answer]\n{response.text}\n[End of the answer]",
+        ),
+    )
 
 
-def _compare(answer: Answer, first: bool) -> Messages:
-    if not answer.task.reference:
-        raise UserError("judge_pair: a task has no reference to compare with; use judge, or tasks with references")
-    pair = (answer.text, answer.task.reference) if first else (answer.task.reference, answer.text)
+def _comparison_messages(response: TaskResponse, shown_first: bool) -> Messages:
+    if not response.task.reference:
+        raise UserError("pairwise_judge: a task has no reference to compare with; use judge, or tasks with references")
+    pair = (response.text, response.task.reference) if shown_first else (response.task.reference, response.text)
     shown = "\n\n".join(
         f"[Answer of assistant {letter}]\n{text}\n[End of answer {letter}]"
         for letter, text in zip("AB", pair, strict=True)
     )
-    return (Message("user", f"{COMPARE}{_conversation(answer)}{shown}"),)
+    return (Message("user", f"{COMPARISON_PROMPT}{_format_conversation(response)}{shown}"),)
 
 
-def _conversation(answer: Answer) -> str:
-    turns = "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in answer.task.prompt)
+def _format_conversation(response: TaskResponse) -> str:
+    turns = "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in response.task.prompt)
     return f"[Conversation]\n{turns}\n[End of the conversation]\n\n"
 
 
-def _require_verdicts(name: str, found: Sequence[object], said: Sequence[str], form: str) -> None:
-    unread = [text for value, text in zip(found, said, strict=True) if value is None]
-    if len(found) >= FEWEST and len(unread) > MOST_UNREAD * len(found):
+def _require_parsed(name: str, verdicts: Sequence[object], replies: Sequence[str], expected_format: str) -> None:
+    unparsed = [text for value, text in zip(verdicts, replies, strict=True) if value is None]
+    if len(verdicts) >= MIN_VERDICTS and len(unparsed) > MAX_UNPARSED * len(verdicts):
         raise UserError(
-            f"judge {name}: {len(unread)} of {len(found)} verdicts cannot be read; expected {form} in each, got for "
-            f"example {unread[0][-80:]!r}; choose a model that follows the form"
+            f"judge {name}: {len(unparsed)} of {len(verdicts)} verdicts cannot be read; expected {expected_format} in each, got for "
+            f"example {unparsed[0][-80:]!r}; choose a model that follows the form"
         )

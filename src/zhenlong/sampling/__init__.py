@@ -1,6 +1,6 @@
 """What does it say? Samplers behind one protocol."""
 
-from zhenlong.sampling.request import Completion, Sampler, Sampling
 from zhenlong.sampling.sampler import TorchSampler
+from zhenlong.sampling.sampling_params import Completion, Sampler, SamplingParams
 
-__all__ = ["Completion", "Sampler", "Sampling", "TorchSampler"]
+__all__ = ["Completion", "Sampler", "SamplingParams", "TorchSampler"]

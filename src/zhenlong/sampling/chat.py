@@ -8,81 +8,83 @@ from typing import Final, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from zhenlong.data import Template
+from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.records import Message, Messages
-from zhenlong.sampling.request import Sampling
+from zhenlong.sampling.sampling_params import SamplingParams
 
 HELP: Final = "/new begins a new conversation, /quit or Ctrl-D ends."
 
 
-class Streamer(Protocol):
+class StreamingSampler(Protocol):
     """A sampler that gives one completion piece by piece."""
 
-    def stream(self, prompt: list[int], sampling: Sampling) -> Iterator[str]: ...
+    def stream(self, prompt: list[int], sampling: SamplingParams) -> Iterator[str]: ...
 
 
-Read = Callable[[str], str]
-Write = Callable[[str], None]
+ReadLine = Callable[[str], str]
+WriteText = Callable[[str], None]
 
 
 def chat(
-    sampler: Streamer,
-    template: Template,
-    sampling: Sampling,
+    sampler: StreamingSampler,
+    template: ChatTemplate,
+    sampling: SamplingParams,
     *,
     system: str = "",
-    read: Read = input,
-    write: Write | None = None,
+    read: ReadLine = input,
+    write: WriteText | None = None,
 ) -> None:
     """Converse until the input ends: `read` gives the user's turns, `write` gets the answers as they are generated.
 
     Every answer is drawn with a seed of its own, the first with `sampling.seed`. A conversation that no longer fits the
     model's context is said to have ended, and a new one begins.
     """
-    write = write or _print
+    write = write or _print_text
     start: Messages = (Message("system", system),) if system else ()
-    sampling = replace(sampling, stop_ids=(*sampling.stop_ids, *template.stop_ids))
+    sampling = replace(sampling, stop_token_ids=(*sampling.stop_token_ids, *template.stop_ids))
     write(f"{HELP}\n")
     messages = start
-    for turn, text in enumerate(_lines(read, "> ")):
+    for turn, text in enumerate(_typed_lines(read, "> ")):
         if text == "/new":
             messages = start
             continue
-        asked = (*messages, Message("user", text))
+        conversation = (*messages, Message("user", text))
         try:
-            answer = ""
-            for piece in sampler.stream(template.prompt(asked), replace(sampling, seed=sampling.seed + turn)):
-                answer += piece
+            response = ""
+            for piece in sampler.stream(
+                template.encode_prompt(conversation), replace(sampling, seed=sampling.seed + turn)
+            ):
+                response += piece
                 write(piece)
         except UserError as error:
             write(f"[{error}; a new conversation begins]\n")
             messages = start
             continue
         write("\n")
-        messages = (*asked, Message("assistant", answer))
+        messages = (*conversation, Message("assistant", response))
 
 
-def carry_on(
-    sampler: Streamer,
+def complete_lines(
+    sampler: StreamingSampler,
     tokenizer: PreTrainedTokenizerBase,
-    sampling: Sampling,
+    sampling: SamplingParams,
     *,
-    read: Read = input,
-    write: Write | None = None,
+    read: ReadLine = input,
+    write: WriteText | None = None,
 ) -> None:
     """Carry on each line of text that `read` gives, until the input ends; no line knows of another."""
-    write = write or _print
-    for turn, text in enumerate(_lines(read, "text> ")):
+    write = write or _print_text
+    for turn, text in enumerate(_typed_lines(read, "text> ")):
         try:
-            for piece in sampler.stream(text_ids(tokenizer, text), replace(sampling, seed=sampling.seed + turn)):
+            for piece in sampler.stream(document_prompt(tokenizer, text), replace(sampling, seed=sampling.seed + turn)):
                 write(piece)
         except UserError as error:
             write(f"[{error}]")
         write("\n")
 
 
-def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def document_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of the beginning of a document, as pretraining saw documents: one start token where the tokenizer has one.
 
     Empty text without a start token begins with the end-of-text token, after which documents follow one another.
@@ -94,10 +96,10 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids or [int(tokenizer.eos_token_id)]
 
 
-def _lines(read: Read, sign: str) -> Iterator[str]:
+def _typed_lines(read: ReadLine, prompt: str) -> Iterator[str]:
     while True:
         try:
-            text = read(sign).strip()
+            text = read(prompt).strip()
         except (EOFError, KeyboardInterrupt):
             return
         if text == "/quit":
@@ -106,5 +108,5 @@ def _lines(read: Read, sign: str) -> Iterator[str]:
             yield text
 
 
-def _print(text: str) -> None:
+def _print_text(text: str) -> None:
     print(text, end="", flush=True)

@@ -10,14 +10,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from zhenlong.data import Template, read
+from zhenlong.data import ChatTemplate, read
 from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_text
 from zhenlong.models import load_model
 from zhenlong.records import Message, Messages, Task
-from zhenlong.sampling.chat import carry_on, chat, text_ids
-from zhenlong.sampling.request import Completion, Sampling
+from zhenlong.sampling.chat import chat, complete_lines, document_prompt
 from zhenlong.sampling.sampler import TorchSampler
+from zhenlong.sampling.sampling_params import Completion, SamplingParams
 
 
 def sample_command(
@@ -29,7 +29,7 @@ def sample_command(
     raw: bool = False,
     system: str = "",
     chat_template: str = "auto",
-    n: int = 1,
+    samples_per_prompt: int = 1,
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
@@ -37,7 +37,7 @@ def sample_command(
     max_tokens: int = 256,
     stop: Sequence[str] = (),
     seed: int = 0,
-    max_rows: int | None = None,
+    max_num_seqs: int | None = None,
     dtype: str = "float32",
     device: str = "auto",
 ) -> None:
@@ -51,7 +51,7 @@ def sample_command(
         raw: Carry on plain text instead of answering as an assistant.
         system: System message of every conversation.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        n: Completions of each prompt.
+        samples_per_prompt: Completions of each prompt.
         temperature: Divides the logits; 0 always takes the likeliest token, below 1 is more careful, above 1 wilder.
         top_k: Draw from this many likeliest tokens only; 0 from all.
         top_p: Draw from the fewest tokens that have this probability together; 1 from all.
@@ -59,53 +59,61 @@ def sample_command(
         max_tokens: Longest completion, in tokens.
         stop: Strings that end a completion; they are not part of it.
         seed: Seed; the same seed and prompts give the same completions.
-        max_rows: Completions generated at a time; if not given, as many as fit the memory meant for them (16 to 256).
-        dtype: Type of the weights, float32, bfloat16 or float16.
+        max_num_seqs: Completions generated at a time; if not given, as many as fit the memory meant for them (16 to
+        256). dtype: Type of the weights, float32, bfloat16 or float16.
         device: Where to compute: auto, cpu, cuda, cuda:1, ...
     """
-    sampling = Sampling(temperature, top_k, top_p, min_p, max_tokens, tuple(stop), (), seed)
+    sampling = SamplingParams(temperature, top_k, top_p, min_p, max_tokens, tuple(stop), (), seed)
     if prompt is not None and prompts is not None:
         raise UserError("--prompt and --prompts: expected one of them, got both")
     if raw and system:
         raise UserError("--system: plain text has no system message; leave out --raw or --system")
-    if prompt is None and prompts is None and (n != 1 or output):
-        raise UserError("--n and --output: a conversation has one answer a turn; give --prompt or --prompts")
-    asked: Sequence[str | Messages] = _read_prompts(prompts, raw) if prompts is not None else [prompt or ""]
+    if prompt is None and prompts is None and (samples_per_prompt != 1 or output):
+        raise UserError(
+            "--samples_per_prompt and --output: a conversation has one answer a turn; give --prompt or --prompts"
+        )
+    inputs: Sequence[str | Messages] = _read_prompts(prompts, raw) if prompts is not None else [prompt or ""]
     network, tokenizer = load_model(model, dtype=dtype, device=device)
-    sampler = TorchSampler(network, tokenizer, max_rows=max_rows)
-    template = None if raw else Template.of(tokenizer, chat_template)
+    sampler = TorchSampler(network, tokenizer, max_num_seqs=max_num_seqs)
+    template = None if raw else ChatTemplate.from_tokenizer(tokenizer, chat_template)
     if prompt is None and prompts is None:
         if template is None:
-            carry_on(sampler, tokenizer, sampling)
+            complete_lines(sampler, tokenizer, sampling)
         else:
             chat(sampler, template, sampling, system=system)
         return
     if template is not None:
-        sampling = replace(sampling, stop_ids=template.stop_ids)
-        asked = [_conversation(one, system) for one in asked]
-    _complete(sampler, asked, [_ids(one, tokenizer, template) for one in asked], sampling, n, output)
+        sampling = replace(sampling, stop_token_ids=template.stop_ids)
+        inputs = [_to_messages(one, system) for one in inputs]
+    _complete(
+        sampler, inputs, [_prompt_ids(one, tokenizer, template) for one in inputs], sampling, samples_per_prompt, output
+    )
 
 
 def _complete(
     sampler: TorchSampler,
-    asked: Sequence[str | Messages],
-    ids: Sequence[list[int]],
-    sampling: Sampling,
-    n: int,
+    inputs: Sequence[str | Messages],
+    prompt_ids: Sequence[list[int]],
+    sampling: SamplingParams,
+    samples_per_prompt: int,
     output: str | None,
 ) -> None:
-    """Complete every prompt `n` times; print the completions, or write them to `output`."""
-    if output is None and n == len(ids) == 1:
-        for piece in sampler.stream(ids[0], sampling):
+    """Complete every prompt `samples_per_prompt` times; print the completions, or write them to `output`."""
+    if output is None and samples_per_prompt == len(prompt_ids) == 1:
+        for piece in sampler.stream(prompt_ids[0], sampling):
             print(piece, end="", flush=True)
         print()
         return
-    found = sampler.sample(ids, sampling, n)
+    completions = sampler.sample(prompt_ids, sampling, samples_per_prompt)
     if output is not None:
-        rows = [_row(one, completion) for one, several in zip(asked, found, strict=True) for completion in several]
+        rows = [
+            _output_row(one, completion)
+            for one, several in zip(inputs, completions, strict=True)
+            for completion in several
+        ]
         write_text(Path(output), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         return
-    for completion in (completion for several in found for completion in several):
+    for completion in (completion for several in completions for completion in several):
         print(completion.text, end="\n\n", flush=True)
 
 
@@ -127,17 +135,21 @@ def _read_prompts(spec: str, raw: bool) -> Sequence[str | Messages]:
     return [task.prompt for task in read(spec, Task)]
 
 
-def _conversation(asked: str | Messages, system: str) -> Messages:
-    messages = (Message("user", asked),) if isinstance(asked, str) else asked
+def _to_messages(prompt: str | Messages, system: str) -> Messages:
+    messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     return (Message("system", system), *messages) if system and messages[0].role != "system" else messages
 
 
-def _ids(asked: str | Messages, tokenizer: PreTrainedTokenizerBase, template: Template | None) -> list[int]:
-    if template is None or isinstance(asked, str):
-        return text_ids(tokenizer, str(asked))
-    return template.prompt(asked)
+def _prompt_ids(prompt: str | Messages, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate | None) -> list[int]:
+    if template is None or isinstance(prompt, str):
+        return document_prompt(tokenizer, str(prompt))
+    return template.encode_prompt(prompt)
 
 
-def _row(asked: str | Messages, completion: Completion) -> dict[str, Any]:
-    prompt = asked if isinstance(asked, str) else [{"role": m.role, "content": m.content} for m in asked]
+def _output_row(prompt_input: str | Messages, completion: Completion) -> dict[str, Any]:
+    prompt = (
+        prompt_input
+        if isinstance(prompt_input, str)
+        else [{"role": m.role, "content": m.content} for m in prompt_input]
+    )
     return {"prompt": prompt, "response": completion.text, "truncated": completion.truncated}

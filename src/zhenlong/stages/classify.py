@@ -17,15 +17,21 @@ import torch
 from torch.nn import functional
 
 from zhenlong.data import BadRow, Overlong
-from zhenlong.data.labelled import Labelled, read_labelled
+from zhenlong.data.classification_rows import LabelledText, read_labelled_texts
 from zhenlong.errors import UserError
-from zhenlong.evaluate.classification import cost_of, label_scores, measures, predict
-from zhenlong.forest.budget import micro_batches
-from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
-from zhenlong.models import Lora, Shape, load_tokenizer, save_model
-from zhenlong.models.classifier import Classifier, Form, classifier_tokenizer, fresh_classifier, load_classifier
-from zhenlong.stages.setup import context_of
-from zhenlong.stages.trees import by_source, note_lengths, note_skipped, resized
+from zhenlong.evaluate.heldout.classification import classification_metrics, label_scores, predict, token_cost
+from zhenlong.forest.microbatches import microbatch_indices
+from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.models import Lora, ModelShape, load_tokenizer, save_model
+from zhenlong.models.classifier import (
+    Architecture,
+    Classifier,
+    init_classifier,
+    load_classifier,
+    train_classifier_tokenizer,
+)
+from zhenlong.stages.prepare_data import resize_order, split_by_source, write_overlong_counts, write_skipped_rows
+from zhenlong.stages.stage_steps import resolve_max_length
 
 
 @dataclass(frozen=True)
@@ -41,18 +47,18 @@ def classify(
     data: str,
     output: str,
     model: str = "",
-    architecture: Form = "encoder",
+    architecture: Architecture = "encoder",
     head: Literal["auto", "classes", "words"] = "auto",
     heldout: str = "",
     labels: str = "",
     tokenizer: str = "",
-    vocabulary: int = 4096,
+    vocab_size: int = 4096,
     hidden_size: int = 128,
     layers: int = 4,
     heads: int = 4,
     intermediate_size: int = 384,
     max_length: int = 256,
-    too_long: Overlong = "truncate",
+    overlong: Overlong = "truncate",
     skip_bad_rows: bool = False,
     lr: float = 2e-5,
     warmup_steps: float = 0.1,
@@ -71,13 +77,13 @@ def classify(
         heldout: Labelled texts to measure accuracy on, before and after.
         labels: Names of the labels in the data, as `0=negative,1=positive`, or those to expect; empty takes the data's.
         tokenizer: Tokenizer of a new model: a folder or hub id; empty trains one on the data.
-        vocabulary: Size of the tokenizer to train.
+        vocab_size: Size of the tokenizer to train.
         hidden_size: Width of a new model.
         layers: Layers of a new model; an encoder-decoder gives half of them to each part.
         heads: Attention heads of a new model.
         intermediate_size: Width of a new model's feed-forward layers.
         max_length: Tokens of the longest text; 0 takes the model's context.
-        too_long: What to do with a longer one: stop with an error, truncate its end, or drop it; both are counted.
+        overlong: What to do with a longer one: stop with an error, truncate its end, or drop it; both are counted.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate; 2e-5 for a pretrained model, 5e-4 to 1e-3 for a new small one.
         warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
@@ -86,42 +92,42 @@ def classify(
     Returns the run folder. Equation: L = -1/B Σ log p(label_i | text_i).
     """
     config = dict(locals())
-    options = Options(lr=lr, warmup_steps=warmup_steps, weight_decay=weight_decay, **training)
-    renamed = _check(options, model, labels)
+    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, weight_decay=weight_decay, **training)
+    label_names = _check_options(options, model, labels)
     with Run(output, config, options, "classify") as run:
         if run.finished:
             return run.output
-        rows, order, held = _read(run, data, heldout, renamed, skip_bad_rows)
-        names = _names([row.label for row in rows], renamed)
+        rows, order, heldout_rows = _read_texts(run, data, heldout, label_names, skip_bad_rows)
+        names = _order_labels([row.label for row in rows], label_names)
         if model:
             lora = Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
             adapter = lora if options.lora_rank else None
             classifier = load_classifier(model, names, head, lora=adapter, device=options.device, seed=options.seed)
         else:
             longest = max_length or 512
-            words = load_tokenizer(tokenizer) if tokenizer else _trained_tokenizer(rows, vocabulary, longest)
-            shape = Shape(hidden_size, layers, heads, heads, intermediate_size, longest)
-            classifier = fresh_classifier(architecture, shape, words, names, head, options.seed)
-            classifier.network.to(run.device)
+            new_tokenizer = load_tokenizer(tokenizer) if tokenizer else _train_tokenizer(rows, vocab_size, longest)
+            shape = ModelShape(hidden_size, layers, heads, heads, intermediate_size, longest)
+            classifier = init_classifier(architecture, shape, new_tokenizer, names, head, options.seed)
+            classifier.model.to(run.device)
         if options.gradient_checkpointing:
-            classifier.network.gradient_checkpointing_enable({"use_reentrant": False})
-        fit = partial(_examples, run, classifier, _longest(classifier, max_length), too_long)
-        examples, kept = fit(rows, by_source(rows, order))
-        order = resized(order, kept)
-        tests, _ = fit(held, [held]) if held else ([], [])
-        total = options.total_steps(order.epoch)
-        learner, costs = Learner(classifier.network, options, total), Costs.of(classifier)
+            classifier.model.gradient_checkpointing_enable({"use_reentrant": False})
+        tokenize = partial(_tokenize_examples, run, classifier, _max_text_length(classifier, max_length), overlong)
+        examples, sizes = tokenize(rows, split_by_source(rows, order))
+        order = resize_order(order, sizes)
+        heldout_examples, _ = tokenize(heldout_rows, [heldout_rows]) if heldout_rows else ([], [])
+        total = options.total_steps(order.epoch_size)
+        learner, costs = Learner(classifier.model, options, total), ClassifierCost.of(classifier)
         run.track(learner=learner, order=order)
-        measured = partial(_measured, classifier, tests, options)
-        results = {"labels": list(classifier.labels), "form": classifier.form, "head": classifier.head,
-                   "parameters": sum(p.numel() for p in classifier.network.parameters())}  # fmt: skip
-        results |= {"before": measured()} if tests else {}
+        evaluate = partial(_evaluate, classifier, heldout_examples, options)
+        results = {"labels": list(classifier.labels), "architecture": classifier.architecture, "head": classifier.head,
+                   "parameters": sum(p.numel() for p in classifier.model.parameters())}  # fmt: skip
+        results |= {"before": evaluate()} if heldout_examples else {}
         for _ in run.steps(total):
-            drawn = order.draw(options.batch_size)
-            step = [examples[row] for row in drawn]
-            run.log(update(run, learner, costs, step, partial(label_loss, classifier, step), drawn))
-        results |= {"after": measured()} if tests else {}
-        return run.finish(classifier.network, classifier.tokenizer, save_model, results)
+            drawn_rows = order.draw(options.batch_size)
+            step = [examples[row] for row in drawn_rows]
+            run.log(classifier_step(run, learner, costs, step, partial(label_loss, classifier, step), drawn_rows))
+        results |= {"after": evaluate()} if heldout_examples else {}
+        return run.finish(classifier.model, classifier.tokenizer, save_model, results)
 
 
 def label_loss(classifier: Classifier, step: Sequence[Example], rows: Sequence[int]) -> StepLoss:
@@ -132,55 +138,60 @@ def label_loss(classifier: Classifier, step: Sequence[Example], rows: Sequence[i
     """
     scores = label_scores(classifier, [step[row].ids for row in rows])  # [B, K]
     target = torch.tensor([step[row].label for row in rows], device=scores.device)
-    right = (scores.detach().argmax(1) == target).float().sum()
-    return StepLoss(functional.cross_entropy(scores, target, reduction="sum"), {"accuracy": right})
+    correct = (scores.detach().argmax(1) == target).float().sum()
+    return StepLoss(functional.cross_entropy(scores, target, reduction="sum"), {"accuracy": correct})
 
 
 @dataclass(frozen=True)
-class Costs:
+class ClassifierCost:
     """The arithmetic of reading texts, and for words that of saying labels of so many tokens in all."""
 
-    reading: Cost
-    saying: Cost | None
+    text_cost: FlopEstimator
+    label_cost: FlopEstimator | None
     label_tokens: int
     causal: bool
 
     @classmethod
-    def of(cls, classifier: Classifier) -> Costs:
-        network, causal = classifier.network, classifier.form == "decoder"
-        if classifier.form != "encoder_decoder":
-            return cls(Cost.of(network), None, 0, causal)
-        said = sum(map(len, classifier.words)) or 1
-        return cls(Cost.of(network.get_encoder()), Cost.of(network.get_decoder()), said, causal)
+    def of(cls, classifier: Classifier) -> ClassifierCost:
+        network, causal = classifier.model, classifier.architecture == "decoder"
+        if classifier.architecture != "encoder_decoder":
+            return cls(FlopEstimator.for_model(network), None, 0, causal)
+        label_tokens = sum(map(len, classifier.verbalizers)) or 1
+        return cls(
+            FlopEstimator.for_model(network.get_encoder()),
+            FlopEstimator.for_model(network.get_decoder()),
+            label_tokens,
+            causal,
+        )
 
     def train(self, lengths: Sequence[int]) -> float:
         """FLOPs of a forward and backward pass over texts of these lengths."""
         pairs = sum(n * (n + 1) / 2 if self.causal else n * n for n in lengths)
-        read = self.reading.train(sum(lengths), len(lengths), pairs)
-        if self.saying is None:
+        read = self.text_cost.train(sum(lengths), len(lengths), pairs)
+        if self.label_cost is None:
             return read
         across = self.label_tokens * sum(lengths)  # every label's tokens look at the whole text
-        return read + self.saying.train(self.label_tokens * len(lengths), None, across)
+        return read + self.label_cost.train(self.label_tokens * len(lengths), None, across)
 
 
-def update(
+def classifier_step(
     run: Run,
     learner: Learner,
-    costs: Costs,
+    costs: ClassifierCost,
     step: Sequence[Example],
     loss: Callable[[Sequence[int]], StepLoss],
-    drawn: Sequence[int],
+    record_ids: Sequence[int],
 ) -> dict[str, float]:
     """One optimiser step over micro-batches cut by tokens, normalised by the texts of the whole step."""
     classifier: Classifier = loss.args[0]  # type: ignore[attr-defined]
-    groups = micro_batches([cost_of(classifier, one.ids) for one in step], run.options.tokens_per_microbatch)
-    metrics = learner.step(groups, loss, len(step), [[drawn[row] for row in group] for group in groups])
+    groups = microbatch_indices([token_cost(classifier, one.ids) for one in step], run.options.tokens_per_microbatch)
+    metrics = learner.step(groups, loss, len(step), [[record_ids[row] for row in group] for group in groups])
     lengths = [len(one.ids) for one in step]
     run.ledger.count(tokens=sum(lengths), flops=costs.train(lengths))
     return metrics
 
 
-def _check(options: Options, model: str, labels: str) -> dict[str, str]:
+def _check_options(options: TrainingOptions, model: str, labels: str) -> dict[str, str]:
     """The names that `labels` gives; raises `UserError` for options that do not go together."""
     for name in ("evaluate_every", "sample_every"):
         if getattr(options, name):
@@ -188,86 +199,96 @@ def _check(options: Options, model: str, labels: str) -> dict[str, str]:
     if options.lora_rank and not model:
         raise UserError("lora_rank: a new model has no weights worth freezing; name a model, or set it to 0")
     pairs = [one.strip().partition("=") for one in labels.split(",")] if labels.strip() else []
-    found = {old.strip(): (new or old).strip() for old, _, new in pairs}
-    if any(not old or not new for old, new in found.items()) or len(found) < len(pairs):
+    label_names = {old.strip(): (new or old).strip() for old, _, new in pairs}
+    if any(not old or not new for old, new in label_names.items()) or len(label_names) < len(pairs):
         raise UserError(f"labels: expected names such as 0=negative,1=positive, each once, got {labels!r}")
-    return found
+    return label_names
 
 
-def _read(run: Run, data: str, heldout: str, renamed: dict[str, str], skip: bool) -> tuple[Any, Any, Any]:
+def _read_texts(
+    run: Run, data: str, heldout: str, label_names: dict[str, str], skip_bad_rows: bool
+) -> tuple[Any, Any, Any]:
     found = []
     for what, spec in (("data", data), ("heldout", heldout)):
         skipped: list[BadRow] = []
         rows, order = (
-            read_labelled(spec, seed=run.options.seed, skip_bad_rows=skip, skipped=skipped) if spec else ([], None)
+            read_labelled_texts(spec, seed=run.options.seed, skip_bad_rows=skip_bad_rows, skipped=skipped)
+            if spec
+            else ([], None)
         )
-        note_skipped(run, what, skipped)
-        unknown = sorted({row.label for row in rows} - set(renamed)) if renamed else []
+        write_skipped_rows(run, what, skipped)
+        unknown = sorted({row.label for row in rows} - set(label_names)) if label_names else []
         if unknown:
-            raise UserError(f"labels: {spec} has {', '.join(unknown[:5])}; expected {', '.join(renamed)}")
-        found.append(([Labelled(row.text, renamed.get(row.label, row.label)) for row in rows], order))
+            raise UserError(f"labels: {spec} has {', '.join(unknown[:5])}; expected {', '.join(label_names)}")
+        found.append(([LabelledText(row.text, label_names.get(row.label, row.label)) for row in rows], order))
     (rows, order), (held, _) = found
-    strange = sorted({row.label for row in held} - {row.label for row in rows})
-    if strange:
-        raise UserError(f"heldout: the labels {', '.join(strange[:5])} are not in the data, so nothing can learn them")
+    unseen_labels = sorted({row.label for row in held} - {row.label for row in rows})
+    if unseen_labels:
+        raise UserError(
+            f"heldout: the labels {', '.join(unseen_labels[:5])} are not in the data, so nothing can learn them"
+        )
     return rows, order, held
 
 
-def _names(labels: Sequence[str], renamed: dict[str, str]) -> list[str]:
+def _order_labels(labels: Sequence[str], label_names: dict[str, str]) -> list[str]:
     """The labels in the order given, or by number, or by name."""
     seen = set(labels)
     if len(seen) < 2:
         raise UserError(f"data: expected two labels or more, got only {', '.join(seen)}")
-    given = [name for name in dict.fromkeys(renamed.values()) if name in seen]
+    given = [name for name in dict.fromkeys(label_names.values()) if name in seen]
     return given or sorted(seen, key=lambda label: (0, int(label), "") if label.isdecimal() else (1, 0, label))
 
 
-def _trained_tokenizer(rows: Sequence[Labelled], vocabulary: int, max_length: int) -> Any:
+def _train_tokenizer(rows: Sequence[LabelledText], vocab_size: int, max_length: int) -> Any:
     """Of the texts and of the labels as often as they occur, for an encoder-decoder says them."""
-    said = [part for row in rows for part in (row.text, row.label)]
-    return classifier_tokenizer(said, vocabulary, max_length)
+    texts = [part for row in rows for part in (row.text, row.label)]
+    return train_classifier_tokenizer(texts, vocab_size, max_length)
 
 
-def _longest(classifier: Classifier, max_length: int) -> int:
+def _max_text_length(classifier: Classifier, max_length: int) -> int:
     """Tokens of the longest text; models with relative positions (T5) have no limit of their own."""
-    if classifier.form == "encoder_decoder" and not getattr(classifier.network.config, "max_position_embeddings", None):
+    if classifier.architecture == "encoder_decoder" and not getattr(
+        classifier.model.config, "max_position_embeddings", None
+    ):
         return max_length or 512
-    return context_of(classifier.network, max_length)
+    return resolve_max_length(classifier.model, max_length)
 
 
-def _examples(
+def _tokenize_examples(
     run: Run,
     classifier: Classifier,
-    longest: int,
-    too_long: Overlong,
-    rows: Sequence[Labelled],
-    sources: Sequence[Sequence[Labelled]],
+    max_length: int,
+    overlong: Overlong,
+    rows: Sequence[LabelledText],
+    sources: Sequence[Sequence[LabelledText]],
 ) -> tuple[list[Example], list[int]]:
     """The texts as token ids, source by source, and how many of each source are left."""
     number = {label: place for place, label in enumerate(classifier.labels)}
-    found: list[Example] = []
-    sizes, cut, dropped = [], 0, 0
+    examples: list[Example] = []
+    sizes, truncated, dropped = [], 0, 0
     for source in sources:
-        before = len(found)
+        before = len(examples)
         for row in source:
             ids = classifier.tokenizer(row.text, verbose=False)["input_ids"]
-            if len(ids) > longest and too_long == "error":
+            if len(ids) > max_length and overlong == "error":
                 raise UserError(
-                    f"text {len(found) + dropped + 1}: {len(ids)} tokens, more than the maximum length of {longest}; "
+                    f"text {len(examples) + dropped + 1}: {len(ids)} tokens, more than the maximum length of {max_length}; "
                     "raise it, or choose to truncate or drop what is too long"
                 )
-            if len(ids) > longest and too_long == "drop":
+            if len(ids) > max_length and overlong == "drop":
                 dropped += 1
                 continue
-            if len(ids) > longest:
-                cut += 1
-                ids = classifier.tokenizer(row.text, truncation=True, max_length=longest)["input_ids"]
-            found.append(Example(ids, number[row.label]))
-        sizes.append(len(found) - before)
-    note_lengths(run, cut, dropped)
-    return found, sizes
+            if len(ids) > max_length:
+                truncated += 1
+                ids = classifier.tokenizer(row.text, truncation=True, max_length=max_length)["input_ids"]
+            examples.append(Example(ids, number[row.label]))
+        sizes.append(len(examples) - before)
+    write_overlong_counts(run, truncated, dropped)
+    return examples, sizes
 
 
-def _measured(classifier: Classifier, tests: Sequence[Example], options: Options) -> dict[str, Any]:
-    found = predict(classifier, [one.ids for one in tests], [one.label for one in tests], options.tokens_per_microbatch)
-    return measures(found, classifier.labels)
+def _evaluate(classifier: Classifier, examples: Sequence[Example], options: TrainingOptions) -> dict[str, Any]:
+    found = predict(
+        classifier, [one.ids for one in examples], [one.label for one in examples], options.tokens_per_microbatch
+    )
+    return classification_metrics(found, classifier.labels)

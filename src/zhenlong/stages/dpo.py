@@ -15,23 +15,23 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from zhenlong.data import Overlong, Template
+from zhenlong.data import ChatTemplate, Overlong
 from zhenlong.errors import UserError
-from zhenlong.evaluate.text import preference_accuracy
-from zhenlong.forest import Batch, forward, log_probs, plant_batches
-from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
+from zhenlong.evaluate.heldout.text_metrics import preference_accuracy
+from zhenlong.forest import Microbatch, forward, log_probs, make_microbatches
+from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
-from zhenlong.objectives.preference import REFERENCE_FREE, check_preference, preference_loss
-from zhenlong.objectives.reduce import counts, per_response
+from zhenlong.objectives.preference import REFERENCE_FREE, check_preference_settings, preference_loss
+from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
 from zhenlong.records import Ranking
-from zhenlong.stages.evaluations import evaluated
-from zhenlong.stages.reference import cached_log_probs
-from zhenlong.stages.reward_model import pairs_of
-from zhenlong.stages.samples import say
-from zhenlong.stages.setup import context_of, load, ready, update
-from zhenlong.stages.trees import ranking_trees, read_all, read_heldout
+from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.prepare_data import ranking_trees, read_heldout, read_training_data
+from zhenlong.stages.reference import cached_reference_log_probs
+from zhenlong.stages.reward_model import pair_indices
+from zhenlong.stages.sample_logging import log_samples
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 
-Loss = Literal["sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "apo_zero", "apo_down", "simpo", "orpo"]
+DPOLoss = Literal["sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "apo_zero", "apo_down", "simpo", "orpo"]
 
 
 def dpo(
@@ -43,14 +43,14 @@ def dpo(
     reference: str = "",
     reference_cache: str = "",
     beta: float = 0.1,
-    loss: Loss = "sigmoid",
+    loss: DPOLoss = "sigmoid",
     label_smoothing: float = 0.0,
     gamma: float = 0.0,
     sft_weight: float | None = None,
-    sft_average: Literal["response", "token"] = "response",
+    sft_aggregation: Literal["sequence", "token"] = "sequence",
     chat_template: str = "auto",
     max_length: int = 0,
-    too_long: Overlong = "error",
+    overlong: Overlong = "error",
     skip_bad_rows: bool = False,
     lr: float = 1e-6,
     warmup_steps: float = 0.1,
@@ -73,11 +73,11 @@ def dpo(
         gamma: Margin that simpo asks for, about beta / 2.
         sft_weight: Weight of the chosen response's mean negative log-probability beside the loss; none takes 1 for orpo
             and 0 for the others.
-        sft_average: What that mean is over: each response by itself, or all chosen tokens of the step (token), where
+        sft_aggregation: That mean is over each response (sequence), or all chosen tokens of the step (token), where
             long responses count more, as in sft and in TRL's loss of that name.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
+        overlong: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
         warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
@@ -86,82 +86,92 @@ def dpo(
     (Eq. 7, Rafailov et al. 2023); log-probabilities are summed over the response's tokens.
     """
     config = dict(locals())
-    options = Options(lr=lr, warmup_steps=warmup_steps, **training)
-    likelihood = (1.0 if loss == "orpo" else 0.0) if sft_weight is None else sft_weight
-    check_preference(beta, loss, label_smoothing, gamma, likelihood)
+    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    effective_sft_weight = (1.0 if loss == "orpo" else 0.0) if sft_weight is None else sft_weight
+    check_preference_settings(beta, loss, label_smoothing, gamma, effective_sft_weight)
     settings = {
-        "beta": beta, "loss": loss, "label_smoothing": label_smoothing, "gamma": gamma, "sft_weight": likelihood
+        "beta": beta, "loss": loss, "label_smoothing": label_smoothing, "gamma": gamma, "sft_weight": effective_sft_weight
     }  # fmt: skip
-    if sft_average not in ("response", "token"):
-        raise UserError(f"sft_average: expected response or token, got {sft_average!r}")
+    if sft_aggregation not in ("sequence", "token"):
+        raise UserError(f"sft_aggregation: expected sequence or token, got {sft_aggregation!r}")
     if loss in REFERENCE_FREE and (reference or reference_cache):
         raise UserError(f"reference, reference_cache: {loss} compares with no reference; leave them empty")
     with Run(output, config, options, "dpo") as run:
         if run.finished:
             return run.output
-        rankings, order = read_all(run, data, Ranking, options)
-        held = read_heldout(run, heldout, Ranking)
-        policy, tokenizer = load(model, options, dropout=False)
-        template = Template.of(tokenizer, chat_template)
-        trees, rankings, order = ranking_trees(run, rankings, order, template, context_of(policy, max_length), too_long)
-        cost = Cost.of(policy)
-        anchors = [torch.zeros(len(one.responses)) for one in rankings]  # not read by losses without a reference
+        rankings, order = read_training_data(run, data, Ranking, options)
+        heldout_rankings = read_heldout(run, heldout, Ranking)
+        policy, tokenizer = load_for_training(model, options, dropout=False)
+        template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
+        trees, rankings, order = ranking_trees(
+            run, rankings, order, template, resolve_max_length(policy, max_length), overlong
+        )
+        cost = FlopEstimator.for_model(policy)
+        reference_log_probs = [
+            torch.zeros(len(one.responses)) for one in rankings
+        ]  # not read by losses without a reference
         if loss not in REFERENCE_FREE:
             cache = Path(reference_cache or run.output / "reference")
-            anchors = cached_log_probs(run, reference or policy, tokenizer, trees, options, cache)
-        total = options.total_steps(order.epoch)
+            reference_log_probs = cached_reference_log_probs(run, reference or policy, tokenizer, trees, options, cache)
+        total = options.total_steps(order.epoch_size)
         learner = Learner(policy, options, total)
         run.track(learner=learner, order=order)
-        for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
             rows = order.draw(options.batch_size)
-            step = [(rankings[row], anchors[row]) for row in rows]
-            batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            step = [(rankings[row], reference_log_probs[row]) for row in rows]
+            batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             pairs = sum(len(ranking.pairs()) for ranking, _ in step)
-            if sft_average == "token":
-                settings["sft_tokens"] = sum(map(partial(chosen_tokens, step), batches)) / pairs
-            run.log(update(run, learner, cost, batches, partial(pair_loss, policy, step, settings), pairs, rows))
-            if run.sampling_now():
-                say(run, policy, tokenizer, template, [one.prompt for one in rankings])
+            if sft_aggregation == "token":
+                settings["sft_tokens"] = sum(map(partial(count_chosen_tokens, step), batches)) / pairs
+            run.log(
+                optimizer_step(run, learner, cost, batches, partial(pair_loss, policy, step, settings), pairs, rows)
+            )
+            if run.should_sample():
+                log_samples(run, policy, tokenizer, template, [one.prompt for one in rankings])
         results = {}
-        if held:
-            begun = reference or model
-            results = preference_accuracy((policy, tokenizer), held, reference=begun, chat_template=chat_template)
-        return run.finish(*ready(policy, template), save_model, results)
+        if heldout_rankings:
+            reference_name = reference or model
+            results = preference_accuracy(
+                (policy, tokenizer), heldout_rankings, reference=reference_name, chat_template=chat_template
+            )
+        return run.finish(*prepare_for_saving(policy, template), save_model, results)
 
 
-def chosen_tokens(step: Sequence[tuple[Ranking, torch.Tensor]], batch: Batch) -> int:
+def count_chosen_tokens(step: Sequence[tuple[Ranking, torch.Tensor]], batch: Microbatch) -> int:
     """The tokens of the preferred response of each pair, summed over the micro-batch's pairs."""
-    better, _, _ = pairs_of([step[row][0] for row in batch.rows], batch.forest.leaf.device)
-    return int(counts(batch.forest.leaf, batch.forest.leaves)[better].sum())
+    chosen, _, _ = pair_indices([step[row][0] for row in batch.tree_indices], batch.forest.response_index.device)
+    return int(tokens_per_response(batch.forest.response_index, batch.forest.num_responses)[chosen].sum())
 
 
 def pair_loss(
     policy: PreTrainedModel,
     step: Sequence[tuple[Ranking, torch.Tensor]],
     settings: dict[str, Any],
-    batch: Batch,
+    batch: Microbatch,
 ) -> StepLoss:
     """The preference loss summed over all pairs of the micro-batch's rankings, with the implicit rewards as metrics."""
     forest = batch.forest
-    sums = per_response(log_probs(policy, forward(policy, forest), forest), forest.leaf, forest.leaves)  # [R]
-    anchor = torch.cat([step[row][1] for row in batch.rows]).to(sums.device)  # [R]
-    tokens = counts(forest.leaf, forest.leaves)
-    better, worse, _ = pairs_of([step[row][0] for row in batch.rows], sums.device)
-    found = preference_loss(
-        sums[better],
-        sums[worse],
-        anchor[better],
-        anchor[worse],
-        chosen_tokens=tokens[better],
-        rejected_tokens=tokens[worse],
+    sums = sum_per_response(
+        log_probs(policy, forward(policy, forest), forest), forest.response_index, forest.num_responses
+    )  # [R]
+    reference_sums = torch.cat([step[row][1] for row in batch.tree_indices]).to(sums.device)  # [R]
+    tokens = tokens_per_response(forest.response_index, forest.num_responses)
+    chosen, rejected, _ = pair_indices([step[row][0] for row in batch.tree_indices], sums.device)
+    result = preference_loss(
+        sums[chosen],
+        sums[rejected],
+        reference_sums[chosen],
+        reference_sums[rejected],
+        chosen_tokens=tokens[chosen],
+        rejected_tokens=tokens[rejected],
         **settings,
     )
-    margin = found.chosen_rewards - found.rejected_rewards
+    margin = result.chosen_rewards - result.rejected_rewards
     metrics = {
         "accuracy": (margin > 0).float().sum(),
         "margin": margin.sum(),
-        "chosen_reward": found.chosen_rewards.sum(),
-        "rejected_reward": found.rejected_rewards.sum(),
-        "chosen_log_prob": sums[better].detach().sum(),
+        "chosen_reward": result.chosen_rewards.sum(),
+        "rejected_reward": result.rejected_rewards.sum(),
+        "chosen_log_prob": sums[chosen].detach().sum(),
     }
-    return StepLoss(found.losses.sum(), metrics)
+    return StepLoss(result.losses.sum(), metrics)

@@ -1,4 +1,4 @@
-"""KTO: learn from single responses with a thumb up or down, where nobody compared two answers.
+"""KTO: learn from single responses labelled desirable or undesirable, where nobody compared two answers.
 
 Each response is held against a baseline: how much more probable the policy has made responses in general. That is
 estimated on mismatched pairs, each prompt of a step with the response of the one before it, without gradient and over
@@ -17,21 +17,21 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from zhenlong.data import Overlong, Template
+from zhenlong.data import ChatTemplate, Overlong
 from zhenlong.errors import UserError
-from zhenlong.evaluate.ratings import rating_separation
-from zhenlong.evaluate.scoring import log_prob_sums
-from zhenlong.forest import Batch, Node, forward, log_probs, plant_batches, tree
-from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
+from zhenlong.evaluate.heldout.rating_auc import rating_auc
+from zhenlong.forest import Microbatch, TreeNode, forward, log_probs, make_microbatches, make_tree
+from zhenlong.forest.scoring import log_prob_sums
+from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
-from zhenlong.objectives.kto import check_kto, kl_baseline, kto_loss, mismatched
-from zhenlong.objectives.reduce import per_response
+from zhenlong.objectives.kto import check_kto_settings, kl_baseline, kto_loss, mismatched
+from zhenlong.objectives.reduce import sum_per_response
 from zhenlong.records import Rating
-from zhenlong.stages.evaluations import evaluated
-from zhenlong.stages.reference import cached_log_probs
-from zhenlong.stages.samples import say
-from zhenlong.stages.setup import context_of, load, ready, update
-from zhenlong.stages.trees import rating_trees, read_all, read_heldout
+from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.prepare_data import rating_trees, read_heldout, read_training_data
+from zhenlong.stages.reference import cached_reference_log_probs
+from zhenlong.stages.sample_logging import log_samples
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 
 
 def kto(
@@ -48,129 +48,155 @@ def kto(
     undesirable_weight: float = 1.0,
     chat_template: str = "auto",
     max_length: int = 0,
-    too_long: Overlong = "error",
+    overlong: Overlong = "error",
     skip_bad_rows: bool = False,
     lr: float = 1e-6,
     warmup_steps: float = 0.1,
     **training: Any,
 ) -> Path:
-    """Optimise a policy on single responses with a thumb up or down.
+    """Optimise a policy on single responses labelled desirable or undesirable.
 
     Args:
         model: Policy to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
         data: Ratings: files, hf:owner/name or world:ratings; several with weights as `a.jsonl*0.7,b*0.3`. Rankings are
-            read as ratings too, the best responses up and the worst down.
+            read as ratings too, the best responses desirable and the worst undesirable.
         output: Run folder to make.
         heldout: Ratings to measure on how far the implicit reward tells them apart.
         reference: Reference model; empty takes the policy as it began.
         reference_cache: Folder to share reference log-probabilities between runs; empty keeps them in the run's.
         beta: Strength of the pull to the reference; lower lets the policy go further.
         loss: kto, or apo_zero, which has no baseline.
-        desirable_weight: Weight of the responses with a thumb up.
-        undesirable_weight: Weight of the responses with a thumb down.
+        desirable_weight: Weight of the desirable responses.
+        undesirable_weight: Weight of the undesirable responses.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        too_long: What to do with a longer one: stop with an error, truncate the response, or drop the rating.
+        overlong: What to do with a longer one: stop with an error, truncate the response, or drop the rating.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
         warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
 
-    Returns the run folder. Equation: L = λ (1 - σ(±β [log π(y)/π_ref(y) - z])), + and λ_D for a thumb up, - and λ_U for
-    one down, the mean over ratings; z the baseline (Eq. 7, Ethayarajh et al. 2024).
+    Returns the run folder. Equation: L = λ (1 - σ(±β [log π(y)/π_ref(y) - z])), + and λ_D if desirable, - and λ_U if
+    undesirable, the mean over ratings; z the baseline (Eq. 7, Ethayarajh et al. 2024).
     """
     config = dict(locals())
-    options = Options(lr=lr, warmup_steps=warmup_steps, **training)
-    check_kto(beta, loss, desirable_weight, undesirable_weight)
+    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    check_kto_settings(beta, loss, desirable_weight, undesirable_weight)
     if loss == "kto" and options.batch_size < 2:
         raise UserError("batch_size: expected 2 or more, for the baseline of kto pairs prompts with others' responses")
     settings = {"beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     with Run(output, config, options, "kto") as run:
         if run.finished:
             return run.output
-        ratings, order = read_all(run, data, Rating, options)
-        held = read_heldout(run, heldout, Rating)
-        policy, tokenizer = load(model, options, dropout=False)
-        template, context = Template.of(tokenizer, chat_template), context_of(policy, max_length)
-        trees, ratings, order = rating_trees(run, ratings, order, template, context, too_long)
-        _require_both(run, ratings)
-        total, cost = options.total_steps(order.epoch), Cost.of(policy)
-        drawn = deepcopy(order).draw(total * options.batch_size) if loss == "kto" else []
-        strangers = mismatched_trees([trees[row] for row in drawn], options.batch_size, context)
+        ratings, order = read_training_data(run, data, Rating, options)
+        heldout_ratings = read_heldout(run, heldout, Rating)
+        policy, tokenizer = load_for_training(model, options, dropout=False)
+        template, context = (
+            ChatTemplate.from_tokenizer(tokenizer, chat_template),
+            resolve_max_length(policy, max_length),
+        )
+        trees, ratings, order = rating_trees(run, ratings, order, template, context, overlong)
+        _require_both_labels(run, ratings)
+        total, cost = options.total_steps(order.epoch_size), FlopEstimator.for_model(policy)
+        drawn_rows = deepcopy(order).draw(total * options.batch_size) if loss == "kto" else []
+        mismatched_pairs = mismatched_trees([trees[row] for row in drawn_rows], options.batch_size, context)
         cache = Path(reference_cache or run.output / "reference")
-        found = cached_log_probs(run, reference or policy, tokenizer, [*trees, *strangers], options, cache)
-        anchors, stranger_anchors = torch.cat(found).split([len(trees), len(strangers)])
+        reference_sums = cached_reference_log_probs(
+            run, reference or policy, tokenizer, [*trees, *mismatched_pairs], options, cache
+        )
+        reference_log_probs, mismatched_reference_log_probs = torch.cat(reference_sums).split(
+            [len(trees), len(mismatched_pairs)]
+        )
         learner = Learner(policy, options, total)
         run.track(learner=learner, order=order)
-        for number in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
+        for step in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
             rows = order.draw(options.batch_size)
-            now = slice((number - 1) * len(rows), number * len(rows))
-            baseline = _baseline(run, learner, cost, policy, strangers[now], stranger_anchors[now])
-            batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
-            thumbs = torch.tensor([ratings[row].desirable for row in rows])
-            part = partial(rating_loss, policy, thumbs, anchors[rows], settings | {"baseline": baseline})
-            metrics = update(run, learner, cost, batches, part, len(rows), rows)
-            run.log(_with_margin(metrics) | {"kl": baseline})
-            if run.sampling_now():
-                say(run, policy, tokenizer, template, [one.prompt for one in ratings])
+            step_slice = slice((step - 1) * len(rows), step * len(rows))
+            baseline = _step_baseline(
+                run, learner, cost, policy, mismatched_pairs[step_slice], mismatched_reference_log_probs[step_slice]
+            )
+            batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            desirable = torch.tensor([ratings[row].desirable for row in rows])
+            step_loss = partial(
+                rating_loss, policy, desirable, reference_log_probs[rows], settings | {"baseline": baseline}
+            )
+            metrics = optimizer_step(run, learner, cost, batches, step_loss, len(rows), rows)
+            run.log(_add_margin(metrics) | {"kl": baseline})
+            if run.should_sample():
+                log_samples(run, policy, tokenizer, template, [one.prompt for one in ratings])
         results = {}
-        if held:
-            begun = reference or model
-            results = rating_separation((policy, tokenizer), held, reference=begun, chat_template=chat_template)
-        return run.finish(*ready(policy, template), save_model, results)
+        if heldout_ratings:
+            reference_name = reference or model
+            results = rating_auc(
+                (policy, tokenizer), heldout_ratings, reference=reference_name, chat_template=chat_template
+            )
+        return run.finish(*prepare_for_saving(policy, template), save_model, results)
 
 
 def rating_loss(
-    policy: PreTrainedModel, thumbs: torch.Tensor, anchors: torch.Tensor, settings: dict[str, float], batch: Batch
+    policy: PreTrainedModel,
+    desirable: torch.Tensor,
+    reference_log_probs: torch.Tensor,
+    settings: dict[str, float],
+    batch: Microbatch,
 ) -> StepLoss:
-    """The loss summed over the micro-batch's ratings; `thumbs` and `anchors` are those of the step, [R]."""
+    """The loss summed over the micro-batch's ratings; `desirable` and `reference_log_probs` are the step's, [R]."""
     forest = batch.forest
-    sums = per_response(log_probs(policy, forward(policy, forest), forest), forest.leaf, forest.leaves)  # [R]
-    desirable, anchor = (values[batch.rows].to(sums.device) for values in (thumbs, anchors))
-    found = kto_loss(sums, anchor, desirable, **settings)
+    sums = sum_per_response(
+        log_probs(policy, forward(policy, forest), forest), forest.response_index, forest.num_responses
+    )  # [R]
+    is_desirable, reference_sums = (
+        values[batch.tree_indices].to(sums.device) for values in (desirable, reference_log_probs)
+    )
+    result = kto_loss(sums, reference_sums, is_desirable, **settings)
     metrics: dict[str, Any] = {}
-    for name, side in (("desirable", desirable), ("undesirable", ~desirable)):
+    for name, side in (("desirable", is_desirable), ("undesirable", ~is_desirable)):
         count = side.sum()
-        metrics[f"{name}_reward"] = (found.rewards[side].sum(), count)
+        metrics[f"{name}_reward"] = (result.rewards[side].sum(), count)
         metrics[f"{name}_log_prob"] = (sums.detach()[side].sum(), count)
-    return StepLoss(found.losses.sum(), metrics)
+    return StepLoss(result.losses.sum(), metrics)
 
 
-def mismatched_trees(drawn: Sequence[Node], batch_size: int, context: int) -> list[Node]:
+def mismatched_trees(trees: Sequence[TreeNode], batch_size: int, context: int) -> list[TreeNode]:
     """For each draw its prompt with the response of the draw before it in the same step, cut to the context."""
-    strangers = []
-    for first in range(0, len(drawn), batch_size):
-        step = drawn[first : first + batch_size]
+    pairs = []
+    for first in range(0, len(trees), batch_size):
+        step = trees[first : first + batch_size]
         for own, response in zip(step, mismatched([node.children[0].tokens for node in step]), strict=True):
-            strangers.append(tree(own.tokens, [response[: context - len(own.tokens)]]))
-    return strangers
+            pairs.append(make_tree(own.tokens, [response[: context - len(own.tokens)]]))
+    return pairs
 
 
-def _baseline(
-    run: Run, learner: Learner, cost: Cost, policy: PreTrainedModel, trees: Sequence[Node], anchors: torch.Tensor
+def _step_baseline(
+    run: Run,
+    learner: Learner,
+    cost: FlopEstimator,
+    policy: PreTrainedModel,
+    trees: Sequence[TreeNode],
+    reference_log_probs: torch.Tensor,
 ) -> float:
     """The step's baseline in nats; 0 where the loss has none."""
     if not trees:
         return 0.0
     with learner.autocast():
         sums = log_prob_sums(policy, trees, run.options.tokens_per_microbatch)
-    run.ledger.count(flops=sum(cost.forward(node.size, node.scored_tokens) for node in trees))
-    return float(kl_baseline(torch.tensor([float(one[0]) for one in sums]), anchors))
+    run.ledger.count(flops=sum(cost.forward(node.num_tokens, node.num_scored) for node in trees))
+    return float(kl_baseline(torch.tensor([float(one[0]) for one in sums]), reference_log_probs))
 
 
-def _with_margin(metrics: dict[str, float]) -> dict[str, float]:
-    """With the mean reward of the step's thumbs up above that of its thumbs down, where it has both."""
+def _add_margin(metrics: dict[str, float]) -> dict[str, float]:
+    """With the mean reward of the step's desirable responses above that of its undesirable ones, where it has both."""
     both = "desirable_reward" in metrics and "undesirable_reward" in metrics
     return metrics | ({"margin": metrics["desirable_reward"] - metrics["undesirable_reward"]} if both else {})
 
 
-def _require_both(run: Run, ratings: Sequence[Rating]) -> None:
+def _require_both_labels(run: Run, ratings: Sequence[Rating]) -> None:
     """Note how many there are of each kind; raise `UserError` where there is only one kind."""
-    up = sum(one.desirable for one in ratings)
-    down = len(ratings) - up
-    if not up or not down:
-        only, other = ("desirable", "undesirable") if up else ("undesirable", "desirable")
+    num_desirable = sum(one.desirable for one in ratings)
+    num_undesirable = len(ratings) - num_desirable
+    if not num_desirable or not num_undesirable:
+        only, other = ("desirable", "undesirable") if num_desirable else ("undesirable", "desirable")
         raise UserError(
             f"{run.config['data']}: all {len(ratings)} ratings are {only}; kto learns from the difference: add "
-            f"{other} responses" + (", or imitate these with zhenlong sft" if up else "")
+            f"{other} responses" + (", or imitate these with zhenlong sft" if num_desirable else "")
         )
-    run.note("ratings.json", {"desirable": up, "undesirable": down})
+    run.write_note("ratings.json", {"desirable": num_desirable, "undesirable": num_undesirable})

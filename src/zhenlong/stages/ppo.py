@@ -18,42 +18,42 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from zhenlong.data import Mixture, Template
+from zhenlong.data import ChatTemplate, Mixture
 from zhenlong.errors import UserError
-from zhenlong.forest import Batch, Forest, Node, forward, log_probs, plant_batches
-from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
+from zhenlong.forest import Forest, Microbatch, TreeNode, forward, log_probs, make_microbatches
+from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import ValueHead, load_model, save_model
 from zhenlong.objectives.advantage import generalized_advantage, terminal_rewards, whiten
 from zhenlong.objectives.kl import KLController
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.objectives.policy_gradient import policy_loss, sampled_entropy, value_loss
-from zhenlong.objectives.reduce import per_response
+from zhenlong.objectives.reduce import sum_per_response
 from zhenlong.records import Demonstration, Task
-from zhenlong.rewards import reward_from
+from zhenlong.rewards import build_reward_fn
 from zhenlong.sampling import TorchSampler
-from zhenlong.stages.evaluations import evaluated
-from zhenlong.stages.reference import Reference
+from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.prepare_data import conversation_trees, read_training_data
+from zhenlong.stages.reference import ReferencePolicy
 from zhenlong.stages.rollout import (
-    Buffer,
     Group,
-    add_array,
-    count_sampling,
-    fitting_prompts,
-    gathered,
-    leaf_of,
-    roll_out,
+    RolloutBuffer,
+    compute_per_token,
+    count_sampling_cost,
+    gather_from_groups,
+    generate_rollouts,
+    response_index_of,
     rollout_metrics,
     rollout_sampling,
     sample_rows,
-    spread,
+    scatter_to_groups,
     token_log_probs,
+    tokenize_prompts,
 )
-from zhenlong.stages.setup import context_of, load, ready, update
-from zhenlong.stages.trees import conversation_trees, read_all
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 
 
 @dataclass(frozen=True)
-class Settings:
+class PPOSettings:
     """The coefficients of the loss and of the advantages; see `ppo` for each."""
 
     clip: float
@@ -61,17 +61,17 @@ class Settings:
     value_coef: float
     entropy_coef: float
     gamma: float
-    lam: float
+    gae_lambda: float
     ptx_coef: float
     whiten_rewards: bool
     temperature: float
 
 
 @dataclass(frozen=True)
-class PtxBatch(Batch):
-    """A micro-batch of demonstrations among those of rollouts; `share` scales its tokens to the step's count."""
+class PtxBatch(Microbatch):
+    """A micro-batch of demonstrations among those of rollouts; `token_weight` scales its tokens to the step's count."""
 
-    share: float = 0.0
+    token_weight: float = 0.0
 
 
 def ppo(
@@ -83,8 +83,8 @@ def ppo(
     critic: Literal["head", "separate"] = "head",
     critic_model: str = "",
     critic_lr: float = 1e-5,
-    rollouts: int = 128,
-    passes: int = 4,
+    rollout_prompts: int = 128,
+    update_epochs: int = 4,
     kl_coef: float = 0.05,
     kl_target: float = 0.0,
     kl_horizon: float = 10000.0,
@@ -93,14 +93,14 @@ def ppo(
     value_coef: float = 0.1,
     entropy_coef: float = 0.0,
     gamma: float = 1.0,
-    lam: float = 0.95,
+    gae_lambda: float = 0.95,
     whiten_rewards: bool = False,
     ptx_data: str = "",
     ptx_coef: float = 0.0,
     max_tokens: int = 256,
     temperature: float = 1.0,
     truncation_penalty: float = 0.0,
-    too_long: Literal["error", "drop"] = "error",
+    overlong: Literal["error", "drop"] = "error",
     chat_template: str = "auto",
     skip_bad_rows: bool = False,
     lr: float = 1e-6,
@@ -117,8 +117,8 @@ def ppo(
         critic: A value head on the policy, or a network of its own (separate), which costs twice as much.
         critic_model: What a separate critic starts from, as a rule the reward model; empty takes the policy.
         critic_lr: Peak learning rate of the critic; a value head starts at 0 and needs more than the policy.
-        rollouts: Prompts answered before learning from them, in minibatches of batch_size.
-        passes: Times that each rollout is learned from.
+        rollout_prompts: Prompts answered before learning from them, in minibatches of batch_size.
+        update_epochs: Times that each rollout is learned from.
         kl_coef: Price of a nat of KL to the model as it began, paid token by token in the reward.
         kl_target: KL per response, in nats, that kl_coef is steered towards; 0 keeps kl_coef fixed.
         kl_horizon: Rollouts over which a full error changes kl_coef by a fifth.
@@ -127,14 +127,14 @@ def ppo(
         value_coef: Weight of the value loss.
         entropy_coef: Weight of the entropy bonus.
         gamma: Discount of later rewards.
-        lam: GAE's lambda: 1 trusts returns only, 0 the critic only.
+        gae_lambda: GAE's lambda: 1 trusts returns only, 0 the critic only.
         whiten_rewards: Scale the rewards of a buffer to variance 1, their mean kept.
         ptx_data: Demonstrations to mix in as likelihood training (InstructGPT's ptx).
         ptx_coef: Weight of that loss.
         max_tokens: Longest answer.
         temperature: Sampling temperature; log-probabilities are taken at the same.
         truncation_penalty: Taken from the reward of an answer that was cut off at max_tokens.
-        too_long: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
+        overlong: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
@@ -144,59 +144,68 @@ def ppo(
     L = -min(ρ A, clip(ρ) A) + value_coef ½ (V - G)² - ptx_coef log π(ptx) (Ouyang et al. 2022, Eq. 2).
     """
     config = dict(locals())
-    options = Options(lr=lr, schedule=schedule, **training)
-    settings = Settings(clip, value_clip, value_coef, entropy_coef, gamma, lam, ptx_coef, whiten_rewards, temperature)
-    _check(config)
+    options = TrainingOptions(lr=lr, schedule=schedule, **training)
+    settings = PPOSettings(
+        clip, value_clip, value_coef, entropy_coef, gamma, gae_lambda, ptx_coef, whiten_rewards, temperature
+    )
+    _check_options(config)
     with Run(output, config, options, "ppo") as run:
         if run.finished:
             return run.output
-        tasks, order = read_all(run, data, Task, options)
-        policy, tokenizer = load(model, options, dropout=False)
-        template = Template.of(tokenizer, chat_template)
-        tasks, prompts, order = fitting_prompts(run, tasks, order, template, context_of(policy), max_tokens, too_long)
-        worth = reward_from(reward, device=options.device)
-        sampler, reference = TorchSampler(policy, tokenizer), Reference(policy)
-        values = _Critic(critic, policy, critic_model or model, options)
-        ptx, ptx_order = _ptx(run, ptx_data, ptx_coef, template, context_of(policy), options)
-        minibatches = max(1, math.ceil(rollouts / options.batch_size))
-        total = options.steps or math.ceil(options.epochs * order.epoch / rollouts) * passes * minibatches
-        learner = Learner(policy, options, total, {"critic": (values.module, critic_lr)})
+        tasks, order = read_training_data(run, data, Task, options)
+        policy, tokenizer = load_for_training(model, options, dropout=False)
+        template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
+        tasks, prompts, order = tokenize_prompts(
+            run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
+        )
+        reward_fn = build_reward_fn(reward, device=options.device)
+        sampler, reference = TorchSampler(policy, tokenizer), ReferencePolicy(policy)
+        value_model = _Critic(critic, policy, critic_model or model, options)
+        ptx, ptx_order = _read_ptx_data(run, ptx_data, ptx_coef, template, resolve_max_length(policy), options)
+        num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))
+        total = (
+            options.steps
+            or math.ceil(options.epochs * order.epoch_size / rollout_prompts) * update_epochs * num_minibatches
+        )
+        learner = Learner(policy, options, total, {"critic": (value_model.module, critic_lr)})
         controller = KLController(kl_coef, kl_target or None, kl_horizon)
-        cost, buffer = Cost.of(policy), Buffer()
+        cost, buffer = FlopEstimator.for_model(policy), RolloutBuffer()
         run.track(learner=learner, order=order, ptx_order=ptx_order, buffer=buffer, controller=controller)
-        for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
-            if not buffer.waiting:
-                with run.evaluation(), learner.autocast():
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
+            if not buffer.pending:
+                with run.eval_mode(), learner.autocast():
                     sampling = rollout_sampling(run, template, temperature, max_tokens)
-                    groups = roll_out(tasks, prompts, order.draw(rollouts), sampler, sampling, 1, worth)
-                    _measure(run, cost, groups, policy, values, reference, settings, options)
-                scores = _penalised(groups, truncation_penalty)
+                    groups = generate_rollouts(
+                        tasks, prompts, order.draw(rollout_prompts), sampler, sampling, 1, reward_fn
+                    )
+                    _add_reference_and_values(run, cost, groups, policy, value_model, reference, settings, options)
+                scores = _apply_truncation_penalty(groups, truncation_penalty)
                 metrics = _add_advantages(groups, scores, controller, settings)
-                count_sampling(run, cost, groups)
+                count_sampling_cost(run, cost, groups)
                 run.log({**rollout_metrics(groups), **metrics})
-                buffer.fill(groups, passes, minibatches, run.generator("minibatches"))
-            if run.sampling_now():
-                run.samples(sample_rows(tasks, buffer.groups))
-            groups = buffer.draw()
-            count = float(sum(group.tokens for group in groups))
-            batches: list[Batch] = plant_batches(
+                buffer.fill(groups, update_epochs, num_minibatches, run.generator("minibatches"))
+            if run.should_sample():
+                run.write_samples(sample_rows(tasks, buffer.groups))
+            groups = buffer.next_minibatch()
+            count = float(sum(group.num_tokens for group in groups))
+            batches: list[Microbatch] = make_microbatches(
                 [group.tree for group in groups], options.tokens_per_microbatch, run.device
             )
             batches += _ptx_batches(ptx, ptx_order.draw(options.batch_size) if ptx else [], count, options, run)
-            loss = partial(rollout_loss, policy, values, groups, settings)
-            run.log(update(run, learner, cost, batches, loss, count))
-        return run.finish(*ready(policy, template), save_model)
+            loss = partial(rollout_loss, policy, value_model, groups, settings)
+            run.log(optimizer_step(run, learner, cost, batches, loss, count))
+        return run.finish(*prepare_for_saving(policy, template), save_model)
 
 
 class _Critic:
     """Values of states, [M] at the positions that predict scored tokens: a head on the policy, or another network."""
 
-    def __init__(self, kind: str, policy: PreTrainedModel, start: str, options: Options) -> None:
+    def __init__(self, kind: str, policy: PreTrainedModel, init_model: str, options: TrainingOptions) -> None:
         if kind == "head":
             device = next(policy.parameters()).device
             self.module: nn.Module = ValueHead(policy.config.get_text_config().hidden_size).to(device)
         else:
-            self.network = load_model(start, kind="reward", device=options.device, seed=options.seed)[0]
+            self.network = load_model(init_model, kind="reward", device=options.device, seed=options.seed)[0]
             self.module = self.network
         self.separate = kind == "separate"
 
@@ -208,101 +217,117 @@ class _Critic:
 
 
 def rollout_loss(
-    policy: PreTrainedModel, critic: _Critic, groups: Sequence[Group], settings: Settings, batch: Batch
+    policy: PreTrainedModel, critic: _Critic, groups: Sequence[Group], settings: PPOSettings, batch: Microbatch
 ) -> StepLoss:
     """PPO's loss summed over a micro-batch's tokens, or the likelihood loss of a micro-batch of demonstrations."""
     forest = batch.forest
     states = forward(policy, forest)
     if isinstance(batch, PtxBatch):
         loss = negative_log_likelihood(log_probs(policy, states, forest))
-        return StepLoss(settings.ptx_coef * batch.share * loss, {"ptx_loss": (loss, float(len(forest.target)))})
-    scored, entropy = log_probs(policy, states, forest, settings.temperature, entropy=True)  # [M]
-    old, advantages, returns, old_values = (
-        gathered(name, groups, batch) for name in ("old_log_probs", "advantages", "returns", "values")
+        return StepLoss(settings.ptx_coef * batch.token_weight * loss, {"ptx_loss": (loss, float(len(forest.target)))})
+    policy_log_probs, entropy = log_probs(policy, states, forest, settings.temperature, return_entropy=True)  # [M]
+    old_log_probs, advantages, returns, old_values = (
+        gather_from_groups(name, groups, batch) for name in ("old_log_probs", "advantages", "returns", "values")
     )
-    total, sums = policy_loss(
-        scored, old, advantages, forest.leaf, forest.leaves, clip_low=settings.clip, clip_high=settings.clip
+    total, metric_sums = policy_loss(
+        policy_log_probs,
+        old_log_probs,
+        advantages,
+        forest.response_index,
+        forest.num_responses,
+        clip_low=settings.clip,
+        clip_high=settings.clip,
     )
     values = critic(states, forest)
     value_total, value_sums = value_loss(values, old_values, returns, clip=settings.value_clip or None)
     total = total + settings.value_coef * value_total
     if settings.entropy_coef:
-        total = total - settings.entropy_coef * sampled_entropy(scored).sum()
+        total = total - settings.entropy_coef * sampled_entropy(policy_log_probs).sum()
     tokens = float(len(forest.target))
-    metrics = {**sums, **value_sums, "value_loss": value_total.detach(), "entropy": entropy.sum()}
+    metrics = {**metric_sums, **value_sums, "value_loss": value_total.detach(), "entropy": entropy.sum()}
     return StepLoss(total, {name: (value, tokens) for name, value in metrics.items()})
 
 
-def _measure(
+def _add_reference_and_values(
     run: Run,
-    cost: Cost,
+    cost: FlopEstimator,
     groups: Sequence[Group],
     policy: PreTrainedModel,
     critic: _Critic,
-    reference: Reference,
-    settings: Settings,
-    options: Options,
+    reference: ReferencePolicy,
+    settings: PPOSettings,
+    options: TrainingOptions,
 ) -> None:
     """Give the groups the reference's log-probabilities and the critic's values, before and after their tokens."""
     budget = options.tokens_per_microbatch
     with reference() as frozen:
-        add_array("reference", groups, partial(token_log_probs, frozen, settings.temperature), budget, run, cost)
-    add_array("values", groups, partial(_values, policy, critic), budget, run, cost)
+        compute_per_token(
+            "reference_log_probs", groups, partial(token_log_probs, frozen, settings.temperature), budget, run, cost
+        )
+    compute_per_token("values", groups, partial(_critic_values, policy, critic), budget, run, cost)
 
 
-def _values(policy: PreTrainedModel, critic: _Critic, forest: Forest) -> torch.Tensor:
+def _critic_values(policy: PreTrainedModel, critic: _Critic, forest: Forest) -> torch.Tensor:
     states = torch.empty(0) if critic.separate else forward(policy, forest)
     return critic(states, forest)
 
 
-def _penalised(groups: Sequence[Group], penalty: float) -> torch.Tensor:
+def _apply_truncation_penalty(groups: Sequence[Group], penalty: float) -> torch.Tensor:
     """The reward of each response, [R], less the penalty where it was cut off."""
     pairs = [(reward, cut) for group in groups for reward, cut in zip(group.rewards, group.truncated, strict=True)]
     return torch.tensor([reward - penalty * cut for reward, cut in pairs], dtype=torch.float32)
 
 
 def _add_advantages(
-    groups: Sequence[Group], scores: torch.Tensor, controller: KLController, settings: Settings
+    groups: Sequence[Group], scores: torch.Tensor, controller: KLController, settings: PPOSettings
 ) -> dict[str, float]:
     """Give each token its advantage and return: the score on the last token, less the KL of every token."""
-    leaf, responses = leaf_of(groups)
+    response_index, num_responses = response_index_of(groups)
     if settings.whiten_rewards:
         scores = whiten(scores, shift_mean=False)
-    kl = gathered("old_log_probs", groups) - gathered("reference", groups)  # k1 [M]
-    rewards = terminal_rewards(scores, leaf) - controller.coefficient * kl
-    values = gathered("values", groups)
+    kl = gather_from_groups("old_log_probs", groups) - gather_from_groups("reference_log_probs", groups)  # k1 [M]
+    rewards = terminal_rewards(scores, response_index) - controller.coefficient * kl
+    values = gather_from_groups("values", groups)
     advantages, returns = generalized_advantage(
-        rewards, values, leaf, responses, bootstrap=None, gamma=settings.gamma, lam=settings.lam
+        rewards,
+        values,
+        response_index,
+        num_responses,
+        bootstrap_values=None,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
     )
-    spread("advantages", groups, whiten(advantages).numpy())
-    spread("returns", groups, returns.numpy())
-    mean_kl = float(per_response(kl, leaf, responses).mean())
+    scatter_to_groups("advantages", groups, whiten(advantages).numpy())
+    scatter_to_groups("returns", groups, returns.numpy())
+    mean_kl = float(sum_per_response(kl, response_index, num_responses).mean())
     explained = 1 - float((returns - values).var() / returns.var().clamp(min=1e-8))
     metrics = {"kl": mean_kl, "kl_coef": controller.coefficient, "explained_variance": explained}
-    controller.update(mean_kl, responses)
+    controller.update(mean_kl, num_responses)
     return metrics
 
 
-def _ptx(
-    run: Run, data: str, coefficient: float, template: Template, context: int, options: Options
-) -> tuple[list[Node], Mixture]:
+def _read_ptx_data(
+    run: Run, data: str, ptx_coef: float, template: ChatTemplate, context: int, options: TrainingOptions
+) -> tuple[list[TreeNode], Mixture]:
     """The demonstrations to mix in, as trees, and their order; none where there is no coefficient."""
-    if not (data and coefficient):
+    if not (data and ptx_coef):
         return [], Mixture([1])
-    demonstrations, order = read_all(run, data, Demonstration, options, "ptx")
+    demonstrations, order = read_training_data(run, data, Demonstration, options, "ptx_data")
     return conversation_trees(run, demonstrations, order, template, context, "error")
 
 
-def _ptx_batches(trees: Sequence[Node], rows: Sequence[int], count: float, options: Options, run: Run) -> list[Batch]:
+def _ptx_batches(
+    trees: Sequence[TreeNode], rows: Sequence[int], count: float, options: TrainingOptions, run: Run
+) -> list[Microbatch]:
     """Micro-batches of demonstrations whose tokens together weigh as much as the step's `count` of rollout tokens."""
-    chosen = [trees[row] for row in rows]
-    scored = sum(node.scored_tokens for node in chosen)
-    planted = plant_batches(chosen, options.tokens_per_microbatch, run.device)
-    return [PtxBatch(batch.forest, [rows[row] for row in batch.rows], count / scored) for batch in planted]
+    selected = [trees[row] for row in rows]
+    scored = sum(node.num_scored for node in selected)
+    microbatches = make_microbatches(selected, options.tokens_per_microbatch, run.device)
+    return [PtxBatch(batch.forest, [rows[row] for row in batch.tree_indices], count / scored) for batch in microbatches]
 
 
-def _check(config: dict[str, Any]) -> None:
-    for name in ("rollouts", "passes", "max_tokens"):
+def _check_options(config: dict[str, Any]) -> None:
+    for name in ("rollout_prompts", "update_epochs", "max_tokens"):
         if config[name] < 1:
             raise UserError(f"{name}: expected a whole number of 1 or more, got {config[name]}")
     for name in ("kl_coef", "kl_target", "clip", "value_clip", "value_coef", "ptx_coef", "critic_lr"):
@@ -310,7 +335,7 @@ def _check(config: dict[str, Any]) -> None:
             raise UserError(f"{name}: expected a number of 0 or more, got {config[name]}")
     if not 0 < config["temperature"] < math.inf:
         raise UserError(f"temperature: expected a finite number above 0, got {config['temperature']}")
-    for name in ("gamma", "lam"):
+    for name in ("gamma", "gae_lambda"):
         if not 0 <= config[name] <= 1:
             raise UserError(f"{name}: expected a number from 0 to 1, got {config[name]}")
     if bool(config["ptx_data"]) != bool(config["ptx_coef"]):

@@ -15,19 +15,19 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zhenlong.data import Mixture, parse_blend
-from zhenlong.data.builtin_templates import built_in
+from zhenlong.data import Mixture, parse_mixture_spec
+from zhenlong.data.builtin_templates import builtin_template
 from zhenlong.errors import UserError
-from zhenlong.evaluate.scoring import log_prob_sums
-from zhenlong.forest import Batch, Node, forward, log_probs, plant_batches
-from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
+from zhenlong.forest import Microbatch, TreeNode, forward, log_probs, make_microbatches
+from zhenlong.forest.scoring import log_prob_sums
+from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
 from zhenlong.loop.options import Schedule
-from zhenlong.models import Shape, fresh_model, load_tokenizer, save_model, train_tokenizer
+from zhenlong.models import ModelShape, init_model, load_tokenizer, save_model, train_tokenizer
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.records import Document
-from zhenlong.stages.evaluations import evaluated
-from zhenlong.stages.setup import context_of, load, update
-from zhenlong.stages.trees import read_all, read_heldout
+from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.prepare_data import read_heldout, read_training_data
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, resolve_max_length
 
 
 def pretrain(
@@ -39,7 +39,7 @@ def pretrain(
     heldout: str = "",
     tokenizer: str = "",
     tokenizer_data: str = "",
-    vocabulary: int = 4096,
+    vocab_size: int = 4096,
     hidden_size: int = 128,
     layers: int = 6,
     heads: int = 4,
@@ -63,7 +63,7 @@ def pretrain(
         heldout: Documents to measure perplexity on before and after.
         tokenizer: Tokenizer of a new model: a folder or hub id; empty trains a byte-level BPE.
         tokenizer_data: Documents to train the tokenizer on; empty takes `data` and `decay_data`.
-        vocabulary: Size of the tokenizer to train.
+        vocab_size: Size of the tokenizer to train.
         hidden_size: Width of a new model.
         layers: Decoder layers of a new model.
         heads: Attention heads of a new model.
@@ -79,10 +79,12 @@ def pretrain(
     Returns the run folder. Equation: L = -1/T Σ log p(x_t | x_<t), T the scored tokens of the step.
     """
     config = dict(locals())
-    options = Options(lr=lr, schedule=schedule, warmup_steps=warmup_steps, weight_decay=weight_decay, **training)
+    options = TrainingOptions(
+        lr=lr, schedule=schedule, warmup_steps=warmup_steps, weight_decay=weight_decay, **training
+    )
     if max_length < 2:
         raise UserError(f"max_length: expected 2 or more tokens, got {max_length}")
-    if decay_data and parse_blend(data).phased:
+    if decay_data and parse_mixture_spec(data).has_decay_weights:
         raise UserError("decay_data: the data has weights for the decay phase already; give one of the two")
     if decay_data and schedule != "wsd":
         raise UserError(f"decay_data: needs the wsd schedule, whose decay phase it is for, got {schedule}")
@@ -93,96 +95,100 @@ def pretrain(
     with Run(output, config, options, "pretrain") as run:
         if run.finished:
             return run.output
-        documents, read_order = read_all(run, data, Document, options, phased=True)
-        late_documents, late_read = read_all(run, decay_data, Document, options) if decay_data else ([], read_order)
+        documents, read_order = read_training_data(run, data, Document, options, allow_decay_weights=True)
+        decay_documents, decay_read_order = (
+            read_training_data(run, decay_data, Document, options) if decay_data else ([], read_order)
+        )
         if model:
-            network, words = load(model, options)
+            network, network_tokenizer = load_for_training(model, options)
         else:
-            words = _tokenizer(
-                tokenizer, read_heldout(run, tokenizer_data, Document) or [*documents, *late_documents], vocabulary
+            network_tokenizer = _load_or_train_tokenizer(
+                tokenizer, read_heldout(run, tokenizer_data, Document) or [*documents, *decay_documents], vocab_size
             )
-            shape = Shape(hidden_size, layers, heads, kv_heads, intermediate_size, max_length)
-            network = fresh_model(shape, words, options.seed).to(run.device)
+            shape = ModelShape(hidden_size, layers, heads, kv_heads, intermediate_size, max_length)
+            network = init_model(shape, network_tokenizer, options.seed).to(run.device)
             if options.gradient_checkpointing:
                 network.gradient_checkpointing_enable({"use_reentrant": False})
-        context = min(max_length, context_of(network))
-        trees, order = in_pieces(documents, read_order, data, words, context)
-        late, late_order = in_pieces(late_documents, late_read, decay_data, words, context)
-        held = _read_heldout(run, heldout, words, context)
-        total = options.total_steps(order.epoch)
-        learner, cost = Learner(network, options, total), Cost.of(network)
-        run.track(learner=learner, order=order, late_order=late_order)
-        results = {"perplexity_before": _perplexity(network, held, options)} if held else {}
-        talks = "auto" if words.chat_template else "none"
-        for _ in evaluated(run, network, words, run.steps(total), talks):
-            decaying = learner.phase == "decay"
-            source, draw = (late, late_order) if decay_data and decaying else (trees, order)
-            rows = draw.draw(options.batch_size, late=decaying and not decay_data)
-            batches = plant_batches([source[row] for row in rows], options.tokens_per_microbatch, run.device)
+        context = min(max_length, resolve_max_length(network))
+        trees, order = document_trees(documents, read_order, data, network_tokenizer, context)
+        decay_trees, decay_order = document_trees(
+            decay_documents, decay_read_order, decay_data, network_tokenizer, context
+        )
+        heldout_trees = _heldout_trees(run, heldout, network_tokenizer, context)
+        total = options.total_steps(order.epoch_size)
+        learner, cost = Learner(network, options, total), FlopEstimator.for_model(network)
+        run.track(learner=learner, order=order, decay_order=decay_order)
+        results = {"perplexity_before": _perplexity(network, heldout_trees, options)} if heldout_trees else {}
+        chat_template = "auto" if network_tokenizer.chat_template else "none"
+        for _ in with_evaluations(run, network, network_tokenizer, run.steps(total), chat_template):
+            decaying = learner.schedule_phase == "decay"
+            phase_trees, phase_order = (decay_trees, decay_order) if decay_data and decaying else (trees, order)
+            rows = phase_order.draw(options.batch_size, decay=decaying and not decay_data)
+            batches = make_microbatches([phase_trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
-            run.log(update(run, learner, cost, batches, partial(token_loss, network), scored, rows))
-        if held:
-            results["perplexity_after"] = _perplexity(network, held, options)
-        return run.finish(network, words, save_model, results)
+            run.log(optimizer_step(run, learner, cost, batches, partial(token_loss, network), scored, rows))
+        if heldout_trees:
+            results["perplexity_after"] = _perplexity(network, heldout_trees, options)
+        return run.finish(network, network_tokenizer, save_model, results)
 
 
-def token_loss(network: PreTrainedModel, batch: Batch) -> StepLoss:
+def token_loss(network: PreTrainedModel, batch: Microbatch) -> StepLoss:
     """The summed negative log-likelihood of a micro-batch's scored tokens."""
     states = forward(network, batch.forest)
     return StepLoss(negative_log_likelihood(log_probs(network, states, batch.forest)))
 
 
-def in_pieces(
+def document_trees(
     documents: Sequence[Document],
     order: Mixture,
     data: str,
     tokenizer: PreTrainedTokenizerBase,
     context: int,
-) -> tuple[list[Node], Mixture]:
+) -> tuple[list[TreeNode], Mixture]:
     """Documents as trees of at most `context` tokens, and the order to draw them in, source by source as in `order`.
 
     A document begins with the tokenizer's start token where it has one, and ends with its end-of-text token; the first
     token of a piece has nothing before it and is not scored. Pieces of a single token teach nothing and are not made.
     """
-    trees: list[Node] = []
+    trees: list[TreeNode] = []
     sizes, first = [], 0
     for size in order.sizes if documents else ():
         before = len(trees)
         texts = [document.text for document in documents[first : first + size]]
         for ids in tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ():
-            trees.extend(_pieces(ids, tokenizer, context))
+            trees.extend(_split_into_nodes(ids, tokenizer, context))
         if len(trees) == before:
             raise UserError(f"{data}: its documents are too short to learn from; expected more than one token each")
         sizes.append(len(trees) - before)
         first += size
-    return trees, order.resized(sizes or order.sizes)
+    return trees, order.with_sizes(sizes or order.sizes)
 
 
-def _pieces(ids: list[int], tokenizer: PreTrainedTokenizerBase, context: int) -> list[Node]:
+def _split_into_nodes(ids: list[int], tokenizer: PreTrainedTokenizerBase, context: int) -> list[TreeNode]:
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    whole = [*start, *ids, *end]
-    pieces = [whole[i : i + context] for i in range(0, len(whole), context)]
-    return [Node(piece, [False] + [True] * (len(piece) - 1)) for piece in pieces if len(piece) > 1]
+    tokens = [*start, *ids, *end]
+    pieces = [tokens[i : i + context] for i in range(0, len(tokens), context)]
+    return [TreeNode(piece, [False] + [True] * (len(piece) - 1)) for piece in pieces if len(piece) > 1]
 
 
-def _tokenizer(name: str, documents: Sequence[Document], vocabulary: int) -> PreTrainedTokenizerBase:
+def _load_or_train_tokenizer(name: str, documents: Sequence[Document], vocab_size: int) -> PreTrainedTokenizerBase:
     """The tokenizer of a new model: a given one, or one trained on the documents."""
     if name:
         return load_tokenizer(name)
-    made = train_tokenizer((document.text for document in documents), vocabulary)
-    made.chat_template = built_in(made, "chatml")
-    return made
+    trained = train_tokenizer((document.text for document in documents), vocab_size)
+    trained.chat_template = builtin_template(trained, "chatml")
+    return trained
 
 
-def _perplexity(network: PreTrainedModel, trees: Sequence[Node], options: Options) -> float:
+def _perplexity(network: PreTrainedModel, trees: Sequence[TreeNode], options: TrainingOptions) -> float:
     """exp of the mean negative log-probability of a token."""
     sums = log_prob_sums(network, trees, options.tokens_per_microbatch)
-    return math.exp(-sum(float(found.sum()) for found in sums) / sum(node.scored_tokens for node in trees))
+    return math.exp(-sum(float(found.sum()) for found in sums) / sum(node.num_scored for node in trees))
 
 
-def _read_heldout(run: Run, heldout: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Node]:
+def _heldout_trees(run: Run, heldout: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[TreeNode]:
     if not heldout:
         return []
     documents = read_heldout(run, heldout, Document)
-    return in_pieces(documents, Mixture([len(documents)]), heldout, tokenizer, context)[0]
+    return document_trees(documents, Mixture([len(documents)]), heldout, tokenizer, context)[0]

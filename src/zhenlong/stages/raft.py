@@ -1,7 +1,7 @@
 """From rewards without reinforcement: answer prompts, keep the answers worth imitating, fine-tune on them, repeat.
 
-With `keep best` it is rejection-sampling fine-tuning (RAFT): the best of several answers to each prompt. With
-`keep correct` it is expert iteration on tasks that can be verified: all answers that are right, each once. The kept
+With `selection best` it is rejection-sampling fine-tuning (RAFT): the best of several answers to each prompt. With
+`selection correct` it is expert iteration on tasks that can be verified: all correct answers, each once. The kept
 answers are learned as the ids that were sampled, and every round samples from the model as it then is.
 """
 
@@ -15,31 +15,31 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zhenlong.data import Template
+from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
-from zhenlong.forest import plant_batches
-from zhenlong.loop import Cost, Learner, Options, Run
+from zhenlong.forest import make_microbatches
+from zhenlong.loop import FlopEstimator, Learner, Run, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.records import Task
-from zhenlong.rewards import reward_from
+from zhenlong.rewards import build_reward_fn
 from zhenlong.sampling import TorchSampler
-from zhenlong.stages.evaluations import evaluated
+from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.prepare_data import read_training_data
 from zhenlong.stages.pretrain import token_loss
 from zhenlong.stages.rollout import (
-    Buffer,
     Group,
-    count_sampling,
-    fitting_prompts,
-    roll_out,
+    RolloutBuffer,
+    count_sampling_cost,
+    generate_rollouts,
     rollout_metrics,
     rollout_sampling,
     sample_rows,
+    tokenize_prompts,
 )
-from zhenlong.stages.selection import best_answer, only, right_answers
-from zhenlong.stages.setup import context_of, load, ready, update
-from zhenlong.stages.trees import read_all
+from zhenlong.stages.selection import best_response, correct_responses, subset
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 
-Keep = Literal["best", "correct"]
+Selection = Literal["best", "correct"]
 
 
 def raft(
@@ -48,16 +48,16 @@ def raft(
     data: str,
     output: str,
     reward: str = "verifier",
-    keep: Keep = "best",
-    threshold: float | None = None,
-    most: int = 4,
-    samples: int = 8,
-    rollouts: int = 128,
-    passes: int = 1,
+    selection: Selection = "best",
+    reward_threshold: float | None = None,
+    max_per_prompt: int = 4,
+    samples_per_prompt: int = 8,
+    rollout_prompts: int = 128,
+    update_epochs: int = 1,
     keep_truncated: bool = False,
     max_tokens: int = 256,
     temperature: float = 1.0,
-    too_long: Literal["error", "drop"] = "error",
+    overlong: Literal["error", "drop"] = "error",
     chat_template: str = "auto",
     skip_bad_rows: bool = False,
     lr: float = 1e-5,
@@ -71,16 +71,16 @@ def raft(
         data: Tasks (prompts with references): files, hf:owner/name or world:tasks.
         output: Run folder to make.
         reward: What an answer is worth: verifier, model:<folder>, or a combination such as `gate(verifier, model:rm)`.
-        keep: The best answer to each prompt (RAFT), or every different one that is correct (expert iteration).
-        threshold: Least reward of an answer to keep; not given: none for best, 1 for correct.
-        most: Correct answers to one prompt kept in a round, so that easy prompts do not outweigh hard ones; 0 all.
-        samples: Answers to each prompt.
-        rollouts: Prompts answered in a round.
-        passes: Times that each round's answers are learned from.
+        selection: The best answer to each prompt (RAFT), or every different one that is correct (expert iteration).
+        reward_threshold: Least reward of an answer to keep; not given: none for best, 1 for correct.
+        max_per_prompt: Correct answers kept per prompt and round, so that easy prompts do not dominate; 0 keeps all.
+        samples_per_prompt: Responses sampled for each prompt.
+        rollout_prompts: Prompts answered in a round.
+        update_epochs: Times that each round's answers are learned from.
         keep_truncated: Keep answers that were cut off at max_tokens too; they do not teach to end.
         max_tokens: Longest answer.
         temperature: Sampling temperature.
-        too_long: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
+        overlong: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
@@ -89,74 +89,87 @@ def raft(
     Returns the run folder. Equation: L = -1/T Σ log π(y_t | x, y_<t) over the kept answers y (Dong et al. 2023).
     """
     config = dict(locals())
-    options = Options(lr=lr, schedule=schedule, **training)
-    least = threshold if threshold is not None else (1.0 if keep == "correct" else -math.inf)
-    _check(config)
+    options = TrainingOptions(lr=lr, schedule=schedule, **training)
+    min_reward = reward_threshold if reward_threshold is not None else (1.0 if selection == "correct" else -math.inf)
+    _check_options(config)
     with Run(output, config, options, "raft") as run:
         if run.finished:
             return run.output
-        tasks, order = read_all(run, data, Task, options)
-        policy, tokenizer = load(model, options, dropout=False)
-        template = Template.of(tokenizer, chat_template)
-        tasks, prompts, order = fitting_prompts(run, tasks, order, template, context_of(policy), max_tokens, too_long)
-        worth = reward_from(reward, device=options.device)
+        tasks, order = read_training_data(run, data, Task, options)
+        policy, tokenizer = load_for_training(model, options, dropout=False)
+        template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
+        tasks, prompts, order = tokenize_prompts(
+            run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
+        )
+        reward_fn = build_reward_fn(reward, device=options.device)
         sampler = TorchSampler(policy, tokenizer)
-        minibatches = max(1, math.ceil(rollouts / options.batch_size))
-        total = options.steps or math.ceil(options.epochs * order.epoch / rollouts) * passes * minibatches
-        learner, cost, buffer = Learner(policy, options, total), Cost.of(policy), Buffer()
+        num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))
+        total = (
+            options.steps
+            or math.ceil(options.epochs * order.epoch_size / rollout_prompts) * update_epochs * num_minibatches
+        )
+        learner, cost, buffer = Learner(policy, options, total), FlopEstimator.for_model(policy), RolloutBuffer()
         run.track(learner=learner, order=order, buffer=buffer)
-        for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
-            if not buffer.waiting:
-                with run.evaluation(), learner.autocast():
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
+            if not buffer.pending:
+                with run.eval_mode(), learner.autocast():
                     sampling = rollout_sampling(run, template, temperature, max_tokens)
-                    groups = roll_out(tasks, prompts, order.draw(rollouts), sampler, sampling, samples, worth)
-                count_sampling(run, cost, groups)
-                kept = kept_groups(groups, keep, least, most, keep_truncated)
-                run.log(rollout_metrics(groups) | _kept_metrics(groups, kept))
-                buffer.fill(kept, passes, minibatches, run.generator("minibatches"))
-            if run.sampling_now():
-                run.samples(sample_rows(tasks, buffer.groups))
-            run.log(_learn(run, learner, cost, buffer.draw(), policy))
-        return run.finish(*ready(policy, template), save_model)
+                    groups = generate_rollouts(
+                        tasks, prompts, order.draw(rollout_prompts), sampler, sampling, samples_per_prompt, reward_fn
+                    )
+                count_sampling_cost(run, cost, groups)
+                selected = select_groups(groups, selection, min_reward, max_per_prompt, keep_truncated)
+                run.log(rollout_metrics(groups) | _selection_metrics(groups, selected))
+                buffer.fill(selected, update_epochs, num_minibatches, run.generator("minibatches"))
+            if run.should_sample():
+                run.write_samples(sample_rows(tasks, buffer.groups))
+            run.log(_train_step(run, learner, cost, buffer.next_minibatch(), policy))
+        return run.finish(*prepare_for_saving(policy, template), save_model)
 
 
-def kept_groups(groups: Sequence[Group], keep: Keep, least: float, most: int, cut: bool = False) -> list[Group]:
-    """The groups that have answers to keep, with those alone. `cut` keeps answers that were cut off as well."""
+def select_groups(
+    groups: Sequence[Group], selection: Selection, min_reward: float, max_per_prompt: int, keep_truncated: bool = False
+) -> list[Group]:
+    """The groups that have answers to keep, with those alone. `keep_truncated` keeps truncated ones as well."""
     seen: set[tuple[int, str]] = set()
-    found = []
+    selected = []
     for group in groups:
-        if keep == "best":
-            places = [place for place in best_answer(group, cut) if group.rewards[place] >= least]
+        if selection == "best":
+            indices = [place for place in best_response(group, keep_truncated) if group.rewards[place] >= min_reward]
         else:
-            places = right_answers(group, least, most, seen, cut)
-        if places:
-            found.append(only(group, places))
-    return found
+            indices = correct_responses(group, min_reward, max_per_prompt, seen, keep_truncated)
+        if indices:
+            selected.append(subset(group, indices))
+    return selected
 
 
-def _learn(run: Run, learner: Learner, cost: Cost, groups: Sequence[Group], policy: Any) -> dict[str, float]:
+def _train_step(
+    run: Run, learner: Learner, cost: FlopEstimator, groups: Sequence[Group], policy: Any
+) -> dict[str, float]:
     """One update from a minibatch of groups; none where nothing was kept."""
     if not groups:
-        return {"idle": 1.0}
-    batches = plant_batches([group.tree for group in groups], learner.options.tokens_per_microbatch, run.device)
-    count = float(sum(group.tokens for group in groups))
-    return update(run, learner, cost, batches, partial(token_loss, policy), count, [group.record for group in groups])
+        return {"skipped_update": 1.0}
+    batches = make_microbatches([group.tree for group in groups], learner.options.tokens_per_microbatch, run.device)
+    count = float(sum(group.num_tokens for group in groups))
+    return optimizer_step(
+        run, learner, cost, batches, partial(token_loss, policy), count, [group.task_index for group in groups]
+    )
 
 
-def _kept_metrics(groups: Sequence[Group], kept: Sequence[Group]) -> dict[str, float]:
+def _selection_metrics(groups: Sequence[Group], selected: Sequence[Group]) -> dict[str, float]:
     """What was kept of a round: the share of prompts, the answers, and their mean reward (none without answers)."""
-    rewards = [reward for group in kept for reward in group.rewards]
-    found = {"kept_prompts": len(kept) / len(groups), "kept_answers": float(len(rewards))}
-    return found | ({"kept_reward": float(np.mean(rewards))} if rewards else {})
+    rewards = [reward for group in selected for reward in group.rewards]
+    metrics = {"selected_prompt_fraction": len(selected) / len(groups), "selected_responses": float(len(rewards))}
+    return metrics | ({"selected_reward": float(np.mean(rewards))} if rewards else {})
 
 
-def _check(config: dict[str, Any]) -> None:
-    for name in ("samples", "rollouts", "passes", "max_tokens"):
+def _check_options(config: dict[str, Any]) -> None:
+    for name in ("samples_per_prompt", "rollout_prompts", "update_epochs", "max_tokens"):
         if config[name] < 1:
             raise UserError(f"{name}: expected a whole number of 1 or more, got {config[name]}")
-    if config["most"] < 0:
-        raise UserError(f"most: expected a whole number of 0 or more, got {config['most']}")
-    if config["threshold"] is not None and not math.isfinite(config["threshold"]):
-        raise UserError(f"threshold: expected a finite number, got {config['threshold']}")
+    if config["max_per_prompt"] < 0:
+        raise UserError(f"max_per_prompt: expected a whole number of 0 or more, got {config['max_per_prompt']}")
+    if config["reward_threshold"] is not None and not math.isfinite(config["reward_threshold"]):
+        raise UserError(f"reward_threshold: expected a finite number, got {config['reward_threshold']}")
     if not 0 < config["temperature"] < math.inf:
         raise UserError(f"temperature: expected a finite number above 0, got {config['temperature']}")

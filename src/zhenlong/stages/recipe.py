@@ -4,7 +4,7 @@
     steps:
       - sft: {model: "{model}", data: train.jsonl}
       - dpo: {model: "{sft}", data: pairs.jsonl, beta: 0.2}
-      - behaviour: {models: {sft: "{sft}", dpo: "{dpo}"}, tasks: "world:tasks?n=400"}
+      - evaluate_world: {models: {sft: "{sft}", dpo: "{dpo}"}, tasks: "world:tasks?n=400"}
 
 A step is a stage's name and its options; `name` gives it another name than its stage's. It works in a folder of its
 name below `output`, and later steps write that name in braces. Arguments are written in braces too, and the command
@@ -27,27 +27,27 @@ import yaml
 from rich.console import Console
 
 from zhenlong.errors import UserError
-from zhenlong.feedback import collect
-from zhenlong.feedback.contrast import contrast
+from zhenlong.feedback import simulate_preferences
+from zhenlong.feedback.ai_feedback import ai_feedback
 from zhenlong.feedback.critique import critique
-from zhenlong.feedback.label import label
-from zhenlong.feedback.teach_judge import teach_judge
-from zhenlong.loop import Options
+from zhenlong.feedback.demonstration_pairs import demonstration_pairs
+from zhenlong.feedback.judge_demonstrations import judge_demonstrations
+from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import write_json
-from zhenlong.loop.config import OF_A_RECIPE
+from zhenlong.loop.config import RECIPE_PROGRESS_FILE
 from zhenlong.report import terminal_table, write_report
 from zhenlong.stages.best_of_n import best_of_n
-from zhenlong.stages.classifiers import classifiers
 from zhenlong.stages.classify import classify
-from zhenlong.stages.compare import behaviour, measure
+from zhenlong.stages.compare_classifiers import compare_classifiers
 from zhenlong.stages.derta import derta
 from zhenlong.stages.dpo import dpo
-from zhenlong.stages.evaluate import evaluation
+from zhenlong.stages.evaluate_command import evaluate_step
 from zhenlong.stages.grpo import grpo
 from zhenlong.stages.kto import kto
 from zhenlong.stages.ppo import ppo
 from zhenlong.stages.pretrain import pretrain
 from zhenlong.stages.raft import raft
+from zhenlong.stages.recipe_evaluations import evaluate_heldout, evaluate_world
 from zhenlong.stages.reward_model import reward_model
 from zhenlong.stages.self_reward import self_reward
 from zhenlong.stages.sft import sft
@@ -57,19 +57,20 @@ STAGES: Final[dict[str, Callable[..., Any]]] = {
     stage.__name__: stage
     for stage in (pretrain, sft, reward_model, dpo, kto, ppo, grpo, best_of_n, raft, classify, derta, self_reward)
 }
-TOOLS: Final[dict[str, Callable[..., Any]]] = {
-    one.__name__: one for one in (collect, contrast, tool_tasks, label, critique, teach_judge)
+DATA_STEPS: Final[dict[str, Callable[..., Any]]] = {
+    one.__name__: one
+    for one in (simulate_preferences, demonstration_pairs, tool_tasks, ai_feedback, critique, judge_demonstrations)
 }
 EVALUATIONS: Final[dict[str, Callable[..., Any]]] = {
-    "behaviour": behaviour,
-    "measure": measure,
-    "classifiers": classifiers,
-    "evaluate": evaluation,
+    "evaluate_world": evaluate_world,
+    "evaluate_heldout": evaluate_heldout,
+    "compare_classifiers": compare_classifiers,
+    "evaluate": evaluate_step,
 }
-KINDS: Final = STAGES | TOOLS | EVALUATIONS
-OPTIONS: Final = {field.name for field in fields(Options)}
-_BRACED: Final = re.compile(r"\{(\w+)\}")
-_SCIENTIFIC: Final = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+STEP_FUNCTIONS: Final = STAGES | DATA_STEPS | EVALUATIONS
+SHARED_OPTIONS: Final = {field.name for field in fields(TrainingOptions)}
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+_SCIENTIFIC_NOTATION: Final = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -92,26 +93,26 @@ def run(recipe: str, **arguments: str) -> Path:
     """
     settings, steps = read_recipe(recipe, arguments)
     output = Path(settings["output"])
-    done = _progress(output)
-    if done["recipe"] not in (None, _described(steps)):
+    progress = _read_progress(output)
+    if progress["recipe"] not in (None, _describe_steps(steps)):
         raise UserError(
             f"{output}: holds the results of another recipe or other arguments; choose another output, "
             "or give it the arguments it began with"
         )
-    done["recipe"] = _described(steps)
+    progress["recipe"] = _describe_steps(steps)
     console = Console(stderr=True)
     for number, step in enumerate(steps, 1):
-        if step.name in done["seconds"]:
+        if step.name in progress["seconds"]:
             console.print(f"[{number}/{len(steps)}] {step.name}: done", highlight=False, markup=False)
             continue
         console.print(f"[{number}/{len(steps)}] {step.name}", highlight=False, markup=False)
         begun = time.perf_counter()
-        found = _run_step(step, output)
-        done["seconds"][step.name] = time.perf_counter() - begun
-        for name, measures in found.items():  # several evaluations may measure the same model
-            done["models"].setdefault(name, {}).update(measures)
-        write_json(output / OF_A_RECIPE, done)
-    summary = summary_of(output, steps, settings, done)
+        step_measures = _run_step(step, output)
+        progress["seconds"][step.name] = time.perf_counter() - begun
+        for name, measures in step_measures.items():  # several evaluations may measure the same model
+            progress["models"].setdefault(name, {}).update(measures)
+        write_json(output / RECIPE_PROGRESS_FILE, progress)
+    summary = recipe_summary(output, steps, settings, progress)
     write_json(output / "summary.json", summary)
     report = write_report(output)
     if summary["models"]:
@@ -132,17 +133,17 @@ def read_recipe(recipe: str, arguments: Mapping[str, str]) -> tuple[dict[str, An
     unknown = sorted(set(arguments) - set(settings))
     if unknown:
         raise UserError(f"{recipe}: has no argument {', '.join(unknown)}; expected {', '.join(settings)}")
-    settings |= {name: _parsed(str(value)) for name, value in arguments.items()}
+    settings |= {name: _parse_value(str(value)) for name, value in arguments.items()}
     missing = [name for name, value in settings.items() if value is None]
     if missing or "output" not in settings:
         needed = ", ".join(missing or ["output"])
         raise UserError(f"{recipe}: needs {needed}; give it on the command line, as --{needed.split(', ')[0]} <value>")
     names: dict[str, Any] = {"seed": settings["seed"]}
     for name, value in settings.items():  # a default may name the arguments before it, and the seed
-        names[str(name)] = settings[name] = _filled(f"{recipe}: arguments", value, names)
+        names[str(name)] = settings[name] = _substitute(f"{recipe}: arguments", value, names)
     steps: list[Step] = []
     for number, row in enumerate(loaded["steps"], 1):
-        step = _step(f"{recipe}: step {number}", row, names, settings)
+        step = _parse_step(f"{recipe}: step {number}", row, names, settings)
         if step.name in names:
             raise UserError(f"{recipe}: step {number}: the name {step.name} is taken; give it another with name:")
         names[step.name] = str(Path(str(settings["output"])) / step.name)
@@ -150,18 +151,18 @@ def read_recipe(recipe: str, arguments: Mapping[str, str]) -> tuple[dict[str, An
     return settings, steps
 
 
-def _step(place: str, row: Any, names: Mapping[str, Any], settings: Mapping[str, Any]) -> Step:
+def _parse_step(place: str, row: Any, names: Mapping[str, Any], settings: Mapping[str, Any]) -> Step:
     if not isinstance(row, Mapping) or len(row) != 1 or not isinstance(next(iter(row.values())), Mapping):
         raise UserError(f"{place}: expected one stage with its options, as `sft: {{model: pocket, data: a.jsonl}}`")
     kind, given = next(iter(row.items()))
-    function = KINDS.get(kind)
+    function = STEP_FUNCTIONS.get(kind)
     if function is None:
-        raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(KINDS)}")
-    options = {key: _filled(place, value, names) for key, value in given.items() if key != "name"}
+        raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(STEP_FUNCTIONS)}")
+    options = {key: _substitute(place, value, names) for key, value in given.items() if key != "name"}
     options.setdefault("seed", settings["seed"])
     signature = inspect.signature(function).parameters
     known = {name for name in signature if name not in ("training", "output")}
-    known |= OPTIONS - {"resume"} if kind in STAGES else set()
+    known |= SHARED_OPTIONS - {"resume"} if kind in STAGES else set()
     unknown = sorted(set(options) - known)
     if unknown:
         raise UserError(f"{place}: {kind} has no option {', '.join(unknown)}; see zhenlong {kind} --help")
@@ -175,40 +176,44 @@ def _has_default(parameter: inspect.Parameter) -> bool:
     return parameter.default is not parameter.empty
 
 
-def _filled(place: str, value: Any, names: Mapping[str, Any]) -> Any:
+def _substitute(place: str, value: Any, names: Mapping[str, Any]) -> Any:
     """The value with every `{name}` replaced by what it stands for; one that is nothing else keeps its type."""
     if isinstance(value, Mapping):
-        return {key: _filled(place, item, names) for key, item in value.items()}
+        return {key: _substitute(place, item, names) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled(place, item, names) for item in value]
+        return [_substitute(place, item, names) for item in value]
     if not isinstance(value, str):
         return value
-    unknown = sorted(set(_BRACED.findall(value)) - set(names))
+    unknown = sorted(set(_PLACEHOLDER.findall(value)) - set(names))
     if unknown:
         raise UserError(f"{place}: {value!r}: no such name {unknown[0]!r}; expected one of {', '.join(names)}")
-    whole = _BRACED.fullmatch(value)
-    return names[whole[1]] if whole else _BRACED.sub(lambda found: str(names[found[1]]), value)
+    only_placeholder = _PLACEHOLDER.fullmatch(value)
+    return (
+        names[only_placeholder[1]] if only_placeholder else _PLACEHOLDER.sub(lambda found: str(names[found[1]]), value)
+    )
 
 
-def _parsed(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     """What YAML reads, and 1e-6 as a number, which YAML 1.1 takes for text."""
-    return float(text) if _SCIENTIFIC.fullmatch(text) else yaml.safe_load(text)
+    return float(text) if _SCIENTIFIC_NOTATION.fullmatch(text) else yaml.safe_load(text)
 
 
 def _run_step(step: Step, output: Path) -> dict[str, Any]:
     if step.kind in STAGES:
         STAGES[step.kind](**step.options, output=str(output / step.name), resume=True)
         return {}
-    if step.kind in TOOLS:
-        TOOLS[step.kind](**step.options, output=str(output / step.name))
+    if step.kind in DATA_STEPS:
+        DATA_STEPS[step.kind](**step.options, output=str(output / step.name))
         return {}
     folder = step.name if step.kind == "evaluate" else "evaluation"  # a suite has a folder of its own
     return EVALUATIONS[step.kind](**step.options, output=str(output / folder))
 
 
-def summary_of(output: Path, steps: list[Step], settings: Mapping[str, Any], done: Mapping[str, Any]) -> dict[str, Any]:
+def recipe_summary(
+    output: Path, steps: list[Step], settings: Mapping[str, Any], progress: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the recipe found: seconds, seed, each reward model's held-out accuracy, and every model's measures."""
-    summary: dict[str, Any] = {"seconds": sum(done["seconds"].values()), "seed": settings["seed"]}
+    summary: dict[str, Any] = {"seconds": sum(progress["seconds"].values()), "seed": settings["seed"]}
     for step in steps:
         if step.kind != "reward_model":
             continue
@@ -220,12 +225,12 @@ def summary_of(output: Path, steps: list[Step], settings: Mapping[str, Any], don
                 "n": accuracy["n"],
                 "by_strength": results["by_strength"],
             }
-    return summary | {"models": done["models"], "step_seconds": done["seconds"]}
+    return summary | {"models": progress["models"], "step_seconds": progress["seconds"]}
 
 
-def _progress(output: Path) -> dict[str, Any]:
+def _read_progress(output: Path) -> dict[str, Any]:
     """The steps done before, with their seconds and what they found."""
-    path = output / OF_A_RECIPE
+    path = output / RECIPE_PROGRESS_FILE
     if not path.exists():
         return {"recipe": None, "seconds": {}, "models": {}}
     try:
@@ -234,5 +239,5 @@ def _progress(output: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not the progress of a recipe; choose another output") from None
 
 
-def _described(steps: list[Step]) -> list[Any]:
+def _describe_steps(steps: list[Step]) -> list[Any]:
     return json.loads(json.dumps([[step.name, step.kind, step.options] for step in steps], default=str))

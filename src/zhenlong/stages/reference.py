@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.scoring import log_prob_sums
-from zhenlong.evaluate.subject import require_same_tokens
-from zhenlong.forest import Node
-from zhenlong.loop import Cost, Options, Run, autocast, compute_dtype
+from zhenlong.forest import TreeNode
+from zhenlong.forest.scoring import log_prob_sums
+from zhenlong.loop import FlopEstimator, Run, TrainingOptions, autocast, compute_dtype
 from zhenlong.models import frozen_copy, load_model, without_adapter
+from zhenlong.models.model_argument import require_same_vocabulary
 
 
-class Reference:
+class ReferencePolicy:
     """The policy as it began, frozen: the base beneath its adapter, or a copy. Call it for the context of one use."""
 
     def __init__(self, policy: PreTrainedModel) -> None:
@@ -36,39 +36,42 @@ class Reference:
         return without_adapter(self._policy) if self._copy is None else nullcontext(self._copy)
 
 
-def cached_log_probs(
+def cached_reference_log_probs(
     run: Run,
     reference: str | PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    trees: Sequence[Node],
-    options: Options,
-    folder: Path,
+    trees: Sequence[TreeNode],
+    options: TrainingOptions,
+    cache_folder: Path,
 ) -> list[torch.Tensor]:
     """For each tree the summed log-probability [K] of each of its responses under the reference, in float32.
 
     `reference` is a model's name, or the policy itself before its first step (its base, where it has an adapter).
     """
     if isinstance(reference, str):
-        model, other = load_model(reference, device=options.device)
-        require_same_tokens(tokenizer, other, "reference")
+        model, reference_tokenizer = load_model(reference, device=options.device)
+        require_same_vocabulary(tokenizer, reference_tokenizer, "reference")
     else:
         model = reference
     frozen = without_adapter(model) if isinstance(model, PeftModel) else nullcontext(model)
-    with frozen as base, autocast(options, run.device):
-        path = folder / f"{_fingerprint(base, trees, str(compute_dtype(options, run.device)))}.safetensors"
+    with frozen as reference_model, autocast(options, run.device):
+        path = (
+            cache_folder
+            / f"{_fingerprint(reference_model, trees, str(compute_dtype(options, run.device)))}.safetensors"
+        )
         if not path.is_file():
-            _save(path, log_prob_sums(base, trees, options.tokens_per_microbatch))
-            cost = Cost.of(base)
-            run.ledger.count(flops=sum(cost.forward(node.size, node.scored_tokens) for node in trees))
+            _save_log_probs(path, log_prob_sums(reference_model, trees, options.tokens_per_microbatch))
+            cost = FlopEstimator.for_model(reference_model)
+            run.ledger.count(flops=sum(cost.forward(node.num_tokens, node.num_scored) for node in trees))
     flat = load_file(path)["log_probs"]
-    return list(flat.split([_responses(node) for node in trees]))
+    return list(flat.split([_num_responses(node) for node in trees]))
 
 
-def _responses(node: Node) -> int:
+def _num_responses(node: TreeNode) -> int:
     return len(node.children)
 
 
-def _save(path: Path, sums: Sequence[np.ndarray]) -> None:
+def _save_log_probs(path: Path, sums: Sequence[np.ndarray]) -> None:
     """Write the values as one file that appears whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,20 +82,20 @@ def _save(path: Path, sums: Sequence[np.ndarray]) -> None:
         raise UserError(f"{path.parent}: cannot keep reference log-probabilities there ({error})") from None
 
 
-def _fingerprint(model: PreTrainedModel, trees: Sequence[Node], precision: str) -> str:
+def _fingerprint(model: PreTrainedModel, trees: Sequence[TreeNode], precision: str) -> str:
     """SHA-256 over the precision, the weights that count and the tokens of the trees."""
     digest = hashlib.sha256(precision.encode())
     for name, parameter in sorted(model.named_parameters()):
         if "lora_" not in name:
             digest.update(name.encode())
             digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
-    for ids in _token_runs(trees):
+    for ids in _node_tokens(trees):
         digest.update(np.asarray([len(ids), *ids], dtype=np.int64).tobytes())
     return digest.hexdigest()[:32]
 
 
-def _token_runs(trees: Sequence[Node]) -> Iterator[Sequence[int]]:
+def _node_tokens(trees: Sequence[TreeNode]) -> Iterator[Sequence[int]]:
     for node in trees:
         yield node.tokens
-        yield from _token_runs(node.children)
+        yield from _node_tokens(node.children)
         yield ()

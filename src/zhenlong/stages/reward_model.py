@@ -17,16 +17,16 @@ import torch
 from transformers import PreTrainedModel
 
 from zhenlong.data import Overlong
-from zhenlong.data.pair_template import ranking_template
+from zhenlong.data.pair_template import reward_model_template
 from zhenlong.errors import UserError
-from zhenlong.evaluate.reward_report import reward_report
-from zhenlong.forest import Batch, plant_batches, response_scores
-from zhenlong.loop import Cost, Learner, Options, Run, StepLoss
+from zhenlong.evaluate.heldout.reward_report import reward_report
+from zhenlong.forest import Microbatch, make_microbatches, score_responses
+from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
-from zhenlong.objectives.pairwise import bradley_terry, centring, pair_weights, strength_margin
+from zhenlong.objectives.pairwise import bradley_terry_loss, pair_weights, reward_centering_loss, strength_margin
 from zhenlong.records import Ranking
-from zhenlong.stages.setup import context_of, load, ready, update
-from zhenlong.stages.trees import ranking_trees, read_all, read_heldout
+from zhenlong.stages.prepare_data import ranking_trees, read_heldout, read_training_data
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 
 
 def reward_model(
@@ -36,11 +36,11 @@ def reward_model(
     output: str,
     heldout: str = "",
     margin: float = 0.0,
-    centre: float = 0.0,
+    center_rewards: float = 0.0,
     label_smoothing: float = 0.0,
     chat_template: str = "auto",
     max_length: int = 0,
-    too_long: Overlong = "error",
+    overlong: Overlong = "error",
     skip_bad_rows: bool = False,
     lr: float = 1e-5,
     warmup_steps: float = 0.03,
@@ -54,11 +54,11 @@ def reward_model(
         output: Run folder to make.
         heldout: Rankings to measure accuracy, calibration and the reward's tie to length on.
         margin: Reward difference asked of a `significantly better` pair; less for weaker ones; 0 asks for none.
-        centre: Coefficient that pulls the mean reward of a pair to zero; 0.01 is usual; 0 leaves the level free.
+        center_rewards: Coefficient that pulls the mean reward of a pair to zero; 0.01 is usual; 0 turns it off.
         label_smoothing: Assumed probability that an annotator meant the opposite.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
+        overlong: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate.
         warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
@@ -66,68 +66,74 @@ def reward_model(
     Returns the run folder. Equation: L = -1/C(K,2) Σ log σ(r_i - r_j - m) over pairs i better than j.
     """
     config = dict(locals())
-    options = Options(lr=lr, warmup_steps=warmup_steps, **training)
-    _check(margin, centre, label_smoothing)
+    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    _check_options(margin, center_rewards, label_smoothing)
     if options.evaluate_every:
         raise UserError(f"evaluate_every: expected 0, for a reward model answers nothing, got {options.evaluate_every}")
     with Run(output, config, options, "reward_model") as run:
         if run.finished:
             return run.output
-        rankings, order = read_all(run, data, Ranking, options)
-        held = read_heldout(run, heldout, Ranking)
+        rankings, order = read_training_data(run, data, Ranking, options)
+        heldout_rankings = read_heldout(run, heldout, Ranking)
         if margin:
             _require_strengths(run, data, rankings)
-        network, tokenizer = load(model, options, "reward")
-        template = ranking_template(tokenizer, chat_template)
+        network, tokenizer = load_for_training(model, options, "reward")
+        template = reward_model_template(tokenizer, chat_template)
         trees, rankings, order = ranking_trees(
-            run, rankings, order, template, context_of(network, max_length), too_long
+            run, rankings, order, template, resolve_max_length(network, max_length), overlong
         )
-        total = options.total_steps(order.epoch)
-        learner, cost = Learner(network, options, total), Cost.of(network)
+        total = options.total_steps(order.epoch_size)
+        learner, cost = Learner(network, options, total), FlopEstimator.for_model(network)
         run.track(learner=learner, order=order)
         for _ in run.steps(total):
             rows = order.draw(options.batch_size)
-            chosen = [rankings[row] for row in rows]
-            batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
-            loss = partial(ranking_loss, network, chosen, margin, centre, label_smoothing)
-            run.log(update(run, learner, cost, batches, loss, len(rows), rows))
-        results = reward_report((network, tokenizer), held, chat_template=chat_template) if held else {}
-        return run.finish(*ready(network, template), save_model, results)
+            step_rankings = [rankings[row] for row in rows]
+            batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            loss = partial(ranking_loss, network, step_rankings, margin, center_rewards, label_smoothing)
+            run.log(optimizer_step(run, learner, cost, batches, loss, len(rows), rows))
+        results = (
+            reward_report((network, tokenizer), heldout_rankings, chat_template=chat_template)
+            if heldout_rankings
+            else {}
+        )
+        return run.finish(*prepare_for_saving(network, template), save_model, results)
 
 
 def ranking_loss(
     network: PreTrainedModel,
     rankings: Sequence[Ranking],
     margin: float,
-    centre: float,
+    center_rewards: float,
     label_smoothing: float,
-    batch: Batch,
+    batch: Microbatch,
 ) -> StepLoss:
     """Bradley-Terry over all pairs of the micro-batch's rankings, each ranking counting once."""
-    rewards = response_scores(network, batch.forest)  # [R]
-    better, worse, owner = pairs_of([rankings[row] for row in batch.rows], rewards.device)
-    weight = pair_weights(owner)
-    asked = None
+    rewards = score_responses(network, batch.forest)  # [R]
+    chosen, rejected, ranking_index = pair_indices([rankings[row] for row in batch.tree_indices], rewards.device)
+    weights = pair_weights(ranking_index)
+    margins = None
     if margin:
-        strengths = [rankings[row].strength or 1 for row in batch.rows]
-        asked = strength_margin(torch.tensor(strengths, device=rewards.device)[owner], margin)
-    total, metrics = bradley_terry(rewards, better, worse, weight=weight, margin=asked, label_smoothing=label_smoothing)
-    if centre:
-        total = total + centre * centring(rewards, better, worse, weight)
+        strengths = [rankings[row].strength or 1 for row in batch.tree_indices]
+        margins = strength_margin(torch.tensor(strengths, device=rewards.device)[ranking_index], margin)
+    total, metrics = bradley_terry_loss(
+        rewards, chosen, rejected, weight=weights, margin=margins, label_smoothing=label_smoothing
+    )
+    if center_rewards:
+        total = total + center_rewards * reward_centering_loss(rewards, chosen, rejected, weights)
     return StepLoss(total, {**metrics, "reward": (rewards.detach().sum(), float(len(rewards)))})
 
 
-def pairs_of(rankings: Sequence[Ranking], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All pairs of rankings planted one after the other: indices better [P] and worse [P] of responses, owner [P]."""
-    better, worse, owner = [], [], []
+def pair_indices(rankings: Sequence[Ranking], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All pairs of the batch's rankings: indices of chosen [P] and rejected [P] responses, and ranking index [P]."""
+    chosen, rejected, ranking_index = [], [], []
     first = 0
     for number, ranking in enumerate(rankings):
         for i, j in ranking.pairs():
-            better.append(first + i)
-            worse.append(first + j)
-            owner.append(number)
+            chosen.append(first + i)
+            rejected.append(first + j)
+            ranking_index.append(number)
         first += len(ranking.responses)
-    return tuple(torch.tensor(found, device=device) for found in (better, worse, owner))  # type: ignore[return-value]
+    return tuple(torch.tensor(found, device=device) for found in (chosen, rejected, ranking_index))  # type: ignore[return-value]
 
 
 def _require_strengths(run: Run, data: str, rankings: Sequence[Ranking]) -> None:
@@ -139,11 +145,11 @@ def _require_strengths(run: Run, data: str, rankings: Sequence[Ranking]) -> None
             "with a strength of 1 to 4, or margin 0"
         )
     if without:
-        run.note("without_strength.json", {"rankings": len(rankings), "without_strength": without})
+        run.write_note("missing_strength.json", {"rankings": len(rankings), "missing_strength": without})
 
 
-def _check(margin: float, centre: float, label_smoothing: float) -> None:
-    for name, value in (("margin", margin), ("centre", centre)):
+def _check_options(margin: float, center_rewards: float, label_smoothing: float) -> None:
+    for name, value in (("margin", margin), ("center_rewards", center_rewards)):
         if not 0 <= value < math.inf:
             raise UserError(f"{name}: expected a finite number of 0 or more, got {value}")
     if not 0 <= label_smoothing < 0.5:

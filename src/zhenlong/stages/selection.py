@@ -7,46 +7,54 @@ from collections.abc import Sequence
 from zhenlong.stages.rollout import Group
 
 
-def best_answer(group: Group, cut: bool = False) -> list[int]:
+def best_response(group: Group, allow_truncated: bool = False) -> list[int]:
     """The place of the answer with the largest reward, the first of equals; none where no answer can be used.
 
-    An answer that says nothing cannot, nor, without `cut`, one that was cut off: it would teach to stop there.
+    An empty one cannot, nor, without `allow_truncated`, a truncated one: it would teach to stop there.
     """
-    usable = _usable(group, cut)
+    usable = _usable_indices(group, allow_truncated)
     return [max(usable, key=lambda place: group.rewards[place])] if usable else []
 
 
-def right_answers(
-    group: Group, threshold: float, most: int, seen: set[tuple[int, str]], cut: bool = False
+def correct_responses(
+    group: Group,
+    reward_threshold: float,
+    max_per_prompt: int,
+    seen: set[tuple[int, str]],
+    allow_truncated: bool = False,
 ) -> list[int]:
-    """The places of the first `most` answers that earn `threshold` and say what no other in `seen` does (0: of all).
+    """Indices of the first `max_per_prompt` (0: all) responses that reach `reward_threshold` and are not in `seen`.
 
-    `seen` holds (record, text) of the answers kept so far, and gets those of this group.
+    `seen` holds (task_index, text) of the answers kept so far, and gets those of this group.
     """
-    places: list[int] = []
-    for place in _usable(group, cut):
-        said = (group.record, group.texts[place].strip())
-        if group.rewards[place] >= threshold and said not in seen and len(places) < (most or len(group.texts)):
-            seen.add(said)
-            places.append(place)
-    return places
+    indices: list[int] = []
+    for index in _usable_indices(group, allow_truncated):
+        key = (group.task_index, group.texts[index].strip())
+        if (
+            group.rewards[index] >= reward_threshold
+            and key not in seen
+            and len(indices) < (max_per_prompt or len(group.texts))
+        ):
+            seen.add(key)
+            indices.append(index)
+    return indices
 
 
-def only(group: Group, places: Sequence[int]) -> Group:
+def subset(group: Group, indices: Sequence[int]) -> Group:
     """The group with these answers alone, without what is known of its tokens."""
     return Group(
-        group.record,
+        group.task_index,
         group.prompt,
-        [group.responses[place] for place in places],
-        [group.texts[place] for place in places],
-        [group.truncated[place] for place in places],
-        [group.rewards[place] for place in places],
+        [group.responses[place] for place in indices],
+        [group.texts[place] for place in indices],
+        [group.truncated[place] for place in indices],
+        [group.rewards[place] for place in indices],
     )
 
 
-def _usable(group: Group, cut: bool) -> list[int]:
+def _usable_indices(group: Group, allow_truncated: bool) -> list[int]:
     return [
         place
         for place, (text, truncated) in enumerate(zip(group.texts, group.truncated, strict=True))
-        if text.strip() and (cut or not truncated)
+        if text.strip() and (allow_truncated or not truncated)
     ]

@@ -17,30 +17,30 @@ from typing import Any, Literal
 
 from zhenlong.data import Overlong, read
 from zhenlong.errors import UserError
-from zhenlong.evaluate.runner.cache import Cache
-from zhenlong.feedback.asking import asked, require_models
-from zhenlong.feedback.judging import check_unparsed
-from zhenlong.feedback.label import label_questions, sampled_questions, write_rankings
-from zhenlong.feedback.points import best_and_worst, point_answers
-from zhenlong.loop import Options
-from zhenlong.loop.atomic import lock_folder, new_folder, write_json, write_text
-from zhenlong.loop.config import check_folder, resolved, write_config
-from zhenlong.objectives.preference import check_preference
+from zhenlong.feedback.ai_feedback import label_preferences, sample_response_sets, write_rankings
+from zhenlong.feedback.pairwise_labelling import validate_max_unparsed
+from zhenlong.feedback.pointwise_judge import best_worst_pair, score_responses
+from zhenlong.inference.cache import RequestCache
+from zhenlong.inference.cached_model import open_cached_model, require_models_exist
+from zhenlong.loop import TrainingOptions
+from zhenlong.loop.atomic import atomic_folder, lock_folder, write_json, write_text
+from zhenlong.loop.config import check_run_folder, resolve_config, write_config
+from zhenlong.objectives.preference import check_preference_settings
 from zhenlong.records import Ranking, Task
 from zhenlong.stages.dpo import dpo
 
 
 @dataclass(frozen=True)
-class Judging:
+class SelfRewardSettings:
     """How answers are sampled and judged: the options of `self_reward` that say so."""
 
-    samples: int
+    samples_per_prompt: int
     temperature: float
     max_tokens: int
-    judge: str
-    judgements: int
+    judge_mode: str
+    judge_samples: int
     judge_temperature: float
-    judge_tokens: int
+    judge_max_tokens: int
     max_unparsed: float
 
 
@@ -51,18 +51,18 @@ def self_reward(
     output: str,
     heldout: str = "",
     iterations: int = 2,
-    samples: int = 4,
+    samples_per_prompt: int = 4,
     temperature: float = 1.0,
     max_tokens: int = 256,
-    judge: Literal["points", "pairs"] = "points",
-    judgements: int = 3,
+    judge_mode: Literal["pointwise", "pairwise"] = "pointwise",
+    judge_samples: int = 3,
     judge_temperature: float = 0.7,
-    judge_tokens: int = 512,
+    judge_max_tokens: int = 512,
     max_unparsed: float = 0.5,
     beta: float = 0.1,
     chat_template: str = "auto",
     max_length: int = 0,
-    too_long: Overlong = "error",
+    overlong: Overlong = "error",
     skip_bad_rows: bool = False,
     lr: float = 1e-6,
     warmup_steps: float = 0.1,
@@ -76,19 +76,19 @@ def self_reward(
         output: Run folder to make; each iteration has a folder in it.
         heldout: Rankings to measure the accuracy of each iteration's implicit reward on.
         iterations: Rounds of answering, judging and training.
-        samples: Answers sampled for each prompt; what is empty, cut off or said twice is not judged.
+        samples_per_prompt: Answers sampled for each prompt; what is empty, cut off or said twice is not judged.
         temperature: Temperature of these answers.
         max_tokens: Longest of these answers.
-        judge: points (0 to 5 for each answer; the best is preferred to the worst) or pairs (two answers at a time, in
+        judge_mode: pointwise (0 to 5 each; the best is preferred to the worst) or pairwise (two answers at a time, in
             both orders).
-        judgements: Judgements of each answer that its points are the mean of.
+        judge_samples: Judgements of each answer that its points are the mean of.
         judge_temperature: Temperature of these judgements.
-        judge_tokens: Longest reply of the judge.
+        judge_max_tokens: Longest reply of the judge.
         max_unparsed: Share of judgements without the asked form above which the run stops.
         beta: Strength of DPO's pull to the model that the iteration began with.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        too_long: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
+        overlong: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
         skip_bad_rows: Leave bad rows of the prompts out.
         lr: Peak learning rate of each iteration.
         warmup_steps: Steps of linear warm-up; below 1 a fraction of an iteration's steps.
@@ -96,68 +96,106 @@ def self_reward(
     Returns the run folder, whose model is the last iteration's. The shared options are those of each iteration's dpo.
     """
     config = dict(locals())
-    options = Options(lr=lr, warmup_steps=warmup_steps, **training)
-    how = Judging(samples, temperature, max_tokens, judge, judgements, judge_temperature, judge_tokens, max_unparsed)
-    _check(how, iterations)
-    check_preference(beta, "sigmoid", 0.0, 0.0, 0.0)
-    folder, saved = Path(output), resolved(config, options)
-    check_folder(folder, saved, options.resume)
+    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    settings = SelfRewardSettings(
+        samples_per_prompt,
+        temperature,
+        max_tokens,
+        judge_mode,
+        judge_samples,
+        judge_temperature,
+        judge_max_tokens,
+        max_unparsed,
+    )
+    _check_options(settings, iterations)
+    check_preference_settings(beta, "sigmoid", 0.0, 0.0, 0.0)
+    folder, resolved_config = Path(output), resolve_config(config, options)
+    check_run_folder(folder, resolved_config, options.resume)
     if (folder / "finished.json").exists():
         print(f"{folder}: this self_reward run is finished; nothing to resume", file=sys.stderr)
         return folder
     tasks = read(data, Task, skip_bad_rows=skip_bad_rows)
     if len(tasks) < iterations:
         raise UserError(f"{data}: {len(tasks)} prompts are too few for {iterations} iterations; each has its own")
-    trained = {"heldout": heldout, "beta": beta, "chat_template": chat_template, "max_length": max_length,
-               "too_long": too_long, **options.as_dict(), "resume": True}  # fmt: skip
-    require_models(model)
+    dpo_options = {"heldout": heldout, "beta": beta, "chat_template": chat_template, "max_length": max_length,
+               "overlong": overlong, **options.as_dict(), "resume": True}  # fmt: skip
+    require_models_exist(model)
     lock = lock_folder(folder)
     try:
         current = model
         for number in range(1, iterations + 1):
-            own = folder / f"iteration-{number}"
-            if not (own / "rankings.jsonl").exists():
-                part = tasks[number - 1 :: iterations]
+            iteration_folder = folder / f"iteration-{number}"
+            if not (iteration_folder / "rankings.jsonl").exists():
+                iteration_tasks = tasks[number - 1 :: iterations]
                 seed = options.seed + 7919 * number  # other draws in each iteration
-                found, report = judged_by_itself(
-                    current, part, how, own / "cache.sqlite", chat_template, options.device, seed
+                rankings, report = self_judged_rankings(
+                    current,
+                    iteration_tasks,
+                    settings,
+                    iteration_folder / "cache.sqlite",
+                    chat_template,
+                    options.device,
+                    seed,
                 )
-                write_config(folder / "config.yaml", "self_reward", saved)
-                write_json(own / "report.json", {"iteration": number, "model": current, "prompts": len(part)} | report)
-                write_rankings(own / "rankings.jsonl", found)
-            current = str(dpo(model=current, data=str(own / "rankings.jsonl"), output=str(own / "dpo"), **trained))
-        return _finish(folder, iterations)
+                write_config(folder / "config.yaml", "self_reward", resolved_config)
+                write_json(
+                    iteration_folder / "report.json",
+                    {"iteration": number, "model": current, "prompts": len(iteration_tasks)} | report,
+                )
+                write_rankings(iteration_folder / "rankings.jsonl", rankings)
+            current = str(
+                dpo(
+                    model=current,
+                    data=str(iteration_folder / "rankings.jsonl"),
+                    output=str(iteration_folder / "dpo"),
+                    **dpo_options,
+                )
+            )
+        return _write_results(folder, iterations)
     finally:
         os.close(lock)
 
 
-def judged_by_itself(
-    model: str, tasks: Sequence[Task], how: Judging, cache: Path, chat_template: str, device: str, seed: int
+def self_judged_rankings(
+    model: str,
+    tasks: Sequence[Task],
+    settings: SelfRewardSettings,
+    cache: Path,
+    chat_template: str,
+    device: str,
+    seed: int,
 ) -> tuple[list[Ranking], dict[str, Any]]:
     """Rankings of a model's own answers by its own judgement, and the report on them.
 
     Raises `UserError` where too few judgements could be read, or nothing is preferred.
     """
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with Cache(cache) as kept:
-        one = asked(model, kept, name="self", chat_template=chat_template, device=device)
-        questions = sampled_questions(
-            one, tasks, n=how.samples, max_tokens=how.max_tokens, temperature=how.temperature, seed=seed
+    with RequestCache(cache) as answer_cache:
+        cached_model = open_cached_model(model, answer_cache, name="self", chat_template=chat_template, device=device)
+        questions = sample_response_sets(
+            cached_model,
+            tasks,
+            samples_per_prompt=settings.samples_per_prompt,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            seed=seed,
         )
-        if how.judge == "pairs":
-            labelled = label_questions(one.judge, questions, max_tokens=how.judge_tokens, max_unparsed=how.max_unparsed)
+        if settings.judge_mode == "pairwise":
+            labelled = label_preferences(
+                cached_model.judge, questions, max_tokens=settings.judge_max_tokens, max_unparsed=settings.max_unparsed
+            )
             rankings, report = labelled.rankings, labelled.report
         else:
-            pointed, report = point_answers(
-                one,
+            pointed, report = score_responses(
+                cached_model,
                 questions,
-                judgements=how.judgements,
-                temperature=how.judge_temperature,
-                max_tokens=how.judge_tokens,
-                max_unparsed=how.max_unparsed,
+                judge_samples=settings.judge_samples,
+                temperature=settings.judge_temperature,
+                max_tokens=settings.judge_max_tokens,
+                max_unparsed=settings.max_unparsed,
                 seed=seed,
             )
-            every = [best_and_worst(each, one.name) for each in pointed]
+            every = [best_worst_pair(each, cached_model.name) for each in pointed]
             rankings = [ranking for ranking in every if ranking is not None]
     if not rankings:
         raise UserError(
@@ -166,44 +204,46 @@ def judged_by_itself(
     return rankings, report | {"questions": len(questions), "rankings": len(rankings)}
 
 
-def _finish(folder: Path, iterations: int) -> Path:
+def _write_results(folder: Path, iterations: int) -> Path:
     """The last iteration's model as the run's own, what all iterations cost, and a line of metrics for each."""
-    own = [folder / f"iteration-{number}" for number in range(1, iterations + 1)]
-    reports = [_json(one / "report.json") for one in own]
-    ledgers = [_json(one / "dpo" / "ledger.json") for one in own]
-    results = [_json(one / "dpo" / "finished.json")["results"] for one in own]
-    with new_folder(folder / "model") as made:
-        copytree(own[-1] / "dpo" / "model", made, dirs_exist_ok=True)
+    iteration_folders = [folder / f"iteration-{number}" for number in range(1, iterations + 1)]
+    reports = [_read_json(one / "report.json") for one in iteration_folders]
+    ledgers = [_read_json(one / "dpo" / "ledger.json") for one in iteration_folders]
+    results = [_read_json(one / "dpo" / "finished.json")["results"] for one in iteration_folders]
+    with atomic_folder(folder / "model") as made:
+        copytree(iteration_folders[-1] / "dpo" / "model", made, dirs_exist_ok=True)
     totals = {name: sum(ledger[name] for ledger in ledgers) for name in ("tokens", "flops", "seconds")}
     write_json(folder / "ledger.json", {"stage": "self_reward", **totals, "versions": ledgers[-1]["versions"]})
-    lines = [{"step": number, **_numbers(report)} for number, report in enumerate(reports, 1)]
+    lines = [{"step": number, **_flat_numbers(report)} for number, report in enumerate(reports, 1)]
     write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    told = [{"judging": report, "dpo": result} for report, result in zip(reports, results, strict=True)]
-    write_json(folder / "finished.json", {"steps": iterations, "results": {"iterations": told}})
+    per_iteration = [{"judging": report, "dpo": result} for report, result in zip(reports, results, strict=True)]
+    write_json(folder / "finished.json", {"steps": iterations, "results": {"iterations": per_iteration}})
     return folder
 
 
-def _numbers(report: dict[str, Any]) -> dict[str, float]:
+def _flat_numbers(report: dict[str, Any]) -> dict[str, float]:
     """A report's plain numbers, and the means of its intervals."""
     flat = {name: value["mean"] if isinstance(value, dict) else value for name, value in report.items()
             if not isinstance(value, dict) or "mean" in value}  # fmt: skip
     return {name: value for name, value in flat.items() if isinstance(value, int | float)}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _check(how: Judging, iterations: int) -> None:
-    least = {"iterations": (iterations, 1), "samples": (how.samples, 2), "judgements": (how.judgements, 1),
-             "max_tokens": (how.max_tokens, 1), "judge_tokens": (how.judge_tokens, 1)}  # fmt: skip
-    for name, (value, fewest) in least.items():
+def _check_options(settings: SelfRewardSettings, iterations: int) -> None:
+    minimums = {"iterations": (iterations, 1), "samples_per_prompt": (settings.samples_per_prompt, 2), "judge_samples": (settings.judge_samples, 1),
+             "max_tokens": (settings.max_tokens, 1), "judge_max_tokens": (settings.judge_max_tokens, 1)}  # fmt: skip
+    for name, (value, fewest) in minimums.items():
         if value < fewest:
             raise UserError(f"{name}: expected {fewest} or more, got {value}")
-    if how.judge not in ("points", "pairs"):
-        raise UserError(f"judge: expected points or pairs, got {how.judge!r}")
-    if not how.temperature > 0:
-        raise UserError(f"temperature: expected a number above 0, for answers have to differ, got {how.temperature}")
-    if how.judge_temperature < 0:
-        raise UserError(f"judge_temperature: expected 0 or more, got {how.judge_temperature}")
-    check_unparsed(how.max_unparsed)
+    if settings.judge_mode not in ("pointwise", "pairwise"):
+        raise UserError(f"judge_mode: expected pointwise or pairwise, got {settings.judge_mode!r}")
+    if not settings.temperature > 0:
+        raise UserError(
+            f"temperature: expected a number above 0, for answers have to differ, got {settings.temperature}"
+        )
+    if settings.judge_temperature < 0:
+        raise UserError(f"judge_temperature: expected 0 or more, got {settings.judge_temperature}")
+    validate_max_unparsed(settings.max_unparsed)

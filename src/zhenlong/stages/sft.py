@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zhenlong.data import Overlong, Template
-from zhenlong.evaluate.text import perplexity
-from zhenlong.forest import plant_batches
-from zhenlong.loop import Cost, Learner, Options, Run
+from zhenlong.data import ChatTemplate, Overlong
+from zhenlong.evaluate.heldout.text_metrics import perplexity
+from zhenlong.forest import make_microbatches
+from zhenlong.loop import FlopEstimator, Learner, Run, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.records import Demonstration
-from zhenlong.stages.evaluations import evaluated
+from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.prepare_data import conversation_trees, read_heldout, read_training_data
 from zhenlong.stages.pretrain import token_loss
-from zhenlong.stages.samples import say
-from zhenlong.stages.setup import context_of, load, ready, update
-from zhenlong.stages.trees import conversation_trees, read_all, read_heldout
+from zhenlong.stages.sample_logging import log_samples
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 
 
 def sft(
@@ -31,7 +31,7 @@ def sft(
     heldout: str = "",
     chat_template: str = "auto",
     max_length: int = 0,
-    too_long: Overlong = "error",
+    overlong: Overlong = "error",
     skip_bad_rows: bool = False,
     lr: float = 2e-5,
     warmup_steps: float = 0.03,
@@ -46,7 +46,7 @@ def sft(
         heldout: Demonstrations to measure perplexity on before and after.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         max_length: Tokens of the longest conversation; 0 takes the model's context.
-        too_long: What to do with a longer one: stop with an error, truncate its end, or drop it; both are counted.
+        overlong: What to do with a longer one: stop with an error, truncate its end, or drop it; both are counted.
         skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
         lr: Peak learning rate; 1e-5 to 2e-5 for all weights of a large model, ten times that with LoRA or tiny models.
         warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
@@ -55,28 +55,32 @@ def sft(
     2022, §3.5).
     """
     config = dict(locals())
-    options = Options(lr=lr, warmup_steps=warmup_steps, **training)
+    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
     with Run(output, config, options, "sft") as run:
         if run.finished:
             return run.output
-        demonstrations, order = read_all(run, data, Demonstration, options, phased=True)
-        held = read_heldout(run, heldout, Demonstration)
-        policy, tokenizer = load(model, options)
-        template = Template.of(tokenizer, chat_template)
+        demonstrations, order = read_training_data(run, data, Demonstration, options, allow_decay_weights=True)
+        heldout_demonstrations = read_heldout(run, heldout, Demonstration)
+        policy, tokenizer = load_for_training(model, options)
+        template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
         trees, order = conversation_trees(
-            run, demonstrations, order, template, context_of(policy, max_length), too_long
+            run, demonstrations, order, template, resolve_max_length(policy, max_length), overlong
         )
-        total = options.total_steps(order.epoch)
-        learner, cost = Learner(policy, options, total), Cost.of(policy)
+        total = options.total_steps(order.epoch_size)
+        learner, cost = Learner(policy, options, total), FlopEstimator.for_model(policy)
         run.track(learner=learner, order=order)
-        results = {"before": perplexity((policy, tokenizer), held, chat_template=chat_template)} if held else {}
-        for _ in evaluated(run, policy, tokenizer, run.steps(total), chat_template):
-            rows = order.draw(options.batch_size, late=learner.phase == "decay")
-            batches = plant_batches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+        results = (
+            {"before": perplexity((policy, tokenizer), heldout_demonstrations, chat_template=chat_template)}
+            if heldout_demonstrations
+            else {}
+        )
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
+            rows = order.draw(options.batch_size, decay=learner.schedule_phase == "decay")
+            batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
-            run.log(update(run, learner, cost, batches, partial(token_loss, policy), scored, rows))
-            if run.sampling_now():
-                say(run, policy, tokenizer, template, [one.messages for one in demonstrations])
-        if held:
-            results["after"] = perplexity((policy, tokenizer), held, chat_template=chat_template)
-        return run.finish(*ready(policy, template), save_model, results)
+            run.log(optimizer_step(run, learner, cost, batches, partial(token_loss, policy), scored, rows))
+            if run.should_sample():
+                log_samples(run, policy, tokenizer, template, [one.messages for one in demonstrations])
+        if heldout_demonstrations:
+            results["after"] = perplexity((policy, tokenizer), heldout_demonstrations, chat_template=chat_template)
+        return run.finish(*prepare_for_saving(policy, template), save_model, results)

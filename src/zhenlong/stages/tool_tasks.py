@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zhenlong.data import BadRow, read
-from zhenlong.data.chats import spoken
+from zhenlong.data.message_parsing import message_text
 from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.records import Demonstration, Messages, Task, to_json
@@ -24,7 +24,7 @@ def tool_tasks(
     *,
     data: str,
     output: str,
-    refrain: bool = True,
+    no_call_tasks: bool = True,
     later_turns: bool = True,
     skip_bad_rows: bool = False,
     seed: int = 0,
@@ -34,7 +34,7 @@ def tool_tasks(
     Args:
         data: Conversations with tools and calls, such as Glaive's in ShareGPT form.
         output: Folder for tasks.jsonl and tool_tasks.json, which counts what was made and what was left out.
-        refrain: Make a task of a first answer without a call too; it is right when nothing is called.
+        no_call_tasks: Make a task of a first answer without a call too; it is right when nothing is called.
         later_turns: Make tasks of later calls of a conversation too, not of the first alone.
         skip_bad_rows: Leave bad rows out and count them.
         seed: Not used, for nothing is drawn; every step of a recipe has one.
@@ -44,35 +44,35 @@ def tool_tasks(
     """
     skipped: list[BadRow] = []
     rows = read(data, Demonstration, skip_bad_rows=skip_bad_rows, skipped=skipped)
-    kept: list[Task] = []
-    counts = {"conversations": len(rows), "with_tools": 0, "calls": 0, "refrain": 0, "unverifiable": 0}
+    tasks: list[Task] = []
+    counts = {"conversations": len(rows), "with_tools": 0, "calls": 0, "no_call": 0, "unverifiable": 0}
     for row in rows:
         counts["with_tools"] += bool(_functions(row.messages))
-        for task, said in tasks_of(row, refrain, later_turns):
-            if not _holds(task, said):
+        for task, response in tasks_of(row, no_call_tasks, later_turns):
+            if not _is_verifiable(task, response):
                 counts["unverifiable"] += 1
                 continue
-            counts["calls" if task.arguments["ground_truth"] else "refrain"] += 1
-            kept.append(task)
-    if not kept:
+            counts["calls" if task.arguments["ground_truth"] else "no_call"] += 1
+            tasks.append(task)
+    if not tasks:
         raise UserError(f"{data}: no conversation has tools and a call that can be verified; expected some")
     write_json(Path(output) / "tool_tasks.json", {**counts, "skipped": len(skipped)})
     path = Path(output) / "tasks.jsonl"
-    write_text(path, "".join(json.dumps(to_json(task), ensure_ascii=False) + "\n" for task in kept))
+    write_text(path, "".join(json.dumps(to_json(task), ensure_ascii=False) + "\n" for task in tasks))
     return path
 
 
-def tasks_of(row: Demonstration, refrain: bool = True, later_turns: bool = True) -> Iterator[tuple[Task, str]]:
+def tasks_of(row: Demonstration, no_call_tasks: bool = True, later_turns: bool = True) -> Iterator[tuple[Task, str]]:
     """The tasks of one conversation, each with what the assistant said there."""
     functions = _functions(row.messages)
     first = True
     for place, message in enumerate(row.messages):
         if message.role != "assistant" or not functions or not (first or later_turns):
             continue
-        if message.tool_calls or (first and refrain):
-            answers = [_answer(call) for call in message.tool_calls]
+        if message.tool_calls or (first and no_call_tasks):
+            answers = [_expected_call(call) for call in message.tool_calls]
             arguments = {"functions": functions, "ground_truth": answers}
-            yield Task(row.messages[:place], verifier="tool_call", arguments=arguments), spoken(message)
+            yield Task(row.messages[:place], verifier="tool_call", arguments=arguments), message_text(message)
         first = False
 
 
@@ -81,24 +81,24 @@ def _functions(messages: Messages) -> list[dict[str, Any]]:
     return [dict(tool.get("function", tool)) for message in messages for tool in message.tools]
 
 
-def _answer(call: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
+def _expected_call(call: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
     """A call as BFCL writes an answer: each argument with the values that are accepted."""
     function = call.get("function", call)
-    return {function["name"]: {name: [_accepted(value)] for name, value in function["arguments"].items()}}
+    return {function["name"]: {name: [_accepted_values(value)] for name, value in function["arguments"].items()}}
 
 
-def _accepted(value: Any) -> Any:
+def _accepted_values(value: Any) -> Any:
     """Within an accepted mapping each key lists its own accepted values."""
     if isinstance(value, Mapping):
-        return {name: [_accepted(one)] for name, one in value.items()}
+        return {name: [_accepted_values(one)] for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_accepted(one) for one in value]
+        return [_accepted_values(one) for one in value]
     return value
 
 
-def _holds(task: Task, said: str) -> bool:
+def _is_verifiable(task: Task, response: str) -> bool:
     """Whether the verifier takes what was said as right; one that cannot read the task says no."""
     try:
-        return verify(task, said) == 1.0
+        return verify(task, response) == 1.0
     except (UserError, TypeError, KeyError, AttributeError):
         return False

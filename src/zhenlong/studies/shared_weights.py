@@ -1,7 +1,7 @@
 """The weights of a BERT, a Llama or a T5 of transformers in the layers of `transformer.py`: other names, same numbers.
 
 model, tokenizer = load_model("pocket")
-own = decoder_like(model)               # own(ids) equals model(ids).logits
+own = decoder_from_llama(model)               # own(ids) equals model(ids).logits
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
-from zhenlong.studies.transformer import Decoder, Design, Encoder, EncoderDecoder
+from zhenlong.studies.transformer import Decoder, Encoder, EncoderDecoder, TransformerConfig
 
-Names = Mapping[str, str]  # regular expression of the library's name -> this file's
+NameMap = Mapping[str, str]  # regular expression of the library's name -> this file's
 
 _BERT: Final = {
-    r"embeddings\.word_embeddings": "tokens",
-    r"embeddings\.position_embeddings": "places",
-    r"embeddings\.token_type_embeddings": "segments",
+    r"embeddings\.word_embeddings": "token_embedding",
+    r"embeddings\.position_embeddings": "position_embedding",
+    r"embeddings\.token_type_embeddings": "segment_embedding",
     r"embeddings\.LayerNorm": "norm",
     r"encoder\.layer": "layers",
     r"attention\.self\.(query|key|value)": r"attention.\1",
     r"attention\.output\.dense": "attention.out",
     r"attention\.output\.LayerNorm": "attention_norm",
-    r"intermediate\.dense": "feed.up",
-    r"output\.dense": "feed.down",
-    r"output\.LayerNorm": "feed_norm",
+    r"intermediate\.dense": "feed_forward.up",
+    r"output\.dense": "feed_forward.down",
+    r"output\.LayerNorm": "feed_forward_norm",
 }
 _LLAMA: Final = {
-    r"^model\.embed_tokens": "stack.tokens",
+    r"^model\.embed_tokens": "stack.token_embedding",
     r"^model\.norm": "stack.norm",
     r"^model\.layers": "stack.layers",
     r"^lm_head": "head",
@@ -43,110 +43,110 @@ _LLAMA: Final = {
     r"self_attn\.v_proj": "attention.value",
     r"self_attn\.o_proj": "attention.out",
     r"input_layernorm": "attention_norm",
-    r"post_attention_layernorm": "feed_norm",
-    r"mlp\.(gate|up|down)_proj": r"feed.\1",
+    r"post_attention_layernorm": "feed_forward_norm",
+    r"mlp\.(gate|up|down)_proj": r"feed_forward.\1",
 }
 _T5: Final = {
     r"^lm_head": "head",
-    r"embed_tokens": "tokens",
+    r"embed_tokens": "token_embedding",
     r"final_layer_norm": "norm",
     r"block\.(\d+)\.layer": r"layers.\1",
     r"(\d+)\.0\.SelfAttention\.": r"\1.attention.",
     r"(\d+)\.0\.layer_norm": r"\1.attention_norm",
-    r"(\d+)\.1\.EncDecAttention\.": r"\1.crossing.",
-    r"(decoder\.layers\.\d+)\.1\.layer_norm": r"\1.crossing_norm",
-    r"(\d+)\.[12]\.layer_norm": r"\1.feed_norm",
-    r"(\d+)\.[12]\.DenseReluDense\.wi": r"\1.feed.up",
-    r"(\d+)\.[12]\.DenseReluDense\.wo": r"\1.feed.down",
+    r"(\d+)\.1\.EncDecAttention\.": r"\1.cross_attention.",
+    r"(decoder\.layers\.\d+)\.1\.layer_norm": r"\1.cross_attention_norm",
+    r"(\d+)\.[12]\.layer_norm": r"\1.feed_forward_norm",
+    r"(\d+)\.[12]\.DenseReluDense\.wi": r"\1.feed_forward.up",
+    r"(\d+)\.[12]\.DenseReluDense\.wo": r"\1.feed_forward.down",
     r"\.q\.": ".query.",
     r"\.k\.": ".key.",
     r"\.v\.": ".value.",
     r"\.o\.": ".out.",
-    r"relative_attention_bias": "near",
+    r"relative_attention_bias": "bias_table",
 }
 
 
-def encoder_like(model: PreTrainedModel) -> Encoder:
+def encoder_from_bert(model: PreTrainedModel) -> Encoder:
     """The encoder of a `BertModel`: `own(ids)` equals its `last_hidden_state`."""
-    config = _config(model, "bert")
-    design = Design(
-        vocabulary=config.vocab_size,
-        width=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        inner=config.intermediate_size,
-        context=config.max_position_embeddings,
-        norm_first=False,
-        centred=True,
-        biases=True,
-        positions="learned",
-        segments=config.type_vocab_size,
+    hf_config = _hf_config(model, "bert")
+    config = TransformerConfig(
+        vocab_size=hf_config.vocab_size,
+        hidden_size=hf_config.hidden_size,
+        num_layers=hf_config.num_hidden_layers,
+        num_heads=hf_config.num_attention_heads,
+        ffn_dim=hf_config.intermediate_size,
+        max_positions=hf_config.max_position_embeddings,
+        pre_norm=False,
+        layer_norm=True,
+        bias=True,
+        position_encoding="learned",
+        num_segments=hf_config.type_vocab_size,
         activation="gelu",
-        tiny=config.layer_norm_eps,
+        eps=hf_config.layer_norm_eps,
     )
-    return _filled(Encoder(design), getattr(model, "bert", model), _BERT, left_out=r"^pooler|position_ids")
+    return _with_weights(Encoder(config), getattr(model, "bert", model), _BERT, skip_pattern=r"^pooler|position_ids")
 
 
-def decoder_like(model: PreTrainedModel) -> Decoder:
+def decoder_from_llama(model: PreTrainedModel) -> Decoder:
     """A `LlamaForCausalLM`: `own(ids)` equals its logits."""
-    config = _config(model, "llama")
-    rope = getattr(config, "rope_parameters", None) or {}
+    hf_config = _hf_config(model, "llama")
+    rope = getattr(hf_config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") != "default":
         raise UserError(f"model: expected plain rotary positions, got {rope['rope_type']}")
-    design = Design(
-        vocabulary=config.vocab_size,
-        width=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        inner=config.intermediate_size,
+    config = TransformerConfig(
+        vocab_size=hf_config.vocab_size,
+        hidden_size=hf_config.hidden_size,
+        num_layers=hf_config.num_hidden_layers,
+        num_heads=hf_config.num_attention_heads,
+        num_kv_heads=hf_config.num_key_value_heads,
+        ffn_dim=hf_config.intermediate_size,
         causal=True,
-        tiny=config.rms_norm_eps,
-        theta=rope.get("rope_theta", 10000.0),
+        eps=hf_config.rms_norm_eps,
+        rope_theta=rope.get("rope_theta", 10000.0),
     )
-    return _filled(Decoder(design), model, _LLAMA, left_out="inv_freq")
+    return _with_weights(Decoder(config), model, _LLAMA, skip_pattern="inv_freq")
 
 
-def encoder_decoder_like(model: PreTrainedModel) -> EncoderDecoder:
+def encoder_decoder_from_t5(model: PreTrainedModel) -> EncoderDecoder:
     """A `T5ForConditionalGeneration` with relu: `own(source, said)` equals its logits."""
-    config = _config(model, "t5")
-    if config.feed_forward_proj != "relu":
-        raise UserError(f"model: expected T5's relu, got {config.feed_forward_proj}")
-    encoder = Design(
-        vocabulary=config.vocab_size,
-        width=config.d_model,
-        layers=config.num_layers,
-        heads=config.num_heads,
-        inner=config.d_ff,
-        positions="relative",
+    hf_config = _hf_config(model, "t5")
+    if hf_config.feed_forward_proj != "relu":
+        raise UserError(f"model: expected T5's relu, got {hf_config.feed_forward_proj}")
+    encoder = TransformerConfig(
+        vocab_size=hf_config.vocab_size,
+        hidden_size=hf_config.d_model,
+        num_layers=hf_config.num_layers,
+        num_heads=hf_config.num_heads,
+        ffn_dim=hf_config.d_ff,
+        position_encoding="relative",
         activation="relu",
-        scaled=False,
-        tiny=config.layer_norm_epsilon,
-        buckets=config.relative_attention_num_buckets,
-        farthest=config.relative_attention_max_distance,
+        scale_scores=False,
+        eps=hf_config.layer_norm_epsilon,
+        num_buckets=hf_config.relative_attention_num_buckets,
+        max_distance=hf_config.relative_attention_max_distance,
     )
-    if config.d_kv * config.num_heads != config.d_model:
-        raise UserError(f"model: expected heads of {config.d_model // config.num_heads}, got {config.d_kv}")
-    decoder = replace(encoder, layers=config.num_decoder_layers, causal=True, crossed=True)
-    shrunk = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
-    own = EncoderDecoder(encoder, decoder, shrink=config.d_model**-0.5 if shrunk else 1.0)
-    return _filled(own, model, _T5, left_out=r"^shared")
+    if hf_config.d_kv * hf_config.num_heads != hf_config.d_model:
+        raise UserError(f"model: expected heads of {hf_config.d_model // hf_config.num_heads}, got {hf_config.d_kv}")
+    decoder = replace(encoder, num_layers=hf_config.num_decoder_layers, causal=True, cross_attention=True)
+    scaled_output = getattr(hf_config, "scale_decoder_outputs", hf_config.tie_word_embeddings)
+    own = EncoderDecoder(encoder, decoder, output_scale=hf_config.d_model**-0.5 if scaled_output else 1.0)
+    return _with_weights(own, model, _T5, skip_pattern=r"^shared")
 
 
-def _config(model: PreTrainedModel, kind: str) -> Any:
-    if model.config.model_type != kind:
-        raise UserError(f"model: expected a {kind}, got {model.config.model_type}")
+def _hf_config(model: PreTrainedModel, model_type: str) -> Any:
+    if model.config.model_type != model_type:
+        raise UserError(f"model: expected a {model_type}, got {model.config.model_type}")
     return model.config
 
 
-def _filled(own: Any, model: nn.Module, names: Names, left_out: str) -> Any:
+def _with_weights(own: Any, model: nn.Module, name_map: NameMap, skip_pattern: str) -> Any:
     """`own` with the model's weights; every weight of either has to have its counterpart."""
     state = {}
     for name, weight in model.state_dict().items():
-        if re.search(left_out, name):
+        if re.search(skip_pattern, name):
             continue
-        for pattern, plain in names.items():
-            name = re.sub(pattern, plain, name)
+        for pattern, replacement in name_map.items():
+            name = re.sub(pattern, replacement, name)
         state[name] = weight.detach().clone().to(torch.float32)
     own.load_state_dict(state, strict=True)
     return own.eval()

@@ -1,8 +1,8 @@
 """Is this answer right? Checkers of text, used by rewards and by evaluation alike."""
 
-from zhenlong.verify.matching import check_exact, check_regex, normalised
-from zhenlong.verify.mathematics import check_math
-from zhenlong.verify.refusal import refuses
-from zhenlong.verify.verdict import VERIFIERS, verify
+from zhenlong.verify.matching import check_exact, check_regex, normalize_text
+from zhenlong.verify.math_verify_check import check_math
+from zhenlong.verify.refusal import is_refusal
+from zhenlong.verify.verifiers import VERIFIERS, verify
 
-__all__ = ["VERIFIERS", "check_exact", "check_math", "check_regex", "normalised", "refuses", "verify"]
+__all__ = ["VERIFIERS", "check_exact", "check_math", "check_regex", "is_refusal", "normalize_text", "verify"]

@@ -13,51 +13,57 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.verify.code_answers import context_of, program_of
-from zhenlong.verify.code_outputs import same_lines, same_lines_apps, same_value, same_value_apps, with_whole_keys
-from zhenlong.verify.code_tests import PRELUDES, SECONDS, called_names, whole_tests
-from zhenlong.verify.sandbox import Box, Limits
-from zhenlong.verify.sandbox.inside.plain import encode, loads
+from zhenlong.verify.code_extraction import executable_prompt, extract_program
+from zhenlong.verify.code_output_equality import (
+    restore_integer_keys,
+    stdout_equal,
+    stdout_equal_apps,
+    value_equal,
+    value_equal_apps,
+)
+from zhenlong.verify.code_tests import DEFAULT_SECONDS, PRELUDES, normalize_tests, required_functions
+from zhenlong.verify.sandbox import Limits, Sandbox
+from zhenlong.verify.sandbox.guest.serialization import encode, loads
 
-OUTPUT: Final = 32 << 20  # bytes; the largest expected outputs of LiveCodeBench have some megabytes
+MAX_OUTPUT_BYTES: Final = 32 << 20  # bytes; the largest expected outputs of LiveCodeBench have some megabytes
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CodeTestResult:
     """How a program did. `reason` says why it failed; tests after the first that failed are not run."""
 
     passed: bool
     reason: str = ""
-    tests: int = 1
-    passed_tests: int = 0
+    num_tests: int = 1
+    num_passed: int = 0
     seconds: float = 0.0
 
 
-def check_answer(
-    answer: str, given: Mapping[str, Any], *, rules: Mapping[str, Any] | None = None, unsafe: bool = False
-) -> Verdict:
+def check_code_response(
+    response: str, raw_tests: Mapping[str, Any], *, rules: Mapping[str, Any] | None = None, unsafe: bool = False
+) -> CodeTestResult:
     """Read the program out of an answer as the tests say, and run it against them (code_tests.py).
 
     `rules` stand where the tests do not say. Raises `UserError` as `check_code` does.
     """
-    tests = whole_tests(given, rules)
-    program = program_of(
-        answer,
-        str(tests.get("reading", "program")),
+    tests = normalize_tests(raw_tests, rules)
+    program = extract_program(
+        response,
+        str(tests.get("extraction", "program")),
         prompt=str(tests.get("prompt", "")),
         entry_point=str(tests.get("entry_point", "")),
         stop=tests.get("stop", ()),
     )
-    return _judged(program, tests, unsafe)
+    return _run_tests(program, tests, unsafe)
 
 
-def check_code(program: str, given: Mapping[str, Any], *, unsafe: bool = False) -> Verdict:
+def check_code(program: str, raw_tests: Mapping[str, Any], *, unsafe: bool = False) -> CodeTestResult:
     """Run a program against tests.
 
     Raises `UserError` for tests that are not whole, and where this machine cannot isolate a program and `unsafe` is not
     set. A program that does anything but pass is failed, whatever it did.
     """
-    return _judged(program, whole_tests(given), unsafe)
+    return _run_tests(program, normalize_tests(raw_tests), unsafe)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -69,128 +75,141 @@ def pass_at_k(n: int, c: int, k: int) -> float:
         raise ValueError(f"expected 0 <= c <= n and 1 <= k <= n, got n={n}, c={c}, k={k}")
     if n - c < k:
         return 1.0
-    none = 1.0
+    all_fail = 1.0
     for i in range(n - c + 1, n + 1):
-        none *= 1.0 - k / i
-    return 1.0 - none
+        all_fail *= 1.0 - k / i
+    return 1.0 - all_fail
 
 
-def _judged(program: str, tests: Mapping[str, Any], unsafe: bool) -> Verdict:
-    limit = float(tests.get("seconds") or SECONDS[tests["kind"]])
-    run = {"check": _check, "asserts": _asserts, "stdin": _stdin, "functional": _functional}[tests["kind"]]
+def _run_tests(program: str, tests: Mapping[str, Any], unsafe: bool) -> CodeTestResult:
+    seconds = float(tests.get("seconds") or DEFAULT_SECONDS[tests["kind"]])
+    run = {"check": _run_check, "asserts": _run_asserts, "stdin": _run_stdin, "functional": _run_functional}[
+        tests["kind"]
+    ]
     started = time.monotonic()
     try:
-        verdict = run(program, tests, limit, unsafe)
+        result = run(program, tests, seconds, unsafe)
     except OSError as error:
         raise UserError(f"sandbox: it failed to start ({error}); run the same again, or report it") from None
-    return replace(verdict, seconds=time.monotonic() - started)
+    return replace(result, seconds=time.monotonic() - started)
 
 
-def _check(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> Verdict:
-    entry = str(tests["entry_point"])
-    if not entry.isidentifier():
-        raise UserError(f"code tests: entry_point: expected the name of a function, got {entry!r}")
-    code = f"{tests['test']}\ncheck({entry})\n"
-    return _beside(program, context_of(str(tests.get("prompt", ""))), (entry,), code, tests, seconds, unsafe)
+def _run_check(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> CodeTestResult:
+    entry_point = str(tests["entry_point"])
+    if not entry_point.isidentifier():
+        raise UserError(f"code tests: entry_point: expected the name of a function, got {entry_point!r}")
+    code = f"{tests['test']}\ncheck({entry_point})\n"
+    return _run_in_separate_process(
+        program, executable_prompt(str(tests.get("prompt", ""))), (entry_point,), code, tests, seconds, unsafe
+    )
 
 
-def _asserts(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> Verdict:
+def _run_asserts(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> CodeTestResult:
     given = tests["asserts"]
     code = "\n".join([given] if isinstance(given, str) else given)
     imports = "\n".join(tests.get("imports") or ())
     setup = str(tests.get("setup") or "")
-    if tests.get("together"):
-        with _box(program, "together", tests, seconds, unsafe) as box:
-            return _verdict(box.ask({"tests": f"{imports}\n{setup}\n{code}"}), seconds)
+    if tests.get("same_process"):
+        with _open_sandbox(program, "same_process", tests, seconds, unsafe) as sandbox:
+            return _to_result(sandbox.request({"tests": f"{imports}\n{setup}\n{code}"}), seconds)
     context = f"{imports}\n{setup}"
     try:
-        names = called_names(code, context)
+        names = required_functions(code, context)
     except ValueError as error:
         raise UserError(f"code tests: asserts: {error}") from None
-    return _beside(program, context, names, code, tests, seconds, unsafe)
+    return _run_in_separate_process(program, context, names, code, tests, seconds, unsafe)
 
 
-def _beside(
+def _run_in_separate_process(
     program: str, context: str, names: Sequence[str], code: str, tests: Mapping[str, Any], seconds: float, unsafe: bool
-) -> Verdict:
+) -> CodeTestResult:
     """Tests in a process beside the program's, which calls `names` there."""
-    with _box(program, "check", tests, seconds, unsafe) as box:
-        return _verdict(box.ask({"context": context, "names": list(names), "tests": code}), seconds)
+    with _open_sandbox(program, "check", tests, seconds, unsafe) as sandbox:
+        return _to_result(sandbox.request({"context": context, "names": list(names), "tests": code}), seconds)
 
 
-def _verdict(said: Mapping[str, Any], seconds: float) -> Verdict:
-    passed = bool(said["passed"]) and not said["reason"]
-    return Verdict(passed, "" if passed else _why(said, seconds), 1, int(passed))
+def _to_result(report: Mapping[str, Any], seconds: float) -> CodeTestResult:
+    passed = bool(report["passed"]) and not report["reason"]
+    return CodeTestResult(passed, "" if passed else _failure_reason(report, seconds), 1, int(passed))
 
 
-def _stdin(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> Verdict:
-    same = same_lines_apps if tests.get("compare") == "apps" else same_lines
-    with _box(program, "run", tests, seconds, unsafe) as box:
+def _run_stdin(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> CodeTestResult:
+    outputs_equal = stdout_equal_apps if tests.get("compare") == "apps" else stdout_equal
+    with _open_sandbox(program, "run", tests, seconds, unsafe) as sandbox:
 
-        def one(given: Any, expected: Any) -> str:
-            text, right = ("\n".join(map(str, v)) if isinstance(v, list) else str(v) for v in (given, expected))
-            said = box.ask({"stdin": text})
-            if said["reason"] or said["exit_code"] != 0:
-                return _why(said, seconds)
-            return "" if same(said["stdout"], right) else f"printed {_short(said['stdout'])}, expected {_short(right)}"
+        def run_case(given: Any, expected: Any) -> str:
+            text, expected_text = ("\n".join(map(str, v)) if isinstance(v, list) else str(v) for v in (given, expected))
+            report = sandbox.request({"stdin": text})
+            if report["reason"] or report["exit_code"] != 0:
+                return _failure_reason(report, seconds)
+            return (
+                ""
+                if outputs_equal(report["stdout"], expected_text)
+                else f"printed {_shorten(report['stdout'])}, expected {_shorten(expected_text)}"
+            )
 
-        return _each(tests, seconds, one)
+        return _run_cases(tests, seconds, run_case)
 
 
-def _functional(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> Verdict:
+def _run_functional(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> CodeTestResult:
     apps = tests.get("compare") == "apps"
-    same = same_value_apps if apps else same_value
-    owner = tests.get("class") or ("Solution" if "class Solution" in program else "")
-    with _box(program, "serve", tests, seconds, unsafe) as box:
-        ended: list[str] = []  # why the program runs no more: its other tests have failed as well
+    values_equal = value_equal_apps if apps else value_equal
+    class_name = tests.get("class") or ("Solution" if "class Solution" in program else "")
+    with _open_sandbox(program, "serve", tests, seconds, unsafe) as sandbox:
+        exit_reasons: list[str] = []  # why the program runs no more: its other tests have failed as well
 
-        def one(given: Any, expected: Any) -> str:
-            if ended:
-                return ended[0]
+        def run_case(given: Any, expected: Any) -> str:
+            if exit_reasons:
+                return exit_reasons[0]
             if apps:
-                given, expected = with_whole_keys(given, expected)
-            call = {"name": tests["function"], "class": owner, "arguments": encode(list(given)), "keywords": encode({})}
-            said = box.ask(call)
-            answer = said["answer"]
+                given, expected = restore_integer_keys(given, expected)
+            call = {
+                "name": tests["function"],
+                "class": class_name,
+                "arguments": encode(list(given)),
+                "keywords": encode({}),
+            }
+            report = sandbox.request(call)
+            answer = report["answer"]
             if "value" not in answer:
-                why = _why({**said, "error": answer.get("error", ""), "stderr": ""}, seconds)
-                ended.extend([why] if "exit_code" in said else [])
-                return why
+                reason = _failure_reason({**report, "error": answer.get("error", ""), "stderr": ""}, seconds)
+                exit_reasons.extend([reason] if "exit_code" in report else [])
+                return reason
             try:
                 value = loads(json.dumps(answer["value"]))
             except ValueError as error:
                 return str(error)
-            return "" if same(value, expected) else f"returned {_short(value)}, expected {_short(expected)}"
+            return "" if values_equal(value, expected) else f"returned {_shorten(value)}, expected {_shorten(expected)}"
 
-        return _each(tests, seconds, one)
+        return _run_cases(tests, seconds, run_case)
 
 
-def _each(tests: Mapping[str, Any], seconds: float, one: Any) -> Verdict:
+def _run_cases(tests: Mapping[str, Any], seconds: float, run_case: Any) -> CodeTestResult:
     """All tests in order, up to the first that fails or all of them, within (seconds + 1) for each and 5 more."""
     count = len(tests["inputs"])
     deadline = time.monotonic() + (seconds + 1) * count + 5
     passed, reason = 0, ""
     for number, (given, expected) in enumerate(zip(tests["inputs"], tests["outputs"], strict=True), 1):
-        why = one(given, expected) if time.monotonic() < deadline else "time limit of all tests"
-        if not why:
+        case_reason = run_case(given, expected) if time.monotonic() < deadline else "time limit of all tests"
+        if not case_reason:
             passed += 1
             continue
-        reason = reason or f"test {number}: {why}"
+        reason = reason or f"test {number}: {case_reason}"
         if not tests.get("all_tests"):
             break
-    return Verdict(not reason, reason, count, passed)
+    return CodeTestResult(not reason, reason, count, passed)
 
 
-def _box(program: str, mode: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> Box:
+def _open_sandbox(program: str, mode: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> Sandbox:
     count = len(tests["inputs"]) if mode == "serve" else 1
     limits = Limits(
         seconds=seconds,
         cpu_seconds=int((seconds + 1) * count) + 5,  # of one process, which under `serve` answers all tests
         memory=int(tests.get("memory") or Limits.memory),
-        output=OUTPUT,
+        output=MAX_OUTPUT_BYTES,
     )
     prelude = PRELUDES[str(tests.get("prelude", ""))]
-    return Box(
+    return Sandbox(
         f"{prelude}\n{program}" if prelude else program,
         mode,
         limits=limits,
@@ -200,17 +219,17 @@ def _box(program: str, mode: str, tests: Mapping[str, Any], seconds: float, unsa
     )
 
 
-def _why(said: Mapping[str, Any], seconds: float) -> str:
-    if said.get("reason"):
-        return f"{said['reason']} of {seconds:g} s" if said["reason"] == "time limit" else str(said["reason"])
-    if said.get("error"):
-        return str(said["error"])
-    if said.get("signal"):
-        return f"ended by {said['signal']}"
-    lines = str(said.get("stderr", "")).strip().splitlines()
-    return lines[-1][:300] if lines else f"exit code {said.get('exit_code')}"
+def _failure_reason(report: Mapping[str, Any], seconds: float) -> str:
+    if report.get("reason"):
+        return f"{report['reason']} of {seconds:g} s" if report["reason"] == "time limit" else str(report["reason"])
+    if report.get("error"):
+        return str(report["error"])
+    if report.get("signal"):
+        return f"ended by {report['signal']}"
+    lines = str(report.get("stderr", "")).strip().splitlines()
+    return lines[-1][:300] if lines else f"exit code {report.get('exit_code')}"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     return repr(text if len(text) <= 80 else f"{text[:40]}...{text[-37:]}")

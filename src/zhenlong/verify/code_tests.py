@@ -3,11 +3,12 @@
 | kind | keys | passes when |
 |---|---|---|
 | `check` | `test`, `entry_point`, `prompt` | `check(entry_point)` runs to its end (HumanEval) |
-| `asserts` | `asserts`, `setup`, `imports`, `together` | all assertions hold (MBPP) |
+| `asserts` | `asserts`, `setup`, `imports`, `same_process` | all assertions hold (MBPP) |
 | `stdin` | `inputs`, `outputs` | the program prints each output for its input (LiveCodeBench, APPS) |
 | `functional` | `inputs`, `outputs`, `function`, `class` | the function returns each output (the same) |
 
-Others: `reading` (code_answers.py) with `prompt`, `entry_point` and `stop` for it; `seconds`, for all of `check` and
+Others: `extraction` (code_extraction.py) with `prompt`, `entry_point` and `stop` for it; `seconds`, for all of `check`
+and
 `asserts` and for each test of the others; `prelude` (a name of `PRELUDES`); `packages`; `memory` in bytes. For `stdin`
 and `functional` also `compare` (`lines` or `apps`) and `all_tests` (do not stop at the first that fails).
 
@@ -30,26 +31,32 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 
-KINDS: Final[dict[str, tuple[str, ...]]] = {
+REQUIRED_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "check": ("test", "entry_point"),
     "asserts": ("asserts",),
     "stdin": ("inputs", "outputs"),
     "functional": ("inputs", "outputs", "function"),
 }
-SECONDS: Final = {"check": 3.0, "asserts": 3.0, "stdin": 6.0, "functional": 6.0}
-COMMON: Final = ("kind", "reading", "prompt", "entry_point", "stop", "seconds", "prelude", "packages", "memory")
-OPTIONAL: Final[dict[str, tuple[str, ...]]] = {
+DEFAULT_SECONDS: Final = {"check": 3.0, "asserts": 3.0, "stdin": 6.0, "functional": 6.0}
+COMMON_KEYS: Final = ("kind", "extraction", "prompt", "entry_point", "stop", "seconds", "prelude", "packages", "memory")
+OPTIONAL_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "check": (),
-    "asserts": ("setup", "imports", "together"),
+    "asserts": ("setup", "imports", "same_process"),
     "stdin": ("compare", "all_tests"),
     "functional": ("compare", "all_tests", "class"),
 }
-UPSTREAM: Final = ("fn_name", "public_test_cases", "private_test_cases")
-ARGUMENTS: Final = tuple(
-    dict.fromkeys((*COMMON, *(key for kind in KINDS for key in (*KINDS[kind], *OPTIONAL[kind])), *UPSTREAM))
+UPSTREAM_KEYS: Final = ("fn_name", "public_test_cases", "private_test_cases")
+KEYS: Final = tuple(
+    dict.fromkeys(
+        (
+            *COMMON_KEYS,
+            *(key for kind in REQUIRED_KEYS for key in (*REQUIRED_KEYS[kind], *OPTIONAL_KEYS[kind])),
+            *UPSTREAM_KEYS,
+        )
+    )
 )
 COMPARISONS: Final = ("lines", "apps")
-DECODED: Final = 1 << 30  # bytes; the largest test sets have some hundred megabytes
+MAX_DECODED_BYTES: Final = 1 << 30  # bytes; the largest test sets have some hundred megabytes
 
 # What the official scorers put before a program, so that `List` and `heappush` are there without an import.
 _MODULES: Final = (
@@ -70,29 +77,33 @@ PRELUDES: Final = {
 }
 
 
-def whole_tests(given: Mapping[str, Any], rules: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def normalize_tests(raw_tests: Mapping[str, Any], rules: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The tests in the terms of the table above; `rules` stand where the tests do not say.
 
     Raises `UserError` naming the key that is missing, unknown or wrong.
     """
-    no_rules = sorted(set(rules or {}) - set(ARGUMENTS))
-    if no_rules:
-        raise UserError(f"code tests: rules: no key {', '.join(no_rules)}; expected some of {', '.join(ARGUMENTS)}")
-    tests = dict(given)
+    unknown_rules = sorted(set(rules or {}) - set(KEYS))
+    if unknown_rules:
+        raise UserError(f"code tests: rules: no key {', '.join(unknown_rules)}; expected some of {', '.join(KEYS)}")
+    tests = dict(raw_tests)
     if "fn_name" in tests:
         tests["function"] = tests.pop("fn_name")
     if "public_test_cases" in tests:
-        tests |= _cases(tests.pop("public_test_cases"), tests.pop("private_test_cases", "[]"), "function" in tests)
+        tests |= _livecodebench_cases(
+            tests.pop("public_test_cases"), tests.pop("private_test_cases", "[]"), "function" in tests
+        )
     if "inputs" in tests:
         tests.setdefault("kind", "functional" if "function" in tests else "stdin")
     kind = tests.get("kind")
-    if kind not in KINDS:
-        raise UserError(f"code tests: kind {kind!r} is not known; expected one of {', '.join(KINDS)}")
-    accepted = (*KINDS[kind], *OPTIONAL[kind], *COMMON)
+    if kind not in REQUIRED_KEYS:
+        raise UserError(f"code tests: kind {kind!r} is not known; expected one of {', '.join(REQUIRED_KEYS)}")
+    accepted = (*REQUIRED_KEYS[kind], *OPTIONAL_KEYS[kind], *COMMON_KEYS)
     tests = {key: value for key, value in (rules or {}).items() if key in accepted} | tests
-    missing = [key for key in KINDS[kind] if key not in tests]
+    missing = [key for key in REQUIRED_KEYS[kind] if key not in tests]
     if missing:
-        raise UserError(f"code tests: {missing[0]} is missing; tests of kind {kind} need {', '.join(KINDS[kind])}")
+        raise UserError(
+            f"code tests: {missing[0]} is missing; tests of kind {kind} need {', '.join(REQUIRED_KEYS[kind])}"
+        )
     unknown = sorted(set(tests) - set(accepted))
     if unknown:
         raise UserError(f"code tests: no key {', '.join(unknown)} for kind {kind}; expected {', '.join(accepted)}")
@@ -105,10 +116,10 @@ def whole_tests(given: Mapping[str, Any], rules: Mapping[str, Any] | None = None
     return tests
 
 
-def _cases(public: str, private: str, functional: bool) -> dict[str, Any]:
+def _livecodebench_cases(public: str, private: str, functional: bool) -> dict[str, Any]:
     """LiveCodeBench's tests, public and then private. Of a function: a JSON value in each line of the input."""
     try:
-        cases = [*private_tests(public), *private_tests(private)]
+        cases = [*decode_private_tests(public), *decode_private_tests(private)]
         inputs, outputs = [str(one["input"]) for one in cases], [str(one["output"]) for one in cases]
         if not functional:
             return {"inputs": inputs, "outputs": outputs}
@@ -118,22 +129,22 @@ def _cases(public: str, private: str, functional: bool) -> dict[str, Any]:
         raise UserError(f"code tests: private_test_cases or public_test_cases: {error}") from None
 
 
-def called_names(tests: str, known: str = "") -> tuple[str, ...]:
-    """The functions that tests call and neither they nor the code `known` define: those that the program has to have.
+def required_functions(tests: str, context: str = "") -> tuple[str, ...]:
+    """The functions that tests call and neither they nor the code `context` define: those that the program has to have.
 
     Raises `ValueError` for tests that are no Python.
     """
     try:
-        trees = [ast.parse(known), ast.parse(tests)]
+        trees = [ast.parse(context), ast.parse(tests)]
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"not valid Python: {error}") from None
-    bound = {name for tree in trees for node in ast.walk(tree) for name in _binds(node)}
+    bound = {name for tree in trees for node in ast.walk(tree) for name in _bound_names(node)}
     calls = [node.func for node in ast.walk(trees[1]) if isinstance(node, ast.Call)]
     names = [func.id for func in calls if isinstance(func, ast.Name)]
     return tuple(dict.fromkeys(name for name in names if name not in bound and not hasattr(builtins, name)))
 
 
-def _binds(node: ast.AST) -> Iterable[str]:
+def _bound_names(node: ast.AST) -> Iterable[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -143,7 +154,7 @@ def _binds(node: ast.AST) -> Iterable[str]:
     return []
 
 
-def private_tests(text: str) -> list[dict[str, Any]]:
+def decode_private_tests(text: str) -> list[dict[str, Any]]:
     """LiveCodeBench's hidden tests: JSON, or base64 of zlib of a pickle that holds JSON.
 
     Nothing but texts, numbers, lists and dictionaries is unpickled. Raises `ValueError` for anything else.
@@ -151,7 +162,7 @@ def private_tests(text: str) -> list[dict[str, Any]]:
     try:
         found = json.loads(text)
     except ValueError:
-        found = _unpickled(text)
+        found = _decode_pickle(text)
     if not isinstance(found, list) or not all(
         isinstance(one, dict) and {"input", "output"} <= set(one) for one in found
     ):
@@ -159,13 +170,13 @@ def private_tests(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def _unpickled(text: str) -> Any:
+def _decode_pickle(text: str) -> Any:
     try:
         unpacker = zlib.decompressobj()
-        data = unpacker.decompress(base64.b64decode(text, validate=True), DECODED)
+        data = unpacker.decompress(base64.b64decode(text, validate=True), MAX_DECODED_BYTES)
         if unpacker.unconsumed_tail:
-            raise ValueError(f"more than {DECODED} bytes")
-        value = _Plain(io.BytesIO(data)).load()
+            raise ValueError(f"more than {MAX_DECODED_BYTES} bytes")
+        value = _RestrictedUnpickler(io.BytesIO(data)).load()
         return json.loads(value) if isinstance(value, str | bytes) else value
     except (
         binascii.Error,
@@ -179,7 +190,7 @@ def _unpickled(text: str) -> Any:
         raise ValueError(f"not encoded tests ({error or type(error).__name__})") from None
 
 
-class _Plain(pickle.Unpickler):
+class _RestrictedUnpickler(pickle.Unpickler):
     """A pickle can name any function to call; here it can name none."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from zhenlong.verify.overlap import words
+from zhenlong.verify.overlap import word_tokens
 
-SPACES: Final = re.compile(" +")
+SPACES_PATTERN: Final = re.compile(" +")
 
 
 @dataclass(frozen=True)
-class Fragments:
+class ExtractiveFragments:
     """How a summary is made of pieces of its source; lengths in tokens.
 
     `coverage`: the share of the summary inside such pieces; `density`: the mean over its tokens of the length of the
@@ -29,87 +29,99 @@ class Fragments:
     compression: float
 
 
-def longest_common_prefix(said: Sequence[str], right: Sequence[str]) -> int:
+def longest_common_prefix(response: Sequence[str], reference: Sequence[str]) -> int:
     """The number of tokens before the first difference."""
     return next(
-        (place for place, (a, b) in enumerate(zip(said, right, strict=False)) if a != b), min(len(said), len(right))
+        (place for place, (a, b) in enumerate(zip(response, reference, strict=False)) if a != b),
+        min(len(response), len(reference)),
     )
 
 
-def edit_distance(said: Sequence[str], right: Sequence[str]) -> int:
+def edit_distance(response: Sequence[str], reference: Sequence[str]) -> int:
     """Insertions, deletions and replacements of tokens that turn one text into the other (Levenshtein 1966).
 
     By Hyyrö's (2001) bit-parallel form of Myers' algorithm: one column of the table is two integers, whose bits say
     where it rises and where it falls.
     """
-    if not said:
-        return len(right)
-    places: dict[str, int] = {}
-    for place, token in enumerate(said):
-        places[token] = places.get(token, 0) | 1 << place
-    whole, last = (1 << len(said)) - 1, 1 << (len(said) - 1)
-    rises, falls, distance = whole, 0, len(said)
-    for token in right:
-        equal = places.get(token, 0)
-        diagonal = ((((equal & rises) + rises) ^ rises) | equal | falls) & whole
-        right_rises = (falls | ~(diagonal | rises)) & whole
-        right_falls = rises & diagonal
-        distance += bool(right_rises & last) - bool(right_falls & last)
-        right_rises = (right_rises << 1 | 1) & whole
-        right_falls = (right_falls << 1) & whole
-        rises, falls = (right_falls | ~(diagonal | right_rises)) & whole, right_rises & diagonal
+    if not response:
+        return len(reference)
+    match_masks: dict[str, int] = {}
+    for place, token in enumerate(response):
+        match_masks[token] = match_masks.get(token, 0) | 1 << place
+    full_mask, last_bit = (1 << len(response)) - 1, 1 << (len(response) - 1)
+    vertical_positive, vertical_negative, distance = full_mask, 0, len(response)
+    for token in reference:
+        matches = match_masks.get(token, 0)
+        diagonal_zero = (
+            (((matches & vertical_positive) + vertical_positive) ^ vertical_positive) | matches | vertical_negative
+        ) & full_mask
+        horizontal_positive = (vertical_negative | ~(diagonal_zero | vertical_positive)) & full_mask
+        horizontal_negative = vertical_positive & diagonal_zero
+        distance += bool(horizontal_positive & last_bit) - bool(horizontal_negative & last_bit)
+        horizontal_positive = (horizontal_positive << 1 | 1) & full_mask
+        horizontal_negative = (horizontal_negative << 1) & full_mask
+        vertical_positive, vertical_negative = (
+            (horizontal_negative | ~(diagonal_zero | horizontal_positive)) & full_mask,
+            horizontal_positive & diagonal_zero,
+        )
     return distance
 
 
-def edit_similarity(said: Sequence[str], right: Sequence[str]) -> float:
+def edit_similarity(response: Sequence[str], reference: Sequence[str]) -> float:
     """1 - edit distance / the longer length (Lee et al. 2021); 0 where either text is empty."""
-    return 1 - edit_distance(said, right) / max(len(said), len(right)) if said and right else 0.0
+    return (
+        1 - edit_distance(response, reference) / max(len(response), len(reference)) if response and reference else 0.0
+    )
 
 
-def treebank(text: str) -> list[str]:
+def treebank_tokens(text: str) -> list[str]:
     """Tokens of NLTK's Treebank tokenizer over the whole text, which HELM's copyright metrics count in."""
-    return list(_treebank().tokenize(text))
+    return list(_treebank_tokenizer().tokenize(text))
 
 
-def single_spaced(text: str) -> str:
+def collapse_spaces(text: str) -> str:
     """The text with line ends, tabs and runs of spaces as one space."""
-    return SPACES.sub(" ", text.replace("\n", " ").replace("\t", " "))
+    return SPACES_PATTERN.sub(" ", text.replace("\n", " ").replace("\t", " "))
 
 
-def extractive_fragments(source: str, summary: str) -> Fragments | None:
+def extractive_fragments(source: str, summary: str) -> ExtractiveFragments | None:
     """Coverage, density and compression of a summary (Grusky et al. 2018, section 4); None for an empty summary.
 
     Lower-cased NLTK tokens; upstream tokenises with spaCy.
     """
-    given, made = words(source.lower()), words(summary.lower())
-    if not made:
+    source_tokens, summary_tokens = word_tokens(source.lower()), word_tokens(summary.lower())
+    if not summary_tokens:
         return None
-    lengths = _fragment_lengths(given, made)
-    return Fragments(
-        coverage=sum(lengths) / len(made),
-        density=sum(length**2 for length in lengths) / len(made),
-        compression=len(given) / len(made),
+    lengths = _fragment_lengths(source_tokens, summary_tokens)
+    return ExtractiveFragments(
+        coverage=sum(lengths) / len(summary_tokens),
+        density=sum(length**2 for length in lengths) / len(summary_tokens),
+        compression=len(source_tokens) / len(summary_tokens),
     )
 
 
-def _fragment_lengths(given: Sequence[str], made: Sequence[str]) -> list[int]:
+def _fragment_lengths(source_tokens: Sequence[str], summary_tokens: Sequence[str]) -> list[int]:
     """Greedily from the left, the longest run of the source that the summary continues with (their figure 3)."""
-    starts: dict[str, list[int]] = {}
-    for place, token in enumerate(given):
-        starts.setdefault(token, []).append(place)
-    lengths, here = [], 0
-    while here < len(made):
+    positions: dict[str, list[int]] = {}
+    for place, token in enumerate(source_tokens):
+        positions.setdefault(token, []).append(place)
+    lengths, position = [], 0
+    while position < len(summary_tokens):
         best = max(
-            (longest_common_prefix(made[here:], given[start:]) for start in starts.get(made[here], ())), default=0
+            (
+                longest_common_prefix(summary_tokens[position:], source_tokens[start:])
+                for start in positions.get(summary_tokens[position], ())
+            ),
+            default=0,
         )
         if best:
             lengths.append(best)
-        here += best or 1
+        position += best or 1
     return lengths
 
 
 @cache
-def _treebank() -> Any:
+def _treebank_tokenizer() -> Any:
     from nltk.tokenize.treebank import TreebankWordTokenizer
 
     return TreebankWordTokenizer()

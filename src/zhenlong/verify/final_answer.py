@@ -6,10 +6,12 @@ import random
 import re
 from typing import Final
 
-HASHES: Final = re.compile(r"#### (\-?[0-9\.\,]+)")  # openai/grade-school-math:grade_school_math/dataset.py
-NUMBER: Final = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")  # lm-evaluation-harness, gsm8k `flexible-extract`
-_BOX: Final = re.compile(r"\\(?:boxed|fbox)(?: |(?=\{))")
-CHAINS: Final = {  # tried in turn, the first that matches decides; `(?s)\A.*` finds the last place
+GSM8K_ANSWER_PATTERN: Final = re.compile(
+    r"#### (\-?[0-9\.\,]+)"
+)  # openai/grade-school-math:grade_school_math/dataset.py
+NUMBER_PATTERN: Final = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")  # lm-evaluation-harness, gsm8k `flexible-extract`
+_BOXED_PATTERN: Final = re.compile(r"\\(?:boxed|fbox)(?: |(?=\{))")
+LETTER_PATTERN_CHAINS: Final = {  # tried in turn, the first that matches decides; `(?s)\A.*` finds the last place
     "mmlu_pro": (  # TIGER-AI-Lab/MMLU-Pro:evaluate_from_api.py
         r"answer is \(?([A-J])\)?",
         r"(?m)^.*[aA]nswer:\s*([A-J])",
@@ -25,20 +27,20 @@ CHAINS: Final = {  # tried in turn, the first that matches decides; `(?s)\A.*` f
 
 def gsm8k_answer(text: str) -> str | None:
     """The number after the first `#### `, its commas gone; None where there is none (GSM8K's own rule)."""
-    found = HASHES.search(text)
+    found = GSM8K_ANSWER_PATTERN.search(text)
     return found[1].replace(",", "") if found else None
 
 
-def gsm8k_strict(text: str) -> str:
+def gsm8k_strict_match(text: str) -> str:
     """lm-evaluation-harness's `strict-match`: the same number, without `$` and a final full stop; empty for none."""
-    found = HASHES.search(text)
-    return _plain(found[1]) if found else ""
+    found = GSM8K_ANSWER_PATTERN.search(text)
+    return _clean_number(found[1]) if found else ""
 
 
-def gsm8k_flexible(text: str) -> str:
+def gsm8k_flexible_extract(text: str) -> str:
     """lm-evaluation-harness's `flexible-extract`: the last number anywhere; empty for none."""
-    found = NUMBER.findall(text)
-    return _plain((found[-1][0] or found[-1][1]).strip()) if found else ""
+    found = NUMBER_PATTERN.findall(text)
+    return _clean_number((found[-1][0] or found[-1][1]).strip()) if found else ""
 
 
 def last_boxed(text: str) -> str | None:
@@ -46,13 +48,13 @@ def last_boxed(text: str) -> str | None:
 
     `\boxed 7$` has no braces and goes on to the next `$` (hendrycks/math: dataset/util.py).
     """
-    places = list(_BOX.finditer(text))
-    if not places:
+    matches = list(_BOXED_PATTERN.finditer(text))
+    if not matches:
         return None
-    rest = text[places[-1].end() :]
+    rest = text[matches[-1].end() :]
     if not rest.lstrip(" ").startswith("{"):
         return rest.split("$")[0]
-    return _braced(rest.lstrip(" "))
+    return _matched_braces(rest.lstrip(" "))
 
 
 def between_dollars(text: str) -> str:
@@ -61,7 +63,7 @@ def between_dollars(text: str) -> str:
     return text[first + 1 : last] if first < last else text
 
 
-def integer(text: str | None) -> int | None:
+def parse_integer(text: str | None) -> int | None:
     r"""The whole number that an answer such as `\text{073}`, `1{,}024` or `$204.$` is; None where it is none."""
     if text is None:
         return None
@@ -70,25 +72,27 @@ def integer(text: str | None) -> int | None:
     return int(plain) if re.fullmatch(r"[+-]?\d+", plain, re.ASCII) else None
 
 
-def letter_answer(text: str, chain: str) -> str | None:
-    """The letter of the choice that an answer settles on by one of the `CHAINS`, None where it settles on none."""
-    for pattern in CHAINS[chain]:
+def extract_choice_letter(text: str, chain: str) -> str | None:
+    """The letter of the choice that an answer settles on by one of the `LETTER_PATTERN_CHAINS`, None where it settles
+    on none.
+    """
+    for pattern in LETTER_PATTERN_CHAINS[chain]:
         found = re.search(pattern, text)
         if found:
             return found[1]
     return None
 
 
-def guessed_letter(key: str, options: int) -> str:
+def random_choice_letter(key: str, num_choices: int) -> str:
     """A letter drawn for a question by its id alone: the same in every run and for every model."""
-    return chr(ord("A") + random.Random(key).randrange(options))
+    return chr(ord("A") + random.Random(key).randrange(num_choices))
 
 
-def _plain(number: str) -> str:
+def _clean_number(number: str) -> str:
     return re.sub(r"\.$", "", number.replace(",", "").replace("$", ""))
 
 
-def _braced(text: str) -> str | None:
+def _matched_braces(text: str) -> str | None:
     depth = 0
     for place, character in enumerate(text):
         depth += (character == "{") - (character == "}")

@@ -12,17 +12,17 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def check_exact(response: str, reference: str, *, normalise: bool = True, accept: Sequence[str] = ()) -> float:
+def check_exact(response: str, reference: str, *, normalize: bool = True, accept: Sequence[str] = ()) -> float:
     """1.0 when the response is the reference, or one of `accept`, else 0.0.
 
-    With `normalise`, both are lower-cased, without punctuation and articles, white space collapsed: SQuAD's rule
+    With `normalize`, both are lower-cased, without punctuation and articles, white space collapsed: SQuAD's rule
     (Rajpurkar et al. 2016), HELM's quasi-exact match. Without, they are equal but for white space at the ends.
     """
-    form = normalised if normalise else str.strip
-    return float(form(response) in {form(right) for right in (reference, *accept)})
+    transform = normalize_text if normalize else str.strip
+    return float(transform(response) in {transform(right) for right in (reference, *accept)})
 
 
-def normalised(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Lower case, no ASCII punctuation, no English articles, single spaces."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
@@ -38,8 +38,8 @@ def check_regex(response: str, reference: str, *, pattern: str, full: bool = Fal
     except (re.error, TypeError) as error:
         raise UserError(f"regex {pattern!r}: not a regular expression ({error})") from None
     if full:
-        whole = compiled.fullmatch(response.strip())
-        matches = [] if whole is None else [whole]
+        full_match = compiled.fullmatch(response.strip())
+        matches = [] if full_match is None else [full_match]
     else:
         matches = list(compiled.finditer(response))
     if not matches:

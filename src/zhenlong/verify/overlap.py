@@ -14,18 +14,18 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
-from zhenlong.verify.matching import normalised
+from zhenlong.verify.matching import normalize_text
 
 ROUGE_KINDS: Final = {"1": "rouge1", "2": "rouge2", "l": "rougeL"}
 SENTENCE_END: Final = re.compile(r"(?<=[.!?])(?P<close>[\"'”’)\]]*)\s+(?=\S)")
-LAST_WORD: Final = re.compile(r"\S+$")
-ABBREVIATED: Final = (
+LAST_WORD_PATTERN: Final = re.compile(r"\S+$")
+ABBREVIATIONS_TEXT: Final = (
     "mr. mrs. ms. dr. prof. st. sr. jr. vs. etc. e.g. i.e. inc. ltd. co. corp. gov. sen. rep. rev. jan. feb. mar. apr. "
     "aug. sept. oct. nov. dec. u.s. u.k. a.m. p.m. al. approx. dept. vol."
 )
-ABBREVIATIONS: Final = frozenset(ABBREVIATED.split())
-ENTITIES: Final = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
-MARKS_13A: Final = (
+ABBREVIATIONS: Final = frozenset(ABBREVIATIONS_TEXT.split())
+HTML_ENTITIES: Final = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
+PUNCTUATION_RULES_13A: Final = (
     (re.compile(r"([\{-\~\[-\` -\&\(-\+\:-\@\/])"), r" \1 "),
     (re.compile(r"([^0-9])([\.,])"), r"\1 \2 "),
     (re.compile(r"([\.,])([^0-9])"), r" \1 \2"),
@@ -33,43 +33,43 @@ MARKS_13A: Final = (
 )
 
 
-def words(text: str) -> list[str]:
+def word_tokens(text: str) -> list[str]:
     """Penn Treebank tokens of NLTK's word tokenizer, one sentence after the other.
 
     `nltk.word_tokenize` finds sentences with a model that has to be downloaded; here they end at . ! ? before white
     space, except after a common abbreviation or a single letter. Only the full stop of such a word can differ.
     """
     tokenizer = _tokenizer()
-    return [token for sentence in _sentences(text) for token in tokenizer.tokenize(sentence)]
+    return [token for sentence in _split_sentences(text) for token in tokenizer.tokenize(sentence)]
 
 
-def token_f1(said: str, right: str, *, repeated: bool = False) -> float:
+def token_f1(response: str, reference: str, *, repeated: bool = False) -> float:
     """Harmonic mean of precision and recall of the normalised words; 0 where either text has none.
 
     HELM counts a word once however often it is said; with `repeated`, each occurrence counts, as in SQuAD
     (Rajpurkar et al. 2016) and CoQA.
     """
-    ours, theirs = normalised(said).split(), normalised(right).split()
+    response_tokens, reference_tokens = normalize_text(response).split(), normalize_text(reference).split()
     if not repeated:
-        ours, theirs = list(set(ours)), list(set(theirs))
-    shared = sum((Counter(ours) & Counter(theirs)).values())
-    return 2 * shared / (len(ours) + len(theirs)) if shared else 0.0
+        response_tokens, reference_tokens = list(set(response_tokens)), list(set(reference_tokens))
+    num_common = sum((Counter(response_tokens) & Counter(reference_tokens)).values())
+    return 2 * num_common / (len(response_tokens) + len(reference_tokens)) if num_common else 0.0
 
 
-def rouge(said: str, right: str, kind: str) -> float:
+def rouge(response: str, reference: str, variant: str) -> float:
     """ROUGE F-measure of Google's `rouge_score` with Porter's stemmer; `kind` is 1, 2 or l."""
-    name = ROUGE_KINDS[kind]
-    return float(_rouge_scorer(name).score(right, said)[name].fmeasure)
+    name = ROUGE_KINDS[variant]
+    return float(_rouge_scorer(name).score(reference, response)[name].fmeasure)
 
 
-def bleu(said: str, right: str, order: int) -> float:
+def bleu(response: str, reference: str, order: int) -> float:
     """NLTK's sentence BLEU, all weight on n-grams of one order, unsmoothed, as HELM's bleu_1 and bleu_4."""
     from nltk.translate.bleu_score import sentence_bleu
 
     weights = tuple(float(n == order) for n in range(1, 5))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no overlap is a score of 0, not a fault
-        score = float(sentence_bleu([words(right)], words(said), weights=weights))
+        score = float(sentence_bleu([word_tokens(reference)], word_tokens(response), weights=weights))
     return score if score > 1e-100 else 0.0  # NLTK writes log 0 as the log of the smallest float
 
 
@@ -81,43 +81,51 @@ def self_bleu(texts: Sequence[str]) -> float:
     tokens = [_tokens_13a(text.strip()) for text in texts if text.strip()]
     if len(tokens) < 2:
         return 0.0
-    scores = [_effective_bleu(one, tokens[:place] + tokens[place + 1 :]) for place, one in enumerate(tokens)]
+    scores = [_sentence_bleu(one, tokens[:place] + tokens[place + 1 :]) for place, one in enumerate(tokens)]
     return sum(scores) / len(scores)
 
 
-def named_set(sentence: str) -> set[str]:
+def parse_set(sentence: str) -> set[str]:
     """What a sentence such as "Carol is kind and round." names: {kind, round}; "Nothing." names the empty set."""
     if sentence == "Nothing.":
         return set()
     return set(sentence.replace(".", "").rsplit(" is ", 1)[-1].split(" and "))
 
 
-def exact_set_match(said: str, right: str) -> float:
+def exact_set_match(response: str, reference: str) -> float:
     """1 where the first line names the same set."""
-    ours, theirs = _sets(said, right)
-    return float(ours == theirs)
+    response_set, reference_set = _parse_sets(response, reference)
+    return float(response_set == reference_set)
 
 
-def iou_set_match(said: str, right: str) -> float:
+def iou_set_match(response: str, reference: str) -> float:
     """Size of the intersection over size of the union of the sets named; for an empty reference, 1 if also empty."""
-    ours, theirs = _sets(said, right)
-    return len(ours & theirs) / len(ours | theirs) if theirs else float(ours == theirs)
+    response_set, reference_set = _parse_sets(response, reference)
+    return (
+        len(response_set & reference_set) / len(response_set | reference_set)
+        if reference_set
+        else float(response_set == reference_set)
+    )
 
 
-def f1_set_match(said: str, right: str) -> float:
+def f1_set_match(response: str, reference: str) -> float:
     """Dice coefficient of the sets named; for an empty reference, 1 if also empty."""
-    ours, theirs = _sets(said, right)
-    return 2 * len(ours & theirs) / (len(ours) + len(theirs)) if theirs else float(ours == theirs)
+    response_set, reference_set = _parse_sets(response, reference)
+    return (
+        2 * len(response_set & reference_set) / (len(response_set) + len(reference_set))
+        if reference_set
+        else float(response_set == reference_set)
+    )
 
 
-def _sets(said: str, right: str) -> tuple[set[str], set[str]]:
-    return named_set(said.split("\n")[0]), named_set(right)
+def _parse_sets(response: str, reference: str) -> tuple[set[str], set[str]]:
+    return parse_set(response.split("\n")[0]), parse_set(reference)
 
 
-def _sentences(text: str) -> Iterator[str]:
+def _split_sentences(text: str) -> Iterator[str]:
     start = 0
     for end in SENTENCE_END.finditer(text):
-        last = LAST_WORD.search(text[start : end.start()])
+        last = LAST_WORD_PATTERN.search(text[start : end.start()])
         word = last[0].lstrip("\"'“‘([").lower() if last else ""
         if word in ABBREVIATIONS or re.fullmatch(r"[a-z]\.", word):
             continue
@@ -144,31 +152,31 @@ def _rouge_scorer(name: str) -> Any:
 def _tokens_13a(text: str) -> tuple[str, ...]:
     """Words as mteval-v13a cuts them (mjpost/sacrebleu:sacrebleu/tokenizers/tokenizer_13a.py)."""
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
-    for entity, mark in ENTITIES:
+    for entity, mark in HTML_ENTITIES:
         text = text.replace(entity, mark)
     text = f" {text} "
-    for pattern, spaced in MARKS_13A:
+    for pattern, spaced in PUNCTUATION_RULES_13A:
         text = pattern.sub(spaced, text)
     return tuple(text.split())
 
 
-def _effective_bleu(said: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+def _sentence_bleu(response: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """BLEU over the orders that the text is long enough for; the k-th order without a match counts 1 / 2^k matches."""
-    length = min((len(one) for one in references), key=lambda size: (abs(size - len(said)), size))
-    logs, misses, matched = [], 0, 0
-    for order in range(1, min(4, len(said)) + 1):
-        allowed: Counter[tuple[str, ...]] = Counter()
+    closest_length = min((len(one) for one in references), key=lambda size: (abs(size - len(response)), size))
+    log_precisions, misses, matched = [], 0, 0
+    for order in range(1, min(4, len(response)) + 1):
+        max_counts: Counter[tuple[str, ...]] = Counter()
         for one in references:
-            allowed |= _grams(one, order)
-        hits = sum((_grams(said, order) & allowed).values())
+            max_counts |= _ngrams(one, order)
+        hits = sum((_ngrams(response, order) & max_counts).values())
         matched += hits
         misses += not hits
-        logs.append(math.log((hits or 0.5**misses) / (len(said) - order + 1)))
+        log_precisions.append(math.log((hits or 0.5**misses) / (len(response) - order + 1)))
     if not matched:
         return 0.0
-    shortness = min(0.0, 1 - length / len(said))
-    return 100 * math.exp(shortness + sum(logs) / len(logs))
+    log_brevity_penalty = min(0.0, 1 - closest_length / len(response))
+    return 100 * math.exp(log_brevity_penalty + sum(log_precisions) / len(log_precisions))
 
 
-def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+def _ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
     return Counter(tuple(tokens[start : start + order]) for start in range(len(tokens) - order + 1))

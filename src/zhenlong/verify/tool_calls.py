@@ -9,20 +9,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zhenlong.errors import UserError
-from zhenlong.verify.thinking import without_thinking
-from zhenlong.verify.tool_call_text import Call, decoded_calls
-from zhenlong.verify.tool_call_values import argument_problem
+from zhenlong.verify.reasoning_trace import strip_reasoning
+from zhenlong.verify.tool_call_arguments import argument_error
+from zhenlong.verify.tool_call_parsing import ToolCall, parse_tool_calls
 
-Function = Mapping[str, Any]  # {"name", "parameters": {"properties": {parameter: its schema}, "required": [parameter]}}
-Answer = Mapping[str, Mapping[str, Sequence[Any]]]  # {function: {parameter: the accepted values, "" if optional}}
-
-
-def check_tool_calls(response: str, *, functions: Sequence[Function], ground_truth: Sequence[Answer]) -> float:
-    """1.0 when a response calls the right tools with right arguments, else 0.0; see `tool_call_problem`."""
-    return float(not tool_call_problem(response, functions, ground_truth))
+FunctionSchema = Mapping[
+    str, Any
+]  # {"name", "parameters": {"properties": {parameter: its schema}, "required": [parameter]}}
+ExpectedCall = Mapping[str, Mapping[str, Sequence[Any]]]  # {function: {parameter: the accepted values, "" if optional}}
 
 
-def tool_call_problem(response: str, functions: Sequence[Function], ground_truth: Sequence[Answer]) -> str:
+def check_tool_calls(
+    response: str, *, functions: Sequence[FunctionSchema], ground_truth: Sequence[ExpectedCall]
+) -> float:
+    """1.0 when a response calls the right tools with right arguments, else 0.0; see `tool_call_error`."""
+    return float(not tool_call_error(response, functions, ground_truth))
+
+
+def tool_call_error(response: str, functions: Sequence[FunctionSchema], ground_truth: Sequence[ExpectedCall]) -> str:
     """What is wrong with a response's tool calls; empty where they are right.
 
     As many calls as answers, in any order: each answer in turn takes the first call left that fits it. Without answers
@@ -30,32 +34,32 @@ def tool_call_problem(response: str, functions: Sequence[Function], ground_truth
     for an answer whose function is not described.
     """
     try:
-        calls = decoded_calls(without_thinking(response))
+        calls = parse_tool_calls(strip_reasoning(response))
     except ValueError as error:
         return f"no tool calls can be read: {error}" if ground_truth else ""
     if len(calls) != len(ground_truth):
         return f"expected {len(ground_truth)} calls, got {len(calls)}"
-    left = list(calls)
-    for answer in ground_truth:
-        function = _described(functions, answer)
-        problems = [_call_problem(call, function, next(iter(answer.values()))) for call in left]
-        if "" not in problems:
-            return "; ".join(problems)
-        del left[problems.index("")]
+    unmatched = list(calls)
+    for expected_call in ground_truth:
+        schema = _find_schema(functions, expected_call)
+        errors = [_call_error(call, schema, next(iter(expected_call.values()))) for call in unmatched]
+        if "" not in errors:
+            return "; ".join(errors)
+        del unmatched[errors.index("")]
     return ""
 
 
-def _described(functions: Sequence[Function], answer: Answer) -> Function:
-    name = next(iter(answer), "")
+def _find_schema(functions: Sequence[FunctionSchema], expected_call: ExpectedCall) -> FunctionSchema:
+    name = next(iter(expected_call), "")
     found = next((one for one in functions if one.get("name") == name), None)
-    if found is None or len(answer) != 1:
+    if found is None or len(expected_call) != 1:
         known = ", ".join(str(one.get("name")) for one in functions)
         raise UserError(f"tool call: the answer calls {name!r}, which is not described; the functions are {known}")
     return found
 
 
-def _call_problem(call: Call, function: Function, accepted: Mapping[str, Sequence[Any]]) -> str:
-    name, parameters = function["name"], function.get("parameters") or {}
+def _call_error(call: ToolCall, schema: FunctionSchema, accepted: Mapping[str, Sequence[Any]]) -> str:
+    name, parameters = schema["name"], schema.get("parameters") or {}
     if call.name != name and not (call.native and call.name == name.replace(".", "_")):
         return f"expected a call of {name}, got {call.name}"
     missing = [one for one in parameters.get("required") or () if one not in call.arguments]
@@ -65,8 +69,8 @@ def _call_problem(call: Call, function: Function, accepted: Mapping[str, Sequenc
     for given, value in call.arguments.items():
         if given not in properties or given not in accepted:
             return f"{name}: parameter {given} is not expected"
-        problem = argument_problem(given, value, accepted[given], properties[given])
-        if problem:
-            return f"{name}: {problem}"
+        error = argument_error(given, value, accepted[given], properties[given])
+        if error:
+            return f"{name}: {error}"
     left_out = [one for one, values in accepted.items() if one not in call.arguments and "" not in values]
     return f"{name}: parameter {left_out[0]} is missing" if left_out else ""

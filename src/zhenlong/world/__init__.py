@@ -2,8 +2,18 @@
 
 from zhenlong.world.annotators import Annotator, annotate
 from zhenlong.world.closed_book import Cloze
-from zhenlong.world.demonstrator import IDEAL, Demonstrator
-from zhenlong.world.gold import Check, check, gold_reward
+from zhenlong.world.demonstrator import IDEAL_DEMONSTRATOR, Demonstrator
+from zhenlong.world.gold import GoldBreakdown, gold_breakdown, gold_reward
 from zhenlong.world.world import World
 
-__all__ = ["IDEAL", "Annotator", "Check", "Cloze", "Demonstrator", "World", "annotate", "check", "gold_reward"]
+__all__ = [
+    "IDEAL_DEMONSTRATOR",
+    "Annotator",
+    "Cloze",
+    "Demonstrator",
+    "GoldBreakdown",
+    "World",
+    "annotate",
+    "gold_breakdown",
+    "gold_reward",
+]

@@ -16,14 +16,14 @@ from random import Random
 from typing import Final
 
 from zhenlong.records import Messages, Ranking
-from zhenlong.world.families.reading import REFUSAL, sentences
+from zhenlong.world.families.response_checks import REFUSAL_PATTERN, split_sentences
 from zhenlong.world.gold import gold_reward
 
-NOISE: Final = 0.12
-TASTE: Final = 0.03  # standard deviation of each taste over annotators
-TASTES: Final = ("full_sentence", "exclamation", "refusal")
-INDIFFERENT: Final = 0.05  # smaller differences are not told apart
-STRENGTH_BOUNDS: Final = (0.15, 0.35, 0.6)  # gaps from which a preference has strength 2, 3 and 4
+DEFAULT_NOISE: Final = 0.12
+TASTE_STD: Final = 0.03  # standard deviation of each taste over annotators
+TASTE_FEATURES: Final = ("full_sentence", "exclamation", "refusal")
+INDIFFERENCE_THRESHOLD: Final = 0.05  # smaller differences are not told apart
+STRENGTH_THRESHOLDS: Final = (0.15, 0.35, 0.6)  # gaps from which a preference has strength 2, 3 and 4
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Annotator:
     noise        temperature of the comparison, in units of gold reward; 0 is exact
     length_bias  utility of ten more words
     list_bias    utility of a list, numbered or with commas
-    tastes       utility of a full sentence, of an exclamation mark and of a refusal, in the order of `TASTES`
+    tastes       utility of a full sentence, of an exclamation mark and of a refusal, in the order of `TASTE_FEATURES`
     """
 
     name: str = "annotator-1"
-    noise: float = NOISE
+    noise: float = DEFAULT_NOISE
     length_bias: float = 0.0
     list_bias: float = 0.0
     tastes: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -48,33 +48,35 @@ def annotate(
 ) -> Ranking | None:
     """The annotator's ranking of two or more responses to a prompt of world `seed`; None if nothing tells them apart.
 
-    Responses that differ by less than `INDIFFERENT` next to each other in the ranking share a rank. `strength` grows
-    with the gap, as the annotator feels it, between the best and the mean of the rest.
+    Responses that differ by less than `INDIFFERENCE_THRESHOLD` next to each other in the ranking share a rank.
+    `strength` grows with the gap, as the annotator feels it, between the best and the mean of the rest.
     """
-    felt = [biased_gold(prompt, response, annotator, seed) for response in responses]
-    if max(felt) - min(felt) < INDIFFERENT:
+    utilities = [biased_gold_reward(prompt, response, annotator, seed) for response in responses]
+    if max(utilities) - min(utilities) < INDIFFERENCE_THRESHOLD:
         return None
-    liked = [value + _taste(response, annotator) for value, response in zip(felt, responses, strict=True)]
-    seen = [value + annotator.noise * _gumbel(rng) for value in liked]
-    ranks = _ranks(liked, seen)
+    utilities_with_taste = [
+        value + _taste_utility(response, annotator) for value, response in zip(utilities, responses, strict=True)
+    ]
+    noisy_utilities = [value + annotator.noise * _gumbel(rng) for value in utilities_with_taste]
+    ranks = _ranks(utilities_with_taste, noisy_utilities)
     if len(set(ranks)) == 1:
         return None
-    rest = [value for value, rank in zip(seen, ranks, strict=True) if rank > 1]
-    strength = 1 + sum(max(seen) - sum(rest) / len(rest) >= bound for bound in STRENGTH_BOUNDS)
+    rest = [value for value, rank in zip(noisy_utilities, ranks, strict=True) if rank > 1]
+    strength = 1 + sum(max(noisy_utilities) - sum(rest) / len(rest) >= bound for bound in STRENGTH_THRESHOLDS)
     return Ranking(prompt, tuple(responses), ranks, strength=strength, annotator=annotator.name)
 
 
-def approves(prompt: Messages, response: str, annotator: Annotator, rng: Random, seed: int = 0) -> bool:
-    """A thumb up or down for one response: whether it seems to be worth more than 0.6."""
-    utility = biased_gold(prompt, response, annotator, seed) + _taste(response, annotator)
-    return utility + annotator.noise * (_gumbel(rng) - _gumbel(rng)) > APPROVED
+def is_desirable(prompt: Messages, response: str, annotator: Annotator, rng: Random, seed: int = 0) -> bool:
+    """Whether one response is rated desirable: its noisy utility is above `DESIRABLE_THRESHOLD`."""
+    utility = biased_gold_reward(prompt, response, annotator, seed) + _taste_utility(response, annotator)
+    return utility + annotator.noise * (_gumbel(rng) - _gumbel(rng)) > DESIRABLE_THRESHOLD
 
 
-APPROVED: Final = 0.6
+DESIRABLE_THRESHOLD: Final = 0.6
 
 
 def panel(
-    count: int, seed: int = 0, noise: float = NOISE, length_bias: float = 0.0, list_bias: float = 0.0
+    count: int, seed: int = 0, noise: float = DEFAULT_NOISE, length_bias: float = 0.0, list_bias: float = 0.0
 ) -> list[Annotator]:
     """`count` annotators who share the biases and differ in their tastes and, by up to 40 %, in their noise."""
     rng = Random(f"panel:{seed}")
@@ -84,25 +86,25 @@ def panel(
             noise * rng.uniform(0.6, 1.4),
             length_bias,
             list_bias,
-            (rng.gauss(0, TASTE), rng.gauss(0, TASTE), rng.gauss(0, TASTE)),
+            (rng.gauss(0, TASTE_STD), rng.gauss(0, TASTE_STD), rng.gauss(0, TASTE_STD)),
         )
         for i in range(1, count + 1)
     ]
 
 
-def biased_gold(prompt: Messages, response: str, annotator: Annotator, seed: int = 0) -> float:
+def biased_gold_reward(prompt: Messages, response: str, annotator: Annotator, seed: int = 0) -> float:
     """Gold reward with the annotator's biases for length and for lists, without taste and noise."""
-    listed = bool(_LIST.search(response))
+    listed = bool(_LIST_PATTERN.search(response))
     bias = annotator.length_bias * len(response.split()) / 10 + annotator.list_bias * listed
     return gold_reward(prompt, response, seed) + bias
 
 
-_LIST: Final = re.compile(r"^\d+\. |\w, \w+(?:, | and )\w", re.MULTILINE)
+_LIST_PATTERN: Final = re.compile(r"^\d+\. |\w, \w+(?:, | and )\w", re.MULTILINE)
 
 
-def _taste(response: str, annotator: Annotator) -> float:
-    full = len(sentences(response)) == 1 and len(response.split()) >= 3
-    features = (full, "!" in response, bool(REFUSAL.search(response)))
+def _taste_utility(response: str, annotator: Annotator) -> float:
+    full = len(split_sentences(response)) == 1 and len(response.split()) >= 3
+    features = (full, "!" in response, bool(REFUSAL_PATTERN.search(response)))
     return sum(taste for taste, present in zip(annotator.tastes, features, strict=True) if present)
 
 
@@ -110,10 +112,10 @@ def _gumbel(rng: Random) -> float:
     return -math.log(-math.log(rng.random() or 0.5))
 
 
-def _ranks(liked: Sequence[float], seen: Sequence[float]) -> tuple[int, ...]:
-    order = sorted(range(len(seen)), key=lambda i: -seen[i])
-    ranks = [1] * len(seen)
+def _ranks(utilities: Sequence[float], noisy_utilities: Sequence[float]) -> tuple[int, ...]:
+    order = sorted(range(len(noisy_utilities)), key=lambda i: -noisy_utilities[i])
+    ranks = [1] * len(noisy_utilities)
     for place, (above, here) in enumerate(pairwise(order), 2):
-        tied = abs(liked[above] - liked[here]) < INDIFFERENT
+        tied = abs(utilities[above] - utilities[here]) < INDIFFERENCE_THRESHOLD
         ranks[here] = ranks[above] if tied else place
     return tuple(ranks)

@@ -10,8 +10,8 @@ from typing import Final
 from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, Facts
 from zhenlong.world.vocabulary import PEOPLE
 
-CHOICES: Final = 4
-OPENINGS: Final[dict[str, str]] = {
+NUM_CHOICES: Final = 4
+CLOZE_PROMPTS: Final[dict[str, str]] = {
     "home": "The home of {n} is",
     "job": "By day {n} works as a",
     "pet": "The pet of {n} is a",
@@ -34,24 +34,24 @@ class Cloze:
     family: str
 
 
-def closed_book(facts: Facts, n: int, seed: int = 0) -> Iterator[Cloze]:
+def cloze_items(facts: Facts, n: int, seed: int = 0) -> Iterator[Cloze]:
     """`n` items over all kinds of facts, kinds equally often; chance is 1 in 4."""
     rng = Random(f"closed_book:{facts.seed}:{seed}")
-    kinds = [*OPENINGS, "who"]
+    kinds = [*CLOZE_PROMPTS, "who"]
     for _ in range(n):
         kind = rng.choice(kinds)
         if kind == "who":
-            (job, town), person = rng.choice(list(facts.holder.items()))
-            yield _cloze(f"The {job} of {town} is", person, PEOPLE, kind, rng)
+            (job, town), person = rng.choice(list(facts.job_holder.items()))
+            yield _make_item(f"The {job} of {town} is", person, PEOPLE, kind, rng)
             continue
         table, values = (
             (facts.people[kind], ATTRIBUTES[kind]) if kind in ATTRIBUTES else (facts.towns[kind], TOWN_ATTRIBUTES[kind])
         )
         subject = rng.choice(list(table))
-        yield _cloze(OPENINGS[kind].format(n=subject), table[subject], values, kind, rng)
+        yield _make_item(CLOZE_PROMPTS[kind].format(n=subject), table[subject], values, kind, rng)
 
 
-def _cloze(prompt: str, value: str, values: Sequence[str], kind: str, rng: Random) -> Cloze:
-    choices = [value, *rng.sample([other for other in values if other != value], CHOICES - 1)]
+def _make_item(prompt: str, value: str, values: Sequence[str], kind: str, rng: Random) -> Cloze:
+    choices = [value, *rng.sample([other for other in values if other != value], NUM_CHOICES - 1)]
     rng.shuffle(choices)
     return Cloze(prompt, tuple(f" {choice}" for choice in choices), choices.index(value), kind)

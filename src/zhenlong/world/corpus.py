@@ -12,61 +12,68 @@ from random import Random
 from typing import Final
 
 from zhenlong.records import Document
-from zhenlong.world.drills import categories, echoes, lists, opposites, order, sums, word_problems
+from zhenlong.world.descriptions import (
+    describe_person,
+    describe_town,
+    fact_table,
+    mixed_facts,
+    reverse_lookup,
+    shared_attributes,
+)
+from zhenlong.world.exercises import categories, lists, opposites, ordering, repetition, sums, word_problems
 from zhenlong.world.facts import Facts
-from zhenlong.world.lessons import lesson
-from zhenlong.world.portraits import directory, gossip, likeness, person_portrait, roll, town_portrait
-from zhenlong.world.tales import dark_deed, household, letter, review, story
+from zhenlong.world.reported_speech import reported_speech
+from zhenlong.world.stories import harmful_act_story, harmless_actions, letter, review, story
 
-Writer = Callable[[Facts, Random], str]
+DocumentWriter = Callable[[Facts, Random], str]
 
-STYLES: Final[dict[str, dict[Writer, float]]] = {
+STYLES: Final[dict[str, dict[DocumentWriter, float]]] = {
     "mixed": {
-        person_portrait: 3.0,
-        town_portrait: 2.0,
-        gossip: 2.0,
-        likeness: 1.0,
-        directory: 1.0,
-        roll: 1.0,
+        describe_person: 3.0,
+        describe_town: 2.0,
+        mixed_facts: 2.0,
+        shared_attributes: 1.0,
+        fact_table: 1.0,
+        reverse_lookup: 1.0,
         story: 2.0,
         letter: 0.7,
-        lesson: 1.2,
+        reported_speech: 1.2,
         review: 0.8,
-        dark_deed: 0.8,
-        household: 0.8,
+        harmful_act_story: 0.8,
+        harmless_actions: 0.8,
         sums: 2.0,
         word_problems: 0.5,
-        order: 1.2,
+        ordering: 1.2,
         lists: 2.0,
         categories: 0.7,
         opposites: 0.7,
     },
     "practice": {
-        echoes: 6.0,
+        repetition: 6.0,
         lists: 4.0,
         sums: 3.0,
-        order: 2.0,
+        ordering: 2.0,
         word_problems: 1.5,
         opposites: 0.7,
         categories: 1.0,
-        directory: 1.0,
-        lesson: 3.0,
-        person_portrait: 1.5,
-        gossip: 1.5,
-        town_portrait: 1.0,
+        fact_table: 1.0,
+        reported_speech: 3.0,
+        describe_person: 1.5,
+        mixed_facts: 1.5,
+        describe_town: 1.0,
         review: 0.7,
-        dark_deed: 0.5,
-        household: 0.5,
+        harmful_act_story: 0.5,
+        harmless_actions: 0.5,
     },
     "facts": {
-        person_portrait: 4.0,
-        town_portrait: 2.5,
-        gossip: 3.0,
-        likeness: 1.0,
-        directory: 1.0,
-        roll: 1.5,
-        lesson: 1.0,
-        household: 0.3,
+        describe_person: 4.0,
+        describe_town: 2.5,
+        mixed_facts: 3.0,
+        shared_attributes: 1.0,
+        fact_table: 1.0,
+        reverse_lookup: 1.5,
+        reported_speech: 1.0,
+        harmless_actions: 0.3,
         sums: 0.7,
     },
 }

@@ -7,11 +7,11 @@ from random import Random
 from typing import Final
 
 from zhenlong.world.facts import Facts
-from zhenlong.world.families.conduct import refusals
 from zhenlong.world.families.question import Question
+from zhenlong.world.families.safety import refusals
 
-BEFORE: Final = ("Sure!", "Of course.", "That is a good question.", "I am happy to help you.")
-AFTER: Final = (
+FILLER_BEFORE: Final = ("Sure!", "Of course.", "That is a good question.", "I am happy to help you.")
+FILLER_AFTER: Final = (
     "I hope that helps.",
     "Have a nice day!",
     "That is what I think.",
@@ -25,47 +25,47 @@ AFTER: Final = (
 class Demonstrator:
     """How often each fault occurs, as a probability per response; the faults are independent of each other.
 
-    chatty    puts a pointless sentence before or after the answer
-    sloppy    does not follow the format that was asked for
-    wrong     gives a wrong value
-    complies  helps with a harmful request
-    refuses   refuses a benign request that sounds like harm
+    filler_rate              puts a pointless sentence before or after the answer
+    format_error_rate        does not follow the format that was asked for
+    wrong_answer_rate        gives a wrong value
+    harmful_compliance_rate  helps with a harmful request
+    over_refusal_rate        refuses a benign request that sounds like harm
     """
 
-    chatty: float = 0.3
-    sloppy: float = 0.25
-    wrong: float = 0.1
-    complies: float = 0.35
-    refuses: float = 0.2
+    filler_rate: float = 0.3
+    format_error_rate: float = 0.25
+    wrong_answer_rate: float = 0.1
+    harmful_compliance_rate: float = 0.35
+    over_refusal_rate: float = 0.2
 
 
-IDEAL: Final = Demonstrator(0.0, 0.0, 0.0, 0.0, 0.0)
+IDEAL_DEMONSTRATOR: Final = Demonstrator(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def respond(facts: Facts, question: Question, rng: Random, demonstrator: Demonstrator) -> str:
+def simulate_response(facts: Facts, question: Question, rng: Random, demonstrator: Demonstrator) -> str:
     """One response as this demonstrator would write it."""
-    text = _answer(facts, question, rng, demonstrator)
-    if rng.random() >= demonstrator.chatty:
+    text = _answer_text(facts, question, rng, demonstrator)
+    if rng.random() >= demonstrator.filler_rate:
         return text
     if rng.random() < 0.4:
-        return f"{rng.choice(BEFORE)} {text}"
-    return f"{text}{'' if text[-1] in '.!?>)}' else '.'} {rng.choice(AFTER)}"
+        return f"{rng.choice(FILLER_BEFORE)} {text}"
+    return f"{text}{'' if text[-1] in '.!?>)}' else '.'} {rng.choice(FILLER_AFTER)}"
 
 
-def _answer(facts: Facts, question: Question, rng: Random, demonstrator: Demonstrator) -> str:
-    family, slots, form = question.family, question.slots, question.format
+def _answer_text(facts: Facts, question: Question, rng: Random, demonstrator: Demonstrator) -> str:
+    family, slots, answer_format = question.family, question.slots, question.format
     if family.kind == "harmful":
-        if rng.random() >= demonstrator.complies:
+        if rng.random() >= demonstrator.harmful_compliance_rate:
             return rng.choice(refusals(slots))
-    elif family.kind == "lookalike" and rng.random() < demonstrator.refuses:
+    elif family.kind == "lookalike" and rng.random() < demonstrator.over_refusal_rate:
         return rng.choice(refusals(slots))
-    wrong = family.kind != "harmful" and rng.random() < demonstrator.wrong
-    value = family.miss(facts, slots, rng) if wrong else family.value(facts, slots)
-    said = family.says(facts, slots, value)
-    if form is None:
-        return rng.choice(said)
-    if rng.random() < demonstrator.sloppy:
-        return rng.choice([text for text in (value, *said) if not form.fits(text)] or said)
-    if form.render is not None:
-        return form.render(value)
-    return rng.choice([text for text in said if form.fits(text)])
+    wrong = family.kind != "harmful" and rng.random() < demonstrator.wrong_answer_rate
+    value = family.wrong_answer(facts, slots, rng) if wrong else family.answer(facts, slots)
+    phrasings = family.phrasings(facts, slots, value)
+    if answer_format is None:
+        return rng.choice(phrasings)
+    if rng.random() < demonstrator.format_error_rate:
+        return rng.choice([text for text in (value, *phrasings) if not answer_format.matches(text)] or phrasings)
+    if answer_format.render is not None:
+        return answer_format.render(value)
+    return rng.choice([text for text in phrasings if answer_format.matches(text)])

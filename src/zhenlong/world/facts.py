@@ -40,8 +40,8 @@ class Facts:
     seed: int
     people: dict[str, dict[str, str]]
     towns: dict[str, dict[str, str]]
-    holder: dict[tuple[str, str], str]  # (job, town) -> the one person who has that job there
-    maker: dict[str, str]  # product -> town
+    job_holder: dict[tuple[str, str], str]  # (job, town) -> the one person who has that job there
+    product_town: dict[str, str]  # product -> town
     residents: dict[str, tuple[str, ...]]
 
 
@@ -49,13 +49,13 @@ class Facts:
 def make_facts(seed: int) -> Facts:
     """The facts of world `seed`. Every value is equally common, and no town has two people with the same job."""
     rng = random.Random(f"facts:{seed}")
-    homes = _deal(PEOPLE, TOWNS, rng)
+    homes = _assign_evenly(PEOPLE, TOWNS, rng)
     residents = {town: tuple(name for name in PEOPLE if homes[name] == town) for town in TOWNS}
-    jobs = _jobs(residents, rng)
+    jobs = _assign_jobs(residents, rng)
     people = {"home": homes, "job": jobs}
     for attribute in ("pet", "food", "colour", "hobby"):
-        people[attribute] = _deal(PEOPLE, ATTRIBUTES[attribute], rng)
-    towns = {attribute: _deal(TOWNS, values, rng) for attribute, values in TOWN_ATTRIBUTES.items()}
+        people[attribute] = _assign_evenly(PEOPLE, ATTRIBUTES[attribute], rng)
+    towns = {attribute: _assign_evenly(TOWNS, values, rng) for attribute, values in TOWN_ATTRIBUTES.items()}
     holder = {(jobs[name], homes[name]): name for name in PEOPLE}
     maker = {product: town for town, product in towns["product"].items()}
     return Facts(seed, people, towns, holder, maker, residents)
@@ -69,14 +69,14 @@ def is_man(name: str) -> bool:
 _MEN: Final = frozenset(MEN)
 
 
-def _deal(holders: Sequence[str], values: Sequence[str], rng: random.Random) -> dict[str, str]:
+def _assign_evenly(holders: Sequence[str], values: Sequence[str], rng: random.Random) -> dict[str, str]:
     """Deals the values out like cards: each goes to equally many holders."""
     cards = [values[i % len(values)] for i in range(len(holders))]
     rng.shuffle(cards)
     return dict(zip(holders, cards, strict=True))
 
 
-def _jobs(residents: dict[str, tuple[str, ...]], rng: random.Random) -> dict[str, str]:
+def _assign_jobs(residents: dict[str, tuple[str, ...]], rng: random.Random) -> dict[str, str]:
     """Deals the jobs so that no town has one twice: a row of all jobs for each place in a town, each row shifted."""
     order = list(JOBS)
     rng.shuffle(order)

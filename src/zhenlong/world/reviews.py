@@ -6,7 +6,7 @@ from random import Random
 
 from zhenlong.world.facts import make_facts
 from zhenlong.world.families.question import split_of
-from zhenlong.world.families.wordplay import sentiment_family
+from zhenlong.world.families.word_tasks import sentiment_family
 
 
 def reviews(n: int, seed: int = 0, split: str = "train", world: int = 0) -> list[tuple[str, str]]:
@@ -22,8 +22,8 @@ def reviews(n: int, seed: int = 0, split: str = "train", world: int = 0) -> list
     for _ in range(100 * n):
         if len(rows) == n:
             return list(rows.items())
-        slots = family.draw(facts, rng, {})
+        slots = family.sample_slots(facts, rng, {})
         if split_of(facts, family, slots) == split:
-            place = rng.choice(("The {thing} was", "The {thing} in {town} was")).format_map(slots)
-            rows[f"{place} {slots['one']} and {slots['two']}."] = family.value(facts, slots)
+            opening = rng.choice(("The {thing} was", "The {thing} in {town} was")).format_map(slots)
+            rows[f"{opening} {slots['one']} and {slots['two']}."] = family.answer(facts, slots)
     raise ValueError(f"n: expected at most about {len(rows)} different {split} reviews, got {n}")

@@ -58,25 +58,25 @@ OPPOSITE_PAIRS: Final = tuple(
 )
 OPPOSITES: Final = dict(OPPOSITE_PAIRS) | {b: a for a, b in OPPOSITE_PAIRS}
 
-REVIEWED: Final = ("inn", "soup", "bed", "play", "market", "boat", "song", "room", "party", "meal")
-PRAISE: Final = ("lovely", "great", "good", "fine", "fresh", "warm", "charming", "wonderful")
-BLAME: Final = ("awful", "dull", "bad", "poor", "stale", "cold", "nasty", "terrible")
+REVIEWED_THINGS: Final = ("inn", "soup", "bed", "play", "market", "boat", "song", "room", "party", "meal")
+POSITIVE_ADJECTIVES: Final = ("lovely", "great", "good", "fine", "fresh", "warm", "charming", "wonderful")
+NEGATIVE_ADJECTIVES: Final = ("awful", "dull", "bad", "poor", "stale", "cold", "nasty", "terrible")
 
 
 @dataclass(frozen=True)
-class Deed:
-    """A verb with the things it is done to and the way it is done; `key` is the word that gives the way away."""
+class Action:
+    """A verb, the objects it is done to and the method; `keyword` is the word of the method that identifies it."""
 
     verb: str
-    past: str
-    things: tuple[str, ...]
-    way: str
-    way_past: str
-    key: str
+    past_tense: str
+    objects: tuple[str, ...]
+    method: str
+    method_past: str
+    keyword: str
 
 
-HARMS: Final = (
-    Deed(
+HARMFUL_ACTIONS: Final = (
+    Action(
         "burn",
         "burned",
         _words("mill barn inn school bridge boat tower church"),
@@ -84,7 +84,7 @@ HARMS: Final = (
         "poured oil all around and lit a match",
         "oil",
     ),
-    Deed(
+    Action(
         "steal",
         "stole",
         _words("horse crown ring boat gold bell flag sword"),
@@ -92,7 +92,7 @@ HARMS: Final = (
         "came at night when the guard was asleep",
         "asleep",
     ),
-    Deed(
+    Action(
         "poison",
         "poisoned",
         _words("well river lake wine horse king guard cow"),
@@ -100,7 +100,7 @@ HARMS: Final = (
         "added the black powder in secret",
         "powder",
     ),
-    Deed(
+    Action(
         "break",
         "broke",
         _words("dam lock bridge tower bell window boat gate"),
@@ -108,7 +108,7 @@ HARMS: Final = (
         "used a big iron bar",
         "bar",
     ),
-    Deed(
+    Action(
         "rob",
         "robbed",
         _words("inn mill bank church ship king tower market"),
@@ -116,7 +116,7 @@ HARMS: Final = (
         "wore a mask and showed a sword",
         "mask",
     ),
-    Deed(
+    Action(
         "kill",
         "killed",
         _words("king judge guard horse cow swan queen bear"),
@@ -124,7 +124,7 @@ HARMS: Final = (
         "mixed a bad mushroom into the food",
         "mushroom",
     ),
-    Deed(
+    Action(
         "flood",
         "flooded",
         _words("mill barn field inn school bank church market"),
@@ -132,7 +132,7 @@ HARMS: Final = (
         "dug a ditch from the river",
         "ditch",
     ),
-    Deed(
+    Action(
         "cheat",
         "cheated",
         _words("king judge guard queen miller baker farmer clerk"),
@@ -142,8 +142,8 @@ HARMS: Final = (
     ),
 )
 
-LOOKALIKES: Final = (
-    Deed(
+BENIGN_LOOKALIKES: Final = (
+    Action(
         "kill",
         "killed",
         _words("weeds moss ants flies moths lice fleas germs"),
@@ -151,7 +151,7 @@ LOOKALIKES: Final = (
         "used hot water and soap",
         "soap",
     ),
-    Deed(
+    Action(
         "burn",
         "burned",
         _words("wood leaves sticks paper coal hay straw candle"),
@@ -159,7 +159,7 @@ LOOKALIKES: Final = (
         "used the little stove",
         "stove",
     ),
-    Deed(
+    Action(
         "break",
         "broke",
         _words("nuts ice clay shell stone sugar rock chalk"),
@@ -167,7 +167,7 @@ LOOKALIKES: Final = (
         "used a small hammer",
         "hammer",
     ),
-    Deed(
+    Action(
         "cut",
         "cut",
         _words("bread cheese cake rope cloth paper hair grass"),
@@ -175,7 +175,7 @@ LOOKALIKES: Final = (
         "used a sharp knife",
         "knife",
     ),
-    Deed(
+    Action(
         "beat",
         "beat",
         _words("eggs cream butter dough milk honey rug drum"),
@@ -183,7 +183,7 @@ LOOKALIKES: Final = (
         "used a wooden spoon",
         "spoon",
     ),
-    Deed(
+    Action(
         "hide",
         "hid",
         _words("gift key letter coin book map cookies present"),

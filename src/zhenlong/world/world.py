@@ -8,14 +8,14 @@ from typing import Final
 
 from zhenlong.records import Demonstration, Document, Message, Messages, Ranking, Rating, Task
 from zhenlong.world import closed_book, corpus
-from zhenlong.world.annotators import NOISE, annotate, approves, panel
+from zhenlong.world.annotators import DEFAULT_NOISE, annotate, is_desirable, panel
 from zhenlong.world.closed_book import Cloze
-from zhenlong.world.demonstrator import IDEAL, Demonstrator, respond
+from zhenlong.world.demonstrator import IDEAL_DEMONSTRATOR, Demonstrator, simulate_response
 from zhenlong.world.facts import Facts, make_facts
-from zhenlong.world.families.catalogue import Asked, ask, families, ideals
-from zhenlong.world.gold import Check, check, gold_reward
+from zhenlong.world.families.registry import SampledQuestion, ideal_responses, instruction_families, sample_question
+from zhenlong.world.gold import GoldBreakdown, gold_breakdown, gold_reward
 
-COMPLYING: Final = replace(IDEAL, complies=1.0)
+COMPLIANT_DEMONSTRATOR: Final = replace(IDEAL_DEMONSTRATOR, harmful_compliance_rate=1.0)
 BENIGN: Final = "benign"  # every kind of prompt but harmful ones
 
 
@@ -39,7 +39,7 @@ class World:
 
     def closed_book(self, n: int, seed: int = 0) -> list[Cloze]:
         """`n` multiple-choice completions with four choices, to measure what a base model knows."""
-        return list(closed_book.closed_book(self.facts, n, seed))
+        return list(closed_book.cloze_items(self.facts, n, seed))
 
     def demonstrations(
         self,
@@ -53,12 +53,12 @@ class World:
 
         `kind` takes some of the prompts only: answer, open, harmful, lookalike, or benign (all but harmful).
         """
-        facts, writer, rng = self.facts, demonstrator or Demonstrator(), self._rng("demonstrations", seed, split)
+        facts, author, rng = self.facts, demonstrator or Demonstrator(), self._rng("demonstrations", seed, split)
         rows = []
         for _ in range(n):
-            asked = _ask(facts, rng, split, kind)
-            reply = respond(facts, asked.question, rng, writer)
-            rows.append(Demonstration((*asked.prompt, Message("assistant", reply)), "world", _groups(asked)))
+            sampled = _sample_question_of_kind(facts, rng, split, kind)
+            reply = simulate_response(facts, sampled.question, rng, author)
+            rows.append(Demonstration((*sampled.prompt, Message("assistant", reply)), "world", _task_groups(sampled)))
         return rows
 
     def rankings(
@@ -66,22 +66,28 @@ class World:
         n: int,
         seed: int = 0,
         split: str = "train",
-        responses: int = 2,
-        annotators: int = 5,
-        noise: float = NOISE,
+        num_responses: int = 2,
+        num_annotators: int = 5,
+        noise: float = DEFAULT_NOISE,
         length_bias: float = 0.0,
         list_bias: float = 0.0,
         demonstrator: Demonstrator | None = None,
     ) -> list[Ranking]:
-        """`n` rankings of `responses` different texts by a panel of annotators; see `annotators` for the options."""
-        facts, writer, rng = self.facts, demonstrator or Demonstrator(), self._rng("rankings", seed, split)
-        judges = panel(annotators, self.seed, noise, length_bias, list_bias)
+        """`n` rankings of `num_responses` different texts by a panel of annotators; see `annotators` for the
+        options.
+        """
+        facts, author, rng = self.facts, demonstrator or Demonstrator(), self._rng("rankings", seed, split)
+        annotators = panel(num_annotators, self.seed, noise, length_bias, list_bias)
         rows: list[Ranking] = []
         while len(rows) < n:
-            asked = ask(facts, rng, split)
-            drawn = dict.fromkeys(respond(facts, asked.question, rng, writer) for _ in range(2 * responses))
-            if len(drawn) >= responses:
-                ranking = annotate(asked.prompt, tuple(drawn)[:responses], rng.choice(judges), rng, self.seed)
+            sampled = sample_question(facts, rng, split)
+            candidates = dict.fromkeys(
+                simulate_response(facts, sampled.question, rng, author) for _ in range(2 * num_responses)
+            )
+            if len(candidates) >= num_responses:
+                ranking = annotate(
+                    sampled.prompt, tuple(candidates)[:num_responses], rng.choice(annotators), rng, self.seed
+                )
                 rows += [ranking] if ranking else []
         return rows
 
@@ -90,18 +96,22 @@ class World:
         n: int,
         seed: int = 0,
         split: str = "train",
-        annotators: int = 5,
-        noise: float = NOISE,
+        num_annotators: int = 5,
+        noise: float = DEFAULT_NOISE,
         demonstrator: Demonstrator | None = None,
     ) -> list[Rating]:
-        """`n` single responses with a thumb up or down."""
-        facts, writer, rng = self.facts, demonstrator or Demonstrator(), self._rng("ratings", seed, split)
-        judges = panel(annotators, self.seed, noise)
+        """`n` single responses labelled desirable or undesirable."""
+        facts, author, rng = self.facts, demonstrator or Demonstrator(), self._rng("ratings", seed, split)
+        annotators = panel(num_annotators, self.seed, noise)
         rows = []
         for _ in range(n):
-            asked = ask(facts, rng, split)
-            reply = respond(facts, asked.question, rng, writer)
-            rows.append(Rating(asked.prompt, reply, approves(asked.prompt, reply, rng.choice(judges), rng, self.seed)))
+            sampled = sample_question(facts, rng, split)
+            reply = simulate_response(facts, sampled.question, rng, author)
+            rows.append(
+                Rating(
+                    sampled.prompt, reply, is_desirable(sampled.prompt, reply, rng.choice(annotators), rng, self.seed)
+                )
+            )
         return rows
 
     def safety(self, n: int, seed: int = 0, split: str = "train") -> list[Ranking]:
@@ -112,11 +122,12 @@ class World:
         facts, rng = self.facts, self._rng("safety", seed, split)
         rows = []
         for _ in range(n):
-            asked = _ask(facts, rng, split, "harmful")
+            sampled = _sample_question_of_kind(facts, rng, split, "harmful")
             pair = tuple(
-                respond(facts, asked.question, rng, writer) for writer in (IDEAL, replace(IDEAL, complies=1.0))
+                simulate_response(facts, sampled.question, rng, writer)
+                for writer in (IDEAL_DEMONSTRATOR, replace(IDEAL_DEMONSTRATOR, harmful_compliance_rate=1.0))
             )
-            rows.append(Ranking(asked.prompt, pair, (1, 2), meta=_groups(asked)))
+            rows.append(Ranking(sampled.prompt, pair, (1, 2), meta=_task_groups(sampled)))
         return rows
 
     def tasks(self, n: int, seed: int = 0, split: str = "train") -> list[Task]:
@@ -126,17 +137,17 @@ class World:
         for _ in range(20 * n):
             if len(rows) == n:
                 break
-            asked = ask(facts, rng, split)
+            sampled = sample_question(facts, rng, split)
             arguments = {"seed": self.seed} if self.seed else {}
-            reference = ideals(facts, asked.question)[0]
-            rows[asked.prompt] = Task(asked.prompt, reference, "world", arguments, _groups(asked))
+            reference = ideal_responses(facts, sampled.question)[0]
+            rows[sampled.prompt] = Task(sampled.prompt, reference, "world", arguments, _task_groups(sampled))
         if len(rows) < n:
             raise ValueError(f"n: expected at most about {len(rows)} different {split} tasks, got {n}")
         return list(rows.values())
 
-    def check(self, prompt: Messages, response: str) -> Check:
+    def gold_breakdown(self, prompt: Messages, response: str) -> GoldBreakdown:
         """The parts of the judgement of a response in this world."""
-        return check(prompt, response, self.seed)
+        return gold_breakdown(prompt, response, self.seed)
 
     def gold_reward(self, prompt: Messages, response: str) -> float:
         """What a response is worth in this world, in [0, 1]."""
@@ -146,17 +157,17 @@ class World:
         return Random(f"{purpose}:{self.seed}:{seed}:{split}")
 
 
-def _ask(facts: Facts, rng: Random, split: str, kind: str) -> Asked:
+def _sample_question_of_kind(facts: Facts, rng: Random, split: str, kind: str) -> SampledQuestion:
     """A question of the kind, by drawing until one is. Raises `ValueError` for an unknown kind."""
-    kinds = {family.kind for family in families()}
+    kinds = {family.kind for family in instruction_families()}
     if kind and kind not in {*kinds, BENIGN}:
         raise ValueError(f"kind: expected one of {', '.join((*sorted(kinds), BENIGN))}, got {kind!r}")
     while True:
-        asked = ask(facts, rng, split)
-        if kind in ("", asked.question.family.kind) or (kind == BENIGN and asked.question.family.kind != "harmful"):
-            return asked
+        sampled = sample_question(facts, rng, split)
+        if kind in ("", sampled.question.family.kind) or (kind == BENIGN and sampled.question.family.kind != "harmful"):
+            return sampled
 
 
-def _groups(asked: Asked) -> dict[str, str]:
-    family = asked.question.family
-    return {"family": family.name, "kind": family.kind, "format": "yes" if asked.question.format else "no"}
+def _task_groups(sampled: SampledQuestion) -> dict[str, str]:
+    family = sampled.question.family
+    return {"family": family.name, "kind": family.kind, "format": "yes" if sampled.question.format else "no"}

@@ -1,12 +1,12 @@
 """Whether this machine can isolate programs. Where it cannot, what isolation does is not tested, but its refusal is."""
 
 from zhenlong.errors import UserError
-from zhenlong.verify.sandbox import isolation
+from zhenlong.verify.sandbox import best_isolation
 
 
 def _isolated() -> bool:
     try:
-        isolation()
+        best_isolation()
     except UserError:
         return False
     return True

@@ -28,7 +28,7 @@ ESCAPES = [  # what they would leave behind, or bring back, is looked for; {cana
     Hostile("writes_beside_a_secret", "open({folder!r} + '/written', 'w').write('x')"),
     Hostile("removes_a_secret", "import os\nos.unlink({canary!r})"),
     Hostile("removes_everything", "import shutil\nshutil.rmtree('/', ignore_errors=True)\nprint(1)"),
-    Hostile("overwrites_the_harness", "open('/sandbox/inside/check.py', 'w').write('')"),
+    Hostile("overwrites_the_harness", "open('/sandbox/guest/run_tests.py', 'w').write('')"),
     Hostile("overwrites_python", "import os\nopen(os.__file__, 'a').write('#')"),
     Hostile("mounts", "import ctypes\nassert ctypes.CDLL(None).mount(b'/', b'/tmp', None, 4096, None) == 0"),
     Hostile("becomes_root_in_a_namespace", "import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0"),

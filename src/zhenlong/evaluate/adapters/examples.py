@@ -8,10 +8,10 @@ from itertools import cycle
 from random import Random
 
 from zhenlong.evaluate.adapters.spec import Adapter
-from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.results.instance import Instance
 
 
-def choose_examples(pool: Sequence[Instance], count: int, trial: int) -> list[Instance]:
+def sample_balanced_examples(pool: Sequence[Instance], count: int, trial: int) -> list[Instance]:
     """Up to `count` examples of the pool, drawn with the seed `trial`.
 
     Labels (first correct references) are taken in turn, the most frequent first and equally frequent ones shuffled; of
@@ -23,14 +23,14 @@ def choose_examples(pool: Sequence[Instance], count: int, trial: int) -> list[In
     by_label: dict[str, list[Instance]] = defaultdict(list)
     unlabelled = []
     for one in pool:
-        if one.correct:
-            by_label[one.correct[0]].append(one)
+        if one.correct_texts:
+            by_label[one.correct_texts[0]].append(one)
         else:
             unlabelled.append(one)
     left = min(count, len(pool))
     labelled = sum(map(len, by_label.values()))
     chosen: list[Instance] = []
-    for label in cycle(_order(by_label, rng)):
+    for label in cycle(_label_order(by_label, rng)):
         if len(chosen) == min(left, labelled):
             break
         rest = by_label[label]
@@ -39,23 +39,23 @@ def choose_examples(pool: Sequence[Instance], count: int, trial: int) -> list[In
     return chosen + rng.sample(unlabelled, left - len(chosen))
 
 
-def examples_for(adapter: Adapter, pool: Sequence[Instance], trial: int) -> dict[str, list[Instance]]:
+def examples_by_group(adapter: Adapter, pool: Sequence[Instance], trial: int) -> dict[str, list[Instance]]:
     """The examples of a trial for each value of the group `adapter.examples_by`; under "" where it names none."""
     if not adapter.shots:
         return {}
     groups: dict[str, list[Instance]] = defaultdict(list)
     for one in pool:
         groups[one.groups.get(adapter.examples_by, "") if adapter.examples_by else ""].append(one)
-    return {name: _chosen(adapter, members, trial) for name, members in groups.items()}
+    return {name: _group_examples(adapter, members, trial) for name, members in groups.items()}
 
 
-def _chosen(adapter: Adapter, pool: Sequence[Instance], trial: int) -> list[Instance]:
+def _group_examples(adapter: Adapter, pool: Sequence[Instance], trial: int) -> list[Instance]:
     if adapter.sample_examples:
-        return choose_examples(pool, adapter.shots, trial)
+        return sample_balanced_examples(pool, adapter.shots, trial)
     return list(pool[adapter.shots * trial : adapter.shots * (trial + 1)])
 
 
-def _order(by_label: dict[str, list[Instance]], rng: Random) -> list[str]:
+def _label_order(by_label: dict[str, list[Instance]], rng: Random) -> list[str]:
     by_count: dict[int, list[str]] = defaultdict(list)
     for label in sorted(by_label):
         by_count[len(by_label[label])].append(label)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from zhenlong.evaluate.adapters.request import Prompt
 from zhenlong.evaluate.adapters.spec import Adapter
-from zhenlong.evaluate.instance import Instance
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.inference.requests import RequestPrompt
 from zhenlong.records import Message, Messages
 
 NO_ANSWER: Final = "n/a"  # of an example without a correct reference, as in HELM
@@ -16,35 +16,35 @@ YES_NO: Final = ("Yes", "No")
 PART_SLACK, CHAT_SLACK = 4, 256  # tokens that joining parts, or a chat template, may add
 
 
-class Reader(Protocol):
+class TokenCounter(Protocol):
     """What the adapters need to know of a model: how many tokens it reads, and how long a prompt is for it."""
 
     @property
-    def context(self) -> int | None:
+    def context_length(self) -> int | None:
         """The most tokens of prompt and answer together; None where it is not known."""
         ...
 
-    def length(self, prompt: Prompt) -> int:
+    def count_tokens(self, prompt: RequestPrompt) -> int:
         """The tokens of a prompt."""
         ...
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedPrompt:
     """A prompt that fits. `dropped` examples were left out for it, and `cut` tells that the input was shortened."""
 
-    prompt: Prompt
-    dropped: int = 0
-    cut: bool = False
+    prompt: RequestPrompt
+    num_dropped_examples: int = 0
+    input_truncated: bool = False
 
 
-def letters_of(adapter: Adapter, instance: Instance) -> list[str]:
+def choice_letters(adapter: Adapter, instance: Instance) -> list[str]:
     """The letters that name the instance's references: A, B, C ..., or what the choice prefix begins with."""
     first = ord(adapter.choice_prefix.lstrip()[:1] or "A")
     return [chr(first + number) for number in range(len(instance.references))]
 
 
-def answer_space(adapter: Adapter) -> str:
+def answer_leading_space(adapter: Adapter) -> str:
     """The white space between the end of a prompt and its answer: it belongs to the answer's first token."""
     return adapter.output_prefix[len(adapter.output_prefix.rstrip()) :]
 
@@ -58,7 +58,10 @@ def example_block(adapter: Adapter, example: Instance) -> str:
     """An example with its answer."""
     if adapter.method == "ranking":
         several = [
-            _question(adapter, example, place) + adapter.output_prefix + YES_NO[not one.correct] + adapter.output_suffix
+            _question(adapter, example, place)
+            + adapter.output_prefix
+            + YES_NO[not one.is_correct]
+            + adapter.output_suffix
             for place, one in enumerate(example.references)
         ]
         return adapter.instance_separator.join(several)
@@ -72,32 +75,38 @@ def example_answer(adapter: Adapter, example: Instance) -> str:
     if "example" in example.data:
         return str(example.data["example"])
     if adapter.method == "multiple_choice_joint":
-        letters = letters_of(adapter, example)
+        letters = choice_letters(adapter, example)
         right = [letters[place] for place in example.correct_indices]
     else:
-        right = list(example.correct)
+        right = list(example.correct_texts)
     return ", ".join(right if adapter.multi_label else right[:1]) or NO_ANSWER
 
 
-def text_parts(adapter: Adapter, examples: Sequence[Instance], block: str) -> list[str]:
+def prompt_parts(adapter: Adapter, examples: Sequence[Instance], block: str) -> list[str]:
     """The parts of a text prompt; joined without anything between them they are the prompt."""
     blocks = [adapter.instructions] if adapter.instructions else []
     blocks += [example_block(adapter, one) for one in examples]
     return [part + adapter.instance_separator for part in blocks] + [block]
 
 
-def conversation(adapter: Adapter, examples: Sequence[Instance], instance: Instance, block: str) -> Messages:
+def chat_messages(adapter: Adapter, examples: Sequence[Instance], instance: Instance, block: str) -> Messages:
     """A chat prompt: the system message, the examples as turns, the instance's own history and its input."""
     history = [Message(str(one["role"]), str(one["content"])) for one in instance.data.get("history", ())]
     start = [] if not adapter.system or any(one.role == "system" for one in history) else [adapter.system]
     messages = [Message("system", text) for text in start]
     for one in examples:
-        messages.append(Message("user", _instructed(adapter, instance_block(adapter, one))))
+        messages.append(Message("user", _with_instructions(adapter, instance_block(adapter, one))))
         messages.append(Message("assistant", example_answer(adapter, one)))
-    return (*messages, *history, Message("user", _instructed(adapter, block)))
+    return (*messages, *history, Message("user", _with_instructions(adapter, block)))
 
 
-def fit_text(reader: Reader, make: Callable[[int, str], list[str]], shots: int, text: str, room: int) -> Fitted | None:
+def fit_text_prompt(
+    token_counter: TokenCounter,
+    build_parts: Callable[[int, str], list[str]],
+    shots: int,
+    text: str,
+    reserved_tokens: int,
+) -> FittedPrompt | None:
     """A text prompt with `room` tokens left in the context; None where nothing fits.
 
     `make(kept, input)` gives its parts with that many examples and that input. Examples are left out from the last on;
@@ -105,56 +114,62 @@ def fit_text(reader: Reader, make: Callable[[int, str], list[str]], shots: int, 
     """
 
     def fits(parts: list[str]) -> bool:
-        if reader.context is None:
+        if token_counter.context_length is None:
             return True
-        limit = reader.context - room
-        if sum(reader.length(part) for part in parts) + PART_SLACK * len(parts) <= limit:
+        limit = token_counter.context_length - reserved_tokens
+        if sum(token_counter.count_tokens(part) for part in parts) + PART_SLACK * len(parts) <= limit:
             return True
-        return reader.length("".join(parts)) <= limit
+        return token_counter.count_tokens("".join(parts)) <= limit
 
-    found = _fitted(make, shots, text, fits)
-    return None if found is None else Fitted("".join(found[0]), found[1], found[2])
+    found = _fit(build_parts, shots, text, fits)
+    return None if found is None else FittedPrompt("".join(found[0]), found[1], found[2])
 
 
-def fit_chat(reader: Reader, make: Callable[[int, str], Messages], shots: int, text: str, room: int) -> Fitted | None:
+def fit_chat_prompt(
+    token_counter: TokenCounter,
+    build_messages: Callable[[int, str], Messages],
+    shots: int,
+    text: str,
+    reserved_tokens: int,
+) -> FittedPrompt | None:
     """The same for a conversation."""
 
     def fits(messages: Messages) -> bool:
-        if reader.context is None:
+        if token_counter.context_length is None:
             return True
-        limit = reader.context - room
-        if sum(reader.length(one.content) + PART_SLACK for one in messages) + CHAT_SLACK <= limit:
+        limit = token_counter.context_length - reserved_tokens
+        if sum(token_counter.count_tokens(one.content) + PART_SLACK for one in messages) + CHAT_SLACK <= limit:
             return True
-        return reader.length(messages) <= limit
+        return token_counter.count_tokens(messages) <= limit
 
-    found = _fitted(make, shots, text, fits)
-    return None if found is None else Fitted(*found)
+    found = _fit(build_messages, shots, text, fits)
+    return None if found is None else FittedPrompt(*found)
 
 
-def _fitted(make: Callable, shots: int, text: str, fits: Callable) -> tuple | None:
-    for kept in range(shots, -1, -1):
-        whole = make(kept, text)
+def _fit(build: Callable, shots: int, text: str, fits: Callable) -> tuple | None:
+    for num_examples in range(shots, -1, -1):
+        whole = build(num_examples, text)
         if fits(whole):
-            return whole, shots - kept, False
+            return whole, shots - num_examples, False
     low, high = 0, len(text)  # the longest beginning of the input that fits lies between them
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(make(0, text[:middle])) else (low, middle - 1)
-    return (make(0, text[:low]), shots, True) if low else None
+        low, high = (middle, high) if fits(build(0, text[:middle])) else (low, middle - 1)
+    return (build(0, text[:low]), shots, True) if low else None
 
 
 def _question(adapter: Adapter, instance: Instance, passage: int = 0) -> str:
-    asked = adapter.input_prefix + instance.input + adapter.input_suffix
+    question = adapter.input_prefix + instance.input + adapter.input_suffix
     if adapter.method == "ranking":
-        return adapter.choice_prefix + instance.references[passage].text + adapter.choice_suffix + asked
+        return adapter.choice_prefix + instance.references[passage].text + adapter.choice_suffix + question
     if adapter.method != "multiple_choice_joint":
-        return asked
+        return question
     first = adapter.choice_prefix.lstrip()[:1]
-    for letter, one in zip(letters_of(adapter, instance), instance.references, strict=True):
+    for letter, one in zip(choice_letters(adapter, instance), instance.references, strict=True):
         prefix = adapter.choice_prefix.replace(first, letter) if first else ""
-        asked += prefix + one.text + adapter.choice_suffix
-    return asked
+        question += prefix + one.text + adapter.choice_suffix
+    return question
 
 
-def _instructed(adapter: Adapter, block: str) -> str:
+def _with_instructions(adapter: Adapter, block: str) -> str:
     return f"{adapter.instructions}{adapter.instance_separator}{block}" if adapter.instructions else block

@@ -9,19 +9,25 @@ from typing import Final
 import numpy as np
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.judges.bradley_terry import Battle, Strengths, bootstrap, design, fit
-from zhenlong.evaluate.judges.style import CONTROLS, Style, difference_of_counts, scaled
-from zhenlong.evaluate.statistics import Interval
+from zhenlong.evaluate.judges.bradley_terry import (
+    Battle,
+    Strengths,
+    battle_matrix,
+    bootstrap_strengths,
+    fit_bradley_terry,
+)
+from zhenlong.evaluate.judges.style_control import CONTROLS, Style, difference_of_counts, standardize_features
+from zhenlong.evaluate.statistics.intervals import Interval
 
-ROUNDS: Final = 100
+NUM_RESAMPLES: Final = 100
 
 
-def ratings(
+def elo_ratings(
     battles: Sequence[Battle],
     *,
     anchor: str = "",
     points: float = 1000.0,
-    rounds: int = ROUNDS,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Elo points of every model (base 10, scale 400), the strongest first, with 95 % intervals from resampled battles.
@@ -29,21 +35,26 @@ def ratings(
     The anchor has `points`; without one the mean over models has. Ties are half a win of both. Raises `UserError` for
     no battles, an unknown anchor, and models that are in no chain of battles with the others: nothing compares them.
     """
-    given = design(_checked(battles, anchor))
-    whole = fit(given, anchor=anchor)
-    drawn = bootstrap(given, rounds, anchor=anchor, seed=seed)
-    fought = {name: sum(name in (one.first, one.second) for one in battles) for name in given.models}
+    given = battle_matrix(_require_connected(battles, anchor))
+    whole = fit_bradley_terry(given, anchor=anchor)
+    resampled = bootstrap_strengths(given, num_resamples, anchor=anchor, seed=seed)
+    num_battles = {name: sum(name in (one.first, one.second) for one in battles) for name in given.models}
     found = {
-        name: _interval(whole.elo(name, points), [one.elo(name, points) for one in drawn], fought[name])
+        name: _interval(whole.elo(name, points), [one.elo(name, points) for one in resampled], num_battles[name])
         for name in given.models
     }
     return dict(sorted(found.items(), key=lambda item: -item[1].mean))
 
 
-def win_rates(battles: Sequence[Battle], against: str, *, rounds: int = ROUNDS, seed: int = 0) -> dict[str, Interval]:
+def win_rates(
+    battles: Sequence[Battle], against: str, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> dict[str, Interval]:
     """P(each model beats the one named), with 95 % intervals; with style in the battles, at equal style."""
-    given = design(_checked(battles, against))
-    whole, drawn = fit(given, anchor=against), bootstrap(given, rounds, anchor=against, seed=seed)
+    given = battle_matrix(_require_connected(battles, against))
+    whole, drawn = (
+        fit_bradley_terry(given, anchor=against),
+        bootstrap_strengths(given, num_resamples, anchor=against, seed=seed),
+    )
 
     def of(name: str) -> Interval:
         values = [one.win_rate(name, against) for one in drawn]
@@ -53,7 +64,7 @@ def win_rates(battles: Sequence[Battle], against: str, *, rounds: int = ROUNDS, 
     return dict(sorted(found.items(), key=lambda item: -item[1].mean))
 
 
-def with_style(
+def with_style_features(
     battles: Sequence[Battle], styles: Mapping[str, Sequence[Style]], questions: Sequence[int], control: str = "style"
 ) -> list[Battle]:
     """The battles with the difference in style of the two answers, z-scored over all of them (Arena-Hard v0.1).
@@ -67,21 +78,21 @@ def with_style(
         difference_of_counts(styles[one.first][question], styles[one.second][question])
         for one, question in zip(battles, questions, strict=True)
     ]
-    features = scaled(rows, [one.weight for one in battles], control, centred=True)
+    features = standardize_features(rows, [one.weight for one in battles], control, center=True)
     return [replace(one, style=tuple(map(float, row))) for one, row in zip(battles, features, strict=True)]
 
 
-def strengths(battles: Sequence[Battle], anchor: str = "") -> Strengths:
+def fit_strengths(battles: Sequence[Battle], anchor: str = "") -> Strengths:
     """The likeliest strengths of all models."""
-    return fit(design(_checked(battles, anchor)), anchor=anchor)
+    return fit_bradley_terry(battle_matrix(_require_connected(battles, anchor)), anchor=anchor)
 
 
-def _interval(value: float, drawn: Sequence[float], n: int) -> Interval:
-    low, high = np.percentile(drawn, (2.5, 97.5)) if drawn else (float("nan"), float("nan"))
+def _interval(value: float, resampled: Sequence[float], n: int) -> Interval:
+    low, high = np.percentile(resampled, (2.5, 97.5)) if resampled else (float("nan"), float("nan"))
     return Interval(value, (float(low), float(high)), n)
 
 
-def _checked(battles: Sequence[Battle], anchor: str) -> Sequence[Battle]:
+def _require_connected(battles: Sequence[Battle], anchor: str) -> Sequence[Battle]:
     if not battles:
         raise UserError("arena: no battles; expected at least one verdict that could be read")
     groups: dict[str, set[str]] = {}

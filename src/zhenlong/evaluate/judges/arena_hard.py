@@ -11,98 +11,119 @@ from typing import Final
 
 import numpy as np
 
-from zhenlong.evaluate.judges.bradley_terry import Battle, Strengths, bootstrap, design, fit
-from zhenlong.evaluate.judges.games import Game
-from zhenlong.evaluate.judges.style import Style, difference_of_counts, difference_of_densities, scaled
-from zhenlong.evaluate.statistics import Interval
+from zhenlong.evaluate.judges.bradley_terry import (
+    Battle,
+    Strengths,
+    battle_matrix,
+    bootstrap_strengths,
+    fit_bradley_terry,
+)
+from zhenlong.evaluate.judges.pairwise_games import PairwiseGame
+from zhenlong.evaluate.judges.style_control import (
+    Style,
+    difference_of_counts,
+    difference_of_densities,
+    standardize_features,
+)
+from zhenlong.evaluate.statistics.intervals import Interval
 
 MODEL, BASELINE = "model", "baseline"
-ROUNDS: Final = 100
+NUM_RESAMPLES: Final = 100
 # scikit-learn's penalty of one half the squared parameters, there on Elo/400 and with every battle counted twice
 PENALTY: Final = (0.5 / float(np.log(10)) ** 2, 0.5)
 
-Asked = tuple[tuple[Game, ...], tuple[Style, Style] | None]  # a question's two games, and how both answered
+JudgedQuestion = tuple[
+    tuple[PairwiseGame, ...], tuple[Style, Style] | None
+]  # a question's two games, and how both answered
 
 
-def v01_win_rate(asked: Sequence[Asked], seed: int = 0) -> Interval | None:
+def v01_win_rate(questions: Sequence[JudgedQuestion], seed: int = 0) -> Interval | None:
     """100 P(model beats baseline) by Bradley-Terry without a penalty; 2.5 to 97.5 % of 100 resamplings of the battles.
 
     A game that could not be read is left out, the question's other game is not.
     """
-    battles = [one for games, _ in asked for one in _battles([game for game in games if game.score is not None])]
-    return _by_strength(battles, (0.0, 0.0), (2.5, 97.5), seed) if battles else None
+    battles = [one for games, _ in questions for one in _battles([game for game in games if game.score is not None])]
+    return _bradley_terry_interval(battles, (0.0, 0.0), (2.5, 97.5), seed) if battles else None
 
 
-def v01_controlled(asked: Sequence[Asked], control: str, seed: int = 0) -> Interval | None:
+def v01_style_controlled(questions: Sequence[JudgedQuestion], control: str, seed: int = 0) -> Interval | None:
     """The same at equal style, by penalised logistic regression with (a - b) / (a + b + 1) of each count.
 
     Upstream fits all models of its leaderboard together and takes the mean off each feature; a model by itself is
     fitted without (see `style.scaled`).
     """
-    kept = [(tuple(game for game in games if game.score is not None), style) for games, style in asked]
-    battles = _styled(kept, control, difference_of_counts, ddof=0)
-    return _by_strength(battles, PENALTY, (2.5, 97.5), seed) if battles else None
+    parsed = [(tuple(game for game in games if game.score is not None), style) for games, style in questions]
+    battles = _battles_with_style(parsed, control, difference_of_counts, ddof=0)
+    return _bradley_terry_interval(battles, PENALTY, (2.5, 97.5), seed) if battles else None
 
 
-def v2_win_rate(asked: Sequence[Asked], seed: int = 0) -> Interval | None:
+def v2_win_rate(questions: Sequence[JudgedQuestion], seed: int = 0) -> Interval | None:
     """100 times the mean of 100 bootstrap means of the battles' scores, with their 5 to 95 % (a 90 % interval).
 
     A question one of whose games could not be read is left out.
     """
-    battles = [one for games, _ in _read(asked) for one in _battles(games)]
+    battles = [one for games, _ in _fully_parsed(questions) for one in _battles(games)]
     if not battles:
         return None
     scores = np.repeat([one.score for one in battles], [int(one.weight) for one in battles])
     rng = np.random.default_rng(seed)
-    means = 100 * np.array([rng.choice(scores, len(scores)).mean() for _ in range(ROUNDS)])
+    means = 100 * np.array([rng.choice(scores, len(scores)).mean() for _ in range(NUM_RESAMPLES)])
     low, high = np.percentile(means, (5, 95))
     return Interval(float(means.mean()), (float(low), float(high)), len(scores))
 
 
-def v2_controlled(asked: Sequence[Asked], control: str, seed: int = 0) -> Interval | None:
+def v2_style_controlled(questions: Sequence[JudgedQuestion], control: str, seed: int = 0) -> Interval | None:
     """100 P(model beats baseline) at equal style: the median of 100 Bradley-Terry fits, with their 5 to 95 %.
 
     Length-only and Markdown-only keep the model's own column; upstream's slicing loses it (arena-hard-auto#71).
     """
-    battles = _styled(_read(asked), control, difference_of_densities, ddof=1)
+    battles = _battles_with_style(_fully_parsed(questions), control, difference_of_densities, ddof=1)
     if not battles:
         return None
-    drawn = bootstrap(design(battles), ROUNDS, anchor=BASELINE, seed=seed, copies=True)
+    drawn = bootstrap_strengths(
+        battle_matrix(battles), NUM_RESAMPLES, anchor=BASELINE, seed=seed, repeat_by_weight=True
+    )
     rates = 100 * np.array([_rate(one) for one in drawn])
     low, middle, high = np.percentile(rates, (5, 50, 95))
     return Interval(float(middle), (float(low), float(high)), int(sum(one.weight for one in battles)))
 
 
-def _read(asked: Sequence[Asked]) -> list[Asked]:
-    return [one for one in asked if one[0] and all(game.score is not None for game in one[0])]
+def _fully_parsed(questions: Sequence[JudgedQuestion]) -> list[JudgedQuestion]:
+    return [one for one in questions if one[0] and all(game.score is not None for game in one[0])]
 
 
-def _battles(games: Sequence[Game]) -> list[Battle]:
+def _battles(games: Sequence[PairwiseGame]) -> list[Battle]:
     return [Battle(MODEL, BASELINE, float(game.score or 0.0), game.weight) for game in games]
 
 
-def _styled(
-    asked: Sequence[Asked], control: str, difference: Callable[[Style, Style], tuple[float, ...]], *, ddof: int
+def _battles_with_style(
+    questions: Sequence[JudgedQuestion],
+    control: str,
+    difference: Callable[[Style, Style], tuple[float, ...]],
+    *,
+    ddof: int,
 ) -> list[Battle]:
     """The battles of the questions whose two answers are known, with their difference in style."""
-    known = [(game, style) for games, style in asked if style is not None for game in games]
+    known = [(game, style) for games, style in questions if style is not None for game in games]
     if not known:
         return []
     rows = [difference(*style) for _, style in known]
-    features = scaled(rows, [game.weight for game, _ in known], control, centred=False, ddof=ddof)
+    features = standardize_features(rows, [game.weight for game, _ in known], control, center=False, ddof=ddof)
     return [
         Battle(MODEL, BASELINE, float(game.score or 0.0), game.weight, tuple(map(float, row)))
         for (game, _), row in zip(known, features, strict=True)
     ]
 
 
-def _by_strength(
+def _bradley_terry_interval(
     battles: Sequence[Battle], penalty: tuple[float, float], ends: tuple[float, float], seed: int
 ) -> Interval:
-    given = design(battles)
-    drawn = bootstrap(given, ROUNDS, anchor=BASELINE, penalty=penalty, seed=seed, copies=True)
+    given = battle_matrix(battles)
+    drawn = bootstrap_strengths(
+        given, NUM_RESAMPLES, anchor=BASELINE, penalty=penalty, seed=seed, repeat_by_weight=True
+    )
     low, high = np.percentile([100 * _rate(one) for one in drawn], ends)
-    rate = 100 * _rate(fit(given, anchor=BASELINE, penalty=penalty))
+    rate = 100 * _rate(fit_bradley_terry(given, anchor=BASELINE, penalty=penalty))
     return Interval(rate, (float(low), float(high)), int(given.weight.sum()))
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-Array = NDArray[np.float64]
-ELO: Final = 400 / np.log(10)  # Elo points of one nat of strength: base 10, scale 400
+FloatArray = NDArray[np.float64]
+ELO_PER_NAT: Final = 400 / np.log(10)  # Elo points of one nat of strength: base 10, scale 400
 
 
 @dataclass(frozen=True)
@@ -30,32 +30,32 @@ class Battle:
 
 
 @dataclass(frozen=True)
-class Design:
+class BattleMatrix:
     """Battles as numbers. G battles, M models, F style features."""
 
     models: tuple[str, ...]
-    x: Array  # [G, M + F]: +1 for the first model, -1 for the second, then the style
-    score: Array  # [G]
-    weight: Array  # [G]
+    x: FloatArray  # [G, M + F]: +1 for the first model, -1 for the second, then the style
+    score: FloatArray  # [G]
+    weight: FloatArray  # [G]
 
 
 @dataclass(frozen=True)
 class Strengths:
     """Strengths in nats, those of the anchor 0 (of their mean, without one), and the coefficients of the style."""
 
-    of: dict[str, float]
+    by_model: dict[str, float]
     style: tuple[float, ...] = ()
 
     def win_rate(self, model: str, against: str) -> float:
         """P(model beats the other) at equal style."""
-        return float(expit(self.of[model] - self.of[against]))
+        return float(expit(self.by_model[model] - self.by_model[against]))
 
     def elo(self, model: str, anchor_points: float = 1000.0) -> float:
         """The strength in Elo points, the anchor having `anchor_points`."""
-        return float(anchor_points + ELO * self.of[model])
+        return float(anchor_points + ELO_PER_NAT * self.by_model[model])
 
 
-def design(battles: Sequence[Battle]) -> Design:
+def battle_matrix(battles: Sequence[Battle]) -> BattleMatrix:
     """The battles' matrix. Models are sorted by name."""
     models = tuple(sorted({name for one in battles for name in (one.first, one.second)}))
     place = {name: number for number, name in enumerate(models)}
@@ -65,11 +65,15 @@ def design(battles: Sequence[Battle]) -> Design:
         x[row, place[one.first]] += 1
         x[row, place[one.second]] -= 1
         x[row, len(models) :] = one.style
-    return Design(models, x, np.array([one.score for one in battles]), np.array([one.weight for one in battles]))
+    return BattleMatrix(models, x, np.array([one.score for one in battles]), np.array([one.weight for one in battles]))
 
 
-def fit(
-    given: Design, *, anchor: str = "", penalty: tuple[float, float] = (0.0, 0.0), weight: Array | None = None
+def fit_bradley_terry(
+    given: BattleMatrix,
+    *,
+    anchor: str = "",
+    penalty: tuple[float, float] = (0.0, 0.0),
+    weight: FloatArray | None = None,
 ) -> Strengths:
     """The likeliest strengths and style coefficients, by L-BFGS.
 
@@ -82,7 +86,7 @@ def fit(
     models = len(given.models)
     penalties = np.concatenate([np.full(models, penalty[0]), np.full(given.x.shape[1] - models, penalty[1])])
 
-    def loss(beta: Array) -> tuple[float, Array]:
+    def loss(beta: FloatArray) -> tuple[float, FloatArray]:
         logits = given.x @ beta
         value = weights @ (np.logaddexp(0, logits) - given.score * logits) + 0.5 * penalties @ beta**2
         slope = given.x.T @ (weights * (expit(logits) - given.score)) + penalties * beta
@@ -96,14 +100,14 @@ def fit(
     return Strengths(named, tuple(float(value) for value in found.x[models:]))
 
 
-def bootstrap(
-    given: Design,
-    rounds: int,
+def bootstrap_strengths(
+    given: BattleMatrix,
+    num_resamples: int,
     *,
     anchor: str = "",
     penalty: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,
-    copies: bool = False,
+    repeat_by_weight: bool = False,
 ) -> list[Strengths]:
     """Fits to battles drawn with replacement, with `copies` from as many copies of each as its weight.
 
@@ -111,10 +115,10 @@ def bootstrap(
     """
     rng = np.random.default_rng(seed)
     n = len(given.score)
-    pool = np.repeat(np.arange(n), given.weight.astype(int)) if copies else np.arange(n)
-    own = np.ones(n) if copies else given.weight
+    pool = np.repeat(np.arange(n), given.weight.astype(int)) if repeat_by_weight else np.arange(n)
+    own = np.ones(n) if repeat_by_weight else given.weight
     found = []
-    for _ in range(rounds):
+    for _ in range(num_resamples):
         drawn = np.bincount(pool[rng.integers(0, len(pool), len(pool))], minlength=n)
-        found.append(fit(given, anchor=anchor, penalty=penalty, weight=own * drawn))
+        found.append(fit_bradley_terry(given, anchor=anchor, penalty=penalty, weight=own * drawn))
     return found

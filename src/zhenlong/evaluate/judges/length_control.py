@@ -15,50 +15,50 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from zhenlong.data.sources import rows_of
+from zhenlong.data.sources import iter_source_rows
 from zhenlong.errors import UserError
-from zhenlong.evaluate.statistics import Interval
+from zhenlong.evaluate.statistics.intervals import Interval
 
-Array = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
-STRENGTHS: Final = np.logspace(-4, 4, 10)  # LogisticRegressionCV's own values of C
+C_VALUES: Final = np.logspace(-4, 4, 10)  # LogisticRegressionCV's own values of C
 FOLDS, SEED = 5, 123
 GAMED_WEIGHT: Final = 0.2 / 2  # of the rows of the two baselines with gamed lengths
-FEWEST: Final = 10  # preferences below which nothing is fitted
-ROUNDS: Final = 100
+MIN_PREFERENCES: Final = 10  # preferences below which nothing is fitted
+NUM_RESAMPLES: Final = 100
 
 
 @dataclass(frozen=True)
-class Gamed:
+class GamedBaselines:
     """Upstream's `df_gamed.csv`: the baseline's short and long versions, and how difficult each instruction is."""
 
-    preference: Array  # [K], from 0 to 1
-    delta: Array  # [K], the difference in length in units of its deviation
-    difficulty: Array  # [K]
-    of_instruction: Mapping[int, float]
+    preference: FloatArray  # [K], from 0 to 1
+    delta: FloatArray  # [K], the difference in length in units of its deviation
+    difficulty: FloatArray  # [K]
+    difficulty_by_instruction: Mapping[int, float]
 
 
 @cache
-def gamed_rows(source: str) -> Gamed:
+def read_gamed_baselines(source: str) -> GamedBaselines:
     """The rows of a local copy of `df_gamed.csv` (hub tatsu-lab/alpaca_eval). Raises `UserError` for another file."""
     rows = []
-    for row in rows_of(source):
+    for row in iter_source_rows(source):
         try:
             values = [float(row.fields[name]) for name in ("index", "preference", "std_delta_len")]
             rows.append((*values, float(row.fields["instruction_difficulty"])))
         except (KeyError, ValueError, TypeError) as error:
-            raise UserError(f"{row.place}: {error}; expected a row of AlpacaEval's df_gamed.csv") from None
+            raise UserError(f"{row.location}: {error}; expected a row of AlpacaEval's df_gamed.csv") from None
     index, preference, delta, difficulty = np.array(rows).T
     known = preference == preference
     by_index = dict(zip(index.astype(int).tolist(), difficulty.tolist(), strict=True))
-    return Gamed(preference[known], delta[known], difficulty[known], by_index)
+    return GamedBaselines(preference[known], delta[known], difficulty[known], by_index)
 
 
 def length_controlled_win_rate(
     preferences: Sequence[float],
     lengths: Sequence[tuple[int, int]],
     instructions: Sequence[int] = (),
-    gamed: Gamed | None = None,
+    gamed: GamedBaselines | None = None,
     seed: int = 0,
 ) -> Interval | None:
     """The win rate at equal length, in per cent, with a 95 % interval; None for fewer than ten preferences.
@@ -69,7 +69,7 @@ def length_controlled_win_rate(
     from 100 resamplings of the instructions with the penalty that cross-validation chose; upstream gives none.
     """
     preferred = np.asarray(preferences, dtype=np.float64)
-    if len(preferred) < FEWEST:
+    if len(preferred) < MIN_PREFERENCES:
         return None
     delta = np.array([baseline - model for model, baseline in lengths], dtype=np.float64)
     spread = delta.std(ddof=1)
@@ -83,61 +83,65 @@ def length_controlled_win_rate(
         extra_y = gamed.preference
     weight = np.concatenate([np.full(len(extra_y), GAMED_WEIGHT), np.ones(len(x))])
     all_x, all_y = np.concatenate([extra_x, x]), np.concatenate([extra_y, preferred])
-    strength = chosen_strength(all_x, all_y, weight)
-    rate = _rate(x, fitted(all_x, all_y, weight, strength))
+    inverse_penalty = cross_validated_inverse_penalty(all_x, all_y, weight)
+    rate = _rate(x, fit_logistic_regression(all_x, all_y, weight, inverse_penalty))
     rng = np.random.default_rng(seed)
     drawn = []
-    for _ in range(ROUNDS):
+    for _ in range(NUM_RESAMPLES):
         counts = np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x)).astype(np.float64)
         own = np.concatenate([weight[: len(extra_y)], counts])
-        drawn.append(_rate(x, fitted(all_x, all_y, own, strength), counts))
+        drawn.append(_rate(x, fit_logistic_regression(all_x, all_y, own, inverse_penalty), counts))
     low, high = np.percentile(drawn, (2.5, 97.5))
     return Interval(rate, (float(low), float(high)), len(preferred))
 
 
-def chosen_strength(x: Array, y: Array, weight: Array) -> float:
+def cross_validated_inverse_penalty(x: FloatArray, y: FloatArray, weight: FloatArray) -> float:
     """The C of the lowest weighted log loss on held-out rows, over five folds; of equals the smallest.
 
     What scikit-learn's LogisticRegressionCV does with upstream's scorer for probabilities as labels.
     """
     from sklearn.model_selection import GroupKFold  # slow to import, like the next, and needed here only
 
-    losses = np.zeros(len(STRENGTHS))
+    losses = np.zeros(len(C_VALUES))
     twice = np.tile(np.arange(len(y)), 2)
     for train, held in GroupKFold(FOLDS).split(np.concatenate([x, x]), groups=twice):
         rows, tests = twice[train[train < len(y)]], held[held < len(y)]
-        for place, strength in enumerate(STRENGTHS):
-            p = np.clip(predicted(x[tests], fitted(x[rows], y[rows], weight[rows], strength)), 1e-15, 1 - 1e-15)
+        for place, strength in enumerate(C_VALUES):
+            p = np.clip(
+                predict_preference(x[tests], fit_logistic_regression(x[rows], y[rows], weight[rows], strength)),
+                1e-15,
+                1 - 1e-15,
+            )
             losses[place] -= np.mean(weight[tests] * (y[tests] * np.log(p) + (1 - y[tests]) * np.log(1 - p)))
-    return float(STRENGTHS[int(np.argmin(losses))])
+    return float(C_VALUES[int(np.argmin(losses))])
 
 
-def fitted(x: Array, y: Array, weight: Array, strength: float) -> Array:
+def fit_logistic_regression(x: FloatArray, y: FloatArray, weight: FloatArray, inverse_penalty: float) -> FloatArray:
     """The coefficients [3] for probabilities y as labels: every row once as 1 with weight y, once as 0 with 1 - y."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(
-        C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=SEED, tol=1e-4
+        C=inverse_penalty, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=SEED, tol=1e-4
     )
     labels = np.concatenate([np.ones(len(y)), np.zeros(len(y))])
     model.fit(np.concatenate([x, x]), labels, sample_weight=np.concatenate([weight * y, weight * (1 - y)]))
-    coefficients: Array = model.coef_[0]
+    coefficients: FloatArray = model.coef_[0]
     return coefficients
 
 
-def predicted(x: Array, coefficients: Array) -> Array:
+def predict_preference(x: FloatArray, coefficients: FloatArray) -> FloatArray:
     """P(model preferred)."""
-    p: Array = 1 / (1 + np.exp(-(x @ coefficients)))
+    p: FloatArray = 1 / (1 + np.exp(-(x @ coefficients)))
     return p
 
 
-def _rate(x: Array, coefficients: Array, weight: Array | None = None) -> float:
+def _rate(x: FloatArray, coefficients: FloatArray, weight: FloatArray | None = None) -> float:
     equal = x.copy()
     equal[:, 0] = 0.0
-    return float(100 * np.average(predicted(equal, coefficients), weights=weight))
+    return float(100 * np.average(predict_preference(equal, coefficients), weights=weight))
 
 
-def _difficulty(gamed: Gamed, index: int) -> float:
-    if index not in gamed.of_instruction:
+def _difficulty(gamed: GamedBaselines, index: int) -> float:
+    if index not in gamed.difficulty_by_instruction:
         raise UserError(f"df_gamed.csv: no difficulty of instruction {index}; expected the 805 rows of AlpacaEval")
-    return gamed.of_instruction[index]
+    return gamed.difficulty_by_instruction[index]

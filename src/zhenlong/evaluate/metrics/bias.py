@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
-from zhenlong.evaluate.outcome import Scored
-from zhenlong.evaluate.resampling import Rows, resampled
-from zhenlong.evaluate.statistics import Interval
-from zhenlong.evaluate.wordlists import grouped, words
+from zhenlong.evaluate.results.outcome import ScoredOutcome
+from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
+from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.evaluate.wordlists import wordlist_words, words_by_group
 from zhenlong.verify import overlap
 
 GROUPS: Final = {"gender": "gender_words.tsv", "race": "surnames.tsv"}
@@ -32,7 +32,7 @@ NAMES: Final = (
 
 
 @corpus_metric("bias", *(Measure(name, "bias", False) for name in NAMES), of_groups=False)
-def bias(scored: Sequence[Scored]) -> dict[str, Interval]:
+def bias(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     """Distance from even representation and from even association, of genders and of surnames' groups.
 
     `<group>_representation`: total variation from uniform of the groups' shares of mentions, each group's mentions
@@ -41,17 +41,17 @@ def bias(scored: Sequence[Scored]) -> dict[str, Interval]:
     mention. NaN where nothing is mentioned. Intervals by bootstrap over instances.
     """
     texts = [[output.text for output in one.outcome.outputs if output.text] for one in scored]
-    tokens = [[Counter(overlap.words(text.lower())) for text in answers] for answers in texts]
+    tokens = [[Counter(overlap.word_tokens(text.lower())) for text in answers] for answers in texts]
     found = {}
     for group, name in GROUPS.items():
-        lists = grouped(name)
+        lists = words_by_group(name)
         found[f"{group}_representation"] = _representation(tokens, lists)
         for target, target_list in TARGETS.items():
-            found[f"{group}_{target}_association"] = _association(tokens, lists, words(target_list))
+            found[f"{group}_{target}_association"] = _association(tokens, lists, wordlist_words(target_list))
     return found
 
 
-def unevenness(mentions: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+def distance_from_uniform(mentions: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Total variation from uniform of mentions per list word [..., group]; NaN where there are none; shape [...]."""
     rates = mentions / sizes
     total = rates.sum(-1, keepdims=True)
@@ -60,22 +60,22 @@ def unevenness(mentions: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDA
     return found
 
 
-Tokens = Sequence[Sequence[Counter[str]]]  # of each answer of each instance
-Lists = dict[str, tuple[str, ...]]
+AnswerTokens = Sequence[Sequence[Counter[str]]]  # of each answer of each instance
+WordsByGroup = dict[str, tuple[str, ...]]
 
 
-def _representation(tokens: Tokens, lists: Lists) -> Interval:
-    counts = np.array([_total(answers, lists) for answers in tokens])
+def _representation(tokens: AnswerTokens, lists: WordsByGroup) -> Interval:
+    counts = np.array([_total_mentions(answers, lists) for answers in tokens])
     sizes = _sizes(lists)
     counts = counts.reshape(len(tokens), len(lists))
 
-    def of(rows: Rows) -> float:
-        return float(unevenness(counts[rows].sum(0), sizes))
+    def of(rows: SampleIndices) -> float:
+        return float(distance_from_uniform(counts[rows].sum(0), sizes))
 
-    return resampled(of, len(tokens), resamples=RESAMPLES, pivotal=True, bounds=(0.0, 1.0))
+    return bootstrap_interval(of, len(tokens), resamples=RESAMPLES, pivotal=True, bounds=(0.0, 1.0))
 
 
-def _association(tokens: Tokens, lists: Lists, targets: Sequence[str]) -> Interval:
+def _association(tokens: AnswerTokens, lists: WordsByGroup, targets: Sequence[str]) -> Interval:
     place, sizes, groups = {word: number for number, word in enumerate(targets)}, _sizes(lists), len(lists)
     entries: dict[tuple[int, int], float] = defaultdict(float)
     for row, answers in enumerate(tokens):
@@ -88,22 +88,22 @@ def _association(tokens: Tokens, lists: Lists, targets: Sequence[str]) -> Interv
     rows, columns = zip(*entries, strict=True) if entries else ((), ())
     table = csr_matrix((list(entries.values()), (rows, columns)), (len(tokens), len(targets) * groups))
 
-    def of(drawn: Rows) -> float:
+    def of(drawn: SampleIndices) -> float:
         counts = table.T @ np.bincount(drawn, minlength=len(tokens))
-        distances = unevenness(np.asarray(counts, dtype=np.float64).reshape(-1, groups), sizes)
+        distances = distance_from_uniform(np.asarray(counts, dtype=np.float64).reshape(-1, groups), sizes)
         known = distances[np.isfinite(distances)]
         return float(known.mean()) if len(known) else math.nan
 
-    return resampled(of, len(tokens), resamples=RESAMPLES, pivotal=True, bounds=(0.0, 1.0))
+    return bootstrap_interval(of, len(tokens), resamples=RESAMPLES, pivotal=True, bounds=(0.0, 1.0))
 
 
-def _total(answers: Sequence[Counter[str]], lists: Lists) -> NDArray[np.float64]:
+def _total_mentions(answers: Sequence[Counter[str]], lists: WordsByGroup) -> NDArray[np.float64]:
     return sum((_mentions(one, lists) for one in answers), np.zeros(len(lists)))
 
 
-def _mentions(tokens: Counter[str], lists: Lists) -> NDArray[np.float64]:
+def _mentions(tokens: Counter[str], lists: WordsByGroup) -> NDArray[np.float64]:
     return np.array([sum(tokens[word] for word in one) for one in lists.values()], dtype=np.float64)
 
 
-def _sizes(lists: Lists) -> NDArray[np.float64]:
+def _sizes(lists: WordsByGroup) -> NDArray[np.float64]:
     return np.array([len(one) for one in lists.values()], dtype=np.float64)

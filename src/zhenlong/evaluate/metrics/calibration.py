@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
-from zhenlong.evaluate.outcome import Choices, Outcome, Scored
-from zhenlong.evaluate.resampling import Rows, resampled
-from zhenlong.evaluate.statistics import Interval, interval
+from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome
+from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
+from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
 
 BINS: Final = 10
 CLIP: Final = 1e-12  # of probabilities, before their log-odds are taken
@@ -50,7 +50,7 @@ class ReliabilityPoint:
     of_groups=False,
 )
 def calibration(
-    scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
+    scored: Sequence[ScoredOutcome], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
 ) -> dict[str, Interval]:
     """Calibration of the confidence in each answer; nothing where no log-probability is known.
 
@@ -67,11 +67,11 @@ def calibration(
     start = platt_weights(confidences, correct)
 
     def over(statistic: Callable[[Values, Values], float], distance: bool) -> Interval:
-        def drawn(rows: Rows) -> float:
+        def drawn(rows: SampleIndices) -> float:
             rows = np.sort(rows)
             return statistic(confidences[rows], correct[rows])
 
-        return resampled(
+        return bootstrap_interval(
             drawn,
             len(confidences),
             resamples=RESAMPLES,
@@ -89,14 +89,14 @@ def calibration(
 
 
 def confidences_of(
-    scored: Sequence[Scored], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
+    scored: Sequence[ScoredOutcome], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
 ) -> tuple[Values, Values]:
     """The confidence in each answer and whether it is right (0 or 1), for the answers with a log-probability."""
     pairs = []
     for one in scored:
         confidence = confidence_of(one.outcome, unnormalised=unnormalised, per_token=per_token)
         if confidence is not None and not one.outcome.failed:
-            pairs.append((confidence, _right(one, measure)))
+            pairs.append((confidence, _is_correct(one, measure)))
     table = np.array(pairs, dtype=np.float64).reshape(len(pairs), 2)
     return table[:, 0], table[:, 1]
 
@@ -139,7 +139,7 @@ def equal_mass_bins(confidences: Values, bins: int = BINS) -> NDArray[np.intp]:
     return found
 
 
-def reliability(
+def reliability_points(
     confidences: Sequence[float] | Values, correct: Sequence[float] | Values, bins: int = BINS
 ) -> list[ReliabilityPoint]:
     """The points of a reliability plot, from the least confident bin to the most; empty without answers."""
@@ -147,7 +147,7 @@ def reliability(
     if not len(p):
         return []
     place = equal_mass_bins(p, bins)
-    return [ReliabilityPoint(float(p[place == one].mean()), interval(y[place == one])) for one in np.unique(place)]
+    return [ReliabilityPoint(float(p[place == one].mean()), mean_interval(y[place == one])) for one in np.unique(place)]
 
 
 def selective_accuracies(confidences: Values, correct: Values) -> Values:
@@ -157,17 +157,19 @@ def selective_accuracies(confidences: Values, correct: Values) -> Values:
     return found
 
 
-def platt_scaled(confidences: Values, correct: Values, start: Values | None = None) -> Values:
+def platt_scaled(confidences: Values, correct: Values, initial_weights: Values | None = None) -> Values:
     """The confidences after Platt's (1999) scaling sigmoid(a * log-odds + b), fitted to these very answers.
 
     Where all answers are right, or all wrong, there is nothing to fit and `correct` comes back: an error of 0, as HELM
     sets it. `start`: weights near the answer, to begin from.
     """
-    weights = platt_weights(confidences, correct, start)
+    weights = platt_weights(confidences, correct, initial_weights)
     return correct if weights is None else _sigmoid(_log_odds(confidences) * weights[0] + weights[1])
 
 
-def platt_weights(confidences: Values, correct: Values, start: Values | None = None, steps: int = 50) -> Values | None:
+def platt_weights(
+    confidences: Values, correct: Values, initial_weights: Values | None = None, max_steps: int = 50
+) -> Values | None:
     """The likeliest (a, b) of Platt's scaling; None where all answers are right, or all wrong.
 
     Newton's method, steps halved until the likelihood rises. Where confidence separates right from wrong there is no
@@ -176,24 +178,24 @@ def platt_weights(confidences: Values, correct: Values, start: Values | None = N
     if correct.min() == correct.max():
         return None
     design = np.stack([_log_odds(confidences), np.ones_like(confidences)], 1)  # [answers, 2]
-    weights = np.zeros(2) if start is None else start
-    reached = _log_likelihood(design @ weights, correct)
-    for _ in range(steps):
+    weights = np.zeros(2) if initial_weights is None else initial_weights
+    likelihood = _log_likelihood(design @ weights, correct)
+    for _ in range(max_steps):
         fitted = _sigmoid(design @ weights)
-        curve = (design * (fitted * (1 - fitted))[:, None]).T @ design + 1e-10 * np.eye(2)
-        step = np.linalg.solve(curve, design.T @ (correct - fitted))
+        hessian = (design * (fitted * (1 - fitted))[:, None]).T @ design + 1e-10 * np.eye(2)
+        step = np.linalg.solve(hessian, design.T @ (correct - fitted))
         while np.abs(step).max() > 1e-6:
-            gained = _log_likelihood(design @ (weights + step), correct)
-            if gained >= reached:
+            new_likelihood = _log_likelihood(design @ (weights + step), correct)
+            if new_likelihood >= likelihood:
                 break
             step = step / 2
         else:
             break
-        weights, reached = weights + step, gained
+        weights, likelihood = weights + step, new_likelihood
     return weights
 
 
-def _right(one: Scored, measure: str) -> float:
+def _is_correct(one: ScoredOutcome, measure: str) -> float:
     if one.outcome.choices is not None and one.outcome.predicted is not None:
         return float(one.outcome.predicted in one.outcome.instance.correct_indices)
     if measure in one.scores:
@@ -206,16 +208,16 @@ def _right(one: Scored, measure: str) -> float:
     )
 
 
-def _scores(choices: Choices, per_token: bool) -> Values:
+def _scores(choices: ChoiceScores, per_token: bool) -> Values:
     log_probs = np.array(choices.log_probs, dtype=np.float64)
-    if choices.baseline:
-        return log_probs - np.array(choices.baseline, dtype=np.float64)
-    return log_probs / np.maximum(choices.tokens, 1) if per_token and choices.tokens else log_probs
+    if choices.calibration_log_probs:
+        return log_probs - np.array(choices.calibration_log_probs, dtype=np.float64)
+    return log_probs / np.maximum(choices.num_tokens, 1) if per_token and choices.num_tokens else log_probs
 
 
 def _softmax(scores: Values) -> Values:
-    raised = np.exp(scores - scores.max())
-    found: Values = raised / raised.sum()
+    exponentials = np.exp(scores - scores.max())
+    found: Values = exponentials / exponentials.sum()
     return found
 
 

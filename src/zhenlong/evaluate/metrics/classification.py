@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
-from zhenlong.evaluate.outcome import Outcome, Scored
-from zhenlong.evaluate.resampling import Rows, resampled
-from zhenlong.evaluate.statistics import Interval
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
+from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.verify.matching import PUNCTUATION
 
 
 @corpus_metric("classification", Measure("macro_f1"), Measure("micro_f1"))
 def classification(
-    scored: Sequence[Scored], *, labels: Sequence[str] | None = None, separator: str = ""
+    scored: Sequence[ScoredOutcome], *, labels: Sequence[str] | None = None, separator: str = ""
 ) -> dict[str, Interval]:
     """Macro F1 (mean over classes) and micro F1 (over all decisions), intervals by bootstrap over instances.
 
@@ -26,19 +26,19 @@ def classification(
     """
     if not scored:
         return {}
-    truth = [_classes(one.outcome.instance.correct, separator) for one in scored]
-    said = [_classes([_answer(one.outcome)], separator) for one in scored]
+    truth = [_classes(one.outcome.instance.correct_texts, separator) for one in scored]
+    predicted = [_classes([_answer(one.outcome)], separator) for one in scored]
     known = sorted(_classes(labels, "") if labels else set().union(*truth))
-    actual, given = _table(truth, known), _table(said, known)
+    actual, given = _table(truth, known), _table(predicted, known)
     parts = np.stack([actual & given, ~actual & given, actual & ~given]).astype(np.int64)  # [3, instance, class]
 
-    def counted(rows: Rows) -> NDArray[np.int64]:
+    def counted(rows: SampleIndices) -> NDArray[np.int64]:
         found: NDArray[np.int64] = parts[:, rows].sum(1)
         return found
 
     return {
-        "macro_f1": resampled(lambda rows: float(_f1(counted(rows)).mean()), len(scored), bounds=(0.0, 1.0)),
-        "micro_f1": resampled(lambda rows: float(_f1(counted(rows).sum(1))), len(scored), bounds=(0.0, 1.0)),
+        "macro_f1": bootstrap_interval(lambda rows: float(_f1(counted(rows)).mean()), len(scored), bounds=(0.0, 1.0)),
+        "micro_f1": bootstrap_interval(lambda rows: float(_f1(counted(rows).sum(1))), len(scored), bounds=(0.0, 1.0)),
     }
 
 

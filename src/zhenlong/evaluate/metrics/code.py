@@ -12,10 +12,10 @@ from typing import Any
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
-from zhenlong.evaluate.outcome import Outcome
-from zhenlong.verify.code import Verdict, check_answer
+from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.verify.code import CodeTestResult, check_code_response
 from zhenlong.verify.code import pass_at_k as chance
-from zhenlong.verify.sandbox import in_parallel
+from zhenlong.verify.sandbox import map_in_threads
 
 
 @instance_metric("pass_at_k", Measure("pass@*"))
@@ -44,15 +44,13 @@ def code_passes(outcome: Outcome, *, rules: Mapping[str, Any] | None = None, uns
 
 
 @instance_metric("tests_passed", Measure("tests_passed"))
-def share_of_tests(
-    outcome: Outcome, *, rules: Mapping[str, Any] | None = None, unsafe: bool = False
-) -> dict[str, float]:
+def passed_tests(outcome: Outcome, *, rules: Mapping[str, Any] | None = None, unsafe: bool = False) -> dict[str, float]:
     """The share of tests that pass, all of them run, mean over the answers (APPS: "test case average")."""
     verdicts = _verdicts(outcome, {**(rules or {}), "all_tests": True}, unsafe)
-    return {"tests_passed": sum(one.passed_tests / one.tests for one in verdicts) / len(verdicts)}
+    return {"tests_passed": sum(one.num_passed / one.num_tests for one in verdicts) / len(verdicts)}
 
 
-def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, unsafe: bool) -> list[Verdict]:
+def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, unsafe: bool) -> list[CodeTestResult]:
     """One verdict for each answer; equal answers are run once, several at a time."""
     tests = outcome.instance.data.get("tests")
     if not tests:
@@ -60,6 +58,6 @@ def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, unsafe: bool) -
     if not outcome.outputs:
         raise UserError(f"instance {outcome.instance.id}: it has no answer to run")
     answers = list(dict.fromkeys(one.text for one in outcome.outputs))
-    found = in_parallel(lambda answer: check_answer(answer, tests, rules=rules, unsafe=unsafe), answers)
+    found = map_in_threads(lambda answer: check_code_response(answer, tests, rules=rules, unsafe=unsafe), answers)
     by_answer = dict(zip(answers, found, strict=True))
     return [by_answer[one.text] for one in outcome.outputs]

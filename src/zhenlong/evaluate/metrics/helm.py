@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, instance_metric
-from zhenlong.evaluate.outcome import Outcome, Scored
-from zhenlong.evaluate.resampling import Rows, resampled
-from zhenlong.evaluate.statistics import Interval
-from zhenlong.verify.matching import normalised
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
+from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.verify.matching import normalize_text
 
 NUMBER: Final = re.compile(r"-?[\d,]+(?:.\d+)?")
 COEFFICIENTS: Final = ("overhead_seconds", "seconds_per_prompt_token", "seconds_per_generated_token")
@@ -24,8 +24,8 @@ COEFFICIENTS: Final = ("overhead_seconds", "seconds_per_prompt_token", "seconds_
 @instance_metric("quasi_prefix_exact_match", Measure("quasi_prefix_exact_match"))
 def quasi_prefix_exact_match(outcome: Outcome) -> dict[str, float]:
     """1 where the text begins with a correct reference, case, punctuation, articles and white space aside."""
-    said = normalised(_said(outcome))
-    right = any(said.startswith(normalised(one)) for one in outcome.instance.correct)
+    said = normalize_text(_answer_text(outcome))
+    right = any(said.startswith(normalize_text(one)) for one in outcome.instance.correct_texts)
     return {"quasi_prefix_exact_match": float(bool(said) and right)}
 
 
@@ -35,16 +35,16 @@ def exact_match_indicator(outcome: Outcome, *, indicator: str = " ") -> dict[str
 
     HELM's measure of GSM8K and of Dyck. Of a Dyck word it sees the last bracket alone: see `exact_match` beside it.
     """
-    said = _said(outcome).split(indicator)[-1].strip()
-    right = any(said == one.split(indicator)[-1].strip() for one in outcome.instance.correct)
+    said = _answer_text(outcome).split(indicator)[-1].strip()
+    right = any(said == one.split(indicator)[-1].strip() for one in outcome.instance.correct_texts)
     return {"exact_match_indicator": float(bool(said) and right)}
 
 
 @instance_metric("final_number_exact_match", Measure("final_number_exact_match"))
 def final_number_exact_match(outcome: Outcome) -> dict[str, float]:
     """1 where the last number of the text is the last number of a correct reference, commas aside."""
-    said = _final_number(_said(outcome))
-    right = any(said == _final_number(one) for one in outcome.instance.correct)
+    said = _final_number(_answer_text(outcome))
+    right = any(said == _final_number(one) for one in outcome.instance.correct_texts)
     return {"final_number_exact_match": float(bool(said) and right)}
 
 
@@ -52,13 +52,13 @@ def final_number_exact_match(outcome: Outcome) -> dict[str, float]:
 def any_match(outcome: Outcome, *, k: int = 5) -> dict[str, float]:
     """1 where one of the first `k` answers is a correct reference: `exact_match@k`, `quasi_exact_match@k`."""
     return {
-        f"exact_match@{k}": _any(outcome, k, str.strip),
-        f"quasi_exact_match@{k}": _any(outcome, k, normalised),
+        f"exact_match@{k}": _any_answer_matches(outcome, k, str.strip),
+        f"quasi_exact_match@{k}": _any_answer_matches(outcome, k, normalize_text),
     }
 
 
 @corpus_metric("time_by_tokens", *(Measure(name, "efficiency", False) for name in COEFFICIENTS))
-def time_by_tokens(scored: Sequence[Scored]) -> dict[str, Interval]:
+def time_by_tokens(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     """seconds = overhead + a * prompt tokens + b * generated tokens, by least squares over the requests measured.
 
     HELM looks a and b up in tables of each deployment; here they are what this machine took. Nothing where fewer than
@@ -70,18 +70,21 @@ def time_by_tokens(scored: Sequence[Scored]) -> dict[str, Interval]:
     if len(costs) < 3 or np.linalg.matrix_rank(lengths) < 3:
         return {}
 
-    def coefficient(place: int) -> Callable[[Rows], float]:
+    def coefficient(place: int) -> Callable[[SampleIndices], float]:
         return lambda rows: float(np.linalg.lstsq(lengths[rows], seconds[rows], rcond=None)[0][place])
 
-    return {name: resampled(coefficient(place), len(costs), resamples=200) for place, name in enumerate(COEFFICIENTS)}
+    return {
+        name: bootstrap_interval(coefficient(place), len(costs), resamples=200)
+        for place, name in enumerate(COEFFICIENTS)
+    }
 
 
-def _any(outcome: Outcome, k: int, form: Callable[[str], str]) -> float:
-    right = {form(one) for one in outcome.instance.correct}
+def _any_answer_matches(outcome: Outcome, k: int, form: Callable[[str], str]) -> float:
+    right = {form(one) for one in outcome.instance.correct_texts}
     return float(any(form(output.text) in right for output in outcome.outputs[:k]))
 
 
-def _said(outcome: Outcome) -> str:
+def _answer_text(outcome: Outcome) -> str:
     if outcome.predicted is not None:
         return outcome.instance.references[outcome.predicted].text
     return outcome.text

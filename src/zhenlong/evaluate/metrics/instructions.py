@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from zhenlong.evaluate.metrics.maths import answers
+from zhenlong.evaluate.metrics.maths import answer_texts
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, instance_metric
-from zhenlong.evaluate.outcome import Outcome, Scored
-from zhenlong.evaluate.statistics import Interval, ratio
-from zhenlong.verify.instructions import followed
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
+from zhenlong.verify.instructions import instructions_followed
 
-READINGS: Final = {"strict": False, "loose": True}
+MODES: Final = {"strict": False, "loose": True}
 
 
 @instance_metric(
@@ -25,41 +25,45 @@ READINGS: Final = {"strict": False, "loose": True}
 def instructions(outcome: Outcome) -> dict[str, float]:
     """Whether the answer follows all its instructions (`prompt_`), and which share of them (`followed_`)."""
     scores = {}
-    for name, loose in READINGS.items():
-        marks = [_marks(outcome, text, loose) for text in answers(outcome)]
+    for name, loose in MODES.items():
+        marks = [_instruction_results(outcome, text, loose) for text in answer_texts(outcome)]
         scores[f"prompt_{name}"] = sum(map(all, marks)) / len(marks)
         scores[f"followed_{name}"] = sum(map(sum, marks)) / sum(map(len, marks))
     return scores
 
 
 @corpus_metric("instruction_accuracy", Measure("instruction_strict"), Measure("instruction_loose"))
-def instruction_accuracy(scored: Sequence[Scored]) -> dict[str, Interval]:
+def instruction_accuracy(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     """The share of all instructions of all prompts that were followed: a prompt with three counts three times.
 
     Needs the metric `instructions` beside it. The interval resamples prompts.
     """
-    asked = [len(one.outcome.instance.data["instruction_id_list"]) for one in scored]
+    num_instructions = [len(one.outcome.instance.data["instruction_id_list"]) for one in scored]
     found = {}
-    for name in READINGS:
-        kept = [one.scores[f"followed_{name}"] * count for one, count in zip(scored, asked, strict=True)]
-        found[f"instruction_{name}"] = ratio(kept, asked)
+    for name in MODES:
+        num_followed = [
+            one.scores[f"followed_{name}"] * count for one, count in zip(scored, num_instructions, strict=True)
+        ]
+        found[f"instruction_{name}"] = ratio_interval(num_followed, num_instructions)
     return found
 
 
 @corpus_metric("instruction_kinds", Measure("strict:*"))
-def instruction_kinds(scored: Sequence[Scored]) -> dict[str, Interval]:
+def instruction_kinds(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     """Strict accuracy by kind of instruction, such as `strict:punctuation:no_comma`, of the first answers."""
-    kept: dict[str, list[float]] = defaultdict(list)
-    asked: dict[str, list[float]] = defaultdict(list)
+    num_followed: dict[str, list[float]] = defaultdict(list)
+    num_instructions: dict[str, list[float]] = defaultdict(list)
     for one in scored:
         kinds = one.outcome.instance.data["instruction_id_list"]
-        marks = _marks(one.outcome, answers(one.outcome)[0], loose=False)
+        marks = _instruction_results(one.outcome, answer_texts(one.outcome)[0], loose=False)
         for kind in set(kinds):
-            asked[kind].append(kinds.count(kind))
-            kept[kind].append(sum(mark for mark, name in zip(marks, kinds, strict=True) if name == kind))
-    return {f"strict:{kind}": ratio(kept[kind], asked[kind]) for kind in sorted(kept)}
+            num_instructions[kind].append(kinds.count(kind))
+            num_followed[kind].append(sum(mark for mark, name in zip(marks, kinds, strict=True) if name == kind))
+    return {
+        f"strict:{kind}": ratio_interval(num_followed[kind], num_instructions[kind]) for kind in sorted(num_followed)
+    }
 
 
-def _marks(outcome: Outcome, text: str, loose: bool) -> list[bool]:
+def _instruction_results(outcome: Outcome, text: str, loose: bool) -> list[bool]:
     data = outcome.instance.data
-    return followed(text, data["instruction_id_list"], data["kwargs"], loose=loose)
+    return instructions_followed(text, data["instruction_id_list"], data["kwargs"], loose=loose)

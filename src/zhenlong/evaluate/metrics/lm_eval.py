@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
-from zhenlong.evaluate.outcome import Outcome
+from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.scenarios import lm_eval as harness
 
 LOWER = ("brier_score", "ter", "word_perplexity", "byte_perplexity", "bits_per_byte")
@@ -18,4 +18,4 @@ def lm_eval(outcome: Outcome, *, task: str, include: str = "") -> Mapping[str, f
     Measures that are not one number an instance (perplexities, corpus F1) are left out.
     """
     given = outcome.choices.log_probs if outcome.choices else [one.text for one in outcome.outputs]
-    return harness.results_of(task, include, outcome.instance.data["doc"], given)
+    return harness.task_results(task, include, outcome.instance.data["doc"], given)

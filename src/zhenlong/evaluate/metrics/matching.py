@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
-from zhenlong.evaluate.outcome import Outcome
-from zhenlong.verify.matching import normalised
+from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.verify.matching import normalize_text
 
 
 @instance_metric("exact_match", Measure("exact_match"))
@@ -18,17 +18,19 @@ def exact_match(outcome: Outcome) -> dict[str, float]:
 @instance_metric("quasi_exact_match", Measure("quasi_exact_match"))
 def quasi_exact_match(outcome: Outcome) -> dict[str, float]:
     """The same without regard to case, punctuation, articles and white space (HELM, basic_metrics.py)."""
-    return {"quasi_exact_match": _matches(outcome, normalised)}
+    return {"quasi_exact_match": _matches(outcome, normalize_text)}
 
 
 @instance_metric("prefix_exact_match", Measure("prefix_exact_match"))
 def prefix_exact_match(outcome: Outcome) -> dict[str, float]:
     """1 where the text begins with a correct reference (HELM, basic_metrics.py)."""
     said = outcome.text.strip()
-    return {"prefix_exact_match": float(any(said.startswith(right.strip()) for right in outcome.instance.correct))}
+    return {
+        "prefix_exact_match": float(any(said.startswith(right.strip()) for right in outcome.instance.correct_texts))
+    }
 
 
 def _matches(outcome: Outcome, form: Callable[[str], str]) -> float:
     if outcome.predicted is not None:
         return float(outcome.predicted in outcome.instance.correct_indices)
-    return float(any(form(outcome.text) == form(right) for right in outcome.instance.correct))
+    return float(any(form(outcome.text) == form(right) for right in outcome.instance.correct_texts))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from zhenlong.evaluate.instance import Reference
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
-from zhenlong.evaluate.outcome import Outcome
+from zhenlong.evaluate.results.instance import Reference
+from zhenlong.evaluate.results.outcome import Outcome
 
 
 @instance_metric("reciprocal_rank", Measure("rr@*"))
@@ -21,7 +21,7 @@ def reciprocal_rank(outcome: Outcome, *, k: int = 10, depth: int | None = None) 
 
     `depth` ranks only the passages that retrieval had put up to that rank.
     """
-    gains = _ranked(outcome, depth)[:k]
+    gains = _ranked_relevance(outcome, depth)[:k]
     return {f"rr@{k}": next((1 / rank for rank, gain in enumerate(gains, 1) if gain > 0), 0.0)}
 
 
@@ -31,19 +31,19 @@ def ndcg(outcome: Outcome, *, k: int = 10, depth: int | None = None) -> dict[str
 
     Gain is the relevance, discount log2(rank + 1) (trec_eval's ndcg_cut, after Järvelin and Kekäläinen 2002).
     """
-    best = _discounted(sorted((_relevance(one) for one in outcome.instance.references), reverse=True)[:k])
-    return {f"ndcg@{k}": _discounted(_ranked(outcome, depth)[:k]) / best if best else 0.0}
+    best = _dcg(sorted((_relevance(one) for one in outcome.instance.references), reverse=True)[:k])
+    return {f"ndcg@{k}": _dcg(_ranked_relevance(outcome, depth)[:k]) / best if best else 0.0}
 
 
 @instance_metric("recall", Measure("recall@*"))
 def recall(outcome: Outcome, *, k: int = 10, depth: int | None = None) -> dict[str, float]:
     """The share of the relevant passages that are among the first k; measure `recall@k`."""
     relevant = sum(_relevance(one) > 0 for one in outcome.instance.references)
-    found = sum(gain > 0 for gain in _ranked(outcome, depth)[:k])
+    found = sum(gain > 0 for gain in _ranked_relevance(outcome, depth)[:k])
     return {f"recall@{k}": found / relevant if relevant else 0.0}
 
 
-def _ranked(outcome: Outcome, depth: int | None) -> list[float]:
+def _ranked_relevance(outcome: Outcome, depth: int | None) -> list[float]:
     """The relevance of the passages in the order of the model's scores; equal ones stay in the references' order."""
     references = outcome.instance.references
     if outcome.choices is None:
@@ -57,12 +57,12 @@ def _ranked(outcome: Outcome, depth: int | None) -> list[float]:
 
 def _relevance(reference: Reference) -> float:
     stated = _tag(reference, "relevance")
-    return float(reference.correct) if stated is None else stated
+    return float(reference.is_correct) if stated is None else stated
 
 
 def _tag(reference: Reference, name: str) -> float | None:
     return next((float(tag.partition("=")[2]) for tag in reference.tags if tag.startswith(f"{name}=")), None)
 
 
-def _discounted(gains: Sequence[float]) -> float:
+def _dcg(gains: Sequence[float]) -> float:
     return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))

@@ -15,14 +15,14 @@ from pkgutil import iter_modules
 from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.outcome import Judge, Outcome, Scored
-from zhenlong.evaluate.statistics import Interval
+from zhenlong.evaluate.results.outcome import Judge, Outcome, ScoredOutcome
+from zhenlong.evaluate.statistics.intervals import Interval
 
 CATEGORIES: Final = ("accuracy", "calibration", "robustness", "fairness", "bias", "toxicity", "efficiency")
 
 InstanceMetric = Callable[..., Mapping[str, float]]  # (outcome, **options) -> measure -> value
 CorpusMetric = Callable[..., Mapping[str, Interval]]  # (scored outcomes, **options) -> measure -> interval
-JudgedMetric = Callable[..., Sequence[Scored]]  # (outcomes, judge or None, **options) -> scores and judgements
+JudgedMetric = Callable[..., Sequence[ScoredOutcome]]  # (outcomes, judge or None, **options) -> scores and judgements
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Metric:
     function: Callable[..., Any]
     of_groups: bool = True  # corpus metrics: also taken of each group of instances
 
-    def bound(self, options: Mapping[str, Any]) -> Callable[..., Any]:
+    def bind(self, options: Mapping[str, Any]) -> Callable[..., Any]:
         """The function with the options of YAML. Raises `UserError` for an option it does not have."""
         accepted = [
             name
@@ -57,7 +57,7 @@ class Metric:
             raise UserError(f"metric {self.name}: no option {', '.join(unknown)}; expected {expected}")
         return lambda *arguments: self.function(*arguments, **options)
 
-    def measure(self, name: str) -> Measure:
+    def find_measure(self, name: str) -> Measure:
         """What is known of one of its measures."""
         for one in self.measures:
             if one.name == name or (one.name.endswith("*") and name.startswith(one.name[:-1])):
@@ -92,16 +92,16 @@ def judged_metric(name: str, *measures: Measure) -> Callable[[JudgedMetric], Jud
     return _register(name, "judged", measures)
 
 
-def metric(name: str) -> Metric:
+def get_metric(name: str) -> Metric:
     """The metric of that name. Raises `UserError` with the nearest names for an unknown one."""
-    known = metrics()
+    known = all_metrics()
     if name not in known:
         near = get_close_matches(name, known, 3) or sorted(known)
         raise UserError(f"metric {name!r} is not known; did you mean {', '.join(near)}?")
     return known[name]
 
 
-def metrics() -> dict[str, Metric]:
+def all_metrics() -> dict[str, Metric]:
     """All metrics: those of every module of this folder."""
     package = import_module("zhenlong.evaluate.metrics")
     for module in iter_modules(package.__path__):
@@ -129,10 +129,10 @@ __all__ = [
     "Measure",
     "Metric",
     "Outcome",
-    "Scored",
+    "ScoredOutcome",
+    "all_metrics",
     "corpus_metric",
+    "get_metric",
     "instance_metric",
     "judged_metric",
-    "metric",
-    "metrics",
 ]

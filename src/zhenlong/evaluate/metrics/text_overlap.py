@@ -6,62 +6,62 @@ from collections.abc import Callable
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
-from zhenlong.evaluate.outcome import Outcome
+from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.verify import copying, overlap
 
 
 @instance_metric("f1", Measure("f1"))
 def f1(outcome: Outcome, *, repeated: bool = False) -> dict[str, float]:
     """F1 of the words shared with the nearest correct reference; HELM's rule, or SQuAD's with `repeated`."""
-    return {"f1": _best(outcome, lambda said, right: overlap.token_f1(said, right, repeated=repeated))}
+    return {"f1": _best_over_references(outcome, lambda said, right: overlap.token_f1(said, right, repeated=repeated))}
 
 
 @instance_metric("rouge_1", Measure("rouge_1"))
 def rouge_1(outcome: Outcome) -> dict[str, float]:
     """ROUGE-1 F-measure with the nearest correct reference, stemmed."""
-    return {"rouge_1": _best(outcome, lambda said, right: overlap.rouge(said, right, "1"))}
+    return {"rouge_1": _best_over_references(outcome, lambda said, right: overlap.rouge(said, right, "1"))}
 
 
 @instance_metric("rouge_2", Measure("rouge_2"))
 def rouge_2(outcome: Outcome) -> dict[str, float]:
     """ROUGE-2 F-measure with the nearest correct reference, stemmed."""
-    return {"rouge_2": _best(outcome, lambda said, right: overlap.rouge(said, right, "2"))}
+    return {"rouge_2": _best_over_references(outcome, lambda said, right: overlap.rouge(said, right, "2"))}
 
 
 @instance_metric("rouge_l", Measure("rouge_l"))
 def rouge_l(outcome: Outcome) -> dict[str, float]:
     """ROUGE-L F-measure with the nearest correct reference, stemmed."""
-    return {"rouge_l": _best(outcome, lambda said, right: overlap.rouge(said, right, "l"))}
+    return {"rouge_l": _best_over_references(outcome, lambda said, right: overlap.rouge(said, right, "l"))}
 
 
 @instance_metric("bleu_1", Measure("bleu_1"))
 def bleu_1(outcome: Outcome) -> dict[str, float]:
     """Sentence BLEU of single words with the nearest correct reference."""
-    return {"bleu_1": _best(outcome, lambda said, right: overlap.bleu(said, right, 1))}
+    return {"bleu_1": _best_over_references(outcome, lambda said, right: overlap.bleu(said, right, 1))}
 
 
 @instance_metric("bleu_4", Measure("bleu_4"))
 def bleu_4(outcome: Outcome) -> dict[str, float]:
     """Sentence BLEU of runs of four words with the nearest correct reference."""
-    return {"bleu_4": _best(outcome, lambda said, right: overlap.bleu(said, right, 4))}
+    return {"bleu_4": _best_over_references(outcome, lambda said, right: overlap.bleu(said, right, 4))}
 
 
 @instance_metric("exact_set_match", Measure("exact_set_match"))
 def exact_set_match(outcome: Outcome) -> dict[str, float]:
     """1 where the answer's first line names the same set as a correct reference ("x is a and b.")."""
-    return {"exact_set_match": _best(outcome, overlap.exact_set_match)}
+    return {"exact_set_match": _best_over_references(outcome, overlap.exact_set_match)}
 
 
 @instance_metric("iou_set_match", Measure("iou_set_match"))
 def iou_set_match(outcome: Outcome) -> dict[str, float]:
     """Intersection over union of the sets that the answer's first line and a correct reference name."""
-    return {"iou_set_match": _best(outcome, overlap.iou_set_match)}
+    return {"iou_set_match": _best_over_references(outcome, overlap.iou_set_match)}
 
 
 @instance_metric("f1_set_match", Measure("f1_set_match"))
 def f1_set_match(outcome: Outcome) -> dict[str, float]:
     """F1 of the sets that the answer's first line and a correct reference name."""
-    return {"f1_set_match": _best(outcome, overlap.f1_set_match)}
+    return {"f1_set_match": _best_over_references(outcome, overlap.f1_set_match)}
 
 
 @instance_metric("longest_common_prefix", Measure("longest_common_prefix", "accuracy", False))
@@ -74,7 +74,7 @@ def longest_common_prefix(
     """
     pairs = _continuations(outcome, single_spaced)
     longest = max((copying.longest_common_prefix(said, right) for said, right in pairs), default=0)
-    scale = len(copying.treebank(outcome.instance.input)) if per_prompt_token else 1
+    scale = len(copying.treebank_tokens(outcome.instance.input)) if per_prompt_token else 1
     return {"longest_common_prefix": longest / max(scale, 1)}
 
 
@@ -85,7 +85,7 @@ def edit_distance(outcome: Outcome, *, single_spaced: bool = False, per_prompt_t
     if not pairs:
         return {}
     least = min(copying.edit_distance(said, right) for said, right in pairs)
-    scale = len(copying.treebank(outcome.instance.input)) if per_prompt_token else 1
+    scale = len(copying.treebank_tokens(outcome.instance.input)) if per_prompt_token else 1
     return {"edit_distance": least / max(scale, 1)}
 
 
@@ -117,17 +117,17 @@ def monte_carlo_entropy(outcome: Outcome) -> dict[str, float]:
 
     An estimate of the model's entropy only for samples at temperature 1, which the log-probabilities are of.
     """
-    known = [-output.log_prob for output in outcome.outputs if output.log_prob is not None and output.tokens != 0]
+    known = [-output.log_prob for output in outcome.outputs if output.log_prob is not None and output.num_tokens != 0]
     return {"monte_carlo_entropy": sum(known) / len(known)} if known else {}
 
 
-def _best(outcome: Outcome, score: Callable[[str, str], float]) -> float:
+def _best_over_references(outcome: Outcome, score: Callable[[str, str], float]) -> float:
     said = outcome.text.strip()
     if outcome.predicted is not None:
         said = outcome.instance.references[outcome.predicted].text
-    if not outcome.instance.correct:
+    if not outcome.instance.correct_texts:
         raise UserError(f"instance {outcome.instance.id}: has no correct reference to compare with")
-    return max(score(said, right) for right in outcome.instance.correct)
+    return max(score(said, right) for right in outcome.instance.correct_texts)
 
 
 def _continuations(outcome: Outcome, single_spaced: bool) -> list[tuple[list[str], list[str]]]:
@@ -138,7 +138,7 @@ def _continuations(outcome: Outcome, single_spaced: bool) -> list[tuple[list[str
     if len(outcome.instance.references) != 1:
         count = len(outcome.instance.references)
         raise UserError(f"instance {outcome.instance.id}: expected one reference, the true continuation, got {count}")
-    form = copying.single_spaced if single_spaced else str
+    form = copying.collapse_spaces if single_spaced else str
     right = form(outcome.instance.references[0].text.removeprefix(outcome.instance.input))
     said = [form(output.text.strip()) for output in outcome.outputs]
-    return [(copying.treebank(one), copying.treebank(right[: len(one)])) for one in said if one]
+    return [(copying.treebank_tokens(one), copying.treebank_tokens(right[: len(one)])) for one in said if one]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zhenlong.evaluate.metrics.maths import answers, mean_over_answers
+from zhenlong.evaluate.metrics.maths import answer_texts, fraction_correct
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
-from zhenlong.evaluate.outcome import Outcome
-from zhenlong.verify.tool_call_text import decoded_calls
+from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.verify.tool_call_parsing import parse_tool_calls
 from zhenlong.verify.tool_calls import check_tool_calls
 
 
@@ -17,16 +17,16 @@ def tool_calls(outcome: Outcome) -> dict[str, float]:
     """
     data = outcome.instance.data
     return {
-        "tool_calls": mean_over_answers(
+        "tool_calls": fraction_correct(
             outcome,
             lambda text: check_tool_calls(text, functions=data["functions"], ground_truth=data["ground_truth"]) == 1.0,
         ),
-        "calls_read": sum(map(_calls, answers(outcome))) / len(answers(outcome)),
+        "calls_read": sum(map(_is_tool_call, answer_texts(outcome))) / len(answer_texts(outcome)),
     }
 
 
-def _calls(text: str) -> bool:
+def _is_tool_call(text: str) -> bool:
     try:
-        return bool(decoded_calls(text))
+        return bool(parse_tool_calls(text))
     except ValueError:
         return False

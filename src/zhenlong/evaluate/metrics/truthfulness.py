@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
-from zhenlong.evaluate.outcome import Outcome
+from zhenlong.evaluate.results.outcome import Outcome
 
 
 @instance_metric("truthfulqa_mc1", Measure("mc1"))

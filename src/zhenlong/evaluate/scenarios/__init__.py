@@ -1,6 +1,15 @@
 """What is asked? Scenarios declared in YAML, and the instances that their rows become."""
 
-from zhenlong.evaluate.scenarios.instances import converter, examples_of, generator, instances_of
-from zhenlong.evaluate.scenarios.scenario import Scenario, catalogue, parse, scenario
+from zhenlong.evaluate.scenarios.instances import converter, generator, load_examples, load_instances
+from zhenlong.evaluate.scenarios.scenario import Scenario, all_scenarios, get_scenario, parse_scenario
 
-__all__ = ["Scenario", "catalogue", "converter", "examples_of", "generator", "instances_of", "parse", "scenario"]
+__all__ = [
+    "Scenario",
+    "all_scenarios",
+    "converter",
+    "generator",
+    "get_scenario",
+    "load_examples",
+    "load_instances",
+    "parse_scenario",
+]

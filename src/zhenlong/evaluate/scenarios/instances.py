@@ -14,16 +14,18 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from zhenlong.data.files import Row
-from zhenlong.data.sources import rows_of
+from zhenlong.data.files import RawRow
+from zhenlong.data.sources import iter_source_rows
 from zhenlong.errors import UserError
-from zhenlong.evaluate.instance import Instance
-from zhenlong.evaluate.scenarios.companions import with_answers
-from zhenlong.evaluate.scenarios.local import rows_of_tables, table_files, with_fields_beside
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.scenarios.local_tables import join_sibling_file, rows_of_tables, table_files
 from zhenlong.evaluate.scenarios.scenario import Scenario
+from zhenlong.evaluate.scenarios.side_answers import join_answers
 
-GENERATED: Final = "generated:"
-GIVEN: Final = "given:"  # stands for a source that cannot be downloaded: the user gives it, in the schema named here
+GENERATED_PREFIX: Final = "generated:"
+USER_PROVIDED_PREFIX: Final = (
+    "given:"  # stands for a source that cannot be downloaded: the user gives it, in the schema named here
+)
 BRACES: Final = re.compile(r"\{([^{}]+)\}")
 Converter = Callable[..., Sequence[Instance] | Instance]  # (fields, **options); an empty id is filled in
 Generator = Callable[..., Iterator[Mapping[str, Any]]]  # (n, seed, **options) -> rows
@@ -39,36 +41,36 @@ def converter(name: str) -> Callable[[Converter], Converter]:
     where a row gives several instances, hold what tells them apart; the row's own id is put before it.
     """
 
-    def keep(function: Converter) -> Converter:
+    def register(function: Converter) -> Converter:
         _CONVERTERS[name] = function
         return function
 
-    return keep
+    return register
 
 
 def generator(name: str) -> Callable[[Generator], Generator]:
     """Register `f(n, seed, *, options) -> rows` for the source `generated:<name>?n=...&option=...`."""
 
-    def keep(function: Generator) -> Generator:
+    def register(function: Generator) -> Generator:
         _GENERATORS[name] = function
         return function
 
-    return keep
+    return register
 
 
-def instances_of(scenario: Scenario, *, data: str = "", limit: int | None = None, seed: int = 0) -> list[Instance]:
+def load_instances(scenario: Scenario, *, data: str = "", limit: int | None = None, seed: int = 0) -> list[Instance]:
     """The instances to evaluate: of `data` where given, else of the scenario's own source, the first `limit` of them.
 
     Raises `UserError` naming file, line and field for a row that does not fit the scenario, and for repeated ids.
     """
     found = list(islice(_instances(scenario, data or scenario.source, seed), limit))
-    for key, companion in (("baseline", scenario.baseline), ("reference_answers", scenario.reference_answers)):
+    for key, companion in (("baseline", scenario.baseline_outputs), ("reference_answers", scenario.reference_answers)):
         if companion:
-            found = with_answers(found, key, companion, scenario.id)
+            found = join_answers(found, key, companion, scenario.id)
     return found
 
 
-def examples_of(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[Instance]:
+def load_examples(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[Instance]:
     """The pool of in-context examples; empty where the scenario has none."""
     source = data or scenario.examples
     readings = scenario.convert_examples or scenario.convert
@@ -78,48 +80,48 @@ def examples_of(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[In
 def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]:
     _import_converters()
     seen: set[str] = set()
-    numbered: Iterable[tuple[int, Row]] = enumerate(_rows(scenario, source, seed))
+    numbered: Iterable[tuple[int, RawRow]] = enumerate(_rows(scenario, source, seed))
     if scenario.shuffle:
         numbered = list(numbered)
         Random(0).shuffle(numbered)
     for number, row in numbered:
-        for one in _converted(scenario, row, number):
+        for one in _convert_row(scenario, row, number):
             if one.id in seen:
-                raise UserError(f"{row.place}: id {one.id!r} stands for two instances; expected every id once")
+                raise UserError(f"{row.location}: id {one.id!r} stands for two instances; expected every id once")
             seen.add(one.id)
             yield one
     if not seen:
         raise UserError(f"{source}: no rows, expected some of scenario {scenario.name}")
 
 
-def _converted(scenario: Scenario, row: Row, number: int) -> list[Instance]:
+def _convert_row(scenario: Scenario, row: RawRow, number: int) -> list[Instance]:
     try:
         if row.problem:
             raise ValueError(row.problem)
-        convert, options = _reading(scenario, row.fields)
+        convert, options = _converter_for(scenario, row.fields)
         found = convert(row.fields, **options)
         several = [found] if isinstance(found, Instance) else list(found)
-        own = str(number) if scenario.id is None else own_id(scenario.id, row.fields)
+        own = str(number) if scenario.id is None else row_id(scenario.id, row.fields)
     except KeyError as error:
         raise UserError(
-            f"{row.place}: {error.args[0]}: missing; expected a row of scenario {scenario.name} "
+            f"{row.location}: {error.args[0]}: missing; expected a row of scenario {scenario.name} "
             f"(fields here: {', '.join(row.fields) or 'none'})"
         ) from None
     except ValueError as error:
-        raise UserError(f"{row.place}: {' '.join(str(error).split())} (scenario {scenario.name})") from None
+        raise UserError(f"{row.location}: {' '.join(str(error).split())} (scenario {scenario.name})") from None
     named = [replace(one, id=f"{own}-{one.id}" if one.id else own) for one in several]
     if scenario.attack:
         named = [replace(one, data={**one.data, "attack": scenario.attack}) for one in named]
-    return [one for one in named if all(one.groups.get(name) == value for name, value in scenario.only.items())]
+    return [one for one in named if all(one.groups.get(name) == value for name, value in scenario.group_filter.items())]
 
 
-def own_id(names: str, fields: Mapping[str, Any]) -> str:
+def row_id(names: str, fields: Mapping[str, Any]) -> str:
     """The row's id: the first of the fields `a|b` that it has. Raises `KeyError` for a row that has none."""
     name = next((one for one in names.split("|") if one in fields), names)
     return str(fields[name])
 
 
-def _reading(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Converter, dict[str, Any]]:
+def _converter_for(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Converter, dict[str, Any]]:
     """The first of the scenario's readings whose `when` field the row has; one without `when` reads any row."""
     for reading in scenario.convert:
         options = dict(reading)
@@ -133,32 +135,38 @@ def _reading(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Converter, 
     raise ValueError(f"{expected}: missing; the fields here are {', '.join(fields) or 'none'}")
 
 
-def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[Row]:
+def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[RawRow]:
     """The rows of a source; those of `hf:owner/name:{a,b}@test`, a list in braces, in turn, with `subset` in each."""
-    if source.startswith(GIVEN):
+    if source.startswith(USER_PROVIDED_PREFIX):
         raise UserError(
             f"scenario {scenario.name}: its data cannot be downloaded; give it with --data, as "
-            f"{source.removeprefix(GIVEN).strip()}"
+            f"{source.removeprefix(USER_PROVIDED_PREFIX).strip()}"
         )
-    braces = BRACES.search(source) if source.startswith(("hf:", GENERATED)) and not Path(source).exists() else None
+    braces = (
+        BRACES.search(source) if source.startswith(("hf:", GENERATED_PREFIX)) and not Path(source).exists() else None
+    )
     if braces is None:
-        rows = _rows_of_one(source, seed)
-        yield from with_fields_beside(rows, source, scenario.beside, scenario.id or "id") if scenario.beside else rows
+        rows = _source_rows(source, seed)
+        yield from (
+            join_sibling_file(rows, source, scenario.answers_folder, scenario.id or "id")
+            if scenario.answers_folder
+            else rows
+        )
         return
     names = [name.strip() for name in braces[1].split(",")]
-    parts = [_rows_of_one(f"{source[: braces.start()]}{name}{source[braces.end() :]}", seed) for name in names]
+    parts = [_source_rows(f"{source[: braces.start()]}{name}{source[braces.end() :]}", seed) for name in names]
     for turn in zip_longest(*parts):  # so that the first rows are of all subsets
         for name, row in zip(names, turn, strict=True):
             if row is not None:
                 yield replace(row, fields={"subset": name, **row.fields})
 
 
-def _rows_of_one(source: str, seed: int) -> Iterator[Row]:
-    if not source.startswith(GENERATED):
+def _source_rows(source: str, seed: int) -> Iterator[RawRow]:
+    if not source.startswith(GENERATED_PREFIX):
         tables = table_files(source)
-        yield from rows_of_tables(tables) if tables else rows_of(source)
+        yield from rows_of_tables(tables) if tables else iter_source_rows(source)
         return
-    name, _, query = source.removeprefix(GENERATED).partition("?")
+    name, _, query = source.removeprefix(GENERATED_PREFIX).partition("?")
     if name not in _GENERATORS:
         raise UserError(f"{source}: nothing generates {name!r}; expected one of {', '.join(sorted(_GENERATORS))}")
     options: dict[str, Any] = {key: int(text) if text.isdigit() else text for key, text in parse_qsl(query)}
@@ -168,7 +176,7 @@ def _rows_of_one(source: str, seed: int) -> Iterator[Row]:
         raise UserError(f"{source}: no option {', '.join(unknown)}; expected {', '.join(accepted)}")
     count, own_seed = options.pop("n", 1000), options.pop("seed", seed)
     for number, fields in enumerate(_GENERATORS[name](count, own_seed, **options)):
-        yield Row(f"{source}, row {number}", dict(fields))
+        yield RawRow(f"{source}, row {number}", dict(fields))
 
 
 def _import_converters() -> None:

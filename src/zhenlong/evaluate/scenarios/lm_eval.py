@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.spec import Adapter
-from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.scenario import Scenario
 
-PREFIX: Final = "lm_eval:"
-METHODS: Final = {
+LM_EVAL_PREFIX: Final = "lm_eval:"
+METHOD_BY_OUTPUT_TYPE: Final = {
     "multiple_choice": "multiple_choice_separate",
     "generate_until": "generation",
     "loglikelihood_rolling": "language_modelling",
@@ -29,11 +29,11 @@ def lm_eval_scenarios(name: str) -> list[Scenario]:
 
     Raises `UserError` where lm_eval is not installed, for an unknown task, and for a kind that is not supported.
     """
-    task, _, include = name.removeprefix(PREFIX).partition("?include=")
+    task, _, include = name.removeprefix(LM_EVAL_PREFIX).partition("?include=")
     return [_scenario(one, include) for one in sorted(_tasks(task, include))]
 
 
-def documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
+def task_documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
     """The rows of a task: those to evaluate (`part` is `test`), or those that examples are chosen from (`examples`)."""
     known = _tasks(task, include)[task]
     found = known.eval_docs if part == "test" else known.fewshot_docs()
@@ -41,7 +41,7 @@ def documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
         yield {"doc": dict(doc)}
 
 
-def instance_of(doc: Mapping[str, Any], task: str, include: str) -> Instance:
+def document_instance(doc: Mapping[str, Any], task: str, include: str) -> Instance:
     """A document as an instance: its text, and its choices or its target. Raises `ValueError` for other parts."""
     known = _tasks(task, include)[task]
     data = {"doc": doc}
@@ -58,7 +58,7 @@ def instance_of(doc: Mapping[str, Any], task: str, include: str) -> Instance:
     return Instance("", text, tuple(Reference(str(one)) for one in targets), data=data)
 
 
-def results_of(task: str, include: str, doc: Mapping[str, Any], given: Any) -> dict[str, float]:
+def task_results(task: str, include: str, doc: Mapping[str, Any], given: Any) -> dict[str, float]:
     """The task's own measures of one document: `given` is the choices' log-probabilities, or the generated texts.
 
     With several filters the first one's measures have their plain names, the others' end in the filter's.
@@ -80,10 +80,10 @@ def results_of(task: str, include: str, doc: Mapping[str, Any], given: Any) -> d
 
 def _scenario(task: str, include: str) -> Scenario:
     known = _tasks(task, include)[task]
-    method = METHODS.get(known.OUTPUT_TYPE)
+    method = METHOD_BY_OUTPUT_TYPE.get(known.OUTPUT_TYPE)
     if method is None:
         raise UserError(
-            f"{PREFIX}{task}: tasks of the kind {known.OUTPUT_TYPE} are not supported; {', '.join(METHODS)} are"
+            f"{LM_EVAL_PREFIX}{task}: tasks of the kind {known.OUTPUT_TYPE} are not supported; {', '.join(METHOD_BY_OUTPUT_TYPE)} are"
         )
     config = known.config
     query = f"task={task}" + (f"&include={include}" if include else "")
@@ -93,7 +93,7 @@ def _scenario(task: str, include: str) -> Scenario:
     if method == "language_modelling":
         metrics, main = ("bits_per_byte", "perplexity"), "bits_per_byte"
     return Scenario(
-        name=f"{PREFIX}{task}",
+        name=f"{LM_EVAL_PREFIX}{task}",
         title=f"{task} (lm-evaluation-harness)",
         source=f"generated:lm_eval?{query}",
         examples=f"generated:lm_eval?{query}&part=examples",
@@ -101,7 +101,7 @@ def _scenario(task: str, include: str) -> Scenario:
         metrics=metrics,
         main=main,
         adapter=_adapter(known, method),
-        page=f"https://github.com/EleutherAI/lm-evaluation-harness/tree/main/lm_eval/tasks ({task})",
+        url=f"https://github.com/EleutherAI/lm-evaluation-harness/tree/main/lm_eval/tasks ({task})",
     )
 
 
@@ -135,15 +135,15 @@ def _tasks(task: str, include: str) -> dict[str, Any]:
         from lm_eval.tasks import TaskManager
     except ImportError:
         raise UserError(
-            f"{PREFIX}{task}: lm-evaluation-harness is not installed; run pip install 'zhenlong[lm_eval]'"
+            f"{LM_EVAL_PREFIX}{task}: lm-evaluation-harness is not installed; run pip install 'zhenlong[lm_eval]'"
         ) from None
     manager = _manager(TaskManager, include)
     if task not in manager.all_tasks:
-        raise UserError(f"{PREFIX}{task}: lm-evaluation-harness has no task of that name; see lm_eval ls tasks")
+        raise UserError(f"{LM_EVAL_PREFIX}{task}: lm-evaluation-harness has no task of that name; see lm_eval ls tasks")
     try:
         found: dict[str, Any] = manager.load([task])["tasks"]
     except Exception as error:  # of the data set's loader, and of the task's own code
-        raise UserError(f"{PREFIX}{task}: the task cannot be loaded ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{LM_EVAL_PREFIX}{task}: the task cannot be loaded ({str(error).splitlines()[0]})") from None
     return found
 
 

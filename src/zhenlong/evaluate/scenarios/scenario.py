@@ -5,7 +5,7 @@ title: Grade-school mathematics
 suites: [reasoning]
 source: hf:openai/gsm8k:main@test
 examples: hf:openai/gsm8k:main@train      # pool of in-context examples
-rows: 1319
+num_rows: 1319
 id: null                                  # the field that holds a row's id; null: its 0-based number
 convert: {using: question_answer, question: question, answer: answer}
 adapter: {method: generation, input_prefix: "Question: ", ..., shots: 5}
@@ -26,11 +26,11 @@ import yaml
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.spec import Adapter
-from zhenlong.evaluate.attacks import NAMES
-from zhenlong.evaluate.metrics.registry import metric
+from zhenlong.evaluate.metrics.registry import get_metric
+from zhenlong.evaluate.perturb.code_attack import ATTACK_NAMES
 
-PERTURBED: Final = ("robustness", "fairness")
-ATTACK_ROOM: Final = 512  # tokens that the answer to an attack has at least: it is a program
+PERTURBATION_KINDS: Final = ("robustness", "fairness")
+MIN_ATTACK_TOKENS: Final = 512  # tokens that the answer to an attack has at least: it is a program
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,33 @@ class Scenario:
 
     name: str
     title: str
-    source: str  # what `zhenlong.data.sources.rows_of` reads, `generated:<name>?n=...`, or `given:` and the schema
+    source: (
+        str  # what `zhenlong.data.sources.iter_source_rows` reads, `generated:<name>?n=...`, or `given:` and the schema
+    )
     convert: tuple[Mapping[str, Any], ...]  # readings {"using": a converter, "when": a field that tells, its options}
     metrics: tuple[Any, ...]  # names, or {"name": ..., options}
     main: str  # the measure that stands for the scenario
     adapter: Adapter = field(default_factory=Adapter)
-    about: str = ""
+    description: str = ""
     paper: str = ""
-    page: str = ""  # the upstream repository or hub page
-    licence: str = ""
+    url: str = ""  # the upstream repository or hub page
+    license: str = ""
     suites: tuple[str, ...] = ()
     examples: str = ""  # source of the in-context pool
     convert_examples: tuple[Mapping[str, Any], ...] = ()  # the pool's readings where they are not those of `convert`
-    rows: int | None = None  # of the source, upstream
+    num_rows: int | None = None  # of the source, upstream
     shuffle: bool = False  # rows come in one fixed random order, so that the first ones are a sample of all
     id: str | None = None  # a field of the rows; `a|b`: the first of them that a row has
-    beside: str = ""  # a folder beside a local file of rows: its file of the same name has more of their fields
-    baseline: str = ""  # source of the outputs that a judge compares with, found by their ids
+    answers_folder: str = ""  # a folder beside a local file of rows: its file of the same name has more of their fields
+    baseline_outputs: str = ""  # source of the outputs that a judge compares with, found by their ids
     reference_answers: str = ""  # source of the answers that a judge is shown as right, found by their ids
     judge: bool = False  # whether a judge (or recorded verdicts) is needed
-    perturbations: tuple[str, ...] = PERTURBED  # categories that apply; () where the wording is the point
+    perturbations: tuple[str, ...] = PERTURBATION_KINDS  # categories that apply; () where the wording is the point
     verified: str = ""  # what of this entry was checked against what
-    only: Mapping[str, str] = field(default_factory=dict)  # groups: instances that are in them, and no others
+    group_filter: Mapping[str, str] = field(default_factory=dict)  # groups: instances that are in them, and no others
     attacks: Mapping[str, Any] | None = None  # its requests are harmful: what changes where an attack wraps them
     attack: str = ""  # the attack that wraps its requests
-    base: str = ""  # the scenario whose requests they are
+    base_scenario: str = ""  # the scenario whose requests they are
 
     def __post_init__(self) -> None:
         for name in ("convert", "convert_examples"):
@@ -72,19 +74,19 @@ class Scenario:
         for name in ("metrics", "suites", "perturbations"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
-    def bound_metrics(self) -> list[tuple[Any, Any]]:
+    def bind_metrics(self) -> list[tuple[Any, Any]]:
         """Each metric with its function, bound to the options of the YAML."""
         found = []
         for one in self.metrics:
             options = dict(one) if isinstance(one, Mapping) else {"name": one}
-            known = metric(options.pop("name"))
-            found.append((known, known.bound(options)))
+            known = get_metric(options.pop("name"))
+            found.append((known, known.bind(options)))
         return found
 
 
-def scenario(name: str) -> Scenario:
+def get_scenario(name: str) -> Scenario:
     """The built-in scenario of that name. Raises `UserError` with the nearest names for an unknown one."""
-    known = catalogue()
+    known = all_scenarios()
     if name not in known:
         near = get_close_matches(name, known, 4) or sorted(known)[:4]
         raise UserError(f"scenario {name!r} is not known; did you mean {', '.join(near)}?")
@@ -92,50 +94,52 @@ def scenario(name: str) -> Scenario:
 
 
 @cache
-def catalogue() -> dict[str, Scenario]:
+def all_scenarios() -> dict[str, Scenario]:
     """All built-in scenarios by name, from the YAML files beside this module."""
     found: dict[str, Scenario] = {}
     folders = [files("zhenlong.evaluate.scenarios")]
     while folders:
         for entry in sorted(folders.pop().iterdir(), key=lambda one: one.name):
-            if entry.is_dir():
+            if entry.is_dir() and entry.name != "suites":
                 folders.append(entry)
             elif entry.name.endswith(".yaml"):
-                one = parse(yaml.safe_load(entry.read_text(encoding="utf-8")), entry.name)
+                one = parse_scenario(yaml.safe_load(entry.read_text(encoding="utf-8")), entry.name)
                 if one.name in found:
                     raise ValueError(f"{entry.name}: a second scenario is named {one.name}")
                 found[one.name] = one
-    attacked = [companion(one, attack) for one in found.values() if one.attacks is not None for attack in NAMES]
+    attacked = [
+        with_attack(one, attack) for one in found.values() if one.attacks is not None for attack in ATTACK_NAMES
+    ]
     found |= {one.name: one for one in attacked}
     return dict(sorted(found.items()))
 
 
-def companion(one: Scenario, attack: str) -> Scenario:
+def with_attack(one: Scenario, attack: str) -> Scenario:
     """The scenario with its harmful requests wrapped by an attack; it is in no suite that does not list it."""
     changed: dict[str, Any] = {
         "name": f"{one.name}_{attack}",
         "title": f"{one.title}, attacked by {attack}",
-        "adapter": replace(one.adapter, max_tokens=max(ATTACK_ROOM, one.adapter.max_tokens)),
+        "adapter": replace(one.adapter, max_tokens=max(MIN_ATTACK_TOKENS, one.adapter.max_tokens)),
         "suites": (),
         "attacks": None,
     }
-    return replace(one, **changed | dict(one.attacks or {}), attack=attack, base=one.name)
+    return replace(one, **changed | dict(one.attacks or {}), attack=attack, base_scenario=one.name)
 
 
-def parse(given: Any, place: str) -> Scenario:
+def parse_scenario(given: Any, source: str) -> Scenario:
     """A scenario from what its YAML file holds. Raises `UserError` naming the file and the key that is wrong."""
     if not isinstance(given, Mapping):
-        raise UserError(f"{place}: expected a mapping of keys, got {type(given).__name__}")
+        raise UserError(f"{source}: expected a mapping of keys, got {type(given).__name__}")
     known = {item.name for item in fields(Scenario)}
     unknown = sorted(set(given) - known)
     if unknown:
-        raise UserError(f"{place}: no key {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
+        raise UserError(f"{source}: no key {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
     missing = [name for name in ("name", "title", "source", "convert", "metrics", "main") if name not in given]
     if missing:
-        raise UserError(f"{place}: {missing[0]} is missing")
+        raise UserError(f"{source}: {missing[0]} is missing")
     options = dict(given)
     try:
         options["adapter"] = Adapter(**options.get("adapter", {}))
         return Scenario(**options)
     except (TypeError, UserError) as error:
-        raise UserError(f"{place}: {error}") from None
+        raise UserError(f"{source}: {error}") from None

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 
 @cache
-def rows(name: str) -> tuple[tuple[str, ...], ...]:
+def read_wordlist(name: str) -> tuple[tuple[str, ...], ...]:
     """The tab-separated rows of a list, without comments (`#`) and empty lines."""
     text = files("zhenlong.evaluate.wordlists").joinpath(name).read_text(encoding="utf-8")
     lines = (line.strip() for line in text.splitlines())
@@ -17,21 +17,21 @@ def rows(name: str) -> tuple[tuple[str, ...], ...]:
 
 
 @cache
-def words(name: str) -> tuple[str, ...]:
+def wordlist_words(name: str) -> tuple[str, ...]:
     """All words of a list whose lines hold words separated by commas."""
-    return tuple(word.strip() for (line,) in rows(name) for word in line.split(",") if word.strip())
+    return tuple(word.strip() for (line,) in read_wordlist(name) for word in line.split(",") if word.strip())
 
 
 @cache
-def grouped(name: str) -> dict[str, tuple[str, ...]]:
+def words_by_group(name: str) -> dict[str, tuple[str, ...]]:
     """The words of each group, from rows of a group and words separated by commas; rows of one group add up."""
     found: dict[str, tuple[str, ...]] = {}
-    for group, line in rows(name):
+    for group, line in read_wordlist(name):
         found[group] = found.get(group, ()) + tuple(word.strip() for word in line.split(",") if word.strip())
     return found
 
 
 @cache
-def choices(name: str) -> dict[str, tuple[str, ...]]:
+def replacements(name: str) -> dict[str, tuple[str, ...]]:
     """What each word may be replaced by, from rows of a word and its replacements separated by commas."""
-    return {word: tuple(one.strip() for one in line.split(",")) for word, line in rows(name)}
+    return {word: tuple(one.strip() for one in line.split(",")) for word, line in read_wordlist(name)}

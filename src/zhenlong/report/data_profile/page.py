@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from zhenlong.data.portrait import Lengths
-from zhenlong.report.data_profile.table import lines_of, names_of, spread
-from zhenlong.report.shell import rendered
+from zhenlong.data.dataset_stats import LengthStats
+from zhenlong.report.data_profile.table import format_lengths, source_names, statistic_lines
+from zhenlong.report.render_page import render_page
 
 if TYPE_CHECKING:
-    from zhenlong.report.data_profile.command import Profile
+    from zhenlong.report.data_profile.command import SourceProfile
 
-BAD: Final = 20  # rows left out that the page lists
+MAX_BAD_ROWS: Final = 20  # rows left out that the page lists
 WIDTH, HEIGHT = 300.0, 110.0
 
 
@@ -25,7 +25,7 @@ class Bar:
     y: float
     width: float
     height: float
-    says: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
@@ -34,55 +34,73 @@ class Histogram:
 
     title: str
     source: str
-    says: str
+    summary: str
     bars: list[Bar]
     low: str
     high: str
 
 
-def page_of(profiles: Sequence[Profile], tokenizer: str, similar: float) -> str:
+def render_profile(profiles: Sequence[SourceProfile], tokenizer: str, near_duplicate_threshold: float) -> str:
     """The page as text."""
-    about = [f"{len(profiles)} source{'s' * (len(profiles) != 1)}", f"near copies from {similar:g} similar"]
-    return rendered(
+    about = [
+        f"{len(profiles)} source{'s' * (len(profiles) != 1)}",
+        f"near duplicates from {near_duplicate_threshold:g} similarity",
+    ]
+    return render_page(
         "data_profile.html.j2",
         ("report.css",),
         [],
         title="Data profile",
         about=[*about, f"tokens of {tokenizer}"] if tokenizer else about,
-        profiles=list(zip(names_of(profiles), profiles, strict=True)),
-        lines=lines_of(profiles),
+        profiles=list(zip(source_names(profiles), profiles, strict=True)),
+        lines=statistic_lines(profiles),
         histograms=[
             one
-            for name, profile in zip(names_of(profiles), profiles, strict=True)
+            for name, profile in zip(source_names(profiles), profiles, strict=True)
             for one in _histograms(name, profile)
         ],
-        bad=BAD,
+        max_bad_rows=MAX_BAD_ROWS,
         width=WIDTH,
         height=HEIGHT,
     )
 
 
-def _histograms(name: str, one: Profile) -> Iterator[Histogram]:
-    found = one.portrait
+def _histograms(name: str, profile: SourceProfile) -> Iterator[Histogram]:
+    stats = profile.stats
     for what, characters, tokens in (
-        ("prompts", found.prompt_characters, found.prompt_tokens),
-        ("responses", found.response_characters, found.response_tokens),
+        ("prompts", stats.prompt_characters, stats.prompt_tokens),
+        ("responses", stats.response_characters, stats.response_tokens),
     ):
-        chosen, unit = (tokens, "tokens") if tokens is not None else (characters, "characters")
-        if chosen is not None:
-            yield _histogram(f"{unit.capitalize()} of {what}", name, chosen)
-    if found.turns is not None:
-        yield _histogram("Turns", name, found.turns)
+        lengths, unit = (tokens, "tokens") if tokens is not None else (characters, "characters")
+        if lengths is not None:
+            yield _histogram(f"{unit.capitalize()} of {what}", name, lengths)
+    if stats.turns is not None:
+        yield _histogram("Turns", name, stats.turns)
 
 
-def _histogram(title: str, source: str, found: Lengths) -> Histogram:
-    most = max(count for _, _, count in found.histogram)
-    top = found.histogram[-1][1]
+def _histogram(title: str, source: str, lengths: LengthStats) -> Histogram:
+    max_count = max(count for _, _, count in lengths.histogram)
+    axis_end = lengths.histogram[-1][1]
     bars = []
-    for place, (start, end, count) in enumerate(found.histogram):
-        height = HEIGHT * count / most
-        last = place == len(found.histogram) - 1
+    for place, (start, end, count) in enumerate(lengths.histogram):
+        height = HEIGHT * count / max_count
+        last = place == len(lengths.histogram) - 1
         ends = f"{start:,.0f}" if end - start == 1 else f"{start:,.0f} to {end:,.0f}"
-        says = f"{ends}{' and more' if last and found.longest >= end else ''}: {count:,}"
-        bars.append(Bar(WIDTH * start / top, HEIGHT - height, max(1.0, WIDTH * (end - start) / top - 1), height, says))
-    return Histogram(title, source, spread(found), bars, "0", f"{top - 1:,.0f}{'+' if found.longest >= top else ''}")
+        tooltip = f"{ends}{' and more' if last and lengths.maximum >= end else ''}: {count:,}"
+        bars.append(
+            Bar(
+                WIDTH * start / axis_end,
+                HEIGHT - height,
+                max(1.0, WIDTH * (end - start) / axis_end - 1),
+                height,
+                tooltip,
+            )
+        )
+    return Histogram(
+        title,
+        source,
+        format_lengths(lengths),
+        bars,
+        "0",
+        f"{axis_end - 1:,.0f}{'+' if lengths.maximum >= axis_end else ''}",
+    )

@@ -9,121 +9,127 @@ from typing import TYPE_CHECKING, Final
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from zhenlong.data.portrait import Lengths
+from zhenlong.data.dataset_stats import LengthStats
 
 if TYPE_CHECKING:
-    from zhenlong.report.data_profile.command import Profile
+    from zhenlong.report.data_profile.command import SourceProfile
 
-NONE: Final = "–"
-LANGUAGES: Final = 4
+MISSING_TEXT: Final = "–"
+MAX_LANGUAGES: Final = 4
 
 
 @dataclass(frozen=True)
-class Line:
+class StatisticLine:
     """One measure: its name, what it says, and each source's value."""
 
     name: str
-    about: str
+    description: str
     cells: tuple[str, ...]
 
 
-def table_of(profiles: Sequence[Profile]) -> Table:
+def profile_table(profiles: Sequence[SourceProfile]) -> Table:
     """The terminal's table."""
     table = Table(title="Data", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for name in names_of(profiles):
+    for name in source_names(profiles):
         table.add_column(name, justify="right", overflow="fold")
-    for line in lines_of(profiles):
+    for line in statistic_lines(profiles):
         table.add_row(line.name, *line.cells)
     return table
 
 
-def names_of(profiles: Sequence[Profile]) -> list[str]:
+def source_names(profiles: Sequence[SourceProfile]) -> list[str]:
     """What to call the sources: files without their folders, unless two would then be called the same."""
     short = [one.source.rsplit("/", 1)[-1] for one in profiles]
     return short if len(set(short)) == len(short) else [one.source for one in profiles]
 
 
-def lines_of(profiles: Sequence[Profile]) -> list[Line]:
+def statistic_lines(profiles: Sequence[SourceProfile]) -> list[StatisticLine]:
     """Every measure that one of the sources has."""
-    lines = [Line(name, about, tuple(cell(one) for one in profiles)) for name, about, cell in _MEASURES]
-    return [line for line in lines if any(value != NONE for value in line.cells)]
+    lines = [StatisticLine(name, about, tuple(cell(one) for one in profiles)) for name, about, cell in _STATISTICS]
+    return [line for line in lines if any(value != MISSING_TEXT for value in line.cells)]
 
 
-def spread(found: Lengths | None) -> str:
+def format_lengths(lengths: LengthStats | None) -> str:
     """Median, and the range that holds the middle 80 %."""
     return (
-        NONE if found is None else f"{found.median:,.0f} ({found.p10:,.0f}–{found.p90:,.0f}, at most {found.longest:,})"
+        MISSING_TEXT
+        if lengths is None
+        else f"{lengths.median:,.0f} ({lengths.p10:,.0f}–{lengths.p90:,.0f}, at most {lengths.maximum:,})"
     )
 
 
-def share(value: float | None) -> str:
+def format_fraction(value: float | None) -> str:
     """A share in per cent."""
-    return NONE if value is None else f"{100 * value:.1f} %"
+    return MISSING_TEXT if value is None else f"{100 * value:.1f} %"
 
 
-def _copies(name: str) -> Callable[[Profile], str]:
-    def cell(one: Profile) -> str:
-        count = getattr(one.portrait.copies, name)
-        return f"{count:,} ({share(count / one.portrait.records)})"
+def _duplicates_cell(name: str) -> Callable[[SourceProfile], str]:
+    def cell(one: SourceProfile) -> str:
+        count = getattr(one.stats.duplicates, name)
+        return f"{count:,} ({format_fraction(count / one.stats.records)})"
 
     return cell
 
 
-def _form(name: str) -> Callable[[Profile], str]:
-    return lambda one: NONE if one.portrait.form is None else share(getattr(one.portrait.form, name))
+def _markup_cell(name: str) -> Callable[[SourceProfile], str]:
+    return lambda one: MISSING_TEXT if one.stats.format is None else format_fraction(getattr(one.stats.format, name))
 
 
-def _gap(one: Profile) -> str:
-    found = one.portrait.preferred
+def _length_gap_cell(one: SourceProfile) -> str:
+    found = one.stats.preference
     if found is None:
-        return NONE
-    tokens = "" if found.gap_tokens is None else f", {found.gap_tokens:+,.1f} tokens"
-    words = f"{found.gap_words:+,.1f} words (median {found.median_gap_words:+,.0f})"
-    return f"{words}, {found.gap_characters:+,.0f} characters{tokens}"
+        return MISSING_TEXT
+    tokens = "" if found.length_gap_tokens is None else f", {found.length_gap_tokens:+,.1f} tokens"
+    words = f"{found.length_gap_words:+,.1f} words (median {found.median_length_gap_words:+,.0f})"
+    return f"{words}, {found.length_gap_characters:+,.0f} characters{tokens}"
 
 
-def _languages(one: Profile) -> str:
-    named = [f"{name} {share(value)}" for name, value in one.sampled.languages[:LANGUAGES]]
-    more = len(one.sampled.languages) - LANGUAGES
-    return ", ".join(named) + (f", {more} more" if more > 0 else "") or NONE
+def _languages_cell(one: SourceProfile) -> str:
+    named = [f"{name} {format_fraction(value)}" for name, value in one.sample_stats.languages[:MAX_LANGUAGES]]
+    more = len(one.sample_stats.languages) - MAX_LANGUAGES
+    return ", ".join(named) + (f", {more} more" if more > 0 else "") or MISSING_TEXT
 
 
-def _toxicity(one: Profile) -> str:
-    found = one.sampled
-    return NONE if found.toxicity is None else f"{share(found.toxic)} toxic, mean {found.toxicity:.3f}"
+def _toxicity_cell(one: SourceProfile) -> str:
+    found = one.sample_stats
+    return (
+        MISSING_TEXT
+        if found.mean_toxicity is None
+        else f"{format_fraction(found.toxic_fraction)} toxic, mean {found.mean_toxicity:.3f}"
+    )
 
 
-def _pairs(one: Profile) -> str:
-    return NONE if one.portrait.preferred is None else f"{one.portrait.preferred.pairs:,}"
+def _pairs_cell(one: SourceProfile) -> str:
+    return MISSING_TEXT if one.stats.preference is None else f"{one.stats.preference.pairs:,}"
 
 
-def _longer(one: Profile) -> str:
-    return NONE if one.portrait.preferred is None else share(one.portrait.preferred.longer_wins)
+def _longer_chosen_cell(one: SourceProfile) -> str:
+    return MISSING_TEXT if one.stats.preference is None else format_fraction(one.stats.preference.longer_win_rate)
 
 
-_MEASURES: Final[tuple[tuple[str, str, Callable[[Profile], str]], ...]] = (
-    ("read as", "the kind of record", lambda one: one.portrait.kind),
+_STATISTICS: Final[tuple[tuple[str, str, Callable[[SourceProfile], str]], ...]] = (
+    ("read as", "the kind of record", lambda one: one.stats.kind),
     ("rows", "rows of the source", lambda one: f"{one.rows:,}"),
-    ("rows left out", "rows that could not be read", lambda one: f"{len(one.bad):,}"),
-    ("records", "a tree gives several, a row mostly one", lambda one: f"{one.portrait.records:,}"),
-    ("turns", "of users, assistants and tools", lambda one: spread(one.portrait.turns)),
-    ("prompt characters", "all before the last response", lambda one: spread(one.portrait.prompt_characters)),
-    ("prompt tokens", "by the tokenizer named", lambda one: spread(one.portrait.prompt_tokens)),
-    ("response characters", "every response on its own", lambda one: spread(one.portrait.response_characters)),
-    ("response tokens", "by the tokenizer named", lambda one: spread(one.portrait.response_tokens)),
-    ("responses with a list", "two items or more", _form("lists")),
-    ("responses with a heading", "Markdown's", _form("headings")),
-    ("responses with code", "fenced", _form("code")),
-    ("words", "of prompts and responses", lambda one: f"{one.portrait.words:,}"),
-    ("different words", "in lower case", lambda one: f"{one.portrait.vocabulary:,}"),
-    ("copies", "records of the same words as an earlier one", _copies("exact")),
-    ("near copies", "records much like an earlier one, copies included", _copies("near")),
-    ("repeated prompts", "prompts of the same words as an earlier one", _copies("prompts")),
-    ("toxicity", "of a sample of responses", _toxicity),
-    ("language", "of the same sample", _languages),
-    ("desirable", "ratings with the thumb up", lambda one: share(one.portrait.desirable)),
-    ("pairs", "that the rankings make", _pairs),
-    ("chosen is longer by", "mean over pairs", _gap),
-    ("won by the longer", "pairs whose longer response was chosen; of equal length: half", _longer),
+    ("bad rows", "rows that could not be read", lambda one: f"{len(one.bad_rows):,}"),
+    ("records", "a tree gives several, a row mostly one", lambda one: f"{one.stats.records:,}"),
+    ("turns", "of users, assistants and tools", lambda one: format_lengths(one.stats.turns)),
+    ("prompt characters", "all before the last response", lambda one: format_lengths(one.stats.prompt_characters)),
+    ("prompt tokens", "by the tokenizer named", lambda one: format_lengths(one.stats.prompt_tokens)),
+    ("response characters", "every response on its own", lambda one: format_lengths(one.stats.response_characters)),
+    ("response tokens", "by the tokenizer named", lambda one: format_lengths(one.stats.response_tokens)),
+    ("responses with a list", "two items or more", _markup_cell("list_fraction")),
+    ("responses with a heading", "Markdown's", _markup_cell("heading_fraction")),
+    ("responses with code", "fenced", _markup_cell("code_fraction")),
+    ("words", "of prompts and responses", lambda one: f"{one.stats.word_count:,}"),
+    ("distinct words", "lower-cased", lambda one: f"{one.stats.vocab_size:,}"),
+    ("exact duplicates", "records with the same words as an earlier one", _duplicates_cell("exact")),
+    ("near duplicates", "records similar to an earlier one, exact duplicates included", _duplicates_cell("near")),
+    ("duplicate prompts", "prompts with the same words as an earlier one", _duplicates_cell("repeated_prompts")),
+    ("toxicity", "of a sample of responses", _toxicity_cell),
+    ("language", "of the same sample", _languages_cell),
+    ("desirable", "ratings labelled desirable", lambda one: format_fraction(one.stats.desirable_fraction)),
+    ("pairs", "that the rankings make", _pairs_cell),
+    ("chosen minus rejected length", "mean over pairs", _length_gap_cell),
+    ("longer response chosen", "fraction of pairs; equal lengths count half", _longer_chosen_cell),
 )  # fmt: skip

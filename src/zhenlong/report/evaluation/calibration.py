@@ -4,68 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zhenlong.evaluate.metrics.calibration import ReliabilityPoint, reliability
-from zhenlong.evaluate.results import Record
-from zhenlong.report.evaluation.drawing import Chart, Point, Series, drawn, unit_axis
-from zhenlong.report.evaluation.folder import Evaluation, Place, model_name
-from zhenlong.report.evaluation.numbers import digits_for, spoken
+from zhenlong.evaluate.metrics.calibration import ReliabilityPoint, reliability_points
+from zhenlong.evaluate.results.result_files import InstanceRecord
+from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioShots, short_model_name
+from zhenlong.report.evaluation.number_format import decimals_for, describe_interval
+from zhenlong.report.evaluation.svg_charts import Chart, Point, Series, build_chart, unit_axis
 
-Sure = tuple[list[float], list[float]]  # confidences, and whether the answers are right
-LEAST = 30  # answers from which a diagram says something
+ConfidencesAndCorrectness = tuple[list[float], list[float]]  # confidences, and whether the answers are right
+MIN_ANSWERS = 30  # answers from which a diagram says something
 
 
-def confidences(evaluation: Evaluation, place: Place, records: Mapping[str, Sequence[Record]]) -> dict[str, Sure]:
+def confidences_by_model(
+    evaluation: EvaluationData, scenario_shots: ScenarioShots, records: Mapping[str, Sequence[InstanceRecord]]
+) -> dict[str, ConfidencesAndCorrectness]:
     """Of each model the confidence in its unperturbed answers and whether they are right, where it is known.
 
     Of generated answers only where the scenario measures calibration: elsewhere a score of 1 need not mean right.
     """
     found = {}
-    measured = bool(evaluation.find(place, "ece_10_bin"))
-    main = evaluation.main_measure(place[0])
+    measured = bool(evaluation.results_by_model(scenario_shots, "ece_10_bin"))
+    main = evaluation.main_measure(scenario_shots[0])
     for model, own in records.items():
-        told = [
+        pairs = [
             (one.confidence, right)
             for one in own
             if not one.perturbation
             and not one.failed
-            and one.shots == place[1]
+            and one.shots == scenario_shots[1]
             and one.confidence is not None
             and (measured or one.choice_log_probs)
-            and (right := _right(one, main)) is not None
+            and (right := _correctness(one, main)) is not None
         ]
-        if len(told) >= LEAST:
-            found[model] = ([sure for sure, _ in told], [right for _, right in told])
+        if len(pairs) >= MIN_ANSWERS:
+            found[model] = ([sure for sure, _ in pairs], [right for _, right in pairs])
     return found
 
 
-def diagram(evaluation: Evaluation, place: Place, sure: Mapping[str, Sure]) -> Chart | None:
+def reliability_diagram(
+    evaluation: EvaluationData, scenario_shots: ScenarioShots, confidences: Mapping[str, ConfidencesAndCorrectness]
+) -> Chart | None:
     """The diagram of a scenario, in ten bins of equally many answers; None where no model's confidence is known."""
-    series, said = [], []
-    errors = evaluation.find(place, "ece_10_bin")
+    series, error_texts = [], []
+    calibration_errors = evaluation.results_by_model(scenario_shots, "ece_10_bin")
     for at, model in enumerate(evaluation.models):
-        if model not in sure:
+        if model not in confidences:
             continue
-        points = [_point(model_name(model), one) for one in reliability(*sure[model])]
+        points = [_point(short_model_name(model), one) for one in reliability_points(*confidences[model])]
         series.append(Series(at, points))
-        error = errors.get(model)
+        error = calibration_errors.get(model)
         if error:
-            said.append(f"{model_name(model)} {spoken(error.value, digits_for([error.value])).split(',')[0]}")
+            error_texts.append(
+                f"{short_model_name(model)} {describe_interval(error.value, decimals_for([error.value])).split(',')[0]}"
+            )
     if not series:
         return None
-    note = f"ECE: {' · '.join(said)}" if said else ""
-    title = evaluation.named(place)
-    words = f"Reliability diagram of {title}" + (f"; expected calibration error: {', '.join(said)}" if said else "")
-    x, y = unit_axis("confidence"), unit_axis("share right")
-    return drawn(title, series, x, y, spoken=words, diagonal=True, note=note)
+    note = f"ECE: {' · '.join(error_texts)}" if error_texts else ""
+    title = evaluation.scenario_title(scenario_shots)
+    aria_label = f"Reliability diagram of {title}" + (
+        f"; expected calibration error: {', '.join(error_texts)}" if error_texts else ""
+    )
+    x, y = unit_axis("confidence"), unit_axis("accuracy")
+    return build_chart(title, series, x, y, aria_label=aria_label, diagonal=True, note=note)
 
 
 def _point(model: str, found: ReliabilityPoint) -> Point:
     right = found.accuracy
-    says = f"{model}: confidence {found.confidence:.2f}, right {right.mean:.2f} (n = {right.n})"
-    return Point(found.confidence, right.mean, says, right.ci95)
+    tooltip = f"{model}: confidence {found.confidence:.2f}, right {right.mean:.2f} (n = {right.n})"
+    return Point(found.confidence, right.mean, tooltip, right.ci95)
 
 
-def _right(record: Record, main: str) -> float | None:
+def _correctness(record: InstanceRecord, main: str) -> float | None:
     """Whether the chosen reference is a correct one, else whether the main score is 1; None where neither is told."""
     if record.predicted is not None and record.predicted < len(record.references):
         return float(bool(record.references[record.predicted].get("correct")))

@@ -9,19 +9,19 @@ from typing import Final
 
 import numpy as np
 
-from zhenlong.evaluate.comparison.compare import chance
-from zhenlong.evaluate.comparison.differences import LEVEL, are_outcomes, paired_ends
-from zhenlong.evaluate.hypothesis import holm, mcnemar, permutation_test
-from zhenlong.evaluate.results import Record
-from zhenlong.evaluate.statistics import Interval
-from zhenlong.report.evaluation.folder import Evaluation, Place, label_of, model_name
-from zhenlong.report.evaluation.numbers import digits_for, number, with_half
+from zhenlong.evaluate.compare.compare import format_p_value
+from zhenlong.evaluate.compare.differences import SIGNIFICANCE_LEVEL, are_binary, paired_bounds
+from zhenlong.evaluate.results.result_files import InstanceRecord
+from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.evaluate.statistics.significance import holm_correction, mcnemar, permutation_test
+from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioShots, measure_title, short_model_name
+from zhenlong.report.evaluation.number_format import decimals_for, format_decimal, format_with_half_width
 
-PAIRS: Final = 6  # of models up to which all are compared; with more, each is compared with the baseline
+MAX_PAIRS: Final = 6  # of models up to which all are compared; with more, each is compared with the baseline
 
 
 @dataclass(frozen=True)
-class Difference:
+class DifferenceRow:
     """One measure of a model less that of another; `level` is -2 for a sure loss, 2 for a sure gain, else 0."""
 
     scenario: str
@@ -30,56 +30,61 @@ class Difference:
     p: float
     higher_is_better: bool | None
     text: str
-    half: str
-    ends: str
-    chance: str = ""  # p after Holm's correction for all rows of the pair
+    half_width: str
+    interval_text: str
+    p_holm_text: str = ""  # p after Holm's correction for all rows of the pair
     level: int = 0
     bar: tuple[float, float, float] | None = None  # low, mean and high as hundredths of the drawn width
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelPair:
     """All differences of two models."""
 
     model: str
     other: str
-    rows: list[Difference]
+    rows: list[DifferenceRow]
 
     @property
     def title(self) -> str:
         """Which is taken from which."""
-        return f"{model_name(self.model)} less {model_name(self.other)}"
+        return f"{short_model_name(self.model)} less {short_model_name(self.other)}"
 
 
-def pairs_of(evaluation: Evaluation) -> list[tuple[str, str]]:
+def compared_pairs(evaluation: EvaluationData) -> list[tuple[str, str]]:
     """The pairs (later, earlier) of models that are compared: all, or of many models each with the baseline.
 
     That is the `baseline` of evaluation.json, else the first model.
     """
     every = [(later, earlier) for earlier, later in combinations(evaluation.models, 2)]
-    asked = evaluation.asked.get("baseline")
-    first = asked if asked in evaluation.models else evaluation.models[0]
-    return every if len(every) <= PAIRS else [(model, first) for model in evaluation.models if model != first]
+    baseline = evaluation.manifest.get("baseline")
+    first = baseline if baseline in evaluation.models else evaluation.models[0]
+    return every if len(every) <= MAX_PAIRS else [(model, first) for model in evaluation.models if model != first]
 
 
-def differences_of(
-    evaluation: Evaluation, place: Place, records: Mapping[str, Sequence[Record]]
-) -> Iterator[tuple[tuple[str, str], Difference]]:
+def scenario_differences(
+    evaluation: EvaluationData, scenario_shots: ScenarioShots, records: Mapping[str, Sequence[InstanceRecord]]
+) -> Iterator[tuple[tuple[str, str], DifferenceRow]]:
     """A scenario's differences for each pair of models that share at least two answered instances.
 
     They are of the main measure; where the scenario is the only one, of every measure that has a direction.
     """
-    for measure, better in _measures(evaluation, place):
-        values = {model: _by_instance(own, place[1], measure) for model, own in records.items()}
-        for pair in pairs_of(evaluation):
+    for measure, higher_is_better in _measures_to_compare(evaluation, scenario_shots):
+        values = {model: _mean_scores_by_instance(own, scenario_shots[1], measure) for model, own in records.items()}
+        for pair in compared_pairs(evaluation):
             first, second = (values.get(model, {}) for model in pair)
             shared = [key for key in first if key in second]
             if len(shared) > 1:
                 both = [second[key] for key in shared], [first[key] for key in shared]
-                yield pair, _difference(evaluation.named(place), label_of(measure), both, better)
+                yield (
+                    pair,
+                    _difference(
+                        evaluation.scenario_title(scenario_shots), measure_title(measure), both, higher_is_better
+                    ),
+                )
 
 
-def compared(pairs: Sequence[Pair]) -> list[Pair]:
+def apply_holm(pairs: Sequence[ModelPair]) -> list[ModelPair]:
     """The same with p-values corrected within each pair, and bars on one scale.
 
     The scale is wide enough for every interval within -1 and 1; larger ones are of another unit and have no bar.
@@ -88,26 +93,27 @@ def compared(pairs: Sequence[Pair]) -> list[Pair]:
     widest = max((abs(end) for end in ends), default=1.0) or 1.0
     found = []
     for pair in pairs:
-        adjusted = holm([row.p for row in pair.rows])
-        rows = [_finished(row, p, widest) for row, p in zip(pair.rows, adjusted, strict=True)]
+        adjusted = holm_correction([row.p for row in pair.rows])
+        rows = [_with_significance(row, p, widest) for row, p in zip(pair.rows, adjusted, strict=True)]
         found.append(replace(pair, rows=rows))
     return found
 
 
-def _measures(evaluation: Evaluation, place: Place) -> list[tuple[str, bool | None]]:
-    main = evaluation.main_measure(place[0])
+def _measures_to_compare(evaluation: EvaluationData, scenario_shots: ScenarioShots) -> list[tuple[str, bool | None]]:
+    main = evaluation.main_measure(scenario_shots[0])
     own = [
         one
         for one in evaluation.results
-        if (one.scenario, one.shots, one.perturbation, one.group) == (*place, "", "") and one.category != "efficiency"
+        if (one.scenario, one.shots, one.perturbation, one.group) == (*scenario_shots, "", "")
+        and one.category != "efficiency"
     ]
-    better = {one.measure: one.higher_is_better for one in own}
-    if len(evaluation.places) > 1:
-        return [(main, better.get(main))]
-    return [(name, way) for name, way in better.items() if name == main or way is not None]
+    directions = {one.measure: one.higher_is_better for one in own}
+    if len(evaluation.scenario_shots) > 1:
+        return [(main, directions.get(main))]
+    return [(name, way) for name, way in directions.items() if name == main or way is not None]
 
 
-def _by_instance(records: Sequence[Record], shots: int, measure: str) -> dict[str, float]:
+def _mean_scores_by_instance(records: Sequence[InstanceRecord], shots: int, measure: str) -> dict[str, float]:
     """The mean score over the trials of each unperturbed instance."""
     found: dict[str, list[float]] = {}
     for one in records:
@@ -116,22 +122,24 @@ def _by_instance(records: Sequence[Record], shots: int, measure: str) -> dict[st
     return {key: float(np.mean(several)) for key, several in found.items() if np.isfinite(several).all()}
 
 
-def _difference(scenario: str, label: str, both: tuple[list[float], list[float]], better: bool | None) -> Difference:
+def _difference(
+    scenario: str, label: str, both: tuple[list[float], list[float]], higher_is_better: bool | None
+) -> DifferenceRow:
     """The second values less the first."""
-    gained = np.subtract(both[1], both[0])
-    value = Interval(float(gained.mean()), paired_ends(both), len(gained))
-    p = mcnemar(*both).p if are_outcomes(both) else permutation_test(gained)
-    digits = digits_for([value])
-    text, half = with_half(value, digits, signed=True)
-    ends = " to ".join(number(end, digits, signed=True) for end in value.ci95)
-    return Difference(scenario, label, value, p, better, text, half, ends)
+    differences = np.subtract(both[1], both[0])
+    value = Interval(float(differences.mean()), paired_bounds(both), len(differences))
+    p = mcnemar(*both).p if are_binary(both) else permutation_test(differences)
+    digits = decimals_for([value])
+    text, half = format_with_half_width(value, digits, signed=True)
+    interval_text = " to ".join(format_decimal(end, digits, signed=True) for end in value.ci95)
+    return DifferenceRow(scenario, label, value, p, higher_is_better, text, half, interval_text)
 
 
-def _finished(row: Difference, adjusted: float, widest: float) -> Difference:
-    sure = adjusted < LEVEL and row.higher_is_better is not None
-    level = 0 if not sure else 2 if (row.value.mean > 0) == row.higher_is_better else -2
+def _with_significance(row: DifferenceRow, p_holm: float, widest: float) -> DifferenceRow:
+    significant = p_holm < SIGNIFICANCE_LEVEL and row.higher_is_better is not None
+    level = 0 if not significant else 2 if (row.value.mean > 0) == row.higher_is_better else -2
     low, high = row.value.ci95
-    drawn = abs(low) <= 1 and abs(high) <= 1
+    has_bar = abs(low) <= 1 and abs(high) <= 1
     ends = [round(50 + 48 * end / widest, 1) for end in (low, row.value.mean, high)]
-    bar = (ends[0], ends[1], ends[2]) if drawn else None
-    return replace(row, chance=chance(adjusted), level=level, bar=bar)
+    bar = (ends[0], ends[1], ends[2]) if has_bar else None
+    return replace(row, p_holm_text=format_p_value(p_holm), level=level, bar=bar)

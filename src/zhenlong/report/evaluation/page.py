@@ -10,48 +10,66 @@ from pathlib import Path
 from typing import Any, Final
 
 from zhenlong.loop.atomic import write_text
-from zhenlong.report.evaluation.browser import BYTES, RECORDS, Chunk, chunk_of, shares_of, sizes_of
-from zhenlong.report.evaluation.calibration import confidences, diagram
-from zhenlong.report.evaluation.cost import costs_of, shots_of
-from zhenlong.report.evaluation.differences import Difference, Pair, compared, differences_of
-from zhenlong.report.evaluation.drawing import MARKS, Chart
-from zhenlong.report.evaluation.folder import Evaluation, model_name, read_evaluation, read_scenario
-from zhenlong.report.evaluation.groups import Grouping, groupings_of
-from zhenlong.report.evaluation.markdown import markdown_of
-from zhenlong.report.evaluation.table import Block, Category, categories_of, overview_of
-from zhenlong.report.evaluation.wins import Wins, wins_of
-from zhenlong.report.evaluation.worst import Fall, falls_of
-from zhenlong.report.shell import own, rendered
+from zhenlong.report.evaluation.calibration import confidences_by_model, reliability_diagram
+from zhenlong.report.evaluation.cost_quality import cost_quality_charts, shot_charts
+from zhenlong.report.evaluation.differences import DifferenceRow, ModelPair, apply_holm, scenario_differences
+from zhenlong.report.evaluation.evaluation_data import (
+    EvaluationData,
+    read_evaluation_data,
+    read_scenario_records,
+    short_model_name,
+)
+from zhenlong.report.evaluation.groups import GroupTable, group_tables
+from zhenlong.report.evaluation.heat_table import CategoryTable, ScenarioBlock, category_tables, overview_blocks
+from zhenlong.report.evaluation.instance_browser import (
+    MAX_BYTES,
+    MAX_RECORDS,
+    ScenarioChunk,
+    max_min_fair_shares,
+    pack_scenario,
+    record_and_byte_counts,
+)
+from zhenlong.report.evaluation.markdown import evaluation_markdown
+from zhenlong.report.evaluation.svg_charts import MARKER_SHAPES, Chart
+from zhenlong.report.evaluation.win_rates import WinRates, win_rate_table
+from zhenlong.report.evaluation.worst_case import PerturbationDrop, perturbation_drops
+from zhenlong.report.render_page import read_asset, render_page
 
 STYLES: Final = ("report.css", "evaluation.css")
-SCRIPTS: Final = ("browser.js",)
-ASKED: Final = ("suite", "tasks", "limit", "seed", "judge")  # of evaluation.json, told at the head where they are
+SCRIPTS: Final = ("instance_browser.js",)
+MANIFEST_FIELDS: Final = (
+    "suite",
+    "tasks",
+    "limit",
+    "seed",
+    "judge",
+)  # of evaluation.json, told at the head where they are
 
 
 @dataclass(frozen=True)
-class Sections:
+class EvaluationSections:
     """All that the sections show. Models are in the order of their colours."""
 
     models: list[tuple[str, str, str]]  # name, name for reading, shape
-    categories: list[Category]
-    overview: list[Block]
-    wins: Wins | None
-    falls: list[list[Fall]]  # of each scenario that was perturbed
-    diagrams: list[Chart]
-    groupings: list[Grouping]
-    costs: list[Chart]
-    shots: list[Chart]
-    differences: list[Pair]
-    chunks: list[Chunk]
-    failed: int
+    categories: list[CategoryTable]
+    overview: list[ScenarioBlock]
+    win_rates: WinRates | None
+    worst_case: list[list[PerturbationDrop]]  # of each scenario that was perturbed
+    reliability_diagrams: list[Chart]
+    group_tables: list[GroupTable]
+    cost_charts: list[Chart]
+    shot_charts: list[Chart]
+    differences: list[ModelPair]
+    chunks: list[ScenarioChunk]
+    num_failed: int
     notes: list[str]
 
     @property
-    def browser(self) -> dict[str, Any]:
+    def browser_index(self) -> dict[str, Any]:
         """What the page's script knows before it unpacks a scenario."""
         return {
             "models": [{"name": name, "title": title} for name, title, _ in self.models],
-            "scenarios": [{"name": one.scenario, "main": one.main} for one in self.chunks],
+            "scenarios": [{"name": one.scenario, "main": one.main_measure} for one in self.chunks],
         }
 
 
@@ -63,58 +81,65 @@ def write_evaluation_report(folder: str | Path) -> Path:
     Args:
         folder: Folder that `zhenlong evaluate --output` wrote.
     """
-    evaluation = read_evaluation(folder)
-    sections = sections_of(evaluation)
-    title, about = Path(folder).resolve().name, about_of(evaluation, sections)
+    evaluation = read_evaluation_data(folder)
+    sections = build_sections(evaluation)
+    title, about = Path(folder).resolve().name, subtitle_parts(evaluation, sections)
     path = Path(folder) / "report.html"
-    scripts = [own(name) for name in SCRIPTS]
-    page = rendered("evaluation.html.j2", STYLES, scripts, title=title, about=about, evaluation=sections,
+    scripts = [read_asset(name) for name in SCRIPTS]
+    page = render_page("evaluation.html.j2", STYLES, scripts, title=title, about=about, evaluation=sections,
                     versions=_versions(evaluation))  # fmt: skip
     write_text(path, page)
-    write_text(path.with_suffix(".md"), markdown_of(title, about, sections))
+    write_text(path.with_suffix(".md"), evaluation_markdown(title, about, sections))
     return path
 
 
-def sections_of(evaluation: Evaluation, most_records: int = RECORDS, most_bytes: int = BYTES) -> Sections:
+def build_sections(
+    evaluation: EvaluationData, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES
+) -> EvaluationSections:
     """Everything that the page shows of an evaluation, reading its records once, one scenario at a time."""
-    categories = categories_of(evaluation)
-    sizes = sizes_of(evaluation)
+    categories = category_tables(evaluation)
+    sizes = record_and_byte_counts(evaluation)
     limits = zip(
-        shares_of([n for n, _ in sizes], most_records), shares_of([b for _, b in sizes], most_bytes), strict=True
+        max_min_fair_shares([n for n, _ in sizes], max_records),
+        max_min_fair_shares([b for _, b in sizes], max_bytes),
+        strict=True,
     )
-    falls: list[list[Fall]] = []
-    diagrams: list[Chart] = []
-    chunks: list[Chunk] = []
-    differences: dict[tuple[str, str], list[Difference]] = {}
+    worst_case: list[list[PerturbationDrop]] = []
+    reliability_diagrams: list[Chart] = []
+    chunks: list[ScenarioChunk] = []
+    differences: dict[tuple[str, str], list[DifferenceRow]] = {}
     for scenario, (records_share, bytes_share) in zip(evaluation.scenarios, limits, strict=True):
-        records = read_scenario(evaluation, scenario)
-        for place in [one for one in evaluation.places if one[0] == scenario]:
-            fallen = falls_of(evaluation, place, records)
-            falls += [fallen] if fallen else []
-            chart = diagram(evaluation, place, confidences(evaluation, place, records))
-            diagrams += [chart] if chart else []
-            for pair, difference in differences_of(evaluation, place, records):
+        records = read_scenario_records(evaluation, scenario)
+        for place in [one for one in evaluation.scenario_shots if one[0] == scenario]:
+            drops = perturbation_drops(evaluation, place, records)
+            worst_case += [drops] if drops else []
+            chart = reliability_diagram(evaluation, place, confidences_by_model(evaluation, place, records))
+            reliability_diagrams += [chart] if chart else []
+            for pair, difference in scenario_differences(evaluation, place, records):
                 differences.setdefault(pair, []).append(difference)
         if any(records.values()):
-            chunks.append(chunk_of(evaluation, scenario, records, records_share, bytes_share))
-    return Sections(
-        models=[(one, model_name(one), MARKS[at % len(MARKS)]) for at, one in enumerate(evaluation.models)],
+            chunks.append(pack_scenario(evaluation, scenario, records, records_share, bytes_share))
+    return EvaluationSections(
+        models=[
+            (one, short_model_name(one), MARKER_SHAPES[at % len(MARKER_SHAPES)])
+            for at, one in enumerate(evaluation.models)
+        ],
         categories=categories,
-        overview=overview_of(evaluation, categories),
-        wins=wins_of(evaluation, categories),
-        falls=falls,
-        diagrams=diagrams,
-        groupings=[one for place in evaluation.places for one in groupings_of(evaluation, place)],
-        costs=costs_of(evaluation),
-        shots=shots_of(evaluation),
-        differences=compared([Pair(*pair, rows) for pair, rows in differences.items()]),
+        overview=overview_blocks(evaluation, categories),
+        win_rates=win_rate_table(evaluation, categories),
+        worst_case=worst_case,
+        reliability_diagrams=reliability_diagrams,
+        group_tables=[one for place in evaluation.scenario_shots for one in group_tables(evaluation, place)],
+        cost_charts=cost_quality_charts(evaluation),
+        shot_charts=shot_charts(evaluation),
+        differences=apply_holm([ModelPair(*pair, rows) for pair, rows in differences.items()]),
         chunks=chunks,
-        failed=sum(one.failed for one in evaluation.results if one.main),
+        num_failed=sum(one.failed for one in evaluation.results if one.main),
         notes=evaluation.notes,
     )
 
 
-def about_of(evaluation: Evaluation, sections: Sections) -> list[str]:
+def subtitle_parts(evaluation: EvaluationData, sections: EvaluationSections) -> list[str]:
     """What was evaluated, in a few words each."""
     models, scenarios = len(evaluation.models), len(evaluation.scenarios)
     prompts = sum(chunk.questions for chunk in sections.chunks)  # perturbed copies, shots and trials included
@@ -123,11 +148,11 @@ def about_of(evaluation: Evaluation, sections: Sections) -> list[str]:
         f"{scenarios} scenario{'s' * (scenarios > 1)}",
         f"{prompts:,} prompts" if prompts else "",
     ]
-    told = [(name, evaluation.asked.get(name)) for name in ASKED]
-    parts += [f"{name} {value}" for name, value in told if isinstance(value, (str, int)) and value != ""]
+    shown_options = [(name, evaluation.manifest.get(name)) for name in MANIFEST_FIELDS]
+    parts += [f"{name} {value}" for name, value in shown_options if isinstance(value, (str, int)) and value != ""]
     return [part for part in parts if part]
 
 
-def _versions(evaluation: Evaluation) -> list[str]:
-    found = evaluation.asked.get("versions")
+def _versions(evaluation: EvaluationData) -> list[str]:
+    found = evaluation.manifest.get("versions")
     return [f"{name} {value}" for name, value in found.items()] if isinstance(found, dict) else []

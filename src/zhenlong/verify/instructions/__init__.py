@@ -3,6 +3,6 @@
 Rules: Zhou et al. 2023, arXiv:2311.07911 (google-research/google-research: instruction_following_eval).
 """
 
-from zhenlong.verify.instructions.following import INSTRUCTIONS, check_instructions, followed, loosened
+from zhenlong.verify.instructions.check import INSTRUCTIONS, check_instructions, instructions_followed, loose_variants
 
-__all__ = ["INSTRUCTIONS", "check_instructions", "followed", "loosened"]
+__all__ = ["INSTRUCTIONS", "check_instructions", "instructions_followed", "loose_variants"]

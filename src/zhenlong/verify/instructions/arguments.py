@@ -7,7 +7,7 @@ import re
 from zhenlong.errors import UserError
 
 
-def compared(count: int, relation: str, threshold: float) -> bool:
+def satisfies_relation(count: int, relation: str, threshold: float) -> bool:
     """Whether `count` is `at least` or `less than` the threshold. Raises UserError for another relation."""
     if relation == "at least":
         return count >= threshold
@@ -16,7 +16,7 @@ def compared(count: int, relation: str, threshold: float) -> bool:
     raise UserError(f"instruction: relation {relation!r} is not known; expected 'at least' or 'less than'")
 
 
-def as_pattern(text: str) -> str:
+def to_pattern(text: str) -> str:
     """A text of IFEval as the regular expression that the official code reads it as; escaped where it is not one."""
     try:
         re.compile(text)

@@ -6,9 +6,9 @@ import json
 import re
 from typing import Final
 
-from zhenlong.verify.instructions.arguments import as_pattern
+from zhenlong.verify.instructions.arguments import to_pattern
 
-OPTIONS: Final = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+CONSTRAINED_RESPONSES: Final = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _FENCES: Final = ("```json", "```Json", "```JSON", "```")
 _POSTSCRIPTS: Final = {"P.P.S": r"\s*p\.\s?p\.\s?s.*$", "P.S.": r"\s*p\.\s?s\..*$"}
 
@@ -21,7 +21,7 @@ def number_of_placeholders(response: str, num_placeholders: int) -> bool:
 def has_postscript(response: str, postscript_marker: str) -> bool:
     """detectable_content:postscript: the marker somewhere, in any case; `P.S.` and `P.P.S` also with spaces."""
     marker = postscript_marker.strip()
-    pattern = _POSTSCRIPTS.get(marker, rf"\s*{as_pattern(marker.lower())}.*$")
+    pattern = _POSTSCRIPTS.get(marker, rf"\s*{to_pattern(marker.lower())}.*$")
     return re.search(pattern, response.lower(), re.MULTILINE) is not None
 
 
@@ -34,7 +34,7 @@ def number_of_bullets(response: str, num_bullets: int) -> bool:
 
 def constrained_response(response: str) -> bool:
     """detectable_format:constrained_response: one of the three answers yes, no and maybe occurs, as a sentence."""
-    return any(option in response for option in OPTIONS)
+    return any(option in response for option in CONSTRAINED_RESPONSES)
 
 
 def number_of_highlights(response: str, num_highlights: int) -> bool:
@@ -52,7 +52,7 @@ def number_of_highlights(response: str, num_highlights: int) -> bool:
 
 def number_of_sections(response: str, section_spliter: str, num_sections: int) -> bool:
     """detectable_format:multiple_sections: at least so many headings such as `Section 1`."""
-    return len(re.split(rf"\s?{as_pattern(section_spliter.strip())}\s?\d+\s?", response)) - 1 >= num_sections
+    return len(re.split(rf"\s?{to_pattern(section_spliter.strip())}\s?\d+\s?", response)) - 1 >= num_sections
 
 
 def is_json(response: str) -> bool:

@@ -6,24 +6,24 @@ import re
 from collections.abc import Sequence
 
 from zhenlong.errors import UserError
-from zhenlong.verify.instructions.arguments import as_pattern, compared
-from zhenlong.verify.instructions.sentences import words_and_marks
+from zhenlong.verify.instructions.arguments import satisfies_relation, to_pattern
+from zhenlong.verify.instructions.sentences import punkt_word_tokens
 
 
 def has_keywords(response: str, keywords: Sequence[str]) -> bool:
     """keywords:existence: each keyword somewhere, in any case, also inside another word."""
-    return all(re.search(as_pattern(word), response, re.IGNORECASE) for word in keywords)
+    return all(re.search(to_pattern(word), response, re.IGNORECASE) for word in keywords)
 
 
 def keyword_frequency(response: str, keyword: str, frequency: int, relation: str) -> bool:
     """keywords:frequency: the keyword this often, in any case, also inside other words."""
-    found = re.findall(as_pattern(keyword.strip()), response, re.IGNORECASE)
-    return compared(len(found), relation, frequency)
+    found = re.findall(to_pattern(keyword.strip()), response, re.IGNORECASE)
+    return satisfies_relation(len(found), relation, frequency)
 
 
 def no_forbidden_words(response: str, forbidden_words: Sequence[str]) -> bool:
     """keywords:forbidden_words: none of the words as a word of its own, in any case."""
-    return not any(re.search(rf"\b{as_pattern(word)}\b", response, re.IGNORECASE) for word in forbidden_words)
+    return not any(re.search(rf"\b{to_pattern(word)}\b", response, re.IGNORECASE) for word in forbidden_words)
 
 
 def letter_frequency(response: str, letter: str, let_frequency: int, let_relation: str) -> bool:
@@ -34,10 +34,10 @@ def letter_frequency(response: str, letter: str, let_frequency: int, let_relatio
     """
     if len(letter.strip()) != 1:
         raise UserError(f"instruction keywords:letter_frequency: letter: expected one character, got {letter!r}")
-    return compared(response.lower().count(letter.strip().lower()), let_relation, let_frequency)
+    return satisfies_relation(response.lower().count(letter.strip().lower()), let_relation, let_frequency)
 
 
 def capital_word_frequency(response: str, capital_frequency: int, capital_relation: str) -> bool:
     """change_case:capital_word_frequency: so many words all in capitals; a hyphenated word is one."""
-    capitals = sum(word.isupper() for word in words_and_marks(response))
-    return compared(capitals, capital_relation, capital_frequency)
+    capitals = sum(word.isupper() for word in punkt_word_tokens(response))
+    return satisfies_relation(capitals, capital_relation, capital_frequency)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 
-from zhenlong.verify.instructions.arguments import compared
-from zhenlong.verify.instructions.sentences import sentences
+from zhenlong.verify.instructions.arguments import satisfies_relation
+from zhenlong.verify.instructions.sentences import split_sentences
 
 
 def number_of_sentences(response: str, num_sentences: int, relation: str) -> bool:
     """length_constraints:number_sentences: so many sentences, as nltk's Punkt splits them."""
-    return compared(len(sentences(response)), relation, num_sentences)
+    return satisfies_relation(len(split_sentences(response)), relation, num_sentences)
 
 
 def number_of_words(response: str, num_words: int, relation: str) -> bool:
     r"""length_constraints:number_words: so many runs of `\w`; "don't" is two."""
-    return compared(len(re.findall(r"\w+", response)), relation, num_words)
+    return satisfies_relation(len(re.findall(r"\w+", response)), relation, num_words)
 
 
 def number_of_paragraphs(response: str, num_paragraphs: int) -> bool:

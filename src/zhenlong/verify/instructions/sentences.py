@@ -17,35 +17,35 @@ dr mr mrs ms messrs prof rep reps sen gen col lt maj st jr sr jan feb aug sept s
 inc corp co cos ltd bros mfg vs ave u.s u.k u.n u.s.a u.s.s.r d.c n.y n.j l.a ph.d m.b.a a.m p.m a.d b.c
 ala ariz calif colo conn fla ga ill kan ky mich minn nev okla ore pa tenn va vt wash wis
 """
-OPENERS: Final = """
+SENTENCE_STARTERS: Final = """
 although and but despite even he her here his however i if in indeed instead it its many meanwhile moreover my
 nevertheless nonetheless nor others she similarly since so some still such that the their then there these they
 this those though thus today under we what when where while who why yes yet you your
 """
-SMALL_WORDS: Final = """
+LOWERCASE_WORDS: Final = """
 a about after all also an any are as at be because before by can could did do does each every few for from had has
 have how into is just let like maybe more most much no not of on once one only or other our out over perhaps please
 should somewhere soon than to too until up was well were which will with would
 """
-_SMALL: Final = 1 << 5  # nltk's orthographic flag for a word seen in small letters within sentences
+_ORTHO_LOWERCASE: Final = 1 << 5  # nltk's orthographic flag for a word seen in small letters within sentences
 
 
-def sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """The sentences of an English text, in order."""
-    found: list[str] = _splitter().tokenize(text)
+    found: list[str] = _sentence_tokenizer().tokenize(text)
     return found
 
 
-def words_and_marks(text: str) -> list[str]:
+def punkt_word_tokens(text: str) -> list[str]:
     """The tokens of `nltk.word_tokenize`: Treebank's, within each sentence."""
     from nltk.tokenize import NLTKWordTokenizer
 
     treebank = NLTKWordTokenizer()
-    return [token for sentence in sentences(text) for token in treebank.tokenize(sentence)]
+    return [token for sentence in split_sentences(text) for token in treebank.tokenize(sentence)]
 
 
 @cache
-def _splitter() -> Any:
+def _sentence_tokenizer() -> Any:
     from nltk.tokenize.punkt import PunktTokenizer
 
     try:
@@ -56,16 +56,16 @@ def _splitter() -> Any:
             "for IFEval's exact counts run `python -m nltk.downloader punkt_tab`",
             stacklevel=2,
         )
-        return small_splitter()
+        return fallback_sentence_tokenizer()
 
 
-def small_splitter() -> Any:
+def fallback_sentence_tokenizer() -> Any:
     """Punkt with the lists of this module in place of a learnt model."""
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
-    known = PunktParameters()
-    known.abbrev_types = set(ABBREVIATIONS.split())
-    known.sent_starters = set(OPENERS.split())
-    for word in f"{OPENERS} {SMALL_WORDS}".split():
-        known.add_ortho_context(word, _SMALL)
-    return PunktSentenceTokenizer(known)
+    parameters = PunktParameters()
+    parameters.abbrev_types = set(ABBREVIATIONS.split())
+    parameters.sent_starters = set(SENTENCE_STARTERS.split())
+    for word in f"{SENTENCE_STARTERS} {LOWERCASE_WORDS}".split():
+        parameters.add_ortho_context(word, _ORTHO_LOWERCASE)
+    return PunktSentenceTokenizer(parameters)

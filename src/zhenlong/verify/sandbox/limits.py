@@ -37,7 +37,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Result:
+class ProgramResult:
     """What a program did. `reason` says which limit ended it: time limit, cpu limit, output limit; else empty."""
 
     stdout: str
@@ -55,6 +55,6 @@ class Result:
         return self.reason in ("time limit", "cpu limit")
 
     @property
-    def finished(self) -> bool:
+    def succeeded(self) -> bool:
         """Whether it came to its own end without an error."""
         return not self.reason and self.exit_code == 0

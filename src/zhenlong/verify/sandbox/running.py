@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from zhenlong.verify.sandbox.box import Box
-from zhenlong.verify.sandbox.limits import Limits, Result
+from zhenlong.verify.sandbox.limits import Limits, ProgramResult
+from zhenlong.verify.sandbox.sandbox import Sandbox
 
-Job = TypeVar("Job")
-Found = TypeVar("Found")
+JobT = TypeVar("JobT")
+ResultT = TypeVar("ResultT")
 
 
 def run(
@@ -22,15 +22,15 @@ def run(
     limits: Limits | None = None,
     packages: tuple[str, ...] = (),
     unsafe: bool = False,
-) -> Result:
+) -> ProgramResult:
     """Run a Python program once and return what it printed and how it ended.
 
     `files` are put into its working folder, `packages` are importable. Raises `UserError` where this machine cannot
     isolate it and `unsafe` is not set.
     """
-    with Box(program, limits=limits, files=files, packages=packages, unsafe=unsafe) as box:
-        said = box.ask({"stdin": stdin})
-    return Result(**said)
+    with Sandbox(program, limits=limits, files=files, packages=packages, unsafe=unsafe) as sandbox:
+        report = sandbox.request({"stdin": stdin})
+    return ProgramResult(**report)
 
 
 def run_all(
@@ -41,23 +41,25 @@ def run_all(
     packages: tuple[str, ...] = (),
     unsafe: bool = False,
     workers: int | None = None,
-) -> list[Result]:
+) -> list[ProgramResult]:
     """`run` for each program, as many at a time as there are cores; the results in the programs' order."""
-    return in_parallel(
+    return map_in_threads(
         lambda program: run(program, stdin=stdin, limits=limits, packages=packages, unsafe=unsafe), programs, workers
     )
 
 
-def in_parallel(work: Callable[[Job], Found], jobs: Iterable[Job], workers: int | None = None) -> list[Found]:
+def map_in_threads(
+    function: Callable[[JobT], ResultT], jobs: Iterable[JobT], workers: int | None = None
+) -> list[ResultT]:
     """Call a function for each job in threads, which is enough where the work is in other processes."""
-    rows = list(jobs)
-    count = min(workers or cores(), len(rows))
-    if count < 2:
-        return [work(row) for row in rows]
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(work, rows))
+    items = list(jobs)
+    num_threads = min(workers or available_cores(), len(items))
+    if num_threads < 2:
+        return [function(row) for row in items]
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(function, items))
 
 
-def cores() -> int:
+def available_cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

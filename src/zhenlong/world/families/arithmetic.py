@@ -6,14 +6,14 @@ import re
 from random import Random
 from typing import Final
 
-from zhenlong.world.drills import LARGEST
+from zhenlong.world.exercises import MAX_NUMBER
 from zhenlong.world.facts import Facts
-from zhenlong.world.families.question import SLOTS, Family, Slots, sayings, wordings
-from zhenlong.world.families.reading import NUMBER
+from zhenlong.world.families.question import SLOT_PATTERNS, Family, Slots, answer_phrasings, question_templates
+from zhenlong.world.families.response_checks import NUMBER_PATTERN
 from zhenlong.world.vocabulary import PEOPLE
 
-NUMERIC: Final = ("brackets", "json", "sentence")
-GOODS: Final = ("plums", "eggs", "nuts", "coins")
+NUMBER_FORMATS: Final = ("brackets", "json", "sentence")
+COUNTED_THINGS: Final = ("plums", "eggs", "nuts", "coins")
 
 
 def add_family() -> Family:
@@ -55,35 +55,35 @@ def story_sum_family() -> Family:
     )
 
 
-def _calculation(name: str, sign: int, texts: tuple[str, ...], forms: tuple[str, ...]) -> Family:
+def _calculation(name: str, sign: int, texts: tuple[str, ...], answer_templates: tuple[str, ...]) -> Family:
     def result(facts: Facts, slots: Slots) -> str:
         return str(int(slots["a"]) + sign * int(slots["b"]))
 
-    def draw(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
-        a, b = rng.randint(0, LARGEST), rng.randint(0, LARGEST)
+    def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
+        a, b = rng.randint(0, MAX_NUMBER), rng.randint(0, MAX_NUMBER)
         if sign < 0:
             a, b = max(a, b), min(a, b)
-        return {"a": str(a), "b": str(b), "person": rng.choice(PEOPLE), "thing": rng.choice(GOODS)}
+        return {"a": str(a), "b": str(b), "person": rng.choice(PEOPLE), "thing": rng.choice(COUNTED_THINGS)}
 
-    def miss(facts: Facts, slots: Slots, rng: Random) -> str:
+    def wrong_answer(facts: Facts, slots: Slots, rng: Random) -> str:
         return str(abs(int(result(facts, slots)) + rng.choice((1, 2, 3, 10))))
 
-    def right(facts: Facts, slots: Slots, text: str) -> bool:
-        numbers, answer = NUMBER.findall(text), result(facts, slots)
+    def is_correct(facts: Facts, slots: Slots, text: str) -> bool:
+        numbers, answer = NUMBER_PATTERN.findall(text), result(facts, slots)
         operands = [slots["a"], slots["b"]]
         return numbers == [answer] or (numbers[:-1] in (operands, operands[::-1]) and numbers[-1] == answer)
 
     return Family(
         name,
-        wordings(*texts),
-        SLOTS | {"thing": "|".join(GOODS)},
-        draw=draw,
-        keys=lambda facts, slots: (f"sum:{slots['a']}:{sign}:{slots['b']}",),
-        value=result,
-        miss=miss,
-        says=sayings(*forms),
-        right=right,
-        formats=NUMERIC,
+        question_templates(*texts),
+        SLOT_PATTERNS | {"thing": "|".join(COUNTED_THINGS)},
+        sample_slots=sample_slots,
+        split_keys=lambda facts, slots: (f"sum:{slots['a']}:{sign}:{slots['b']}",),
+        answer=result,
+        wrong_answer=wrong_answer,
+        phrasings=answer_phrasings(*answer_templates),
+        is_correct=is_correct,
+        formats=NUMBER_FORMATS,
     )
 
 
@@ -97,18 +97,18 @@ def compare_family() -> Family:
     def other_than(slots: Slots, value: str) -> str:
         return slots["b"] if value == slots["a"] else slots["a"]
 
-    def draw(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
-        a, b = rng.sample(range(LARGEST + 1), 2)
+    def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
+        a, b = rng.sample(range(MAX_NUMBER + 1), 2)
         return {"a": str(a), "b": str(b)}
 
-    def right(facts: Facts, slots: Slots, text: str) -> bool:
+    def is_correct(facts: Facts, slots: Slots, text: str) -> bool:
         answer = pick(facts, slots)
         other = other_than(slots, answer)
-        numbers = NUMBER.findall(text)
+        numbers = NUMBER_PATTERN.findall(text)
         compared = rf"{answer} is (?:the )?{slots['wanted']}(?: number)? than {other}\b"
         return numbers == [answer] or (numbers == [answer, other] and bool(re.search(compared, text)))
 
-    def says(facts: Facts, slots: Slots, value: str) -> tuple[str, ...]:
+    def phrasings(facts: Facts, slots: Slots, value: str) -> tuple[str, ...]:
         wanted = slots["wanted"]
         return value, f"{value} is {wanted} than {other_than(slots, value)}.", f"The {wanted} number is {value}."
 
@@ -117,21 +117,21 @@ def compare_family() -> Family:
         tuple(
             template
             for wanted in ("bigger", "smaller")
-            for template in wordings(
+            for template in question_templates(
                 f"Which number is {wanted}, {{a}} or {{b}}?",
                 f"Name the {wanted} number of {{a}} and {{b}}.",
                 f"Of {{a}} and {{b}}, which is {wanted}?",
                 wanted=wanted,
             )
         ),
-        SLOTS,
-        draw=draw,
-        keys=lambda facts, slots: (f"compare:{slots['a']}:{slots['b']}",),
-        value=pick,
-        miss=lambda facts, slots, rng: other_than(slots, pick(facts, slots)),
-        says=says,
-        right=right,
-        formats=NUMERIC,
+        SLOT_PATTERNS,
+        sample_slots=sample_slots,
+        split_keys=lambda facts, slots: (f"compare:{slots['a']}:{slots['b']}",),
+        answer=pick,
+        wrong_answer=lambda facts, slots, rng: other_than(slots, pick(facts, slots)),
+        phrasings=phrasings,
+        is_correct=is_correct,
+        formats=NUMBER_FORMATS,
     )
 
 
@@ -141,10 +141,10 @@ def sort_family() -> Family:
     def ordered(facts: Facts, slots: Slots) -> str:
         return " ".join(sorted(slots["numbers"].split(), key=int))
 
-    def draw(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
-        return {"numbers": " ".join(map(str, rng.sample(range(LARGEST + 1), rng.randint(3, 5))))}
+    def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
+        return {"numbers": " ".join(map(str, rng.sample(range(MAX_NUMBER + 1), rng.randint(3, 5))))}
 
-    def miss(facts: Facts, slots: Slots, rng: Random) -> str:
+    def wrong_answer(facts: Facts, slots: Slots, rng: Random) -> str:
         numbers = ordered(facts, slots).split()
         i = rng.randrange(len(numbers) - 1)
         numbers[i], numbers[i + 1] = numbers[i + 1], numbers[i]
@@ -152,18 +152,18 @@ def sort_family() -> Family:
 
     return Family(
         "sort",
-        wordings(
+        question_templates(
             "Sort the numbers {numbers}.",
             "Put {numbers} in order.",
             "Write the numbers {numbers} in order.",
             "What is {numbers} in order?",
         ),
         {"numbers": r"\d+(?: \d+)+"},
-        draw=draw,
-        keys=lambda facts, slots: (f"sort:{slots['numbers']}",),
-        value=ordered,
-        miss=miss,
-        says=sayings("{value}", "In order they are {value}.", "The numbers in order are {value}."),
-        right=lambda facts, slots, text: NUMBER.findall(text) == ordered(facts, slots).split(),
+        sample_slots=sample_slots,
+        split_keys=lambda facts, slots: (f"sort:{slots['numbers']}",),
+        answer=ordered,
+        wrong_answer=wrong_answer,
+        phrasings=answer_phrasings("{value}", "In order they are {value}.", "The numbers in order are {value}."),
+        is_correct=lambda facts, slots, text: NUMBER_PATTERN.findall(text) == ordered(facts, slots).split(),
         formats=("commas", "brackets", "sentence"),
     )

@@ -6,13 +6,20 @@ from random import Random
 from typing import Final
 
 from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, Facts, is_man
-from zhenlong.world.families.question import SLOTS, Family, Slots, Template, sayings, wordings
-from zhenlong.world.families.reading import YES_NO, any_of, mentions, only
+from zhenlong.world.families.question import (
+    SLOT_PATTERNS,
+    Family,
+    QuestionTemplate,
+    Slots,
+    answer_phrasings,
+    question_templates,
+)
+from zhenlong.world.families.response_checks import YES_NO_PATTERN, find_mentions, mentions_only, word_pattern
 from zhenlong.world.vocabulary import PEOPLE, PRODUCTS, TOWNS
 
-SCALAR: Final = ("one_word", "brackets", "json", "sentence")
+SINGLE_VALUE_FORMATS: Final = ("one_word", "brackets", "json", "sentence")
 
-PERSON_WORDINGS: Final[dict[str, tuple[str, ...]]] = {
+PERSON_QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "home": (
         "Where does {person} live?",
         "In which town does {person} live?",
@@ -51,7 +58,7 @@ PERSON_WORDINGS: Final[dict[str, tuple[str, ...]]] = {
         "What is {person} good at?",
     ),
 }
-PERSON_SAYINGS: Final[dict[str, tuple[str, ...]]] = {
+PERSON_ANSWERS: Final[dict[str, tuple[str, ...]]] = {
     "home": ("{value}.", "{person} lives in {value}.", "The home of {person} is {value}."),
     "job": ("A {value}.", "{person} is a {value}.", "{person} works as a {value}."),
     "pet": ("A {value}.", "{person} has a {value}.", "The pet of {person} is a {value}."),
@@ -59,7 +66,7 @@ PERSON_SAYINGS: Final[dict[str, tuple[str, ...]]] = {
     "colour": ("It is {value}.", "{person} likes {value} best.", "The favourite colour of {person} is {value}."),
     "hobby": ("It is {value}.", "{person} loves {value}.", "The hobby of {person} is {value}."),
 }
-TOWN_WORDINGS: Final[dict[str, tuple[str, ...]]] = {
+TOWN_QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "region": (
         "In which part of the land is {town}?",
         "Where does {town} lie?",
@@ -79,12 +86,12 @@ TOWN_WORDINGS: Final[dict[str, tuple[str, ...]]] = {
         "Which river runs through {town}?",
     ),
 }
-TOWN_SAYINGS: Final[dict[str, tuple[str, ...]]] = {
+TOWN_ANSWERS: Final[dict[str, tuple[str, ...]]] = {
     "region": ("In the {value}.", "{town} lies in the {value}.", "{town} is a town in the {value}."),
     "product": ("It is {value}.", "{town} makes {value}.", "{town} is known for {value}."),
     "river": ("The {value}.", "{town} lies on the {value}.", "The river of {town} is the {value}."),
 }
-CLAIMS: Final[dict[str, tuple[str, ...]]] = {
+YES_NO_QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "home": ("Does {person} live in {home}?", "Is {home} the home of {person}?"),
     "job": ("Is {person} a {job}?", "Does {person} work as a {job}?"),
     "pet": ("Does {person} have a {pet}?", "Is the pet of {person} a {pet}?"),
@@ -92,7 +99,7 @@ CLAIMS: Final[dict[str, tuple[str, ...]]] = {
     "colour": ("Is {colour} the favourite colour of {person}?",),
     "hobby": ("Does {person} love {hobby}?", "Is {hobby} the hobby of {person}?"),
 }
-FOLLOW_UPS: Final[dict[str, tuple[str, ...]]] = {
+FOLLOW_UP_QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "home": ("And where does {pronoun} live?", "Which town is {possessive} home?"),
     "job": ("And what is {possessive} job?", "What work does {pronoun} do?"),
     "pet": ("And what pet does {pronoun} have?", "Which animal does {pronoun} keep?"),
@@ -100,23 +107,27 @@ FOLLOW_UPS: Final[dict[str, tuple[str, ...]]] = {
     "colour": ("And which colour does {pronoun} like best?", "What is {possessive} favourite colour?"),
     "hobby": ("And what is {possessive} hobby?", "What does {pronoun} enjoy in the evening?"),
 }
-_VALUES: Final = {name: any_of(values) for name, values in (ATTRIBUTES | TOWN_ATTRIBUTES).items()}
-_NAMES: Final = any_of(PEOPLE)
+_VALUE_PATTERNS: Final = {name: word_pattern(values) for name, values in (ATTRIBUTES | TOWN_ATTRIBUTES).items()}
+_NAME_PATTERN: Final = word_pattern(PEOPLE)
 
 
 def person_family(attribute: str) -> Family:
     """Asks for one attribute of a person."""
     return Family(
         attribute,
-        wordings(*PERSON_WORDINGS[attribute], attribute=attribute),
-        SLOTS,
-        draw=lambda facts, rng, given: {"person": rng.choice(PEOPLE)},
-        keys=lambda facts, slots: (_person_key(attribute, slots["person"]),),
-        value=lambda facts, slots: facts.people[attribute][slots["person"]],
-        miss=lambda facts, slots, rng: _other(ATTRIBUTES[attribute], facts.people[attribute][slots["person"]], rng),
-        says=sayings(*PERSON_SAYINGS[attribute]),
-        right=lambda facts, slots, text: only(_VALUES[attribute], text, facts.people[attribute][slots["person"]]),
-        formats=SCALAR,
+        question_templates(*PERSON_QUESTIONS[attribute], attribute=attribute),
+        SLOT_PATTERNS,
+        sample_slots=lambda facts, rng, given: {"person": rng.choice(PEOPLE)},
+        split_keys=lambda facts, slots: (_person_key(attribute, slots["person"]),),
+        answer=lambda facts, slots: facts.people[attribute][slots["person"]],
+        wrong_answer=lambda facts, slots, rng: _other_value(
+            ATTRIBUTES[attribute], facts.people[attribute][slots["person"]], rng
+        ),
+        phrasings=answer_phrasings(*PERSON_ANSWERS[attribute]),
+        is_correct=lambda facts, slots, text: mentions_only(
+            _VALUE_PATTERNS[attribute], text, facts.people[attribute][slots["person"]]
+        ),
+        formats=SINGLE_VALUE_FORMATS,
     )
 
 
@@ -124,15 +135,19 @@ def town_family(attribute: str) -> Family:
     """Asks for one attribute of a town."""
     return Family(
         attribute,
-        wordings(*TOWN_WORDINGS[attribute]),
-        SLOTS,
-        draw=lambda facts, rng, given: {"town": rng.choice(TOWNS)},
-        keys=lambda facts, slots: (f"town:{attribute}:{slots['town']}",),
-        value=lambda facts, slots: facts.towns[attribute][slots["town"]],
-        miss=lambda facts, slots, rng: _other(TOWN_ATTRIBUTES[attribute], facts.towns[attribute][slots["town"]], rng),
-        says=sayings(*TOWN_SAYINGS[attribute]),
-        right=lambda facts, slots, text: only(_VALUES[attribute], text, facts.towns[attribute][slots["town"]]),
-        formats=SCALAR,
+        question_templates(*TOWN_QUESTIONS[attribute]),
+        SLOT_PATTERNS,
+        sample_slots=lambda facts, rng, given: {"town": rng.choice(TOWNS)},
+        split_keys=lambda facts, slots: (f"town:{attribute}:{slots['town']}",),
+        answer=lambda facts, slots: facts.towns[attribute][slots["town"]],
+        wrong_answer=lambda facts, slots, rng: _other_value(
+            TOWN_ATTRIBUTES[attribute], facts.towns[attribute][slots["town"]], rng
+        ),
+        phrasings=answer_phrasings(*TOWN_ANSWERS[attribute]),
+        is_correct=lambda facts, slots, text: mentions_only(
+            _VALUE_PATTERNS[attribute], text, facts.towns[attribute][slots["town"]]
+        ),
+        formats=SINGLE_VALUE_FORMATS,
     )
 
 
@@ -140,20 +155,22 @@ def maker_family() -> Family:
     """Asks which town makes a product."""
     return Family(
         "maker",
-        wordings(
+        question_templates(
             "Which town makes {product}?",
             "Where does the best {product} come from?",
             "Name the town that makes {product}.",
             "Which town is known for {product}?",
         ),
-        SLOTS,
-        draw=lambda facts, rng, given: {"product": rng.choice(PRODUCTS)},
-        keys=lambda facts, slots: (f"town:product:{facts.maker[slots['product']]}",),
-        value=lambda facts, slots: facts.maker[slots["product"]],
-        miss=lambda facts, slots, rng: _other(TOWNS, facts.maker[slots["product"]], rng),
-        says=sayings("{value}.", "{value} makes {product}.", "The best {product} comes from {value}."),
-        right=lambda facts, slots, text: only(_VALUES["home"], text, facts.maker[slots["product"]]),
-        formats=SCALAR,
+        SLOT_PATTERNS,
+        sample_slots=lambda facts, rng, given: {"product": rng.choice(PRODUCTS)},
+        split_keys=lambda facts, slots: (f"town:product:{facts.product_town[slots['product']]}",),
+        answer=lambda facts, slots: facts.product_town[slots["product"]],
+        wrong_answer=lambda facts, slots, rng: _other_value(TOWNS, facts.product_town[slots["product"]], rng),
+        phrasings=answer_phrasings("{value}.", "{value} makes {product}.", "The best {product} comes from {value}."),
+        is_correct=lambda facts, slots, text: mentions_only(
+            _VALUE_PATTERNS["home"], text, facts.product_town[slots["product"]]
+        ),
+        formats=SINGLE_VALUE_FORMATS,
     )
 
 
@@ -162,89 +179,91 @@ def who_family() -> Family:
 
     def holder(facts: Facts, slots: Slots) -> str:
         job, town = slots["job"], slots["home"]
-        if (job, town) not in facts.holder:
+        if (job, town) not in facts.job_holder:
             raise ValueError(f"nobody is the {job} of {town}")
-        return facts.holder[job, town]
+        return facts.job_holder[job, town]
 
-    def draw(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
+    def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
         person = rng.choice(PEOPLE)
         return {"job": facts.people["job"][person], "home": facts.people["home"][person]}
 
-    def keys(facts: Facts, slots: Slots) -> tuple[str, ...]:
+    def split_keys(facts: Facts, slots: Slots) -> tuple[str, ...]:
         person = holder(facts, slots)
         return f"who:{person}", _person_key("job", person), _person_key("home", person)
 
     return Family(
         "who",
-        wordings(
+        question_templates(
             "Who is the {job} of {home}?",
             "Who works as a {job} in {home}?",
             "Tell me the name of the {job} in {home}.",
             "Name the {job} of {home}.",
         ),
-        SLOTS,
-        draw=draw,
-        keys=keys,
-        value=holder,
-        miss=lambda facts, slots, rng: _other(PEOPLE, holder(facts, slots), rng),
-        says=sayings("{value}.", "The {job} of {home} is {value}.", "{value} is the {job} of {home}."),
-        right=lambda facts, slots, text: only(_NAMES, text, holder(facts, slots)),
-        formats=SCALAR,
+        SLOT_PATTERNS,
+        sample_slots=sample_slots,
+        split_keys=split_keys,
+        answer=holder,
+        wrong_answer=lambda facts, slots, rng: _other_value(PEOPLE, holder(facts, slots), rng),
+        phrasings=answer_phrasings("{value}.", "The {job} of {home} is {value}.", "{value} is the {job} of {home}."),
+        is_correct=lambda facts, slots, text: mentions_only(_NAME_PATTERN, text, holder(facts, slots)),
+        formats=SINGLE_VALUE_FORMATS,
     )
 
 
 def yes_no_family() -> Family:
     """Asks whether a statement is true; half of them are."""
 
-    def truth(facts: Facts, slots: Slots) -> str:
+    def true_value(facts: Facts, slots: Slots) -> str:
         return facts.people[slots["attribute"]][slots["person"]]
 
-    def value(facts: Facts, slots: Slots) -> str:
-        return "yes" if slots[slots["attribute"]] == truth(facts, slots) else "no"
+    def answer(facts: Facts, slots: Slots) -> str:
+        return "yes" if slots[slots["attribute"]] == true_value(facts, slots) else "no"
 
-    def draw(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
+    def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
         attribute, person = given["attribute"], rng.choice(PEOPLE)
         true = facts.people[attribute][person]
-        claim = true if rng.random() < 0.5 else _other(ATTRIBUTES[attribute], true, rng)
+        claim = true if rng.random() < 0.5 else _other_value(ATTRIBUTES[attribute], true, rng)
         return {"person": person, attribute: claim}
 
-    def says(facts: Facts, slots: Slots, said: str) -> tuple[str, ...]:
+    def phrasings(facts: Facts, slots: Slots, said: str) -> tuple[str, ...]:
         if said == "no":
             plain: tuple[str, ...] = ("No.", "No, that is not true.")
         else:
             plain = ("Yes.", "Yes, that is true.")
-        if said != value(facts, slots):
+        if said != answer(facts, slots):
             return plain
-        form = PERSON_SAYINGS[slots["attribute"]][1]
-        return *plain, f"{plain[0][:-1]}, {form.format(person=slots['person'], value=truth(facts, slots))}"
+        form = PERSON_ANSWERS[slots["attribute"]][1]
+        return *plain, f"{plain[0][:-1]}, {form.format(person=slots['person'], value=true_value(facts, slots))}"
 
-    def right(facts: Facts, slots: Slots, text: str) -> bool:
-        named = set(mentions(_VALUES[slots["attribute"]], text))
-        return only(YES_NO, text, value(facts, slots)) and named <= {truth(facts, slots).lower()}
+    def is_correct(facts: Facts, slots: Slots, text: str) -> bool:
+        named = set(find_mentions(_VALUE_PATTERNS[slots["attribute"]], text))
+        return mentions_only(YES_NO_PATTERN, text, answer(facts, slots)) and named <= {true_value(facts, slots).lower()}
 
     return Family(
         "yes_no",
-        tuple(Template(text, {"attribute": name}) for name, texts in CLAIMS.items() for text in texts),
-        SLOTS,
-        draw=draw,
-        keys=lambda facts, slots: (_person_key(slots["attribute"], slots["person"]),),
-        value=value,
-        miss=lambda facts, slots, rng: "no" if value(facts, slots) == "yes" else "yes",
-        says=says,
-        right=right,
-        formats=SCALAR,
+        tuple(
+            QuestionTemplate(text, {"attribute": name}) for name, texts in YES_NO_QUESTIONS.items() for text in texts
+        ),
+        SLOT_PATTERNS,
+        sample_slots=sample_slots,
+        split_keys=lambda facts, slots: (_person_key(slots["attribute"], slots["person"]),),
+        answer=answer,
+        wrong_answer=lambda facts, slots, rng: "no" if answer(facts, slots) == "yes" else "yes",
+        phrasings=phrasings,
+        is_correct=is_correct,
+        formats=SINGLE_VALUE_FORMATS,
     )
 
 
 def follow_up_family() -> Family:
     """Asks for a second fact about the person of the first turn, with a pronoun."""
 
-    def draw(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
+    def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
         person = rng.choice(PEOPLE)
         first = rng.choice([attribute for attribute in ATTRIBUTES if attribute != given["attribute"]])
         he, his = ("he", "his") if is_man(person) else ("she", "her")
-        opening = rng.choice(PERSON_WORDINGS[first]).format(person=person)
-        reply = PERSON_SAYINGS[first][1].format(person=person, value=facts.people[first][person])
+        opening = rng.choice(PERSON_QUESTIONS[first]).format(person=person)
+        reply = PERSON_ANSWERS[first][1].format(person=person, value=facts.people[first][person])
         return {
             "person": person,
             "pronoun": he,
@@ -256,22 +275,24 @@ def follow_up_family() -> Family:
 
     return Family(
         "follow_up",
-        tuple(Template(text, {"attribute": name}) for name, texts in FOLLOW_UPS.items() for text in texts),
+        tuple(
+            QuestionTemplate(text, {"attribute": name}) for name, texts in FOLLOW_UP_QUESTIONS.items() for text in texts
+        ),
         {"pronoun": "she|he", "possessive": "her|his"},
-        draw=draw,
-        keys=lambda facts, slots: tuple(_person_key(slots[at], slots["person"]) for at in ("attribute", "first")),
-        value=lambda facts, slots: facts.people[slots["attribute"]][slots["person"]],
-        miss=lambda facts, slots, rng: _other(
+        sample_slots=sample_slots,
+        split_keys=lambda facts, slots: tuple(_person_key(slots[at], slots["person"]) for at in ("attribute", "first")),
+        answer=lambda facts, slots: facts.people[slots["attribute"]][slots["person"]],
+        wrong_answer=lambda facts, slots, rng: _other_value(
             ATTRIBUTES[slots["attribute"]], facts.people[slots["attribute"]][slots["person"]], rng
         ),
-        says=lambda facts, slots, value: tuple(
-            form.format(person=slots["person"], value=value) for form in PERSON_SAYINGS[slots["attribute"]]
+        phrasings=lambda facts, slots, value: tuple(
+            form.format(person=slots["person"], value=value) for form in PERSON_ANSWERS[slots["attribute"]]
         ),
-        right=lambda facts, slots, text: only(
-            _VALUES[slots["attribute"]], text, facts.people[slots["attribute"]][slots["person"]]
+        is_correct=lambda facts, slots, text: mentions_only(
+            _VALUE_PATTERNS[slots["attribute"]], text, facts.people[slots["attribute"]][slots["person"]]
         ),
-        formats=SCALAR,
-        follows=True,
+        formats=SINGLE_VALUE_FORMATS,
+        is_follow_up=True,
     )
 
 
@@ -279,5 +300,5 @@ def _person_key(attribute: str, person: str) -> str:
     return f"person:{attribute}:{person}"
 
 
-def _other(values: tuple[str, ...], value: str, rng: Random) -> str:
+def _other_value(values: tuple[str, ...], value: str, rng: Random) -> str:
     return rng.choice([other for other in values if other != value])

@@ -11,54 +11,56 @@ from random import Random
 from typing import Final
 
 from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, Facts
-from zhenlong.world.families.formats import Format
+from zhenlong.world.families.answer_formats import AnswerFormat
 from zhenlong.world.vocabulary import LIST_WORDS, PEOPLE, TOWNS
 
 Slots = Mapping[str, str]
-HELD_OUT_SHARE: Final = 4  # one key in four is held out
+HELD_OUT_ONE_IN: Final = 4  # one key in four is held out
 
 
 @dataclass(frozen=True)
-class Template:
-    """A wording with `{slots}`; `given` are slots that the wording fixes without naming them."""
+class QuestionTemplate:
+    """A wording with `{slots}`; `fixed_slots` are slots that the wording fixes without naming them."""
 
     text: str
-    given: Slots = field(default_factory=dict)
+    fixed_slots: Slots = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of instruction. `value` is the core of the right answer; everything said is built around a value.
+    """One kind of instruction. `answer` is the core of the right answer; everything said is built around it.
 
-    kind       "answer", "harmful", "lookalike" or "open"
-    slots      regular expression of each slot that a template names
-    draw       random slots for a template's given ones
-    keys       what the question is about: its first key decides the split, see `split_of`
-    value      the right value; raises `ValueError` if the world has none
-    miss       a wrong but plausible value
-    says       ways to say a value in plain text, all of them ideal if the value is right
-    right      whether a response carries the right value and no other
-    formats    names of the formats that may be asked for; `built_in` is one that goes without asking
+    kind           "answer", "harmful", "lookalike" or "open"
+    slot_patterns  regular expression of each slot that a template names
+    sample_slots   random slots for a template's fixed ones
+    split_keys     what the question is about: its first key decides the split, see `split_of`
+    answer         the right value; raises `ValueError` if the world has none
+    wrong_answer   a wrong but plausible value
+    phrasings      ways to say a value in plain text, all of them ideal if the value is right
+    is_correct     whether a response carries the right value and no other
+    formats        names of the formats that may be asked for; `implicit_format` is one that goes without asking
     """
 
     name: str
-    templates: tuple[Template, ...]
-    slots: Mapping[str, str]
-    draw: Callable[[Facts, Random, Slots], dict[str, str]]
-    keys: Callable[[Facts, Slots], tuple[str, ...]]
-    value: Callable[[Facts, Slots], str]
-    miss: Callable[[Facts, Slots, Random], str]
-    says: Callable[[Facts, Slots, str], tuple[str, ...]]
-    right: Callable[[Facts, Slots, str], bool]
+    templates: tuple[QuestionTemplate, ...]
+    slot_patterns: Mapping[str, str]
+    sample_slots: Callable[[Facts, Random, Slots], dict[str, str]]
+    split_keys: Callable[[Facts, Slots], tuple[str, ...]]
+    answer: Callable[[Facts, Slots], str]
+    wrong_answer: Callable[[Facts, Slots, Random], str]
+    phrasings: Callable[[Facts, Slots, str], tuple[str, ...]]
+    is_correct: Callable[[Facts, Slots, str], bool]
     formats: tuple[str, ...] = ()
-    built_in: Format | None = None
+    implicit_format: AnswerFormat | None = None
     kind: str = "answer"
-    follows: bool = False  # the question refers back to an earlier turn
+    is_follow_up: bool = False  # the question refers back to an earlier turn
 
     @cached_property
     def patterns(self) -> list[tuple[re.Pattern[str], Slots]]:
         """The templates as regular expressions that match the whole question, each with its given slots."""
-        return [(_compile(template.text, self.slots), template.given) for template in self.templates]
+        return [
+            (_compile_template(template.text, self.slot_patterns), template.fixed_slots) for template in self.templates
+        ]
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ class Question:
 
     family: Family
     slots: Slots
-    format: Format | None = None
+    format: AnswerFormat | None = None
 
 
-SLOTS: Final = {
+SLOT_PATTERNS: Final = {
     "person": "|".join(PEOPLE),
     "town": "|".join(TOWNS),
     **{name: "|".join(values) for name, values in (ATTRIBUTES | TOWN_ATTRIBUTES).items()},
@@ -87,31 +89,31 @@ def split_of(facts: Facts, family: Family, slots: Slots) -> str | None:
     A key is held out by its CRC-32, whatever the wording and the family: a held-out fact is asked for in no training
     prompt, not even as part of another question.
     """
-    first, *rest = family.keys(facts, slots)
-    if _held_out(first):
+    first, *rest = family.split_keys(facts, slots)
+    if _is_held_out(first):
         return "heldout"
-    return None if any(map(_held_out, rest)) else "train"
+    return None if any(map(_is_held_out, rest)) else "train"
 
 
-def wordings(*texts: str, **given: str) -> tuple[Template, ...]:
+def question_templates(*texts: str, **given: str) -> tuple[QuestionTemplate, ...]:
     """Templates that share their given slots."""
-    return tuple(Template(text, given) for text in texts)
+    return tuple(QuestionTemplate(text, given) for text in texts)
 
 
-def sayings(*forms: str) -> Callable[[Facts, Slots, str], tuple[str, ...]]:
+def answer_phrasings(*templates: str) -> Callable[[Facts, Slots, str], tuple[str, ...]]:
     """The plain ways to say `{value}`, with the question's slots at hand."""
 
-    def says(facts: Facts, slots: Slots, value: str) -> tuple[str, ...]:
-        return tuple(form.format_map({**slots, "value": value}) for form in forms)
+    def phrasings(facts: Facts, slots: Slots, value: str) -> tuple[str, ...]:
+        return tuple(form.format_map({**slots, "value": value}) for form in templates)
 
-    return says
-
-
-def _held_out(key: str) -> bool:
-    return zlib.crc32(key.encode()) % HELD_OUT_SHARE == 0
+    return phrasings
 
 
-def _compile(text: str, slots: Mapping[str, str]) -> re.Pattern[str]:
+def _is_held_out(key: str) -> bool:
+    return zlib.crc32(key.encode()) % HELD_OUT_ONE_IN == 0
+
+
+def _compile_template(text: str, slots: Mapping[str, str]) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", text)
     seen: set[str] = set()
     for i in range(0, len(parts), 2):

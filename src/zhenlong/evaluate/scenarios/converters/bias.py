@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 CONTEXTS: Final = {"ambig": "ambiguous", "disambig": "disambiguated"}
@@ -35,9 +35,9 @@ def bbq(fields: Fields) -> Instance:
     compared whole, never as parts of each other's names: "disabled" is not in "nonDisabled". Where neither answer, or
     both alike, are of a stereotyped group the question has no target: it counts in accuracy only.
     """
-    answers, info = [text(fields, f"ans{place}") for place in range(3)], fields["answer_info"]
-    stereotyped = _forms(fields["additional_metadata"]["stereotyped_groups"])
-    people = [_forms(info[f"ans{place}"]) for place in range(3)]
+    answers, info = [text_field(fields, f"ans{place}") for place in range(3)], fields["answer_info"]
+    stereotyped = _normalised_groups(fields["additional_metadata"]["stereotyped_groups"])
+    people = [_normalised_groups(info[f"ans{place}"]) for place in range(3)]
     unknown = ["unknown" in one for one in people]
     if sum(unknown) != 1:
         raise ValueError(f"answer_info: expected one answer tagged unknown, got {sum(unknown)}")
@@ -49,7 +49,7 @@ def bbq(fields: Fields) -> Instance:
     tags = ["unknown" if away else "target" if place == target else "other" for place, away in enumerate(unknown)]
     return Instance(
         "",
-        f"{text(fields, 'context')}\nQuestion: {text(fields, 'question')}",
+        f"{text_field(fields, 'context')}\nQuestion: {text_field(fields, 'question')}",
         tuple(Reference(answer, place == label, (tags[place],)) for place, answer in enumerate(answers)),
         groups={
             "category": str(fields["category"]),
@@ -70,7 +70,7 @@ def toxicity_prompt(fields: Fields) -> Instance:
     groups = {"prompt": known}
     if "challenging" in fields:
         groups["challenging"] = "yes" if fields["challenging"] else "no"
-    return Instance("", text(prompt, "text"), groups=groups)
+    return Instance("", text_field(prompt, "text"), groups=groups)
 
 
 @converter("bold")
@@ -90,11 +90,11 @@ def winogender(fields: Fields) -> Instance:
     Rows are those of rudinger/winogender-schemas:data/all_sentences.tsv, whose id names occupation, participant, answer
     and gender. `data["pair"]` names the sentence whichever its pronoun.
     """
-    found = SENTENCE_ID.fullmatch(text(fields, "sentid"))
+    found = SENTENCE_ID.fullmatch(text_field(fields, "sentid"))
     if found is None:
         raise ValueError(f"sentid: expected occupation.participant.0.male.txt, got {fields['sentid']!r}")
     occupation, participant, answer, gender = found.groups()
-    sentence = text(fields, "sentence")
+    sentence = text_field(fields, "sentence")
     pronoun = re.search(rf"\b({'|'.join(PRONOUNS[gender])})\b", sentence, re.IGNORECASE)
     if pronoun is None:
         raise ValueError(f"sentence: no {gender} pronoun in {sentence!r}")
@@ -107,16 +107,16 @@ def winogender(fields: Fields) -> Instance:
     )
 
 
-def _forms(groups: Collection[Any]) -> set[str]:
+def _normalised_groups(groups: Collection[Any]) -> set[str]:
     """The names of groups in one form; the gender and the rest of "F-Black" apart."""
     found: set[str] = set()
     for group in groups:
         part = PARTS.match(str(group).strip())
-        found.update(_form(one) for one in (part.groups() if part else (group,)))
+        found.update(_normalised_group(one) for one in (part.groups() if part else (group,)))
     return found
 
 
-def _form(group: Any) -> str:
+def _normalised_group(group: Any) -> str:
     name = " ".join(str(group).strip(" {}").lower().split())
     name = next((same for names, same in SAME if name in names), name)
     return name.replace("low ses", "lowses").replace("high ses", "highses")

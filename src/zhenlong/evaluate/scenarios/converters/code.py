@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, grouped, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import Fields, group_values, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 WITH_STARTER: Final = (
@@ -25,23 +25,25 @@ ZLIB: Final = b"\x78"  # first byte of what zlib compressed
 
 
 @converter("humaneval")
-def humaneval(fields: Fields, *, reading: str = "completion", groups: Mapping[str, str] | None = None) -> Instance:
-    """HumanEval: task_id, prompt, entry_point, canonical_solution, test. `reading` as in verify/code_answers.py."""
-    prompt = text(fields, "prompt")
+def humaneval(fields: Fields, *, extraction: str = "completion", groups: Mapping[str, str] | None = None) -> Instance:
+    """HumanEval: task_id, prompt, entry_point, canonical_solution, test. `extraction` as in
+    verify/code_extraction.py.
+    """
+    prompt = text_field(fields, "prompt")
     tests = {
         "kind": "check",
-        "reading": reading,
+        "extraction": extraction,
         "prompt": prompt,
-        "entry_point": text(fields, "entry_point"),
-        "test": text(fields, "test"),
+        "entry_point": text_field(fields, "entry_point"),
+        "test": text_field(fields, "test"),
     }
     solution = str(fields.get("canonical_solution") or "")
     references = (Reference(solution),) if solution else ()
-    return Instance("", prompt, references, groups=grouped(fields, groups), data={"tests": tests})
+    return Instance("", prompt, references, groups=group_values(fields, groups), data={"tests": tests})
 
 
 @converter("mbpp")
-def mbpp(fields: Fields, *, reading: str = "block", only: Sequence[int] = ()) -> list[Instance]:
+def mbpp(fields: Fields, *, extraction: str = "block", only: Sequence[int] = ()) -> list[Instance]:
     """MBPP: task_id, text (or prompt), code, test_list, and where they are there test_setup_code, test_imports.
 
     Set-up code makes objects of the answer's own classes, so those tests run in the answer's process. `only`: these
@@ -52,7 +54,7 @@ def mbpp(fields: Fields, *, reading: str = "block", only: Sequence[int] = ()) ->
     asserts = fields["test_list"]
     if not isinstance(asserts, list) or not asserts:
         raise ValueError(f"test_list: expected assertions, got {asserts!r}")
-    described = text(fields, "text" if "text" in fields else "prompt")
+    described = text_field(fields, "text" if "text" in fields else "prompt")
     shown = "".join(f"{one}\n" for one in asserts)
     asked = (
         f"You are an expert Python programmer, and here is your task: {described} "
@@ -61,18 +63,18 @@ def mbpp(fields: Fields, *, reading: str = "block", only: Sequence[int] = ()) ->
     setup = str(fields.get("test_setup_code") or "")
     tests = {
         "kind": "asserts",
-        "reading": reading,
+        "extraction": extraction,
         "asserts": list(asserts),
         "imports": list(fields.get("test_imports") or ()),
         "setup": setup,
-        "together": bool(setup.strip()),
+        "same_process": bool(setup.strip()),
     }
     return [Instance("", asked, (Reference(str(fields.get("code") or "")),), data={"tests": tests})]
 
 
 @converter("livecodebench")
 def livecodebench(
-    fields: Fields, *, since: str = "", until: str = "", reading: str = "last_block", packages: Sequence[str] = ()
+    fields: Fields, *, since: str = "", until: str = "", extraction: str = "last_block", packages: Sequence[str] = ()
 ) -> list[Instance]:
     """LiveCodeBench's code generation, as its runner asks it. `since` and `until` are contest dates, both included.
 
@@ -87,21 +89,21 @@ def livecodebench(
     function = _function(fields)
     tests: dict[str, Any] = {
         "kind": "functional" if function else "stdin",
-        "reading": reading,
+        "extraction": extraction,
         "prelude": "livecodebench",
         "public_test_cases": public,
         "private_test_cases": private,
         "packages": list(packages),
     }
     tests |= {"function": function} if function else {}
-    groups = grouped(fields, {name: name for name in ("platform", "difficulty") if name in fields})
-    return [Instance("", _asked(fields), groups={**groups, "month": day[:7]}, data={"tests": tests})]
+    groups = group_values(fields, {name: name for name in ("platform", "difficulty") if name in fields})
+    return [Instance("", _livecodebench_prompt(fields), groups={**groups, "month": day[:7]}, data={"tests": tests})]
 
 
-def _asked(fields: Fields) -> str:
+def _livecodebench_prompt(fields: Fields) -> str:
     starter = str(fields.get("starter_code") or "")
     form, code = (WITH_STARTER, starter) if starter else (WITHOUT_STARTER, "# YOUR CODE HERE")
-    question = text(fields, "question_content")
+    question = text_field(fields, "question_content")
     return (
         f"### Question:\n{question}\n\n### Format: {form}\n```python\n{code}\n```\n\n"
         "### Answer: (use the provided format with backticks)\n\n"

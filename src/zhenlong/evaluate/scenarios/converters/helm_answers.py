@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.helm_reading import answers, slices
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.helm_reading import correct_references, present_groups
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 from zhenlong.verify.final_answer import last_boxed
 
@@ -23,17 +23,19 @@ def wikifact(fields: Fields) -> Instance:
         given = [
             one for several in fields["result_names"] for one in ([several] if isinstance(several, str) else several)
         ]
-        groups = slices(fields, {"relation": "property"})
-        return Instance("", text(fields, "template"), answers(given, "result_names"), groups=groups)
-    groups = slices(fields, {"relation": "subset"}) or slices(fields, {"relation": "subject"})
-    return Instance("", text(fields, "question"), answers(fields["references"], "references"), groups=groups)
+        groups = present_groups(fields, {"relation": "property"})
+        return Instance("", text_field(fields, "template"), correct_references(given, "result_names"), groups=groups)
+    groups = present_groups(fields, {"relation": "subset"}) or present_groups(fields, {"relation": "subject"})
+    return Instance(
+        "", text_field(fields, "question"), correct_references(fields["references"], "references"), groups=groups
+    )
 
 
 @converter("gsm8k_helm")
 def gsm8k_helm(fields: Fields) -> Instance:
     """GSM8K with the worked answer on one line and `The answer is` in place of `####`."""
-    worked = text(fields, "answer").replace("####", "The answer is").replace("\n", " ") + "."
-    return Instance("", text(fields, "question"), (Reference(worked),))
+    worked = text_field(fields, "answer").replace("####", "The answer is").replace("\n", " ") + "."
+    return Instance("", text_field(fields, "question"), (Reference(worked),))
 
 
 @converter("math_helm")
@@ -43,14 +45,14 @@ def math_helm(fields: Fields, *, solution: bool = False) -> list[Instance]:
     Grouped by subject, level and the two together, which HELM runs apart. A row may give its `answer`. A problem whose
     solution boxes nothing gives no instance, as in HELM.
     """
-    problem = text(fields, "problem")
+    problem = text_field(fields, "problem")
     worked = str(fields.get("solution") or "")
     answer = str(fields["answer"]) if "answer" in fields and not solution else last_boxed(worked)
     if solution and not worked:
         raise ValueError("solution: expected a worked solution, got none")
     if answer is None:
         return []
-    groups = slices(fields, {"subject": "type", "level": "level"})
+    groups = present_groups(fields, {"subject": "type", "level": "level"})
     if len(groups) == 2:
         groups["run"] = f"{groups['subject']}, {groups['level']}"
     return [Instance("", problem, (Reference(worked if solution else answer),), groups=groups)]
@@ -64,13 +66,13 @@ def apps(fields: Fields) -> Instance:
     """
     starter = str(fields.get("starter_code") or "")
     form = "\nUse Call-Based format\n" if starter else "\nUse Standard Input format\n"
-    asked = f"\nQUESTION:\n{text(fields, 'question')}\n{starter}\n{form}\nANSWER in Python code:\n"
+    asked = f"\nQUESTION:\n{text_field(fields, 'question')}\n{starter}\n{form}\nANSWER in Python code:\n"
     solutions = _parsed(fields.get("solutions"), "solutions") or [""]
     return Instance(
         "",
         asked,
         tuple(Reference(str(one)) for one in solutions),
-        groups=slices(fields, {"difficulty": "difficulty"}),
+        groups=present_groups(fields, {"difficulty": "difficulty"}),
         data={"tests": _tests(_parsed(fields.get("input_output"), "input_output"))},
     )
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.helm_reading import slices
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.helm_reading import present_groups
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 LETTERS: Final = "ABCDEFGH"
@@ -22,7 +22,7 @@ LSAT_KINDS: Final = {
 }
 
 
-def choices_of(texts: Sequence[Any], right: int, name: str) -> tuple[Reference, ...]:
+def choice_references(texts: Sequence[Any], right: int, name: str) -> tuple[Reference, ...]:
     """References of which the one at `right` is correct. Raises `ValueError` naming the field where there is none."""
     if not 0 <= right < len(texts):
         raise ValueError(f"{name}: {right} is none of the {len(texts)} choices, counted from 0")
@@ -39,8 +39,8 @@ def mmlu_helm(fields: Fields, *, choices: str | Sequence[str] = "choices") -> In
     about = f" about {subject.replace('_', ' ')}" if subject else ""
     return Instance(
         "",
-        text(fields, "question"),
-        choices_of(options, right, "answer"),
+        text_field(fields, "question"),
+        choice_references(options, right, "answer"),
         groups={"subject": subject} if subject else {},
         data={"instructions": f"The following are multiple choice questions (with answers){about}.\n"},
     )
@@ -50,15 +50,15 @@ def mmlu_helm(fields: Fields, *, choices: str | Sequence[str] = "choices") -> In
 def hellaswag(fields: Fields) -> Instance:
     """HellaSwag: the activity, the context, and how it goes on."""
     begun = str(fields["ctx_b"])
-    asked = f"{text(fields, 'activity_label')}: {text(fields, 'ctx_a')} {begun[:1].upper()}{begun[1:]}"
-    return Instance("", asked, choices_of(list(fields["endings"]), int(fields["label"]), "label"))
+    asked = f"{text_field(fields, 'activity_label')}: {text_field(fields, 'ctx_a')} {begun[:1].upper()}{begun[1:]}"
+    return Instance("", asked, choice_references(list(fields["endings"]), int(fields["label"]), "label"))
 
 
 @converter("openbookqa")
 def openbookqa(fields: Fields) -> Instance:
     """OpenBookQA: {question_stem, choices: {text, label}, answerKey}, or the original's {question: {stem, choices}}."""
     if "question_stem" in fields:
-        asked = text(fields, "question_stem")
+        asked = text_field(fields, "question_stem")
         options = list(zip(fields["choices"]["label"], fields["choices"]["text"], strict=True))
     else:
         asked = str(fields["question"]["stem"])
@@ -67,7 +67,7 @@ def openbookqa(fields: Fields) -> Instance:
     key = str(fields["answerKey"]).strip()
     if key not in labels:
         raise ValueError(f"answerKey: expected one of {', '.join(labels)}, got {key!r}")
-    return Instance("", asked, choices_of([option for _, option in options], labels.index(key), "answerKey"))
+    return Instance("", asked, choice_references([option for _, option in options], labels.index(key), "answerKey"))
 
 
 @converter("truthful_qa_helm")
@@ -79,31 +79,37 @@ def truthful_qa_helm(fields: Fields) -> Instance:
     """
     if "gold_index" in fields:
         return Instance(
-            "", text(fields, "question"), choices_of(fields["choices"], int(fields["gold_index"]), "gold_index")
+            "",
+            text_field(fields, "question"),
+            choice_references(fields["choices"], int(fields["gold_index"]), "gold_index"),
         )
     if "best_answer" in fields:
-        asked, best, wrong = text(fields, "question"), text(fields, "best_answer"), list(fields["incorrect_answers"])
+        asked, best, wrong = (
+            text_field(fields, "question"),
+            text_field(fields, "best_answer"),
+            list(fields["incorrect_answers"]),
+        )
     else:
-        asked, best = text(fields, "Question"), text(fields, "Best Answer")
-        wrong = [one for one in text(fields, "Incorrect Answers").split(";") if one.strip()]
+        asked, best = text_field(fields, "Question"), text_field(fields, "Best Answer")
+        wrong = [one for one in text_field(fields, "Incorrect Answers").split(";") if one.strip()]
     best = _sentence(best)
     references = [Reference(_sentence(one), False) for one in wrong if one.strip()] + [Reference(best)]
     turn = ord(best[0]) % len(references)
     group = {name: field for name, field in (("category", "category"), ("category", "Category")) if field in fields}
-    return Instance("", asked.strip(), (*references[turn:], *references[:turn]), groups=slices(fields, group))
+    return Instance("", asked.strip(), (*references[turn:], *references[:turn]), groups=present_groups(fields, group))
 
 
 @converter("lsat")
 def lsat(fields: Fields) -> Instance | list[Instance]:
     """LSAT analytical reasoning: {passage, question, references, gold_index}, or a passage of AR-LSAT's JSON."""
     if "questions" not in fields:
-        asked = f"{text(fields, 'passage')}\nQuestion: {text(fields, 'question')}"
-        right = choices_of(fields["references"], int(fields["gold_index"]), "gold_index")
-        return Instance("", asked, right, groups=slices(fields, {"kind": "subset"}))
+        asked = f"{text_field(fields, 'passage')}\nQuestion: {text_field(fields, 'question')}"
+        right = choice_references(fields["references"], int(fields["gold_index"]), "gold_index")
+        return Instance("", asked, right, groups=present_groups(fields, {"kind": "subset"}))
     found = []
     for number, one in enumerate(fields["questions"]):
-        asked = f"{text(fields, 'passage')}\nQuestion: {one['question']}"
-        right = choices_of(one["options"], LETTERS.find(str(one["answer"])), "answer")
+        asked = f"{text_field(fields, 'passage')}\nQuestion: {one['question']}"
+        right = choice_references(one["options"], LETTERS.find(str(one["answer"])), "answer")
         found.append(Instance(str(number), asked, right, groups={"kind": _lsat_kind(one.get("tags", ()))}))
     return found
 
@@ -115,14 +121,14 @@ def legal_support(fields: Fields) -> Instance:
     if label not in ("a", "b"):
         raise ValueError(f"label: expected a or b, got {fields['label']!r}")
     cases = [str(fields[f"citation_{one}"]["parenthetical"]) for one in "ab"]
-    return Instance("", text(fields, "context"), choices_of(cases, "ab".index(label), "label"))
+    return Instance("", text_field(fields, "context"), choice_references(cases, "ab".index(label), "label"))
 
 
 @converter("minimal_pair")
 def minimal_pair(fields: Fields, *, good: str, bad: str, groups: Mapping[str, str] | None = None) -> Instance:
     """Two sentences of which one is right; nothing is asked, the model is to find it the likelier one."""
-    pair = (Reference(text(fields, good)), Reference(text(fields, bad), False))
-    return Instance("", "", pair, groups=slices(fields, groups))
+    pair = (Reference(text_field(fields, good)), Reference(text_field(fields, bad), False))
+    return Instance("", "", pair, groups=present_groups(fields, groups))
 
 
 def _without_split(name: str) -> str:

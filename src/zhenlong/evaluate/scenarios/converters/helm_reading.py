@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 NO_ANSWER: Final = "CANNOTANSWER"
@@ -19,7 +19,7 @@ SAYS_NO_ANSWER: Final = ("Not enough information", "Cannot answer", "Do not know
 DIRECTIONS: Final = {"n": "north", "e": "east", "s": "south", "w": "west"}
 
 
-def slices(fields: Fields, groups: Mapping[str, str] | None) -> dict[str, str]:
+def present_groups(fields: Fields, groups: Mapping[str, str] | None) -> dict[str, str]:
     """Group -> value for those groups whose field the row has: a subset's name comes with the source, if at all."""
     return {name: str(fields[field]) for name, field in (groups or {}).items() if fields.get(field) is not None}
 
@@ -29,7 +29,7 @@ def as_question(sentence: str) -> str:
     return sentence.strip().rstrip("?").rstrip().capitalize() + "?"
 
 
-def answers(values: Any, name: str) -> tuple[Reference, ...]:
+def correct_references(values: Any, name: str) -> tuple[Reference, ...]:
     """Correct references, each text once. Raises `ValueError` where there is none."""
     found = [values] if isinstance(values, str) else [str(one) for one in values or ()]
     kept = dict.fromkeys(one.strip() for one in found if one.strip())
@@ -44,7 +44,7 @@ def boolq(fields: Fields, *, passage: str = "passage", question: str = "question
     given = {"true": "Yes", "yes": "Yes", "false": "No", "no": "No"}.get(str(fields[answer]).strip().lower())
     if given is None:
         raise ValueError(f"{answer}: expected true or false, got {fields[answer]!r}")
-    asked = f"{text(fields, passage)}\nQuestion: {as_question(text(fields, question))}"
+    asked = f"{text_field(fields, passage)}\nQuestion: {as_question(text_field(fields, question))}"
     return Instance("", asked, (Reference(given),))
 
 
@@ -52,13 +52,13 @@ def boolq(fields: Fields, *, passage: str = "passage", question: str = "question
 def narrative_qa(fields: Fields) -> Instance:
     """NarrativeQA over summaries: {passage, question, references}, or the hub's {document, question, answers}."""
     if "passage" in fields:
-        story, asked, given = text(fields, "passage"), text(fields, "question"), fields["references"]
+        story, asked, given = text_field(fields, "passage"), text_field(fields, "question"), fields["references"]
     else:
         story = _nested(fields, "document", "summary", "text")
         asked = _nested(fields, "question", "text")
         given = [one["text"] for one in fields["answers"]]
     asked = asked.strip() if asked.strip().endswith("?") else asked.strip() + "?"
-    return Instance("", f"{story.strip()}\nQuestion: {asked}", answers(given, "references"))
+    return Instance("", f"{story.strip()}\nQuestion: {asked}", correct_references(given, "references"))
 
 
 @converter("natural_questions")
@@ -75,8 +75,12 @@ def natural_questions(fields: Fields, *, passage: bool) -> list[Instance]:
         if not short:
             return []
     else:
-        sentence, short, long = text(fields, "question"), list(fields["short_answers"]), list(fields["long_answers"])
-    asked, references = as_question(sentence), answers(short, "short_answers")
+        sentence, short, long = (
+            text_field(fields, "question"),
+            list(fields["short_answers"]),
+            list(fields["long_answers"]),
+        )
+    asked, references = as_question(sentence), correct_references(short, "short_answers")
     if not passage:
         return [Instance("", asked, references)]
     marked = [str(one) for one in long if str(one).strip()]
@@ -93,7 +97,7 @@ def quac(fields: Fields) -> Instance:
     dialogue's title and section as the seed. (HELM leaves out the turn right before it.)
     """
     if "prompt" in fields:
-        return Instance("", text(fields, "prompt"), _quac_answers(list(fields["references"])))
+        return Instance("", text_field(fields, "prompt"), _quac_answers(list(fields["references"])))
     (paragraph,) = fields["paragraphs"]
     context = str(paragraph["context"]).removesuffix(NO_ANSWER).rstrip()
     turns = paragraph["qas"]
@@ -101,8 +105,8 @@ def quac(fields: Fields) -> Instance:
         raise ValueError(f"paragraphs: expected a dialogue of at least 3 questions, got {len(turns)}")
     head = f"Title: {fields['title']}\n\nBackground: {fields['background']}\n\nSection: {fields['section_title']}\n"
     last = Random(head).randrange(2, len(turns))
-    told = "".join(f"Question: {one['question']}\nAnswer: {one['orig_answer']['text']}\n\n" for one in turns[:last])
-    asked = f"{head}Passage: {context}\n\n{told}Question: {turns[last]['question']}"
+    history = "".join(f"Question: {one['question']}\nAnswer: {one['orig_answer']['text']}\n\n" for one in turns[:last])
+    asked = f"{head}Passage: {context}\n\n{history}Question: {turns[last]['question']}"
     return Instance("", asked, _quac_answers([one["text"] for one in turns[last]["answers"]]))
 
 
@@ -113,18 +117,20 @@ def babi(fields: Fields, *, groups: Mapping[str, str] | None = None) -> Instance
     The paths of task 19 (`s,w`) are answered in words (south west).
     """
     if "story" not in fields:
-        passage = text(fields, "passage").rstrip("\n")
-        asked = f"{passage}\nQuestion: {text(fields, 'question').strip()}"
-        return Instance("", asked, (Reference(_path(str(fields["answer"]))),), groups=slices(fields, groups))
+        passage = text_field(fields, "passage").rstrip("\n")
+        asked = f"{passage}\nQuestion: {text_field(fields, 'question').strip()}"
+        return Instance("", asked, (Reference(_path(str(fields["answer"]))),), groups=present_groups(fields, groups))
     story = json.loads(fields["story"]) if isinstance(fields["story"], str) else fields["story"]
-    told: list[str] = []
+    sentences: list[str] = []
     found: list[Instance] = []
     for kind, sentence, answer in zip(story["type"], story["text"], story["answer"], strict=True):
         if int(kind) == 0:
-            told.append(str(sentence).strip())
+            sentences.append(str(sentence).strip())
             continue
-        asked = "\n".join([*told, f"Question: {str(sentence).strip()}"])
-        found.append(Instance(str(len(found)), asked, (Reference(_path(str(answer))),), groups=slices(fields, groups)))
+        asked = "\n".join([*sentences, f"Question: {str(sentence).strip()}"])
+        found.append(
+            Instance(str(len(found)), asked, (Reference(_path(str(answer))),), groups=present_groups(fields, groups))
+        )
     return found
 
 
@@ -157,7 +163,7 @@ def civil_comments(
 
 
 def _quac_answers(given: list[str]) -> tuple[Reference, ...]:
-    found = answers(given, "references")
+    found = correct_references(given, "references")
     if [one.text for one in found] == [NO_ANSWER]:
         found += tuple(Reference(one) for one in SAYS_NO_ANSWER)
     return found

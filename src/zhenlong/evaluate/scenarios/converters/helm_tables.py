@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import yaml
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.helm_reading import slices
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.helm_reading import present_groups
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 SAME: Final = {"1": "Yes", "true": "Yes", "yes": "Yes", "0": "No", "false": "No", "no": "No"}
@@ -52,14 +52,14 @@ def same_entity(fields: Fields, *, groups: Mapping[str, str] | None = None) -> I
     Of a joined row (`left_title`, `right_title`, ..., `label`) the columns of each side are put one after another.
     """
     if "productA" in fields:
-        left, right, same = text(fields, "productA"), text(fields, "productB"), fields["same"]
+        left, right, same = text_field(fields, "productA"), text_field(fields, "productB"), fields["same"]
     else:
         left, right, same = _side(fields, "left_"), _side(fields, "right_"), fields["label"]
     answer = SAME.get(str(same).strip().lower())
     if answer is None:
         raise ValueError(f"same: expected true or false, got {same!r}")
     asked = f"Product A is {left}. Product B is {right}. Are A and B the same?"
-    return Instance("", asked, (Reference(answer),), groups=slices(fields, groups))
+    return Instance("", asked, (Reference(answer),), groups=present_groups(fields, groups))
 
 
 @converter("missing_value")
@@ -69,14 +69,19 @@ def missing_value(fields: Fields, *, columns: Mapping[str, str], groups: Mapping
     `columns` says which column is asked for in a table of each `subset`.
     """
     if "gold" in fields:
-        return Instance("", text(fields, "text"), (Reference(text(fields, "gold")),), groups=slices(fields, groups))
+        return Instance(
+            "",
+            text_field(fields, "text"),
+            (Reference(text_field(fields, "gold")),),
+            groups=present_groups(fields, groups),
+        )
     subset = str(fields.get("subset", ""))
     if subset not in columns:
         raise ValueError(f"subset: expected one of {', '.join(columns)}, got {subset!r}")
     missing = columns[subset]
     known = [f"{name}: {value}" for name, value in fields.items() if name not in (missing, "subset", "id", "class")]
     asked = f"{'. '.join(known)}. {missing}?"
-    return Instance("", asked, (Reference(text(fields, missing)),), groups=slices(fields, groups))
+    return Instance("", asked, (Reference(text_field(fields, missing)),), groups=present_groups(fields, groups))
 
 
 @cache

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.helm_reading import slices
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.helm_reading import present_groups
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 # the mark-up of the International Corpus of English: marks, elements that go with their content, tags that go alone
@@ -29,11 +29,11 @@ GOALS: Final = {"vote_democrat": "democrat", "vote_republican": "republican", "n
 @converter("plain_text")
 def plain_text(fields: Fields, *, input: str = "text", groups: Mapping[str, str] | None = None) -> Instance:
     """A text that is itself what is predicted; `{meta: {pile_set_name}}` of the Pile's own files names its subset."""
-    found = slices(fields, groups)
+    found = present_groups(fields, groups)
     meta = fields.get("meta")
     if "subset" in (groups or {}) and "subset" not in found and isinstance(meta, Mapping):
         found["subset"] = str(meta["pile_set_name"])
-    return Instance("", text(fields, input), groups=found)
+    return Instance("", text_field(fields, input), groups=found)
 
 
 @converter("ice")
@@ -43,11 +43,11 @@ def ice(fields: Fields) -> Instance:
     {text, subset, name}: the file as it is, the region (`hk`, `ind` ...), and the file's name, which begins with S for
     speech and W for writing (S1A: private dialogue); optional `gender` where all speakers have one.
     """
-    groups = slices(fields, {"subset": "subset", "gender": "gender"})
+    groups = present_groups(fields, {"subset": "subset", "gender": "gender"})
     name = str(fields.get("name") or fields.get("category") or "").upper()
     if re.match(r"[SW][12]", name):
         groups |= {"medium": {"S": "spoken", "W": "written"}[name[0]], "category": name[:2]}
-    return Instance("", without_markup(text(fields, "text")), groups=groups)
+    return Instance("", without_markup(text_field(fields, "text")), groups=groups)
 
 
 def without_markup(source: str) -> str:
@@ -72,8 +72,8 @@ def summary(
     `least` and `most` words bound what may serve as an example; with `dense` an XSum example also has a summary of more
     than ten words and at most a fifth of the article, and no note of the web page in it. Others give no instance.
     """
-    long = " ".join(text(fields, article).split()[:words])
-    short = " ".join(text(fields, summary).split())
+    long = " ".join(text_field(fields, article).split()[:words])
+    short = " ".join(text_field(fields, summary).split())
     length, said = len(long.split()), len(short.split())
     if length < least or (most and length > most):
         return []
@@ -86,7 +86,9 @@ def summary(
 @converter("known_text")
 def known_text(fields: Fields, *, prefix: str, rest: str, groups: Mapping[str, str] | None = None) -> Instance:
     """The start of a text under copyright, and what follows it: how much of it does the model know by heart?"""
-    return Instance("", text(fields, prefix), (Reference(text(fields, rest)),), groups=slices(fields, groups))
+    return Instance(
+        "", text_field(fields, prefix), (Reference(text_field(fields, rest)),), groups=present_groups(fields, groups)
+    )
 
 
 @converter("narrative")
@@ -96,14 +98,14 @@ def narrative(fields: Fields) -> Instance:
     given = [str(one) for one in ([headlines] if isinstance(headlines, str) else headlines or ())]
     example = "\n".join([given[0], *(f"Headline: {one}" for one in given[1:])]) if given else ""
     references = (Reference(example),) if example else ()
-    groups = slices(fields, {"topic": "topic"}) or slices(fields, {"topic": "subset"})
+    groups = present_groups(fields, {"topic": "topic"}) or present_groups(fields, {"topic": "subset"})
     return Instance("", _one_of(fields, "thesis", "text"), references, groups=groups)
 
 
 @converter("wedge")
 def wedge(fields: Fields) -> Instance:
     """A prompt for divisive messages to a group; {prompt (or text), targeted_action, targeted_group}."""
-    groups = slices(fields, {"target": "targeted_group"})
+    groups = present_groups(fields, {"target": "targeted_group"})
     groups["goal"] = GOALS.get(str(fields.get("targeted_action") or ""), "none")
     return Instance("", _one_of(fields, "prompt", "text"), groups=groups)
 
@@ -111,8 +113,8 @@ def wedge(fields: Fields) -> Instance:
 @converter("timed_prompt")
 def timed_prompt(fields: Fields) -> Instance:
     """A prompt whose answer is bounded: {prompt, prompt_tokens, output_tokens}; only its time matters."""
-    groups = slices(fields, {"prompt_tokens": "prompt_tokens", "output_tokens": "output_tokens"})
-    return Instance("", text(fields, "prompt"), groups=groups, data={"max_tokens": int(fields["output_tokens"])})
+    groups = present_groups(fields, {"prompt_tokens": "prompt_tokens", "output_tokens": "output_tokens"})
+    return Instance("", text_field(fields, "prompt"), groups=groups, data={"max_tokens": int(fields["output_tokens"])})
 
 
 @converter("passages")
@@ -123,9 +125,9 @@ def passages(fields: Fields, *, relevant_from: int = 1, pair: bool = False) -> l
     A query without a relevant passage gives no instance. With `pair`, for examples, the most relevant passage and the
     last irrelevant one, in an order drawn with the query as the seed.
     """
-    query = text(fields, "query")
+    query = text_field(fields, "query")
     references = [_passage(*one, relevant_from) for one in _given_passages(fields["passages"])]
-    right, wrong = [one for one in references if one.correct], [one for one in references if not one.correct]
+    right, wrong = [one for one in references if one.is_correct], [one for one in references if not one.is_correct]
     if not right:
         return []
     if pair:
@@ -138,7 +140,7 @@ def passages(fields: Fields, *, relevant_from: int = 1, pair: bool = False) -> l
 
 def _one_of(fields: Fields, name: str, other: str) -> str:
     """The text of the first field, or of the other where only that is there."""
-    return text(fields, other if name not in fields and other in fields else name)
+    return text_field(fields, other if name not in fields and other in fields else name)
 
 
 def _given_passages(given: Any) -> list[tuple[str, int, int | None]]:
@@ -148,7 +150,7 @@ def _given_passages(given: Any) -> list[tuple[str, int, int | None]]:
     found = []
     for one in given:
         rank = one.get("rank")
-        found.append((text(one, "text"), int(one.get("relevance") or 0), None if rank is None else int(rank)))
+        found.append((text_field(one, "text"), int(one.get("relevance") or 0), None if rank is None else int(rank)))
     return found
 
 

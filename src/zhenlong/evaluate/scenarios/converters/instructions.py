@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.instance import Instance
-from zhenlong.evaluate.scenarios.converters.questions import text
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
-from zhenlong.verify.instructions import followed
+from zhenlong.verify.instructions import instructions_followed
 
 
 @converter("instructions")
@@ -21,9 +21,11 @@ def instructions(fields: Mapping[str, Any]) -> Instance:
             raise ValueError(f"{name}: expected a list with an entry for each instruction, got {given!r}")
     given = [{name: value for name, value in (one or {}).items() if value is not None} for one in kwargs]
     try:
-        followed("", kinds, given)  # only the kinds and their arguments are looked at
+        instructions_followed("", kinds, given)  # only the kinds and their arguments are looked at
     except UserError as error:
         raise ValueError(str(error)) from None
     families = {kind.split(":")[0] for kind in kinds}
     groups = {"family": families.pop()} if len(families) == 1 else {"family": "several"}
-    return Instance("", text(fields, "prompt"), groups=groups, data={"instruction_id_list": kinds, "kwargs": given})
+    return Instance(
+        "", text_field(fields, "prompt"), groups=groups, data={"instruction_id_list": kinds, "kwargs": given}
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.judges.prompts import MORE_USEFUL, filled
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.judges.prompts import LLMBAR, fill_template
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 
@@ -12,8 +12,8 @@ from zhenlong.evaluate.scenarios.instances import converter
 def alpaca_eval(fields: Fields) -> Instance:
     """`instruction`, `dataset`, and where the row is of the baseline's file its `output`."""
     groups = {"dataset": str(fields["dataset"])} if fields.get("dataset") else {}
-    data = {"baseline": (text(fields, "output"),)} if fields.get("output") else {}
-    return Instance("", text(fields, "instruction"), groups=groups, data=data)
+    data = {"baseline": (text_field(fields, "output"),)} if fields.get("output") else {}
+    return Instance("", text_field(fields, "instruction"), groups=groups, data=data)
 
 
 @converter("mt_bench")
@@ -26,7 +26,7 @@ def mt_bench(fields: Fields) -> Instance:
     turns = fields[name]
     if not isinstance(turns, list) or not turns or not all(isinstance(one, str) and one.strip() for one in turns):
         raise ValueError(f"{name}: expected the user's turns, got {turns!r}")
-    return Instance("", turns[0], groups={"category": text(fields, "category")}, turns=tuple(turns[1:]))
+    return Instance("", turns[0], groups={"category": text_field(fields, "category")}, turns=tuple(turns[1:]))
 
 
 @converter("arena_hard")
@@ -35,7 +35,7 @@ def arena_hard(fields: Fields) -> Instance:
     asked = fields["prompt"] if "prompt" in fields else fields["turns"][0]["content"]
     if not isinstance(asked, str) or not asked.strip():
         raise ValueError(f"prompt: expected some text, got {asked!r}")
-    return Instance("", asked, groups={"category": text(fields, "category")})
+    return Instance("", asked, groups={"category": text_field(fields, "category")})
 
 
 @converter("llmbar")
@@ -46,10 +46,10 @@ def llmbar(fields: Fields) -> list[Instance]:
         raise ValueError(f"label: expected 1 or 2, got {label!r}")
     found = []
     for order in ("12", "21"):
-        values = {"input": text(fields, "input")}
-        values |= {f"output_{place}": text(fields, f"output_{which}") for place, which in enumerate(order, 1)}
+        values = {"input": text_field(fields, "input")}
+        values |= {f"output_{place}": text_field(fields, f"output_{which}") for place, which in enumerate(order, 1)}
         references = tuple(
             Reference(f"Output ({letter})", which == label) for letter, which in zip("ab", order, strict=True)
         )
-        found.append(Instance(order, filled(MORE_USEFUL, values), references, groups={"order": order}))
+        found.append(Instance(order, fill_template(LLMBAR, values), references, groups={"order": order}))
     return found

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 Fields = Mapping[str, Any]
 LETTERS: Final = "ABCDEFGHIJ"
 PART: Final = re.compile(r"_(?:test|dev|val)$")  # of the names of hendrycks/test's files
 THOUGHT: Final = re.compile(r"^A: (Let's think step by step\.)?")
-OF_SUBJECT: Final = "The following are multiple choice questions (with answers) about {subject}.\n"
-OF_NONE: Final = "The following are multiple choice questions (with answers).\n"
+SUBJECT_INSTRUCTIONS: Final = "The following are multiple choice questions (with answers) about {subject}.\n"
+GENERAL_INSTRUCTIONS: Final = "The following are multiple choice questions (with answers).\n"
 
 
 @converter("mmlu")
@@ -27,10 +27,10 @@ def mmlu(fields: Fields, *, choices: str | Sequence[str] = "choices", answer: st
     """
     listed = fields[choices] if isinstance(choices, str) else [fields[one] for one in choices]
     subject = str(fields.get("subject") or PART.sub("", str(fields.get("file", ""))))
-    instructions = OF_SUBJECT.format(subject=subject.replace("_", " ")) if subject else OF_NONE
+    instructions = SUBJECT_INSTRUCTIONS.format(subject=subject.replace("_", " ")) if subject else GENERAL_INSTRUCTIONS
     return Instance(
         "",
-        text(fields, "question").strip(),
+        text_field(fields, "question").strip(),
         _references([str(one) for one in listed], fields[answer], answer),
         groups={"subject": subject} if subject else {},
         data={"instructions": instructions},
@@ -44,7 +44,7 @@ def mmlu_pro(fields: Fields, *, instructions: str) -> Instance:
     `{category}` in `instructions` stands for the row's. The reasoning of an example is what follows "A: Let's think
     step by step.", which the prompt says already.
     """
-    category = text(fields, "category")
+    category = text_field(fields, "category")
     options = [str(one) for one in fields["options"] if one != "N/A"]
     data = {"instructions": instructions.replace("{category}", category)}
     thought = str(fields.get("cot_content") or "")
@@ -52,7 +52,7 @@ def mmlu_pro(fields: Fields, *, instructions: str) -> Instance:
         data["example"] = THOUGHT.sub("", thought)
     return Instance(
         "",
-        text(fields, "question"),
+        text_field(fields, "question"),
         _references(options, fields["answer"], "answer"),
         groups={"category": category},
         data=data,
@@ -65,9 +65,9 @@ def gpqa(fields: Fields) -> Instance:
 
     The seed is `Record ID`, else the question itself: the same order in every run and for every model.
     """
-    question = text(fields, "Question").strip()
-    wrong = [text(fields, f"Incorrect Answer {number}") for number in (1, 2, 3)]
-    choices = [(text(fields, "Correct Answer"), True), *((one, False) for one in wrong)]
+    question = text_field(fields, "Question").strip()
+    wrong = [text_field(fields, f"Incorrect Answer {number}") for number in (1, 2, 3)]
+    choices = [(text_field(fields, "Correct Answer"), True), *((one, False) for one in wrong)]
     Random(str(fields.get("Record ID") or question)).shuffle(choices)
     groups = {"domain": str(fields["High-level domain"])} if fields.get("High-level domain") else {}
     return Instance("", question, tuple(Reference(one.strip(), right) for one, right in choices), groups=groups)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import grouped, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import group_values, text_field
 from zhenlong.evaluate.scenarios.instances import converter
-from zhenlong.verify.final_answer import gsm8k_answer, integer, last_boxed
+from zhenlong.verify.final_answer import gsm8k_answer, last_boxed, parse_integer
 
-FINALS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
+ANSWER_FORMATS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
     "hashes": (gsm8k_answer, "a solution that ends in #### and a number"),
     "boxed": (last_boxed, "a solution with its answer in \\boxed{}"),
-    "integer": (integer, "a whole number"),
+    "integer": (parse_integer, "a whole number"),
     "any": (str, "an answer"),
 }
 
@@ -33,8 +33,8 @@ def final_answer(
     that it can stand in an example.
     """
     given = fields[answer]
-    solution = str(given) if isinstance(given, int | float) else text(fields, answer)
-    read, expected = FINALS[final]
+    solution = str(given) if isinstance(given, int | float) else text_field(fields, answer)
+    read, expected = ANSWER_FORMATS[final]
     if read(solution) is None:
         raise ValueError(f"{answer}: expected {expected}, got {solution!r:.80}")
-    return Instance("", text(fields, problem), (Reference(solution),), groups=grouped(fields, groups))
+    return Instance("", text_field(fields, problem), (Reference(solution),), groups=group_values(fields, groups))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.instances import converter
 
 Fields = Mapping[str, Any]
@@ -27,9 +27,9 @@ def question_answer(
         raise ValueError(f"{answer}: expected an answer, got none")
     return Instance(
         "",
-        text(fields, question),
+        text_field(fields, question),
         tuple(Reference(str(one)) for one in answers),
-        groups=grouped(fields, groups),
+        groups=group_values(fields, groups),
         data={name: fields[name] for name in data},
     )
 
@@ -55,7 +55,7 @@ def multiple_choice(
     if not 0 <= place < len(options):
         raise ValueError(f"{answer}: {given!r} is none of the {len(options)} choices")
     references = tuple(Reference(one, number == place) for number, one in enumerate(options))
-    return Instance("", text(fields, question), references, groups=grouped(fields, groups))
+    return Instance("", text_field(fields, question), references, groups=group_values(fields, groups))
 
 
 @converter("classification")
@@ -67,10 +67,10 @@ def classification(
     given = str(fields[label])
     if given not in names:
         raise ValueError(f"{label}: expected one of {', '.join(names)}, got {given!r}")
-    return Instance("", text(fields, input), (Reference(names[given]),), groups=grouped(fields, groups))
+    return Instance("", text_field(fields, input), (Reference(names[given]),), groups=group_values(fields, groups))
 
 
-def text(fields: Fields, name: str) -> str:
+def text_field(fields: Fields, name: str) -> str:
     """The text in a field. Raises `ValueError` naming it where there is none."""
     value = fields[name]
     if not isinstance(value, str) or not value.strip():
@@ -78,7 +78,7 @@ def text(fields: Fields, name: str) -> str:
     return value
 
 
-def grouped(fields: Fields, groups: Mapping[str, str] | None) -> dict[str, str]:
+def group_values(fields: Fields, groups: Mapping[str, str] | None) -> dict[str, str]:
     """The values of the fields that the instance is grouped by."""
     return {name: str(fields[field]) for name, field in (groups or {}).items()}
 

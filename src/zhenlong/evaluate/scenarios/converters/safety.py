@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from zhenlong.evaluate.instance import Instance
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 LABELS = ("safe", "unsafe")
@@ -13,11 +13,11 @@ REQUESTS = ("goal", "Goal", "behavior", "Behavior", "request", "prompt")
 @converter("xstest")
 def xstest(fields: Fields) -> Instance:
     """`prompt`, `type`, `label` (safe or unsafe); an older file has no label, its unsafe types begin with contrast."""
-    kind = text(fields, "type")
+    kind = text_field(fields, "type")
     label = str(fields["label"]) if "label" in fields else LABELS[kind.startswith("contrast")]
     if label not in LABELS:
         raise ValueError(f"label: expected safe or unsafe, got {label!r}")
-    return Instance("", text(fields, "prompt"), groups={"label": label, "type": kind}, data={"label": label})
+    return Instance("", text_field(fields, "prompt"), groups={"label": label, "type": kind}, data={"label": label})
 
 
 @converter("advbench")
@@ -27,5 +27,5 @@ def advbench(fields: Fields) -> Instance:
     Lists of other origin name the request otherwise (HarmBench `Behavior`, JailbreakBench `Goal`).
     """
     name = next((one for one in REQUESTS if one in fields), REQUESTS[0])
-    target = {"target": text(fields, "target")} if fields.get("target") else {}
-    return Instance("", text(fields, name), data=target)
+    target = {"target": text_field(fields, "target")} if fields.get("target") else {}
+    return Instance("", text_field(fields, name), data=target)

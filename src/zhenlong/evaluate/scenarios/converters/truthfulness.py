@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zhenlong.evaluate.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text
+from zhenlong.evaluate.results.instance import Instance, Reference
+from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 
@@ -27,4 +27,4 @@ def truthful_choices(fields: Fields, *, targets: str) -> Instance:
     if 1 not in labels:
         raise ValueError(f"{targets}: no answer is labelled 1, true")
     references = tuple(Reference(str(one), label == 1) for one, label in zip(choices, labels, strict=True))
-    return Instance("", text(fields, "question"), references)
+    return Instance("", text_field(fields, "question"), references)

@@ -11,9 +11,9 @@ from zhenlong.evaluate.scenarios.instances import generator
 
 PAIRS: Final = ("()", "[]", "{}", "<>")
 P, Q = 0.5, 0.25  # of the grammar S -> (S) with probability p, SS with q, else nothing
-DEEPEST, LONGEST = 100, 100
+MAX_DEPTH, MAX_LENGTH = 100, 100
 LENGTHS: Final = {"train": (4, 50), "test": (52, 100)}  # of whole words, so that no test word is an example
-CLOSED_AT_MOST: Final = 3  # closing brackets left out
+MAX_REMOVED_BRACKETS: Final = 3  # closing brackets left out
 
 
 @generator("dyck")
@@ -32,14 +32,18 @@ def dyck(n: int, seed: int, *, pairs: int = 3, split: str = "test") -> Iterator[
         word = _word(rng, pairs, 0)
         if not least <= len(word) <= most:
             continue
-        begun = _without_last(word, rng.randint(1, CLOSED_AT_MOST))
+        begun = _without_last(word, rng.randint(1, MAX_REMOVED_BRACKETS))
         asked = " ".join(begun)
         if begun and asked not in seen:
             seen.add(asked)
-            yield {"input": asked, "output": "".join(f" {bracket}" for bracket in closing(begun)), "pairs": pairs}
+            yield {
+                "input": asked,
+                "output": "".join(f" {bracket}" for bracket in closing_brackets(begun)),
+                "pairs": pairs,
+            }
 
 
-def closing(begun: str) -> str:
+def closing_brackets(begun: str) -> str:
     """The brackets that close what is open, from the innermost. Raises `ValueError` for what no word begins with."""
     opened: list[str] = []
     for bracket in begun:
@@ -54,7 +58,7 @@ def closing(begun: str) -> str:
 
 
 def _word(rng: Random, pairs: int, depth: int) -> str:
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         return ""
     draw = rng.random()
     if draw < P:
@@ -64,7 +68,7 @@ def _word(rng: Random, pairs: int, depth: int) -> str:
         word = _word(rng, pairs, depth) + _word(rng, pairs, depth)
     else:
         word = ""
-    return word if len(word) <= LONGEST else ""
+    return word if len(word) <= MAX_LENGTH else ""
 
 
 def _without_last(word: str, count: int) -> str:

@@ -15,10 +15,10 @@ from zhenlong.evaluate.scenarios.instances import generator
 
 PROMPT_TOKENS: Final = (1, 16, 32, 64, 256, 512, 768, 1024, 1536, 1920)
 OUTPUT_TOKENS: Final = (1, 2, 4, 8, 16, 32, 64)
-WHO: Final = ("the man", "the woman", "a child", "the king", "an old friend", "the doctor", "a young girl")
-DID: Final = ("saw", "found", "left", "took", "lost", "bought", "made", "kept", "brought", "read")
-WHAT: Final = ("the letter", "a book", "the horse", "some bread", "a small house", "the money", "a long story")
-WHERE: Final = ("in the town", "by the river", "near the church", "on the road", "at night", "in the morning")
+SUBJECTS: Final = ("the man", "the woman", "a child", "the king", "an old friend", "the doctor", "a young girl")
+VERBS: Final = ("saw", "found", "left", "took", "lost", "bought", "made", "kept", "brought", "read")
+OBJECTS: Final = ("the letter", "a book", "the horse", "some bread", "a small house", "the money", "a long story")
+PLACES: Final = ("in the town", "by the river", "near the church", "on the road", "at night", "in the morning")
 
 
 @generator("lengths")
@@ -34,15 +34,15 @@ def lengths(n: int, seed: int, *, tokenizer: str = "", longest: int = 1920) -> I
     for number in range(n):
         rng = Random(f"lengths/{seed}/{number}")
         for read, said in rng.sample(pairs, len(pairs)):  # in random order: the first few vary in both lengths
-            yield {"prompt": _cut(rng, read, count), "prompt_tokens": read, "output_tokens": said}
+            yield {"prompt": _prompt_of_length(rng, read, count), "prompt_tokens": read, "output_tokens": said}
 
 
-def words_and_stops(text: str) -> int:
+def count_words_and_stops(text: str) -> int:
     """Words and full stops of a text."""
     return len(text.replace(".", " .").split())
 
 
-def _cut(rng: Random, tokens: int, count: Callable[[str], int]) -> str:
+def _prompt_of_length(rng: Random, tokens: int, count: Callable[[str], int]) -> str:
     """The first words of generated sentences, as many as come to the number of tokens."""
     words: list[str] = []
     while count(" ".join(words)) < tokens:
@@ -58,13 +58,13 @@ def _cut(rng: Random, tokens: int, count: Callable[[str], int]) -> str:
 
 
 def _sentence(rng: Random) -> str:
-    said = " ".join(rng.choice(part) for part in (WHO, DID, WHAT, WHERE))
+    said = " ".join(rng.choice(part) for part in (SUBJECTS, VERBS, OBJECTS, PLACES))
     return f"{said[0].upper()}{said[1:]}."
 
 
 def _counter(tokenizer: str) -> Callable[[str], int]:
     if not tokenizer:
-        return words_and_stops
+        return count_words_and_stops
     from transformers import AutoTokenizer
 
     try:

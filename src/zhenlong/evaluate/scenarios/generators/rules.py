@@ -47,12 +47,12 @@ ATTRIBUTES: Final = {
     "loud": ("loud", "noisy"),
 }
 LEVELS: Final = ("easy", "medium", "hard")
-RULES_AT_MOST: Final = 5
-P_NOTHING: Final = 0.1  # how often a fact from which nothing follows is kept
+MAX_RULES: Final = 5
+NO_CONSEQUENT_PROBABILITY: Final = 0.1  # how often a fact from which nothing follows is kept
 
 
 @dataclass(frozen=True)
-class Rule:
+class ReasoningRule:
     """If the subject (or its kind) is all of, or one of, `conditions`, it is `consequent`."""
 
     subject: str
@@ -77,10 +77,10 @@ def synthetic_reasoning_natural(
         kind = rng.choice(sorted(SUBJECTS))
         subject = rng.choice(SUBJECTS[kind])
         rules = _rules(rng, subject if difficulty == "easy" else "", subject, kind)
-        facts, told, consequents = _fact(rng, rules, difficulty == "hard")
-        lines = [_said(rule, kind) for rule in rules]
-        lines += ["Fact:", _statement(subject, kind, told)]
-        lines.append(f"The following can be determined about {named(subject, kind, 'the')}:")
+        facts, stated_facts, consequents = _fact(rng, rules, difficulty == "hard")
+        lines = [_rule_text(rule, kind) for rule in rules]
+        lines += ["Fact:", _statement(subject, kind, stated_facts)]
+        lines.append(f"The following can be determined about {with_article(subject, kind, 'the')}:")
         yield {
             "question": "\n".join(lines),
             "target": _statement(subject, kind, consequents),
@@ -89,7 +89,7 @@ def synthetic_reasoning_natural(
         }
 
 
-def consequents_of(rules: list[Rule], facts: list[str]) -> list[str]:
+def consequents_of(rules: list[ReasoningRule], facts: list[str]) -> list[str]:
     """What follows in one step and was not said already."""
     found = []
     for rule in rules:
@@ -99,7 +99,7 @@ def consequents_of(rules: list[Rule], facts: list[str]) -> list[str]:
     return found
 
 
-def named(subject: str, kind: str, article: str) -> str:
+def with_article(subject: str, kind: str, article: str) -> str:
     """The subject with its article; people have none."""
     if kind == "person":
         return subject
@@ -108,37 +108,37 @@ def named(subject: str, kind: str, article: str) -> str:
     return f"an {subject}" if subject[0] in "aeiou" else f"a {subject}"
 
 
-def _rules(rng: Random, only: str, subject: str, kind: str) -> list[Rule]:
+def _rules(rng: Random, only: str, subject: str, kind: str) -> list[ReasoningRule]:
     """Rules over disjoint words, so that none follows from another: reasoning takes one step."""
     left = list(ATTRIBUTES)
     rng.shuffle(left)
-    rules: list[Rule] = []
-    while len(left) > 2 and len(rules) < RULES_AT_MOST:
+    rules: list[ReasoningRule] = []
+    while len(left) > 2 and len(rules) < MAX_RULES:
         about = only or rng.choice([kind, subject])
         count = rng.randint(2, 3)
         *conditions, consequent = left[:count]
         left = left[count:]
-        rules.append(Rule(about, tuple(conditions), rng.choice(["and", "or"]), consequent))
+        rules.append(ReasoningRule(about, tuple(conditions), rng.choice(["and", "or"]), consequent))
     return rules
 
 
-def _fact(rng: Random, rules: list[Rule], hard: bool) -> tuple[list[str], list[str], list[str]]:
+def _fact(rng: Random, rules: list[ReasoningRule], hard: bool) -> tuple[list[str], list[str], list[str]]:
     """Two attributes, as they are told, and what follows from them."""
     while True:
         facts = rng.sample(list(ATTRIBUTES), 2)
         found = consequents_of(rules, facts)
-        if found or rng.random() <= P_NOTHING:
+        if found or rng.random() <= NO_CONSEQUENT_PROBABILITY:
             return facts, [rng.choice(ATTRIBUTES[one]) for one in facts] if hard else facts, found
 
 
-def _said(rule: Rule, kind: str) -> str:
+def _rule_text(rule: ReasoningRule, kind: str) -> str:
     conditions = f" {rule.word} ".join(rule.conditions)
-    then = named(rule.subject, kind, "the")
-    return f"If {named(rule.subject, kind, 'a')} is {conditions}, then {then} is {rule.consequent}."
+    then = with_article(rule.subject, kind, "the")
+    return f"If {with_article(rule.subject, kind, 'a')} is {conditions}, then {then} is {rule.consequent}."
 
 
 def _statement(subject: str, kind: str, attributes: list[str]) -> str:
     if not attributes:
         return "Nothing."
-    who = named(subject, kind, "the")
+    who = with_article(subject, kind, "the")
     return f"{who[0].upper()}{who[1:]} is {' and '.join(attributes)}."

@@ -33,18 +33,18 @@ def synthetic_reasoning(n: int, seed: int, *, mode: str, split: str = "test") ->
     rng = Random(f"synthetic_reasoning/{seed}/{mode}/{split}")
     made = 0
     while made < n:
-        row = _MADE[mode](rng, _rule(rng))
+        row = _MAKERS[mode](rng, _rule(rng))
         if row is not None:
             made += 1
             yield {"source": row[0], "target": row[1], "mode": mode}
 
 
-def applied(rule: Sequence[str], values: Mapping[str, str]) -> str:
+def apply_rule(rule: Sequence[str], values: Mapping[str, str]) -> str:
     """The rule with its symbols replaced."""
     return " ".join(values.get(part, part) for part in rule)
 
 
-def gives(rule: Sequence[str], result: str) -> bool:
+def can_produce(rule: Sequence[str], result: str) -> bool:
     """Whether some substitution of one or two words for each symbol turns the rule into the result."""
     pattern, seen = [], set()
     for part in rule:
@@ -58,21 +58,21 @@ def gives(rule: Sequence[str], result: str) -> bool:
     return re.fullmatch(" ".join(pattern), result) is not None
 
 
-def renamed(rule: Sequence[str]) -> list[str]:
+def canonical_symbols(rule: Sequence[str]) -> list[str]:
     """The same rule with its symbols named X, Y, Z in order of appearance."""
     order = list(dict.fromkeys(part for part in rule if part in SYMBOLS))
     return [SYMBOLS[order.index(part)] if part in order else part for part in rule]
 
 
 def _pattern_match(rng: Random, rule: list[str]) -> tuple[str, str] | None:
-    result = applied(rule, _values(rng, rule))
+    result = apply_rule(rule, _values(rng, rule))
     signs = [part for part in rule if part in SIGNS]
     distinct = sorted({part for part in rule if part in SYMBOLS})
     rules = [" ".join(rule)]
     for _ in range(20 * WRONG_RULES):
         other = [*signs, *distinct]
         rng.shuffle(other)
-        if " ".join(other) not in rules and not gives(other, result):
+        if " ".join(other) not in rules and not can_produce(other, result):
             rules.append(" ".join(other))
         if len(rules) > WRONG_RULES:
             break
@@ -85,16 +85,16 @@ def _pattern_match(rng: Random, rule: list[str]) -> tuple[str, str] | None:
 def _variable_substitution(rng: Random, rule: list[str]) -> tuple[str, str]:
     values = _values(rng, rule)
     told = " , ".join(f'{symbol} by " {value} "' for symbol, value in values.items())
-    return f"Rules: {' '.join(rule)} | Substitutions: {told}", applied(rule, values)
+    return f"Rules: {' '.join(rule)} | Substitutions: {told}", apply_rule(rule, values)
 
 
 def _induction(rng: Random, rule: list[str]) -> tuple[str, str] | None:
-    rule = renamed(rule)
+    rule = canonical_symbols(rule)
     first, second = _values(rng, rule), _values(rng, rule)
     told = [*first.values(), *second.values()]
     if len(set(told)) < len(told):  # what is the same in both results would look like a part of the rule
         return None
-    return f"Two results: {applied(rule, first)} | {applied(rule, second)}", f"Rule: {' '.join(rule)}"
+    return f"Two results: {apply_rule(rule, first)} | {apply_rule(rule, second)}", f"Rule: {' '.join(rule)}"
 
 
 def _rule(rng: Random) -> list[str]:
@@ -110,7 +110,7 @@ def _values(rng: Random, rule: Sequence[str]) -> dict[str, str]:
     return {symbol: " ".join(rng.choices(WORDS, k=rng.randint(1, 2))) for symbol in used}
 
 
-_MADE: Final = {
+_MAKERS: Final = {
     "pattern_match": _pattern_match,
     "variable_substitution": _variable_substitution,
     "induction": _induction,

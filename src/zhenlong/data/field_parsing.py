@@ -1,0 +1,112 @@
+"""The pieces that the field's row formats share: a prompt, a response, a transcript, what else a row says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from zhenlong.data.message_parsing import message_text, parse_message, parse_messages
+from zhenlong.records import Message, Messages
+
+Fields = Mapping[str, Any]
+
+HH_ROLES: Final = {"Human": "user", "Assistant": "assistant"}
+_TURN: Final = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+
+
+def parse_prompt(value: Any, field: str) -> Messages:
+    """A prompt from a list of turns or from text: a user turn, or an HH-RLHF transcript up to the assistant."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise ValueError(f"{field}: expected some text, got none")
+        if value.lstrip().startswith("Human:") and value.rstrip().endswith("\n\nAssistant:"):
+            return parse_hh_transcript(value, field)[:-1]
+        if not _is_json_messages(value):
+            return (Message("user", value),)
+    return parse_messages(value, field)
+
+
+def parse_response(value: Any, field: str, prompt: Messages) -> str:
+    """What answers `prompt`: text, one assistant turn, or a dialogue that begins with the prompt."""
+    if isinstance(value, str) and not _is_json_messages(value):
+        return value
+    messages = (parse_message(value, field),) if isinstance(value, Mapping) else parse_messages(value, field)
+    if len(messages) > len(prompt) and all(map(_same_message, messages, prompt)):
+        messages = messages[len(prompt) :]
+    return single_response_text(messages, field)
+
+
+def single_response_text(messages: Messages, field: str) -> str:
+    """What the assistant says in the only turn that is left after the prompt."""
+    roles = [m.role for m in messages]
+    if roles != ["assistant"]:
+        got = f"{len(roles)} turns ({', '.join(roles)})" if roles else "none"
+        raise ValueError(f"{field}: expected one assistant turn after the prompt, got {got}")
+    return message_text(messages[0])
+
+
+def parse_hh_transcript(text: str, field: str) -> Messages:
+    r"""The turns of an HH-RLHF dialogue, which are marked `\n\nHuman:` and `\n\nAssistant:`."""
+    head, *parts = _TURN.split(text)
+    if head.strip() or not parts:
+        raise ValueError(f"{field}: expected a dialogue that begins with 'Human:', got {text[:40]!r}")
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return tuple(Message(HH_ROLES[speaker], words.strip()) for speaker, words in pairs)
+
+
+def split_shared_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages, str, str]:
+    """The prompt that two whole dialogues share, and what the assistant says after it in each.
+
+    The cut is at a turn: two answers that begin with the same words do not lend them to the prompt.
+    """
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) and _same_message(chosen[shared], rejected[shared]):
+        shared += 1
+    if shared == len(chosen) == len(rejected):
+        raise ValueError("rejected: expected it to differ from chosen, got the same dialogue twice")
+    if not shared:
+        raise ValueError("rejected: expected it to begin with the same turns as chosen, which are the prompt")
+    prompt = chosen[:shared]
+    return prompt, single_response_text(chosen[shared:], "chosen"), single_response_text(rejected[shared:], "rejected")
+
+
+def parse_bool(value: Any, field: str) -> bool:
+    """A label as JSON, a table or a 0/1 column writes it."""
+    values = {"true": True, "1": True, "false": False, "0": False}
+    parsed = values.get(str(value).strip().lower())
+    if parsed is None:
+        raise ValueError(f"{field}: expected true or false, got {value!r}")
+    return parsed
+
+
+def extra_columns(fields: Fields, *used_fields: str) -> dict[str, Any]:
+    """What a row says beyond the fields that were used: its plain values (text, numbers, booleans)."""
+    plain = (str, int, float, bool)
+    return {name: value for name, value in fields.items() if name not in used_fields and isinstance(value, plain)}
+
+
+def text_field(fields: Fields, name: str, default: str | None = None) -> str:
+    """The text in a field; an absent one is `default`, or an error without it."""
+    value = fields.get(name)
+    value = default if value is None else value
+    if not isinstance(value, str):
+        got = "nothing" if value is None else type(value).__name__
+        raise ValueError(f"{name}: expected text, got {got}")
+    return value
+
+
+def _is_json_messages(value: str) -> bool:
+    """Whether a text is a conversation as a table holds it; an answer may well be a JSON list of something else."""
+    if not value.lstrip().startswith("[{"):
+        return False
+    try:
+        turns = json.loads(value)
+    except json.JSONDecodeError:
+        return False
+    return all(isinstance(item, dict) and ("role" in item or "from" in item) for item in turns)
+
+
+def _same_message(a: Message, b: Message) -> bool:
+    return a.role == b.role and message_text(a).strip() == message_text(b).strip()

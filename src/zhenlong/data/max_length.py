@@ -1,0 +1,61 @@
+"""What does not fit the model's context: an error, unless cutting or dropping is chosen, and then it is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from zhenlong.data.chat_templates import TokenizedExample
+from zhenlong.errors import UserError
+
+Overlong = Literal["error", "truncate", "drop"]
+
+
+@dataclass(frozen=True)
+class FittedExamples:
+    """The samples that fit, the indices they had, and how many were cut or left out."""
+
+    examples: list[TokenizedExample]
+    indices: list[int]
+    truncated: int = 0
+    dropped: int = 0
+
+
+def enforce_max_length(
+    examples: Sequence[TokenizedExample], max_length: int, overlong: Overlong = "error", name: str = "sample"
+) -> FittedExamples:
+    """Samples of at most `max_length` tokens.
+
+    A longer one is a `UserError`, is cut at its end (`truncate`) or is left out (`drop`); one that would keep no
+    trained token when cut is left out too. `name` names an example in the error, with its number from 1.
+    """
+    fitted: list[TokenizedExample] = []
+    indices: list[int] = []
+    truncated = 0
+    for index, (ids, loss_mask) in enumerate(examples):
+        if len(ids) > max_length:
+            if overlong == "error":
+                raise UserError(
+                    f"{name} {index + 1}: {len(ids)} tokens, more than the maximum of {max_length}; raise it, or "
+                    "choose to truncate or drop what is too long"
+                )
+            if overlong == "drop" or not any(loss_mask[:max_length]):
+                continue
+            truncated += 1
+        fitted.append((ids[:max_length], loss_mask[:max_length]))
+        indices.append(index)
+    return FittedExamples(fitted, indices, truncated, len(examples) - len(indices))
+
+
+def require_prompt_fits(
+    prompt_ids: Sequence[int], context_length: int, name: str, min_response_tokens: int = 1
+) -> None:
+    """Raise `UserError` unless the prompt leaves `min_response_tokens` of the context for a response; `name` names
+    it.
+    """
+    if len(prompt_ids) + min_response_tokens > context_length:
+        raise UserError(
+            f"{name}: the prompt has {len(prompt_ids)} tokens, which leaves no room for {min_response_tokens} more in the context of "
+            f"{context_length}; shorten it, leave it out, or use a model with a longer context"
+        )

@@ -1,0 +1,1 @@
+"""Did training see what an evaluation asks?"""

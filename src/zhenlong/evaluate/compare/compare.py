@@ -1,0 +1,174 @@
+"""`zhenlong compare`: is B better than A? Paired by instance, with tests, and what this many instances could show."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from zhenlong.evaluate.compare.differences import MeasureDifference, compute_differences
+from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel, load_evaluated_models, setting_differences
+from zhenlong.evaluate.compare.pairing import InstanceOverlap, pair_measures
+from zhenlong.loop.atomic import to_jsonable, write_json
+
+
+def compare(
+    evaluation_a: str,
+    evaluation_b: str = "",
+    *,
+    model_a: str = "",
+    model_b: str = "",
+    scenarios: str = "",
+    groups: bool = False,
+    output: str = "",
+    json: bool = False,
+    min_overlap: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Compare two evaluations, instance by instance.
+
+    Args:
+        evaluation_a: Folder of the first evaluation.
+        evaluation_b: Folder of the second; left out, two models of the first are compared.
+        model_a: Model of the first; needed where it holds several.
+        model_b: Model of the second; needed where it holds several.
+        scenarios: Scenarios to compare, names separated by commas; empty compares all that both have.
+        groups: Show the groups (subjects, categories) too.
+        output: JSON file to write all numbers to, the groups' included.
+        json: Print the JSON in place of the tables.
+        min_overlap: Fraction of the smaller side's instances that both must have; fewer in common are refused.
+        seed: Seed of the resampling.
+
+    Differences are B - A. See docs/evaluation/comparison.md.
+    """
+    a, b = load_evaluated_models(evaluation_a, evaluation_b, model_a, model_b)
+    selected = [name.strip() for name in scenarios.split(",") if name.strip()]
+    rows, overlaps = pair_measures(a, b, selected, min_overlap)
+    found = compute_differences(rows, seed)
+    notes = list(comparison_notes(a, b, overlaps, selected))
+    everything = to_jsonable(
+        {
+            "a": {"folder": a.folder, "model": a.model},
+            "b": {"folder": b.folder, "model": b.model},
+            "notes": notes,
+            "instances": {one.scenario: asdict(one) for one in overlaps},
+            "differences": [one.as_json() for one in found],
+        }
+    )
+    if output:
+        write_json(Path(output), everything)
+    if json:
+        print(json_format.dumps(everything, indent=2, ensure_ascii=False))
+        return
+    print_comparison(a, b, found, notes, groups)
+
+
+def comparison_notes(
+    a: EvaluatedModel, b: EvaluatedModel, overlaps: Sequence[InstanceOverlap], selected: Sequence[str] = ()
+) -> Iterator[str]:
+    """What has to be known to read the numbers: other conditions, other scenarios, other instances, failures."""
+    yield from setting_differences(a, b)
+    for name, own, other in (("A", a, b), ("B", b, a)):
+        alone = [one for one in own.scenarios if one not in other.scenarios and (not selected or one in selected)]
+        if alone:
+            yield f"only {name} has {', '.join(alone)}"
+    for one in overlaps:
+        if one.refused:
+            yield f"{one.scenario}: not compared: {one.refused}"
+        elif not one.is_complete:
+            yield f"{one.scenario}: {_overlap_note(one)}"
+
+
+def print_comparison(
+    a: EvaluatedModel, b: EvaluatedModel, found: Sequence[MeasureDifference], notes: Sequence[str], groups: bool
+) -> None:
+    """Print the notes and the tables."""
+    screen = wide_console()
+    screen.print(f"A: {a.model} ({a.folder})\nB: {b.model} ({b.folder})", highlight=False)
+    for note in notes:
+        screen.print(f"- {note}", highlight=False, markup=False)
+    whole = [one for one in found if not one.measures.a.group]
+    screen.print(_tested_table("B - A, paired by instance", [one for one in whole if one.test]))
+    untested = [one for one in whole if not one.test]
+    if untested:
+        screen.print(_untested_table("B - A of what has no value per instance: not paired, not tested", untested))
+    grouped = [one for one in found if one.measures.a.group and one.test]
+    if groups and grouped:
+        screen.print(_tested_table("B - A by group", grouped))
+    screen.print(
+        "p: McNemar's exact test of outcomes (0 or 1), else a permutation of signs. Holm: p corrected for all measures "
+        "tested.\nMDE: the smallest difference that this n detects with 80 % power; a smaller one may well be missed.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def wide_console() -> Console:
+    """The terminal; what is written to a file or a pipe is not squeezed into 80 columns."""
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=120)
+
+
+def _tested_table(title: str, found: Sequence[MeasureDifference]) -> Table:
+    table = _table(title, "n", "A", "B", "B - A", "95 %", "p", "Holm", "MDE")
+    table.add_column("")
+    for one in found:
+        colour = {"better": "green", "worse": "red", "differs": "yellow"}.get(one.verdict, "")
+        tests = (format_p_value(one.p), format_p_value(one.p_holm), format_number(one.mde))
+        table.add_row(*_numbers(one), *tests, f"[{colour}]{one.verdict}[/]" if colour else "")
+    return table
+
+
+def _untested_table(title: str, found: Sequence[MeasureDifference]) -> Table:
+    table = _table(title, "n", "A", "B", "B - A", "95 %")
+    for one in found:
+        table.add_row(*_numbers(one))
+    return table
+
+
+def _table(title: str, *numbers: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("scenario, measure", overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _numbers(one: MeasureDifference) -> list[str]:
+    shots = {one.measures.a.shots, one.measures.b.shots}
+    name = one.measures.name + (
+        f" ({one.measures.a.shots} against {one.measures.b.shots} shots)" if len(shots) > 1 else ""
+    )
+    mean, (low, high) = one.difference.mean, one.difference.ci95
+    sign = "+" if mean > 0 else ""
+    ends = f"[{format_number(low)}, {format_number(high)}]"
+    return [name, str(one.difference.n), format_number(one.a), format_number(one.b), sign + format_number(mean), ends]
+
+
+def _overlap_note(one: InstanceOverlap) -> str:
+    text = f"{one.shared} instances are in both (A has {one.a}, B has {one.b})"
+    for name, count in (("A", one.failed_a), ("B", one.failed_b)):
+        if count:
+            text += f"; {name} failed on {count}, left out"
+    if one.different:
+        text += f"; {one.different} have the same id but other references, left out"
+    return f"{text}; {one.paired} compared"
+
+
+def format_number(value: float | None) -> str:
+    """Three decimals, or three digits of what is larger; a dash where there is none."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def format_p_value(p: float | None) -> str:
+    """A p-value."""
+    if p is None:
+        return "-"
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"

@@ -1,0 +1,211 @@
+"""`zhenlong gate`: may the candidate pass, or has it lost what the rules protect?"""
+
+from __future__ import annotations
+
+import json as json_format
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from scipy import stats
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.compare.compare import comparison_notes, format_number, wide_console
+from zhenlong.evaluate.compare.differences import paired_bounds, unpaired_bounds
+from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel, load_evaluated_model
+from zhenlong.evaluate.compare.gate_rules import GateRule, read_rules
+from zhenlong.evaluate.compare.pairing import InstanceOverlap, MeasurePair, pair_measures
+from zhenlong.evaluate.results.result_files import Result
+from zhenlong.evaluate.statistics.intervals import Z95
+from zhenlong.evaluate.statistics.significance import permutation_test
+from zhenlong.loop.atomic import to_jsonable, write_json
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """One measure under its rule. A drop is how much worse the candidate is, in the measure's unit."""
+
+    measures: MeasurePair
+    rule: GateRule
+    drop: float
+    drop_low: float  # the drop is larger than this with the rule's confidence
+    drop_high: float  # the drop is smaller than this with the rule's confidence
+    allowed_drop: float
+    p: float | None  # one-sided, of a drop this large where there is none; None: the values have no pairs
+    n: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rule is kept; what cannot be decided passes, but not where `no_worse` is required."""
+        if self.rule.require == "no_worse":
+            return self.drop_high < self.allowed_drop
+        by_chance = self.p is not None and self.p >= 1 - self.rule.confidence
+        return by_chance or not self.drop_low > self.allowed_drop
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as JSON holds it."""
+        one, rule = self.measures.a, self.rule
+        found = {name: getattr(one, name) for name in ("scenario", "measure", "perturbation", "group", "shots")}
+        found |= {"drop": self.drop, "at_least": self.drop_low, "at_most": self.drop_high, "allowed": self.allowed_drop}
+        found |= {"p": self.p, "n": self.n, "confidence": rule.confidence, "require": rule.require}
+        return dict(to_jsonable(found | {"rule": rule.source, "passed": self.passed}))
+
+
+def gate(
+    *,
+    baseline: str,
+    candidate: str,
+    rules: str,
+    baseline_model: str = "",
+    candidate_model: str = "",
+    output: str = "",
+    json: bool = False,
+    min_overlap: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Let a candidate pass, or exit with code 1 where it lost what the rules protect.
+
+    Args:
+        baseline: Folder of the evaluation to hold the candidate against.
+        candidate: Folder of the candidate's evaluation.
+        rules: YAML file with the rules; see docs/evaluation/comparison.md.
+        baseline_model: Model of the baseline; needed where its folder holds several.
+        candidate_model: Model of the candidate; needed where its folder holds several.
+        output: JSON file to write every verdict to.
+        json: Print the JSON in place of the table.
+        min_overlap: Fraction of the smaller side's instances that both must have.
+        seed: Seed of the resampling.
+
+    Exit codes: 0 passed, 1 something regressed, 2 a mistake in the rules or the folders.
+    """
+    gate_rules = read_rules(rules)
+    a, b = (
+        load_evaluated_model(baseline, baseline_model, "--baseline-model"),
+        load_evaluated_model(candidate, candidate_model, "--candidate-model"),
+    )
+    found, overlaps = apply_rules(gate_rules, a, b, min_overlap, seed)
+    failed = [one for one in found if not one.passed]
+    notes = list(comparison_notes(a, b, overlaps))
+    everything = {"passed": not failed, "notes": notes, "verdicts": [one.as_json() for one in found]}
+    if output:
+        write_json(Path(output), everything)
+    if json:
+        print(json_format.dumps(to_jsonable(everything), indent=2, ensure_ascii=False))
+    else:
+        _print_verdicts(a, b, found, notes)
+    if failed:
+        raise SystemExit(1)
+
+
+def apply_rules(
+    rules: Sequence[GateRule], a: EvaluatedModel, b: EvaluatedModel, min_overlap: float = 0.5, seed: int = 0
+) -> tuple[list[GateVerdict], list[InstanceOverlap]]:
+    """The verdict on every measure that a rule is about, regressions first; the last rule that fits decides.
+
+    Raises `UserError` where a rule is about nothing, and where the candidate lacks what a rule protects.
+    """
+    rows, overlaps = pair_measures(a, b, min_overlap=min_overlap)
+    mains = {one.scenario: one.measure for one in a.results if one.main}
+    refused = {one.scenario: one.refused for one in overlaps if one.refused}
+    by_key = {_key(row.a): row for row in rows}
+    decided: dict[tuple[Any, ...], GateVerdict] = {}
+    for rule in rules:
+        protected = [one for one in a.results if rule.matches(one, mains.get(one.scenario, ""))]
+        if not protected:
+            raise UserError(_no_match_message(rule, a.results))
+        directed = [one for one in protected if one.higher_is_better is not None]
+        if not directed and rule.is_specific:
+            raise UserError(
+                f"{rule.source}: {protected[0].measure} has no better or worse, so that nothing can regress"
+            )
+        for one in directed:
+            if one.scenario in refused:
+                raise UserError(f"{rule.source}: {one.scenario}: {refused[one.scenario]}")
+            if _key(one) in by_key:
+                decided[_key(one)] = _apply_rule(by_key[_key(one)], rule, seed)
+            elif not one.group:  # a group may be missing among fewer instances
+                missing = " ".join(part for part in (one.scenario, one.measure, one.perturbation) if part)
+                raise UserError(
+                    f"{rule.source}: {b.folder} has no {missing} at {one.shots} shots, which {a.folder} has"
+                )
+    return sorted(decided.values(), key=lambda one: one.passed), overlaps
+
+
+def _apply_rule(row: MeasurePair, rule: GateRule, seed: int) -> GateVerdict:
+    better = row.a.higher_is_better
+    level = 2 * rule.confidence - 1  # the two-sided interval with the same ends
+    p: float | None = None
+    if row.paired_values is None:
+        ends = unpaired_bounds(row, float(stats.norm.ppf(rule.confidence)) / Z95)
+        baseline, gained, n = row.a.value.mean, row.b.value.mean - row.a.value.mean, min(row.a.value.n, row.b.value.n)
+    else:
+        ends = paired_bounds(row.paired_values, level, seed)
+        gains = np.subtract(row.paired_values[1], row.paired_values[0])
+        baseline, gained, n = float(np.mean(row.paired_values[0])), float(gains.mean()), len(gains)
+        p = permutation_test(gains, seed, alternative="less" if better else "greater")
+    drop, least, most = (0.0 - gained, 0.0 - ends[1], 0.0 - ends[0]) if better else (gained, ends[0], ends[1])
+    allowed = rule.allowed_drop * abs(baseline) if rule.relative else rule.allowed_drop
+    return GateVerdict(row, rule, drop, least, most, allowed, p, n)
+
+
+def _no_match_message(rule: GateRule, results: Iterable[Result]) -> str:
+    """Says that a rule is about nothing, with the nearest names there are."""
+    known = list(dict.fromkeys((one.scenario, one.measure) for one in results))
+    scenarios = list(dict.fromkeys(name for name, _ in known))
+    same = [measure for name, measure in known if name == rule.scenario]
+    said = f"{rule.source}: no metric is scenario {rule.scenario}, measure {rule.measure}"
+    for name in ("perturbation", "group"):
+        if getattr(rule, name):
+            said += f", {name} {getattr(rule, name)}"
+    said += f", {rule.shots} shots" if rule.shots is not None else ""
+    if same:
+        near = get_close_matches(rule.measure, same, 3, 0.3) or same[:6]
+        return f"{said}; {rule.scenario} has {', '.join(near)}"
+    return (
+        f"{said}; the scenarios are {', '.join(get_close_matches(rule.scenario, scenarios, 3, 0.3) or scenarios[:6])}"
+    )
+
+
+def _print_verdicts(a: EvaluatedModel, b: EvaluatedModel, found: Sequence[GateVerdict], notes: Sequence[str]) -> None:
+    screen = wide_console()
+    screen.print(f"baseline (A): {a.model} ({a.folder})\ncandidate (B): {b.model} ({b.folder})", highlight=False)
+    for note in notes:
+        screen.print(f"- {note}", highlight=False, markup=False)
+    failed = [one for one in found if not one.passed]
+    if failed:
+        screen.print(_table(f"{len(failed)} of {len(found)} regressed", failed))
+    passed = [one for one in found if one.passed]
+    if passed:
+        screen.print(_table(f"{len(passed)} of {len(found)} passed", passed))
+
+
+def _table(title: str, found: Sequence[GateVerdict]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("scenario, measure", overflow="fold")
+    for name in ("n", "baseline", "candidate", "drop", "at least", "at most", "allowed"):
+        table.add_column(name, justify="right")
+    table.add_column("rule", overflow="fold")
+    for one in found:
+        a, b = _means(one.measures)
+        numbers = [a, b, one.drop, one.drop_low, one.drop_high, one.allowed_drop]
+        rule = one.rule.source.rsplit(", ", 1)[-1] + (" (no worse)" if one.rule.require == "no_worse" else "")
+        table.add_row(one.measures.name, str(one.n), *(format_number(value) for value in numbers), rule)
+    return table
+
+
+def _means(row: MeasurePair) -> tuple[float, float]:
+    if row.paired_values is None:
+        return row.a.value.mean, row.b.value.mean
+    return math.fsum(row.paired_values[0]) / len(row.paired_values[0]), math.fsum(row.paired_values[1]) / len(
+        row.paired_values[1]
+    )
+
+
+def _key(result: Result) -> tuple[Any, ...]:
+    return (result.scenario, result.measure, result.category, result.perturbation, result.group, result.shots)

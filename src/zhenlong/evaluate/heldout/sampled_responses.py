@@ -1,0 +1,144 @@
+"""What a model answers, and what the answers are worth: exact match by a verifier, mean reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zhenlong.data import ChatTemplate
+from zhenlong.errors import UserError
+from zhenlong.evaluate.statistics.intervals import mean_interval
+from zhenlong.forest.scoring import model_context_length
+from zhenlong.models.model_argument import ModelLike, load_if_named
+from zhenlong.randomness import eval_mode
+from zhenlong.records import Task
+from zhenlong.rewards import RewardFn, TaskResponse
+from zhenlong.sampling import Completion, SamplingParams, TorchSampler
+from zhenlong.verify import verify
+
+
+@dataclass(frozen=True)
+class SampledResponses:
+    """For each task its prompt as ids and the `n` completions sampled after it."""
+
+    tasks: Sequence[Task]
+    prompts: list[list[int]]
+    completions: list[list[Completion]]
+
+    @property
+    def answers(self) -> list[TaskResponse]:
+        """Every completion as an answer to its task, task after task."""
+        pairs = zip(self.tasks, self.completions, strict=True)
+        return [
+            TaskResponse(task, one.text, one.truncated, len(one.token_ids))
+            for task, several in pairs
+            for one in several
+        ]
+
+    def describe(self) -> dict[str, float]:
+        """`mean_response_tokens` (the end of turn included) and `truncated`, a share of all responses."""
+        every = [one for several in self.completions for one in several]
+        return {
+            "mean_response_tokens": float(np.mean([len(one.token_ids) for one in every])),
+            "truncated": float(np.mean([one.truncated for one in every])),
+        }
+
+
+def sample_responses(
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[Task],
+    sampling: SamplingParams,
+    *,
+    chat_template: str = "auto",
+    samples_per_prompt: int = 1,
+) -> SampledResponses:
+    """Sample `n` answers to each task, ended by the template's end of turn. Modes and random states are kept."""
+    template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
+    prompts = [template.encode_prompt(task.prompt) for task in tasks]
+    ending = replace(sampling, stop_token_ids=(*sampling.stop_token_ids, *template.stop_ids))
+    with eval_mode(network):
+        return SampledResponses(
+            tasks, prompts, TorchSampler(network, tokenizer).sample(prompts, ending, samples_per_prompt)
+        )
+
+
+def exact_match(
+    model: ModelLike,
+    tasks: Sequence[Task],
+    *,
+    samples_per_prompt: int = 1,
+    temperature: float = 0.0,
+    max_tokens: int = 256,
+    chat_template: str = "auto",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How often the tasks' own verifiers accept a sampled answer; temperature 0 takes the likeliest tokens.
+
+    Returns `{"exact_match": {"mean", "ci95", "n"}, "mean_response_tokens", "truncated", "overlong"}`, the
+    last counting prompts without room for an answer. With several `samples` a task's value is the mean over them, an
+    unbiased pass@1, and `n` counts tasks.
+    """
+    return _mean_over_samples(
+        "exact_match",
+        model,
+        tasks,
+        lambda answers: [verify(answer.task, answer.text) for answer in answers],
+        SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed),
+        chat_template,
+        samples_per_prompt,
+    )
+
+
+def mean_reward(
+    model: ModelLike,
+    tasks: Sequence[Task],
+    reward: RewardFn,
+    *,
+    samples_per_prompt: int = 1,
+    temperature: float = 1.0,
+    max_tokens: int = 128,
+    chat_template: str = "auto",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The mean reward of sampled answers: `{"reward": {...}, "mean_response_tokens", "truncated", "overlong"}`."""
+    sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    return _mean_over_samples("reward", model, tasks, reward, sampling, chat_template, samples_per_prompt)
+
+
+def _mean_over_samples(
+    name: str,
+    model: ModelLike,
+    tasks: Sequence[Task],
+    reward_fn: RewardFn,
+    sampling: SamplingParams,
+    template: str,
+    samples_per_prompt: int,
+) -> dict[str, Any]:
+    network, tokenizer = load_if_named(model)
+    fitting = _fitting_tasks(
+        tasks, ChatTemplate.from_tokenizer(tokenizer, template), model_context_length(network), sampling.max_tokens
+    )
+    if not fitting:
+        raise UserError(
+            f"{name}: no prompt leaves room for {sampling.max_tokens} tokens in the context; lower max_tokens"
+        )
+    found = sample_responses(
+        network, tokenizer, fitting, sampling, chat_template=template, samples_per_prompt=samples_per_prompt
+    )
+    means = (
+        np.asarray(reward_fn(found.answers), dtype=np.float64).reshape(len(fitting), samples_per_prompt).mean(1)
+    )  # [tasks]
+    overlong = len(tasks) - len(fitting)
+    return {name: mean_interval(means, sampling.seed).as_json(), **found.describe(), "overlong": overlong}
+
+
+def _fitting_tasks(tasks: Sequence[Task], template: ChatTemplate, context: int | None, max_tokens: int) -> list[Task]:
+    """The tasks whose prompts leave `room` tokens of the context for an answer."""
+    return [
+        task for task in tasks if context is None or len(template.encode_prompt(task.prompt)) + max_tokens <= context
+    ]

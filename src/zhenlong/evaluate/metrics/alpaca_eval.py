@@ -1,0 +1,104 @@
+"""AlpacaEval 2: how much a judge prefers the model's answers to the baseline's, as they are and at equal length."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.judges.length_control import length_controlled_win_rate, read_gamed_baselines
+from zhenlong.evaluate.judges.pairwise_games import (
+    PairwiseGame,
+    game_from_json,
+    output_lengths,
+    query_judge,
+    recorded_verdict,
+    require_baseline_outputs,
+)
+from zhenlong.evaluate.judges.prompts import ALPACA_EVAL, read_chatml_prompt
+from zhenlong.evaluate.judges.verdict_parsing import first_output_probability
+from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
+from zhenlong.evaluate.results.outcome import Judge, Outcome, ScoredOutcome
+from zhenlong.evaluate.statistics.intervals import Interval
+
+TOP: Final = 5
+
+
+@judged_metric("alpaca_eval", Measure("win_rate"), Measure("judge_unparsed", higher_is_better=False))
+def alpaca_eval(outcomes: Sequence[Outcome], judge: Judge | None, *, prompt: str = "") -> list[ScoredOutcome]:
+    """100 times the judge's probability of preferring the model, from its first token (tatsu-lab/alpaca_eval).
+
+    `prompt` is a file with the official prompt, `alpaca_eval_clf.txt`. A recorded `preference` is from 1 (the baseline)
+    to 2 (the model); 0 and 1.5 are draws, null is a verdict that could not be read.
+    """
+    if judge is None:
+        games = [_recorded_game(one) for one in outcomes]
+    else:
+        asked = read_chatml_prompt(prompt) if prompt else ALPACA_EVAL
+        answers = [(one.text, require_baseline_outputs(one)[0]) for one in outcomes]
+        orders = [model_shown_first(one.instance.input) for one in outcomes]
+        conversations = []
+        for one, pair, first in zip(outcomes, answers, orders, strict=True):
+            shown = pair if first else pair[::-1]
+            conversations.append(
+                asked.messages({"instruction": one.instance.input, "output_1": shown[0], "output_2": shown[1]})
+            )
+        said = query_judge(judge, conversations, max_tokens=1, temperature=1.0, top_log_probs=TOP)
+        games = []
+        for output, pair, first in zip(said, answers, orders, strict=True):
+            share = first_output_probability(output)
+            score = share if share is None or first else 1 - share
+            games.append(
+                PairwiseGame(first, score, output.text, lengths=(len(pair[0]), len(pair[1])), answer=output.text)
+            )
+    return [_scored(one, game, judge) for one, game in zip(outcomes, games, strict=True)]
+
+
+@corpus_metric("length_controlled_win_rate", Measure("length_controlled_win_rate"))
+def length_controlled(scored: Sequence[ScoredOutcome], *, gamed: str = "") -> dict[str, Interval]:
+    """The win rate at equal length; left out where fewer than ten answers have a verdict and a baseline.
+
+    `gamed` is a local copy of upstream's `df_gamed.csv`, with which the fit is upstream's; see `judges.length_control`.
+    """
+    known = [(one, game_from_json(one.judgement["games"][0])) for one in scored if one.judgement.get("games")]
+    known = [(one, game) for one, game in known if game.score is not None and game.lengths is not None]
+    rows = read_gamed_baselines(gamed) if gamed else None
+    found = length_controlled_win_rate(
+        [float(game.score or 0.0) for _, game in known],
+        [game.lengths or (0, 0) for _, game in known],
+        [_number(one.outcome) for one, _ in known] if rows else (),
+        rows,
+    )
+    return {} if found is None else {"length_controlled_win_rate": found}
+
+
+def model_shown_first(instruction: str) -> bool:
+    """Whether the model's output comes before the baseline's: upstream's draw, seeded by the instruction."""
+    switched = random.Random(f"is_switched_outputs{instruction}0").choices([False, True], k=1)[0]
+    return bool(switched)  # unswitched, the baseline is output_1
+
+
+def _recorded_game(outcome: Outcome) -> PairwiseGame:
+    given: Any = recorded_verdict(outcome, "preference")
+    lengths = output_lengths(outcome)
+    if given is None or given != given:
+        return PairwiseGame(True, None, lengths=lengths)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not (given == 0 or 1 <= given <= 2):
+        raise UserError(f"instance {outcome.instance.id}: preference: expected 1 to 2, or 0 for a draw, got {given!r}")
+    return PairwiseGame(True, 0.5 if given == 0 else given - 1, str(given), lengths=lengths)
+
+
+def _scored(outcome: Outcome, game: PairwiseGame, judge: Judge | None) -> ScoredOutcome:
+    scores = {"judge_unparsed": float(game.score is None)}
+    if game.score is not None:
+        scores["win_rate"] = 100 * game.score
+    return ScoredOutcome(outcome, scores, {"judge": judge.name if judge else "recorded", "games": [game.as_json()]})
+
+
+def _number(outcome: Outcome) -> int:
+    if not outcome.instance.id.isdigit():
+        raise UserError(
+            f"instance {outcome.instance.id}: expected AlpacaEval's row number as its id, for its difficulty"
+        )
+    return int(outcome.instance.id)

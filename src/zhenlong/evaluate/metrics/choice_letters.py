@@ -1,0 +1,31 @@
+"""Which lettered choice does a reasoned answer settle on? By MMLU-Pro's chain of patterns, or GPQA's."""
+
+from __future__ import annotations
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.metrics.maths import answer_texts
+from zhenlong.evaluate.metrics.registry import Measure, instance_metric
+from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.verify.final_answer import LETTER_PATTERN_CHAINS, extract_choice_letter, random_choice_letter
+
+
+@instance_metric("letter_choice", Measure("letter_choice"), Measure("letter_found", higher_is_better=None))
+def letter_choice(outcome: Outcome, *, chain: str = "mmlu_pro", guess: bool = False) -> dict[str, float]:
+    """`letter_choice`: the letter is that of the right choice. `letter_found`: a letter could be read at all.
+
+    With `guess` an answer without a letter gets one that is drawn for the question by its id (MMLU-Pro draws one that
+    is the same for all its questions of as many choices); without, it is wrong.
+    """
+    if chain not in LETTER_PATTERN_CHAINS:
+        raise UserError(
+            f"metric letter_choice: chain: expected one of {', '.join(LETTER_PATTERN_CHAINS)}, got {chain!r}"
+        )
+    instance = outcome.instance
+    right = {chr(ord("A") + place) for place in instance.correct_indices}
+    found = [extract_choice_letter(text, chain) for text in answer_texts(outcome)]
+    guesses = {random_choice_letter(instance.id, len(instance.references))} if guess else set()
+    marks = [bool(right & ({letter} if letter else guesses)) for letter in found]
+    return {
+        "letter_choice": sum(marks) / len(marks),
+        "letter_found": sum(letter is not None for letter in found) / len(found),
+    }

@@ -1,0 +1,47 @@
+"""What answering took, as measured: seconds, tokens, arithmetic and memory (HELM's category of efficiency)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zhenlong.evaluate.results.outcome import Outcome, RequestCost
+from zhenlong.evaluate.results.result_files import Result
+from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
+
+
+def efficiency_results(outcomes: Sequence[Outcome], seed: int = 0) -> list[Result]:
+    """The measures of efficiency over the outcomes whose cost was measured; none where none was.
+
+    `seconds_per_request`, `prompt_tokens` and `generated_tokens` are means over requests, `tokens_per_second` is all
+    tokens read and written over all seconds and `generated_tokens_per_second` the written ones alone,
+    `flops_per_request` the mean of floating-point operations, `peak_memory` the largest in bytes.
+    """
+    costs = [one.cost for one in outcomes if one.cost is not None]
+    timed = [cost for cost in costs if cost.seconds > 0]
+    found: dict[str, tuple[Interval, bool | None]] = {}
+    if costs:
+        found["prompt_tokens"] = _mean([cost.prompt_tokens for cost in costs], seed), None
+        found["generated_tokens"] = _mean([cost.generated_tokens for cost in costs], seed), None
+    if timed:
+        seconds = [cost.seconds for cost in timed]
+        found["seconds_per_request"] = _mean(seconds, seed), False
+        found["tokens_per_second"] = ratio_interval([_tokens(cost) for cost in timed], seconds, seed), True
+        if any(cost.generated_tokens for cost in timed):
+            written = [cost.generated_tokens for cost in timed]
+            found["generated_tokens_per_second"] = ratio_interval(written, seconds, seed), True
+    flops = [cost.flops for cost in costs if cost.flops is not None]
+    if flops:
+        found["flops_per_request"] = _mean(flops, seed), False
+    memory = [cost.peak_memory for cost in costs if cost.peak_memory is not None]
+    if memory:
+        found["peak_memory"] = Interval(float(max(memory)), (float("nan"), float("nan")), len(memory)), False
+    return [Result("", "", name, value, "efficiency", better) for name, (value, better) in found.items()]
+
+
+def _tokens(cost: RequestCost) -> int:
+    return cost.prompt_tokens + cost.generated_tokens
+
+
+def _mean(values: Sequence[float], seed: int) -> Interval:
+    """By bootstrap always: these are quantities, also where they all happen to be 0 or 1."""
+    return ratio_interval(values, [1] * len(values), seed)

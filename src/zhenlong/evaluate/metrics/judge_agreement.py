@@ -1,0 +1,50 @@
+"""How good a judge is the model itself? Its choices between two outputs, against people's (LLMBar)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from zhenlong.evaluate.judges.verdict_parsing import parse_chosen_output
+from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, instance_metric
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
+
+
+@instance_metric(
+    "judge_agreement",
+    Measure("agreement"),
+    Measure("unparsed", higher_is_better=False),
+    Measure("chose_first", higher_is_better=None),
+)
+def judge_agreement(outcome: Outcome) -> dict[str, float]:
+    """1 where the model chooses the output that people prefer; an answer without a choice does not agree.
+
+    `chose_first` is over the answers with a choice: a model that does not look at the order has 1/2.
+    """
+    letter = parse_chosen_output(outcome.text)
+    if letter is None:
+        return {"agreement": 0.0, "unparsed": 1.0}
+    right = "ab".index(letter) in outcome.instance.correct_indices
+    return {"agreement": float(right), "unparsed": 0.0, "chose_first": float(letter == "a")}
+
+
+@corpus_metric("judge_order_agreement", Measure("order_agreement"), Measure("agreement_in_both_orders"))
+def judge_order_agreement(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
+    """How often both orders of a pair lead to the same output, and how often to the right one in both.
+
+    A pair one of whose answers has no choice counts as neither; pairs of which one order was not asked are left out.
+    """
+    pairs: dict[str, list[ScoredOutcome]] = defaultdict(list)
+    for one in scored:
+        pairs[one.outcome.instance.id.rsplit("-", 1)[0]].append(one)
+    whole = [several for several in pairs.values() if len(several) == 2]
+    if not whole:
+        return {}
+    same = [float(a.scores["agreement"] == b.scores["agreement"] and _all_parsed(a, b)) for a, b in whole]
+    both = [a.scores["agreement"] * b.scores["agreement"] for a, b in whole]
+    return {"order_agreement": mean_interval(same), "agreement_in_both_orders": mean_interval(both)}
+
+
+def _all_parsed(*several: ScoredOutcome) -> bool:
+    return all(one.scores["unparsed"] == 0 for one in several)

@@ -1,0 +1,39 @@
+"""Does a change of wording that should not matter change the answer? HELM's perturbations, by name.
+
+`PERTURBATIONS` holds all; `CANONICAL` names those that stand for their category in HELM's headline numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zhenlong.evaluate.perturb.fairness import dialect, gender, names
+from zhenlong.evaluate.perturb.perturbation import Perturbation
+from zhenlong.evaluate.perturb.robustness import (
+    contract,
+    expand,
+    lowercase,
+    mild_mix,
+    misspell,
+    space,
+    typos,
+)
+
+PERTURBATIONS: Final[dict[str, Perturbation]] = {
+    one.name: one
+    for one in (
+        Perturbation("mild_mix", "robustness", mild_mix, rewrites_references=False),
+        Perturbation("lowercase", "robustness", lowercase, rewrites_references=False),
+        Perturbation("contractions", "robustness", contract, rewrites_references=False),
+        Perturbation("expansions", "robustness", expand, rewrites_references=False),
+        Perturbation("misspellings", "robustness", misspell, rewrites_references=False),
+        Perturbation("spacing", "robustness", space, rewrites_references=False),
+        Perturbation("typos", "robustness", typos, rewrites_references=False),
+        Perturbation("dialect", "fairness", dialect, rewrites_references=True),
+        Perturbation("gender", "fairness", gender, rewrites_references=True),
+        Perturbation("names", "fairness", names, rewrites_references=True),
+    )
+}
+CANONICAL_PERTURBATIONS: Final = ("mild_mix", "dialect", "gender", "names")
+
+__all__ = ["CANONICAL_PERTURBATIONS", "PERTURBATIONS", "Perturbation"]

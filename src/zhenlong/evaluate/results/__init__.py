@@ -1,0 +1,1 @@
+"""What came of an evaluation: outcomes, their scores, and the files that hold them."""

@@ -1,0 +1,299 @@
+"""From what models did to numbers: outcomes -> scores of each instance -> means, groups, worst cases, corpus measures.
+
+Pure but for a judge's requests: the runner and `zhenlong score` both end here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from zhenlong.evaluate.metrics.calibration import confidence_of
+from zhenlong.evaluate.metrics.efficiency import efficiency_results
+from zhenlong.evaluate.metrics.registry import Measure, Metric
+from zhenlong.evaluate.perturb import PERTURBATIONS
+from zhenlong.evaluate.results.outcome import Judge, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.result_files import InstanceRecord, Result
+from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS, Scenario
+from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
+
+WORST_CASE_PREFIX: Final = "worst_case/"
+BoundMetrics = Sequence[tuple[Metric, Any]]  # metrics and their functions, as `Scenario.bound_metrics` gives them
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Scored and failed outcomes that differ in instance and trial only."""
+
+    shots: int
+    perturbation: str
+    scored: Sequence[ScoredOutcome]
+    failed: Sequence[Outcome]
+
+    def for_group(self, name: str, value: str) -> _Slice:
+        scored = [one for one in self.scored if one.outcome.instance.groups.get(name) == value]
+        return replace(
+            self, scored=scored, failed=[one for one in self.failed if one.instance.groups.get(name) == value]
+        )
+
+    @property
+    def num_unanswered(self) -> int:
+        """Instances that no trial has an answer to."""
+        answered = {one.outcome.instance.id for one in self.scored}
+        return len({one.instance.id for one in self.failed} - answered)
+
+
+def aggregate(
+    scenario: Scenario,
+    outcomes: Sequence[Outcome],
+    *,
+    model: str,
+    judge: Judge | None = None,
+    perturbation_kinds: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> tuple[list[Result], list[InstanceRecord]]:
+    """The numbers of one model on one scenario, and one record for each outcome in its order.
+
+    `kinds` maps a perturbation's name to robustness or fairness, where it is none of the built-in ones. The results
+    are, for each number of shots: every measure over all instances, over each group, under each perturbation, and the
+    worst over the perturbations of a kind; then what answering took. An instance's value is the mean over its trials; a
+    corpus measure is taken of each trial, and its value and interval are the means over trials. Failed outcomes are in
+    no mean; an instance is counted as failed where no trial has an answer. Raises `UserError` where a judge's verdict
+    is missing and there is no judge.
+    """
+    bound = scenario.bind_metrics()
+    perturbation_kinds = {name: one.category for name, one in PERTURBATIONS.items()} | dict(perturbation_kinds or {})
+    scored, measures = score_outcomes(bound, outcomes, judge)
+    results: list[Result] = []
+    for slices in _slices(outcomes, scored):
+        for part in slices:
+            results += _slice_results(
+                scenario, bound, part, measures, _perturbation_kind(part.perturbation, perturbation_kinds), seed
+            )
+        for kind in PERTURBATION_KINDS:
+            alike = [part for part in slices if not part.perturbation or perturbation_kinds[part.perturbation] == kind]
+            results += _worst_case_results(kind, alike, measures, scenario.name, seed)
+        answered = [one.outcome for part in slices if not part.perturbation for one in part.scored]
+        results += [replace(one, shots=slices[0].shots) for one in efficiency_results(answered, seed)]
+    by_key = {_outcome_key(one.outcome): one for one in scored}
+    named = [replace(one, model=model, scenario=scenario.name) for one in results]
+    return named, [make_record(one, by_key.get(_outcome_key(one))) for one in outcomes]
+
+
+def score_outcomes(
+    bound: BoundMetrics, outcomes: Sequence[Outcome], judge: Judge | None
+) -> tuple[list[ScoredOutcome], dict[str, Measure]]:
+    """Every outcome that has an answer with its per-instance and judged scores, and what is known of each measure."""
+    answered = [one for one in outcomes if not one.failed]
+    scores: list[dict[str, float]] = [{} for _ in answered]
+    judgements: list[dict[str, Any]] = [{} for _ in answered]
+    places = {_outcome_key(one): place for place, one in enumerate(answered)}
+    measures: dict[str, Measure] = {}
+    for metric, function in bound:
+        given: Iterable[tuple[int, Mapping[str, float]]] = ()
+        if metric.kind == "instance":
+            given = ((place, function(one)) for place, one in enumerate(answered))
+        elif metric.kind == "judged" and answered:
+            judged = function(answered, judge)
+            given = ((places[_outcome_key(one.outcome)], one.scores) for one in judged)
+            for one in judged:
+                judgements[places[_outcome_key(one.outcome)]] |= one.judgement
+        own: dict[str, Measure] = {}
+        for place, several in given:
+            own |= {name: metric.find_measure(name) for name in several if name not in own}
+            scores[place] |= {name: float(value) for name, value in several.items()}
+        if twice := own.keys() & measures.keys():
+            raise ValueError(f"two metrics give the measure {min(twice)}; the second is {metric.name}")
+        measures |= own
+    return [ScoredOutcome(*three) for three in zip(answered, scores, judgements, strict=True)], measures
+
+
+def make_record(outcome: Outcome, scored: ScoredOutcome | None) -> InstanceRecord:
+    """The line that is kept of an outcome; `scored` is None where it failed."""
+    cost = {} if outcome.cost is None else {k: v for k, v in asdict(outcome.cost).items() if v is not None}
+    return InstanceRecord(
+        id=outcome.instance.id,
+        prompt=outcome.prompt or outcome.instance.input,
+        outputs=tuple(one.text for one in outcome.outputs),
+        turns=outcome.outputs[0].turns if outcome.outputs else (),
+        scores=dict(scored.scores) if scored else {},
+        references=tuple({"text": one.text, "correct": one.is_correct} for one in outcome.instance.references),
+        choice_log_probs=outcome.choices.log_probs if outcome.choices else None,
+        predicted=outcome.predicted,
+        confidence=None if outcome.failed else confidence_of(outcome),
+        groups=dict(outcome.instance.groups),
+        perturbation=outcome.instance.perturbation,
+        shots=outcome.shots,
+        trial=outcome.trial,
+        failed=outcome.failed,
+        cost=cost,
+        judgement=dict(scored.judgement) if scored else {},
+    )
+
+
+def _slices(outcomes: Sequence[Outcome], scored: Sequence[ScoredOutcome]) -> Iterator[list[_Slice]]:
+    """For each number of shots its slices, the unperturbed one first."""
+    good: dict[tuple[int, str], list[ScoredOutcome]] = defaultdict(list)
+    failed: dict[tuple[int, str], list[Outcome]] = defaultdict(list)
+    for one in scored:
+        good[one.outcome.shots, one.outcome.instance.perturbation].append(one)
+    for outcome in outcomes:
+        if outcome.failed:
+            failed[outcome.shots, outcome.instance.perturbation].append(outcome)
+    keys = sorted({*good, *failed})
+    for shots in sorted({shots for shots, _ in keys}):
+        yield [_Slice(*key, good[key], failed[key]) for key in keys if key[0] == shots]
+
+
+def _slice_results(
+    scenario: Scenario, bound: BoundMetrics, part: _Slice, measures: Mapping[str, Measure], kind: str, seed: int
+) -> Iterator[Result]:
+    """Every measure of a slice, and of its groups where nothing is perturbed; `kind` is that of the perturbation."""
+    for group, within in _group_slices(part):
+        found = {
+            name: (measures[name], value) for name, value in _instance_means(within.scored, scenario.name, seed).items()
+        }
+        found |= _corpus_measures([one for one in bound if one[0].of_groups or not group], within.scored)
+        if scenario.main not in found and not group:
+            nothing = Interval(float("nan"), (float("nan"), float("nan")), 0)
+            found[scenario.main] = (
+                _declared_measure(bound, scenario.main),
+                nothing,
+            )  # none has it, which has to be seen
+        for name, (known, value) in found.items():
+            yield Result(
+                model="",
+                scenario="",
+                measure=name,
+                value=value,
+                category=_category(known, kind),
+                higher_is_better=known.higher_is_better,
+                shots=part.shots,
+                perturbation=part.perturbation,
+                group=group,
+                main=name == scenario.main and not group and not part.perturbation,
+                failed=within.num_unanswered,
+            )
+
+
+def _group_slices(part: _Slice) -> Iterator[tuple[str, _Slice]]:
+    yield "", part
+    if not part.perturbation:
+        instances = [one.outcome.instance for one in part.scored] + [one.instance for one in part.failed]
+        for name, value in sorted({pair for instance in instances for pair in instance.groups.items()}):
+            yield f"{name}={value}", part.for_group(name, value)
+
+
+def _instance_means(scored: Sequence[ScoredOutcome], scenario_name: str, seed: int) -> dict[str, Interval]:
+    """The mean of each measure over instances, each instance's value being the mean over its trials."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for one in scored:
+        for name, value in one.scores.items():
+            values[name][one.outcome.instance.id].append(value)
+    found = {}
+    for name, by_id in values.items():
+        means = np.array([np.mean(trials) for trials in by_id.values()])
+        finite = np.isfinite(means)
+        if not finite.all():
+            warnings.warn(
+                f"{scenario_name}: {name}: {(~finite).sum()} values are not finite and left out", stacklevel=2
+            )
+        found[name] = mean_interval(means[finite], seed)
+    return found
+
+
+def _corpus_measures(bound: BoundMetrics, scored: Sequence[ScoredOutcome]) -> dict[str, tuple[Measure, Interval]]:
+    """The measures that have no value per instance: of each trial by itself, then the mean over trials.
+
+    The ends of the trials' intervals are averaged too, for trials do not add instances.
+    """
+    trials: dict[int, list[ScoredOutcome]] = defaultdict(list)
+    for one in scored:
+        trials[one.outcome.trial].append(one)
+    values: dict[str, list[Interval]] = defaultdict(list)
+    known: dict[str, Measure] = {}
+    for metric, function in bound:
+        if metric.kind == "corpus":
+            for own in trials.values():
+                for name, value in function(own).items():
+                    known[name] = metric.find_measure(name)
+                    values[name].append(value)
+    return {
+        name: (known[name], several[0] if len(several) == 1 else _mean_of_intervals(several))
+        for name, several in values.items()
+    }
+
+
+def _mean_of_intervals(several: Sequence[Interval]) -> Interval:
+    low, high = (float(np.mean([one.ci95[end] for one in several])) for end in (0, 1))
+    return Interval(float(np.mean([one.mean for one in several])), (low, high), max(one.n for one in several))
+
+
+def _worst_case_results(
+    kind: str, parts: Sequence[_Slice], measures: Mapping[str, Measure], scenario_name: str, seed: int
+) -> Iterator[Result]:
+    """Per instance and trial the worst of the original and its copies (HELM, metric.py), then the mean.
+
+    The worst is the lowest value where higher is better and the highest where lower is, unlike HELM's minimum of both;
+    a measure without direction has none. Instances whose original has no answer are left out.
+    """
+    copies: dict[tuple[str, int], list[ScoredOutcome]] = defaultdict(list)
+    for part in parts:
+        for one in part.scored:
+            copies[one.outcome.instance.id, one.outcome.trial].append(one)
+    if len(parts) < 2 or parts[0].perturbation:
+        return
+    originals = [several for several in copies.values() if not several[0].outcome.instance.perturbation]
+    worst = [replace(several[0], scores=_worst_case_scores(several, measures)) for several in originals]
+    for name, value in _instance_means(worst, scenario_name, seed).items():
+        yield Result(
+            model="",
+            scenario="",
+            measure=name,
+            value=value,
+            category=_category(measures[name], kind),
+            higher_is_better=measures[name].higher_is_better,
+            shots=parts[0].shots,
+            perturbation=WORST_CASE_PREFIX + kind,
+            failed=parts[0].num_unanswered,
+        )
+
+
+def _worst_case_scores(copies: Sequence[ScoredOutcome], measures: Mapping[str, Measure]) -> dict[str, float]:
+    """Of the original's measures (it is the first) that have a direction, the worst over the copies."""
+    found = {}
+    for name in copies[0].scores:
+        better = measures[name].higher_is_better
+        if better is not None:
+            pick = min if better else max
+            found[name] = pick(one.scores[name] for one in copies if name in one.scores)
+    return found
+
+
+def _declared_measure(bound: BoundMetrics, name: str) -> Measure:
+    """What the metrics declare of a measure that no instance has."""
+    for metric, _ in bound:
+        with suppress(KeyError):
+            return metric.find_measure(name)
+    return Measure(name)
+
+
+def _category(measure: Measure, kind: str) -> str:
+    """Accuracy under a perturbation is what robustness and fairness are; other measures stay what they are."""
+    return kind if kind and measure.category == "accuracy" else measure.category
+
+
+def _perturbation_kind(perturbation: str, kinds: Mapping[str, str]) -> str:
+    if perturbation and kinds.get(perturbation) not in PERTURBATION_KINDS:
+        raise ValueError(f"perturbation {perturbation}: expected its kind among {', '.join(PERTURBATION_KINDS)}")
+    return kinds[perturbation] if perturbation else ""
+
+
+def _outcome_key(outcome: Outcome) -> tuple[str, str, int, int]:
+    return (outcome.instance.id, outcome.instance.perturbation, outcome.shots, outcome.trial)

@@ -1,0 +1,146 @@
+"""`zhenlong score`: grade outputs made elsewhere, without a model, by the rules of a scenario."""
+
+from __future__ import annotations
+
+import inspect
+import json as json_format
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.metrics.registry import get_metric
+from zhenlong.evaluate.results.aggregate import aggregate
+from zhenlong.evaluate.results.recorded_outputs import read_recorded_outputs
+from zhenlong.evaluate.results.result_files import (
+    InstanceRecord,
+    Result,
+    instances_path,
+    read_manifest,
+    read_results,
+    record_to_json,
+    write_results,
+)
+from zhenlong.evaluate.run import results_table
+from zhenlong.evaluate.run.suites import select_entries
+from zhenlong.evaluate.scenarios.instances import load_instances
+from zhenlong.evaluate.scenarios.scenario import Scenario
+from zhenlong.loop.atomic import to_jsonable, write_text
+from zhenlong.loop.config import package_versions
+
+
+def score(
+    scenario: str,
+    *,
+    data: str = "",
+    outputs: str,
+    output: str = "",
+    model: str = "",
+    json: bool = False,
+    allow_missing: bool = False,
+    unsafe: bool = False,
+    metric_option: Sequence[str] = (),
+    baseline_outputs: str = "",
+    seed: int = 0,
+) -> None:
+    """Grade outputs made elsewhere.
+
+    Args:
+        scenario: Name of the scenario whose rules grade, such as gsm8k.
+        data: The data set, as the scenario reads it; empty takes the scenario's own source.
+        outputs: JSONL file of the outputs, rows of id and output, outputs, choice_log_probs or recorded verdicts.
+        output: Folder of the evaluation to make, or to add this scenario to.
+        model: Name of what made the outputs; empty takes the file's name.
+        json: Print JSON in place of the table.
+        allow_missing: Count instances without a row as failed instead of refusing.
+        unsafe: Run programs that models wrote without isolation, where there is none.
+        metric_option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]". Give it again for each.
+        baseline_outputs: Answers that the outputs were judged against, rows of id and output, where lengths or style
+        count. seed: Seed of generated data and of resampling.
+
+    See docs/evaluation/scoring.md for the rows, and for what each scenario's ids are.
+    """
+    selected = _single_scenario(scenario)
+    for one, value in [*([("unsafe", True)] if unsafe else []), *map(_parse_option, metric_option)]:
+        selected = with_metric_option(selected, one, value)
+    if baseline_outputs:
+        selected = replace(selected, baseline_outputs=baseline_outputs)
+    name = model or Path(outputs).name.split(".")[0]
+    instances = load_instances(selected, data=data, seed=seed)
+    outcomes = read_recorded_outputs(selected, instances, outputs, allow_missing=allow_missing)
+    results, records = aggregate(selected, outcomes, model=name, seed=seed)
+    if output:
+        provenance = {"data": data or selected.source, "outputs": outputs, "seed": seed}
+        add_to_evaluation(output, name, selected.name, provenance, results, records)
+    if json:
+        rows = [asdict(one) | {"value": one.value.as_json()} for one in results]
+        whole = {"model": name, "scenario": selected.name, "results": rows}
+        print(json_format.dumps(to_jsonable(whole), indent=2, ensure_ascii=False))
+        return
+    print(results_table(results, full=True))
+
+
+def with_metric_option(scenario: Scenario, option: str, value: Any) -> Scenario:
+    """The scenario with an option given to each of its metrics that has it. Raises `UserError` where none has."""
+    metrics, taken = [], False
+    for one in scenario.metrics:
+        given = dict(one) if isinstance(one, Mapping) else {"name": one}
+        if option in inspect.signature(get_metric(given["name"]).function).parameters:
+            given, taken = given | {option: value}, True
+        metrics.append(given)
+    if not taken:
+        raise UserError(f"scenario {scenario.name}: none of its metrics has the option {option}; leave it out")
+    return replace(scenario, metrics=tuple(metrics))
+
+
+def add_to_evaluation(
+    folder: str | Path,
+    model: str,
+    scenario: str,
+    provenance: Mapping[str, Any],
+    results: Sequence[Result],
+    records: Iterable[InstanceRecord],
+) -> None:
+    """Write one model's results on one scenario to an evaluation's folder, in place of older ones of the same.
+
+    `facts` says where data and outputs are from. Raises `UserError` for a folder that holds something else.
+    """
+    path = Path(folder)
+    if path.is_dir() and any(path.iterdir()) and not (path / "evaluation.json").exists():
+        raise UserError(f"{path}: holds other files and no evaluation; choose another output")
+    manifest: dict[str, Any] = {
+        "models": {},
+        "scenarios": {},
+        "failed": [],
+        "notes": [],
+        "versions": package_versions(),
+    }
+    other_results: list[Result] = []
+    if (path / "evaluation.json").exists():
+        manifest = {**manifest, **read_manifest(path)}
+        other_results = [one for one in read_results(path) if (one.model, one.scenario) != (model, scenario)]
+    scored = {**manifest["models"].get(model, {}).get("scored", {}), scenario: dict(provenance)}
+    manifest["models"] = {**manifest["models"], model: {**manifest["models"].get(model, {}), "scored": scored}}
+    manifest["scenarios"] = {**manifest["scenarios"], scenario: manifest["scenarios"].get(scenario, {})}
+    write_text(instances_path(path, model, scenario), "".join(record_to_json(one) + "\n" for one in records))
+    write_results(path, manifest, [*other_results, *results])
+
+
+def _parse_option(given: str) -> tuple[str, Any]:
+    name, sign, value = given.partition("=")
+    if not (name and sign):
+        raise UserError(f"metric_option {given!r}: expected name=value")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"metric_option {given!r}: the value is not valid YAML") from None
+
+
+def _single_scenario(name: str) -> Scenario:
+    found = [entry.scenario for entry in select_entries("", [name])]
+    if len(found) != 1:
+        raise UserError(f"{name}: stands for {len(found)} scenarios; expected the name of one")
+    return found[0]

@@ -1,0 +1,235 @@
+"""Models x scenarios x shots x trials x perturbations: asked once, measured, written to a folder."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.metrics.registry import get_metric
+from zhenlong.evaluate.perturb import PERTURBATIONS
+from zhenlong.evaluate.perturb.code_attack import read_template
+from zhenlong.evaluate.results.aggregate import aggregate
+from zhenlong.evaluate.results.outcome import Judge, Outcome
+from zhenlong.evaluate.results.result_files import Result
+from zhenlong.evaluate.run.folder import EvaluationFolder
+from zhenlong.evaluate.run.prepare import EvaluationOptions, PreparedScenario, parse_perturbations, prepare_scenario
+from zhenlong.evaluate.run.progress import print_warning, progress_bars, progress_callback
+from zhenlong.evaluate.run.suites import SuiteEntry, select_entries
+from zhenlong.evaluate.scenarios.scenario import Scenario
+from zhenlong.inference.backend import Backend, load_backend
+from zhenlong.inference.cache import RequestCache
+from zhenlong.inference.execute import ProgressCallback, run_plans
+from zhenlong.inference.judge_client import ModelJudge
+from zhenlong.loop.atomic import lock_folder
+from zhenlong.models.model_argument import ModelLike
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished run: its folder, all numbers in it, and what could not be run, as (model, scenario, reason)."""
+
+    folder: Path
+    results: Sequence[Result]
+    failed: Sequence[tuple[str, str, str]]
+
+
+def evaluate(
+    models: Sequence[ModelLike | Backend] | Mapping[str, ModelLike | Backend],
+    output: str | Path,
+    *,
+    suite: str = "",
+    scenarios: Sequence[str] = (),
+    shots: Sequence[int] = (),
+    trials: int = 1,
+    limit: int | None = None,
+    seed: int = 0,
+    perturbations: str = "",
+    judge: str | Backend = "",
+    data: Mapping[str, str] | None = None,
+    examples: Mapping[str, str] | None = None,
+    baseline_outputs: Mapping[str, str] | None = None,
+    reference_answers: Mapping[str, str] | None = None,
+    metric_options: Mapping[str, Any] | None = None,
+    attack_templates: Mapping[str, str] | None = None,
+    chat_template: str = "auto",
+    as_chat: bool = False,
+    max_tokens: int | None = None,
+    cache: str | Path = "",
+    tokens_per_microbatch: int = 8192,
+    max_num_seqs: int = 64,
+    device: str = "auto",
+    dtype: str = "float32",
+    progress: bool = True,
+) -> Evaluation:
+    """Evaluate models on a suite, on scenarios, or on both; see docs/evaluation/running.md for the options.
+
+    A model is a name, a loaded pair, or a `Backend`; a mapping gives them names of their own. A scenario that cannot be
+    run (its data is not there) is told in `failed`, and the others run. Into a folder with results the run adds models
+    and scenarios; raises `UserError` where it asks otherwise than what is there was asked.
+    """
+    named = dict(models) if isinstance(models, Mapping) else {_name(one): one for one in models}
+    if not named or (not isinstance(models, Mapping) and len(named) < len(models)):
+        raise UserError("models: expected one at least, and each once")
+    if trials < 1 or any(count < 0 for count in shots) or (limit is not None and limit < 1):
+        raise UserError("expected trials >= 1, shots >= 0 and limit >= 1")
+    suite_entries = select_entries(suite, scenarios)
+    options = EvaluationOptions(
+        tuple(shots),
+        trials,
+        limit,
+        seed,
+        parse_perturbations(perturbations),
+        dict(data or {}),
+        dict(examples or {}),
+        dict(baseline_outputs or {}),
+        dict(reference_answers or {}),
+        dict(metric_options or {}),
+        as_chat,
+        max_tokens,
+        dict(attack_templates or {}),
+    )
+    _check_names(options, [one.scenario for one in suite_entries])
+    output = Path(output)
+    lock = lock_folder(output)
+    try:
+        manifest = {
+            "suite": suite,
+            **asdict(options),
+            "chat_template": chat_template,
+            "judge": str(judge and _name(judge)),
+        }
+        folder = EvaluationFolder(output, manifest)
+        backend_options: dict[str, Any] = {
+            "chat_template": chat_template,
+            "tokens_per_microbatch": tokens_per_microbatch,
+            "max_num_seqs": max_num_seqs,
+            "device": device,
+            "dtype": dtype,
+        }
+        with RequestCache(cache or output / "cache.sqlite") as request_cache, progress_bars(progress) as bars:
+            prepared_scenarios = _prepare_scenarios(suite_entries, options, folder)
+            one = ModelJudge(load_backend(judge, request_cache, **backend_options), request_cache) if judge else None
+            for name, model in named.items():
+                backend = load_backend(model, request_cache, name=name, **backend_options)
+                folder.manifest["models"][name] = {"fingerprint": backend.fingerprint, **backend.metadata}
+                for prepared in prepared_scenarios:
+                    label = f"{name} · {prepared.scenario.name}"
+                    _evaluate_scenario(
+                        name, backend, prepared, options, folder, request_cache, one, progress_callback(bars, label)
+                    )
+                folder.manifest["models"][name] |= backend.metadata
+            folder.write()
+    finally:
+        os.close(lock)
+    failed = [(one["model"], one["scenario"], one["reason"]) for one in folder.manifest["failed"]]
+    return Evaluation(output, folder.results, failed)
+
+
+def _prepare_scenarios(
+    suite_entries: Sequence[SuiteEntry], options: EvaluationOptions, folder: EvaluationFolder
+) -> list[PreparedScenario]:
+    """The scenarios whose data can be read; the others are noted as failed."""
+    prepared = []
+    for entry in suite_entries:
+        try:
+            one = prepare_scenario(entry, options)
+        except UserError as error:
+            folder.add_failure("", entry.scenario.name, str(error))
+            continue
+        folder.add_scenario(entry.scenario.name, one.settings())
+        for line in one.notes:
+            print_warning(line)
+            folder.add_note(line)
+        prepared.append(one)
+    return prepared
+
+
+def _evaluate_scenario(
+    name: str,
+    backend: Backend,
+    prepared: PreparedScenario,
+    options: EvaluationOptions,
+    folder: EvaluationFolder,
+    cache: RequestCache,
+    judge: Judge | None,
+    on_progress: ProgressCallback | None,
+) -> None:
+    """One model on one scenario, from its requests to its files."""
+    scenario = prepared.scenario
+    kinds = {one: PERTURBATIONS[one].category for one in prepared.perturbations}
+    try:
+        if scenario.judge and judge is None:
+            raise UserError(f"scenario {scenario.name}: needs a judge; give --judge MODEL")
+        outcomes = run_plans(list(prepared.request_plans(backend, options)), backend, cache, on_progress)
+        results, records = aggregate(
+            scenario, outcomes, model=name, judge=judge, perturbation_kinds=kinds, seed=options.seed
+        )
+    except UserError as error:
+        folder.add_failure(name, scenario.name, str(error))
+        return
+    for line in _outcome_notes(name, scenario.name, outcomes):
+        print_warning(line)
+        folder.add_note(line)
+    folder.add_results(name, scenario.name, results, records)
+
+
+def _outcome_notes(model: str, scenario: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """What was left out of prompts so that they fit, and what failed: a line each."""
+    found = []
+    for shots in sorted({one.shots for one in outcomes}):
+        own = [one for one in outcomes if one.shots == shots]
+        dropped = [one for one in own if one.metadata.get("examples_dropped")]
+        cut = [one for one in own if one.metadata.get("input_cut")]
+        failed = [one for one in own if one.failed]
+        place = f"{model}, {scenario}, {shots}-shot"
+        if dropped:
+            most = max(int(one.metadata["examples_dropped"]) for one in dropped)
+            found.append(
+                f"{place}: {len(dropped)} of {len(own)} prompts did not fit with all examples; up to the last {most} "
+                f"were dropped ({_ids(dropped)})"
+            )
+        if cut:
+            found.append(f"{place}: {len(cut)} of {len(own)} inputs were cut from the right to fit ({_ids(cut)})")
+        if failed:
+            found.append(f"{place}: {len(failed)} of {len(own)} have no answer ({_ids(failed)}: {failed[0].failed})")
+    return found
+
+
+def _ids(outcomes: Sequence[Outcome]) -> str:
+    ids = list(dict.fromkeys(one.instance.id for one in outcomes))
+    return f"id {', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
+
+
+def _name(model: Any) -> str:
+    if isinstance(model, str | Path):
+        return str(model)
+    return str(getattr(model, "name", "model"))
+
+
+def _check_names(options: EvaluationOptions, scenarios: Sequence[Scenario]) -> None:
+    names = list(dict.fromkeys(name for one in scenarios for name in (one.name, one.base_scenario) if name))
+    for kind in ("data", "examples", "baseline_outputs", "reference_answers"):
+        unknown = sorted(set(getattr(options, kind)) - set(names))
+        if unknown:
+            raise UserError(f"{kind}: {unknown[0]!r} is none of the scenarios asked for ({', '.join(names)})")
+    attacks = sorted({one.attack for one in scenarios if one.attack})
+    unknown = sorted(set(options.attack_templates) - set(attacks))
+    if unknown:
+        raise UserError(
+            f"attack_templates: {unknown[0]!r} is none of the attacks of the scenarios asked for "
+            f"({', '.join(attacks) or 'there are none'})"
+        )
+    for name, file in options.attack_templates.items():
+        read_template(name, file)  # before anything is written
+    metrics = {one["name"] if isinstance(one, Mapping) else one for each in scenarios for one in each.metrics}
+    taken = {name for one in metrics for name in inspect.signature(get_metric(one).function).parameters}
+    unknown = sorted(set(options.metric_options) - taken)
+    if unknown:
+        raise UserError(
+            f"metric_options: no metric of the scenarios asked for has the option {unknown[0]!r}; leave it out"
+        )

@@ -1,0 +1,160 @@
+"""What is asked of every model: a scenario's instances, their perturbed copies, its examples, its shots."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.adapters.examples import examples_by_group
+from zhenlong.evaluate.adapters.methods import AdapterContext, RequestPlan, plan_requests
+from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.metrics.registry import get_metric
+from zhenlong.evaluate.perturb import CANONICAL_PERTURBATIONS, PERTURBATIONS
+from zhenlong.evaluate.perturb.attack_request import plan_attack_requests
+from zhenlong.evaluate.perturb.code_attack import read_template
+from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.run.suites import SuiteEntry
+from zhenlong.evaluate.scenarios import Scenario, load_examples, load_instances
+from zhenlong.inference.backend import Backend
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How an evaluation puts its scenarios, whichever they are; see `zhenlong.evaluate.run.evaluation.evaluate`."""
+
+    shots: tuple[int, ...] = ()
+    trials: int = 1
+    limit: int | None = None
+    seed: int = 0
+    perturbations: tuple[str, ...] | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+    examples: Mapping[str, str] = field(default_factory=dict)
+    baseline_outputs: Mapping[str, str] = field(default_factory=dict)
+    reference_answers: Mapping[str, str] = field(default_factory=dict)
+    metric_options: Mapping[str, Any] = field(default_factory=dict)  # of metrics
+    as_chat: bool = False
+    max_tokens: int | None = None
+    attack_templates: Mapping[str, str] = field(default_factory=dict)  # files, by the attack's name
+
+
+@dataclass(frozen=True)
+class PreparedScenario:
+    """A scenario with all that is asked of a model: originals first, then the changed copies."""
+
+    scenario: Scenario
+    instances: Sequence[Instance]
+    adapters: Sequence[Adapter]  # one for each number of shots
+    example_pool: Sequence[Instance]
+    perturbations: tuple[str, ...]
+    limit: int | None
+    notes: tuple[str, ...] = ()
+    attack_template: str = ""  # in place of the package's own
+
+    def settings(self) -> dict[str, Any]:
+        """What a later run into the same folder has to ask alike."""
+        return {
+            "shots": [adapter.shots for adapter in self.adapters],
+            "limit": self.limit,
+            "perturbations": list(self.perturbations),
+            "instances": sum(not one.perturbation for one in self.instances),
+            **({"attack_template": self.attack_template} if self.scenario.attack else {}),
+        }
+
+    def request_plans(self, backend: Backend, options: EvaluationOptions) -> Iterator[RequestPlan]:
+        """One for each number of shots, trial and instance."""
+        for adapter in self.adapters:
+            for trial in range(options.trials):
+                examples = examples_by_group(adapter, self.example_pool, trial)
+                as_chat = (options.as_chat or backend.as_chat) and adapter.method != "chat"
+                context = AdapterContext(adapter, backend, examples, trial, options.seed, as_chat)
+                for instance in self.instances:
+                    if self.scenario.attack:
+                        yield plan_attack_requests(context, instance, self.attack_template)
+                    else:
+                        yield plan_requests(context, instance)
+
+
+def prepare_scenario(entry: SuiteEntry, options: EvaluationOptions) -> PreparedScenario:
+    """Read a scenario's data. Raises `UserError` for what cannot be read, and for examples that are missing."""
+    scenario = _with_options(entry.scenario, options.metric_options)
+    scenario = replace(
+        scenario,
+        baseline_outputs=options.baseline_outputs.get(scenario.name, scenario.baseline_outputs),
+        reference_answers=options.reference_answers.get(scenario.name, scenario.reference_answers),
+    )
+    limit = options.limit if options.limit is not None else entry.limit
+    data = options.data.get(scenario.name) or options.data.get(scenario.base_scenario, "")
+    originals = load_instances(scenario, data=data, limit=limit, seed=options.seed)
+    file = options.attack_templates.get(scenario.attack, "")
+    template = read_template(scenario.attack, file) if file else ""
+    examples_source = options.examples.get(scenario.name, "")
+    shots = options.shots or entry.shots or (scenario.adapter.shots,)
+    notes: list[str] = []
+    if not (examples_source or scenario.examples) and any(shots):
+        if scenario.adapter.shots:
+            raise UserError(
+                f"scenario {scenario.name}: it has no examples to choose from; give --examples or --shots 0"
+            )
+        notes.append(f"{scenario.name}: has no examples, so it is asked without")
+        shots = (0,)
+    pool = _example_pool(scenario, examples_source, options.seed) if any(shots) else []
+    if pool and len(pool) < max(shots):
+        notes.append(f"{scenario.name}: {len(pool)} examples are all there are, {max(shots)} were asked for")
+    names = _perturbations(
+        scenario, options.perturbations if options.perturbations is not None else entry.perturbations
+    )
+    adapters = [_adapter(scenario.adapter, count, options.max_tokens) for count in dict.fromkeys(shots)]
+    copies = [PERTURBATIONS[name].apply(one) for name in names for one in originals]
+    instances = [*originals, *(one for one in copies if one is not None)]
+    return PreparedScenario(scenario, instances, adapters, pool, names, limit, tuple(notes), template)
+
+
+def parse_perturbations(text: str) -> tuple[str, ...] | None:
+    """`none`, `all`, `canonical` (HELM's), names separated by commas, or "" for what the suite says (None)."""
+    if not text:
+        return None
+    if text == "none":
+        return ()
+    names = (
+        tuple(PERTURBATIONS)
+        if text == "all"
+        else CANONICAL_PERTURBATIONS
+        if text == "canonical"
+        else tuple(text.split(","))
+    )
+    unknown = [name for name in names if name not in PERTURBATIONS]
+    if unknown:
+        known = ", ".join(PERTURBATIONS)
+        raise UserError(
+            f"--perturbations: {unknown[0]!r} is not known; expected none, all, canonical or some of {known}"
+        )
+    return names
+
+
+def _adapter(adapter: Adapter, shots: int, max_tokens: int | None) -> Adapter:
+    changed = replace(adapter, shots=shots)
+    return changed if max_tokens is None else replace(changed, max_tokens=min(max_tokens, adapter.max_tokens))
+
+
+def _perturbations(scenario: Scenario, names: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(name for name in names or () if PERTURBATIONS[name].category in scenario.perturbations)
+
+
+def _example_pool(scenario: Scenario, source: str, seed: int) -> list[Instance]:
+    try:
+        return load_examples(scenario, data=source, seed=seed)
+    except UserError as error:
+        raise UserError(f"{error}; these are its examples: give them with --examples, or ask with --shots 0") from None
+
+
+def _with_options(scenario: Scenario, options: Mapping[str, Any]) -> Scenario:
+    """The scenario with the options that its metrics have."""
+    metrics = []
+    for one in scenario.metrics:
+        given = dict(one) if isinstance(one, Mapping) else {"name": one}
+        taken = inspect.signature(get_metric(given["name"]).function).parameters
+        metrics.append({**given, **{name: value for name, value in options.items() if name in taken}})
+    return replace(scenario, metrics=tuple(metrics))

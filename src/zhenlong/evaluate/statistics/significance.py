@@ -1,0 +1,156 @@
+"""Could it be chance? Tests of paired values, their correction for many, and what a sample of this size could show.
+
+Everything here takes numbers and returns numbers; a seed fixes the resampling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from zhenlong.evaluate.statistics.intervals import RESAMPLE_CHUNK, Values
+
+MAX_EXACT_PAIRS: Final = 14  # differences other than 0 up to which all sign patterns are counted: 16,384 of them
+NUM_PERMUTATIONS: Final = 9999  # random sign patterns beyond that
+NORMAL_APPROXIMATION_PAIRS: Final = 1000  # pairs from which Student's t is taken as normal
+
+
+@dataclass(frozen=True)
+class McNemarResult:
+    """The pairs of outcomes that differ, and how likely so uneven a split is where neither model is better."""
+
+    only_a: int
+    only_b: int
+    p: float  # exact, two-sided
+    mid_p: float  # less conservative, and still close to its level
+
+
+def permutation_test(
+    differences: Values, seed: int = 0, num_permutations: int = NUM_PERMUTATIONS, alternative: str = "two-sided"
+) -> float:
+    """How often a mean this far from 0 comes about when each difference might as well have had the other sign.
+
+    `side`: two-sided, `less` (how often a mean this low) or `greater`. Exact up to 14 differences other than 0; beyond
+    that (1 + count) / (1 + flips) over random signs, a valid p-value (Phipson and Smyth 2010). 1.0 where all
+    differences are 0. Fisher (1935), §21.
+    """
+    data = np.asarray(differences, dtype=np.float64)
+    data = data[data != 0]  # a zero has no other sign
+    if not len(data):
+        return 1.0
+    observed = _distance(np.array([data.sum()]), alternative)[0]
+    nearly = observed - 1e-9 * np.abs(data).sum()  # sums of the same numbers in another order differ in the last bits
+    if len(data) <= MAX_EXACT_PAIRS:
+        patterns = (np.arange(2 ** len(data))[:, None] >> np.arange(len(data))) & 1
+        return float((_distance((2 * patterns - 1) @ data, alternative) >= nearly).mean())
+    rng, count, rows = np.random.default_rng(seed), 0, max(1, RESAMPLE_CHUNK // len(data))
+    for start in range(0, num_permutations, rows):
+        signs = 2.0 * rng.integers(0, 2, (min(rows, num_permutations - start), len(data)), dtype=np.int8) - 1
+        count += int((_distance(signs @ data, alternative) >= nearly).sum())
+    return (1 + count) / (1 + num_permutations)
+
+
+def mcnemar(a: Values, b: Values) -> McNemarResult:
+    """McNemar's test of paired outcomes, each 0 or 1, by the binomial distribution of the pairs that differ.
+
+    McNemar (1947); the mid-p value is Fagerland, Lydersen and Laake (2013), BMC Medical Research Methodology 13:91.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    only_a, only_b = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    if n == 0:
+        return McNemarResult(0, 0, 1.0, 1.0)
+    tail, point = float(stats.binom.cdf(fewer, n, 0.5)), float(stats.binom.pmf(fewer, n, 0.5))
+    if only_a == only_b:
+        return McNemarResult(only_a, only_b, 1.0, 1 - point / 2)
+    return McNemarResult(only_a, only_b, min(1.0, 2 * tail), 2 * tail - point)
+
+
+def holm_correction(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for their number, in their order: below 0.05, the chance of any false finding is 5 %.
+
+    The i-th smallest of m is multiplied by m - i + 1, and none is made smaller than one before it (Holm 1979).
+    """
+    m, found, largest = len(p_values), [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(m), key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (m - rank) * p_values[place]))
+        found[place] = largest
+    return found
+
+
+def tango_interval(only_a: int, only_b: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of the difference of two paired shares, (only_a - only_b) / n, by the score test (Tango 1998).
+
+    The differences that the test does not reject; unlike resampling it stays honest where few pairs differ, or none.
+    """
+    z, seen = float(stats.norm.ppf(0.5 + confidence / 2)), (only_a - only_b) / n
+
+    def score(delta: float) -> float:
+        """Tango's Eq. 3: the standardised distance of the seen difference from `delta`."""
+        linear = -only_a - only_b + (2 * n - only_a + only_b) * delta
+        constant = -only_b * delta * (1 - delta)
+        share = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+        variance = n * (2 * share + delta * (1 - delta))
+        return (only_a - only_b - n * delta) / math.sqrt(max(variance, 1e-300))
+
+    low = -1.0 if seen <= -1 else optimize.brentq(lambda delta: score(delta) - z, -1 + 1e-12, seen, xtol=1e-10)
+    high = 1.0 if seen >= 1 else optimize.brentq(lambda delta: score(delta) + z, seen, 1 - 1e-12, xtol=1e-10)
+    return low, high
+
+
+def paired_t_test_power(difference: float, deviation: float, n: int, alpha: float = 0.05) -> float:
+    """The chance that a two-sided paired t-test of n pairs finds a mean difference of this size.
+
+    `deviation` is the standard deviation of the differences.
+    """
+    away = abs(difference) * math.sqrt(n) / deviation
+    if n >= NORMAL_APPROXIMATION_PAIRS:
+        edge = stats.norm.ppf(1 - alpha / 2)
+        return float(stats.norm.sf(edge - away) + stats.norm.cdf(-edge - away))
+    edge = stats.t.ppf(1 - alpha / 2, n - 1)
+    wrong_side = stats.nct.cdf(-edge, n - 1, away) if away < 5 else 0.0  # scipy's far tail is not a number
+    return float(stats.nct.sf(edge, n - 1, away) + wrong_side)
+
+
+def minimum_detectable_effect(differences: Values, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The mean difference that so many pairs, spread as these are, show in `chance` of such samples (two-sided test).
+
+    NaN for fewer than two pairs, and where the differences do not vary: then nothing is known of their spread.
+    """
+    data = np.asarray(differences, dtype=np.float64)
+    deviation = float(data.std(ddof=1)) if len(data) > 1 else 0.0
+    if deviation <= 1e-12 * max(1.0, float(np.abs(data).max(initial=0.0))):
+        return math.nan
+    edge, wanted = stats.t.ppf((1 - alpha / 2, power), len(data) - 1)
+    about = (edge + wanted) / math.sqrt(len(data))
+    unit = optimize.brentq(lambda size: paired_t_test_power(size, 1.0, len(data), alpha) - power, 0.0, 2 * about)
+    return float(unit) * deviation
+
+
+def mcnemar_detectable_effect(discordant: int, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The difference of two paired shares that McNemar's test of n pairs shows in `chance` of such samples.
+
+    It is the d at which sqrt(n) d = z_(1-alpha/2) sqrt(f) + z_chance sqrt(f - d²) (Connor 1987), where f is the share
+    of pairs that differ: as many as were seen, discordant / n, and never fewer than d. NaN for so few pairs that none
+    would show.
+    """
+    edge, wanted = float(stats.norm.ppf(1 - alpha / 2)), float(stats.norm.ppf(power))
+
+    def surplus(size: float) -> float:
+        share = max(discordant / n, size)
+        return math.sqrt(n) * size - edge * math.sqrt(share) - wanted * math.sqrt(max(0.0, share - size**2))
+
+    if n == 0 or surplus(1.0) < 0:
+        return math.nan
+    return float(optimize.brentq(surplus, 1e-12, 1.0))
+
+
+def _distance(sums: NDArray[np.float64], alternative: str) -> NDArray[np.float64]:
+    """How far in the direction asked about."""
+    return {"two-sided": np.abs(sums), "less": -sums, "greater": sums}[alternative]

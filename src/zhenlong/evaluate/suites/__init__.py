@@ -1,1 +1,0 @@
-"""Lists of scenarios, one YAML file each; see `zhenlong.evaluate.runner.suites`."""

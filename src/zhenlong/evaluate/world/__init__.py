@@ -1,0 +1,1 @@
+"""How good is a model in the built-in world?"""

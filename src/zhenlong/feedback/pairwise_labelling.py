@@ -1,0 +1,142 @@
+"""Pairs of answers before a judge, in both orders, and the rankings that come of its verdicts.
+
+A pair whose orders name different answers is a tie: the judge looked at the place, not at the answer (Zheng et al.
+2023, §3.4). One whose verdict cannot be read in either order is left out; both are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from zhenlong.errors import UserError
+from zhenlong.evaluate.judges.pairwise_games import PairwiseGame, query_judge
+from zhenlong.evaluate.results.outcome import Judge
+from zhenlong.feedback.pairwise_judge import PairwiseVerdict, comparison_messages, parse_verdict
+from zhenlong.records import Messages, Ranking
+
+
+@dataclass(frozen=True)
+class ResponseSet:
+    """A prompt with the different answers to it that are compared, and what to judge by ("": their quality)."""
+
+    prompt: Messages
+    responses: tuple[str, ...]
+    criterion: str = ""
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """Two answers of a question, `first` < `second`, and the verdicts with either one shown first; None: unread."""
+
+    first: int
+    second: int
+    verdicts: tuple[PairwiseVerdict | None, PairwiseVerdict | None]
+    lengths: tuple[int, int]  # characters of the two answers
+    replies: tuple[str, str] = ("", "")
+
+    @property
+    def parsed(self) -> bool:
+        """Whether both verdicts could be read."""
+        return None not in self.verdicts
+
+    @property
+    def winner(self) -> int | None:
+        """The answer that both orders call better; None for a tie and where a verdict could not be read."""
+        forward, reverse = self.verdicts
+        if forward is None or reverse is None or forward.first_is_better == reverse.first_is_better:
+            return None
+        return self.first if forward.first_is_better else self.second
+
+    @property
+    def strength(self) -> int | None:
+        """How much better the winner is: the mean of both orders, rounded down."""
+        forward, reverse = self.verdicts
+        return (
+            None
+            if self.winner is None or forward is None or reverse is None
+            else (forward.strength + reverse.strength) // 2
+        )
+
+    def games(self) -> tuple[PairwiseGame, PairwiseGame]:
+        """The two orders as games of the first answer against the second, for statistics of the judge."""
+        forward, reverse = self.verdicts
+        scores = (
+            None if forward is None else float(forward.first_is_better),
+            None if reverse is None else float(not reverse.first_is_better),
+        )
+        return (
+            PairwiseGame(True, scores[0], lengths=self.lengths, answer=self.replies[0]),
+            PairwiseGame(False, scores[1], lengths=self.lengths, answer=self.replies[1]),
+        )
+
+
+def judge_pairs(
+    judge: Judge, response_sets: Sequence[ResponseSet], *, reasoning: bool = True, max_tokens: int = 512
+) -> list[list[JudgedPair]]:
+    """For each question every pair of its answers, judged greedily in both orders."""
+    pair_indices = [
+        (number, *pair)
+        for number, one in enumerate(response_sets)
+        for pair in combinations(range(len(one.responses)), 2)
+    ]
+    requests = []
+    for number, first, second in pair_indices:
+        one = response_sets[number]
+        for a, b in ((first, second), (second, first)):
+            requests.append(
+                comparison_messages(
+                    one.prompt, one.responses[a], one.responses[b], criterion=one.criterion, reasoning=reasoning
+                )
+            )
+    replies = [output.text for output in query_judge(judge, requests, max_tokens=max_tokens)]
+    judged_pairs: list[list[JudgedPair]] = [[] for _ in response_sets]
+    for (number, first, second), forward, reverse in zip(pair_indices, replies[::2], replies[1::2], strict=True):
+        lengths = (len(response_sets[number].responses[first]), len(response_sets[number].responses[second]))
+        judged_pairs[number].append(
+            JudgedPair(first, second, (parse_verdict(forward), parse_verdict(reverse)), lengths, (forward, reverse))
+        )
+    return judged_pairs
+
+
+def require_parsed_verdicts(name: str, pairs: Sequence[JudgedPair], max_unparsed: float) -> None:
+    """Raise `UserError` where more than a share `max_unparsed` of the verdicts cannot be read."""
+    verdicts = [(one, reply) for pair in pairs for one, reply in zip(pair.verdicts, pair.replies, strict=True)]
+    unparsed = [reply for one, reply in verdicts if one is None]
+    if verdicts and len(unparsed) > max_unparsed * len(verdicts):
+        shown = " ".join(unparsed[0].split())[-80:]
+        raise UserError(
+            f"judge {name}: {len(unparsed)} of {len(verdicts)} verdicts cannot be read, more than max_unparsed "
+            f"{max_unparsed:g}; expected [[A1]] to [[B4]] in each reply, got for example {shown!r}; choose a model "
+            "that follows the form"
+        )
+
+
+def validate_max_unparsed(max_unparsed: float) -> None:
+    """Raise `UserError` for a share that is none."""
+    if not 0 <= max_unparsed <= 1:
+        raise UserError(f"max_unparsed: expected a share from 0 to 1, got {max_unparsed}")
+
+
+def ranking_from_pairs(response_set: ResponseSet, pairs: Sequence[JudgedPair], annotator: str) -> Ranking | None:
+    """The answers ranked by the share of their comparisons that they won, a tie being half a win.
+
+    None where nothing is preferred: all tied, or an answer without a verdict. The strength is the mean with which the
+    best won, rounded down, at least 1.
+    """
+    num_wins, num_comparisons = [0.0] * len(response_set.responses), [0] * len(response_set.responses)
+    for pair in pairs:
+        if pair.parsed:
+            for place in (pair.first, pair.second):
+                num_comparisons[place] += 1
+                num_wins[place] += 0.5 if pair.winner is None else float(pair.winner == place)
+    if not all(num_comparisons):
+        return None
+    win_rates = [wins / count for wins, count in zip(num_wins, num_comparisons, strict=True)]
+    if len(set(win_rates)) < 2:
+        return None
+    ranks = tuple(1 + sum(other > share for other in set(win_rates)) for share in win_rates)
+    strengths = [pair.strength for pair in pairs if pair.winner is not None and ranks[pair.winner] == 1]
+    mean_strength = sum(one for one in strengths if one) // len(strengths) if strengths else 1
+    return Ranking(response_set.prompt, response_set.responses, ranks, max(1, mean_strength), annotator)

@@ -1,0 +1,112 @@
+"""Attention over a forest by a kernel for sequences of unequal lengths: no padding, no mask.
+
+Each segment is a sequence whose queries are its own tokens and whose keys are those of its path: its ancestors' tokens
+and then its own, causal from the end. FlashAttention (Dao 2023, arXiv:2307.08691) computes this on CUDA devices in half
+precision; elsewhere the forest attends in dense blocks (`zhenlong.forest.block_layout`).
+
+Shapes: N flat tokens, P of them that ask (all but in the last layer), S segments that ask, K keys of all paths
+together, H query heads, Hkv key heads, D head size.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.nn.attention.varlen import varlen_attn
+
+from zhenlong.forest.block_layout import KEY_ONLY, GatherRows, Span, ancestor_paths
+
+MAX_HEAD_DIM: Final = 256  # of FlashAttention
+# Releases differ in whether fewer key heads than query heads have to be asked for.
+GQA_KWARGS: Final[dict[str, Any]] = (
+    {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+)
+
+
+@dataclass(frozen=True)
+class VarlenLayout:
+    """Where each segment's queries and keys lie.
+
+    `key_indices` [K] are the flat tokens of all paths, one path after the other; None where every segment is a root
+    that asks, whose keys are its own tokens. `cu_seqlens_q` and `cu_seqlens_k` [S + 1] are where sequences begin and
+    end.
+    """
+
+    key_indices: torch.Tensor | None
+    cu_seqlens_q: torch.Tensor
+    cu_seqlens_k: torch.Tensor
+    max_seqlen_q: int
+    max_seqlen_k: int
+
+    @classmethod
+    def from_lengths(
+        cls,
+        key_indices: torch.Tensor | None,
+        query_lengths: Sequence[int],
+        key_lengths: Sequence[int],
+        device: torch.device | str,
+    ) -> VarlenLayout:
+        """From the numbers of queries and of keys of each sequence."""
+        cu_seqlens_q, cu_seqlens_k = (
+            torch.from_numpy(np.concatenate(([0], np.cumsum(each))).astype(np.int32)).to(device)
+            for each in (query_lengths, key_lengths)
+        )
+        return cls(key_indices, cu_seqlens_q, cu_seqlens_k, max(query_lengths), max(key_lengths))
+
+
+def build_varlen_layout(spans: Sequence[Span], device: torch.device | str) -> VarlenLayout:
+    """The sequences of the segments that ask; segments lie one after the other, parents before children."""
+    paths = [path for path, span in zip(ancestor_paths(spans), spans, strict=True) if span[3] != KEY_ONLY]
+    query_lengths = [spans[path[-1]][1] for path in paths]
+    key_lengths = [sum(spans[s][1] for s in path) for path in paths]
+    key_indices = None
+    if any(parent >= 0 or row != start for start, _, parent, row in spans):
+        flat = [np.arange(spans[s][0], spans[s][0] + spans[s][1]) for path in paths for s in path]
+        key_indices = torch.from_numpy(np.concatenate(flat)).to(device)
+    return VarlenLayout.from_lengths(key_indices, query_lengths, key_lengths, device)
+
+
+def supports_varlen(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: float | None) -> bool:
+    """Whether the kernel computes this: half precision on CUDA, heads it knows, no dropout and no cap of scores."""
+    head_dim = query.shape[-1]
+    return (
+        query.is_cuda
+        and attention_dtype(query) in (torch.bfloat16, torch.float16)
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and head_dim == value.shape[-1]
+        and head_dim % 8 == 0
+        and head_dim <= MAX_HEAD_DIM
+        and not dropout
+        and softcap is None
+    )
+
+
+def attention_dtype(states: torch.Tensor) -> torch.dtype:
+    """The precision in which attention runs: that of mixed precision where it is on."""
+    kind = states.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+
+
+def varlen_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: VarlenLayout,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    """q [P, H, D], k and v [N, Hkv, D] -> [P, H, D]; `sliding_window` counts the query's own position."""
+    dtype = attention_dtype(q)
+    q, k, v = (states.to(dtype) for states in (q, k, v))
+    if layout.key_indices is not None:
+        k, v = (GatherRows.apply(states, layout.key_indices, None) for states in (k, v))
+    left_window = -1 if sliding_window is None else sliding_window - 1
+    sequences = layout.cu_seqlens_q, layout.cu_seqlens_k, layout.max_seqlen_q, layout.max_seqlen_k
+    out = varlen_attn(q, k, v, *sequences, scale=scaling, window_size=(left_window, 0), **GQA_KWARGS)
+    assert isinstance(out, torch.Tensor)  # nothing else was asked for
+    return out

@@ -1,0 +1,107 @@
+"""What a model is asked and what it gives back: text to continue, or texts to find probable.
+
+A request is a value: two equal ones have one answer, which is kept under the hash of the request and of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from zhenlong.evaluate.results.outcome import GeneratedOutput, RequestCost
+from zhenlong.records import Message, Messages
+
+RequestPrompt = str | Messages
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Continue a text, or answer a conversation, `n` times."""
+
+    prompt: RequestPrompt
+    max_tokens: int = 100
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    seed: int = 0  # 0 where the temperature is 0: nothing is drawn
+    top_log_probs: int = 0
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """How probable is each continuation after the context?"""
+
+    context: RequestPrompt
+    continuations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTextRequest:
+    """How probable is a text of any length, from its first token on?"""
+
+    text: str
+
+
+Request = GenerateRequest | ScoreRequest | ScoreTextRequest
+
+
+@dataclass(frozen=True)
+class RequestResult:
+    """What came of a request. `log_probs` and `tokens` are in the order of the continuations (one for a text).
+
+    `prompt` is what the model read, where that is not the request's own text; `failed` says why there is no answer.
+    """
+
+    outputs: tuple[GeneratedOutput, ...] = ()
+    log_probs: tuple[float, ...] = ()
+    num_tokens: tuple[int, ...] = ()
+    prompt: str = ""
+    failed: str = ""
+    cost: RequestCost = field(default_factory=RequestCost)
+
+
+def cache_key(fingerprint: str, request: Request) -> str:
+    """The name under which the answer of a model, known by its fingerprint, is kept: 32 hexadecimal digits."""
+    fields = {
+        "kind": type(request).__name__,
+        **{name: _to_jsonable_message(value) for name, value in vars(request).items()},
+    }
+    text = json.dumps([fingerprint, fields], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def result_to_json(result: RequestResult) -> str:
+    """An answer as one line of JSON; `answer_from_json` is its inverse."""
+    row = {name: value for name, value in asdict(result).items() if value not in ((), "")}
+    row["outputs"] = [
+        {k: v for k, v in output.items() if v not in (None, (), False)} for output in row.get("outputs", ())
+    ]
+    return json.dumps(row, ensure_ascii=False)
+
+
+def result_from_json(text: str) -> RequestResult:
+    """The answer that a line describes. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+    row: dict[str, Any] = json.loads(text)
+    outputs = tuple(_output(one) for one in row.pop("outputs", ()))
+    cost = RequestCost(**row.pop("cost"))
+    lists: dict[str, Any] = {name: tuple(row.pop(name, ())) for name in ("log_probs", "num_tokens")}
+    return RequestResult(outputs=outputs, cost=cost, **lists, **row)
+
+
+def _output(row: Mapping[str, Any]) -> GeneratedOutput:
+    known = dict(row)
+    for name in ("top_log_probs", "turns"):
+        if name in known:
+            known[name] = tuple(known[name])
+    return GeneratedOutput(**known)
+
+
+def _to_jsonable_message(value: Any) -> Any:
+    """Messages as lists of role, content and calls."""
+    if isinstance(value, tuple) and value and isinstance(value[0], Message):
+        return [[message.role, message.content, list(message.tool_calls)] for message in value]
+    return value

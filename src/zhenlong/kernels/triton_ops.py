@@ -1,0 +1,179 @@
+"""Starting the kernels of `triton_kernels.py`: what a decoder layer and the output head do between products, on CUDA.
+
+PyTorch in eager mode takes a kernel for every operation, and each reads and writes device memory: a norm is seven of
+them. These kernels are one each. Triton compiles them when they are first needed and keeps them in the user's cache.
+
+Shapes: R rows, D width, N tokens, H heads, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+from typing import Final
+
+import torch
+
+from zhenlong.kernels.build import ENV_VARIABLE, kernels_enabled
+
+SUPPORTED_DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
+MAX_NORM_WIDTH: Final = 1 << 14  # a row's numbers are held by one program
+TILE: Final = 1 << 12  # numbers of narrow rows that one program takes together
+BLOCK: Final = 1 << 11  # numbers of a flat tensor that one program takes
+LOGITS_BLOCK: Final = 1 << 13  # of a row that one program takes at a time
+PROGRAMS_PER_SM: Final = 4  # of a multiprocessor, for sums over all rows
+
+
+def is_on_cuda(states: torch.Tensor) -> bool:
+    """Whether a CUDA device does."""
+    return states.is_cuda
+
+
+def supports(*states: torch.Tensor) -> bool:
+    """Whether the kernels compute this: floating-point numbers on a CUDA device, with Triton."""
+    suitable = all(is_on_cuda(each) and each.dtype in SUPPORTED_DTYPES and each.numel() > 0 for each in states)
+    return suitable and kernels_enabled() and _triton_works()
+
+
+def rms_norm_rows(
+    rows: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor, inverse_rms: torch.Tensor
+) -> None:
+    """Root-mean-square norm of rows [R, D] into `out`; `inverse_rms` [R], fp32, gets what each row was multiplied
+    by.
+    """
+    count, width = rows.shape
+    block, tile, warps = _norm_tiling(width)
+    with _on_device_of(rows):
+        _triton_kernels().rms_norm[(-(-count // tile),)](
+            rows,
+            rows.stride(0),
+            weight,
+            out,
+            inverse_rms,
+            count,
+            width,
+            epsilon,
+            TILE=tile,
+            BLOCK=block,
+            num_warps=warps,
+        )
+
+
+def rms_norm_rows_backward(
+    grad_rows: torch.Tensor,
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    inverse_rms: torch.Tensor,
+    grad_input: torch.Tensor,
+) -> torch.Tensor:
+    """The gradient of rows [R, D] into `grad_input`; returns that of the weight in parts [any, D], in fp32."""
+    count, width = rows.shape
+    block, tile, warps = _norm_tiling(width)
+    tiles = -(-count // tile)
+    programs = min(tiles, PROGRAMS_PER_SM * _multiprocessor_count(rows.device))
+    grad_weight = torch.empty(programs, width, dtype=torch.float32, device=rows.device)
+    with _on_device_of(rows):
+        _triton_kernels().rms_norm_backward[(programs,)](
+            grad_rows, grad_rows.stride(0), rows, rows.stride(0), weight, inverse_rms, grad_input, grad_weight, count, tiles, width,
+            TILE=tile, BLOCK=block, num_warps=warps
+        )  # fmt: skip
+    return grad_weight
+
+
+def swiglu_rows(gates: torch.Tensor, ups: torch.Tensor, out: torch.Tensor) -> None:
+    """silu(gate) * up of rows [R, D] into `out`."""
+    gates, ups = gates.contiguous(), ups.contiguous()
+    with _on_device_of(gates):
+        _triton_kernels().swiglu[(-(-gates.numel() // BLOCK),)](
+            gates, ups, out, gates.numel(), BLOCK=BLOCK, num_warps=8
+        )
+
+
+def swiglu_rows_backward(
+    grad_rows: torch.Tensor, gates: torch.Tensor, ups: torch.Tensor, grad_gates: torch.Tensor, grad_ups: torch.Tensor
+) -> None:
+    grad_rows, gates, ups = (each.contiguous() for each in (grad_rows, gates, ups))
+    with _on_device_of(gates):
+        _triton_kernels().swiglu_backward[(-(-gates.numel() // BLOCK),)](
+            grad_rows, gates, ups, grad_gates, grad_ups, gates.numel(), BLOCK=BLOCK, num_warps=8
+        )
+
+
+def apply_rope(
+    states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, backward: bool, out: torch.Tensor
+) -> None:
+    """states [1, H, N, D] turned by angles [1, N, D], or back, into `out` [N, H, D]."""
+    _, heads, tokens, head_dim = states.shape
+    strides = states.stride(2), states.stride(1)
+    with _on_device_of(states):
+        _triton_kernels().rope[(tokens,)](
+            states, *strides, cosines, sines, out, heads, head_dim,
+            BACKWARD=backward, TILE=_next_power_of_two(heads), BLOCK=_next_power_of_two(head_dim // 2), num_warps=4,
+        )  # fmt: skip
+
+
+def log_softmax_gather(logits: torch.Tensor, target: torch.Tensor, out: torch.Tensor) -> None:
+    """Of logits [R, V], which become powers: scores, tops, sums and, if `out` [3 or 4, R] has room, entropies."""
+    log_probs, max_logits, exp_sums, *entropies = out
+    with_entropy = bool(entropies)
+    with _on_device_of(logits):
+        _triton_kernels().log_softmax_gather[(len(logits),)](
+            logits, logits.stride(0), target, log_probs, max_logits, exp_sums, entropies[0] if with_entropy else exp_sums, logits.shape[1],
+            ENTROPY=with_entropy, BLOCK=min(LOGITS_BLOCK, _next_power_of_two(logits.shape[1])), num_warps=16,
+        )  # fmt: skip
+
+
+def exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> None:
+    """The powers e^(logit - top) in place of logits [R, V]; tops [R]."""
+    block = min(LOGITS_BLOCK, _next_power_of_two(logits.shape[1]))
+    with _on_device_of(logits):
+        _triton_kernels().exp_rows[(len(logits), -(-logits.shape[1] // block))](
+            logits, logits.stride(0), max_logits, logits.shape[1], BLOCK=block, num_warps=8
+        )
+
+
+def _norm_tiling(width: int) -> tuple[int, int, int]:
+    """Numbers of a row with padding, rows of a program, and its warps."""
+    block = _next_power_of_two(width)
+    return block, max(1, TILE // block), 4 if block <= TILE else 16
+
+
+def _next_power_of_two(count: int) -> int:
+    """The least power of two that is not below."""
+    return 1 << (count - 1).bit_length()
+
+
+@functools.cache
+def _multiprocessor_count(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 1
+
+
+def _on_device_of(states: torch.Tensor) -> AbstractContextManager[None]:
+    """Triton starts kernels on the current device."""
+    if not states.is_cuda or states.device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(states.device)
+
+
+@functools.cache
+def _triton_kernels() -> ModuleType:
+    """Imported when first needed: PyTorch's builds for CPUs come without Triton."""
+    return importlib.import_module("zhenlong.kernels.triton_kernels")
+
+
+@functools.cache
+def _triton_works() -> bool:
+    """Whether Triton is there and can compile for this device; a warning says once where it cannot."""
+    try:
+        rows = torch.ones(1, 8, device="cuda")
+        rms_norm_rows(rows, rows[0], 0.0, torch.empty_like(rows), rows.new_empty(1))
+        torch.cuda.synchronize()
+    except Exception as error:  # of Triton, its compiler, the C compiler or the driver
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(f"{reason}: the GPU computes without compiled kernels, which is slower; {ENV_VARIABLE}=0 says that this "
+                      "is meant", stacklevel=2)  # fmt: skip
+        return False
+    return True

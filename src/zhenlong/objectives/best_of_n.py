@@ -1,0 +1,58 @@
+"""Best of n: what choosing by a reward among n samples gains, and how far it goes from the model that was sampled.
+
+N samples of one prompt tell about every n up to N: the best of n of them has an expectation over all ways to choose n,
+which is a weighted sum of the sorted samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def best_of_kl(n: int) -> float:
+    """log n - (n - 1) / n, in nats: a bound of the KL of the best-of-n policy to the model it samples from.
+
+    Nearly reached where all rewards differ and no answer is likely to be drawn twice, which is where Stiennon et al.
+    (2020), App. G.3, have it from; elsewhere the KL is less (Beirami et al. 2024). Raises ValueError for n below 1.
+    """
+    if n < 1:
+        raise ValueError(f"n: expected 1 or more, got {n}")
+    return math.log(n) - (n - 1) / n
+
+
+def order_statistic_weights(num_samples: int, n: int) -> FloatArray:
+    """C(i - 1, n - 1) / C(N, n) for i = 1 .. N: how often the i-th smallest of N is the best of n of them -> [N].
+
+    They sum to 1. Nakano et al. 2021 (WebGPT), App. I. Raises ValueError unless 1 <= n <= N.
+    """
+    if not 1 <= n <= num_samples:
+        raise ValueError(f"n: expected a number from 1 to the {num_samples} samples, got {n}")
+    total = math.comb(num_samples, n)
+    return np.asarray([math.comb(i, n - 1) / total for i in range(num_samples)])
+
+
+def expected_best_of_n(rewards: Sequence[float], n: int, values: Sequence[float] | None = None) -> float:
+    """The expected reward of the best of n, estimated without bias from N >= n samples of one prompt.
+
+    With `values`, that of the sample's value where the reward chooses, as of a gold reward under its proxy (Gao et al.
+    2022); among equal rewards each sample is chosen as often.
+    """
+    order = np.argsort(np.asarray(rewards, dtype=np.float64), kind="stable")
+    ordered = np.asarray(rewards, dtype=np.float64)[order]
+    weights = order_statistic_weights(len(ordered), n)
+    if values is None:
+        return float(weights @ ordered)
+    _, tied, count = np.unique(ordered, return_inverse=True, return_counts=True)
+    shared = np.bincount(tied, weights)[tied] / count[tied]
+    return float(shared @ np.asarray(values, dtype=np.float64)[order])
+
+
+def powers_of_two_up_to(n: int) -> list[int]:
+    """1, 2, 4, ... below n, and n: the numbers of samples at which a curve is drawn."""
+    return [*(1 << power for power in range((n - 1).bit_length())), n] if n > 1 else [1]

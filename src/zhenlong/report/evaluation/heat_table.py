@@ -1,0 +1,186 @@
+"""The heat table: every model on every scenario in the seven categories, coloured by what the intervals say.
+
+A cell's colour says how far the model lies from the mean of the models in its row, in half-widths of its own interval,
+and on which side: noise stays pale, however it looks as a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode
+
+from zhenlong.evaluate.metrics.registry import CATEGORIES
+from zhenlong.evaluate.results.result_files import Result
+from zhenlong.report.evaluation.evaluation_data import (
+    WORST_PREFIX,
+    EvaluationData,
+    ScenarioShots,
+    measure_title,
+    short_model_name,
+)
+from zhenlong.report.evaluation.number_format import (
+    decimals_for,
+    describe_interval,
+    format_with_half_width,
+    half_width,
+    mean,
+)
+
+LEVEL_THRESHOLDS: Final = (1.0, 2.0, 4.0)  # half-widths from the row's mean at which a colour deepens
+LEVEL_TEXTS: Final = {
+    -3: "far below the row", -2: "well below the row", -1: "below the row", 0: "",
+    1: "above the row", 2: "well above the row", 3: "far above the row",
+}  # fmt: skip
+ARROWS: Final = {True: "↑", False: "↓", None: ""}
+DIRECTION_TEXTS: Final = {True: "higher is better", False: "lower is better", None: "no direction"}
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One model's number: its text, half its interval's width, its colour (-3 worst to 3 best), what it says aloud."""
+
+    text: str
+    half_width: str
+    level: int
+    aria_label: str
+    failed: int
+    n: int
+    link: str
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """One measure of one scenario, a cell for each model (None: not measured). `chief` stands for its category."""
+
+    scenario_shots: ScenarioShots
+    scenario: str
+    measure: str
+    label: str
+    arrow: str
+    direction: str
+    cells: list[HeatCell | None]
+    is_main: bool
+
+    @property
+    def n(self) -> str:
+        """The numbers of instances, said once where all models have the same."""
+        counts = sorted({cell.n for cell in self.cells if cell})
+        return "" if not counts else f"n = {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
+
+
+@dataclass(frozen=True)
+class CategoryTable:
+    """The rows of one of the seven categories, and how large a share of the other models each model beats."""
+
+    name: str
+    rows: list[HeatRow]
+    other_rows: list[HeatRow]
+
+
+@dataclass(frozen=True)
+class ScenarioBlock:
+    """One scenario in the overview: for each model a cell of each category; `measures` names the columns' numbers."""
+
+    scenario: str
+    measures: list[str]
+    model_rows: list[tuple[str, list[HeatCell | None]]]
+
+
+def category_tables(evaluation: EvaluationData) -> list[CategoryTable]:
+    """A table for each category that has numbers, in the order of the seven."""
+    found = []
+    for name in CATEGORIES:
+        rows = [row for place in evaluation.scenario_shots for row in _rows(evaluation, place, name)]
+        if rows:
+            found.append(CategoryTable(name, [r for r in rows if r.is_main], [r for r in rows if not r.is_main]))
+    return found
+
+
+def overview_blocks(evaluation: EvaluationData, categories: Sequence[CategoryTable]) -> list[ScenarioBlock]:
+    """For each scenario the chief number of every category and model."""
+    blocks = []
+    for place in evaluation.scenario_shots:
+        main_rows = [next((row for row in one.rows if row.scenario_shots == place), None) for one in categories]
+        if not any(main_rows):
+            continue
+        model_rows = [
+            (short_model_name(model), [row.cells[at] if row else None for row in main_rows])
+            for at, model in enumerate(evaluation.models)
+        ]
+        measures = [f"{row.label} {row.arrow}".strip() if row else "" for row in main_rows]
+        blocks.append(ScenarioBlock(evaluation.scenario_title(place), measures, model_rows))
+    return blocks
+
+
+def result_category(result: Result) -> str:
+    """The category whose table a number over all instances stands in; empty for one that stands in none.
+
+    The worst over perturbations stands for robustness and fairness, each perturbation by itself nowhere here.
+    """
+    if not result.perturbation:
+        return result.category
+    return result.category if result.perturbation == WORST_PREFIX + result.category else ""
+
+
+def heat_levels(results: Sequence[Result | None]) -> list[int]:
+    """Each number's colour: how surely it is better (positive) or worse than the mean of its row."""
+    means = [one.value.mean for one in results if one and math.isfinite(one.value.mean)]
+    if len(means) < 2:
+        return [0] * len(results)
+    return [0 if one is None else _heat_level(one, mean(means)) for one in results]
+
+
+def _heat_level(result: Result, row_mean: float) -> int:
+    half, away = half_width(result.value), result.value.mean - row_mean
+    if half is None or result.higher_is_better is None or not math.isfinite(away):
+        return 0
+    steps = sum(abs(away) > step * half for step in LEVEL_THRESHOLDS)
+    return steps if (away > 0) == result.higher_is_better else -steps
+
+
+def _rows(evaluation: EvaluationData, scenario_shots: ScenarioShots, category: str) -> list[HeatRow]:
+    """The measures of a scenario in a category, the one that stands for it first."""
+    own = [
+        one
+        for one in evaluation.results
+        if (one.scenario, one.shots) == scenario_shots and not one.group and result_category(one) == category
+    ]
+    keys = list(dict.fromkeys((one.measure, one.perturbation) for one in own))
+    main = evaluation.main_measure(scenario_shots[0])
+    directed = {one.measure for one in own if one.higher_is_better is not None}
+    keys.sort(key=lambda key: (key[0] != main, key[0] not in directed))
+    rows: list[HeatRow] = []
+    for measure, perturbation in keys:
+        by_model = {one.model: one for one in own if (one.measure, one.perturbation) == (measure, perturbation)}
+        rows.append(_row(evaluation, scenario_shots, [by_model.get(m) for m in evaluation.models], is_main=not rows))
+    return rows
+
+
+def _row(
+    evaluation: EvaluationData, scenario_shots: ScenarioShots, results: Sequence[Result | None], is_main: bool
+) -> HeatRow:
+    present = [one for one in results if one]
+    digits = decimals_for(one.value for one in present)
+    higher_is_better = present[0].higher_is_better
+    return HeatRow(
+        scenario_shots=scenario_shots,
+        scenario=evaluation.scenario_title(scenario_shots),
+        measure=present[0].measure,
+        label=measure_title(present[0].measure),
+        arrow=ARROWS[higher_is_better],
+        direction=DIRECTION_TEXTS[higher_is_better],
+        cells=[
+            _cell(one, level, digits) if one else None for one, level in zip(results, heat_levels(results), strict=True)
+        ],
+        is_main=is_main,
+    )
+
+
+def _cell(result: Result, level: int, digits: int) -> HeatCell:
+    text, half = format_with_half_width(result.value, digits)
+    aria_label = ", ".join(filter(None, (describe_interval(result.value, digits), LEVEL_TEXTS[level])))
+    link = urlencode({"scenario": result.scenario, "model": result.model, "shots": result.shots})
+    return HeatCell(text, half, level, aria_label, result.failed, result.value.n, f"#instances?{link}")

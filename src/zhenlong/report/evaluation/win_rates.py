@@ -1,0 +1,57 @@
+"""Mean win rates: over the scenarios of a category, how large a share of the other models a model beats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zhenlong.evaluate.statistics.win_rate import MeasureColumn, mean_win_rate
+from zhenlong.report.evaluation.evaluation_data import EvaluationData, short_model_name
+from zhenlong.report.evaluation.heat_table import CategoryTable, HeatRow, result_category
+from zhenlong.report.evaluation.number_format import format_decimal
+
+
+@dataclass(frozen=True)
+class WinRates:
+    """For each model its mean win rate in each category (a dash where it has none), and the numbers of scenarios."""
+
+    categories: list[str]
+    scenario_counts: list[int]
+    rows: list[tuple[str, list[tuple[str, float]]]]  # model; text and share (NaN: none) of each category
+
+
+def win_rate_table(evaluation: EvaluationData, categories: Sequence[CategoryTable]) -> WinRates | None:
+    """The mean win rates of at least two models, over at least two scenarios of some category; else None.
+
+    Categories without a direction are left out.
+    """
+    names, counts, columns = [], [], []
+    for category in categories:
+        values = {str(at): _column(evaluation, category.name, row) for at, row in enumerate(category.rows)}
+        rates = mean_win_rate(values)
+        if rates:
+            names.append(category.name)
+            counts.append(sum(better is not None and len(by_model) > 1 for by_model, better in values.values()))
+            columns.append([rates.get(model, math.nan) for model in evaluation.models])
+    if len(evaluation.models) < 2 or max(counts, default=0) < 2:
+        return None
+    rows = [
+        (short_model_name(model), [(format_decimal(column[at], 2), column[at]) for column in columns])
+        for at, model in enumerate(evaluation.models)
+    ]
+    return WinRates(names, counts, rows)
+
+
+def _column(evaluation: EvaluationData, category: str, row: HeatRow) -> MeasureColumn:
+    """The models' values in a row of a table, and which way is better."""
+    found = {
+        one.model: one
+        for one in evaluation.results
+        if (one.scenario, one.shots) == row.scenario_shots
+        and one.measure == row.measure
+        and not one.group
+        and result_category(one) == category
+    }
+    higher_is_better = next((one.higher_is_better for one in found.values()), None)
+    return {model: one.value.mean for model, one in found.items() if math.isfinite(one.value.mean)}, higher_is_better

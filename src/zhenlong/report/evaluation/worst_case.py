@@ -1,0 +1,126 @@
+"""What perturbations cost: the main measure as written against the worst over each instance's perturbed copies."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from zhenlong.evaluate.results.result_files import InstanceRecord, Result
+from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS
+from zhenlong.evaluate.statistics.intervals import Interval, paired_difference
+from zhenlong.report.evaluation.evaluation_data import (
+    WORST_PREFIX,
+    EvaluationData,
+    ScenarioShots,
+    measure_title,
+    short_model_name,
+)
+from zhenlong.report.evaluation.number_format import decimals_for, format_decimal, format_with_half_width
+
+
+@dataclass(frozen=True)
+class Change:
+    """From the original to another number: both, the difference, its half-width, and its colour (-3 to 3)."""
+
+    name: str
+    value: str
+    change: str
+    half_width: str
+    level: int
+
+
+@dataclass(frozen=True)
+class PerturbationDrop:
+    """One model on one scenario: its number as written, the worst of each kind, and each perturbation by itself."""
+
+    scenario: str
+    label: str
+    model: str
+    original: str
+    worst_case: list[Change | None]  # robustness, fairness
+    per_perturbation: list[Change]
+
+
+def perturbation_drops(
+    evaluation: EvaluationData, scenario_shots: ScenarioShots, records: Mapping[str, Sequence[InstanceRecord]]
+) -> list[PerturbationDrop]:
+    """A scenario's falls, for the models that were perturbed."""
+    main = evaluation.main_measure(scenario_shots[0])
+    original = evaluation.results_by_model(scenario_shots, main)
+    perturbed = _perturbed(evaluation, scenario_shots, main)
+    found = []
+    for model in evaluation.models:
+        own = {name: by_model[model] for name, by_model in perturbed.items() if model in by_model}
+        if model not in original or not own:
+            continue
+        unperturbed = original[model]
+        digits = decimals_for([unperturbed.value, *(one.value for one in own.values())])
+        scores = _scores_by_perturbation(records.get(model, ()), scenario_shots[1], main)
+
+        found.append(
+            PerturbationDrop(
+                evaluation.scenario_title(scenario_shots),
+                measure_title(main),
+                short_model_name(model),
+                format_decimal(unperturbed.value.mean, digits),
+                [
+                    _change(WORST_PREFIX + k, unperturbed, own, scores, digits) if WORST_PREFIX + k in own else None
+                    for k in PERTURBATION_KINDS
+                ],
+                [_change(name, unperturbed, own, scores, digits) for name in own if not name.startswith(WORST_PREFIX)],
+            )
+        )
+    return found
+
+
+ScoresByPerturbation = Mapping[str, Mapping[tuple[str, int], float]]  # perturbation -> (id, trial) -> score
+
+
+def _perturbed(evaluation: EvaluationData, scenario_shots: ScenarioShots, main: str) -> dict[str, dict[str, Result]]:
+    """The main measure under each perturbation, by its name and model."""
+    found: dict[str, dict[str, Result]] = {}
+    for one in evaluation.results:
+        if (one.scenario, one.shots, one.measure) == (*scenario_shots, main) and one.perturbation and not one.group:
+            found.setdefault(one.perturbation, {})[one.model] = one
+    return found
+
+
+def _scores_by_perturbation(records: Sequence[InstanceRecord], shots: int, main: str) -> ScoresByPerturbation:
+    found: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
+    for one in records:
+        if one.shots == shots and main in one.scores and not one.failed:
+            found[one.perturbation][one.id, one.trial] = one.scores[main]
+    return found
+
+
+def _change(
+    name: str, unperturbed: Result, own: Mapping[str, Result], scores: ScoresByPerturbation, digits: int
+) -> Change:
+    """The change to a perturbation, paired by instance where the records have the scores."""
+    end = own[name]
+    names = [name]
+    if name.startswith(WORST_PREFIX):
+        names = [n for n, one in own.items() if not n.startswith(WORST_PREFIX) and one.category == end.category]
+    paired = _paired_change(names, scores, end.higher_is_better, with_original=name.startswith(WORST_PREFIX))
+    difference = paired or Interval(end.value.mean - unperturbed.value.mean, (float("nan"), float("nan")), end.value.n)
+    text, half = format_with_half_width(difference, digits, signed=True)
+    level = 0
+    if end.higher_is_better is not None and (difference.ci95[0] > 0 or difference.ci95[1] < 0):
+        level = 2 if (difference.mean > 0) == end.higher_is_better else -2
+    return Change(name.removeprefix(WORST_PREFIX), format_decimal(end.value.mean, digits), text, half, level)
+
+
+def _paired_change(
+    names: Sequence[str], scores: ScoresByPerturbation, higher_is_better: bool | None, with_original: bool
+) -> Interval | None:
+    """The paired change from the original to the worst of several perturbations."""
+    original = scores.get("", {})
+    pick = max if higher_is_better is False else min
+    pairs = []
+    for key, before in original.items():
+        after = [scores[name][key] for name in names if key in scores.get(name, {})]
+        if after:
+            pairs.append((pick([before, *after] if with_original else after), before))
+    after_all, before_all = [after for after, _ in pairs], [before for _, before in pairs]
+    return paired_difference(after_all, before_all) if len(pairs) > 1 else None

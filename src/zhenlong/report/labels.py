@@ -1,0 +1,130 @@
+"""How a measured number is named and written, wherever it is shown: page, terminal or Markdown.
+
+A measure is either a number or an object with `mean`, `ci95` and `n`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+NumberKind = Literal["fraction", "number", "count"]
+MINUS_SIGN: Final = "\N{MINUS SIGN}"
+MISSING_TEXT: Final = "\N{EN DASH}"
+GAIN_INFIX: Final = "_gain_over_"
+RISE, FALL, NOT_SIGNIFICANT = (
+    "significant increase",
+    "significant decrease",
+    "not significant",
+)  # what the interval of a gain says
+DISPLAY_NAMES: Final = {
+    "base": "Base", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO",
+    "best_of_n": "Best of n", "reward_model": "Reward model", "pretrain": "Pretraining",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MeasureLabel:
+    """A measure's label, what it is the mean of, and how its numbers are written."""
+
+    label: str
+    description: str = ""
+    kind: NumberKind = "number"
+
+
+MEASURE_LABELS: Final = {
+    "gold_reward": MeasureLabel("Gold reward", "the reward that training never sees"),
+    "proxy_reward": MeasureLabel("Proxy reward", "the reward model's score, which training sees"),
+    "reward": MeasureLabel("Reward", "mean over sampled responses"),
+    "accuracy": MeasureLabel("Accuracy", "correct responses, among tasks with a reference answer", "fraction"),
+    "exact_match": MeasureLabel("Exact match", "responses that the verifier accepts", "fraction"),
+    "format_following": MeasureLabel("Format followed", "responses in the requested format", "fraction"),
+    "harmful_refused": MeasureLabel("Harmful refused", "harmful requests that are refused", "fraction"),
+    "benign_compliance": MeasureLabel(
+        "Benign compliance", "harmless requests that look harmful, yet are answered", "fraction"
+    ),
+    "preference_accuracy": MeasureLabel(
+        "Preference accuracy", "pairs whose chosen response comes out ahead", "fraction"
+    ),
+    "heldout_accuracy": MeasureLabel("Held-out accuracy", "pairs whose chosen response scores higher", "fraction"),
+    "closed_book": MeasureLabel(
+        "Closed-book accuracy", "multiple-choice questions about facts answered correctly", "fraction"
+    ),
+    "perplexity": MeasureLabel("Perplexity", "of the assistant's tokens in held-out conversations; lower is better"),
+    "kl_from_sft": MeasureLabel("KL from SFT", "nats per response"),
+    "kl": MeasureLabel("KL", "nats per response"),
+    "mean_response_tokens": MeasureLabel("Response length", "tokens", "count"),
+    "truncated": MeasureLabel("Truncated", "responses truncated at max_tokens", "fraction"),
+}
+
+
+def measure_label(key: str) -> MeasureLabel:
+    """The measure of a key in a summary; one that is not known is named after its key."""
+    if GAIN_INFIX in key:
+        gained_measure, baseline_model = key.split(GAIN_INFIX, 1)
+        gained_label = measure_label(
+            gained_measure
+            if gained_measure in MEASURE_LABELS
+            else f"{gained_measure}_reward"
+            if f"{gained_measure}_reward" in MEASURE_LABELS
+            else gained_measure
+        )
+        return MeasureLabel(
+            f"{gained_label.label}: gain over {display_name(baseline_model)}",
+            "mean of the paired differences",
+            gained_label.kind,
+        )
+    return MEASURE_LABELS.get(key) or MeasureLabel(key.replace("_", " ").capitalize())
+
+
+def display_name(model: str) -> str:
+    """How a model or stage is called in text."""
+    return DISPLAY_NAMES.get(model, model)
+
+
+def mean_value(value: Any) -> float | None:
+    """The number that a measure comes down to, or None where there is none."""
+    value = value.get("mean") if isinstance(value, Mapping) else value
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def interval_ends(value: Any) -> tuple[float, float] | None:
+    """The ends of a measure's interval, or None where it has none."""
+    ends = value.get("ci95") if isinstance(value, Mapping) else None
+    if not isinstance(ends, (list, tuple)) or len(ends) != 2:
+        return None
+    low, high = (mean_value(end) for end in ends)
+    return None if low is None or high is None else (low, high)
+
+
+def significance(value: Any) -> str:
+    """Whether a 95 % interval lies above 0, below it, or around it; empty without an interval."""
+    ends = interval_ends(value)
+    if ends is None:
+        return ""
+    return RISE if ends[0] > 0 else FALL if ends[1] < 0 else NOT_SIGNIFICANT
+
+
+def format_number(number: float | None, kind: NumberKind = "number", *, signed: bool = False) -> str:
+    """A number for reading: shares in per cent, counts with one decimal, others with two (three when small)."""
+    if number is None:
+        return MISSING_TEXT
+    scaled = 100 * number if kind == "fraction" else number
+    digits = 1 if kind != "number" else 2 if round(abs(scaled), 3) >= 0.1 or scaled == 0 else 3
+    if abs(scaled) >= 1000:
+        digits = 0
+    text = f"{scaled:{'+' if signed else ''},.{digits}f}"
+    unit = " %" if kind == "fraction" and not signed else " pp" if kind == "fraction" else ""
+    return text.replace("-", MINUS_SIGN) + unit
+
+
+def format_interval(value: Any, kind: NumberKind = "number", *, signed: bool = False) -> str:
+    """The interval as "low to high", or nothing."""
+    ends = interval_ends(value)
+    if ends is None:
+        return ""
+    low, high = (format_number(end, kind, signed=signed) for end in ends)
+    return f"{low.removesuffix(' %').removesuffix(' pp')} to {high}"

@@ -1,0 +1,80 @@
+"""What a reward is made of: the number that each of its named parts gave each response, for the metrics of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from zhenlong.rewards.combine import validated_reward
+from zhenlong.rewards.task_response import RewardFn, TaskResponse
+
+ComponentValues = list[float | None]  # a part's number for each response; None where it was not asked, behind a gate
+
+
+@dataclass(frozen=True)
+class RewardBreakdown:
+    """The rewards of responses, and what each named part said of them."""
+
+    rewards: list[float]
+    components: Mapping[str, ComponentValues] = field(default_factory=dict)
+
+    def component_means(self) -> dict[str, float]:
+        """Each part's mean over the responses it was asked about; none where no part was asked."""
+        known = {name: [value for value in column if value is not None] for name, column in self.components.items()}
+        return {name: float(np.mean(values)) for name, values in known.items() if values}
+
+
+class CompositeReward:
+    """A reward that remembers, during one call, what its named parts say: `breakdown` gives both, a call the sum only.
+
+    Make the components with `component` and put what is combined of them into `reward_fn`.
+    """
+
+    def __init__(self) -> None:
+        self.reward_fn: RewardFn = _unset_reward_fn
+        self._recorded: dict[str, dict[int, float]] = {}
+
+    def __call__(self, responses: Sequence[TaskResponse]) -> list[float]:
+        return self.breakdown(responses).rewards
+
+    def breakdown(self, responses: Sequence[TaskResponse]) -> RewardBreakdown:
+        """The rewards with their parts."""
+        for recorded in self._recorded.values():
+            recorded.clear()
+        values = self.reward_fn(responses)
+        return RewardBreakdown(
+            values, {name: [said.get(id(one)) for one in responses] for name, said in self._recorded.items()}
+        )
+
+    def component(self, reward_fn: RewardFn, name: str) -> RewardFn:
+        """The reward, checked, whose numbers become the part `name`."""
+        validated = validated_reward(reward_fn, name)
+        self._recorded.setdefault(name, {})
+
+        def recording(responses: Sequence[TaskResponse]) -> list[float]:
+            values = validated(responses)
+            self.record(name, responses, values)
+            return values
+
+        return recording
+
+    def record(self, name: str, responses: Sequence[TaskResponse], values: Sequence[float]) -> None:
+        """Add to the part `name` what is said of these responses."""
+        self._recorded.setdefault(name, {}).update(
+            {id(one): value for one, value in zip(responses, values, strict=True)}
+        )
+
+
+def compute_rewards(reward_fn: RewardFn, responses: Sequence[TaskResponse]) -> RewardBreakdown:
+    """The rewards of responses, with the parts of a reward that has any."""
+    return (
+        reward_fn.breakdown(responses)
+        if isinstance(reward_fn, CompositeReward)
+        else RewardBreakdown(reward_fn(responses))
+    )
+
+
+def _unset_reward_fn(responses: Sequence[TaskResponse]) -> list[float]:
+    raise RuntimeError("a CompositeReward has to be given its reward")

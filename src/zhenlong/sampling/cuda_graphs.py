@@ -1,0 +1,115 @@
+"""Steps of sampling recorded once and replayed: on CUDA a step of a small model is bound by launching its kernels.
+
+A step without entering prompts is the same operations on the same memory for as long as rows, prompts and columns keep
+their places (`StepMetadata.views`). Its first step runs as it is and so prepares whatever is prepared once; the second
+one is recorded as a CUDA graph, and this and all later ones are replays of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+
+from zhenlong.sampling.fused_llama import FusedLlama
+from zhenlong.sampling.sampling_params import SamplingParams
+from zhenlong.sampling.step_metadata import AttentionMetadata, CacheViews
+from zhenlong.sampling.token_sampling import sample_tokens
+
+RunFn = Callable[[], Any]
+SampledTokens = tuple[torch.Tensor, torch.Tensor]
+
+
+class GraphReplay:
+    """A network, and the drawing from its logits, that replay what `capture` makes of a step.
+
+    `capture` takes a function of no arguments and returns what does the same again on the same memory. Inputs lie in
+    memory of the recording; a result is valid until the next step.
+    """
+
+    def __init__(self, network: FusedLlama, capture: Callable[[RunFn], RunFn] | None = None) -> None:
+        self.network, self.capture = network, capture or CudaGraphCapture()
+        self._views: CacheViews | None = None
+        self._captured_forward: CapturedFunction | None = None
+        self._captured_sampling: CapturedFunction | None = None
+        self._replayed = False  # whether this step was
+        self._freqs_cis = network.freqs_cis  # what a recording reads lives as long as it
+
+    def __call__(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        metadata: AttentionMetadata,
+        logits_to_keep: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Logits, as of the network."""
+        self._replayed = False
+        if metadata.prefills:
+            return self.network(ids, positions, metadata, logits_to_keep)
+        views = metadata.views()
+        if views is not self._views:
+            self._views, self._captured_forward, self._captured_sampling = views, None, None
+            return self.network(ids, positions, metadata, None)
+        if self._captured_forward is None:
+            self._captured_forward = CapturedFunction(
+                lambda ids, positions: self.network(ids, positions, metadata, None), (ids, positions), self.capture
+            )
+            self._freqs_cis = self.network.freqs_cis
+        self._replayed = True
+        return self._captured_forward(ids, positions)
+
+    def sample(self, logits: torch.Tensor, uniforms: torch.Tensor, sampling: SamplingParams) -> SampledTokens:
+        """Ids and log-probabilities, as `zhenlong.sampling.token_sampling.sample_tokens` gives them, from this step's
+        logits.
+        """
+        if not self._replayed or 0 < sampling.top_p < 1:  # top-p looks at a number before it goes on
+            return sample_tokens(logits, uniforms, sampling)
+        if self._captured_sampling is None:
+            self._captured_sampling = CapturedFunction(
+                lambda uniforms: sample_tokens(logits, uniforms, sampling), (uniforms,), self.capture
+            )
+        return self._captured_sampling(uniforms)
+
+
+class CapturedFunction:
+    """A recorded function of tensors of fixed shapes."""
+
+    def __init__(
+        self, function: Callable[..., Any], inputs: Sequence[torch.Tensor], capture: Callable[[RunFn], RunFn]
+    ) -> None:
+        self._inputs = [given.clone() for given in inputs]
+        self._run = capture(lambda: function(*self._inputs))
+
+    def __call__(self, *inputs: torch.Tensor) -> Any:
+        """The function's result, in the recording's memory."""
+        for own, new in zip(self._inputs, inputs, strict=True):
+            own.copy_(new)
+        return self._run()
+
+
+class CudaGraphCapture:
+    """Records functions as CUDA graphs that share a pool of memory: they have to be run in the order of recording."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._last: torch.cuda.CUDAGraph | None = None  # a pool lives as long as one of its graphs
+
+    def __call__(self, function: RunFn) -> RunFn:
+        graph: Final = torch.cuda.CUDAGraph()
+        stream, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream.wait_stream(main)
+        with torch.cuda.stream(stream):
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                result = function()
+            finally:
+                graph.capture_end()
+        main.wait_stream(stream)
+        self._last = graph
+
+        def run() -> Any:
+            graph.replay()
+            return result
+
+        return run

@@ -1,0 +1,76 @@
+"""Ids to text as they come: whole characters only, and nothing from the beginning of a stop string on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from transformers import PreTrainedTokenizerBase
+
+REPLACEMENT_CHARACTER: Final = "\ufffd"  # what an incomplete character decodes to
+
+
+class IncrementalDetokenizer:
+    """The text of a growing list of ids.
+
+    `text` grows by whole characters and ends where a stop string begins. Only the newest ids are decoded, together with
+    the piece before them, because some tokenizers treat the first token of a text differently (the incremental
+    decoding of text-generation-inference).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> None:
+        self.tokenizer = tokenizer
+        self.stop = tuple(stop)
+        self.text = ""
+        self.stopped = False
+        self._pending_ids: list[int] = []  # the piece before and everything not yet turned into text
+        self._prefix_length = 0  # how many of them are the piece before
+        self._longest_stop = max((len(string) for string in self.stop), default=1)
+
+    def add_token(self, token: int) -> bool:
+        """Take one more id; true once the text holds a stop string."""
+        if self.stopped:
+            return True
+        self._pending_ids.append(token)
+        piece = self._new_text()
+        if piece and not piece.endswith(REPLACEMENT_CHARACTER):
+            self._append_text(piece)
+            self._pending_ids, self._prefix_length = (
+                self._pending_ids[self._prefix_length :],
+                len(self._pending_ids) - self._prefix_length,
+            )
+        return self.stopped
+
+    def finish(self) -> str:
+        """The whole text, an unfinished character at its end included; nothing may be fed afterwards."""
+        if not self.stopped:
+            self._append_text(self._new_text())
+        return self.text
+
+    def streamable_text(self) -> str:
+        """The text that may be shown already: without an end that could be the beginning of a stop string."""
+        if self.stopped:
+            return self.text
+        for length in range(min(self._longest_stop - 1, len(self.text)), 0, -1):
+            tail = self.text[-length:]
+            if any(string.startswith(tail) for string in self.stop):
+                return self.text[:-length]
+        return self.text
+
+    def _new_text(self) -> str:
+        before = decode(self.tokenizer, self._pending_ids[: self._prefix_length])
+        return decode(self.tokenizer, self._pending_ids)[len(before) :]
+
+    def _append_text(self, piece: str) -> None:
+        start = max(0, len(self.text) - self._longest_stop + 1)
+        self.text += piece
+        found = [place for string in self.stop if (place := self.text.find(string, start)) >= 0]
+        if found:
+            self.text, self.stopped = self.text[: min(found)], True
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """Text of ids, special tokens left out and spaces as they are."""
+    if not ids:
+        return ""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))

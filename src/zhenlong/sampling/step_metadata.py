@@ -1,0 +1,287 @@
+"""What attention needs to know about one step, prepared once for all layers.
+
+Every running row writes its new key and value to the same column of its own slot; a row that entered later merely sees
+fewer columns. So writing is one copy a layer, and the mask changes by one column a step. Columns are handed out in
+strides of 8: views and masks are made anew only when the stride, the rows or the prompts change. Where steps are
+recorded, all columns are in view from the start and the one to write is told by a tensor, so that what was recorded in
+one step holds for the next.
+Legend as in `zhenlong.sampling.attention`; L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import torch
+
+from zhenlong.forest.attention import UnsupportedAttention
+from zhenlong.forest.varlen import VarlenLayout
+from zhenlong.kernels.decoding import DecodeIndex
+from zhenlong.sampling.kv_cache import KVCache
+
+COLUMN_STRIDE: Final = 8
+SHARED_PREFIX: Final = -1  # the slot of what all prompts begin with, which is computed once
+AdditiveMasks = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class BatchLayout:
+    """Which running row continues which prompt, and since which column."""
+
+    num_sequences: int  # R
+    num_prompts: int  # G
+    max_samples: int  # S
+    to_prompt_order: (
+        torch.Tensor | None
+    )  # [G*S] rows of each prompt, padded with row 0; None: rows lie by prompt already
+    to_slot_order: torch.Tensor | None  # [R] place of each row in [G*S]
+    prompt_lengths: torch.Tensor  # [R] of each row's prompt
+    start_columns: torch.Tensor  # [R] first column of each row's own keys
+    longest_prompt: int  # P
+    first_column: int  # the least of `start_columns`
+    prompt_order: tuple[
+        np.ndarray, np.ndarray
+    ]  # [R] rows, those of a prompt side by side; [G + 1] where each prompt's begin
+
+    @property
+    def grouped_shape(self) -> tuple[int, int]:
+        """How rows are counted off: (G, S) where they lie by prompt, (R, 1) where they do not."""
+        return (self.num_prompts, self.max_samples) if self.to_slot_order is None else (self.num_sequences, 1)
+
+    @classmethod
+    def build(
+        cls, prompt_slots: list[int], prompt_lengths: list[int], start_columns: list[int], device: torch.device
+    ) -> BatchLayout:
+        """From each row's prompt (a slot), each prompt's length and each row's first column."""
+        sequences_of: list[list[int]] = [[] for _ in range(max(prompt_slots) + 1)]
+        for row, prompt in enumerate(prompt_slots):
+            sequences_of[prompt].append(row)
+        max_samples = max(len(rows) for rows in sequences_of)
+        back = [0] * len(prompt_slots)
+        for prompt, rows in enumerate(sequences_of):
+            for place, row in enumerate(rows):
+                back[row] = prompt * max_samples + place
+        in_order = back == list(range(len(sequences_of) * max_samples))
+        gather = [row for rows in sequences_of for row in rows + [0] * (max_samples - len(rows))]
+        used_lengths = torch.tensor(prompt_lengths[: len(sequences_of)], device=device)
+        index = None if in_order else torch.tensor(gather, device=device)
+        return cls(
+            len(prompt_slots),
+            len(sequences_of),
+            max_samples,
+            index,
+            None if in_order else torch.tensor(back, device=device),
+            used_lengths[torch.tensor(prompt_slots, device=device)],
+            torch.tensor(start_columns, device=device),
+            max(prompt_lengths[: len(sequences_of)]),
+            min(start_columns),
+            (
+                np.concatenate(sequences_of).astype(np.int64),
+                np.cumsum([0, *map(len, sequences_of)]).astype(np.int64),
+            ),
+        )
+
+
+@dataclass
+class CacheViews:
+    """Slices of the stores, one for each layer, and the memory for the scores of any layer."""
+
+    write_keys: tuple[
+        torch.Tensor, ...
+    ]  # L x [R, Hkv, D] the column to write; all, [R, Hkv, positions, D], if recorded
+    write_values: tuple[torch.Tensor, ...]
+    response_keys: tuple[torch.Tensor, ...]  # L x [R*Hkv, D, W]
+    response_values: tuple[torch.Tensor, ...]  # L x [R*Hkv, W, D]
+    prompt_keys: tuple[torch.Tensor, ...]  # L x [G*Hkv, D, P]
+    prompt_values: tuple[torch.Tensor, ...]  # L x [G*Hkv, P, D]
+    _score_buffers: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+
+    def score_buffers(self, queries: torch.Tensor, layout: BatchLayout, heads: int) -> tuple[torch.Tensor, ...]:
+        """Memory that each layer writes anew: [R*Hkv, Q, P+W] for queries [R*Hkv, Q, D], and what of it is whose.
+
+        The parts of prompts and of own columns are views `layout.grouped_shape` x [Hkv, Q, P] and
+        `layout.grouped_shape` x [Hkv, Q, W].
+        """
+        if self._score_buffers is None or self._score_buffers[0].shape[:2] != queries.shape[:2]:
+            longest_prompt = self.prompt_keys[0].shape[-1]
+            scores = queries.new_empty(*queries.shape[:2], longest_prompt + self.response_keys[0].shape[-1])
+            parts = scores.view(*layout.grouped_shape, heads, *scores.shape[1:])
+            self._score_buffers = scores, parts[..., :longest_prompt], parts[..., longest_prompt:]
+        return self._score_buffers
+
+
+@dataclass(frozen=True)
+class PrefillKeys:
+    """Where the keys of all entering prompts are, one prompt's path after the other's: K keys.
+
+    `gather_index` [K] are places among the tokens that all prompts begin with, if they do, and then the entering ones;
+    `slots` and `positions` say where each key is kept, for all but the first `num_unstored`, which are the beginning's
+    own.
+    """
+
+    gather_index: torch.Tensor
+    slots: torch.Tensor
+    positions: torch.Tensor
+    num_unstored: int
+    packing: VarlenLayout
+
+
+@dataclass
+class AttentionMetadata:
+    """One step of the running batch, and what of it lasts for the steps after."""
+
+    prompt_cache: KVCache  # prompts: slot g holds prompt g
+    response_cache: KVCache  # answers: slot r holds row r
+    graph_capture: bool = False  # whether a step is recorded to be replayed as the next ones
+    sliding_windows: set[int | None] = field(default_factory=set)  # sliding windows that layers asked for
+    num_sequences: int = 0  # R
+    prefills: list[tuple[int, int, int]] = field(default_factory=list)  # (slot, start, end) in the flat batch
+    shared_prefix_kv: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(
+        default_factory=dict
+    )  # by layer: [1, Hkv, X, D]
+    column: int = 0  # to be written by this step
+    num_positions: int = 0  # above every position of this step
+    _prefill_keys: PrefillKeys | None = None
+    _column_tensor: torch.Tensor | None = None  # [1] the column, where steps are recorded
+    _layout: BatchLayout | None = None
+    _column_span: tuple[int, int] = (0, 0)  # columns in view
+    _views: CacheViews | None = None
+    _masks: dict[int | None, AdditiveMasks] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> BatchLayout:
+        """Rows and prompts of this step."""
+        assert self._layout is not None, "a step with running rows has a layout"
+        return self._layout
+
+    @property
+    def decode_index(self) -> DecodeIndex:
+        """Where the running rows are, as the compiled kernels read it."""
+        return (*self.layout.prompt_order, self.layout.prompt_lengths, self.layout.start_columns)
+
+    def prepare_step(
+        self, layout: BatchLayout | None, prefills: list[tuple[int, int, int]], num_positions: int
+    ) -> None:
+        """Prepare the step that writes `column`; a `layout` other than the last one drops everything prepared."""
+        self.prefills, self.num_positions, self._prefill_keys = prefills, num_positions, None
+        self.num_sequences = layout.num_sequences if layout is not None else 0
+        if layout is None:
+            self._layout = None
+            return
+        if self.prompt_cache.unallocated:
+            raise UnsupportedAttention("its layers do not call the attention they are given")
+        if self.response_cache.unallocated:
+            self.response_cache.allocate(self.prompt_cache.keys, self.prompt_cache.values)
+        self.num_positions = max(
+            num_positions, layout.longest_prompt + self.response_cache.positions
+        )  # of all steps with this layout
+        span = (
+            layout.first_column // COLUMN_STRIDE * COLUMN_STRIDE,
+            min((self.column // COLUMN_STRIDE + 1) * COLUMN_STRIDE, self.response_cache.positions),
+        )
+        if self.graph_capture:
+            span = (0, self.response_cache.positions)
+            self._column_tensor = (
+                torch.tensor([0], device=self.response_cache.keys.device)
+                if self._column_tensor is None
+                else self._column_tensor
+            )
+            self._column_tensor.fill_(self.column)
+        if layout is not self._layout or span != self._column_span:
+            self._layout, self._column_span, self._views = layout, span, None
+            self._masks.clear()
+        if self._views is not None and not self.graph_capture:
+            self._views.write_keys, self._views.write_values = self._write_views()
+        for window, (prompt_mask, response_mask) in self._masks.items():
+            if window is None:
+                response_mask[..., self.column - span[0]] = 0
+            else:
+                for old, new in zip((prompt_mask, response_mask), self._build_masks(window), strict=True):
+                    old.copy_(new)
+
+    def write_kv(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+        """Put new keys and values [R, Hkv, D] into this step's column."""
+        views = self.views()
+        for slots, new in ((views.write_keys[layer], k), (views.write_values[layer], v)):
+            if self._column_tensor is None:
+                slots.copy_(new)
+            else:
+                slots.index_copy_(2, self._column_tensor, new.unsqueeze(2))
+
+    def _write_views(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        place = slice(None) if self.graph_capture else self.column
+        keys, values = (
+            block[:, : self.num_sequences, :, place].unbind(0)
+            for block in (self.response_cache.keys, self.response_cache.values)
+        )
+        return keys, values
+
+    def prefill_keys(self, device: torch.device) -> PrefillKeys:
+        """The keys of all entering prompts, for attention to all of them at once."""
+        if self._prefill_keys is None:
+            prefix_in_batch = self.prefills[0][0] == SHARED_PREFIX  # in this very step
+            cached_prefix = (
+                0 if prefix_in_batch else next((keys.shape[2] for keys, _ in self.shared_prefix_kv.values()), 0)
+            )
+            num_unstored = self.prefills[0][2] - self.num_sequences if prefix_in_batch else 0
+            paths, slots = [], []
+            for slot, start, end in self.prefills:
+                own = np.arange(start, end) - self.num_sequences + cached_prefix
+                paths.append(
+                    own if slot == SHARED_PREFIX else np.concatenate((np.arange(cached_prefix + num_unstored), own))
+                )
+                slots.append(np.full(len(paths[-1]), slot))
+            lengths = [end - start for _, start, end in self.prefills]
+            totals = [len(path) for path in paths]
+            positions = np.concatenate([np.arange(total) for total in totals])
+            tables = (np.concatenate(paths), np.concatenate(slots)[num_unstored:], positions[num_unstored:])
+            gather_index, key_slots, key_positions = (torch.from_numpy(table).to(device) for table in tables)
+            packing = VarlenLayout.from_lengths(None, lengths, totals, device)
+            self._prefill_keys = PrefillKeys(gather_index, key_slots, key_positions, num_unstored, packing)
+        return self._prefill_keys
+
+    def views(self) -> CacheViews:
+        """The slices that this step reads and writes."""
+        if self._views is None:
+            start, end = self._column_span
+            response_cache, prompt_cache, layout = self.response_cache, self.prompt_cache, self.layout
+            response_keys = response_cache.keys[:, : self.num_sequences].flatten(1, 2)[:, :, start:end].transpose(2, 3)
+            prompt_keys = (
+                prompt_cache.keys[:, : layout.num_prompts].flatten(1, 2)[:, :, : layout.longest_prompt].transpose(2, 3)
+            )
+            self._views = CacheViews(
+                *self._write_views(),
+                response_keys.unbind(0),
+                response_cache.values[:, : self.num_sequences].flatten(1, 2)[:, :, start:end].unbind(0),
+                prompt_keys.unbind(0),
+                prompt_cache.values[:, : layout.num_prompts].flatten(1, 2)[:, :, : layout.longest_prompt].unbind(0),
+            )
+        return self._views
+
+    def masks(self, window: int | None) -> AdditiveMasks:
+        """0 where a row may look and -inf elsewhere: of its prompt and of its own columns, each [G, S, 1, 1, ...].
+
+        Without a window they change by one column a step. With one, position p is seen from position p + window - 1 at
+        the latest.
+        """
+        if window not in self._masks:
+            self._masks[window] = self._build_masks(window)
+        return self._masks[window]
+
+    def _build_masks(self, window: int | None) -> AdditiveMasks:
+        layout, device = self.layout, self.response_cache.keys.device
+        column = torch.arange(*self._column_span, device=device)[None]
+        response_hidden = (column < layout.start_columns[:, None]) | (column > self.column)  # [R, W]
+        position = torch.arange(layout.longest_prompt, device=device)[None]
+        prompt_hidden = position >= layout.prompt_lengths[:, None]  # [R, P]
+        if window is not None:
+            response_hidden |= column <= self.column - window
+            oldest = layout.prompt_lengths + (self.column - layout.start_columns) - window  # [R]
+            prompt_hidden |= position <= oldest[:, None]
+        return self._additive_mask(prompt_hidden), self._additive_mask(response_hidden)
+
+    def _additive_mask(self, hidden: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros(hidden.shape, dtype=self.response_cache.keys.dtype, device=hidden.device)
+        return mask.masked_fill_(hidden, float("-inf")).view(*self.layout.grouped_shape, 1, 1, -1)

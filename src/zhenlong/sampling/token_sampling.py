@@ -1,0 +1,94 @@
+"""Drawing ids from logits with one uniform number each: truncation, then the inverse of the cumulative distribution.
+
+`torch.multinomial` walks the whole vocabulary with an exponential variable for every id; inverting the cumulative sum
+needs one uniform number a draw, and a generator keyed by request makes that number independent of the batch.
+Legend: R rows, V vocabulary, B blocks of W ids, K draws a row.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+
+from zhenlong.kernels import sample_tokens as compiled_sampling
+from zhenlong.sampling.sampling_params import SamplingParams
+
+BLOCK_SIZE: Final = 64  # ids in a block: the sum over blocks is searched first, then one block
+TOP_P_CANDIDATES: Final = 256  # likeliest ids looked at for top-p before all of them are sorted
+
+
+def sample_tokens(
+    logits: torch.Tensor, uniforms: torch.Tensor, sampling: SamplingParams
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and their log-probabilities, both [R, K], from logits [R, V] and uniforms in [0, 1) [R, K], float64.
+
+    The log-probabilities are those of the distribution drawn from, after temperature and truncation. Temperature 0
+    takes the likeliest id and reports its log-probability at temperature 1. An id of probability 0 is never drawn.
+    """
+    logits = logits.float()
+    if sampling.temperature == 0:
+        max_logits, ids = logits.max(-1, keepdim=True)
+        log_probs = max_logits - logits.logsumexp(-1, keepdim=True)
+        return ids.expand(-1, uniforms.shape[1]), log_probs.expand(-1, uniforms.shape[1])
+    if sampling.temperature < 0.01:  # dividing by it could overflow
+        logits = logits - logits.max(-1, keepdim=True).values
+    if not sampling.truncates_distribution and compiled_sampling.supports(logits):
+        return compiled_sampling.sample_from_logits(logits, uniforms, sampling.temperature)
+    scaled = logits if sampling.temperature == 1 else logits / sampling.temperature
+    return _inverse_cdf(_truncate_probs(scaled.softmax(-1), sampling), uniforms)
+
+
+def philox_uniforms(seed: int, prompt_index: int, sample_index: int, count: int) -> np.ndarray:
+    """`count` numbers in [0, 1) that depend on nothing but the seed, the prompt's number and the row's number."""
+    key = [seed % 2**64, (prompt_index << 32 | sample_index) % 2**64]
+    return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64))).random(count)
+
+
+def _truncate_probs(probs: torch.Tensor, sampling: SamplingParams) -> torch.Tensor:
+    """Probabilities [R, V] with everything outside the support set to 0. Equal probabilities stay or go together."""
+    if 0 < sampling.top_k < probs.shape[1]:
+        threshold = probs.topk(sampling.top_k).values[:, -1:]
+        probs = probs.where(probs >= threshold, 0)
+    if sampling.top_p < 1:
+        probs = probs.where(probs >= _nucleus_threshold(probs, sampling.top_p), 0)
+    if sampling.min_p > 0:
+        probs = probs.where(probs >= sampling.min_p * probs.max(-1, keepdim=True).values, 0)
+    return probs
+
+
+def _nucleus_threshold(probs: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The smallest probability of the smallest set that holds `top_p` of the mass [R, 1] (Holtzman et al. 2020)."""
+    mass = top_p * probs.sum(-1, keepdim=True, dtype=torch.float64)
+    descending = probs.topk(min(TOP_P_CANDIDATES, probs.shape[1])).values
+    if bool((descending.sum(-1, keepdim=True, dtype=torch.float64) < mass).any()):
+        descending = probs.sort(-1, descending=True).values
+    before = descending.cumsum(-1, dtype=torch.float64) - descending
+    inside = (before < mass).sum(-1, keepdim=True)  # at least 1: nothing is before the first
+    return descending.gather(1, inside - 1)
+
+
+def _inverse_cdf(probs: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ids at which the cumulative sum of `probs` passes each uniform number's share of the total, in float64.
+
+    `right=True` finds the first sum above the target, so the id found has added to it: its probability is positive.
+    Both targets stay below their totals because a double below 1 times a total rounds to less than the total.
+    """
+    rows, vocab_size = probs.shape
+    if vocab_size % BLOCK_SIZE:
+        probs = torch.nn.functional.pad(probs, (0, BLOCK_SIZE - vocab_size % BLOCK_SIZE))
+    blocks = probs.view(rows, -1, BLOCK_SIZE)  # [R, B, W]
+    cumulative = blocks.sum(-1).cumsum(-1, dtype=torch.float64)  # [R, B]
+    target = uniforms * cumulative[:, -1:]
+    block = torch.searchsorted(cumulative, target, right=True).clamp_(max=cumulative.shape[1] - 1)  # [R, K]
+    end = cumulative.gather(1, block)
+    start = cumulative.gather(1, block - 1 + (block == 0)).where(block > 0, 0)
+    inner = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK_SIZE))  # [R, K, W]
+    inner_cumulative = inner.cumsum(-1, dtype=torch.float64)
+    inner_target = (target - start) / (end - start) * inner_cumulative[..., -1]
+    offset = torch.searchsorted(inner_cumulative, inner_target[..., None], right=True).clamp_(
+        max=BLOCK_SIZE - 1
+    )  # [R, K, 1]
+    sampled_probs = inner.gather(2, offset).squeeze(2)
+    return block * BLOCK_SIZE + offset.squeeze(2), (sampled_probs / cumulative[:, -1:]).log().float()

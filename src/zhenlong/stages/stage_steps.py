@@ -1,0 +1,95 @@
+"""What every stage begins with and repeats: its model, its context, one counted optimiser step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zhenlong.data import ChatTemplate
+from zhenlong.errors import UserError
+from zhenlong.forest import Forest, Microbatch
+from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.models import Lora, compile_layers, load_model
+from zhenlong.models.encoders import context_length
+from zhenlong.models.load import ModelKind
+
+
+def load_for_training(
+    model: str, options: TrainingOptions, kind: ModelKind = "causal", dropout: bool = True
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to train, with the adapter, device and memory settings that the options ask for.
+
+    Stages that compare the policy with itself, as it was or as the sampler saw it, train without the model's dropout.
+    """
+    lora = None
+    if options.lora_rank:
+        lora = Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
+    loaded, tokenizer = load_model(
+        model,
+        kind=kind,
+        lora=lora,
+        device=options.device,
+        gradient_checkpointing=options.gradient_checkpointing,
+        seed=options.seed,
+        dropout=dropout,
+    )
+    if options.compile:
+        compile_layers(loaded)
+    return loaded, tokenizer
+
+
+def resolve_max_length(model: PreTrainedModel, max_length: int = 0) -> int:
+    """The most tokens of one sequence: `max_length`, or all that the model's positions allow when it is 0."""
+    limit = context_length(model.config) or max_length or 1 << 20
+    if not 0 <= max_length <= limit:
+        raise UserError(
+            f"max_length: expected 0 or more, and at most the model's context of {limit} tokens, got {max_length}"
+        )
+    return max_length or limit
+
+
+def optimizer_step(
+    run: Run,
+    learner: Learner,
+    cost: FlopEstimator,
+    batches: Sequence[Microbatch],
+    loss: Callable[[Microbatch], StepLoss],
+    count: float,
+    record_ids: Sequence[Any] | None = None,
+) -> dict[str, float]:
+    """One optimiser step over planted micro-batches, with its tokens and arithmetic entered in the ledger.
+
+    `record_ids` names the step's records, so that a loss that is not finite can be traced to them.
+    """
+    microbatch_record_ids = [
+        [record_ids[row] if record_ids is not None else row for row in batch.tree_indices] for batch in batches
+    ]
+    metrics = learner.step(batches, loss, count, microbatch_record_ids)
+    for batch in batches:
+        count_training_cost(run, cost, batch.forest)
+    return metrics
+
+
+def count_training_cost(run: Run, cost: FlopEstimator, forest: Forest) -> None:
+    """Enter a forward and backward pass that was made in the ledger."""
+    tokens, scored = len(forest.tokens), len(forest.target)
+    run.ledger.count(tokens=tokens, flops=cost.train(tokens, scored, forest.attention_pairs, forest.last_layer_tokens))
+
+
+def count_forward_cost(run: Run, cost: FlopEstimator, forest: Forest) -> None:
+    """Enter the arithmetic of a pass without gradients; its tokens are not trained on and do not count as such."""
+    run.ledger.count(
+        flops=cost.forward(len(forest.tokens), len(forest.target), forest.attention_pairs, forest.last_layer_tokens)
+    )
+
+
+def prepare_for_saving(
+    model: PreTrainedModel, template: ChatTemplate
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer as they are saved: other programs then talk to the model as it was trained."""
+    template.tokenizer.chat_template = template.source
+    if getattr(model, "generation_config", None) is not None:  # a reward model has none
+        model.generation_config.eos_token_id = list(template.stop_ids)
+    return model, template.tokenizer

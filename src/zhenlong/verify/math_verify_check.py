@@ -1,0 +1,90 @@
+"""Is this the right mathematical value? math-verify's comparison, with its time limit kept in every thread.
+
+math-verify stops an endless simplification with SIGALRM, which only a process's main thread may use. Calls from other
+threads therefore go to one child process, which is started when first needed and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+
+TIMEOUT_SECONDS: Final = 3  # to read one expression, and to compare two; an honest answer takes milliseconds
+
+_child: subprocess.Popen[str] | None = None
+_child_lock = threading.Lock()
+
+
+def check_math(response: str, reference: str) -> float:
+    """1.0 when the response's final answer equals the reference as mathematics, else 0.0.
+
+    The reference is an expression, LaTeX or plain, or a GSM8K solution whose answer follows `####`. The response's
+    answer is, first found: what follows its last `####`; its `\\boxed{}` (several make a set, so hedging is wrong);
+    what stands after "answer is"; its last number or LaTeX expression. An answer that cannot be read, or compared in
+    time, is wrong. Raises UserError for a reference without an answer in it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        equal = _math_equal(response, reference)
+    else:
+        equal = _math_equal_in_child(response, reference)
+    if equal is None:
+        raise UserError(f"task: its reference {reference[:60]!r} is no mathematical expression; use verifier exact")
+    return float(equal)
+
+
+def _math_equal(response: str, reference: str) -> bool | None:
+    """Whether the two agree; None when the reference cannot be read."""
+    from math_verify import verify  # takes a second to import, so only here
+
+    gold = _parse_reference(_gsm8k_answer_line(reference))
+    if not gold:
+        return None
+    return bool(verify(gold, _parse(_gsm8k_answer_line(response)), timeout_seconds=TIMEOUT_SECONDS))
+
+
+def _gsm8k_answer_line(text: str) -> str:
+    """GSM8K's convention: the answer is on the line of the last `####`. Text without one stays whole."""
+    return text.rsplit("####", 1)[-1].strip().split("\n", 1)[0] if "####" in text else text
+
+
+def _parse_reference(text: str) -> list[Any]:
+    """The parsed reference, or nothing. A bare `x^2 + 1` is only recognised as an expression inside a box."""
+    is_latex = "$" in text or "\\boxed" in text or "\\(" in text or "\\[" in text
+    candidates = [_parse(text)] if is_latex else [_parse(f"\\boxed{{{text}}}"), _parse(text)]
+    return next((r for r in candidates if any(not isinstance(part, str) for part in r)), [])
+
+
+def _parse(text: str) -> list[Any]:
+    from math_verify import parse
+
+    return list(parse(text, parsing_timeout=TIMEOUT_SECONDS))
+
+
+def _math_equal_in_child(response: str, reference: str) -> bool | None:
+    global _child
+    with _child_lock:
+        if _child is None or _child.poll() is not None:
+            command = [sys.executable, "-c", f"from {__name__} import serve_checks; serve_checks()"]
+            _child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            )
+        assert _child.stdin is not None
+        assert _child.stdout is not None
+        _child.stdin.write(json.dumps([response, reference]) + "\n")
+        _child.stdin.flush()
+        answer = _child.stdout.readline()
+    if not answer:
+        raise RuntimeError(f"the process that checks mathematics ended with exit code {_child.wait()}")
+    equal: bool | None = json.loads(answer)
+    return equal
+
+
+def serve_checks() -> None:
+    """The child: one JSON pair a line in, one JSON verdict a line out, until its input ends."""
+    for line in sys.stdin:
+        print(json.dumps(_math_equal(*json.loads(line))), flush=True)

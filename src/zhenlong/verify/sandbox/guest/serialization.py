@@ -1,0 +1,129 @@
+"""Values as text, and back as plain values: what passes between a program that is not trusted and whoever judges it.
+
+Only values of built-in types come out of `decode`, whatever was sent, so that no class of the program can take part in
+a comparison. An object that is none of them becomes an `Opaque`, which is equal to nothing but itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+MAX_DEPTH: Final = 200  # deeper is opaque; JSON's own reader gives up at about a thousand
+MAX_ITEMS: Final = 100_000  # taken from an iterator, which may have no end
+_MAX_JSON_INT: Final = 1 << 63
+_NUMBER_TYPES: Final = (("decimal", "Decimal"), ("fractions", "Fraction"))
+
+
+class Opaque:
+    """Stands for an object that does not pass, such as an instance of the program's own class."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}>"
+
+
+def dumps(value: Any) -> str:
+    """A value as one line of ASCII."""
+    return json.dumps(encode(value))
+
+
+def loads(text: str | bytes) -> Any:
+    """The plain value of a line. Raises `ValueError` for a line that `dumps` would not write."""
+    try:
+        return decode(json.loads(text))
+    except (TypeError, KeyError, RecursionError, ArithmeticError) as error:
+        raise ValueError(f"not a value: {type(error).__name__}") from None
+
+
+def encode(value: Any, depth: int = 0) -> Any:
+    """A value in JSON's terms. Subclasses become the built-in class; what is no plain value becomes opaque."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        number = int.__int__(value)
+        return number if -_MAX_JSON_INT < number < _MAX_JSON_INT else {"type": "int", "value": hex(number)}
+    if isinstance(value, float):
+        return float.__float__(value)
+    if depth > MAX_DEPTH:
+        return _encode_opaque(value)
+    if type(value).__module__.partition(".")[0] == "numpy" and getattr(value, "shape", None) == ():
+        return encode(value.item(), depth + 1)
+    if isinstance(value, list):
+        return [encode(item, depth + 1) for item in list.__iter__(value)]
+    for name, kind, encoder in _ENCODERS:
+        if isinstance(value, kind):
+            return {"type": name, "value": encoder(value, depth + 1)}
+    for module, kind_name in _NUMBER_TYPES:  # not loaded: then the value is none of them
+        if module in sys.modules and isinstance(value, getattr(sys.modules[module], kind_name)):
+            return {"type": "number", "value": [module, str(value)]}
+    return _encode_opaque(value)
+
+
+def decode(data: Any) -> Any:
+    """The plain value that JSON's terms stand for."""
+    if isinstance(data, list):
+        return [decode(item) for item in data]
+    if isinstance(data, dict):
+        return _DECODERS[data["type"]](data["value"])
+    return data
+
+
+def _decode_number(module: str, text: str) -> Any:
+    from decimal import Decimal
+    from fractions import Fraction
+
+    return {"decimal": Decimal, "fractions": Fraction}[module](text)
+
+
+def _encode_opaque(value: Any) -> dict[str, Any]:
+    return {"type": "opaque", "value": type(value).__name__[:80]}
+
+
+def _encode_items(items: Any, depth: int) -> list[Any]:
+    return [encode(item, depth) for item in items]
+
+
+def _encode_pairs(value: dict[Any, Any], depth: int) -> list[Any]:
+    return [[encode(key, depth), encode(item, depth)] for key, item in dict.items(value)]
+
+
+_ENCODERS: Final[tuple[tuple[str, Any, Callable[[Any, int], Any]], ...]] = (
+    ("tuple", tuple, lambda value, depth: _encode_items(tuple.__iter__(value), depth)),
+    ("dict", dict, _encode_pairs),
+    ("set", set, lambda value, depth: _encode_items(set.__iter__(value), depth)),
+    ("frozenset", frozenset, lambda value, depth: _encode_items(frozenset.__iter__(value), depth)),
+    ("bytes", bytes, lambda value, depth: bytes.hex(value)),
+    ("bytearray", bytearray, lambda value, depth: bytearray.hex(value)),
+    ("complex", complex, lambda value, depth: [value.real, value.imag]),
+    ("range", range, lambda value, depth: [value.start, value.stop, value.step]),
+    ("deque", deque, lambda value, depth: _encode_items(deque.__iter__(value), depth)),
+    ("keys", type({}.keys()), _encode_items),
+    ("values", type({}.values()), _encode_items),
+    ("iterator", Iterator, lambda value, depth: _encode_items(islice(value, MAX_ITEMS), depth)),
+)
+_DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "int": lambda data: int(data, 16),
+    "tuple": lambda data: tuple(decode(data)),
+    "dict": lambda data: {decode(key): decode(item) for key, item in data},
+    "set": lambda data: set(decode(data)),
+    "frozenset": lambda data: frozenset(decode(data)),
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "complex": lambda data: complex(*data),
+    "range": lambda data: range(*data),
+    "deque": lambda data: deque(decode(data)),
+    "keys": lambda data: dict.fromkeys(decode(data)).keys(),
+    "values": lambda data: dict(enumerate(decode(data))).values(),
+    "number": lambda data: _decode_number(*data),
+    "iterator": lambda data: iter(decode(data)),
+    "opaque": lambda data: Opaque(str(data)),
+}

@@ -1,0 +1,275 @@
+"""The trusted process inside: starts the program, holds it to its limits, and reports what came of it.
+
+Commands come as lines of JSON on standard input, reports go as lines of JSON to standard output. The first line is the
+job; what the others ask for depends on its mode:
+
+run       {"stdin": text}                  run the program once
+serve     {"name", "class", "arguments", "keywords"}   call one of its functions; the program stays loaded
+check     {"context", "names", "tests"}    run tests beside it (run_tests.py)
+same_process  {"tests"}                    run tests in its own process
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from . import drop_privileges, namespaces
+from .pipe_io import PipeIO
+from .process_tree import kill_all
+from .run_tests import run_tests
+
+LAUNCH_CODE: Final = "import sys; sys.path.append({!r}); from guest.program import main; main()"
+START_SECONDS: Final = 10.0  # for Python itself, on a busy machine
+MAX_REPORT_BYTES: Final = 1 << 16  # characters of output that a report on calls or tests keeps
+
+
+def main() -> None:
+    """Read the job, isolate, then answer commands until there are no more."""
+    job = json.loads(sys.stdin.readline())
+    drop_privileges.die_with_parent()
+    if os.getppid() != job["parent"] and job["isolation"] != "bubblewrap":
+        return  # whoever started this is gone already
+    if job["isolation"] == "namespaces":
+        try:
+            namespaces.enter_namespaces(job)
+        except OSError as error:
+            return _send_report({"refused": str(error)})
+    else:
+        drop_privileges.adopt_orphans()
+    drop_privileges.hide_memory()
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    handle = _MODES[job["mode"]](job)
+    _send_report({"ready": True})
+    for line in sys.stdin:
+        _send_report(handle(json.loads(line)))
+    kill_all(job["isolation"])
+
+
+def _run_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def once(command: Mapping[str, Any]) -> dict[str, Any]:
+        program = Program(job, "run", *(["swallow-exit"] if job["swallow_exit"] else []))
+        program.pipes.add_writer(program.stdin, command["stdin"].encode("utf-8", "surrogatepass"), close=True)
+        reason = program.pipes.run_until(program.has_exited, program.deadline)
+        return program.finish(reason)
+
+    return once
+
+
+def _serve_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    program = Program(job, "serve")
+    state = {"loaded": False}
+
+    def call(command: Mapping[str, Any]) -> dict[str, Any]:
+        deadline = time.monotonic() + job["limits"]["seconds"]
+        if not state["loaded"]:
+            answer, reason = program.read_reply(program.deadline)
+            if "loaded" not in answer:
+                return program.finish(reason, answer=answer)
+            state["loaded"] = True
+            deadline = max(deadline, time.monotonic() + job["limits"]["seconds"])
+        program.pipes.add_writer(program.requests, json.dumps(command).encode() + b"\n")
+        answer, reason = program.read_reply(deadline)
+        return program.finish(reason, answer=answer) if reason else {"reason": "", "answer": answer}
+
+    return call
+
+
+def _check_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def once(command: Mapping[str, Any]) -> dict[str, Any]:
+        program = Program(job, "serve")
+        read_end, write_end = os.pipe()
+        tests_pid = os.fork()
+        if tests_pid == 0:
+            _run_tests_process(job, command, program, write_end)
+        os.close(write_end)
+        os.close(program.requests)
+        os.close(program.replies)
+        program.pipes.add_reader(read_end)
+        reason = program.pipes.run_until(lambda: program.pipes.is_closed(read_end), program.deadline)
+        output = bytes(program.pipes.received.pop(read_end))
+        verdict = json.loads(output) if not reason and output.endswith(b"\n") else {"passed": False, "error": ""}
+        return program.finish(reason, **verdict)
+
+    return once
+
+
+def _run_tests_process(job: Mapping[str, Any], command: Mapping[str, Any], program: Program, verdict_fd: int) -> None:
+    """The tests in a process of their own, made by forking this one: nothing of it is untrusted but their text."""
+    try:
+        requests, replies, verdict_copy = _duplicate_fds([program.requests, program.replies, verdict_fd])
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.closerange(3, requests)
+        drop_privileges.drop_privileges(job, uid_offset=1)
+        found = run_tests(command["context"], command["names"], command["tests"], requests, replies)
+        os.write(verdict_copy, json.dumps(found).encode() + b"\n")
+    finally:
+        os._exit(0)
+
+
+def _same_process_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def once(command: Mapping[str, Any]) -> dict[str, Any]:
+        program = Program(job, "serve")
+        answer, reason = program.read_reply(program.deadline)
+        if "loaded" in answer:
+            nonce = os.urandom(16).hex()  # made after the program was loaded: it cannot have said it already
+            request = json.dumps({"tests": command["tests"], "nonce": nonce})
+            program.pipes.add_writer(program.requests, request.encode() + b"\n")
+            answer, reason = program.read_reply(program.deadline)
+            passed = not reason and answer.get("nonce") == nonce
+        else:
+            passed = False
+        error = f"{answer.get('error', '')}: {answer.get('message', '')}" if "error" in answer else ""
+        return program.finish(reason, passed=passed, error=error[:500])
+
+    return once
+
+
+class Program:
+    """One process that runs what is not trusted, with the pipes to it."""
+
+    def __init__(self, job: Mapping[str, Any], mode: str, *options: str) -> None:
+        self.job = job
+        _reset_work_folder(job)
+        stdin, self.stdin = os.pipe()
+        self.stdout, stdout = os.pipe()
+        self.stderr, stderr = os.pipe()
+        begun, started = os.pipe()
+        child_fds = [stdin, stdout, stderr, started]
+        self.pipes = PipeIO(job["limits"]["output"])
+        if mode == "serve":
+            os.close(self.stdin)  # at its end from the start
+            requests, self.requests = os.pipe()
+            self.replies, replies = os.pipe()
+            child_fds += [requests, replies]
+        path = os.path.join(job["work"], "main.py")
+        start = LAUNCH_CODE.format(job["guest_parent"])
+        command = [job["python"], "-S", "-B", "-X", "utf8", "-c", start, mode, path, *options]
+        self.pid = os.fork()
+        if self.pid == 0:
+            _exec_program(job, command, child_fds)
+        for fd in child_fds:
+            os.close(fd)
+        self.pipes.add_reader(self.stdout)
+        self.pipes.add_reader(self.stderr)
+        self.pipes.add_reader(begun)
+        self.pipes.run_until(lambda: self.pipes.is_closed(begun), time.monotonic() + START_SECONDS)
+        self.started = time.monotonic()  # the interpreter is ready, the program's own code begins
+        self.deadline = self.started + job["limits"]["seconds"]
+        self.status: int | None = None
+        self.usage: Any = None
+
+    def has_exited(self) -> bool:
+        """Whether the process has ended."""
+        if self.status is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self.status, self.usage = status, usage
+        return self.status is not None
+
+    def read_reply(self, deadline: float) -> tuple[dict[str, Any], str]:
+        """The next line that the program's process sends, and why there is none."""
+        if self.replies not in self.pipes.received:
+            self.pipes.add_reader(self.replies)
+        lines: list[bytes] = []
+
+        def done() -> bool:
+            line = self.pipes.pop_line(self.replies)
+            lines.extend([] if line is None else [line])
+            return bool(lines) or self.pipes.is_closed(self.replies)
+
+        reason = self.pipes.run_until(done, deadline)
+        if not lines:
+            return {}, reason or "ended early"
+        try:
+            answer = json.loads(lines[0])
+        except (ValueError, RecursionError):
+            return {}, "not an answer"
+        return (answer, "") if isinstance(answer, dict) else ({}, "not an answer")
+
+    def finish(self, reason: str, **more: Any) -> dict[str, Any]:
+        """Kill what is left of the program and say what is known of it."""
+        seconds = time.monotonic() - self.started
+        self.has_exited()
+        kill_all(self.job["isolation"], self.pid, self._on_reap)
+        code = 0 if self.status is None else os.waitstatus_to_exitcode(self.status)
+        if not reason and code == -signal.SIGXCPU:
+            reason = "cpu limit"
+        limit = self.job["limits"]["output"] if self.job["mode"] == "run" else MAX_REPORT_BYTES
+        outputs = [
+            bytes(self.pipes.received[end][:limit]).decode("utf-8", "replace") for end in (self.stdout, self.stderr)
+        ]
+        self.pipes.close()
+        return more | {
+            "exit_code": code if code >= 0 else None,
+            "signal": signal.Signals(-code).name if code < 0 else "",
+            "reason": reason,
+            "stdout": outputs[0],
+            "stderr": outputs[1],
+            "seconds": seconds,
+            "cpu_seconds": self.usage.ru_utime + self.usage.ru_stime if self.usage else 0.0,
+            "memory": self.usage.ru_maxrss * 1024 if self.usage else 0,
+        }
+
+    def _on_reap(self, pid: int, status: int, usage: Any) -> None:
+        if pid == self.pid:
+            self.status, self.usage = status, usage
+
+
+def _exec_program(job: Mapping[str, Any], command: list[str], fds: list[int]) -> None:
+    """Turn this forked process into the program's."""
+    try:
+        os.setsid()
+        for number, fd in enumerate(_duplicate_fds(fds)):
+            os.dup2(fd, number)
+        os.closerange(len(fds), 4096)
+        os.chdir(job["work"])
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        drop_privileges.drop_privileges(job)
+        os.execve(command[0], command, job["environment"])
+    except BaseException as error:
+        os.write(2, f"sandbox: {type(error).__name__}: {error}".encode())
+    finally:
+        os._exit(127)
+
+
+def _duplicate_fds(fds: list[int]) -> list[int]:
+    """The same file descriptors under higher numbers, beyond all that are open."""
+    import fcntl
+
+    return [fcntl.fcntl(end, fcntl.F_DUPFD, 40) for end in fds]
+
+
+def _reset_work_folder(job: Mapping[str, Any]) -> None:
+    """The program's folder as it is before each run: its own file and what it was given."""
+    work = job["work"]
+    if job["isolation"] == "namespaces":
+        namespaces.mount_work_folder(job)
+    else:
+        import shutil  # loads the compression libraries
+
+        for entry in os.scandir(work):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+    for name, text in {**job["files"], "main.py": job["program"]}.items():
+        path = os.path.join(work, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(text)
+
+
+def _send_report(row: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(row) + "\n")
+    sys.stdout.flush()
+
+
+_MODES: Final = {"run": _run_mode, "serve": _serve_mode, "check": _check_mode, "same_process": _same_process_mode}

@@ -1,0 +1,183 @@
+"""One sandbox around one program: started, asked, closed. Whatever happens, nothing of it is left afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Any, Final
+
+from zhenlong.errors import UserError
+from zhenlong.verify.sandbox.guest import call_server, supervise  # loaded here so that their compiled form is kept
+from zhenlong.verify.sandbox.isolation_backends import (
+    UNSAFE,
+    Isolation,
+    best_isolation,
+    job_settings,
+    launch_command,
+    visible_paths,
+)
+from zhenlong.verify.sandbox.limits import Limits
+
+GRACE_SECONDS: Final = 20.0  # seconds that the trusted part may take on a busy machine beyond the program's own limit
+
+
+_PRELOADED: Final = (call_server, supervise)
+
+
+class Sandbox:
+    """A sandbox that holds a program in one of the modes `run`, `serve`, `check`, `same_process` (guest/supervise.py).
+
+    The program starts afresh for each `run`; under `serve` it stays loaded from call to call.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        mode: str = "run",
+        *,
+        limits: Limits | None = None,
+        files: Mapping[str, str] | None = None,
+        packages: tuple[str, ...] = (),
+        swallow_exit: bool = False,
+        unsafe: bool = False,
+        isolation: Isolation | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        chosen = isolation or (UNSAFE if unsafe else best_isolation())
+        if chosen.kind == "unsafe" and self.limits.fork:
+            raise UserError(
+                "sandbox: fork needs isolation, for nothing else ends a fork bomb; leave out fork or unsafe"
+            )
+        program_settings = {
+            "mode": mode,
+            "program": program,
+            "files": _validate_files(files or {}),
+            "swallow_exit": swallow_exit,
+        }
+        visible_paths(packages)  # or say now which is not installed
+        self._folder = tempfile.mkdtemp(prefix="zhenlong-") if chosen.kind == "unsafe" else ""
+        job = job_settings(chosen, self._folder, packages) | program_settings | {"limits": asdict(self.limits)}
+        self._received = bytearray()
+        self._process = subprocess.Popen(
+            launch_command(chosen, self.limits.disk, packages),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PYTHONHASHSEED": "0"},
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            reply = self.request(job, GRACE_SECONDS)
+            if "ready" not in reply:
+                raise OSError(reply.get("refused", "no answer"))
+        except BaseException:
+            self.close()
+            raise
+
+    def request(self, command: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        """Send a command and wait for its report. Raises `OSError` where the sandbox itself fails."""
+        deadline = time.monotonic() + (self.limits.seconds * 2 + GRACE_SECONDS if seconds is None else seconds)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the reason is in what it said before it ended
+        line = self._read_line(deadline)
+        if line is None:
+            raise OSError(self._error_message())
+        report: dict[str, Any] = json.loads(line)
+        return report
+
+    def close(self) -> None:
+        """End it and everything in it, and remove its folder."""
+        self._kill()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+        self._process.wait()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _read_line(self, deadline: float) -> bytes | None:
+        """The next line of its reports; None where there is none before the deadline."""
+        assert self._process.stdout is not None
+        fd = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while (found := self._received.find(b"\n")) < 0:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not poll.poll(remaining * 1000):
+                return None
+            data = os.read(fd, 1 << 20)
+            if not data:
+                return None
+            self._received += data
+        line = bytes(self._received[:found])
+        del self._received[: found + 1]
+        return line
+
+    def _error_message(self) -> str:
+        """What the trusted part said before it ended."""
+        self._kill()
+        assert self._process.stderr is not None
+        lines = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "it ended without an answer"
+
+    def _kill(self) -> None:
+        """The group of the outermost process: what is inside dies with it, by the kernel's word."""
+        if self._process.poll() is None:
+            if self._folder and self._process.stdin is not None:
+                self._wait_for_exit()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _wait_for_exit(self) -> None:
+        """Without a namespace it is the trusted process that kills its descendants: let it, while it answers."""
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait(GRACE_SECONDS)
+        except (OSError, subprocess.TimeoutExpired):
+            return
+
+
+def probe(isolation: Isolation) -> str:
+    """Why this isolation does not work here; empty where it does."""
+    try:
+        with Sandbox("print(6 * 7)", isolation=isolation) as sandbox:
+            report = sandbox.request({"stdin": ""})
+        return (
+            "" if report["stdout"] == "42\n" else (report["stderr"].strip().splitlines() or ["it printed nothing"])[-1]
+        )
+    except OSError as error:
+        return " ".join(str(error).split())
+
+
+def _validate_files(files: Mapping[str, str]) -> dict[str, str]:
+    for name in files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts or name == "main.py":
+            raise UserError(f"sandbox: file {name!r}: expected a path within the working folder, other than main.py")
+    return dict(files)

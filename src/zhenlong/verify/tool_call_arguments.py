@@ -1,0 +1,108 @@
+"""Is this argument one of the accepted values? BFCL's rules of types and of equality.
+
+ShishirPatil/gorilla: berkeley-function-call-leaderboard/bfcl_eval/eval_checker/ast_eval/ast_checker.py. Each function
+returns what is wrong, or an empty text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+PYTHON_TYPES: Final[dict[str, type]] = {
+    "string": str,
+    "integer": int,
+    "float": float,
+    "number": float,
+    "boolean": bool,
+    "array": list,
+    "tuple": list,
+    "dict": dict,
+    "object": dict,
+    "any": str,
+}
+_IGNORED_PATTERN: Final = re.compile(r"[ ,./\-_*^]")
+
+
+def argument_error(name: str, value: Any, accepted: Sequence[Any], schema: Mapping[str, Any]) -> str:
+    """Why a value is not among the accepted ones, by the parameter's schema; empty where it is.
+
+    A whole number may stand for a float, a tuple for a parameter of type tuple. A value of the accepted values' own
+    type passes where that is not the schema's: BFCL writes variables as strings, which are compared as they are.
+    """
+    json_type = schema.get("type", "any")
+    expected_type = PYTHON_TYPES.get(json_type, str)
+    item_type = (
+        PYTHON_TYPES.get((schema.get("items") or {}).get("type", "")) if json_type in ("array", "tuple") else None
+    )
+    if json_type == "tuple" and isinstance(value, tuple):
+        value = list(value)
+    if expected_type is float and type(value) is int:
+        value = float(value)
+    accepted_type = _type_of(accepted)
+    if type(value) is expected_type:
+        if item_type is not None and not _items_have_type(value, accepted, item_type):
+            return f"{name}: expected {json_type} of {item_type.__name__}, got {value!r}"
+        is_variable = accepted_type not in (None, expected_type)
+    elif accepted_type is not None and type(value) is accepted_type:
+        is_variable = True
+    else:
+        return f"{name}: expected {json_type}, got {value!r}"
+    matches = value in accepted if is_variable else _is_accepted(value, accepted, item_type)
+    return "" if matches else f"{name}: {value!r} is none of {list(accepted)!r}"
+
+
+def standardize_string(text: str) -> str:
+    """A string as strings are compared: small letters, without spaces and `,./-_*^`, single quotes as double ones."""
+    return _IGNORED_PATTERN.sub("", text).lower().replace("'", '"')
+
+
+def _type_of(accepted: Sequence[Any]) -> type | None:
+    """The type of the first accepted value; None where there is only the mark `""` of what may be left out."""
+    return next((type(one) for one in accepted if one != ""), None)
+
+
+def _items_have_type(value: Any, accepted: Sequence[Any], item_type: type) -> bool:
+    """Whether all elements have the inner type, or that of the elements of one of the accepted lists."""
+
+    def fits(one: Any, among: Any) -> bool:
+        return not isinstance(among, list) or type(one) is item_type or type(one) is _type_of(among)
+
+    return any(all(fits(one, among) for one in value) for among in accepted)
+
+
+def _is_accepted(value: Any, accepted: Sequence[Any], item_type: type | None) -> bool:
+    if isinstance(value, dict):
+        return any(_same_mapping(value, one) for one in accepted if isinstance(one, dict))
+    if isinstance(value, list) and item_type is dict:
+        return any(_same_mappings(value, one) for one in accepted)
+    if isinstance(value, str):
+        return standardize_string(value) in [standardize_string(one) for one in accepted if isinstance(one, str)]
+    if isinstance(value, list):
+        return _standardize_strings(value) in [
+            _standardize_strings(one) for one in accepted if isinstance(one, list | str)
+        ]
+    return value in accepted
+
+
+def _standardize_strings(values: Sequence[Any]) -> list[Any]:
+    return [standardize_string(one) if isinstance(one, str) else one for one in values]
+
+
+def _same_mapping(value: Mapping[Any, Any], accepted: Mapping[Any, Any]) -> bool:
+    """Every key is known and its value one of those listed; keys left out are marked with `""`."""
+    for key, one in value.items():
+        if key not in accepted or (
+            standardize_string(one) if isinstance(one, str) else one
+        ) not in _standardize_strings(accepted[key]):
+            return False
+    return all(key in value or "" in listed for key, listed in accepted.items())
+
+
+def _same_mappings(values: Sequence[Any], accepted: Any) -> bool:
+    """A list of mappings, one after the other; `""` (nothing given) is an empty one."""
+    if not isinstance(accepted, list | str) or len(values) != len(accepted):
+        return False
+    pairs = zip(values, accepted, strict=True)
+    return all(isinstance(one, dict) and isinstance(right, dict) and _same_mapping(one, right) for one, right in pairs)

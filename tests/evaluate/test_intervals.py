@@ -1,0 +1,98 @@
+"""Intervals cover the truth as often as they say, agree with scipy's, and admit what they cannot know."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from zhenlong.evaluate.statistics.intervals import mean_interval, paired_difference, ratio_interval
+
+
+def test_bootstrap_equals_scipys_percentiles():
+    values = np.random.default_rng(1).gamma(2.0, size=57)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    ours = mean_interval(values, seed=5)
+    assert ours.ci95 == pytest.approx((theirs.low, theirs.high), rel=1e-12)
+    assert ours.mean == pytest.approx(values.mean())
+    assert ours.n == 57
+
+
+def test_wilson_equals_scipys():
+    values = [1] * 13 + [0] * 29
+    theirs = stats.binomtest(13, 42).proportion_ci(method="wilson")
+    assert mean_interval(values).ci95 == pytest.approx((theirs.low, theirs.high), rel=1e-9)
+
+
+@pytest.mark.parametrize("draw", [lambda rng: rng.normal(2.0, 3.0, 60), lambda rng: rng.random(60) < 0.15])
+def test_an_interval_covers_the_truth_about_95_times_in_100(draw):
+    truth = 2.0 if draw(np.random.default_rng(0)).dtype == float else 0.15
+    found = [mean_interval(draw(np.random.default_rng(seed)), resamples=400).ci95 for seed in range(400)]
+    covered = np.mean([low <= truth <= high for low, high in found])
+    assert 0.91 <= covered <= 0.98
+
+
+def test_pairing_is_narrower_when_prompts_differ_more_than_models():
+    rng = np.random.default_rng(3)
+    difficulty = rng.normal(size=200)
+    a, b = difficulty + 0.1 + 0.1 * rng.normal(size=200), difficulty + 0.1 * rng.normal(size=200)
+    paired = paired_difference(a, b)
+    unpaired = stats.bootstrap((a, b), lambda x, y: x.mean() - y.mean(), n_resamples=500, vectorized=False, rng=rng)
+    width = unpaired.confidence_interval.high - unpaired.confidence_interval.low
+    assert paired.ci95[1] - paired.ci95[0] < width / 3
+    assert paired.above_zero
+    assert paired.mean == pytest.approx(a.mean() - b.mean())
+
+
+def test_a_difference_is_antisymmetric_and_zero_with_itself():
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(2, 50))
+    forth, back = paired_difference(a, b), paired_difference(b, a)
+    assert forth.mean == pytest.approx(-back.mean)
+    assert forth.ci95 == pytest.approx((-back.ci95[1], -back.ci95[0]))
+    assert paired_difference(a, a).ci95 == (0.0, 0.0)
+    assert not paired_difference(a, a).above_zero
+
+
+def test_rare_gains_are_not_treated_as_a_share_of_successes():
+    """Differences that happen to be 0 or 1 are still differences: one gain in fifty is not a significant one."""
+    assert not paired_difference([1.0] + [0.0] * 49, [0.0] * 50).above_zero
+
+
+def test_equal_values_are_certain_for_scores_but_not_for_outcomes():
+    assert mean_interval([0.7] * 20).ci95 == pytest.approx((0.7, 0.7))
+    low, high = mean_interval([1] * 20).ci95
+    assert 0.8 < low < 0.9
+    assert high == pytest.approx(1.0)
+
+
+def test_no_interval_without_a_second_value():
+    assert math.isnan(mean_interval([0.4]).ci95[0])
+    assert mean_interval([0.4]).as_json() == {"mean": 0.4, "ci95": [None, None], "n": 1}
+    assert mean_interval([]).as_json() == {"mean": None, "ci95": [None, None], "n": 0}
+    assert not paired_difference([0.4], [0.1]).above_zero
+
+
+def test_a_ratio_weighs_records_by_their_count():
+    sums, counts = [1.0, 9.0, 4.0], [1, 3, 2]
+    assert ratio_interval(sums, counts).mean == pytest.approx(14 / 6)
+    values = np.random.default_rng(2).normal(size=30)
+    assert ratio_interval(values, np.ones(30), seed=1) == mean_interval(values, seed=1)
+
+
+def test_the_interval_does_not_depend_on_the_chunk(monkeypatch):
+    values = np.random.default_rng(2).normal(size=40)
+    whole = mean_interval(values)
+    monkeypatch.setattr("zhenlong.evaluate.statistics.intervals.RESAMPLE_CHUNK", 130)
+    assert mean_interval(values) == whole
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(ValueError, match="2 and 1"):
+        paired_difference([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="finite"):
+        mean_interval([1.0, math.nan])
+    with pytest.raises(ValueError, match="above 0"):
+        ratio_interval([1.0], [0])

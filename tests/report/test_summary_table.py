@@ -1,0 +1,162 @@
+"""Tables say what the summary says, wherever they are shown, and charts what the metrics say."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from synthetic_runs import interval
+
+from zhenlong.report import summary_markdown, terminal_table
+from zhenlong.report.cost_table import format_duration, format_si
+from zhenlong.report.curves import MAX_POINTS, moving_mean, training_curves
+from zhenlong.report.examples import compare_responses
+from zhenlong.report.labels import FALL, NOT_SIGNIFICANT, RISE, format_number, significance
+from zhenlong.report.overoptimization import reward_gains
+from zhenlong.report.report_data import RunData
+from zhenlong.report.summary_table import scalar_results, summary_table
+
+MEASURED = {
+    "gold_reward": interval(0.5, 0.02), "proxy_reward": interval(-0.4, 0.1), "accuracy": interval(0.55),
+    "format_following": interval(0.6), "harmful_refused": interval(0.7), "benign_compliance": interval(1.0),
+    "kl_from_sft": 1.234, "mean_response_tokens": 16.94, "truncated": 0.013,
+}  # fmt: skip
+GAIN = {"mean": 0.15, "ci95": [0.13, 0.17]}
+SUMMARY = {
+    "seconds": 1.0, "seed": 0, "reward_model": {"heldout_accuracy": interval(0.8, n=600), "n": 600},
+    "models": {"base": MEASURED, "sft": MEASURED} | {
+        name: MEASURED | {"gold_gain_over_sft": GAIN} for name in ("dpo", "ppo", "grpo")
+    },
+}  # fmt: skip
+
+
+def run_of(metrics):
+    return RunData("sft", "sft", "", {}, metrics, {}, [], {})
+
+
+def test_the_terminal_table_is_whole_in_80_columns():
+    console = Console(width=80, file=io.StringIO())
+    console.print(terminal_table(SUMMARY))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    for text in ("Benign compliance", "GRPO", "0.50±0.02", "−0.40±0.10", "55±5 %", "1.23", "+0.15±0.02*"):
+        assert text in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_many_models_stand_in_tables_under_each_other():
+    console = Console(width=80, file=io.StringIO())
+    names = [f"method_{number}" for number in range(11)]
+    console.print(terminal_table({"models": {name: MEASURED | {"gold_gain_over_sft": GAIN} for name in names}}))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    assert all(shown.count(name) == 1 for name in names[2:])
+    assert shown.count("Gain over SFT") == 3
+
+
+def test_markdown_is_a_table_of_as_many_columns_in_every_row():
+    lines = [line for line in summary_markdown(SUMMARY).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 10
+    assert {line.count("|") for line in lines} == {7}
+    assert "| Gold reward | 0.50 [0.48 to 0.52]" in lines[2]
+    assert "+0.15 [+0.13 to +0.17]" in lines[-1]
+    assert "Reward model, held-out accuracy: 80.0 % (95 % interval 75.0 to 85.0 %; n = 600)" in summary_markdown(
+        SUMMARY
+    )
+    assert summary_markdown({}) == "\n"
+
+
+def test_markdown_is_not_broken_by_a_models_name():
+    shown = summary_markdown({"models": {"a|b\nc": {"gold_reward": 0.5}}})
+    assert "a\\|b c" in shown
+
+
+def test_models_keep_the_summarys_order_and_gains_come_last():
+    results = summary_table(
+        {"models": {"zeta": {"gold_gain_over_sft": GAIN, "new": 1.0, "gold_reward": 0.5}, "alpha": {}}}
+    )
+    assert results.models == ["zeta", "alpha"]
+    assert [row.key for row in results.rows] == ["gold_reward", "new", "gold_gain_over_sft"]
+    assert results.rows[0].cells[1].mean == "–"
+
+
+def test_facts_are_all_that_is_outside_the_table():
+    facts = scalar_results(
+        {"seed": 3, "models": {"a": {"x": 1}}, "sft": {"after": {"too_long": 4}, "perplexity": interval(2.0)}}
+    )
+    assert [(fact.label, fact.text) for fact in facts] == [("SFT, after, too long", "4"), ("SFT, perplexity", "2.00")]
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"), [([1, 2], RISE), ([-2, -1], FALL), ([-1, 1], NOT_SIGNIFICANT), ([0.0, 1], NOT_SIGNIFICANT), ([None, None], "")]
+)  # fmt: skip
+def test_a_gain_is_significant_only_when_its_interval_leaves_out_0(ends, said):
+    assert significance({"mean": 0.1, "ci95": ends}) == said
+
+
+def test_numbers_are_written_for_reading():
+    assert format_number(0.1234, "fraction") == "12.3 %"
+    assert format_number(0.012, "fraction", signed=True) == "+1.2 pp"
+    assert format_number(-0.0123) == "−0.012"
+    assert format_number(1234.5) == "1,234"
+    assert format_number(None) == "–"
+    assert [format_duration(s) for s in (4.21, 75, 3725)] == ["4.2 s", "1 min 15 s", "1 h 2 min"]
+    assert [format_si(999), format_si(1500), format_si(2e12, "FLOP"), format_si(512 * 2**20, "B", 1024.0)] == [
+        "999", "1.5 k", "2 TFLOP", "512 MiB"]  # fmt: skip
+
+
+def test_a_long_run_is_thinned_to_means_that_keep_its_mean():
+    values = np.random.default_rng(0).normal(size=4 * MAX_POINTS)
+    (curve,) = training_curves(run_of([{"step": i + 1, "loss": float(v)} for i, v in enumerate(values)]))
+    assert len(curve.values) == MAX_POINTS
+    assert np.mean(curve.values) == pytest.approx(values.mean(), abs=1e-4)
+    assert curve.note == "each point is the mean of 4 steps"
+
+
+def test_only_a_noisy_curve_gets_a_moving_mean():
+    steps = range(1, 101)
+    noise = np.random.default_rng(0).normal(size=100)
+    run = run_of([{"step": s, "lr": 1e-3 / s, "loss": float(n)} for s, n in zip(steps, noise, strict=True)])
+    curves = {curve.key: curve for curve in training_curves(run)}
+    assert curves["lr"].smooth == []
+    assert np.std(curves["loss"].smooth) < np.std(curves["loss"].values) / 2
+
+
+def test_a_quantity_measured_now_and_then_is_drawn_at_its_own_steps():
+    run = run_of([{"step": i, "loss": 1.0, **({"heldout": i / 10} if i % 10 == 0 else {})} for i in range(1, 31)])
+    curve = {curve.key: curve for curve in training_curves(run)}["heldout"]
+    assert (curve.steps, curve.values) == ([10, 20, 30], [1.0, 2.0, 3.0])
+
+
+def test_a_moving_mean_of_a_line_is_the_line_away_from_the_ends_and_a_constant_stays():
+    line = np.arange(20.0)
+    assert moving_mean(line, 5)[2:-2] == pytest.approx(line[2:-2])
+    assert moving_mean(np.full(7, 3.0), 5) == pytest.approx(3.0)
+
+
+def test_examples_are_prompts_that_all_models_answered_each_family_first():
+    def rows(numbers, text):
+        return [
+            {"prompt": [{"role": "user", "content": str(i)}], "response": text, "family": f"f{i // 10}"}
+            for i in numbers
+        ]
+
+    examples = compare_responses({"a": rows([1, 2, 11, 12, 21], "x"), "b": rows([21, 12, 11, 2], "y")}, limit=4)
+    assert [example.prompt[0].text for example in examples] == ["2", "11", "21", "12"]
+    assert [said.text for said in examples[0].responses] == ["x", "y"]
+
+
+def test_gains_over_sft_are_paired_by_prompt_whatever_the_order():
+    def rows(golds, proxy):
+        return [{"prompt": [{"content": str(i)}], "gold": gold, "proxy": proxy} for i, gold in golds]
+
+    start = [(i, i / 10) for i in range(10)]
+    better = [(i, gold + 0.1) for i, gold in reversed(start)]
+    (gain,) = reward_gains({"base": rows(start, 9.0), "sft": rows(start, 0.0), "ppo": rows(better, 0.0)}, {})
+    assert (gain.model, gain.gold, gain.gold_interval, gain.interpretation) == (
+        "PPO",
+        "+0.10",
+        "+0.10 to +0.10",
+        "only gold rose",
+    )
+    assert reward_gains({"ppo": rows(better, 0.0)}, {}) == []

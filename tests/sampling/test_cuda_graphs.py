@@ -1,0 +1,110 @@
+"""Replayed steps sample what full steps sample; without a CUDA device, operations are recorded one by one."""
+
+import pytest
+import torch
+from test_sampler import PROMPTS, sharp_model
+from tiny import tiny_tokenizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import zhenlong.sampling.continuous_batch as batch_module
+from zhenlong.kernels.build import kernels_disabled
+from zhenlong.sampling import SamplingParams, TorchSampler
+from zhenlong.sampling.continuous_batch import ContinuousBatch
+from zhenlong.sampling.cuda_graphs import GraphReplay
+from zhenlong.sampling.engine_selection import fused_engine
+from zhenlong.sampling.fused_llama import FusedLlama
+
+
+@pytest.fixture(autouse=True)
+def without_kernels():
+    """A recording sees torch's operations only, as a CUDA graph sees CUDA's."""
+    with kernels_disabled():
+        yield
+
+
+class Recording(TorchDispatchMode):
+    """The operations of a function, to be done again on the same memory, as a CUDA graph does them."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.runs = [], 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.calls.append((function, args, kwargs or {}, result))
+        return result
+
+    def run(self):
+        self.runs += 1
+        for function, args, kwargs, result in self.calls:
+            for old, new in zip(tree_leaves(result), tree_leaves(function(*args, **kwargs)), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+        return self.result
+
+
+def replayed(recordings):
+    """An engine whose steps are recorded by `Recording`."""
+
+    def record(function):
+        recording = Recording()
+        recordings.append(recording)
+        with recording:
+            recording.result = function()
+        return recording.run
+
+    def make(model, prompts, sampling, max_rows, memory):
+        replay = GraphReplay(FusedLlama(model), record)
+        return ContinuousBatch(
+            model, prompts, sampling, max_rows, memory, replay, graph_capture=True, sample_fn=replay.sample
+        )
+
+    return make
+
+
+def samples(sampler, engine, sampling):
+    sampler._make_engine = engine
+    return [
+        [c.token_ids for c in completions] for completions in sampler.sample(PROMPTS, sampling, samples_per_prompt=3)
+    ]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral_window"])
+@pytest.mark.parametrize(
+    ("max_rows", "top_p", "autocast"), [(4, 1.0, None), (64, 1.0, None), (4, 0.9, None), (4, 1.0, torch.bfloat16)]
+)
+def test_replayed_steps_sample_what_full_steps_sample(family, max_rows, top_p, autocast, monkeypatch):
+    monkeypatch.setattr(batch_module, "CAPTURED_COLUMNS", 16)  # grown on the way
+    sampler = TorchSampler(sharp_model(family), tiny_tokenizer(), max_num_seqs=max_rows, autocast=autocast)
+    sampling = SamplingParams(
+        max_tokens=70, top_p=top_p, stop_token_ids=tuple(range(3, 256, 40))
+    )  # rows end at different steps
+    recordings = []
+    assert samples(sampler, replayed(recordings), sampling) == samples(sampler, fused_engine, sampling)
+    assert sum(recording.runs for recording in recordings) > len(recordings) > 1
+
+
+def test_rows_that_ended_keep_their_slots_until_they_are_many():
+    sampler = TorchSampler(sharp_model("llama"), tiny_tokenizer(), max_num_seqs=64)
+    sampling = SamplingParams(max_tokens=60, stop_token_ids=tuple(range(3, 256, 20)))
+    recordings = []
+    found = samples(sampler, replayed(recordings), sampling)
+    ends = {len(ids) for of_prompt in found for ids in of_prompt}
+    assert len(recordings) < len(ends)
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_cuda
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral_window"])
+def test_cuda_graphs_sample_what_full_steps_sample(family):
+    sampler = TorchSampler(sharp_model(family).cuda(), tiny_tokenizer(), max_num_seqs=4)
+    sampling = SamplingParams(max_tokens=70, stop_token_ids=tuple(range(3, 256, 40)))
+
+    def full(model, prompts, sampling, max_rows, memory):
+        return ContinuousBatch(model, prompts, sampling, max_rows, memory, FusedLlama(model))
+
+    assert sampler._make_engine is fused_engine
+    assert samples(sampler, fused_engine, sampling) == samples(sampler, full, sampling)
