@@ -5,7 +5,7 @@ import pytest
 from zhenlong.errors import UserError
 from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.run.suites import all_suites, select_entries
-from zhenlong.evaluate.scenarios import all_scenarios
+from zhenlong.evaluate.scenarios import all_scenarios, load_instances
 
 NAMES = ["chat", "code", "helm", "holistic", "quick", "reasoning", "safety", "tools", "world"]
 
@@ -40,3 +40,42 @@ def test_a_suite_holds_the_scenarios_that_name_it_and_those_added():
     assert {one.base_scenario for one in matching if one.attack} == {"world_tasks"}
     with pytest.raises(UserError, match="fits no scenario"):
         select_entries("", ["nothing_*"])
+
+
+OWN_SCENARIO = """
+name: tea_shop
+title: The tea shop
+source: {rows}
+convert: {{using: question_answer, question: prompt, answer: completion}}
+adapter: {{method: chat}}
+metrics: [exact_match]
+main: exact_match
+"""
+
+
+def test_a_path_names_a_scenario_of_the_users_own(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "Which tea?", "completion": "Green."}\n', encoding="utf-8")
+    path = tmp_path / "shop.yaml"
+    path.write_text(OWN_SCENARIO.format(rows=rows), encoding="utf-8")
+    (entry,) = select_entries("", [str(path)])
+    (instance,) = load_instances(entry.scenario)
+    assert entry.scenario.name == "tea_shop"
+    assert instance.correct_texts == ("Green.",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "shop.yaml: cannot be read"),
+        ("name: [", "shop.yaml: not valid YAML"),
+        ("name: tea_shop", "shop.yaml: title is missing"),
+        (OWN_SCENARIO.format(rows="rows.jsonl").replace("tea_shop", "gsm8k"), "gsm8k is a built-in scenario"),
+    ],
+)
+def test_a_scenario_file_that_cannot_be_used_is_named_with_its_problem(tmp_path, text, expected):
+    path = tmp_path / "shop.yaml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=expected):
+        select_entries("", [str(path)])

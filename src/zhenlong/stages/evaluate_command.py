@@ -47,7 +47,7 @@ def evaluate_command(
         model: A model: pocket, a model or run folder, a hub id, or openai:name@url. Give it again for each model.
         output: Folder for the numbers, every instance, the report, and the cache of answers.
         suite: A list of scenarios: quick, world, holistic, helm, safety, chat, reasoning, code or tools.
-        scenario: A scenario (names may have * in them), or lm_eval:<task>. Give it again for each.
+        scenario: A scenario, a pattern such as helm_*, a YAML file, or lm_eval:<task>. Give it again for each.
         limit: Only the first so many instances of each scenario; unset takes what the suite says, else all.
         shots: In-context examples, such as 5, or 0,2,4 for several runs; unset takes what each scenario says.
         trials: Runs with other examples (the seed of their choice is the number of the trial) and other draws.

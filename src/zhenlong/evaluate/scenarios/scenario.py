@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -30,6 +31,7 @@ from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.perturb.code_attack import ATTACK_NAMES
 
 PERTURBATION_KINDS: Final = ("robustness", "fairness")
+SCENARIO_FILE_ENDINGS: Final = (".yaml", ".yml")
 MIN_ATTACK_TOKENS: Final = 512  # tokens that the answer to an attack has at least: it is a program
 
 
@@ -85,12 +87,29 @@ class Scenario:
 
 
 def get_scenario(name: str) -> Scenario:
-    """The built-in scenario of that name. Raises `UserError` with the nearest names for an unknown one."""
+    """The built-in scenario of that name, or the one in a YAML file of the user's own where `name` is its path.
+
+    Raises `UserError` with the nearest names for an unknown one, and with file and key for a file that does not fit.
+    """
     known = all_scenarios()
+    if name.endswith(SCENARIO_FILE_ENDINGS):
+        return _read_scenario(Path(name))
     if name not in known:
         near = get_close_matches(name, known, 4) or sorted(known)[:4]
         raise UserError(f"scenario {name!r} is not known; did you mean {', '.join(near)}?")
     return known[name]
+
+
+def _read_scenario(path: Path) -> Scenario:
+    try:
+        found = parse_scenario(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    except OSError as error:
+        raise UserError(f"scenario {path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"scenario {path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if found.name in all_scenarios():
+        raise UserError(f"scenario {path}: {found.name} is a built-in scenario; expected a name of its own")
+    return found
 
 
 @cache
