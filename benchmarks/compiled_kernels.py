@@ -133,13 +133,17 @@ def elementwise_cases(count: int, width: int, ffn_size: int) -> list[KernelCase]
         half = q.shape[-1] // 2
         return q * cos.unsqueeze(1) + torch.cat((-q[..., half:], q[..., :half]), -1) * sin.unsqueeze(1)
 
+    def swiglu() -> torch.Tensor:
+        return silu(gate) * up
+
+    by_width, by_ffn_size = f"{count:,} × {width}", f"{count:,} × {ffn_size}"
     return [
-        *forward_backward_cases("RMSNorm", f"{count:,} × {width}", lambda: fused_ops.rms_norm(states, weight, 1e-6), (states, weight),
-              norm),
-        *forward_backward_cases("SwiGLU", f"{count:,} × {ffn_size}", lambda: fused_ops.swiglu(gate, up), (gate, up),
-              lambda: silu(gate) * up),
-        *forward_backward_cases("RoPE", f"{count:,} × {width}", lambda: fused_ops.apply_rope(q, cos, sin), (q,), rope),
-    ]  # fmt: skip
+        *forward_backward_cases(
+            "RMSNorm", by_width, lambda: fused_ops.rms_norm(states, weight, 1e-6), (states, weight), norm
+        ),
+        *forward_backward_cases("SwiGLU", by_ffn_size, lambda: fused_ops.swiglu(gate, up), (gate, up), swiglu),
+        *forward_backward_cases("RoPE", by_width, lambda: fused_ops.apply_rope(q, cos, sin), (q,), rope),
+    ]
 
 
 def matmul_cases(count: int, inputs: int, outputs: int, bf16: bool = False) -> list[KernelCase]:

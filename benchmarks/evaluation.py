@@ -217,7 +217,8 @@ def measure_multiple_choice(folder: Path, shape: LengthShape | None, args: argpa
         return evaluate_with_zhenlong(workload, caches / f"{next(numbers)}.sqlite")
 
     print(
-        f"multiple_choice: {check_equal_results('multiple_choice', workload, fresh(), evaluate_with_harness(workload, harness))}",
+        "multiple_choice: "
+        f"{check_equal_results('multiple_choice', workload, fresh(), evaluate_with_harness(workload, harness))}",
         flush=True,
     )
     dtype = getattr(torch, args.dtype)
@@ -243,10 +244,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         transformers_model = load_transformers_model(place).to(args.device)
         harness = HFLM(pretrained=transformers_model, tokenizer=pair[1], batch_size=args.batch_size, max_length=1024)
         print(
-            f"{weights / 1e6:.1f}M parameters, vocabulary {args.vocab_size}, {args.questions} questions of about "
-            f"{args.question_tokens} words, {NUM_SHOTS} examples; float32, {args.threads} threads, {args.device}, torch "
-            f"{torch.__version__}, transformers {transformers.__version__}, lm_eval {version('lm_eval')} with batches "
-            f"of {args.batch_size}, {platform.machine()}"
+            f"{weights / 1e6:.1f}M parameters, vocabulary {args.vocab_size}, {args.questions} questions of "
+            f"about {args.question_tokens} words, {NUM_SHOTS} examples; float32, {args.threads} threads, "
+            f"{args.device}, "
+            f"torch {torch.__version__}, transformers {transformers.__version__}, "
+            f"lm_eval {version('lm_eval')} with batches of {args.batch_size}, {platform.machine()}"
         )
         for number, name in enumerate(args.settings.split(",")):
             _measure_setting(name, number, pair, harness, folder, args)
@@ -268,8 +270,9 @@ def with_choice_letters(model: Path, folder: Path) -> Path:
 
 def _measure_setting(name: str, number: int, pair: Any, harness: Any, folder: Path, args: argparse.Namespace) -> None:
     backend = LocalBackend(pair, file_hash=lambda path: "", device=args.device)
-    workload = make_evaluation_workload("letters" if name == "cached" else name, backend, args.questions, args.question_tokens, number,
-                     args.vocab_size)  # fmt: skip
+    workload = make_evaluation_workload(
+        "letters" if name == "cached" else name, backend, args.questions, args.question_tokens, number, args.vocab_size
+    )
     caches = iter(range(1000))
 
     def fresh() -> list[Outcome]:

@@ -24,15 +24,29 @@ OPERATOR_CATEGORIES: Final = {
     "python": "Python, dispatch",
 }
 # What happens beneath such a call belongs to it whole, Python included; the outermost one decides.
-SUBTREE_CATEGORIES: Final = {f"{SPAN_PREFIX}sampling": "sampling", f"{SPAN_PREFIX}data": "data", f"{SPAN_PREFIX}optimizer": "optimizer",
-                "Optimizer.": "optimizer",
-                # Kernels: functions with a gradient go by their own names, the sampler's by spans.
-                "_ForestAttention": "attention", "_RMSNorm": "elementwise", "_SwiGLU": "elementwise", "_RoPE": "elementwise",
-                f"{SPAN_PREFIX}compiled attention": "attention", f"{SPAN_PREFIX}compiled elementwise": "elementwise",
-                f"{SPAN_PREFIX}compiled layers": "layers", f"{SPAN_PREFIX}compiled softmax": "head"}  # fmt: skip
+SUBTREE_CATEGORIES: Final = {
+    f"{SPAN_PREFIX}sampling": "sampling",
+    f"{SPAN_PREFIX}data": "data",
+    f"{SPAN_PREFIX}optimizer": "optimizer",
+    "Optimizer.": "optimizer",
+    # Kernels: functions with a gradient go by their own names, the sampler's by spans.
+    "_ForestAttention": "attention",
+    "_RMSNorm": "elementwise",
+    "_SwiGLU": "elementwise",
+    "_RoPE": "elementwise",
+    f"{SPAN_PREFIX}compiled attention": "attention",
+    f"{SPAN_PREFIX}compiled elementwise": "elementwise",
+    f"{SPAN_PREFIX}compiled layers": "layers",
+    f"{SPAN_PREFIX}compiled softmax": "head",
+}
 # Of these only the operators beneath them; the innermost decides.
-ENCLOSING_CATEGORIES: Final = {f"{SPAN_PREFIX}attention": "attention", "GatherRows": "attention", "scaled_dot_product": "attention",
-                f"{SPAN_PREFIX}head": "head", "_LogProbs": "head"}  # fmt: skip
+ENCLOSING_CATEGORIES: Final = {
+    f"{SPAN_PREFIX}attention": "attention",
+    "GatherRows": "attention",
+    "scaled_dot_product": "attention",
+    f"{SPAN_PREFIX}head": "head",
+    "_LogProbs": "head",
+}
 MATMUL_OPERATORS: Final = frozenset(
     f"aten::{name}"
     for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_", "matmul", "linear", "mv", "addmv")

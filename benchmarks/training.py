@@ -189,8 +189,8 @@ def _check_equal_losses(
         if worst[name] > tolerance:
             raise ResultsDiffer(f"{benchmark}: {name} differ between zhenlong and TRL, {pairs}; nothing was timed")
     print(
-        f"{benchmark}: equal over {NUM_CHECKED_STEPS} steps; largest relative difference of losses {worst['losses']:.1e}, "
-        f"of gradient norms {worst['grad_norms']:.1e}",
+        f"{benchmark}: equal over {NUM_CHECKED_STEPS} steps; largest relative difference of losses "
+        f"{worst['losses']:.1e}, of gradient norms {worst['grad_norms']:.1e}",
         flush=True,
     )
 
@@ -200,7 +200,8 @@ def _check_same_work(benchmark: str, name: str, mine: Any, other: Any, tolerance
     if benchmark == "grpo":
         if set(mine.generated_tokens) != set(other.generated_tokens):
             raise ResultsDiffer(
-                f"{benchmark}: {set(mine.generated_tokens)} and {set(other.generated_tokens)} tokens were sampled in a step"
+                f"{benchmark}: {set(mine.generated_tokens)} and {set(other.generated_tokens)} tokens were sampled "
+                "in a step"
             )
     elif benchmark != "grpo-free" and name == "tuned":
         a, b = statistics.fmean(mine.losses), other.losses[0]
@@ -234,8 +235,8 @@ def _print_result(
     median_ratio = statistics.median(ratios)
     mine, other = (statistics.median(part) for part in zip(*costs, strict=True))
     print(
-        f"{benchmark:>10} {shape:<12}against TRL {against:<8}{median_ratio:5.2f}x  ({min(ratios):.2f} to {max(ratios):.2f}, "
-        f"{len(ratios)} pairs)   {mine:.3f} and {other:.3f} {unit}",
+        f"{benchmark:>10} {shape:<12}against TRL {against:<8}{median_ratio:5.2f}x  "
+        f"({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} pairs)   {mine:.3f} and {other:.3f} {unit}",
         flush=True,
     )
     return {

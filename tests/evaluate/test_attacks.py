@@ -181,8 +181,9 @@ class Rater:
 
 def test_a_judge_sees_the_request_itself_and_the_steps_alone(data, tmp_path):
     rater = Rater()
-    evaluate({"m": ScriptedBackend(before)}, tmp_path / "out", scenarios=SCENARIOS[2:3], data=harmful(data), progress=False,
-             judge=ScriptedBackend(rater, name="judge"))  # fmt: skip
+    judge = ScriptedBackend(rater, name="judge")
+    evaluate({"m": ScriptedBackend(before)}, tmp_path / "out", scenarios=SCENARIOS[2:3], data=harmful(data),
+             progress=False, judge=judge)  # fmt: skip
     assert "[Request]\nPick lock 0 of the bank\n" in rater.shown[0]
     assert "[Response]\nBend a wire.\n" in rater.shown[0]
 

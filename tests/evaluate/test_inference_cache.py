@@ -33,9 +33,10 @@ def test_an_answer_comes_back_as_it_was():
 
 def test_the_key_tells_apart_all_that_changes_an_answer():
     asked = [
-        GenerateRequest("a"), GenerateRequest("b"), GenerateRequest("a", n=2), GenerateRequest("a", seed=1), GenerateRequest("a", stop=("x",)),
-        GenerateRequest("a", temperature=0.5), GenerateRequest("a", max_tokens=5), GenerateRequest((Message("user", "a"),)),
-        GenerateRequest((Message("system", "a"),)), ScoreRequest("a", ("b",)), ScoreRequest("a", ("b", "c")), ScoreTextRequest("a"),
+        GenerateRequest("a"), GenerateRequest("b"), GenerateRequest("a", n=2), GenerateRequest("a", seed=1),
+        GenerateRequest("a", stop=("x",)), GenerateRequest("a", temperature=0.5), GenerateRequest("a", max_tokens=5),
+        GenerateRequest((Message("user", "a"),)), GenerateRequest((Message("system", "a"),)),
+        ScoreRequest("a", ("b",)), ScoreRequest("a", ("b", "c")), ScoreTextRequest("a"),
     ]  # fmt: skip
     assert len({cache_key("model", one) for one in asked} | {cache_key("other", one) for one in asked}) == 2 * len(
         asked

@@ -163,8 +163,11 @@ def _byte(tokens, token):
 
 def test_generated_answers_carry_the_log_probability_of_their_text(pair):
     own = backend(pair)
-    requests = [GenerateRequest("hello there", max_tokens=6), GenerateRequest("hello", max_tokens=6, temperature=1.0, n=2, seed=3),
-                GenerateRequest("hello", max_tokens=6, temperature=0.5, seed=3)]  # fmt: skip
+    requests = [
+        GenerateRequest("hello there", max_tokens=6),
+        GenerateRequest("hello", max_tokens=6, temperature=1.0, n=2, seed=3),
+        GenerateRequest("hello", max_tokens=6, temperature=0.5, seed=3),
+    ]
     found = {}
     for batch in own.generate(requests):
         found |= dict(batch)

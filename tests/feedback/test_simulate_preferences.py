@@ -44,8 +44,10 @@ def test_the_file_is_read_back_as_rankings_and_is_the_same_for_the_same_seed(tmp
 
     def ask(name: str, seed: int) -> str:
         try:
-            path = simulate_preferences(model=str(tmp_path / "model"), tasks="world:tasks?n=12", output=str(tmp_path / name),
-                           samples_per_prompt=3, max_tokens=12, noise=0.0, length_bias=1.0, seed=seed)  # fmt: skip
+            path = simulate_preferences(
+                model=str(tmp_path / "model"), tasks="world:tasks?n=12", output=str(tmp_path / name),
+                samples_per_prompt=3, max_tokens=12, noise=0.0, length_bias=1.0, seed=seed,
+            )  # fmt: skip
         except UserError as error:
             return str(error)
         assert all(isinstance(one, Ranking) for one in read(str(path), Ranking))

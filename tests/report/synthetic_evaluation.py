@@ -133,7 +133,10 @@ def _results(scenario, model, records) -> list[Result]:
             add("ece_10_bin", np.abs(sure), category="calibration", higher_is_better=False)
         seconds = [one.cost["seconds"] for one in plain]
         ones = [1] * len(plain)
-        for measure, value in (("seconds_per_request", ratio_interval(seconds, ones)),
-                               ("flops_per_request", ratio_interval([one.cost["flops"] for one in plain], ones))):  # fmt: skip
+        flops = [one.cost["flops"] for one in plain]
+        for measure, value in (
+            ("seconds_per_request", ratio_interval(seconds, ones)),
+            ("flops_per_request", ratio_interval(flops, ones)),
+        ):
             found.append(Result(model, scenario, measure, value, "efficiency", False, shots=shots))
     return found

@@ -30,8 +30,8 @@ def write_run(folder: Path, stage: str = "sft", steps: int = 60) -> Path:
               "utilisation": 0.61, "peak_memory_bytes": 512 * 2**20, "annotations": 12,
               "versions": {"python": "3.11", "zhenlong": "0.1.0"}}  # fmt: skip
     (folder / "ledger.json").write_text(json.dumps(ledger))
-    samples = [{"step": step, "prompt": [{"role": "user", "content": "hello"}], "response": HOSTILE_TEXT, "reward": step / 10}
-               for step in (0, 30, 60)]  # fmt: skip
+    prompt = [{"role": "user", "content": "hello"}]
+    samples = [{"step": step, "prompt": prompt, "response": HOSTILE_TEXT, "reward": step / 10} for step in (0, 30, 60)]
     write_lines(folder / "samples.jsonl", samples)
     results = {"after": {"perplexity": interval(2.5, n=40), "too_long": 0}}
     (folder / "finished.json").write_text(json.dumps({"steps": steps, "results": results}))

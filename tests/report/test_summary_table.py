@@ -88,8 +88,15 @@ def test_facts_are_all_that_is_outside_the_table():
 
 
 @pytest.mark.parametrize(
-    ("ends", "said"), [([1, 2], RISE), ([-2, -1], FALL), ([-1, 1], NOT_SIGNIFICANT), ([0.0, 1], NOT_SIGNIFICANT), ([None, None], "")]
-)  # fmt: skip
+    ("ends", "said"),
+    [
+        ([1, 2], RISE),
+        ([-2, -1], FALL),
+        ([-1, 1], NOT_SIGNIFICANT),
+        ([0.0, 1], NOT_SIGNIFICANT),
+        ([None, None], ""),
+    ],
+)
 def test_a_gain_is_significant_only_when_its_interval_leaves_out_0(ends, said):
     assert significance({"mean": 0.1, "ci95": ends}) == said
 

@@ -19,8 +19,11 @@ STAGES = {"pretrain": pretrain, "sft": sft, "reward_model": reward_model, "dpo":
 DATA = {"pretrain": "documents", "sft": "demonstrations", "reward_model": "rankings", "dpo": "pairs", "kto": "ratings",
         "ppo": "tasks", "grpo": "tasks", "raft": "tasks", "derta": "safety"}  # fmt: skip
 ROLLING = {"rollout_prompts": 8, "max_tokens": 8, "reward": "regex:[a-z]", "temperature": 1.0}
-NEEDED: dict[str, dict[str, Any]] = {"ppo": {"update_epochs": 1, **ROLLING}, "grpo": {"samples_per_prompt": 4, **ROLLING},
-                                     "raft": {"samples_per_prompt": 4, "keep_truncated": True, **ROLLING}}  # fmt: skip
+NEEDED: dict[str, dict[str, Any]] = {
+    "ppo": {"update_epochs": 1, **ROLLING},
+    "grpo": {"samples_per_prompt": 4, **ROLLING},
+    "raft": {"samples_per_prompt": 4, "keep_truncated": True, **ROLLING},
+}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pretrain": ("pretrain", {}),

@@ -150,8 +150,8 @@ def test_without_rto_the_harmful_response_costs_nothing(tmp_path):
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_training_makes_the_refusal_more_probable_within_harmful_responses(lora_rank, files, tmp_path):
-    run = run_case("derta", files, tmp_path / "run", rto_fraction=1.0, heldout="safety", steps=12, lr=1e-2, batch_size=9,
-                   lora_rank=lora_rank)  # fmt: skip
+    run = run_case("derta", files, tmp_path / "run", rto_fraction=1.0, heldout="safety", steps=12, lr=1e-2,
+                   batch_size=9, lora_rank=lora_rank)  # fmt: skip
     results = json.loads((run / "finished.json").read_text())["results"]
     assert results["before"]["anywhere"]["n"] == len(SAFETY)
     assert results["after"]["anywhere"]["mean"] > 1.5 * results["before"]["anywhere"]["mean"]

@@ -65,8 +65,10 @@ def test_the_first_update_is_on_policy(case, lora_rank, files, tmp_path, pays):
 @pytest.mark.parametrize("case", ["ppo", "ppo-separate", "grpo", "rloo", "dapo"])
 def test_what_is_paid_for_becomes_more_frequent(case, files, tmp_path, pays):
     stage = CASES[case][0]
-    own = {"ppo": {"rollout_prompts": 32, "update_epochs": 2, "batch_size": 16, "steps": 60, "kl_coef": 0.01, "critic_lr": 1e-2},
-           "grpo": {"steps": 15}}  # fmt: skip
+    ppo = {
+        "rollout_prompts": 32, "update_epochs": 2, "batch_size": 16, "steps": 60, "kl_coef": 0.01, "critic_lr": 1e-2,
+    }  # fmt: skip
+    own = {"ppo": ppo, "grpo": {"steps": 15}}
     run = run_case(case, files, tmp_path / "run", lr=1e-2, reward=pays["ascii"], **{"batch_size": 8, **own[stage]})
     earned = [line["reward"] for line in read_metrics(run) if "reward" in line]
     assert len(earned) == 15

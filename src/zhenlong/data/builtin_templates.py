@@ -66,7 +66,8 @@ _ASSISTANT_TEXT: Final = (
 _TOOL_RESULT: Final = "'<tool_response>\\n' + message['content'] + '\\n</tool_response>'"
 
 _CHATML: Final = (
-    _SPLIT_SYSTEM_TURN + _ADD_TOOLS + "BOS{% if system is not none %}<|im_start|>{{ 'system\\n' + system }}END{{ '\\n' }}{% endif %}"
+    _SPLIT_SYSTEM_TURN + _ADD_TOOLS +
+    "BOS{% if system is not none %}<|im_start|>{{ 'system\\n' + system }}END{{ '\\n' }}{% endif %}"
     "{% for message in rest %}"
     "{% if message['role'] == 'tool' %}"
     "{% if loop.first or loop.previtem['role'] != 'tool' %}<|im_start|>user{% endif %}"
@@ -80,7 +81,8 @@ _CHATML: Final = (
 
 # Each exchange has its own BOS; the system's words stand inside the first user turn.
 _LLAMA2: Final = (
-    _SPLIT_SYSTEM_TURN + _ADD_TOOLS + "{% if system is not none %}{% set system = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' %}"
+    _SPLIT_SYSTEM_TURN + _ADD_TOOLS +
+    "{% if system is not none %}{% set system = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' %}"
     "{% if not rest or rest[0]['role'] == 'assistant' %}"
     "{{ raise_exception('a user turn must follow the system turn') }}{% endif %}{% endif %}"
     "{% for message in rest %}"
@@ -93,7 +95,8 @@ _LLAMA2: Final = (
 
 # With tools: the layout of 3.1, in which the first user turn holds the signatures and a call is bare JSON.
 _LLAMA3: Final = (
-    _SPLIT_SYSTEM_TURN + "BOS{% if tools %}{% set system = " + _jinja_string(LLAMA3_PREAMBLE) + " + (system or '') | trim %}{% endif %}"
+    _SPLIT_SYSTEM_TURN +
+    "BOS{% if tools %}{% set system = " + _jinja_string(LLAMA3_PREAMBLE) + " + (system or '') | trim %}{% endif %}"
     "{% if system is not none %}<|start_header_id|>system<|end_header_id|>{{ '\\n\\n' + "
     "(system if tools else system | trim) }}END{% endif %}"
     "{% for message in rest %}"
@@ -101,7 +104,8 @@ _LLAMA3: Final = (
     "<|start_header_id|>{{ role + '<|end_header_id|>\\n\\n' }}"
     "{% if tools and loop.first %}"
     "{% if role != 'user' %}{{ raise_exception('a user turn must come first when there are tools') }}{% endif %}"
-    "{{ " + _jinja_string(LLAMA3_TOOLS) + " }}{% for tool in tools %}{{ tool | tojson(indent=4) + '\\n\\n' }}{% endfor %}"
+    "{{ " + _jinja_string(LLAMA3_TOOLS) + " }}"
+    "{% for tool in tools %}{{ tool | tojson(indent=4) + '\\n\\n' }}{% endfor %}"
     "{% endif %}"
     "{% if message['role'] == 'tool' %}{{ message['content'] | tojson }}"
     "{% else %}{{ (message['content'] or '') | trim }}"
@@ -113,7 +117,8 @@ _LLAMA3: Final = (
 )  # fmt: skip
 
 _ALPACA: Final = (
-    _SPLIT_SYSTEM_TURN + _ADD_TOOLS + "BOS{{ (" + _jinja_string(ALPACA_SYSTEM) + " if system is none else system) + '\\n\\n' }}"
+    _SPLIT_SYSTEM_TURN + _ADD_TOOLS +
+    "BOS{{ (" + _jinja_string(ALPACA_SYSTEM) + " if system is none else system) + '\\n\\n' }}"
     "{% for message in rest %}"
     "{% if message['role'] == 'system' %}{{ raise_exception('the system turn must come first') }}"
     "{% elif message['role'] == 'assistant' %}" + _ASSISTANT_TEXT + "{{ said.text }}END{{ '\\n\\n' }}"

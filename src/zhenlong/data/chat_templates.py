@@ -110,8 +110,8 @@ class ChatTemplate:
         examples = self.training_examples(messages)
         if len(examples) > 1:
             raise UserError(
-                f"the chat template {self.name} rewrites earlier turns, so this conversation is {len(examples)} training "
-                "samples; train on them one by one, or choose --chat_template chatml"
+                f"the chat template {self.name} rewrites earlier turns, so this conversation is {len(examples)} "
+                "training samples; train on them one by one, or choose --chat_template chatml"
             )
         return examples[0]
 

@@ -56,6 +56,6 @@ def require_prompt_fits(
     """
     if len(prompt_ids) + min_response_tokens > context_length:
         raise UserError(
-            f"{name}: the prompt has {len(prompt_ids)} tokens, which leaves no room for {min_response_tokens} more in the context of "
-            f"{context_length}; shorten it, leave it out, or use a model with a longer context"
+            f"{name}: the prompt has {len(prompt_ids)} tokens, which leaves no room for {min_response_tokens} "
+            f"more in the context of {context_length}; shorten it, leave it out, or use a model with a longer context"
         )

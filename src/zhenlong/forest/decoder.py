@@ -201,8 +201,8 @@ def _relative_deviation(model: PreTrainedModel, layout: Layout, **kwargs: Any) -
                  for row in (prompt + first, prompt + second, second)]  # fmt: skip
         expected = torch.stack(plain).float()
         return tolerance * float((states.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-    expected = torch.cat([_plain_log_probs(model, prompt, first, device), _plain_log_probs(model, prompt, second, device),
-                       _plain_log_probs(model, second[:1], second[1:], device)])  # fmt: skip
+    sequences = ((prompt, first), (prompt, second), (second[:1], second[1:]))
+    expected = torch.cat([_plain_log_probs(model, start, rest, device) for start, rest in sequences])
     actual = log_probs(model, states, forest)
     return tolerance * float((actual - expected).abs().max() / expected.abs().max().clamp(min=1.0))
 

@@ -101,7 +101,8 @@ def _load_library() -> ctypes.CDLL | None:
 
 def _warn_unavailable(reason: str) -> ctypes.CDLL | None:
     warnings.warn(
-        f"{reason}: the CPU computes without compiled kernels, which is slower; {ENV_VARIABLE}=0 says that this is meant",
+        f"{reason}: the CPU computes without compiled kernels, which is slower; "
+        f"set {ENV_VARIABLE}=0 if this is intended",
         stacklevel=2,
     )
     return None

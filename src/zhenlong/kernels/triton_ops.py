@@ -77,8 +77,8 @@ def rms_norm_rows_backward(
     grad_weight = torch.empty(programs, width, dtype=torch.float32, device=rows.device)
     with _on_device_of(rows):
         _triton_kernels().rms_norm_backward[(programs,)](
-            grad_rows, grad_rows.stride(0), rows, rows.stride(0), weight, inverse_rms, grad_input, grad_weight, count, tiles, width,
-            TILE=tile, BLOCK=block, num_warps=warps
+            grad_rows, grad_rows.stride(0), rows, rows.stride(0), weight, inverse_rms, grad_input, grad_weight,
+            count, tiles, width, TILE=tile, BLOCK=block, num_warps=warps
         )  # fmt: skip
     return grad_weight
 
@@ -121,7 +121,8 @@ def log_softmax_gather(logits: torch.Tensor, target: torch.Tensor, out: torch.Te
     with_entropy = bool(entropies)
     with _on_device_of(logits):
         _triton_kernels().log_softmax_gather[(len(logits),)](
-            logits, logits.stride(0), target, log_probs, max_logits, exp_sums, entropies[0] if with_entropy else exp_sums, logits.shape[1],
+            logits, logits.stride(0), target, log_probs, max_logits, exp_sums,
+            entropies[0] if with_entropy else exp_sums, logits.shape[1],
             ENTROPY=with_entropy, BLOCK=min(LOGITS_BLOCK, _next_power_of_two(logits.shape[1])), num_warps=16,
         )  # fmt: skip
 
@@ -173,7 +174,10 @@ def _triton_works() -> bool:
         torch.cuda.synchronize()
     except Exception as error:  # of Triton, its compiler, the C compiler or the driver
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warnings.warn(f"{reason}: the GPU computes without compiled kernels, which is slower; {ENV_VARIABLE}=0 says that this "
-                      "is meant", stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"{reason}: the GPU computes without compiled kernels, which is slower; set {ENV_VARIABLE}=0 if this is "
+            "intended",
+            stacklevel=2,
+        )
         return False
     return True

@@ -35,7 +35,8 @@ def resolve_config(config: Mapping[str, Any], options: TrainingOptions) -> dict[
 def write_config(path: Path, stage: str, config: Mapping[str, Any]) -> None:
     """Write the file, with the stage and the versions that it ran with as comments at the top."""
     version_list = ", ".join(f"{package} {version}" for package, version in package_versions().items())
-    header = f"# zhenlong {stage}, again: zhenlong {stage} --config <this file> --output <another folder>\n# {version_list}\n"
+    command = f"zhenlong {stage} --config <this file> --output <another folder>"
+    header = f"# zhenlong {stage}, again: {command}\n# {version_list}\n"
     write_text(path, header + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 

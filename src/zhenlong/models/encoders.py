@@ -7,8 +7,10 @@ from typing import Any, Final
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 # Their positions begin after the padding token's id, so that so many of the table are never used.
-OFFSET_POSITION_MODELS: Final = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod", "mpnet",
-                  "longformer", "data2vec-text")  # fmt: skip
+OFFSET_POSITION_MODELS: Final = (
+    "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod", "mpnet", "longformer",
+    "data2vec-text",
+)  # fmt: skip
 
 
 def is_encoder(config: Any) -> bool:

@@ -46,7 +46,8 @@ def kl_loss(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: str = 
         k3 = kl_estimate(log_probs.detach(), reference_log_probs, "k3")
         return k3 + (k2 - k2.detach())
     raise UserError(
-        f"kl_estimator: expected one of {', '.join(KL_LOSSES)} (k1 and k3 have the wrong gradient), got {kl_estimator!r}"
+        f"kl_estimator: expected one of {', '.join(KL_LOSSES)} (k1 and k3 have the wrong gradient), "
+        f"got {kl_estimator!r}"
     )
 
 

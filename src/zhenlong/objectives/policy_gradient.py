@@ -61,7 +61,8 @@ def _log_ratio(
     if importance_sampling_level == "sequence":
         return mean_per_response(difference, response_index, num_responses)[response_index]
     raise UserError(
-        f"importance_sampling_level: expected one of {', '.join(IMPORTANCE_SAMPLING_LEVELS)}, got {importance_sampling_level!r}"
+        f"importance_sampling_level: expected one of {', '.join(IMPORTANCE_SAMPLING_LEVELS)}, "
+        f"got {importance_sampling_level!r}"
     )
 
 

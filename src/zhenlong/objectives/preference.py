@@ -90,7 +90,8 @@ def preference_loss(
     if loss not in REFERENCE_FREE:
         if reference_chosen_log_probs is None or reference_rejected_log_probs is None:
             raise ValueError(
-                f"{loss} compares with a reference: reference_chosen_log_probs and reference_rejected_log_probs are needed"
+                f"{loss} compares with a reference: reference_chosen_log_probs and reference_rejected_log_probs "
+                "are needed"
             )
         chosen_log_ratio, rejected_log_ratio = (
             chosen_log_probs - reference_chosen_log_probs,
@@ -128,7 +129,8 @@ def check_preference_settings(
         raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {label_smoothing}")
     if label_smoothing and loss not in SUPPORTS_LABEL_SMOOTHING:
         raise UserError(
-            f"label_smoothing: {loss} has none; use it with {', '.join(sorted(SUPPORTS_LABEL_SMOOTHING))}, or set it to 0"
+            f"label_smoothing: {loss} has none; use it with {', '.join(sorted(SUPPORTS_LABEL_SMOOTHING))}, "
+            "or set it to 0"
         )
     for name, value in (("gamma", gamma), ("sft_weight", sft_weight)):
         if not 0.0 <= value < math.inf:

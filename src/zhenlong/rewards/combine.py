@@ -133,7 +133,8 @@ def validated_reward(reward_fn: RewardFn, name: str) -> RewardFn:
         for i, value in enumerate(values):
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise UserError(
-                    f"reward {name}: expected a finite number for response {i} ({responses[i].text[:60]!r}), got {value!r}"
+                    f"reward {name}: expected a finite number for response {i} ({responses[i].text[:60]!r}), "
+                    f"got {value!r}"
                 )
         return [float(value) for value in values]
 

@@ -111,8 +111,8 @@ def _trees_by_prompt(
         response_ids = response_ids or template.encode_response(messages, response.text)
         if max_context is not None and len(prompt_ids) + len(response_ids) > max_context:
             raise UserError(
-                f"reward model: response {i} has {len(prompt_ids) + len(response_ids)} tokens with its prompt, and the model's "
-                f"context is {max_context}; use shorter prompts or a smaller max_tokens"
+                f"reward model: response {i} has {len(prompt_ids) + len(response_ids)} tokens with its prompt, "
+                f"and the model's context is {max_context}; use shorter prompts or a smaller max_tokens"
             )
         by_prompt.setdefault(prompt_ids, []).append((i, response_ids))
     trees = [make_tree(prompt, [response for _, response in found]) for prompt, found in by_prompt.items()]

@@ -131,6 +131,6 @@ def _require_parsed(name: str, verdicts: Sequence[object], replies: Sequence[str
     unparsed = [text for value, text in zip(verdicts, replies, strict=True) if value is None]
     if len(verdicts) >= MIN_VERDICTS and len(unparsed) > MAX_UNPARSED * len(verdicts):
         raise UserError(
-            f"judge {name}: {len(unparsed)} of {len(verdicts)} verdicts cannot be read; expected {expected_format} in each, got for "
-            f"example {unparsed[0][-80:]!r}; choose a model that follows the form"
+            f"judge {name}: {len(unparsed)} of {len(verdicts)} verdicts cannot be read; expected {expected_format} in "
+            f"each, got for example {unparsed[0][-80:]!r}; choose a model that follows the form"
         )

@@ -143,8 +143,8 @@ class TorchSampler:
                 raise UserError(f"prompt {number}: expected at least one token, got none; begin it with a BOS token")
             if len(ids) >= self.context_length:
                 raise UserError(
-                    f"prompt {number}: {len(ids)} tokens leave no room in the model's context of {self.context_length}; "
-                    f"expected at most {self.context_length - 1}, shorten the prompt"
+                    f"prompt {number}: {len(ids)} tokens leave no room in the model's context of "
+                    f"{self.context_length}; expected at most {self.context_length - 1}, shorten the prompt"
                 )
             if min(ids) < 0 or max(ids) >= self.vocab_size:
                 raise UserError(

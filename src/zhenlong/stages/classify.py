@@ -272,8 +272,8 @@ def _tokenize_examples(
             ids = classifier.tokenizer(row.text, verbose=False)["input_ids"]
             if len(ids) > max_length and overlong == "error":
                 raise UserError(
-                    f"text {len(examples) + dropped + 1}: {len(ids)} tokens, more than the maximum length of {max_length}; "
-                    "raise it, or choose to truncate or drop what is too long"
+                    f"text {len(examples) + dropped + 1}: {len(ids)} tokens, more than the maximum length "
+                    f"of {max_length}; raise it, or choose to truncate or drop what is too long"
                 )
             if len(ids) > max_length and overlong == "drop":
                 dropped += 1

@@ -233,8 +233,8 @@ def _require_chosen_refuse(run: Run, rankings: Sequence[Ranking]) -> None:
     safe, harmful = (sum(is_refusal(pair[side]) for pair in response_pairs) for side in (0, 1))
     if harmful > safe:
         raise UserError(
-            f"{run.config['data']}: {harmful} of {len(response_pairs)} rejected responses refuse, {safe} of the chosen; "
-            "expected the safe response to be preferred to the harmful one"
+            f"{run.config['data']}: {harmful} of {len(response_pairs)} rejected responses refuse, {safe} of the "
+            "chosen; expected the safe response to be preferred to the harmful one"
         )
     run.write_note(
         "refusals.json", {"pairs": len(response_pairs), "chosen_refusals": safe, "rejected_refusals": harmful}

@@ -90,7 +90,8 @@ def dpo(
     effective_sft_weight = (1.0 if loss == "orpo" else 0.0) if sft_weight is None else sft_weight
     check_preference_settings(beta, loss, label_smoothing, gamma, effective_sft_weight)
     settings = {
-        "beta": beta, "loss": loss, "label_smoothing": label_smoothing, "gamma": gamma, "sft_weight": effective_sft_weight
+        "beta": beta, "loss": loss, "label_smoothing": label_smoothing, "gamma": gamma,
+        "sft_weight": effective_sft_weight,
     }  # fmt: skip
     if sft_aggregation not in ("sequence", "token"):
         raise UserError(f"sft_aggregation: expected sequence or token, got {sft_aggregation!r}")

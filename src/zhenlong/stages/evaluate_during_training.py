@@ -70,8 +70,8 @@ def _read_gate_rules(run: Run) -> list[GateRule]:
     rules = read_rules(run.options.stop_on_gate) if run.options.stop_on_gate else []
     if rules and run.step and not (_evaluation_folder(run, 0) / "results.json").exists():
         raise UserError(
-            f"{_evaluation_folder(run, 0)}: not found; stop_on_gate compares with the evaluation before the first step, "
-            "so evaluate_every has to be given from the start"
+            f"{_evaluation_folder(run, 0)}: not found; stop_on_gate compares with the evaluation before the first "
+            "step, so evaluate_every has to be given from the start"
         )
     return rules
 
@@ -124,8 +124,8 @@ def _broken_rules(run: Run, rules: Sequence[GateRule], step: int) -> list[GateVe
     failed = [one for one in found if not one.passed]
     for one in failed:
         print(
-            f"{run.output}: stopped on {one.rule.source} after step {step}: {one.measures.name} is worse by {one.drop:.3g} "
-            f"(between {one.drop_low:.3g} and {one.drop_high:.3g}, allowed {one.allowed_drop:.3g})",
+            f"{run.output}: stopped on {one.rule.source} after step {step}: {one.measures.name} is worse by "
+            f"{one.drop:.3g} (between {one.drop_low:.3g} and {one.drop_high:.3g}, allowed {one.allowed_drop:.3g})",
             file=sys.stderr,
         )
     return failed

@@ -61,8 +61,8 @@ def pair_trees(
                 fitted = _fit_to_length(pair, max_length)
                 if fitted is not pair and overlong == "error":
                     raise UserError(
-                        f"pair {number}: {_longest_path(pair)} tokens, more than the maximum length of {max_length}; raise "
-                        "it, or choose to truncate or drop what is too long"
+                        f"pair {number}: {_longest_path(pair)} tokens, more than the maximum length of "
+                        f"{max_length}; raise it, or choose to truncate or drop what is too long"
                     )
                 if fitted is None or (fitted is not pair and overlong == "drop"):
                     continue

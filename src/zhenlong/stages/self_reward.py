@@ -233,8 +233,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_options(settings: SelfRewardSettings, iterations: int) -> None:
-    minimums = {"iterations": (iterations, 1), "samples_per_prompt": (settings.samples_per_prompt, 2), "judge_samples": (settings.judge_samples, 1),
-             "max_tokens": (settings.max_tokens, 1), "judge_max_tokens": (settings.judge_max_tokens, 1)}  # fmt: skip
+    minimums = {
+        "iterations": (iterations, 1),
+        "samples_per_prompt": (settings.samples_per_prompt, 2),
+        "judge_samples": (settings.judge_samples, 1),
+        "max_tokens": (settings.max_tokens, 1),
+        "judge_max_tokens": (settings.judge_max_tokens, 1),
+    }
     for name, (value, fewest) in minimums.items():
         if value < fewest:
             raise UserError(f"{name}: expected {fewest} or more, got {value}")

@@ -84,8 +84,10 @@ def leaderboard(runs: Sequence[str] = (), *, output: str, baseline: str = "sft",
         for name in names
         if name != baseline and "gold_reward" in summaries[0]["models"][name]
     }
-    prompt_gains = {name: prompt_paired_gain([one["models"][name].get(f"gold_gain_over_{baseline}") for one in summaries])
-            for name in gains}  # fmt: skip
+    prompt_gains = {
+        name: prompt_paired_gain([one["models"][name].get(f"gold_gain_over_{baseline}") for one in summaries])
+        for name in gains
+    }
     seeds = [summary["seed"] for summary in summaries]
     found = {
         "runs": [str(folder) for folder in folders],

@@ -76,7 +76,8 @@ def contamination(
     """
     if ngram < 1 or max_shared_items < 1 or limit < 0:
         raise UserError(
-            f"contamination: expected ngram and max_shared_items above 0, and limit 0 or more, got {ngram}, {max_shared_items}, {limit}"
+            "contamination: expected ngram and max_shared_items above 0, and limit 0 or more, "
+            f"got {ngram}, {max_shared_items}, {limit}"
         )
     rows = [
         (place, record_texts(record))

@@ -47,7 +47,8 @@ def read_recorded_outputs(
             raise UserError(f"{row.location}: id {id_!r} was given before ({places[id_]}); expected every id once")
         if id_ not in known:
             raise UserError(
-                f"{row.location}: id {id_!r} is none of the {len(known)} ids of {scenario.name}: {_abbreviated_ids(known)}"
+                f"{row.location}: id {id_!r} is none of the {len(known)} ids of {scenario.name}: "
+                f"{_abbreviated_ids(known)}"
             )
         places[id_] = row.location
         try:

@@ -21,8 +21,8 @@ from zhenlong.loop.config import package_versions
 
 # A scenario's own shots, limit and perturbations are compared scenario by scenario.
 FIXED_SETTINGS: Final = (
-    "seed", "trials", "as_chat", "max_tokens", "chat_template", "judge", "data", "examples", "baseline_outputs", "reference_answers",
-    "metric_options",
+    "seed", "trials", "as_chat", "max_tokens", "chat_template", "judge", "data", "examples", "baseline_outputs",
+    "reference_answers", "metric_options",
 )  # fmt: skip
 
 

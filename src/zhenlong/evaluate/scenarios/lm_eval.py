@@ -83,7 +83,8 @@ def _scenario(task: str, include: str) -> Scenario:
     method = METHOD_BY_OUTPUT_TYPE.get(known.OUTPUT_TYPE)
     if method is None:
         raise UserError(
-            f"{LM_EVAL_PREFIX}{task}: tasks of the kind {known.OUTPUT_TYPE} are not supported; {', '.join(METHOD_BY_OUTPUT_TYPE)} are"
+            f"{LM_EVAL_PREFIX}{task}: tasks of the kind {known.OUTPUT_TYPE} are not supported; "
+            f"{', '.join(METHOD_BY_OUTPUT_TYPE)} are"
         )
     config = known.config
     query = f"task={task}" + (f"&include={include}" if include else "")

@@ -85,7 +85,8 @@ def profile(
     """
     if not 0 < near_duplicate_threshold <= 1 or sample_size < 0:
         raise UserError(
-            f"data profile: expected near_duplicate_threshold in (0, 1] and sample_size of 0 or more, got {near_duplicate_threshold} and {sample_size}"
+            "data profile: expected near_duplicate_threshold in (0, 1] and sample_size of 0 or more, "
+            f"got {near_duplicate_threshold} and {sample_size}"
         )
     count_tokens = _token_counter(tokenizer) if tokenizer else None
     sample_options = _SampleOptions(sample_size, toxicity_model, detect_language, seed)
