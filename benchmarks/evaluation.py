@@ -37,8 +37,8 @@ from zhenlong.evaluate.adapters.methods import AdapterContext, plan_requests
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.execute import run_plans
 from zhenlong.inference.local import LocalBackend
 from zhenlong.models import load_model
 

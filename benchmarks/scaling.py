@@ -42,7 +42,7 @@ from zhenlong.models import load_model
 from zhenlong.objectives.policy_gradient import policy_loss
 from zhenlong.objectives.preference import preference_loss
 from zhenlong.objectives.reduce import sum_per_response
-from zhenlong.stages.pretrain import token_loss
+from zhenlong.stages.stage_steps import token_loss
 
 Points = Iterator[tuple[float, Callable[[], object]]]  # x, and what is timed there
 MODEL: Final = "small"

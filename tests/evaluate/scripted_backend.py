@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from zhenlong.evaluate.results.outcome import GeneratedOutput, RequestCost
-from zhenlong.inference.requests import GenerateRequest, RequestResult, ScoreRequest, ScoreTextRequest
+from zhenlong.inference.requests import (
+    GeneratedOutput,
+    GenerateRequest,
+    RequestCost,
+    RequestResult,
+    ScoreRequest,
+    ScoreTextRequest,
+)
 
 
 class Killed(BaseException):

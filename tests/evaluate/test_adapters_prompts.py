@@ -11,10 +11,9 @@ from zhenlong.evaluate.adapters.examples import examples_by_group, sample_balanc
 from zhenlong.evaluate.adapters.methods import AdapterContext, parse_choice_letter, plan_requests
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.results.outcome import GeneratedOutput
+from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.execute import run_plans
-from zhenlong.inference.requests import GenerateRequest, RequestResult, ScoreRequest, ScoreTextRequest
+from zhenlong.inference.requests import GeneratedOutput, GenerateRequest, RequestResult, ScoreRequest, ScoreTextRequest
 
 
 def labelled(*labels):

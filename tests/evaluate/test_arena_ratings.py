@@ -37,9 +37,10 @@ from zhenlong.evaluate.judges.style_control import (
 )
 from zhenlong.evaluate.metrics.arena_hard import arena_hard, arena_hard_v01, arena_hard_v2, judge_preferences
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome
+from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import get_scenario
+from zhenlong.inference.requests import GeneratedOutput
 
 
 def fought(wins: int, ties: int, losses: int, a: str = "a", b: str = "b") -> list[Battle]:

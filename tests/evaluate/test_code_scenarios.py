@@ -16,9 +16,10 @@ from verify.hostile.machine import UNSAFE
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.code import code_passes, pass_at_k, passed_tests
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome
+from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
 from zhenlong.evaluate.scenarios.scenario import Scenario, get_scenario
+from zhenlong.inference.requests import GeneratedOutput
 
 HUMANEVAL = {
     "task_id": "HumanEval/900",

@@ -12,10 +12,10 @@ from zhenlong.evaluate.adapters.examples import examples_by_group
 from zhenlong.evaluate.adapters.methods import AdapterContext, plan_requests
 from zhenlong.evaluate.metrics.helm import time_by_tokens
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome, RequestCost, ScoredOutcome
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
 from zhenlong.evaluate.scenarios.scenario import get_scenario, parse_scenario
-from zhenlong.inference.requests import GenerateRequest, RequestResult, ScoreRequest
+from zhenlong.inference.requests import GeneratedOutput, GenerateRequest, RequestCost, RequestResult, ScoreRequest
 
 
 class Words:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from zhenlong.evaluate.metrics.helm import exact_match_indicator
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome
+from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import get_scenario
+from zhenlong.inference.requests import GeneratedOutput
 
 pytestmark = pytest.mark.real_data
 

@@ -9,9 +9,10 @@ from helm_rows import CASES, Answer, Case, as_lines
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Metric
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.results.outcome import ChoiceScores, GeneratedOutput, Outcome, RequestCost, ScoredOutcome
+from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome
 from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import Scenario, all_scenarios, get_scenario
+from zhenlong.inference.requests import GeneratedOutput, RequestCost
 
 HELM = {name: one for name, one in all_scenarios().items() if name.startswith("helm_")}
 CORE = [

@@ -6,11 +6,12 @@ import pytest
 from scripted_backend import Killed, ScriptedBackend
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results.outcome import GeneratedOutput, RequestCost
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.execute import run_requests
 from zhenlong.inference.requests import (
+    GeneratedOutput,
     GenerateRequest,
+    RequestCost,
     RequestResult,
     ScoreRequest,
     ScoreTextRequest,

@@ -18,7 +18,8 @@ from zhenlong.evaluate.metrics.calibration import (
     selective_accuracies,
 )
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.results.outcome import ChoiceScores, GeneratedOutput, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome
+from zhenlong.inference.requests import GeneratedOutput
 
 CHOICES = (Reference("yes"), Reference("no", False))
 

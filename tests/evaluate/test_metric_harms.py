@@ -12,7 +12,8 @@ from zhenlong.evaluate.metrics.social_bias import bbq, pronoun_disparity
 from zhenlong.evaluate.metrics.toxicity import toxicity
 from zhenlong.evaluate.metrics.toxicity_scorers import lexicon_score, load_toxicity_scorer
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.inference.requests import GeneratedOutput
 
 
 def wrote(*texts):

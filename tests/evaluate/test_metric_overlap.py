@@ -15,8 +15,9 @@ from zhenlong.evaluate.metrics.language_modelling import bits_per_byte, perplexi
 from zhenlong.evaluate.metrics.ranking import ndcg, recall, reciprocal_rank
 from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.results.outcome import ChoiceScores, GeneratedOutput, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.win_rate import mean_win_rate
+from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.verify import copying, overlap
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat,", "3.5", "end.", "it's", "U.S.", "&amp;", "no-one"]

@@ -14,9 +14,10 @@ from zhenlong.evaluate.adapters.examples import examples_by_group
 from zhenlong.evaluate.adapters.prompt import instance_block, prompt_parts
 from zhenlong.evaluate.metrics.registry import Measure
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
 from zhenlong.evaluate.scenarios.scenario import get_scenario
+from zhenlong.inference.requests import GeneratedOutput
 
 NAMES = (
     "gsm8k math math500 aime24 aime25 gpqa_main gpqa_diamond mmlu mmlu_pro ifeval "

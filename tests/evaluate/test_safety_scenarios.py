@@ -13,9 +13,10 @@ from zhenlong.evaluate.metrics.refusal import advbench, harm_judged, xstest, xst
 from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.results.aggregate import aggregate
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import all_scenarios, get_scenario
+from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.verify.refusal import classify_refusal, is_refusal, is_refusal_advbench, is_refusal_xstest
 
 OWN = (

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from zhenlong.evaluate.results.outcome import GeneratedOutput
-from zhenlong.inference.requests import GenerateRequest, RequestResult
+from zhenlong.inference.requests import GeneratedOutput, GenerateRequest, RequestResult
 
 
 class Rule:

@@ -31,7 +31,7 @@ from zhenlong.report.evaluation.evaluation_data import read_evaluation_data, rea
 from zhenlong.report.evaluation.heat_table import category_tables, heat_levels
 from zhenlong.report.evaluation.instance_browser import max_min_fair_shares, pack_scenario
 from zhenlong.report.evaluation.number_format import decimals_for, format_decimal
-from zhenlong.report.evaluation.page import EvaluationSections, build_sections
+from zhenlong.report.evaluation.sections import EvaluationSections, build_sections
 from zhenlong.report.evaluation.svg_charts import axis_for
 from zhenlong.report.evaluation.win_rates import win_rate_table
 from zhenlong.report.evaluation.worst_case import perturbation_drops

@@ -8,7 +8,6 @@ from tiny_files import QUICK, read_metrics, weight_bytes
 
 from zhenlong.data import read
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results.outcome import GeneratedOutput
 from zhenlong.feedback.pairwise_labelling import ResponseSet
 from zhenlong.feedback.pointwise_judge import (
     ScoredResponses,
@@ -19,7 +18,7 @@ from zhenlong.feedback.pointwise_judge import (
 )
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.cached_model import open_cached_model
-from zhenlong.inference.requests import RequestResult
+from zhenlong.inference.requests import GeneratedOutput, RequestResult
 from zhenlong.records import Message, Ranking
 from zhenlong.stages import self_reward as module
 from zhenlong.stages.self_reward import self_reward

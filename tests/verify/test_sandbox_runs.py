@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from verify.hostile.machine import ISOLATED, UNSAFE
 
-import zhenlong.verify.sandbox.isolation_backends as isolation_module
 import zhenlong.verify.sandbox.sandbox as sandbox_module
 from zhenlong.errors import UserError
 from zhenlong.verify.sandbox import Isolation, Limits, Sandbox, best_isolation, run, run_all
@@ -147,7 +146,7 @@ def test_a_program_ends_when_whoever_started_it_is_killed(unsafe: bool, tmp_path
 
 def test_where_nothing_isolates_a_program_it_is_refused_with_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        isolation_module, "_candidates", lambda: [("bubblewrap", None), ("namespaces", Isolation("namespaces"))]
+        sandbox_module, "isolation_candidates", lambda: [("bubblewrap", None), ("namespaces", Isolation("namespaces"))]
     )
     monkeypatch.setattr(sandbox_module, "probe", lambda chosen: "unshare: Operation not permitted")
     best_isolation.cache_clear()

@@ -10,7 +10,6 @@ from typing import Any
 
 from zhenlong.data import read
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results.outcome import Judge
 from zhenlong.feedback.constitution import Principle, read_constitution, sample_principle
 from zhenlong.feedback.judge_agreement import human_agreement, judge_report
 from zhenlong.feedback.pairwise_labelling import (
@@ -29,6 +28,7 @@ from zhenlong.inference.cached_model import (
     require_models_exist,
     unique_complete_texts,
 )
+from zhenlong.inference.judge_client import Judge
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.records import Ranking, Task, to_json
 

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 from zhenlong.data import read
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results.outcome import GeneratedOutput
 from zhenlong.feedback.ai_feedback import label_preferences, write_rankings
 from zhenlong.feedback.constitution import DEFAULT_CONSTITUTION, Principle, read_constitution, sample_principle
 from zhenlong.feedback.pairwise_labelling import ResponseSet, validate_max_unparsed
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.cached_model import CachedModel, open_cached_model, require_models_exist
+from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.records import Demonstration, Message, Messages, Ranking, Task, to_json
 

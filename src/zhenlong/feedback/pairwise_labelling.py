@@ -12,8 +12,8 @@ from itertools import combinations
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.judges.pairwise_games import PairwiseGame, query_judge
-from zhenlong.evaluate.results.outcome import Judge
 from zhenlong.feedback.pairwise_judge import PairwiseVerdict, comparison_messages, parse_verdict
+from zhenlong.inference.judge_client import Judge
 from zhenlong.records import Messages, Ranking
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from zhenlong.evaluate.results.outcome import GeneratedOutput
-from zhenlong.inference.backend import ENDPOINT_PREFIX, Backend, load_backend
+from zhenlong.inference.backend import Backend
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.execute import generate_outputs
 from zhenlong.inference.judge_client import ModelJudge
-from zhenlong.inference.requests import GenerateRequest
+from zhenlong.inference.requests import GeneratedOutput, GenerateRequest
 from zhenlong.models.model_argument import ModelLike
 from zhenlong.models.resolve import resolve_model_path
 from zhenlong.records import Messages
 
+ENDPOINT_PREFIX: Final = "openai:"
+
 
 @dataclass(frozen=True)
 class CachedModel:
-    """A model that answers conversations: `judge` one answer each (`zhenlong.evaluate.results.outcome.Judge`)."""
+    """A model that answers conversations: `judge` one answer each (`zhenlong.inference.judge_client.Judge`)."""
 
     judge: ModelJudge
     backend: Backend
@@ -58,6 +60,38 @@ def open_cached_model(
         model, cache, name=name, chat_template=chat_template, device=device, dtype=dtype, max_num_seqs=max_num_seqs
     )
     return CachedModel(ModelJudge(backend, cache), backend, cache)
+
+
+def load_backend(
+    model: ModelLike | Backend,
+    cache: RequestCache,
+    *,
+    name: str = "",
+    chat_template: str = "auto",
+    tokens_per_microbatch: int = 8192,
+    max_num_seqs: int = 64,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> Backend:
+    """The backend of a model: given as one, by name, as a loaded pair, or as `openai:name@url`."""
+    if not isinstance(model, str | Path | tuple):
+        return model
+    if isinstance(model, str) and model.startswith(ENDPOINT_PREFIX):
+        from zhenlong.inference.endpoint import EndpointBackend
+
+        return EndpointBackend(model, chat=chat_template != "none")
+    from zhenlong.inference.local import LocalBackend
+
+    return LocalBackend(
+        model,
+        name=name,
+        file_hash=cache.file_hash,
+        chat_template=chat_template,
+        tokens_per_microbatch=tokens_per_microbatch,
+        max_num_seqs=max_num_seqs,
+        device=device,
+        dtype=dtype,
+    )
 
 
 def require_models_exist(*names: str) -> None:

@@ -8,11 +8,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, TypeVar
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results.outcome import GeneratedOutput, RequestCost
 from zhenlong.inference.backend import IndexedResults
 from zhenlong.inference.openai_endpoint import OpenAIEndpoint, parse_endpoint
 from zhenlong.inference.openai_responses import ModelResponse, RequestFailure
-from zhenlong.inference.requests import GenerateRequest, RequestPrompt, RequestResult, ScoreRequest, ScoreTextRequest
+from zhenlong.inference.requests import (
+    GeneratedOutput,
+    GenerateRequest,
+    RequestCost,
+    RequestPrompt,
+    RequestResult,
+    ScoreRequest,
+    ScoreTextRequest,
+)
 from zhenlong.records import Message
 
 RequestT = TypeVar("RequestT")

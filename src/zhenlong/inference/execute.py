@@ -1,33 +1,21 @@
-"""Many instances are asked side by side, and nothing is asked twice."""
+"""Requests to a model, answered from the cache where they are known, and by the model otherwise."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from zhenlong.evaluate.adapters.methods import RequestPlan
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome
 from zhenlong.inference.backend import Backend, IndexedResults
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.requests import GenerateRequest, Request, RequestPrompt, RequestResult, cache_key
+from zhenlong.inference.requests import (
+    GeneratedOutput,
+    GenerateRequest,
+    Request,
+    RequestPrompt,
+    RequestResult,
+    cache_key,
+)
 
 ProgressCallback = Callable[[int, int], None]  # (requests answered, requests known of so far)
-
-
-def run_plans(
-    plans: Sequence[RequestPlan], backend: Backend, cache: RequestCache, on_progress: ProgressCallback | None = None
-) -> list[Outcome]:
-    """Run all askings to their outcomes. The requests of a round go to the model together."""
-    outcomes: dict[int, Outcome] = {}
-    waiting: dict[int, list[Request]] = {}
-    for number, asking in enumerate(plans):
-        _advance(number, asking, None, waiting, outcomes)
-    while waiting:
-        requests_of_round = [request for requests in waiting.values() for request in requests]
-        answers = iter(run_requests(requests_of_round, backend, cache, on_progress))
-        round_, waiting = waiting, {}
-        for number, requests in round_.items():
-            _advance(number, plans[number], [next(answers) for _ in requests], waiting, outcomes)
-    return [outcomes[number] for number in range(len(plans))]
 
 
 def run_requests(
@@ -84,16 +72,3 @@ def _run_batches(requests: Sequence[Request], backend: Backend) -> Iterator[tupl
     if generated:
         for batch in backend.generate(list(generated.values())):
             yield list(generated), batch
-
-
-def _advance(
-    number: int,
-    plan: RequestPlan,
-    answers: list[RequestResult] | None,
-    waiting: dict[int, list[Request]],
-    outcomes: dict[int, Outcome],
-) -> None:
-    try:
-        waiting[number] = next(plan) if answers is None else plan.send(answers)
-    except StopIteration as ended:
-        outcomes[number] = ended.value

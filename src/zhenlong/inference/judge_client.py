@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from zhenlong.evaluate.results.outcome import GeneratedOutput
 from zhenlong.inference.backend import Backend
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.execute import generate_outputs
-from zhenlong.inference.requests import GenerateRequest
+from zhenlong.inference.requests import GeneratedOutput, GenerateRequest
 from zhenlong.records import Messages
 
 
+class Judge(Protocol):
+    """A model that answers conversations, asked to judge."""
+
+    name: str
+
+    def __call__(
+        self,
+        conversations: Sequence[Messages],
+        *,
+        max_tokens: int = 1024,
+        temperature: float = 0.0,
+        seed: int = 0,
+        top_log_probs: int = 0,
+    ) -> list[GeneratedOutput]:
+        """One answer to each conversation; `top_log_probs` asks for that many of the likeliest tokens at each place."""
+        ...
+
+
 class ModelJudge:
-    """A backend under the protocol of judges (`zhenlong.evaluate.results.outcome.Judge`).
+    """A backend under the protocol of judges (`Judge`).
 
     A conversation that does not fit the model's context, or that it failed to answer, gets an empty answer, which holds
     no verdict: metrics count it as such.

@@ -15,13 +15,20 @@ import numpy as np
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
-from zhenlong.evaluate.results.outcome import GeneratedOutput, RequestCost
 from zhenlong.forest import forward, log_probs, make_tree, pack_trees
 from zhenlong.forest.lm_head import lm_head_of
 from zhenlong.forest.scoring import model_context_length
 from zhenlong.inference.backend import IndexedResults
 from zhenlong.inference.prefixes import PrefixBatch, prefix_batches
-from zhenlong.inference.requests import GenerateRequest, RequestPrompt, RequestResult, ScoreRequest, ScoreTextRequest
+from zhenlong.inference.requests import (
+    GeneratedOutput,
+    GenerateRequest,
+    RequestCost,
+    RequestPrompt,
+    RequestResult,
+    ScoreRequest,
+    ScoreTextRequest,
+)
 from zhenlong.inference.tokens import RequestTokenizer, ScoredSequence
 from zhenlong.loop.ledger import FlopEstimator as Arithmetic
 from zhenlong.loop.ledger import peak_memory

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from zhenlong.evaluate.results.outcome import GeneratedOutput, RequestCost
 from zhenlong.records import Message, Messages
 
 RequestPrompt = str | Messages
@@ -47,6 +46,29 @@ class ScoreTextRequest:
 
 
 Request = GenerateRequest | ScoreRequest | ScoreTextRequest
+
+
+@dataclass(frozen=True)
+class GeneratedOutput:
+    """One generated answer. None: the model, or whoever recorded the answer, did not say."""
+
+    text: str
+    log_prob: float | None = None  # of all its tokens, in nats, at temperature 1
+    num_tokens: int | None = None
+    truncated: bool = False  # ended at the token limit
+    top_log_probs: tuple[Mapping[str, float], ...] = ()  # for each token the likeliest ones, where they were asked for
+    turns: tuple[str, ...] = ()  # the answers to an instance's further turns
+
+
+@dataclass(frozen=True)
+class RequestCost:
+    """What answering took, measured. Requests of one batch share its seconds by tokens."""
+
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    flops: float | None = None
+    peak_memory: int | None = None  # bytes
 
 
 @dataclass(frozen=True)

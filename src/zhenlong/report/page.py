@@ -20,7 +20,8 @@ from zhenlong.report.cost_table import cost_table, format_duration
 from zhenlong.report.curves import Curve, training_curves
 from zhenlong.report.evaluation import is_evaluation, write_evaluation_report
 from zhenlong.report.evaluation.evaluation_data import read_evaluation_data
-from zhenlong.report.evaluation.page import SCRIPTS, STYLES, EvaluationSections, build_sections
+from zhenlong.report.evaluation.page import SCRIPTS, STYLES
+from zhenlong.report.evaluation.sections import EvaluationSections, build_sections
 from zhenlong.report.examples import Example, compare_responses, responses_over_training
 from zhenlong.report.labels import display_name, interval_ends, mean_value
 from zhenlong.report.overoptimization import proxy_gold_scatter, reward_gains

@@ -25,9 +25,8 @@ from zhenlong.objectives.preference import REFERENCE_FREE, check_preference_sett
 from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
 from zhenlong.records import Ranking
 from zhenlong.stages.evaluate_during_training import with_evaluations
-from zhenlong.stages.prepare_data import ranking_trees, read_heldout, read_training_data
+from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
 from zhenlong.stages.reference import cached_reference_log_probs
-from zhenlong.stages.reward_model import pair_indices
 from zhenlong.stages.sample_logging import log_samples
 from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 

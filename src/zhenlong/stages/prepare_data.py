@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import torch
+
 from zhenlong.data import (
     BadRow,
     ChatTemplate,
@@ -89,6 +91,19 @@ def ranking_trees(
 ) -> tuple[list[TreeNode], list[Ranking], Mixture]:
     """Rankings as trees, the prompt with one scored child for each response, and the rankings that fit."""
     return _response_trees(run, rankings, order, template, max_length, overlong, lambda one: one.responses)
+
+
+def pair_indices(rankings: Sequence[Ranking], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All pairs of the batch's rankings: indices of chosen [P] and rejected [P] responses, and ranking index [P]."""
+    chosen, rejected, ranking_index = [], [], []
+    first = 0
+    for number, ranking in enumerate(rankings):
+        for i, j in ranking.pairs():
+            chosen.append(first + i)
+            rejected.append(first + j)
+            ranking_index.append(number)
+        first += len(ranking.responses)
+    return tuple(torch.tensor(found, device=device) for found in (chosen, rejected, ranking_index))  # type: ignore[return-value]
 
 
 def rating_trees(

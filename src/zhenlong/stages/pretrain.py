@@ -18,16 +18,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zhenlong.data import Mixture, parse_mixture_spec
 from zhenlong.data.builtin_templates import builtin_template
 from zhenlong.errors import UserError
-from zhenlong.forest import Microbatch, TreeNode, forward, log_probs, make_microbatches
+from zhenlong.forest import TreeNode, make_microbatches
 from zhenlong.forest.scoring import log_prob_sums
-from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.loop import FlopEstimator, Learner, Run, TrainingOptions
 from zhenlong.loop.options import Schedule
 from zhenlong.models import ModelShape, init_model, load_tokenizer, save_model, train_tokenizer
-from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.records import Document
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.prepare_data import read_heldout, read_training_data
-from zhenlong.stages.stage_steps import load_for_training, optimizer_step, resolve_max_length
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, resolve_max_length, token_loss
 
 
 def pretrain(
@@ -130,12 +129,6 @@ def pretrain(
         if heldout_trees:
             results["perplexity_after"] = _perplexity(network, heldout_trees, options)
         return run.finish(network, network_tokenizer, save_model, results)
-
-
-def token_loss(network: PreTrainedModel, batch: Microbatch) -> StepLoss:
-    """The summed negative log-likelihood of a micro-batch's scored tokens."""
-    states = forward(network, batch.forest)
-    return StepLoss(negative_log_likelihood(log_probs(network, states, batch.forest)))
 
 
 def document_trees(

@@ -25,7 +25,6 @@ from zhenlong.rewards import build_reward_fn
 from zhenlong.sampling import TorchSampler
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.prepare_data import read_training_data
-from zhenlong.stages.pretrain import token_loss
 from zhenlong.stages.rollout import (
     Group,
     RolloutBuffer,
@@ -37,7 +36,13 @@ from zhenlong.stages.rollout import (
     tokenize_prompts,
 )
 from zhenlong.stages.selection import best_response, correct_responses, subset
-from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
+from zhenlong.stages.stage_steps import (
+    load_for_training,
+    optimizer_step,
+    prepare_for_saving,
+    resolve_max_length,
+    token_loss,
+)
 
 Selection = Literal["best", "correct"]
 

@@ -25,7 +25,7 @@ from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.objectives.pairwise import bradley_terry_loss, pair_weights, reward_centering_loss, strength_margin
 from zhenlong.records import Ranking
-from zhenlong.stages.prepare_data import ranking_trees, read_heldout, read_training_data
+from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
 from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 
 
@@ -121,19 +121,6 @@ def ranking_loss(
     if center_rewards:
         total = total + center_rewards * reward_centering_loss(rewards, chosen, rejected, weights)
     return StepLoss(total, {**metrics, "reward": (rewards.detach().sum(), float(len(rewards)))})
-
-
-def pair_indices(rankings: Sequence[Ranking], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All pairs of the batch's rankings: indices of chosen [P] and rejected [P] responses, and ranking index [P]."""
-    chosen, rejected, ranking_index = [], [], []
-    first = 0
-    for number, ranking in enumerate(rankings):
-        for i, j in ranking.pairs():
-            chosen.append(first + i)
-            rejected.append(first + j)
-            ranking_index.append(number)
-        first += len(ranking.responses)
-    return tuple(torch.tensor(found, device=device) for found in (chosen, rejected, ranking_index))  # type: ignore[return-value]
 
 
 def _require_strengths(run: Run, data: str, rankings: Sequence[Ranking]) -> None:

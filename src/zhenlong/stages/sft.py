@@ -18,9 +18,14 @@ from zhenlong.models import save_model
 from zhenlong.records import Demonstration
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.prepare_data import conversation_trees, read_heldout, read_training_data
-from zhenlong.stages.pretrain import token_loss
 from zhenlong.stages.sample_logging import log_samples
-from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
+from zhenlong.stages.stage_steps import (
+    load_for_training,
+    optimizer_step,
+    prepare_for_saving,
+    resolve_max_length,
+    token_loss,
+)
 
 
 def sft(

@@ -9,11 +9,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
-from zhenlong.forest import Forest, Microbatch
+from zhenlong.forest import Forest, Microbatch, forward, log_probs
 from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import Lora, compile_layers, load_model
 from zhenlong.models.encoders import context_length
 from zhenlong.models.load import ModelKind
+from zhenlong.objectives import negative_log_likelihood
 
 
 def load_for_training(
@@ -70,6 +71,12 @@ def optimizer_step(
     for batch in batches:
         count_training_cost(run, cost, batch.forest)
     return metrics
+
+
+def token_loss(network: PreTrainedModel, batch: Microbatch) -> StepLoss:
+    """The summed negative log-likelihood of a micro-batch's scored tokens."""
+    states = forward(network, batch.forest)
+    return StepLoss(negative_log_likelihood(log_probs(network, states, batch.forest)))
 
 
 def count_training_cost(run: Run, cost: FlopEstimator, forest: Forest) -> None:

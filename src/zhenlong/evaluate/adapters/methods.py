@@ -26,10 +26,12 @@ from zhenlong.evaluate.adapters.prompt import (
 )
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.results.outcome import ChoiceScores, GeneratedOutput, Outcome, RequestCost
+from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome
 from zhenlong.inference.requests import (
+    GeneratedOutput,
     GenerateRequest,
     Request,
+    RequestCost,
     RequestPrompt,
     RequestResult,
     ScoreRequest,

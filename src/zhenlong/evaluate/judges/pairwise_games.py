@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Judge, Outcome
+from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.records import Messages
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Final
 
-from zhenlong.evaluate.results.outcome import GeneratedOutput
+from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.verify.judge_parsing import parse_rating as parse_rating
 from zhenlong.verify.judge_parsing import parse_winner as parse_winner
 from zhenlong.verify.reasoning_trace import strip_reasoning

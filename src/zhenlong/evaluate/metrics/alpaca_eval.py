@@ -19,8 +19,9 @@ from zhenlong.evaluate.judges.pairwise_games import (
 from zhenlong.evaluate.judges.prompts import ALPACA_EVAL, read_chatml_prompt
 from zhenlong.evaluate.judges.verdict_parsing import first_output_probability
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
-from zhenlong.evaluate.results.outcome import Judge, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.inference.judge_client import Judge
 
 TOP: Final = 5
 

@@ -23,8 +23,9 @@ from zhenlong.evaluate.judges.prompts import ARENA_CREATIVE, ARENA_HARD, ARENA_U
 from zhenlong.evaluate.judges.style_control import CONTROLS, measure_style
 from zhenlong.evaluate.judges.verdict_parsing import ARENA_LABELS, parse_arena_label
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
-from zhenlong.evaluate.results.outcome import Judge, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
+from zhenlong.inference.judge_client import Judge
 
 CREATIVE: Final = "creative_writing"  # its judge writes no answer of its own first
 TOKENS: Final = 4096

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zhenlong.evaluate.results.outcome import Outcome, RequestCost
+from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.results.result_files import Result
 from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
+from zhenlong.inference.requests import RequestCost
 
 
 def efficiency_results(outcomes: Sequence[Outcome], seed: int = 0) -> list[Result]:

@@ -17,8 +17,9 @@ from zhenlong.evaluate.judges.pairwise_games import (
 from zhenlong.evaluate.judges.prompts import MT_BENCH, JudgePrompt, read_fastchat_prompts
 from zhenlong.evaluate.judges.verdict_parsing import parse_rating, parse_winner
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
-from zhenlong.evaluate.results.outcome import Judge, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
+from zhenlong.inference.judge_client import Judge
 
 WITH_REFERENCE: Final = ("math", "reasoning", "coding")
 TOKENS: Final = 2048

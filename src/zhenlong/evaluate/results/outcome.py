@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.records import Messages
-
-
-@dataclass(frozen=True)
-class GeneratedOutput:
-    """One generated answer. None: the model, or whoever recorded the answer, did not say."""
-
-    text: str
-    log_prob: float | None = None  # of all its tokens, in nats, at temperature 1
-    num_tokens: int | None = None
-    truncated: bool = False  # ended at the token limit
-    top_log_probs: tuple[Mapping[str, float], ...] = ()  # for each token the likeliest ones, where they were asked for
-    turns: tuple[str, ...] = ()  # the answers to an instance's further turns
+from zhenlong.inference.requests import GeneratedOutput, RequestCost
 
 
 @dataclass(frozen=True)
@@ -29,17 +17,6 @@ class ChoiceScores:
     log_probs: tuple[float, ...]
     num_tokens: tuple[int, ...] = ()  # of each reference
     calibration_log_probs: tuple[float, ...] = ()  # the same references after the calibration prompt ("Answer:")
-
-
-@dataclass(frozen=True)
-class RequestCost:
-    """What answering took, measured. Requests of one batch share its seconds by tokens."""
-
-    seconds: float = 0.0
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
-    flops: float | None = None
-    peak_memory: int | None = None  # bytes
 
 
 @dataclass(frozen=True)
@@ -78,21 +55,3 @@ class ScoredOutcome:
     outcome: Outcome
     scores: Mapping[str, float]
     judgement: Mapping[str, Any] = field(default_factory=dict)  # a judge's prompts, answers and verdicts
-
-
-class Judge(Protocol):
-    """A model that answers conversations, asked to judge."""
-
-    name: str
-
-    def __call__(
-        self,
-        conversations: Sequence[Messages],
-        *,
-        max_tokens: int = 1024,
-        temperature: float = 0.0,
-        seed: int = 0,
-        top_log_probs: int = 0,
-    ) -> list[GeneratedOutput]:
-        """One answer to each conversation; `top_log_probs` asks for that many of the likeliest tokens at each place."""
-        ...

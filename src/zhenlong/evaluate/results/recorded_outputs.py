@@ -21,8 +21,9 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.methods import parse_choice_letter
 from zhenlong.evaluate.adapters.prompt import choice_letters
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.results.outcome import ChoiceScores, GeneratedOutput, Outcome
+from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome
 from zhenlong.evaluate.scenarios.scenario import Scenario
+from zhenlong.inference.requests import GeneratedOutput
 
 OUTPUT_FIELDS: Final = ("output", "outputs", "turns", "choice_log_probs", "text_log_prob", "failed")
 KNOWN_FIELDS: Final = ("id", *OUTPUT_FIELDS, "log_prob", "truncated", "choice_tokens", "choice_baseline", "text_tokens")

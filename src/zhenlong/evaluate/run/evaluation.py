@@ -14,17 +14,19 @@ from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.perturb.code_attack import read_template
 from zhenlong.evaluate.results.aggregate import aggregate
-from zhenlong.evaluate.results.outcome import Judge, Outcome
+from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.results.result_files import Result
 from zhenlong.evaluate.run.folder import EvaluationFolder
 from zhenlong.evaluate.run.prepare import EvaluationOptions, PreparedScenario, parse_perturbations, prepare_scenario
 from zhenlong.evaluate.run.progress import print_warning, progress_bars, progress_callback
+from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.evaluate.run.suites import SuiteEntry, select_entries
 from zhenlong.evaluate.scenarios.scenario import Scenario
-from zhenlong.inference.backend import Backend, load_backend
+from zhenlong.inference.backend import Backend
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.execute import ProgressCallback, run_plans
-from zhenlong.inference.judge_client import ModelJudge
+from zhenlong.inference.cached_model import load_backend
+from zhenlong.inference.execute import ProgressCallback
+from zhenlong.inference.judge_client import Judge, ModelJudge
 from zhenlong.loop.atomic import lock_folder
 from zhenlong.models.model_argument import ModelLike
 

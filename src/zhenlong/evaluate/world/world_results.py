@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from zhenlong.evaluate.results.aggregate import aggregate
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.results.outcome import GeneratedOutput, Outcome, RequestCost
+from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.results.result_files import InstanceRecord, Result, instances_path, record_to_json, write_results
 from zhenlong.evaluate.scenarios.scenario import get_scenario
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.evaluate.world.behaviour import WorldResponse
+from zhenlong.inference.requests import GeneratedOutput, RequestCost
 from zhenlong.loop.atomic import write_text
 from zhenlong.records import Task
 

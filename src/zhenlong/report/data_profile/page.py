@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from zhenlong.data.dataset_stats import LengthStats
+from zhenlong.report.data_profile.source_profile import SourceProfile
 from zhenlong.report.data_profile.table import format_lengths, source_names, statistic_lines
 from zhenlong.report.render_page import render_page
-
-if TYPE_CHECKING:
-    from zhenlong.report.data_profile.command import SourceProfile
 
 MAX_BAD_ROWS: Final = 20  # rows left out that the page lists
 WIDTH, HEIGHT = 300.0, 110.0

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from zhenlong.data.dataset_stats import LengthStats
-
-if TYPE_CHECKING:
-    from zhenlong.report.data_profile.command import SourceProfile
+from zhenlong.report.data_profile.source_profile import SourceProfile
 
 MISSING_TEXT: Final = "–"
 MAX_LANGUAGES: Final = 4

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from zhenlong.report.evaluation.heat_table import HeatCell, HeatRow
+from zhenlong.report.evaluation.sections import EvaluationSections
 from zhenlong.report.summary_table import escape_markdown, markdown_row
-
-if TYPE_CHECKING:
-    from zhenlong.report.evaluation.page import EvaluationSections
 
 
 def evaluation_markdown(title: str, about: Sequence[str], sections: EvaluationSections) -> str:

@@ -1,76 +1,18 @@
-"""An evaluation's report: report.html, one page that needs nothing but itself, and report.md.
-
-The sections are the same whether the evaluation stands by itself or in the report of the recipe that made it.
-"""
+"""An evaluation's report: report.html, one page that needs nothing but itself, and report.md."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from zhenlong.loop.atomic import write_text
-from zhenlong.report.evaluation.calibration import confidences_by_model, reliability_diagram
-from zhenlong.report.evaluation.cost_quality import cost_quality_charts, shot_charts
-from zhenlong.report.evaluation.differences import DifferenceRow, ModelPair, apply_holm, scenario_differences
-from zhenlong.report.evaluation.evaluation_data import (
-    EvaluationData,
-    read_evaluation_data,
-    read_scenario_records,
-    short_model_name,
-)
-from zhenlong.report.evaluation.groups import GroupTable, group_tables
-from zhenlong.report.evaluation.heat_table import CategoryTable, ScenarioBlock, category_tables, overview_blocks
-from zhenlong.report.evaluation.instance_browser import (
-    MAX_BYTES,
-    MAX_RECORDS,
-    ScenarioChunk,
-    max_min_fair_shares,
-    pack_scenario,
-    record_and_byte_counts,
-)
+from zhenlong.report.evaluation.evaluation_data import EvaluationData, read_evaluation_data
 from zhenlong.report.evaluation.markdown import evaluation_markdown
-from zhenlong.report.evaluation.svg_charts import MARKER_SHAPES, Chart
-from zhenlong.report.evaluation.win_rates import WinRates, win_rate_table
-from zhenlong.report.evaluation.worst_case import PerturbationDrop, perturbation_drops
+from zhenlong.report.evaluation.sections import build_sections, subtitle_parts
 from zhenlong.report.render_page import read_asset, render_page
 
 STYLES: Final = ("report.css", "evaluation.css")
 SCRIPTS: Final = ("instance_browser.js",)
-MANIFEST_FIELDS: Final = (
-    "suite",
-    "tasks",
-    "limit",
-    "seed",
-    "judge",
-)  # of evaluation.json, told at the head where they are
-
-
-@dataclass(frozen=True)
-class EvaluationSections:
-    """All that the sections show. Models are in the order of their colours."""
-
-    models: list[tuple[str, str, str]]  # name, name for reading, shape
-    categories: list[CategoryTable]
-    overview: list[ScenarioBlock]
-    win_rates: WinRates | None
-    worst_case: list[list[PerturbationDrop]]  # of each scenario that was perturbed
-    reliability_diagrams: list[Chart]
-    group_tables: list[GroupTable]
-    cost_charts: list[Chart]
-    shot_charts: list[Chart]
-    differences: list[ModelPair]
-    chunks: list[ScenarioChunk]
-    num_failed: int
-    notes: list[str]
-
-    @property
-    def browser_index(self) -> dict[str, Any]:
-        """What the page's script knows before it unpacks a scenario."""
-        return {
-            "models": [{"name": name, "title": title} for name, title, _ in self.models],
-            "scenarios": [{"name": one.scenario, "main": one.main_measure} for one in self.chunks],
-        }
 
 
 def write_evaluation_report(folder: str | Path) -> Path:
@@ -91,66 +33,6 @@ def write_evaluation_report(folder: str | Path) -> Path:
     write_text(path, page)
     write_text(path.with_suffix(".md"), evaluation_markdown(title, about, sections))
     return path
-
-
-def build_sections(
-    evaluation: EvaluationData, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES
-) -> EvaluationSections:
-    """Everything that the page shows of an evaluation, reading its records once, one scenario at a time."""
-    categories = category_tables(evaluation)
-    sizes = record_and_byte_counts(evaluation)
-    limits = zip(
-        max_min_fair_shares([n for n, _ in sizes], max_records),
-        max_min_fair_shares([b for _, b in sizes], max_bytes),
-        strict=True,
-    )
-    worst_case: list[list[PerturbationDrop]] = []
-    reliability_diagrams: list[Chart] = []
-    chunks: list[ScenarioChunk] = []
-    differences: dict[tuple[str, str], list[DifferenceRow]] = {}
-    for scenario, (records_share, bytes_share) in zip(evaluation.scenarios, limits, strict=True):
-        records = read_scenario_records(evaluation, scenario)
-        for place in [one for one in evaluation.scenario_shots if one[0] == scenario]:
-            drops = perturbation_drops(evaluation, place, records)
-            worst_case += [drops] if drops else []
-            chart = reliability_diagram(evaluation, place, confidences_by_model(evaluation, place, records))
-            reliability_diagrams += [chart] if chart else []
-            for pair, difference in scenario_differences(evaluation, place, records):
-                differences.setdefault(pair, []).append(difference)
-        if any(records.values()):
-            chunks.append(pack_scenario(evaluation, scenario, records, records_share, bytes_share))
-    return EvaluationSections(
-        models=[
-            (one, short_model_name(one), MARKER_SHAPES[at % len(MARKER_SHAPES)])
-            for at, one in enumerate(evaluation.models)
-        ],
-        categories=categories,
-        overview=overview_blocks(evaluation, categories),
-        win_rates=win_rate_table(evaluation, categories),
-        worst_case=worst_case,
-        reliability_diagrams=reliability_diagrams,
-        group_tables=[one for place in evaluation.scenario_shots for one in group_tables(evaluation, place)],
-        cost_charts=cost_quality_charts(evaluation),
-        shot_charts=shot_charts(evaluation),
-        differences=apply_holm([ModelPair(*pair, rows) for pair, rows in differences.items()]),
-        chunks=chunks,
-        num_failed=sum(one.failed for one in evaluation.results if one.main),
-        notes=evaluation.notes,
-    )
-
-
-def subtitle_parts(evaluation: EvaluationData, sections: EvaluationSections) -> list[str]:
-    """What was evaluated, in a few words each."""
-    models, scenarios = len(evaluation.models), len(evaluation.scenarios)
-    prompts = sum(chunk.questions for chunk in sections.chunks)  # perturbed copies, shots and trials included
-    parts = [
-        f"{models} model{'s' * (models > 1)}",
-        f"{scenarios} scenario{'s' * (scenarios > 1)}",
-        f"{prompts:,} prompts" if prompts else "",
-    ]
-    shown_options = [(name, evaluation.manifest.get(name)) for name in MANIFEST_FIELDS]
-    parts += [f"{name} {value}" for name, value in shown_options if isinstance(value, (str, int)) and value != ""]
-    return [part for part in parts if part]
 
 
 def _versions(evaluation: EvaluationData) -> list[str]:

@@ -1,8 +1,8 @@
 """Run programs that nobody has read, so that all they can do is print: docs/evaluation/code.md."""
 
-from zhenlong.verify.sandbox.isolation_backends import Isolation, best_isolation
+from zhenlong.verify.sandbox.isolation_backends import Isolation
 from zhenlong.verify.sandbox.limits import Limits, ProgramResult
 from zhenlong.verify.sandbox.running import map_in_threads, run, run_all
-from zhenlong.verify.sandbox.sandbox import Sandbox
+from zhenlong.verify.sandbox.sandbox import Sandbox, best_isolation
 
 __all__ = ["Isolation", "Limits", "ProgramResult", "Sandbox", "best_isolation", "map_in_threads", "run", "run_all"]

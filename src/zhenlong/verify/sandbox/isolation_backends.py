@@ -1,7 +1,4 @@
-"""How this machine can isolate a program: bubblewrap, else Linux namespaces, else not at all.
-
-Whatever is chosen was tried first: a program that adds two numbers has to run under it.
-"""
+"""How this machine can isolate a program: bubblewrap, else Linux namespaces, else not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -46,25 +42,8 @@ class Isolation:
 UNSAFE: Final = Isolation("unsafe")
 
 
-@cache
-def best_isolation() -> Isolation:
-    """The best isolation that works here. Raises `UserError` saying what was tried where none does."""
-    from zhenlong.verify.sandbox.sandbox import probe
-
-    tried = []
-    for name, candidate in _candidates():
-        problem = probe(candidate) if candidate else "not installed"
-        if not problem:
-            assert candidate is not None
-            return candidate
-        tried.append(f"{name}: {problem}")
-    raise UserError(
-        f"sandbox: this machine cannot isolate a program ({'; '.join(tried)}); install bubblewrap or allow user "
-        "namespaces, or set unsafe to run model-written code without isolation"
-    )
-
-
-def _candidates() -> list[tuple[str, Isolation | None]]:
+def isolation_candidates() -> list[tuple[str, Isolation | None]]:
+    """What this machine may be able to do, best first, by name; None where it is not installed."""
     if platform.system() != "Linux":
         return [("namespaces", None)]
     found: list[tuple[str, Isolation | None]] = [

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Final
@@ -22,7 +23,7 @@ from zhenlong.verify.sandbox.guest import call_server, supervise  # loaded here 
 from zhenlong.verify.sandbox.isolation_backends import (
     UNSAFE,
     Isolation,
-    best_isolation,
+    isolation_candidates,
     job_settings,
     launch_command,
     visible_paths,
@@ -161,6 +162,25 @@ class Sandbox:
             self._process.wait(GRACE_SECONDS)
         except (OSError, subprocess.TimeoutExpired):
             return
+
+
+@cache
+def best_isolation() -> Isolation:
+    """The best isolation that works here. Raises `UserError` saying what was tried where none does.
+
+    Each was tried: a program that multiplies two numbers has to run under it.
+    """
+    tried = []
+    for name, candidate in isolation_candidates():
+        problem = probe(candidate) if candidate else "not installed"
+        if not problem:
+            assert candidate is not None
+            return candidate
+        tried.append(f"{name}: {problem}")
+    raise UserError(
+        f"sandbox: this machine cannot isolate a program ({'; '.join(tried)}); install bubblewrap or allow user "
+        "namespaces, or set unsafe to run model-written code without isolation"
+    )
 
 
 def probe(isolation: Isolation) -> str:

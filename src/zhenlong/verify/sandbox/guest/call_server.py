@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
-from .program import load_module
 from .serialization import encode, loads
 
 REQUEST_FD: Final = 4  # file descriptors
 REPLY_FD: Final = 5
 
 
-def serve_calls(path: str) -> None:
+def serve_calls(path: str, load_module: Callable[[str, str], object]) -> None:
     """Load a file, say so, and answer requests until there are none."""
     requests = os.fdopen(REQUEST_FD, "rb")
     os.set_inheritable(REQUEST_FD, False)

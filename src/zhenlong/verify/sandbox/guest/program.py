@@ -26,7 +26,7 @@ def main() -> None:
     else:
         from .call_server import serve_calls
 
-        serve_calls(path)
+        serve_calls(path, load_module)
 
 
 def run_main(path: str, swallow_exit: bool) -> None:

@@ -1,0 +1,42 @@
+"""Run the request plans of many instances side by side: the requests of one round go to the model together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zhenlong.evaluate.adapters.methods import RequestPlan
+from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.inference.backend import Backend
+from zhenlong.inference.cache import RequestCache
+from zhenlong.inference.execute import ProgressCallback, run_requests
+from zhenlong.inference.requests import Request, RequestResult
+
+
+def run_plans(
+    plans: Sequence[RequestPlan], backend: Backend, cache: RequestCache, on_progress: ProgressCallback | None = None
+) -> list[Outcome]:
+    """Run all plans to their outcomes."""
+    outcomes: dict[int, Outcome] = {}
+    waiting: dict[int, list[Request]] = {}
+    for number, plan in enumerate(plans):
+        _advance(number, plan, None, waiting, outcomes)
+    while waiting:
+        requests_of_round = [request for requests in waiting.values() for request in requests]
+        answers = iter(run_requests(requests_of_round, backend, cache, on_progress))
+        round_, waiting = waiting, {}
+        for number, requests in round_.items():
+            _advance(number, plans[number], [next(answers) for _ in requests], waiting, outcomes)
+    return [outcomes[number] for number in range(len(plans))]
+
+
+def _advance(
+    number: int,
+    plan: RequestPlan,
+    answers: list[RequestResult] | None,
+    waiting: dict[int, list[Request]],
+    outcomes: dict[int, Outcome],
+) -> None:
+    try:
+        waiting[number] = next(plan) if answers is None else plan.send(answers)
+    except StopIteration as ended:
+        outcomes[number] = ended.value
