@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-peers check format report bench profile scaling clean
+.PHONY: demo test test-peers check format docs bench profile scaling clean
 
 demo: .venv/installed  ## base model -> SFT -> reward model -> DPO, PPO, GRPO -> evaluation -> runs/demo/report.html
 	$(BIN)/zhenlong run recipes/demo.yaml $(ARGS)
@@ -24,6 +24,9 @@ format: .venv/installed-dev  ## fix what the tools can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/installed-docs  ## the documentation as a searchable site: site/index.html, every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 bench: .venv-bench/installed  ## speed and memory against TRL, transformers' generate, lm-evaluation-harness
 	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
 
@@ -34,7 +37,7 @@ scaling: .venv/installed  ## cost and memory against tokens, group size, prompt 
 	$(BIN)/python benchmarks/scaling.py $(ARGS)
 
 clean:
-	rm -rf .venv .venv-bench runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-bench runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -45,6 +48,10 @@ clean:
 
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) -e ".[dev]"
+	touch $@ .venv/installed
+
+.venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e ".[docs]"
 	touch $@ .venv/installed
 
 # The peers have an environment of their own: what they depend on does not touch that of make test.
