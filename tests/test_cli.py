@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_model
 from tiny_files import DEMONSTRATIONS, PAIRS, model_folder, read_metrics, weight_bytes, write_files, write_jsonl_file
 
-from zhenlong.cli import COMMANDS, main
+from zhenlong.cli import main
+from zhenlong.registry import commands
 
 STAGES = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "raft", "derta"]
 QUICK = ["--steps", "1", "--batch_size", "2", "--progress", "false", "--device", "cpu"]
@@ -299,7 +300,7 @@ def test_a_command_that_is_no_command(refused):
     assert "trian: no such command; expected one of pretrain, sft" in refused("trian")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
+@pytest.mark.parametrize("name", [name for name in commands() if name != "run"])
 def test_every_option_says_what_it_is(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*name.split(), "--help"])
@@ -322,10 +323,10 @@ def test_a_group_of_commands_lists_them_and_refuses_others(capsys, refused):
 
 def test_the_overview_names_every_command(capsys):
     main([])
-    assert all(f"  {name} " in capsys.readouterr().out for name in list(COMMANDS)[:1])
+    assert all(f"  {name} " in capsys.readouterr().out for name in list(commands())[:1])
     main(["--help"])
     said = capsys.readouterr().out
-    assert all(re.search(rf"^  {name} +\w", said, re.MULTILINE) for name in COMMANDS)
+    assert all(re.search(rf"^  {name} +\w", said, re.MULTILINE) for name in commands())
 
 
 def test_a_recipe_says_how_it_is_run(capsys):

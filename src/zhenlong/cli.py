@@ -12,68 +12,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from zhenlong.errors import UserError
-
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "pretrain": ("zhenlong.stages.pretrain:pretrain", "train a base model on documents"),
-    "sft": ("zhenlong.stages.sft:sft", "fine-tune on demonstrations"),
-    "reward_model": ("zhenlong.stages.reward_model:reward_model", "train a reward model on rankings"),
-    "dpo": ("zhenlong.stages.dpo:dpo", "optimise a policy on rankings directly"),
-    "kto": ("zhenlong.stages.kto:kto", "optimise a policy on single responses labelled desirable or undesirable"),
-    "ppo": ("zhenlong.stages.ppo:ppo", "optimise a policy against a reward, with a critic"),
-    "grpo": ("zhenlong.stages.grpo:grpo", "optimise a policy against a reward, in groups (RLOO, DAPO, GSPO, ...)"),
-    "best_of_n": ("zhenlong.stages.best_of_n:best_of_n", "sample n answers to each prompt and keep the best ones"),
-    "raft": ("zhenlong.stages.raft:raft", "fine-tune on the best, or the correct, of a model's own responses; repeat"),
-    "derta": ("zhenlong.stages.derta:derta", "teach a model to refuse at any place of a response"),
-    "self_reward": (
-        "zhenlong.stages.self_reward:self_reward",
-        "let a model judge its own answers and learn from it; repeat",
-    ),
-    "ai_feedback": (
-        "zhenlong.feedback.ai_feedback:ai_feedback",
-        "let a model say which of two answers is better, and how much",
-    ),
-    "critique": (
-        "zhenlong.feedback.critique:critique",
-        "let a model revise its answers by the rules of a constitution",
-    ),
-    "judge_demonstrations": (
-        "zhenlong.feedback.judge_demonstrations:judge_demonstrations",
-        "make demonstrations of judging from rankings",
-    ),
-    "classify": ("zhenlong.stages.classify:classify", "train a text classifier: encoder, decoder or encoder-decoder"),
-    "demonstration_pairs": (
-        "zhenlong.feedback.demonstration_pairs:demonstration_pairs",
-        "rank demonstrations above a model's own responses",
-    ),
-    "tool_tasks": ("zhenlong.stages.tool_tasks:tool_tasks", "make verifiable tasks of conversations with tool calls"),
-    "simulate_preferences": (
-        "zhenlong.feedback:simulate_preferences",
-        "let simulated annotators rank a model's answers",
-    ),
-    "data validate": ("zhenlong.data.commands:validate", "every problem of a data set, with file and line"),
-    "data convert": ("zhenlong.data.commands:convert", "write a data set in another format"),
-    "data profile": ("zhenlong.report.data_profile:profile", "what data sets are like: lengths, copies, language, ..."),
-    "data contamination": (
-        "zhenlong.evaluate.audit.contamination:contamination",
-        "training rows that evaluations ask about",
-    ),
-    "run": ("zhenlong.stages.recipe:run", "run a recipe: stages and evaluations, one after the other"),
-    "evaluate": (
-        "zhenlong.stages.evaluate_command:evaluate_command",
-        "measure models on scenarios, or on a suite of them",
-    ),
-    "sample": ("zhenlong.sampling.command:sample_command", "chat with a model, or complete prompts"),
-    "score": ("zhenlong.evaluate.results.score_command:score", "grade outputs made elsewhere, without a model"),
-    "compare": ("zhenlong.evaluate.compare.compare:compare", "two evaluations, paired by instance, with tests"),
-    "gate": ("zhenlong.evaluate.compare.gate:gate", "exit with 1 where a candidate's evaluation lost too much"),
-    "leaderboard": ("zhenlong.studies.leaderboard:leaderboard", "one table of a recipe's methods over several seeds"),
-    "report": ("zhenlong.report:write_report", "make a run's or a recipe's report.html"),
-}
+from zhenlong.registry import GROUPS, commands
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,20 +30,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         print(f"zhenlong {version('zhenlong')}")
         return
+    known = commands()
     name, rest = given[0].replace("-", "_"), given[1:]
-    group = [one for one in COMMANDS if one.startswith(f"{name} ")]
+    group = [one for one in known if one.startswith(f"{name} ")]
     if group and (not rest or rest[0] in ("-h", "--help")):
         print(_overview(group))
         return
-    if group and f"{name} {rest[0]}" in COMMANDS:
+    if group and f"{name} {rest[0]}" in known:
         name, rest = f"{name} {rest[0]}", rest[1:]
     elif group:
         _fail(f"{name} {rest[0]}: no such command; expected one of {', '.join(group)}")
-    if name not in COMMANDS:
-        _fail(f"{given[0]}: no such command; expected one of {', '.join(COMMANDS)}")
+    if name not in known:
+        _fail(f"{given[0]}: no such command; expected one of {', '.join(known)}")
     try:
         with _one_line_warnings():
-            function = _import_function(COMMANDS[name][0])
+            function = known[name].load()
             if name == "run":
                 _run_recipe(function, rest)
             else:
@@ -224,11 +168,6 @@ def _is_bool(action: Any) -> bool:
     return getattr(action, "_typehint", None) is bool or getattr(action, "type", None) is bool
 
 
-def _import_function(path: str) -> Callable[..., Any]:
-    module, name = path.split(":")
-    return getattr(import_module(module), name)
-
-
 def _summary_line(function: Callable[..., Any]) -> str:
     return (function.__doc__ or "").strip().split("\n")[0]
 
@@ -238,9 +177,13 @@ def _as_one_line(error: Exception) -> str:
 
 
 def _overview(names: Sequence[str] = ()) -> str:
-    lines = [f"  {name:<22}{COMMANDS[name][1]}" for name in names or COMMANDS]
-    head = "Post-train a language model, and prove that it got better.\n\nusage: zhenlong <command> [--options]\n"
-    return "\n".join([head, *lines, "\nzhenlong <command> --help lists its options."])
+    """Every command with its one line, by group; or only those named."""
+    lines = ["Post-train a language model, and prove that it got better.\n\nusage: zhenlong <command> [--options]"]
+    for group, title in GROUPS.items():
+        shown = [one for one in commands().values() if one.group == group and (not names or one.name in names)]
+        rows = [f"  {one.name:<22}{one.summary}" for one in shown]
+        lines += [f"\n{title}:", *rows] if rows else []
+    return "\n".join([*lines, "\nzhenlong <command> --help lists its options."])
 
 
 def _fail(message: str) -> None:

@@ -15,18 +15,18 @@ import pytest
 from pages import PAGES, ROOT, anchors, fences, links, option_table
 from tiny import tiny_model, tiny_tokenizer
 
-from zhenlong.cli import COMMANDS
 from zhenlong.loop import TrainingOptions
 from zhenlong.models import save_model
+from zhenlong.registry import commands, stages
 
-STAGES = ("pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "best_of_n", "raft", "derta", "self_reward",
-          "classify")  # fmt: skip
+STAGES = tuple(stages())
+COMMANDS = commands()
 SHARED = {field.name: field.default for field in fields(TrainingOptions)}
 RUNNABLE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
 
 
 def stage(name: str) -> Callable[..., Any]:
-    return getattr(import_module(f"zhenlong.stages.{name}"), name)
+    return stages()[name].load()
 
 
 def own_options(name: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Recipes: checked before they begin, resumed where they broke off, and the shipped ones are sound."""
 
+import functools
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,6 @@ from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.errors import UserError
 from zhenlong.models import save_model
-from zhenlong.stages import recipe as recipes
 from zhenlong.stages.recipe import read_recipe, run
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -73,17 +74,17 @@ def test_a_broken_off_recipe_goes_on_where_it_stopped(tmp_path, model, monkeypat
     dpo = {"model": "{sft}", "data": "world:rankings?n=8", "steps": 2, "batch_size": 4, "progress": False}
     content = {"arguments": {"output": str(tmp_path / "out")}, "steps": [{"sft": sft}, {"dpo": dpo}]}
     path = write(tmp_path / "r.yaml", content)
-    whole = recipes.STAGES["dpo"]
+    dpo_stage = import_module("zhenlong.stages.dpo")
 
+    @functools.wraps(dpo_stage.dpo)
     def broken(**options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(recipes.STAGES, "dpo", broken)
-    monkeypatch.setitem(recipes.STEP_FUNCTIONS, "dpo", whole)
-    with pytest.raises(KeyboardInterrupt):
-        run(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(dpo_stage, "dpo", broken)
+        with pytest.raises(KeyboardInterrupt):
+            run(path)
     trained = (tmp_path / "out" / "sft" / "model" / "model.safetensors").stat().st_mtime_ns
-    monkeypatch.setitem(recipes.STAGES, "dpo", whole)
     run(path)
     assert (tmp_path / "out" / "sft" / "model" / "model.safetensors").stat().st_mtime_ns == trained
     assert {"seconds", "seed", "models"} <= set(json.loads((tmp_path / "out" / "summary.json").read_text()))

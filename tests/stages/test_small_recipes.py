@@ -1,7 +1,9 @@
 """The small recipes run from end to end, each for a step or two on a tiny model and rows in the upstream schemas."""
 
+import functools
 import gzip
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from zhenlong.loop.atomic import write_text
 from zhenlong.models import save_model
 from zhenlong.objectives.preference import PREFERENCE_LOSSES
 from zhenlong.records import Demonstration, Ranking, Task, to_json
-from zhenlong.stages import recipe as recipes
+from zhenlong.registry import steps as known_steps
 from zhenlong.stages.dpo import dpo
 from zhenlong.stages.recipe import read_recipe, run
 from zhenlong.stages.tool_tasks import tasks_of, tool_tasks
@@ -161,9 +163,14 @@ def self_rewarded(*, model, output, **options):
 
 def test_methods_and_their_table(tmp_path, monkeypatch):
     """Every method for a step, and the table of it."""
-    monkeypatch.setitem(recipes.DATA_STEPS, "simulate_preferences", simulated_preferences)
-    monkeypatch.setitem(recipes.DATA_STEPS, "ai_feedback", simulated_preferences)
-    monkeypatch.setitem(recipes.STAGES, "self_reward", self_rewarded)
+    for name, stand_in in (
+        ("simulate_preferences", simulated_preferences),
+        ("ai_feedback", simulated_preferences),
+        ("self_reward", self_rewarded),
+    ):
+        step = known_steps()[name]
+        module, _, function = step.target.partition(":")
+        monkeypatch.setattr(import_module(module), function, functools.wraps(step.load_step())(stand_in))
     model = brief_model(tmp_path / "model")
     worlds = {"demonstrations": "world:demonstrations?n=4", "rankings": "world:rankings?n=4&seed={seed}",
               "more_rankings": "world:rankings?n=4&seed={seed}", "safety": "world:safety?n=4&seed={seed}",

@@ -1,5 +1,9 @@
-"""How good is it, really? Measures of models with intervals, and paired differences between them."""
+"""How good is it, really? Measures of models with intervals, and paired differences between them.
 
+The package is called like the command: `zhenlong.evaluate(model=["runs/sft"], suite="quick", output="runs/scores")`.
+"""
+
+from zhenlong.callable_package import make_callable
 from zhenlong.evaluate.heldout.sampled_responses import exact_match, mean_reward
 from zhenlong.evaluate.heldout.text_metrics import perplexity, preference_accuracy, reward_accuracy
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval, paired_difference, ratio_interval
@@ -31,3 +35,5 @@ __all__ = [
     "summarise_behaviour",
     "write_world_responses",
 ]
+
+make_callable(__name__)

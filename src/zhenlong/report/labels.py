@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from zhenlong.registry import stages
+
 NumberKind = Literal["fraction", "number", "count"]
 MINUS_SIGN: Final = "\N{MINUS SIGN}"
 MISSING_TEXT: Final = "\N{EN DASH}"
@@ -19,10 +21,7 @@ RISE, FALL, NOT_SIGNIFICANT = (
     "significant decrease",
     "not significant",
 )  # what the interval of a gain says
-DISPLAY_NAMES: Final = {
-    "base": "Base", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO",
-    "best_of_n": "Best of n", "reward_model": "Reward model", "pretrain": "Pretraining",
-}  # fmt: skip
+DISPLAY_NAMES: Final = {"base": "Base", "rloo": "RLOO"} | {name: one.label for name, one in stages().items()}
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from typing import Any, Final
 import yaml
 
 from zhenlong.errors import UserError
+from zhenlong.registry import stages
 
 RUN_FILES: Final = ("config.yaml", "metrics.jsonl", "ledger.json", "samples.jsonl", "finished.json")
-STAGE_ORDER: Final = ("base", "pretrain", "sft", "reward_model", "best_of_n", "dpo", "kto", "ppo", "grpo")
+STAGE_ORDER: Final = ("base", *stages())
 JsonRows = list[dict[str, Any]]
 
 

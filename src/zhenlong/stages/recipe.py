@@ -18,7 +18,7 @@ import inspect
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -27,47 +27,12 @@ import yaml
 from rich.console import Console
 
 from zhenlong.errors import UserError
-from zhenlong.feedback import simulate_preferences
-from zhenlong.feedback.ai_feedback import ai_feedback
-from zhenlong.feedback.critique import critique
-from zhenlong.feedback.demonstration_pairs import demonstration_pairs
-from zhenlong.feedback.judge_demonstrations import judge_demonstrations
 from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import write_json
 from zhenlong.loop.config import RECIPE_PROGRESS_FILE
+from zhenlong.registry import steps as known_steps
 from zhenlong.report import terminal_table, write_report
-from zhenlong.stages.best_of_n import best_of_n
-from zhenlong.stages.classify import classify
-from zhenlong.stages.compare_classifiers import compare_classifiers
-from zhenlong.stages.derta import derta
-from zhenlong.stages.dpo import dpo
-from zhenlong.stages.evaluate_command import evaluate_step
-from zhenlong.stages.grpo import grpo
-from zhenlong.stages.kto import kto
-from zhenlong.stages.ppo import ppo
-from zhenlong.stages.pretrain import pretrain
-from zhenlong.stages.raft import raft
-from zhenlong.stages.recipe_evaluations import evaluate_heldout, evaluate_world
-from zhenlong.stages.reward_model import reward_model
-from zhenlong.stages.self_reward import self_reward
-from zhenlong.stages.sft import sft
-from zhenlong.stages.tool_tasks import tool_tasks
 
-STAGES: Final[dict[str, Callable[..., Any]]] = {
-    stage.__name__: stage
-    for stage in (pretrain, sft, reward_model, dpo, kto, ppo, grpo, best_of_n, raft, classify, derta, self_reward)
-}
-DATA_STEPS: Final[dict[str, Callable[..., Any]]] = {
-    one.__name__: one
-    for one in (simulate_preferences, demonstration_pairs, tool_tasks, ai_feedback, critique, judge_demonstrations)
-}
-EVALUATIONS: Final[dict[str, Callable[..., Any]]] = {
-    "evaluate_world": evaluate_world,
-    "evaluate_heldout": evaluate_heldout,
-    "compare_classifiers": compare_classifiers,
-    "evaluate": evaluate_step,
-}
-STEP_FUNCTIONS: Final = STAGES | DATA_STEPS | EVALUATIONS
 SHARED_OPTIONS: Final = {field.name for field in fields(TrainingOptions)}
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 _SCIENTIFIC_NOTATION: Final = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
@@ -155,14 +120,14 @@ def _parse_step(place: str, row: Any, names: Mapping[str, Any], settings: Mappin
     if not isinstance(row, Mapping) or len(row) != 1 or not isinstance(next(iter(row.values())), Mapping):
         raise UserError(f"{place}: expected one stage with its options, as `sft: {{model: pocket, data: a.jsonl}}`")
     kind, given = next(iter(row.items()))
-    function = STEP_FUNCTIONS.get(kind)
-    if function is None:
-        raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(STEP_FUNCTIONS)}")
+    entry = known_steps().get(kind)
+    if entry is None:
+        raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(known_steps())}")
     options = {key: _substitute(place, value, names) for key, value in given.items() if key != "name"}
     options.setdefault("seed", settings["seed"])
-    signature = inspect.signature(function).parameters
+    signature = inspect.signature(entry.load_step()).parameters
     known = {name for name in signature if name not in ("training", "output")}
-    known |= SHARED_OPTIONS - {"resume"} if kind in STAGES else set()
+    known |= SHARED_OPTIONS - {"resume"} if entry.step == "stage" else set()
     unknown = sorted(set(options) - known)
     if unknown:
         raise UserError(f"{place}: {kind} has no option {', '.join(unknown)}; see zhenlong {kind} --help")
@@ -199,14 +164,14 @@ def _parse_value(text: str) -> Any:
 
 
 def _run_step(step: Step, output: Path) -> dict[str, Any]:
-    if step.kind in STAGES:
-        STAGES[step.kind](**step.options, output=str(output / step.name), resume=True)
-        return {}
-    if step.kind in DATA_STEPS:
-        DATA_STEPS[step.kind](**step.options, output=str(output / step.name))
-        return {}
-    folder = step.name if step.kind == "evaluate" else "evaluation"  # a suite has a folder of its own
-    return EVALUATIONS[step.kind](**step.options, output=str(output / folder))
+    """Run one step; an evaluation returns each model's measures, other steps nothing."""
+    entry = known_steps()[step.kind]
+    function = entry.load_step()
+    if entry.step == "evaluation":
+        folder = step.name if step.kind == "evaluate" else "evaluation"  # a suite has a folder of its own
+        return function(**step.options, output=str(output / folder))
+    function(**step.options, output=str(output / step.name), **({"resume": True} if entry.step == "stage" else {}))
+    return {}
 
 
 def recipe_summary(

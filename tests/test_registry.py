@@ -1,0 +1,120 @@
+"""The registry is the one list of stages and tools: what it says exists, and who reads it needs no other list."""
+
+import inspect
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import yaml
+
+import zhenlong
+from zhenlong import api_stub, registry
+from zhenlong.cli import main
+from zhenlong.public_api import CALLABLE_PACKAGES, targets
+from zhenlong.registry import ENTRIES, Entry
+from zhenlong.stages.recipe import run
+
+SOURCE = Path(zhenlong.__file__).parent
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_an_entry_names_the_function_where_it_is_defined(entry):
+    for target in filter(None, (entry.target, entry.step_target)):
+        function = registry.load_target(target)
+        assert f"{function.__module__}:{function.__name__}" == target
+        assert all(one.annotation is not one.empty for one in inspect.signature(function).parameters.values())
+
+
+def test_names_are_unique():
+    assert len({one.name for one in ENTRIES}) == len({one.python_name for one in ENTRIES}) == len(ENTRIES)
+    assert all(one.label for one in ENTRIES if one.step == "stage")
+
+
+@pytest.fixture
+def new_stage(monkeypatch):
+    """A stage in a module of its own, registered by one entry."""
+
+    def imitate(*, model: str, output: str, steps: int = 3, seed: int = 0) -> Path:
+        """Imitate a model.
+
+        Args:
+            model: The model.
+            output: Run folder.
+            steps: Steps to take.
+            seed: Seed.
+        """
+        Path(output).mkdir(parents=True)
+        (Path(output) / "config.yaml").write_text(f"model: {model}\nsteps: {steps}\n")
+        return Path(output)
+
+    module = types.ModuleType("imitating")
+    imitate.__module__, module.imitate = "imitating", imitate
+    monkeypatch.setitem(sys.modules, "imitating", module)
+    entry = Entry("imitate", "imitating:imitate", "imitate a model", "train", "data", label="Imitation")
+    monkeypatch.setattr(registry, "ENTRIES", (*ENTRIES, entry))
+
+
+def test_one_entry_makes_a_command_a_recipe_step_and_a_public_name(new_stage, tmp_path, capsys):
+    main(["--help"])
+    assert re.search(r"^  imitate +imitate a model$", capsys.readouterr().out, re.MULTILINE)
+    assert zhenlong.imitate(model="m", output=str(tmp_path / "python")) == tmp_path / "python"
+    recipe = {"arguments": {"output": str(tmp_path / "recipe")}, "steps": [{"imitate": {"model": "m", "steps": 7}}]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run(str(tmp_path / "recipe.yaml"))
+    assert "steps: 7" in (tmp_path / "recipe" / "imitate" / "config.yaml").read_text()
+
+
+def test_no_other_file_of_the_package_lists_the_stages():
+    """A second list would be one more place to touch: no file but the registry names most of the stages as text."""
+    names = set(registry.stages())
+    for path in SOURCE.rglob("*.py"):
+        if path.name != "registry.py":
+            found = set(re.findall(r"[\"'](\w+)[\"']", path.read_text(encoding="utf-8"))) & names
+            assert len(found) < len(names) / 2, f"{path} lists {sorted(found)}"
+
+
+def test_the_stub_for_type_checkers_is_up_to_date():
+    assert api_stub.STUB.read_text(encoding="utf-8") == api_stub.stub_text(), "run python -m zhenlong.api_stub"
+
+
+def test_every_public_name_is_there():
+    assert zhenlong.__all__ == dir(zhenlong) == sorted(targets())
+    assert all(callable(getattr(zhenlong, name)) for name in zhenlong.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'dop'"):
+        _ = zhenlong.dop
+
+
+@pytest.mark.parametrize(
+    "first", ["import zhenlong.evaluate.run", "import zhenlong", "from zhenlong.evaluate import perplexity"]
+)
+def test_a_package_of_a_tools_name_is_the_tool_whatever_was_imported_first(first):
+    """`zhenlong.evaluate` is one object, package and tool."""
+    code = f"""{first}
+import inspect, sys, zhenlong
+from zhenlong.evaluate import perplexity
+from zhenlong.registry import commands
+assert zhenlong.evaluate is sys.modules["zhenlong.evaluate"], zhenlong.evaluate
+for name in ("evaluate", "report"):
+    assert inspect.signature(getattr(zhenlong, name)) == inspect.signature(commands()[name].load())
+try:
+    zhenlong.report("nowhere")
+except zhenlong.UserError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("nowhere: no such folder")
+
+
+def test_every_tool_that_shares_its_name_with_a_package_is_known():
+    packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")} | {path.stem for path in SOURCE.glob("*.py")}
+    assert packages & set(targets()) == set(CALLABLE_PACKAGES)
+
+
+def test_the_import_and_the_overview_load_nothing_heavy():
+    heavy = ["torch", "transformers", "numpy", "yaml", "rich", "jsonargparse"]
+    code = f"import sys, zhenlong.cli; zhenlong.cli.main(['--help']); print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
