@@ -1,6 +1,6 @@
-"""Packages that bear the name of a tool and are called like it: `zhenlong.evaluate(...)` beside `zhenlong.evaluate.run`.
+"""Packages with the name of a tool are called like it: `zhenlong.evaluate(...)` works beside `zhenlong.evaluate.run`.
 
-Python sets `zhenlong.evaluate` to the package as soon as anything in it is imported, so the package itself takes the call.
+Python sets `zhenlong.evaluate` to the package as soon as anything in it is imported, so the package takes the call.
 """
 
 from __future__ import annotations
