@@ -40,6 +40,7 @@ from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.local import LocalBackend
+from zhenlong.inference.model_client import ModelClient
 from zhenlong.models import load_model
 
 TOLERANCE = 1e-4
@@ -130,7 +131,9 @@ def evaluate_with_zhenlong(workload: EvaluationWorkload, cache: Path) -> list[Ou
     """From instances to outcomes, answers kept in `cache`."""
     with RequestCache(cache) as kept:
         reader = workload.setting.token_counter
-        return run_plans([plan_requests(workload.setting, one) for one in workload.instances], reader, kept)
+        return run_plans(
+            [plan_requests(workload.setting, one) for one in workload.instances], ModelClient(reader, kept)
+        )
 
 
 def evaluate_with_harness(workload: EvaluationWorkload, harness: Any) -> list[Any]:

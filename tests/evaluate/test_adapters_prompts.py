@@ -13,6 +13,7 @@ from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.inference.cache import RequestCache
+from zhenlong.inference.model_client import ModelClient
 from zhenlong.inference.requests import GeneratedOutput, GenerateRequest, RequestResult, ScoreRequest, ScoreTextRequest
 
 
@@ -27,7 +28,9 @@ def question(text="Which?", right=1, choices=("red", "blue", "green"), **fields)
 def outcome_of(adapter, instance, model=None, tmp_path=None, **setting):
     model = model or ScriptedBackend()
     with RequestCache(tmp_path / "cache.sqlite") as cache:
-        return run_plans([plan_requests(AdapterContext(adapter, model, **setting), instance)], model, cache)[0], model
+        return run_plans(
+            [plan_requests(AdapterContext(adapter, model, **setting), instance)], ModelClient(model, cache)
+        )[0], model
 
 
 def helms_choice(pool, count, seed):

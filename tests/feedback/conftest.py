@@ -8,8 +8,8 @@ def stand_in(monkeypatch):
     """Every model that feedback asks is the given backend, whatever its name."""
 
     def use(backend):
-        monkeypatch.setattr("zhenlong.inference.cached_model.load_backend", lambda model, cache, **how: backend)
-        monkeypatch.setattr("zhenlong.inference.cached_model.resolve_model_path", lambda name: name)
+        monkeypatch.setattr("zhenlong.inference.model_client.load_backend", lambda model, cache, **how: backend)
+        monkeypatch.setattr("zhenlong.inference.model_client.resolve_model_path", lambda name: name)
         return backend
 
     return use

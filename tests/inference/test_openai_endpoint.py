@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from zhenlong.errors import UserError
+from zhenlong.inference.endpoint_address import EndpointAddress, parse_endpoint
 from zhenlong.inference.http_client import Clock, redact
-from zhenlong.inference.openai_endpoint import EndpointAddress, OpenAIEndpoint, parse_endpoint
-from zhenlong.inference.openai_responses import ContinuationScore, ModelResponse, RequestFailure
+from zhenlong.inference.openai_endpoint import OpenAIEndpoint
+from zhenlong.inference.requests import GeneratedOutput, GenerateRequest, RequestResult, ScoreRequest, ScoreTextRequest
 from zhenlong.records import Message
 
 SECRET = "sk-verysecret0123456789"
@@ -39,8 +40,7 @@ class Time:
 def sampler(handler: Callable[[httpx.Request], httpx.Response], time: Time | None = None, **options) -> OpenAIEndpoint:
     options = {"concurrency": 1, "max_retries": 3} | options
     return OpenAIEndpoint(
-        "m",
-        "https://host.example/v1",
+        "openai:m@https://host.example/v1",
         transport=httpx.MockTransport(handler),
         clock=(time or Time()).clock,
         jitter=random.Random(0),
@@ -56,8 +56,14 @@ def answer(*texts: str, finish: str = "stop", **extra) -> httpx.Response:
     return httpx.Response(200, json={"choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
 
 
-def chat(one: OpenAIEndpoint, count: int = 1, **options):
-    return one.chat([ASKED] * count, **{"max_tokens": 5, "temperature": 0.0} | options)
+def results(one: OpenAIEndpoint, requests) -> list[RequestResult]:
+    batches = one.score(requests) if isinstance(requests[0], ScoreRequest) else one.generate(requests)
+    by_place = dict(pair for batch in batches for pair in batch)
+    return [by_place[place] for place in range(len(requests))]
+
+
+def chat(one: OpenAIEndpoint, count: int = 1, **options) -> list[RequestResult]:
+    return results(one, [GenerateRequest(ASKED, **{"max_tokens": 5} | options)] * count)
 
 
 def test_names_and_addresses():
@@ -75,7 +81,7 @@ def test_names_and_addresses():
         "drop_params": ("seed",),
         "max_retries": 2,
     }
-    OpenAIEndpoint(given.name, given.url, **given.options)
+    assert OpenAIEndpoint("openai:m@http://h/v1?max_retries=2&drop_params=seed").settings.drop_params == ("seed",)
     with pytest.raises(UserError, match="no option speed"):
         parse_endpoint("openai:m@http://h?speed=1")
     with pytest.raises(UserError, match="prices=2: expected the price"):
@@ -96,8 +102,8 @@ def test_the_request_says_what_was_asked_and_the_reply_what_was_answered():
             "Hi", finish="length", logprobs={"content": [{"token": "Hi", "logprob": -0.25, "top_logprobs": top}]}
         )
 
-    found = chat(sampler(handler), temperature=0.5, top_p=0.9, stop=["x"], seed=4, top_log_probs=2)
-    assert found == [[ModelResponse("Hi", 3, -0.25, True, ({"Hi": -0.25, "No": -9999.0},))]]
+    found = chat(sampler(handler), temperature=0.5, top_p=0.9, stop=("x",), seed=4, top_log_probs=2)
+    assert found[0].outputs == (GeneratedOutput("Hi", -0.25, 3, True, ({"Hi": -0.25, "No": -9999.0},)),)
     path, body = seen[0]
     assert path == "/v1/chat/completions"
     assert body == {
@@ -108,6 +114,25 @@ def test_the_request_says_what_was_asked_and_the_reply_what_was_answered():
     }  # fmt: skip
 
 
+def test_texts_are_a_users_turn_and_conversations_are_themselves():
+    seen = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(json.loads(request.content))
+        return answer(*["yes"] * seen[-1].get("n", 1))
+
+    found = results(sampler(handler), [GenerateRequest("Is it?", max_tokens=7, n=2), GenerateRequest(ASKED)])
+    assert [output.text for output in found[0].outputs] == ["yes", "yes"]
+    assert seen[0]["messages"] == [{"role": "user", "content": "Is it?"}]
+    assert [one["role"] for one in seen[1]["messages"]] == ["system", "user"]
+
+
+def test_what_changes_an_answer_is_in_the_fingerprint():
+    names = {sampler(echo, **options).fingerprint for options in ({}, {"chat": False}, {"drop_params": ("seed",)})}
+    assert len(names) == 3
+    assert sampler(echo, max_retries=9, timeout=5.0).fingerprint == sampler(echo).fingerprint
+
+
 def test_completions_have_their_own_path_and_log_probabilities():
     def handler(request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
@@ -116,8 +141,9 @@ def test_completions_have_their_own_path_and_log_probabilities():
         logs = {"tokens": [" ", "2"], "token_logprobs": [-0.5, -0.25], "top_logprobs": [{" ": -0.5}, {"2": -0.25}]}
         return httpx.Response(200, json={"choices": [{"text": " 2", "logprobs": logs, "finish_reason": "stop"}]})
 
-    found = sampler(handler).complete(["1 + 1 ="], max_tokens=2, temperature=0, log_probs=True)
-    assert found == [[ModelResponse(" 2", 2, -0.75, False, ({" ": -0.5}, {"2": -0.25}))]]
+    one = sampler(handler, chat=False)
+    (found,) = results(one, [GenerateRequest("1 + 1 =", max_tokens=2, top_log_probs=1)])
+    assert found.outputs == (GeneratedOutput(" 2", -0.75, 2, False, ({" ": -0.5}, {"2": -0.25})),)
 
 
 @pytest.mark.parametrize(
@@ -151,15 +177,15 @@ def test_a_passing_fault_is_tried_again_and_a_lasting_one_is_a_failure_and_no_an
 
     time = Time()
     patient = sampler(respond(3), time)
-    assert chat(patient)[0][0].text == "fine"
+    assert chat(patient)[0].outputs[0].text == "fine"
     assert patient.usage()["retries"] == len(time.waits) == 3
     assert patient.usage()["failed"] == 0
 
     beaten = sampler(respond(4), Time())
     found = chat(beaten, 2)
-    assert isinstance(found[0], RequestFailure)
-    assert "4 tries" in found[0].reason
-    assert found[1][0].text == "fine"  # the next question is asked all the same
+    assert "4 tries" in found[0].failed
+    assert not found[0].outputs
+    assert found[1].outputs[0].text == "fine"  # the next question is asked all the same
     assert beaten.usage()["failed"] == 1
 
 
@@ -237,8 +263,8 @@ def test_a_server_that_never_answered_is_an_error_and_one_that_went_away_a_failu
         raise httpx.ConnectError("refused")
 
     found = chat(sampler(once), 2)
-    assert found[0][0].text == "here"
-    assert "cannot connect" in found[1].reason
+    assert found[0].outputs[0].text == "here"
+    assert "cannot connect" in found[1].failed
 
 
 def test_no_failure_repeats_a_secret(monkeypatch):
@@ -250,7 +276,7 @@ def test_no_failure_repeats_a_secret(monkeypatch):
         return httpx.Response(400, text=f"cannot read Authorization: {request.headers['authorization']}")
 
     one = sampler(handler)
-    reason = chat(one)[0].reason
+    reason = chat(one)[0].failed
     assert "HTTP 400" in reason
     assert SECRET not in reason
     assert SECRET not in repr(vars(one))
@@ -266,11 +292,11 @@ def test_the_general_key_does_not_travel_unencrypted(monkeypatch):
         return answer("x")
 
     for url in ("http://far.example/v1", "http://localhost:8000/v1", "https://far2.example/v1"):
-        one = OpenAIEndpoint("m", url, transport=httpx.MockTransport(handler))
+        one = OpenAIEndpoint(f"openai:m@{url}", transport=httpx.MockTransport(handler))
         chat(one)
     assert sent == {"far.example": False, "localhost": True, "far2.example": True}
     with pytest.raises(UserError, match="NO_SUCH_KEY is not set"):
-        OpenAIEndpoint("m", "https://h", api_key_env="NO_SUCH_KEY")
+        OpenAIEndpoint("openai:m@https://h", api_key_env="NO_SUCH_KEY")
 
 
 def test_n_answers_come_also_from_a_server_that_gives_one_at_a_time():
@@ -281,7 +307,7 @@ def test_n_answers_come_also_from_a_server_that_gives_one_at_a_time():
         return answer(f"answer {seeds[-1]}")
 
     found = chat(sampler(handler), n=3, seed=10)
-    assert [reply.text for reply in found[0]] == ["answer 10", "answer 11", "answer 12"]
+    assert [reply.text for reply in found[0].outputs] == ["answer 10", "answer 11", "answer 12"]
 
 
 def test_all_answers_of_one_response_are_taken_in_the_order_of_their_index():
@@ -289,22 +315,17 @@ def test_all_answers_of_one_response_are_taken_in_the_order_of_their_index():
     payload = response.json()
     payload["choices"][0]["index"], payload["choices"][1]["index"] = 1, 0
     found = chat(sampler(lambda _: httpx.Response(200, json=payload)), n=2)
-    assert [reply.text for reply in found[0]] == ["a", "b"]
-    assert found[0][0].num_tokens is None  # the server counted both together
+    assert [reply.text for reply in found[0].outputs] == ["a", "b"]
+    assert found[0].outputs[0].num_tokens is None  # the server counted both together
 
 
 def test_answers_keep_their_order_when_they_arrive_in_another():
     def handler(request: httpx.Request) -> httpx.Response:
         return answer(json.loads(request.content)["messages"][0]["content"])
 
-    arrived = {}
-    asked = [(Message("user", f"question {number}"),) for number in range(20)]
-    one = sampler(handler, concurrency=4)
-    found = one.chat(
-        asked, max_tokens=5, temperature=0, on_result=lambda index, replies: arrived.update({index: replies})
-    )
-    assert [replies[0].text for replies in found] == [f"question {number}" for number in range(20)]
-    assert [arrived[index] for index in range(20)] == found
+    asked = [GenerateRequest((Message("user", f"question {number}"),)) for number in range(20)]
+    found = results(sampler(handler, concurrency=4), asked)
+    assert [one.outputs[0].text for one in found] == [f"question {number}" for number in range(20)]
 
 
 def test_a_newer_model_is_asked_by_the_newer_name_of_the_limit():
@@ -317,7 +338,7 @@ def test_a_newer_model_is_asked_by_the_newer_name_of_the_limit():
             return httpx.Response(400, json={"error": error})
         return answer("x")
 
-    assert chat(sampler(handler), 2)[1][0].text == "x"
+    assert chat(sampler(handler), 2)[1].outputs[0].text == "x"
     assert ["max_tokens" in body for body in bodies] == [True, False, False]
     assert bodies[1]["max_completion_tokens"] == 5
 
@@ -330,7 +351,7 @@ def test_a_parameter_that_the_model_does_not_take_is_never_dropped_silently():
 
     with pytest.raises(UserError, match="drop_params=temperature"):
         chat(sampler(handler))
-    assert chat(sampler(handler, drop_params=("temperature",)))[0][0].text == "x"
+    assert chat(sampler(handler, drop_params=("temperature",)))[0].outputs[0].text == "x"
 
 
 def echo(request: httpx.Request, start: str = "<s>") -> httpx.Response:
@@ -345,8 +366,9 @@ def echo(request: httpx.Request, start: str = "<s>") -> httpx.Response:
 
 
 def test_a_continuation_is_scored_by_its_own_tokens_alone():
-    found = sampler(echo).score([("abc", "de"), ("", "ab")])
-    assert found == [ContinuationScore(-(4.0 + 5.0), 2), ContinuationScore(-(1.0 + 2.0), 2)]
+    found = results(sampler(echo), [ScoreRequest("abc", ("de", "d")), ScoreRequest("", ("ab",))])
+    assert [one.log_probs for one in found] == [(-(4.0 + 5.0), -4.0), (-(1.0 + 2.0),)]
+    assert [one.num_tokens for one in found] == [(2, 1), (2,)]
 
 
 def test_part_of_a_character_is_followed_by_its_bytes():
@@ -358,7 +380,8 @@ def test_part_of_a_character_is_followed_by_its_bytes():
 
     one = sampler(handler)
     one._supports_scoring = True
-    assert one.score([("a", "é")]) == [ContinuationScore(-3.0, 2)]
+    (found,) = results(one, [ScoreRequest("a", ("é",))])
+    assert (found.log_probs, found.num_tokens) == ((-3.0,), (2,))
 
 
 @pytest.mark.parametrize(
@@ -379,8 +402,10 @@ def test_part_of_a_character_is_followed_by_its_bytes():
 def test_a_server_that_cannot_score_is_found_out_and_said(response):
     one = sampler(lambda _: response)
     assert not one.supports_scoring()
-    with pytest.raises(UserError, match="generate its answers"):
-        one.score([("a", "b")])
+    with pytest.raises(UserError, match="multiple_choice_joint"):
+        results(one, [ScoreRequest("a", ("b",))])
+    with pytest.raises(UserError, match="local model"):
+        list(one.score([ScoreTextRequest("a")]))
 
 
 class Flaky(BaseHTTPRequestHandler):
@@ -410,8 +435,8 @@ def test_a_server_that_hangs_up_and_answers_half_is_survived():
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        one = OpenAIEndpoint("m", f"http://127.0.0.1:{server.server_port}/v1", clock=Time().clock)
-        assert chat(one)[0][0].text == "fine"
+        one = OpenAIEndpoint(f"openai:m@http://127.0.0.1:{server.server_port}/v1", clock=Time().clock)
+        assert chat(one)[0].outputs[0].text == "fine"
         assert one.usage()["retries"] == 2
     finally:
         server.shutdown()

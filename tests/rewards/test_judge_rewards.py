@@ -2,10 +2,10 @@
 
 import pytest
 from answers import RIGHT, WRONG, answer
+from scripted_backend import ScriptedBackend
 from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.errors import UserError
-from zhenlong.inference.chat_fn import load_chat_fn
 from zhenlong.models import save_model
 from zhenlong.records import Message, Task
 from zhenlong.rewards import TaskResponse, build_reward_fn, judge_reward, pairwise_judge_reward
@@ -81,9 +81,15 @@ def test_a_local_model_judges_and_its_unread_verdicts_are_a_part(tmp_path) -> No
     assert graded.components == {name: [MIDDLE], f"{name}: unparsed": [1.0]}
 
 
-def test_a_model_answers_conversations_and_says_nothing_where_there_is_no_room(tmp_path) -> None:
-    save_model(tiny_model(), tiny_tokenizer(), tmp_path / "model")
-    ask = load_chat_fn(str(tmp_path / "model"), max_tokens=8, device="cpu")
-    found = ask([(Message("user", "Hm?"),), (Message("user", "x" * 600),), (Message("user", "Hm?"),)])
-    assert found[0] == found[2] != ""
-    assert found[1] == ""
+def test_a_judge_is_asked_the_same_question_once_and_a_resumed_run_asks_nothing(monkeypatch, tmp_path) -> None:
+    backend = ScriptedBackend(lambda request: f"[[{1 + len(request.prompt[0].content) % 10}]]")
+    monkeypatch.setattr("zhenlong.inference.model_client.load_backend", lambda model, cache, **options: backend)
+    responses = [RIGHT, answer("four, I think"), RIGHT]
+    for expected_requests in (2, 2):  # the second reward reads what the first one's cache holds
+        reward = build_reward_fn("judge:j", judge_cache=tmp_path / "run" / "judge_cache.sqlite")
+        first, again = reward(responses), reward(responses)
+        assert first == again
+        assert first[0] == first[2] != first[1]
+        assert len(backend.requests) == expected_requests
+    build_reward_fn("judge:j")(responses)  # without a file it forgets with the process
+    assert len(backend.requests) == 4

@@ -17,7 +17,7 @@ from zhenlong.feedback.pointwise_judge import (
     scoring_messages,
 )
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.cached_model import open_cached_model
+from zhenlong.inference.model_client import open_model
 from zhenlong.inference.requests import GeneratedOutput, RequestResult
 from zhenlong.records import Message, Ranking
 from zhenlong.stages import self_reward as module
@@ -77,7 +77,7 @@ def own_judge(messages, k):
 @pytest.fixture
 def speaker(monkeypatch):
     one = Speaker(own_judge)
-    monkeypatch.setattr("zhenlong.inference.cached_model.load_backend", lambda model, cache, **how: one)
+    monkeypatch.setattr("zhenlong.inference.model_client.load_backend", lambda model, cache, **how: one)
     return one
 
 
@@ -100,14 +100,14 @@ def test_points_are_the_mean_of_the_judgements_that_can_be_read(tmp_path):
     options = {"judge_samples": 3, "temperature": 0.7, "max_tokens": 9, "seed": 0}
     with RequestCache(tmp_path / "cache") as cache:
         ((found,), report) = score_responses(
-            open_cached_model(speaker, cache, name="self"), questions, max_unparsed=0.5, **options
+            open_model(speaker, cache, name="self"), questions, max_unparsed=0.5, **options
         )  # fmt: skip
     assert found.scores == (3.5, 1.0, None)
     assert (report["judgements"], report["unparsed"]) == (9, 4)
     assert report["scores"]["n"] == 2
     assert [one.prompt for one in speaker.asked] == [scoring_messages(PROMPT, answer) for answer in "abc"]
     with RequestCache(tmp_path / "other") as cache:
-        mute = open_cached_model(Speaker(lambda messages, k: "Hm."), cache)
+        mute = open_model(Speaker(lambda messages, k: "Hm."), cache)
         with pytest.raises(UserError, match="9 of 9 judgements cannot be read, more than max_unparsed 0"):
             score_responses(mute, questions, max_unparsed=0.0, **options)
 
@@ -151,7 +151,7 @@ def test_pairs_may_be_judged_in_place_of_points(monkeypatch, files, tmp_path):
         a, b = (text.partition(f"[Answer {letter}]\n")[2].partition("\n[End")[0] for letter in "AB")
         return f"[[{'A' if len(a) < len(b) else 'B'}4]]"
 
-    monkeypatch.setattr("zhenlong.inference.cached_model.load_backend", lambda model, cache, **how: Speaker(say))
+    monkeypatch.setattr("zhenlong.inference.model_client.load_backend", lambda model, cache, **how: Speaker(say))
     run = run_self(files, tmp_path / "run", judge_mode="pairwise", iterations=1)
     rankings = read(str(run / "iteration-1" / "rankings.jsonl"), Ranking)
     assert [one.ranks for one in rankings] == [(1, 2, 3)] * 5
@@ -194,7 +194,7 @@ def test_killed_within_an_iteration_it_goes_on_to_the_same_bits_and_judges_nothi
 
 def test_a_model_that_cannot_judge_is_refused_and_leaves_no_run(monkeypatch, files, tmp_path):
     chatty = Speaker(lambda messages, k: f"Well, {k}.")
-    monkeypatch.setattr("zhenlong.inference.cached_model.load_backend", lambda model, cache, **how: chatty)
+    monkeypatch.setattr("zhenlong.inference.model_client.load_backend", lambda model, cache, **how: chatty)
     with pytest.raises(UserError, match="27 of 27 judgements cannot be read"):
         run_self(files, tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()

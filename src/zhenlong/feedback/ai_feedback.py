@@ -21,14 +21,8 @@ from zhenlong.feedback.pairwise_labelling import (
     validate_max_unparsed,
 )
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.cached_model import (
-    CachedModel,
-    open_cached_model,
-    output_and_cache_paths,
-    require_models_exist,
-    unique_complete_texts,
-)
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge, ModelClient, open_model, require_models_exist
+from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.records import Ranking, Task, to_json
 
@@ -103,12 +97,12 @@ def ai_feedback(
         "dtype": dtype,
         "max_num_seqs": max_num_seqs,
     }
-    path, cache_path = output_and_cache_paths(output, "rankings.jsonl", cache)
+    path, cache_path = _output_and_cache_paths(output, cache)
     with RequestCache(cache_path) as output_cache:
-        judge_model = open_cached_model(judge, output_cache, **model_options)
+        judge_model = open_model(judge, output_cache, **model_options)
         response_sets = [ResponseSet(each.prompt, each.responses) for each in rankings]
         if policy:
-            policy_model = judge_model if policy == judge else open_cached_model(policy, output_cache, **model_options)
+            policy_model = judge_model if policy == judge else open_model(policy, output_cache, **model_options)
             response_sets = sample_response_sets(
                 policy_model,
                 tasks,
@@ -119,7 +113,7 @@ def ai_feedback(
             )
         response_sets = assign_criteria(response_sets, principles, seed)
         labels = label_preferences(
-            judge_model.judge,
+            judge_model,
             response_sets,
             rankings,
             reasoning=reasoning,
@@ -181,7 +175,7 @@ def label_preferences(
 
 
 def sample_response_sets(
-    policy: CachedModel,
+    policy: ModelClient,
     tasks: Sequence[Task],
     *,
     samples_per_prompt: int,
@@ -203,6 +197,11 @@ def sample_response_sets(
     return comparable
 
 
+def unique_complete_texts(outputs: Sequence[GeneratedOutput]) -> tuple[str, ...]:
+    """The different answers that say something and were not cut off."""
+    return tuple(dict.fromkeys(one.text for one in outputs if one.text.strip() and not one.truncated))
+
+
 def assign_criteria(
     response_sets: Sequence[ResponseSet], principles: tuple[Principle, ...], seed: int
 ) -> list[ResponseSet]:
@@ -218,3 +217,10 @@ def assign_criteria(
 def write_rankings(path: Path, rankings: Sequence[Ranking]) -> None:
     """The rankings as one JSON object a line, all or none."""
     write_text(path, "".join(json.dumps(to_json(one), ensure_ascii=False) + "\n" for one in rankings))
+
+
+def _output_and_cache_paths(output: str, cache: str) -> tuple[Path, Path]:
+    """The file of rankings that `output` means, and the file of the answers. The folder is made."""
+    path = Path(output) if output.endswith(".jsonl") else Path(output) / "rankings.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path, Path(cache) if cache else path.with_suffix(".cache.sqlite")

@@ -19,7 +19,7 @@ from zhenlong.feedback.ai_feedback import label_preferences, write_rankings
 from zhenlong.feedback.constitution import DEFAULT_CONSTITUTION, Principle, read_constitution, sample_principle
 from zhenlong.feedback.pairwise_labelling import ResponseSet, validate_max_unparsed
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.cached_model import CachedModel, open_cached_model, require_models_exist
+from zhenlong.inference.model_client import ModelClient, open_model, require_models_exist
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.records import Demonstration, Message, Messages, Ranking, Task, to_json
@@ -115,9 +115,9 @@ def critique(
         "max_num_seqs": max_num_seqs,
     }
     with RequestCache(cache or folder / "cache.sqlite") as output_cache:
-        cached_model = open_cached_model(model, output_cache, **model_options)
+        client = open_model(model, output_cache, **model_options)
         results = critique_and_revise(
-            cached_model,
+            client,
             [one.prompt for one in tasks],
             principles,
             num_revisions=num_revisions,
@@ -131,14 +131,14 @@ def critique(
         changed = [one for one in succeeded if one.final_response.strip() != one.initial_response.strip()]
         report = _report(results, changed, num_revisions)
         if preference_source == "judge":
-            one = open_cached_model(judge, output_cache, **model_options) if judge and judge != model else cached_model
+            one = open_model(judge, output_cache, **model_options) if judge and judge != model else client
             response_sets = [
                 ResponseSet(
                     each.prompt, (each.final_response, each.initial_response), each.steps[-1].principle.preference
                 )
                 for each in changed
             ]
-            labelled = label_preferences(one.judge, response_sets, max_tokens=2 * max_tokens, max_unparsed=max_unparsed)
+            labelled = label_preferences(one, response_sets, max_tokens=2 * max_tokens, max_unparsed=max_unparsed)
             rankings, report["judge"] = labelled.rankings, {"name": judge or model} | labelled.report
             won = [ranking.ranks[0] == 1 for ranking in rankings]
             report["judge"]["revision_preferred"] = sum(won) / len(won) if won else None
@@ -153,7 +153,7 @@ def critique(
 
 
 def critique_and_revise(
-    cached_model: CachedModel,
+    client: ModelClient,
     prompts: Sequence[Messages],
     principles: tuple[Principle, ...],
     *,
@@ -169,7 +169,7 @@ def critique_and_revise(
 
     def generate(conversations: Sequence[Messages], turn: int) -> list[tuple[GeneratedOutput, ...]]:
         turn_seed = seed + turn * len(prompts)  # no two turns of a record draw with the same seed
-        return cached_model.sample_outputs(
+        return client.sample_outputs(
             conversations, samples_per_prompt=1, max_tokens=max_tokens, temperature=temperature, seed=turn_seed
         )
 

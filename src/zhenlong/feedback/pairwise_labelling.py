@@ -13,7 +13,7 @@ from itertools import combinations
 from zhenlong.errors import UserError
 from zhenlong.evaluate.judges.pairwise_games import PairwiseGame, query_judge
 from zhenlong.feedback.pairwise_judge import PairwiseVerdict, comparison_messages, parse_verdict
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge
 from zhenlong.records import Messages, Ranking
 
 

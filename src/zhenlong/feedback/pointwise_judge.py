@@ -16,7 +16,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.feedback.pairwise_judge import format_transcript
 from zhenlong.feedback.pairwise_labelling import ResponseSet
-from zhenlong.inference.cached_model import CachedModel
+from zhenlong.inference.model_client import ModelClient
 from zhenlong.records import Message, Messages, Ranking
 from zhenlong.verify.reasoning_trace import strip_reasoning
 
@@ -57,7 +57,7 @@ def scoring_messages(prompt: Messages, response: str) -> Messages:
 
 
 def score_responses(
-    judge: CachedModel,
+    judge: ModelClient,
     response_sets: Sequence[ResponseSet],
     *,
     judge_samples: int,

@@ -18,6 +18,7 @@ from zhenlong.errors import UserError
 from zhenlong.inference.requests import RequestResult, result_from_json, result_to_json
 
 T = TypeVar("T")
+IN_MEMORY: Final = ":memory:"  # the path of a cache that lives as long as the process
 MAX_SQL_VARIABLES: Final = 500  # keys asked for at a time
 TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID",

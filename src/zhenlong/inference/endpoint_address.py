@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from zhenlong.errors import UserError
 
+ENDPOINT_PREFIX: Final = "openai:"
 OPENAI_URL: Final = "https://api.openai.com/v1"
 
 
@@ -19,7 +20,31 @@ class EndpointAddress:
 
     name: str
     url: str
-    options: Mapping[str, Any] = field(default_factory=dict)  # of `OpenAIEndpoint`
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `EndpointSettings`
+
+
+@dataclass(frozen=True)
+class EndpointSettings:
+    """How a server is asked: the options of an address; see `zhenlong.inference.openai_endpoint.OpenAIEndpoint`."""
+
+    api_key_env: str = ""
+    requests_per_minute: float | None = None
+    max_retries: int = 6
+    timeout: float = 120.0
+    prices: tuple[float, float] | None = None
+    concurrency: int = 8
+    drop_params: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (
+            self.concurrency < 1
+            or self.max_retries < 0
+            or self.timeout <= 0
+            or (self.requests_per_minute is not None and self.requests_per_minute <= 0)
+        ):
+            raise UserError(
+                "endpoint: expected concurrency >= 1, max_retries >= 0, timeout > 0, requests_per_minute > 0"
+            )
 
 
 def parse_endpoint(text: str) -> EndpointAddress:

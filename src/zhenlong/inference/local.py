@@ -18,11 +18,11 @@ from transformers import AutoConfig, PreTrainedModel
 from zhenlong.forest import forward, log_probs, make_tree, pack_trees
 from zhenlong.forest.lm_head import lm_head_of
 from zhenlong.forest.scoring import model_context_length
-from zhenlong.inference.backend import IndexedResults
 from zhenlong.inference.prefixes import PrefixBatch, prefix_batches
 from zhenlong.inference.requests import (
     GeneratedOutput,
     GenerateRequest,
+    IndexedResults,
     RequestCost,
     RequestPrompt,
     RequestResult,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -17,208 +18,203 @@ import httpx
 
 from zhenlong.data.message_parsing import message_text
 from zhenlong.errors import UserError
-from zhenlong.inference.endpoint_address import EndpointAddress, parse_endpoint
+from zhenlong.inference.endpoint_address import EndpointSettings, parse_endpoint
 from zhenlong.inference.http_client import ApiUsage, Clock, HttpClient, RateLimiter
 from zhenlong.inference.openai_responses import (
     ContinuationScore,
-    ModelResponse,
     RequestFailure,
     parse_chat_completions,
     parse_completions,
     parse_continuation_score,
 )
-from zhenlong.records import Message, Messages
+from zhenlong.inference.requests import (
+    GeneratedOutput,
+    GenerateRequest,
+    IndexedResults,
+    RequestCost,
+    RequestPrompt,
+    RequestResult,
+    ScoreRequest,
+    ScoreTextRequest,
+)
+from zhenlong.records import Message
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-OnResult = Callable[[int, Any], None]
 
 API_KEY_VARIABLE: Final = "OPENAI_API_KEY"
 
-__all__ = ["EndpointAddress", "OpenAIEndpoint", "parse_endpoint"]
-
 
 class OpenAIEndpoint:
-    """Asks a model by HTTP, `concurrency` requests at a time and at most `requests_per_minute`.
+    """The backend of `openai:name@url?option=value` (see `parse_endpoint`; options given here come first).
 
-    `api_key_env`: the environment variable that holds the key; "" takes OPENAI_API_KEY_<HOST> (in capitals, with `_`
-    for other characters), else OPENAI_API_KEY, which goes to https addresses and this machine only. It is read at each
-    request and kept nowhere. `max_retries` are further tries after one that failed in passing, `timeout` is in seconds,
-    `prices` is money for a million prompt tokens and a million generated ones. `drop_params` names parameters that this
-    server does not take (such as seed): they are not sent, and the caller answers for the difference.
+    Texts are put as a user's turn, or with `chat=False` to `/completions` as they are. What cannot be answered after
+    all retries is a failed result. Choices are scored where the server echoes prompts.
+
+    `concurrency` requests are under way at a time, at most `requests_per_minute`. `api_key_env`: the environment
+    variable that holds the key; "" takes OPENAI_API_KEY_<HOST> (in capitals, with `_` for other characters), else
+    OPENAI_API_KEY, which goes to https addresses and this machine only. It is read at each request and kept nowhere.
+    `max_retries` are further tries after one that failed in passing, `timeout` is in seconds, `prices` is money for a
+    million prompt tokens and a million generated ones. `drop_params` names parameters that this server does not take
+    (such as seed): they are not sent, and the caller answers for the difference.
     """
 
     def __init__(
         self,
-        name: str,
-        url: str,
+        model: str,
         *,
-        api_key_env: str = "",
-        requests_per_minute: float | None = None,
-        max_retries: int = 6,
-        timeout: float = 120.0,
-        prices: tuple[float, float] | None = None,
-        concurrency: int = 8,
-        drop_params: Sequence[str] = (),
+        chat: bool = True,
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
         jitter: random.Random | None = None,
+        **options: Any,
     ) -> None:
-        if concurrency < 1 or max_retries < 0 or timeout <= 0 or (requests_per_minute or 1) <= 0:
+        address = parse_endpoint(model)
+        settings = EndpointSettings(**{**address.options, **options})
+        self.name, self.as_chat, self.context_length = model, False, None
+        self.model, self.url, self.settings = address.name, address.url.rstrip("/"), settings
+        if settings.api_key_env and settings.api_key_env not in os.environ:
             raise UserError(
-                "endpoint: expected concurrency >= 1, max_retries >= 0, timeout > 0, requests_per_minute > 0"
+                f"endpoint {self.url}: the environment variable {settings.api_key_env} is not set; expected the key in "
+                "it"
             )
-        self.name, self.url, self.concurrency, self.drop_params = name, url.rstrip("/"), concurrency, tuple(drop_params)
-        if api_key_env and api_key_env not in os.environ:
-            raise UserError(
-                f"endpoint {self.url}: the environment variable {api_key_env} is not set; expected the key in it"
-            )
+        self._chat = chat
+        left_out = ",".join(settings.drop_params)
+        self.fingerprint = f"openai:{self.model}@{self.url}{'' if chat else ' completions'} {left_out}"
+        self._usage = ApiUsage(settings.prices)
         clock = clock or Clock()
-        limits = httpx.Limits(max_connections=concurrency)
-        client = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, 20)), limits=limits,
-                              transport=transport)  # fmt: skip
-        self._usage = ApiUsage(prices)
         self._http = HttpClient(
             self.url,
-            client,
-            lambda: _auth_headers(self.url, api_key_env),
+            httpx.Client(
+                timeout=httpx.Timeout(settings.timeout, connect=min(settings.timeout, 20)),
+                limits=httpx.Limits(max_connections=settings.concurrency),
+                transport=transport,
+            ),
+            lambda: _auth_headers(self.url, settings.api_key_env),
             self._usage,
-            RateLimiter(requests_per_minute, clock),
+            RateLimiter(settings.requests_per_minute, clock),
             clock,
-            max_retries,
+            settings.max_retries,
             jitter or random.Random(),
         )
-        self._max_tokens_name = (
-            "max_tokens"  # newer models of OpenAI want max_completion_tokens: found out at the first refusal
-        )
+        self._max_tokens_name = "max_tokens"  # newer models want max_completion_tokens: learned from the first refusal
         self._supports_scoring: bool | None = None
 
-    def chat(
-        self,
-        conversations: Sequence[Messages],
-        *,
-        max_tokens: int,
-        temperature: float,
-        top_p: float = 1.0,
-        stop: Sequence[str] = (),
-        n: int = 1,
-        seed: int = 0,
-        top_log_probs: int = 0,
-        log_probs: bool = False,
-        on_result: OnResult | None = None,
-    ) -> list[list[ModelResponse] | RequestFailure]:
-        """`n` answers to each conversation, in order, or why there are none.
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """How texts are put, and what was spent."""
+        return {"texts_as": "user's turn" if self._chat else "completion", "ledger": self.usage()}
 
-        `log_probs` asks for the answers' log-probability, `top_log_probs` for that many of the likeliest tokens at each
-        place. `on_result(index, responses)` is called in this thread as soon as one is there, whatever the order.
-        """
-        body = self._request_body(max_tokens, temperature, top_p, stop, seed)
-        if log_probs or top_log_probs:
-            body |= {"logprobs": True, "top_logprobs": top_log_probs}
+    def usage(self) -> dict[str, Any]:
+        """Requests, retries, failures, tokens, and money where prices are known, since this endpoint was opened."""
+        return self._usage.as_dict()
 
-        def request(messages: Messages) -> list[ModelResponse] | RequestFailure:
-            return self._collect_n(
-                "/chat/completions",
-                body | {"messages": [_message_json(one) for one in messages]},
-                n,
-                parse_chat_completions,
-            )
+    def count_tokens(self, prompt: RequestPrompt) -> int:
+        """A guess, for the tokenizer is the server's: a token for four characters."""
+        text = prompt if isinstance(prompt, str) else "".join(message.content for message in prompt)
+        return len(text) // 4 + 1
 
-        return self._map_concurrently(conversations, request, on_result)
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[IndexedResults]:
+        """Answers, each as soon as it is there."""
+        for place, result in self._run_concurrently(requests, self._generate_one):
+            yield [(place, result)]
 
-    def complete(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_tokens: int,
-        temperature: float,
-        top_p: float = 1.0,
-        stop: Sequence[str] = (),
-        n: int = 1,
-        seed: int = 0,
-        top_log_probs: int = 0,
-        log_probs: bool = False,
-        on_result: OnResult | None = None,
-    ) -> list[list[ModelResponse] | RequestFailure]:
-        """`n` continuations of each text, as `chat`; for servers that have `/completions`."""
-        body = self._request_body(max_tokens, temperature, top_p, stop, seed)
-        if log_probs or top_log_probs:
-            body["logprobs"] = max(1, top_log_probs)
-
-        def request(prompt: str) -> list[ModelResponse] | RequestFailure:
-            return self._collect_n("/completions", body | {"prompt": prompt}, n, parse_completions)
-
-        return self._map_concurrently(prompts, request, on_result)
-
-    def score(
-        self, pairs: Sequence[tuple[str, str]], *, on_result: OnResult | None = None
-    ) -> list[ContinuationScore | RequestFailure]:
-        """The log-probability of each continuation after its context, at servers that echo the prompt (vLLM).
-
-        Raises `UserError` where the server does not: see `supports_scoring`.
-        """
-        if pairs and not self.supports_scoring():
+    def score(self, requests: Sequence[ScoreRequest | ScoreTextRequest]) -> Iterator[IndexedResults]:
+        """Log-probabilities of continuations, of servers that give those of a prompt (vLLM)."""
+        pairs: list[tuple[str, str]] = []
+        pairs_of: list[range] = []
+        for request in requests:
+            if isinstance(request, ScoreTextRequest) or not isinstance(request.context, str):
+                what = "of whole texts" if isinstance(request, ScoreTextRequest) else "within a conversation"
+                raise UserError(f"model {self.name}: an endpoint gives no log-probabilities {what}; use a local model")
+            context = request.context.rstrip()
+            space = request.context[len(context) :]
+            pairs_of.append(range(len(pairs), len(pairs) + len(request.continuations)))
+            pairs += [(context, space + one) for one in request.continuations]
+        if requests and not self.supports_scoring():
             raise UserError(
-                f"endpoint {self.url}: it gives no log-probabilities of a prompt (echo), so choices cannot be scored; "
-                "let the model generate its answers instead"
+                f"model {self.name}: the endpoint gives no log-probabilities of a prompt (echo), so choices cannot be "
+                "scored; use a scenario whose answers are generated (multiple_choice_joint), or a local model"
             )
-
-        def request(pair: tuple[str, str]) -> ContinuationScore | RequestFailure:
-            return self._score_one(*pair)
-
-        return self._map_concurrently(pairs, request, on_result)
+        request_of = [number for number, own in enumerate(pairs_of) for _ in own]
+        missing = [len(own) for own in pairs_of]
+        found: dict[int, tuple[ContinuationScore | RequestFailure, float]] = {}
+        for place, timed_score in self._run_concurrently(pairs, self._score_timed):
+            found[place] = timed_score
+            number = request_of[place]
+            missing[number] -= 1
+            if not missing[number]:
+                yield [(number, _score_result([found[one] for one in pairs_of[number]]))]
 
     def supports_scoring(self) -> bool:
         """Whether the server gives log-probabilities of the prompt's own tokens; asked once, with a short text."""
         if self._supports_scoring is None:
             try:
-                self._supports_scoring = isinstance(self._score_one("One two", " three four"), ContinuationScore)
+                self._supports_scoring = isinstance(self._score_pair("One two", " three four"), ContinuationScore)
             except UserError as error:
                 if "HTTP 404" not in str(error) and "HTTP 405" not in str(error):
                     raise
                 self._supports_scoring = False  # a server of chats only
         return self._supports_scoring
 
-    def usage(self) -> dict[str, Any]:
-        """Requests, retries, failures, tokens, and money where prices are known, since this sampler was made."""
-        return self._usage.as_dict()
+    def _generate_one(self, request: GenerateRequest) -> RequestResult:
+        begun = time.perf_counter()
+        outputs = (
+            self._complete(request) if isinstance(request.prompt, str) and not self._chat else self._chat_reply(request)
+        )
+        if isinstance(outputs, RequestFailure):
+            return RequestResult(failed=outputs.reason)
+        written = sum(one.num_tokens or 0 for one in outputs)
+        return RequestResult(outputs=tuple(outputs), cost=RequestCost(time.perf_counter() - begun, 0, written))
 
-    def _score_one(self, context: str, continuation: str) -> ContinuationScore | RequestFailure:
+    def _chat_reply(self, request: GenerateRequest) -> list[GeneratedOutput] | RequestFailure:
+        prompt = request.prompt
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+        body = _request_body(self.model, request) | {"messages": [_message_json(one) for one in messages]}
+        if request.top_log_probs:
+            body |= {"logprobs": True, "top_logprobs": request.top_log_probs}
+        return self._collect_n("/chat/completions", body, request.n, parse_chat_completions)
+
+    def _complete(self, request: GenerateRequest) -> list[GeneratedOutput] | RequestFailure:
+        body = _request_body(self.model, request) | {"prompt": request.prompt}
+        if request.top_log_probs:
+            body |= {"logprobs": request.top_log_probs}
+        return self._collect_n("/completions", body, request.n, parse_completions)
+
+    def _collect_n(
+        self, path: str, body: Mapping[str, Any], n: int, parse: Callable[[Any], list[GeneratedOutput]]
+    ) -> list[GeneratedOutput] | RequestFailure:
+        """`n` answers; servers that give one whatever is asked for are asked again, each time with another seed."""
+        outputs: list[GeneratedOutput] = []
+        while len(outputs) < n:
+            n_field = {"n": n - len(outputs)} if n - len(outputs) > 1 else {}
+            more = self._post(path, {**body, **n_field, "seed": body["seed"] + len(outputs)}, parse)
+            if isinstance(more, RequestFailure):
+                return more
+            outputs += more
+        return outputs[:n]
+
+    def _score_timed(self, pair: tuple[str, str]) -> tuple[ContinuationScore | RequestFailure, float]:
+        begun = time.perf_counter()
+        return self._score_pair(*pair), time.perf_counter() - begun
+
+    def _score_pair(self, context: str, continuation: str) -> ContinuationScore | RequestFailure:
         prompt = context + continuation
-        body = self._request_body(1, 0.0, 1.0, (), 0) | {"prompt": prompt, "echo": True, "logprobs": 1}
+        body = _request_body(self.model, GenerateRequest(prompt, max_tokens=1))
+        body |= {"prompt": prompt, "echo": True, "logprobs": 1}
 
         def parse(payload: Any) -> ContinuationScore | RequestFailure:
             try:
                 return parse_continuation_score(payload, prompt, continuation)
-            except ValueError as error:  # the server's nature, not its mood: no retry
+            except ValueError as error:  # the server will answer alike next time: no retry
                 return RequestFailure(str(error))
 
         return self._post("/completions", body, parse)
 
-    def _request_body(
-        self, max_tokens: int, temperature: float, top_p: float, stop: Sequence[str], seed: int
-    ) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.name, "max_tokens": max_tokens, "temperature": temperature}
-        body |= {"seed": seed} | ({"top_p": top_p} if top_p != 1 else {})
-        return body | ({"stop": list(stop)} if stop else {})
-
-    def _collect_n(
-        self, path: str, body: Mapping[str, Any], n: int, parse: Callable[[Any], list[ModelResponse]]
-    ) -> list[ModelResponse] | RequestFailure:
-        """`n` answers; servers that give one whatever is asked for are asked again, each time with another seed."""
-        responses: list[ModelResponse] = []
-        num_received = 0
-        while len(responses) < n:
-            n_field = {"n": n - len(responses)} if n - len(responses) > 1 else {}
-            new_responses = self._post(path, {**body, **n_field, "seed": body["seed"] + num_received}, parse)
-            if isinstance(new_responses, RequestFailure):
-                return new_responses
-            responses += new_responses
-            num_received += len(new_responses)
-        return responses[:n]
-
     def _post(self, path: str, body: Mapping[str, Any], parse: Callable[[Any], Result]) -> Result | RequestFailure:
-        sent = self._supported_body(body)
+        sent = {name: value for name, value in body.items() if name not in self.settings.drop_params}
+        if "max_tokens" in sent:
+            sent[self._max_tokens_name] = sent.pop("max_tokens")
         response = self._http.post(path, sent, parse)
         if not isinstance(response, RequestFailure) or not response.unsupported_parameter:
             return response
@@ -227,32 +223,42 @@ class OpenAIEndpoint:
             return self._post(path, body, parse)
         if response.unsupported_parameter in body:
             raise UserError(
-                f"endpoint {self.url}: {self.name} does not take {response.unsupported_parameter} ({response.reason}); "
-                f"drop_params={response.unsupported_parameter} asks without it, with the server's own value"
+                f"endpoint {self.url}: {self.model} does not take {response.unsupported_parameter} "
+                f"({response.reason}); drop_params={response.unsupported_parameter} asks without it, with the server's "
+                "own value"
             )
         return response
 
-    def _supported_body(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        supported = {name: value for name, value in body.items() if name not in self.drop_params}
-        if "max_tokens" in supported:
-            supported[self._max_tokens_name] = supported.pop("max_tokens")
-        return supported
-
-    def _map_concurrently(
-        self, items: Sequence[Item], request: Callable[[Item], Result], on_result: OnResult | None
-    ) -> list[Result]:
-        results: dict[int, Result] = {}
-        pool = ThreadPoolExecutor(self.concurrency)
+    def _run_concurrently(
+        self, items: Sequence[Item], run_one: Callable[[Item], Result]
+    ) -> Iterator[tuple[int, Result]]:
+        """`run_one` of each item with the item's place, each as soon as it is there."""
+        pool = ThreadPoolExecutor(self.settings.concurrency)
         try:
-            futures = {pool.submit(request, one): index for index, one in enumerate(items)}
-            for done in as_completed(futures):
-                index = futures[done]
-                results[index] = done.result()
-                if on_result is not None:
-                    on_result(index, results[index])
+            waiting = {pool.submit(run_one, one): place for place, one in enumerate(items)}
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-        return [results[index] for index in range(len(items))]
+
+
+def _request_body(model: str, request: GenerateRequest) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens, "temperature": request.temperature}
+    body |= {"seed": request.seed} | ({"top_p": request.top_p} if request.top_p != 1 else {})
+    return body | ({"stop": list(request.stop)} if request.stop else {})
+
+
+def _score_result(timed_scores: Sequence[tuple[ContinuationScore | RequestFailure, float]]) -> RequestResult:
+    scores = []
+    for one, _ in timed_scores:
+        if isinstance(one, RequestFailure):
+            return RequestResult(failed=one.reason)
+        scores.append(one)
+    return RequestResult(
+        log_probs=tuple(one.log_prob for one in scores),
+        num_tokens=tuple(one.num_tokens for one in scores),
+        cost=RequestCost(sum(seconds for _, seconds in timed_scores)),
+    )
 
 
 def _auth_headers(url: str, api_key_env: str) -> dict[str, str]:

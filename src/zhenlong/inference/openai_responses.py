@@ -7,18 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from zhenlong.inference.requests import GeneratedOutput
+
 MIN_LOG_PROB: Final = -9999.0  # what servers write for a log-probability of minus infinity, which JSON cannot say
-
-
-@dataclass(frozen=True)
-class ModelResponse:
-    """One answer. None: the server did not say. `log_prob` is in nats, of all its tokens, at temperature 1."""
-
-    text: str
-    num_tokens: int | None = None
-    log_prob: float | None = None
-    truncated: bool = False  # ended at the token limit
-    top_log_probs: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,13 +37,13 @@ def token_usage(payload: Any) -> tuple[int, int] | None:
     return (prompt, generated) if isinstance(prompt, int) and isinstance(generated, int) else None
 
 
-def parse_chat_completions(payload: Any) -> list[ModelResponse]:
+def parse_chat_completions(payload: Any) -> list[GeneratedOutput]:
     """The answers in the response of `/chat/completions`, in the order of their index."""
     choices = _choices(payload)
     return [_parse_chat_choice(choice, _tokens_of_only_choice(payload, len(choices))) for choice in choices]
 
 
-def parse_completions(payload: Any) -> list[ModelResponse]:
+def parse_completions(payload: Any) -> list[GeneratedOutput]:
     """The answers in the response of `/completions`, in the order of their index."""
     choices = _choices(payload)
     return [_parse_text_choice(choice, _tokens_of_only_choice(payload, len(choices))) for choice in choices]
@@ -121,7 +112,7 @@ def _tokens_of_only_choice(payload: Any, num_choices: int) -> int | None:
     return token_counts[1] if token_counts and num_choices == 1 else None
 
 
-def _parse_chat_choice(choice: Mapping[str, Any], num_tokens: int | None) -> ModelResponse:
+def _parse_chat_choice(choice: Mapping[str, Any], num_tokens: int | None) -> GeneratedOutput:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise ValueError("message: expected the assistant's message")
@@ -139,7 +130,7 @@ def _parse_chat_choice(choice: Mapping[str, Any], num_tokens: int | None) -> Mod
     return _build_response(content, choice, num_tokens, values, top)
 
 
-def _parse_text_choice(choice: Mapping[str, Any], num_tokens: int | None) -> ModelResponse:
+def _parse_text_choice(choice: Mapping[str, Any], num_tokens: int | None) -> GeneratedOutput:
     text = choice.get("text")
     if not isinstance(text, str):
         raise ValueError("text: expected the completion")
@@ -155,11 +146,11 @@ def _build_response(
     num_tokens: int | None,
     values: Sequence[float],
     top: Sequence[Mapping[str, Any]],
-) -> ModelResponse:
-    return ModelResponse(
+) -> GeneratedOutput:
+    return GeneratedOutput(
         text,
-        num_tokens if num_tokens is not None else (len(values) or None),
         sum(values) if values else None,
+        num_tokens if num_tokens is not None else (len(values) or None),
         choice.get("finish_reason") == "length",
         tuple({token: max(float(value), MIN_LOG_PROB) for token, value in place.items()} for place in top),
     )

@@ -1,4 +1,6 @@
-"""What a model is asked and what it gives back: text to continue, or texts to find probable.
+"""What a model is asked, what it gives back, and the protocol of whatever answers.
+
+Requests ask for text to continue, or for the probability of texts.
 
 A request is a value: two equal ones have one answer, which is kept under the hash of the request and of the model.
 """
@@ -7,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from zhenlong.records import Message, Messages
 
@@ -84,6 +86,43 @@ class RequestResult:
     prompt: str = ""
     failed: str = ""
     cost: RequestCost = field(default_factory=RequestCost)
+
+
+IndexedResults = list[tuple[int, RequestResult]]  # places among the requests, and their answers
+
+
+class Backend(Protocol):
+    """A model that answers requests.
+
+    `fingerprint` names everything about it that changes an answer: weights, configuration, tokenizer, template, dtype.
+    `as_chat` tells that it takes texts as a user's turn only. `facts` are kept with the evaluation.
+    """
+
+    name: str
+    fingerprint: str
+    as_chat: bool
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens of prompt and answer together; None where it is not known."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What a reader of the numbers has to know, such as the chat template and the start token."""
+        ...
+
+    def count_tokens(self, prompt: RequestPrompt) -> int:
+        """The tokens of a prompt."""
+        ...
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[IndexedResults]:
+        """Answers, batch by batch, in any order."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest | ScoreTextRequest]) -> Iterator[IndexedResults]:
+        """Log-probabilities, batch by batch, in any order. Raises `UserError` where the model gives none."""
+        ...
 
 
 def cache_key(fingerprint: str, request: Request) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from zhenlong.errors import UserError
+from zhenlong.inference.cache import IN_MEMORY
 from zhenlong.rewards.classifier import load_classifier_reward
 from zhenlong.rewards.combine import (
     gated_reward,
@@ -55,11 +57,12 @@ def build_reward_fn(
     dtype: str = "float32",
     chat_template: str = "auto",
     tokens_per_microbatch: int = 8192,
+    judge_cache: str | Path = IN_MEMORY,
 ) -> CompositeReward:
     """The reward that `spec` describes: text (see `grammar`), a reward itself, or a list of either, which is summed.
 
     Every component is validated, and named in what `breakdown` returns. The other arguments are those of
-    `load_model_reward`.
+    `load_model_reward`; `judge_cache` is the file that keeps what judges replied, so that nothing is asked twice.
     Raises UserError for text that makes no sense, before anything is loaded, for a model, file or function that is not
     there, and for an ensemble of reward models with different tokenizers.
     """
@@ -67,7 +70,7 @@ def build_reward_fn(
     if not specs:
         raise UserError(f"reward: expected at least one of {NAMES_USAGE}, got none")
     parsed = [parse_reward(part) if isinstance(part, str) else part for part in specs]
-    builder = _RewardBuilder(device, dtype, chat_template, tokens_per_microbatch)
+    builder = _RewardBuilder(device, dtype, chat_template, tokens_per_microbatch, judge_cache)
     reward_fns = [builder.build(part) for part in parsed]
     combined = reward_fns[0] if len(reward_fns) == 1 else weighted_sum([(1.0, reward) for reward in reward_fns])
     builder.composite.reward_fn = validated_reward(
@@ -84,6 +87,7 @@ class _RewardBuilder:
     dtype: str
     chat_template: str
     tokens_per_microbatch: int
+    judge_cache: str | Path
     composite: CompositeReward = field(default_factory=CompositeReward)
     loaded_models: dict[str, LoadedRewardModel] = field(default_factory=dict)
 
@@ -139,6 +143,7 @@ class _RewardBuilder:
                 argument,
                 pairwise=kind == "pairwise_judge",
                 record_unparsed=record_unparsed,
+                cache=self.judge_cache,
                 device=self.device,
                 dtype=self.dtype,
             )

@@ -7,10 +7,12 @@ how many there are is a part of its own (`judge:...: unparsed`), and a judge tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from zhenlong.errors import UserError
-from zhenlong.inference.chat_fn import ChatFn, load_chat_fn
+from zhenlong.inference.cache import IN_MEMORY, RequestCache
+from zhenlong.inference.model_client import open_model
 from zhenlong.records import Message, Messages
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
 from zhenlong.verify.judge_parsing import parse_rating, parse_winner
@@ -20,8 +22,10 @@ WIN_SCORES: Final[dict[tuple[str | None, bool], float]] = {
     ("A", True): 1.0, ("B", True): 0.0, ("A", False): 0.0, ("B", False): 1.0,
 }  # fmt: skip
 
+ChatFn = Callable[[Sequence[Messages]], list[str]]  # conversations -> one reply each; "" where there is none
 RecordFn = Callable[[Sequence[TaskResponse], Sequence[float]], None]
 
+MAX_TOKENS: Final = 512  # of a reply
 MIN_RATING, MAX_RATING = 1.0, 10.0
 UNPARSED_RATING: Final = (MIN_RATING + MAX_RATING) / 2
 MAX_UNPARSED: Final = 0.5  # share of a call's verdicts above which the judge is no judge
@@ -47,14 +51,25 @@ def load_judge_reward(
     *,
     pairwise: bool = False,
     record_unparsed: RecordFn | None = None,
+    cache: str | Path = IN_MEMORY,
     device: str = "auto",
     dtype: str = "float32",
 ) -> RewardFn:
-    """`judge_reward` (or `pairwise_judge_reward`) by a model named as `zhenlong sample` takes it, or
-    `openai:name@url`.
+    """`judge_reward` (or `pairwise_judge_reward`) by a model: `pocket`, a folder, a hub id, or `openai:name@url`.
+
+    It answers greedily, and the file `cache` keeps its replies: the same question is asked once. A conversation that
+    leaves no room in the context, or that the endpoint failed to answer, has the reply "".
     """
+    model = open_model(name, RequestCache(cache), device=device, dtype=dtype)
+
+    def chat(conversations: Sequence[Messages]) -> list[str]:
+        outputs = model.sample_outputs(
+            conversations, samples_per_prompt=1, max_tokens=MAX_TOKENS, temperature=0.0, seed=0
+        )
+        return [several[0].text if several else "" for several in outputs]
+
     make_reward = pairwise_judge_reward if pairwise else judge_reward
-    return make_reward(load_chat_fn(name, device=device, dtype=dtype), name, record_unparsed)
+    return make_reward(chat, name, record_unparsed)
 
 
 def judge_reward(chat_fn: ChatFn, name: str = "judge", record_unparsed: RecordFn | None = None) -> RewardFn:

@@ -84,8 +84,12 @@ def best_of_n(
         tasks, prompts, order = tokenize_prompts(
             run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
         )
-        reward_fn = build_reward_fn(reward, device=options.device)
-        gold_reward_fn = build_reward_fn(gold, device=options.device) if gold else None
+        reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
+        gold_reward_fn = (
+            build_reward_fn(gold, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
+            if gold
+            else None
+        )
         sampler, cost, collected = TorchSampler(policy, tokenizer), FlopEstimator.for_model(policy), BestOfNResults()
         num_prompts = options.steps * options.batch_size or math.ceil(options.epochs * order.epoch_size)
         run.track(order=order, results=collected)

@@ -159,7 +159,7 @@ def grpo(
         tasks, prompts, order = tokenize_prompts(
             run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
         )
-        reward_fn = build_reward_fn(reward, device=options.device)
+        reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
         sampler = TorchSampler(policy, tokenizer)
         reference = ReferencePolicy(policy) if settings.kl_coef else None
         num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))

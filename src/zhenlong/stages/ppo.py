@@ -158,7 +158,7 @@ def ppo(
         tasks, prompts, order = tokenize_prompts(
             run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
         )
-        reward_fn = build_reward_fn(reward, device=options.device)
+        reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
         sampler, reference = TorchSampler(policy, tokenizer), ReferencePolicy(policy)
         value_model = _Critic(critic, policy, critic_model or model, options)
         ptx, ptx_order = _read_ptx_data(run, ptx_data, ptx_coef, template, resolve_max_length(policy), options)

@@ -106,7 +106,7 @@ def raft(
         tasks, prompts, order = tokenize_prompts(
             run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
         )
-        reward_fn = build_reward_fn(reward, device=options.device)
+        reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
         sampler = TorchSampler(policy, tokenizer)
         num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))
         total = (

@@ -21,7 +21,7 @@ from zhenlong.feedback.ai_feedback import label_preferences, sample_response_set
 from zhenlong.feedback.pairwise_labelling import validate_max_unparsed
 from zhenlong.feedback.pointwise_judge import best_worst_pair, score_responses
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.cached_model import open_cached_model, require_models_exist
+from zhenlong.inference.model_client import open_model, require_models_exist
 from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import atomic_folder, lock_folder, write_json, write_text
 from zhenlong.loop.config import check_run_folder, resolve_config, write_config
@@ -171,9 +171,9 @@ def self_judged_rankings(
     """
     cache.parent.mkdir(parents=True, exist_ok=True)
     with RequestCache(cache) as answer_cache:
-        cached_model = open_cached_model(model, answer_cache, name="self", chat_template=chat_template, device=device)
+        client = open_model(model, answer_cache, name="self", chat_template=chat_template, device=device)
         questions = sample_response_sets(
-            cached_model,
+            client,
             tasks,
             samples_per_prompt=settings.samples_per_prompt,
             max_tokens=settings.max_tokens,
@@ -182,12 +182,12 @@ def self_judged_rankings(
         )
         if settings.judge_mode == "pairwise":
             labelled = label_preferences(
-                cached_model.judge, questions, max_tokens=settings.judge_max_tokens, max_unparsed=settings.max_unparsed
+                client, questions, max_tokens=settings.judge_max_tokens, max_unparsed=settings.max_unparsed
             )
             rankings, report = labelled.rankings, labelled.report
         else:
             pointed, report = score_responses(
-                cached_model,
+                client,
                 questions,
                 judge_samples=settings.judge_samples,
                 temperature=settings.judge_temperature,
@@ -195,7 +195,7 @@ def self_judged_rankings(
                 max_unparsed=settings.max_unparsed,
                 seed=seed,
             )
-            every = [best_worst_pair(each, cached_model.name) for each in pointed]
+            every = [best_worst_pair(each, client.name) for each in pointed]
             rankings = [ranking for ranking in every if ranking is not None]
     if not rankings:
         raise UserError(

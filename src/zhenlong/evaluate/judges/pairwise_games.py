@@ -8,7 +8,7 @@ from typing import Any
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.results.outcome import Outcome
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.records import Messages
 

@@ -21,7 +21,7 @@ from zhenlong.evaluate.judges.verdict_parsing import first_output_probability
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge
 
 TOP: Final = 5
 

@@ -25,7 +25,7 @@ from zhenlong.evaluate.judges.verdict_parsing import ARENA_LABELS, parse_arena_l
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge
 
 CREATIVE: Final = "creative_writing"  # its judge writes no answer of its own first
 TOKENS: Final = 4096

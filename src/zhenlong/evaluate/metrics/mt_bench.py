@@ -19,7 +19,7 @@ from zhenlong.evaluate.judges.verdict_parsing import parse_rating, parse_winner
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge
 
 WITH_REFERENCE: Final = ("math", "reasoning", "coding")
 TOKENS: Final = 2048

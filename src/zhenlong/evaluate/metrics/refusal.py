@@ -12,7 +12,7 @@ from zhenlong.evaluate.judges.verdict_parsing import parse_class_label, parse_ra
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric, judged_metric
 from zhenlong.evaluate.perturb.code_attack import extract_steps
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge
 from zhenlong.verify import refusal
 from zhenlong.verify.reasoning_trace import strip_reasoning
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from zhenlong.errors import UserError
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge
 
 CATEGORIES: Final = ("accuracy", "calibration", "robustness", "fairness", "bias", "toxicity", "efficiency")
 

@@ -22,7 +22,7 @@ from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.results.result_files import InstanceRecord, Result
 from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS, Scenario
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
-from zhenlong.inference.judge_client import Judge
+from zhenlong.inference.model_client import Judge
 
 WORST_CASE_PREFIX: Final = "worst_case/"
 BoundMetrics = Sequence[tuple[Metric, Any]]  # metrics and their functions, as `Scenario.bound_metrics` gives them

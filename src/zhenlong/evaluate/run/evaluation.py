@@ -22,11 +22,9 @@ from zhenlong.evaluate.run.progress import print_warning, progress_bars, progres
 from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.evaluate.run.suites import SuiteEntry, select_entries
 from zhenlong.evaluate.scenarios.scenario import Scenario
-from zhenlong.inference.backend import Backend
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.cached_model import load_backend
-from zhenlong.inference.execute import ProgressCallback
-from zhenlong.inference.judge_client import Judge, ModelJudge
+from zhenlong.inference.model_client import Judge, ModelClient, ProgressCallback, open_model
+from zhenlong.inference.requests import Backend
 from zhenlong.loop.atomic import lock_folder
 from zhenlong.models.model_argument import ModelLike
 
@@ -115,16 +113,16 @@ def evaluate(
         }
         with RequestCache(cache or output / "cache.sqlite") as request_cache, progress_bars(progress) as bars:
             prepared_scenarios = _prepare_scenarios(suite_entries, options, folder)
-            one = ModelJudge(load_backend(judge, request_cache, **backend_options), request_cache) if judge else None
+            judge_client = open_model(judge, request_cache, **backend_options) if judge else None
             for name, model in named.items():
-                backend = load_backend(model, request_cache, name=name, **backend_options)
-                folder.manifest["models"][name] = {"fingerprint": backend.fingerprint, **backend.metadata}
+                client = open_model(model, request_cache, name=name, **backend_options)
+                folder.manifest["models"][name] = {"fingerprint": client.backend.fingerprint, **client.backend.metadata}
                 for prepared in prepared_scenarios:
                     label = f"{name} · {prepared.scenario.name}"
                     _evaluate_scenario(
-                        name, backend, prepared, options, folder, request_cache, one, progress_callback(bars, label)
+                        name, client, prepared, options, folder, judge_client, progress_callback(bars, label)
                     )
-                folder.manifest["models"][name] |= backend.metadata
+                folder.manifest["models"][name] |= client.backend.metadata
             folder.write()
     finally:
         os.close(lock)
@@ -153,11 +151,10 @@ def _prepare_scenarios(
 
 def _evaluate_scenario(
     name: str,
-    backend: Backend,
+    model: ModelClient,
     prepared: PreparedScenario,
     options: EvaluationOptions,
     folder: EvaluationFolder,
-    cache: RequestCache,
     judge: Judge | None,
     on_progress: ProgressCallback | None,
 ) -> None:
@@ -167,7 +164,7 @@ def _evaluate_scenario(
     try:
         if scenario.judge and judge is None:
             raise UserError(f"scenario {scenario.name}: needs a judge; give --judge MODEL")
-        outcomes = run_plans(list(prepared.request_plans(backend, options)), backend, cache, on_progress)
+        outcomes = run_plans(list(prepared.request_plans(model.backend, options)), model, on_progress)
         results, records = aggregate(
             scenario, outcomes, model=name, judge=judge, perturbation_kinds=kinds, seed=options.seed
         )

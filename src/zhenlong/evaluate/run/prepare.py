@@ -18,7 +18,7 @@ from zhenlong.evaluate.perturb.code_attack import read_template
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.run.suites import SuiteEntry
 from zhenlong.evaluate.scenarios import Scenario, load_examples, load_instances
-from zhenlong.inference.backend import Backend
+from zhenlong.inference.requests import Backend
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from zhenlong.inference.execute import ProgressCallback
+from zhenlong.inference.model_client import ProgressCallback
 
 
 @contextmanager

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 from zhenlong.evaluate.adapters.methods import RequestPlan
 from zhenlong.evaluate.results.outcome import Outcome
-from zhenlong.inference.backend import Backend
-from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.execute import ProgressCallback, run_requests
+from zhenlong.inference.model_client import ModelClient, ProgressCallback
 from zhenlong.inference.requests import Request, RequestResult
 
 
 def run_plans(
-    plans: Sequence[RequestPlan], backend: Backend, cache: RequestCache, on_progress: ProgressCallback | None = None
+    plans: Sequence[RequestPlan], model: ModelClient, on_progress: ProgressCallback | None = None
 ) -> list[Outcome]:
     """Run all plans to their outcomes."""
     outcomes: dict[int, Outcome] = {}
@@ -22,7 +20,7 @@ def run_plans(
         _advance(number, plan, None, waiting, outcomes)
     while waiting:
         requests_of_round = [request for requests in waiting.values() for request in requests]
-        answers = iter(run_requests(requests_of_round, backend, cache, on_progress))
+        answers = iter(model.run(requests_of_round, on_progress))
         round_, waiting = waiting, {}
         for number, requests in round_.items():
             _advance(number, plans[number], [next(answers) for _ in requests], waiting, outcomes)

@@ -6,8 +6,8 @@ import pytest
 from scripted_backend import Killed, ScriptedBackend
 
 from zhenlong.errors import UserError
-from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.execute import run_requests
+from zhenlong.inference.cache import IN_MEMORY, RequestCache
+from zhenlong.inference.model_client import ModelClient, RequestLedger
 from zhenlong.inference.requests import (
     GeneratedOutput,
     GenerateRequest,
@@ -48,12 +48,12 @@ def test_the_key_tells_apart_all_that_changes_an_answer():
 def test_equal_requests_are_asked_once_and_a_second_run_asks_nothing(tmp_path):
     model = ScriptedBackend(lambda request: request.prompt)
     with RequestCache(tmp_path / "cache.sqlite") as cache:
-        found = run_requests([*REQUESTS, *reversed(REQUESTS)], model, cache)
+        found = ModelClient(model, cache).run([*REQUESTS, *reversed(REQUESTS)])
     assert [one.outputs[0].text for one in found] == [one.prompt for one in (*REQUESTS, *reversed(REQUESTS))]
     assert model.requests == REQUESTS
     again = ScriptedBackend(lambda request: "otherwise")
     with RequestCache(tmp_path / "cache.sqlite") as cache:
-        assert run_requests(REQUESTS, again, cache) == found[:9]
+        assert ModelClient(again, cache).run(REQUESTS) == found[:9]
     assert not again.requests
 
 
@@ -61,10 +61,10 @@ def test_equal_requests_are_asked_once_and_a_second_run_asks_nothing(tmp_path):
 def test_after_a_kill_what_was_finished_is_not_asked_again(tmp_path, batches):
     dying = ScriptedBackend(dies_at=batches)
     with pytest.raises(Killed):
-        run_requests(REQUESTS, dying, RequestCache(tmp_path / "cache.sqlite"))  # never closed, as after a kill
+        ModelClient(dying, RequestCache(tmp_path / "cache.sqlite")).run(REQUESTS)  # never closed, as after a kill
     resumed = ScriptedBackend()
     with RequestCache(tmp_path / "cache.sqlite") as cache:
-        found = run_requests(REQUESTS, resumed, cache)
+        found = ModelClient(resumed, cache).run(REQUESTS)
     assert len(dying.requests) == 2 * batches
     assert dying.requests + resumed.requests == REQUESTS
     assert len(found) == 9
@@ -73,10 +73,10 @@ def test_after_a_kill_what_was_finished_is_not_asked_again(tmp_path, batches):
 def test_a_failed_answer_is_given_and_asked_again_next_time(tmp_path):
     with RequestCache(tmp_path / "cache.sqlite") as cache:
         failing = ScriptedBackend(lambda request: "FAIL timed out" if request.prompt == "prompt 1" else "yes")
-        found = run_requests(REQUESTS, failing, cache)
+        found = ModelClient(failing, cache).run(REQUESTS)
         assert [one.failed for one in found].count("timed out") == 1
         later = ScriptedBackend()
-        assert not any(one.failed for one in run_requests(REQUESTS, later, cache))
+        assert not any(one.failed for one in ModelClient(later, cache).run(REQUESTS))
     assert later.requests == [REQUESTS[1]]
 
 
@@ -84,31 +84,31 @@ def test_a_failed_answer_is_given_and_asked_again_next_time(tmp_path):
 def test_a_damaged_file_is_put_aside_said_once_and_begun_anew(tmp_path, capsys, damage):
     path = tmp_path / "cache.sqlite"
     with RequestCache(path) as cache:
-        run_requests(REQUESTS, ScriptedBackend(), cache)
+        ModelClient(ScriptedBackend(), cache).run(REQUESTS)
     data = path.read_bytes()
     path.write_bytes(damage or data[:100] + b"\xff" * 4000 + data[4100:])
     model = ScriptedBackend()
     with RequestCache(path) as cache:
-        run_requests(REQUESTS, model, cache)
-        run_requests(REQUESTS, model, cache)
+        ModelClient(model, cache).run(REQUESTS)
+        ModelClient(model, cache).run(REQUESTS)
     assert model.requests == REQUESTS
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "damaged" in lines[0]
     assert (tmp_path / "cache.sqlite.damaged-1").exists()
     with RequestCache(path) as cache:
-        assert len(run_requests(REQUESTS, ScriptedBackend(dies_at=0), cache)) == 9
+        assert len(ModelClient(ScriptedBackend(dies_at=0), cache).run(REQUESTS)) == 9
 
 
 def test_an_entry_that_cannot_be_read_is_asked_again(tmp_path):
     path = tmp_path / "cache.sqlite"
     with RequestCache(path) as cache:
-        run_requests(REQUESTS, ScriptedBackend(), cache)
+        ModelClient(ScriptedBackend(), cache).run(REQUESTS)
     with sqlite3.connect(path) as base:
         base.execute("UPDATE answers SET answer = '{\"torn' WHERE key = ?", (cache_key("stand-in", REQUESTS[4]),))
     model = ScriptedBackend()
     with RequestCache(path) as cache:
-        run_requests(REQUESTS, model, cache)
+        ModelClient(model, cache).run(REQUESTS)
     assert model.requests == [REQUESTS[4]]
 
 
@@ -127,3 +127,23 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--cache"):
         RequestCache(tmp_path / "file" / "cache.sqlite")
+
+
+def test_the_ledger_tells_what_the_model_did_from_what_the_cache_knew(tmp_path):
+    with RequestCache(tmp_path / "cache.sqlite") as cache:
+        first = ModelClient(ScriptedBackend(), cache)
+        first.run([*REQUESTS, REQUESTS[0]])
+        assert (first.ledger.requests, first.ledger.from_cache, first.ledger.failed) == (10, 1, 0)
+        again = ModelClient(ScriptedBackend(), cache)
+        again.run(REQUESTS)
+        assert again.ledger == RequestLedger(requests=9, from_cache=9)
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_not_asked():
+    model = ScriptedBackend(context=5)
+    client = ModelClient(model, RequestCache(IN_MEMORY))
+    prompts = [(Message("user", text),) for text in ("two words", "now four words here", "two words")]
+    found = client.sample_outputs(prompts, samples_per_prompt=2, max_tokens=3, temperature=1.0, seed=4)
+    assert [len(outputs) for outputs in found] == [2, 0, 2]
+    assert [request.seed for request in model.requests] == [4, 6]  # each prompt's own, whichever others fit
+    assert [one.text for one in client(prompts, max_tokens=3)] == ["yes", "yes", "yes"]  # one token of room will do
