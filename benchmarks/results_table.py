@@ -1,17 +1,17 @@
 """What `make bench` writes: rows of ratios as one JSON file, and as a table of docs/performance.md.
 
-python benchmarks/results_table.py results.json [page.md [name]]    # a file's table into the page, between the markers
-of a name
+python benchmarks/results_table.py results.json                # the file's table into the page, between its markers
+python benchmarks/results_table.py one.json other.json ...     # one table of several processors, side by side
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import re
 import statistics
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
@@ -25,6 +25,8 @@ BenchmarkRow = dict[str, Any]
 ROW_KEY: Final = ("work", "model", "shape", "peer")  # what a row is about; there is one row for each
 PACKAGES: Final = ("zhenlong", "torch", "transformers", "trl", "accelerate", "lm_eval")
 CPU_TABLE, GPU_TABLE = "table of make bench", "table of make bench on a GPU"
+SHAPE_ORDER: Final = ("long_answer", "long_prompt", "even", "letters")
+PROCESSORS_TABLE: Final = "table of processors"
 PERFORMANCE_PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
 
@@ -87,12 +89,17 @@ def machine_info(threads: int, device: str = "cpu") -> dict[str, Any]:
     return found | ({} if device == "cpu" else {"accelerator": torch.cuda.get_device_name()})
 
 
-def update_page_table(path: Path, page: Path, name: str = "") -> None:
-    """Put the rows of a results file between the page's markers of that name, CPU or GPU if none is given."""
+def update_page_table(path: Path, page: Path) -> None:
+    """Put the rows of a results file into the page's table of CPUs or GPUs."""
     found = json.loads(path.read_text())
-    name = name or (GPU_TABLE if "accelerator" in found["machine"] else CPU_TABLE)
-    markers = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    replace_between_markers(page, markers, f"{provenance(found, path)}\n\n{_table(found['rows'])}")
+    name = GPU_TABLE if "accelerator" in found["machine"] else CPU_TABLE
+    replace_between_markers(page, _markers(name), f"{provenance(found, path)}\n\n{_table(found['rows'])}")
+
+
+def update_processors_table(paths: Sequence[Path], page: Path) -> None:
+    """Put the ratios of several results files side by side into the page's table of processors."""
+    found = [json.loads(path.read_text()) for path in paths]
+    replace_between_markers(page, _markers(PROCESSORS_TABLE), processors_table(found))
 
 
 def replace_between_markers(page: Path, markers: tuple[str, str], text: str) -> None:
@@ -114,11 +121,44 @@ def provenance(found: dict[str, Any], path: Path) -> str:
 
 
 def _table(rows: Sequence[BenchmarkRow]) -> str:
-    lines = [
-        "| benchmark | model | shape | against | ratio | from, to | tokens/s, ours, theirs | of matmul rate | memory |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    return "\n".join([*lines, *(f"| {' | '.join([*_row_key(one), *_value_cells(one)])} |" for one in rows)])
+    """A line for each benchmark, model and peer: a column for each shape; the other columns list them in that order."""
+    shapes = [shape for shape in SHAPE_ORDER if any(one["shape"] == shape for one in rows)]
+    head = ["benchmark", "model", "against", *shapes, "tokens/s", "of matmul rate", "memory"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for key, by_shape in _by_comparison(rows).items():
+        values = {shape: _value_cells(by_shape[shape]) for shape in shapes if shape in by_shape}
+        spreads = {shape: f"{ratio} ({spread.replace(',', ' to')})" for shape, (ratio, spread, *_) in values.items()}
+        speeds = " / ".join(cells[2].split(", ")[0] for cells in values.values())
+        rest = [", ".join(filter(None, cells)) for cells in zip(*(one[3:] for one in values.values()), strict=True)]
+        lines.append(f"| {' | '.join([*key, *(spreads.get(shape, '') for shape in shapes), speeds, *rest])} |")
+    return "\n".join(lines)
+
+
+def processors_table(found: Sequence[dict[str, Any]]) -> str:
+    """A line for each comparison that every file has, with its median ratio for each shape that two of them have."""
+    tables = [_by_comparison(one["rows"]) for one in found]
+    head = ["benchmark", "model", "against", "shapes", *(one["machine"]["cpu"] for one in found)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for key in sorted(set.intersection(*map(set, tables))):
+        shapes = [shape for shape in SHAPE_ORDER if sum(shape in table[key] for table in tables) > 1]
+        medians = [", ".join(_median(table[key].get(shape)) for shape in shapes) for table in tables]
+        lines.append(f"| {' | '.join([*key, ', '.join(shapes), *medians])} |")
+    return "\n".join(lines)
+
+
+def _by_comparison(rows: Sequence[BenchmarkRow]) -> dict[tuple[str, ...], dict[str, BenchmarkRow]]:
+    found: dict[tuple[str, ...], dict[str, BenchmarkRow]] = {}
+    for one in rows:
+        found.setdefault((one["work"], one["model"], one["peer"]), {})[one["shape"]] = one
+    return found
+
+
+def _median(one: BenchmarkRow | None) -> str:
+    return "–" if one is None else f"{one['ratio']['median']:.2f} ×"
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
 def format_row(one: BenchmarkRow) -> str:
@@ -145,5 +185,16 @@ def _machine_key(machine: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(machine.get(name) for name in ("cpu", "cores", "threads", "accelerator"))
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="One results file as the page's table; several side by side.")
+    parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("--page", type=Path, default=PERFORMANCE_PAGE)
+    args = parser.parse_args(argv)
+    if len(args.results) > 1:
+        update_processors_table(args.results, args.page)
+    else:
+        update_page_table(args.results[0], args.page)
+
+
 if __name__ == "__main__":
-    update_page_table(Path(sys.argv[1]), Path(*sys.argv[2:3] or [PERFORMANCE_PAGE]), *sys.argv[3:4])
+    main()

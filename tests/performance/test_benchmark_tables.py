@@ -204,9 +204,36 @@ def test_each_kind_of_machine_has_a_table_of_its_own_on_the_page(tmp_path):
     assert ("| sft |" in gpu, "| dpo |" in gpu, GPU["accelerator"] in gpu) == (False, True, True)
 
 
-def test_the_page_has_both_tables():
+def shaped_row(shape: str, ratio: float, memory: float | None = None) -> dict:
+    return results_table.make_row(("sft", "small-4k", shape, "trl-tuned"), [ratio], [20.0, 10.0], 0.5, memory)
+
+
+def test_shapes_of_a_comparison_stand_in_one_line_of_the_table(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"<!-- {results_table.CPU_TABLE}: begin -->\n<!-- {results_table.CPU_TABLE}: end -->\n")
+    rows = [shaped_row("long_prompt", 8.0), shaped_row("long_answer", 5.0, 1.5), made_row("dpo")]
+    results_table.update_page_table(results_table.update_results_file(rows, tmp_path, CPU), page)
+    head, _, dpo, sft = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert "| long_answer | long_prompt | even |" in head
+    assert "| trl-tuned |  |  | 3.00 × (2.00 to 4.00) |" in dpo
+    assert "| 5.00 × (5.00 to 5.00) | 8.00 × (8.00 to 8.00) |  | 20 / 20 | 50%, 50% | 1.50 × |" in sft
+    assert {line.count("|") for line in (head, dpo, sft)} == {10}
+
+
+def test_processors_stand_side_by_side_where_all_have_a_comparison():
+    rows = [shaped_row("long_answer", 5.0), shaped_row("long_prompt", 8.0), made_row("dpo")]
+    found = [{"machine": CPU, "rows": rows}, {"machine": CPU | {"cpu": "B"}, "rows": [shaped_row("long_answer", 3.0)]}]
+    head, _, only = results_table.processors_table(found).splitlines()
+    assert head.endswith("| A CPU | B |")
+    assert only == "| sft | small-4k | trl-tuned | long_answer | 5.00 × | 3.00 × |"
+    found[1]["rows"] = [shaped_row("long_prompt", 3.0)]
+    found.append(found[0])
+    assert results_table.processors_table(found).endswith("| 5.00 ×, 8.00 × | –, 3.00 × | 5.00 ×, 8.00 × |")
+
+
+def test_the_page_has_every_table():
     text = results_table.PERFORMANCE_PAGE.read_text()
-    for name in (results_table.CPU_TABLE, results_table.GPU_TABLE):
+    for name in (results_table.CPU_TABLE, results_table.GPU_TABLE, results_table.PROCESSORS_TABLE):
         assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
 
 
