@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 .PHONY: demo test test-peers check format docs bench profile scaling clean
 
 demo: .venv/installed  ## base model -> SFT -> reward model -> DPO, PPO, GRPO -> evaluation -> runs/demo/report.html
-	$(BIN)/zhenlong run recipes/demo.yaml $(ARGS)
+	$(BIN)/zhenlong run demo $(ARGS)
 
 test: .venv/installed-dev  ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)

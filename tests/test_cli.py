@@ -16,6 +16,7 @@ from tiny import tiny_model
 from tiny_files import DEMONSTRATIONS, PAIRS, model_folder, read_metrics, weight_bytes, write_files, write_jsonl_file
 
 from zhenlong.cli import main
+from zhenlong.recipes import shipped_recipes
 from zhenlong.registry import commands
 
 STAGES = ["pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "grpo", "raft", "derta"]
@@ -331,7 +332,17 @@ def test_the_overview_names_every_command(capsys):
 
 def test_a_recipe_says_how_it_is_run(capsys):
     main(["run", "--help"])
-    assert capsys.readouterr().out.startswith("usage: zhenlong run <recipe.yaml>")
+    said = capsys.readouterr().out
+    assert said.startswith("usage: zhenlong run <recipe> ")
+    assert all(re.search(rf"^  {name} +\w", said, re.MULTILINE) for name in shipped_recipes())
+
+
+def test_a_recipe_that_is_none_is_refused_with_the_nearest_name(refused, tmp_path):
+    assert (
+        "demoo: no such recipe; did you mean demo? expected the path of a YAML file, or one of classify, demo"
+        in refused("run", "demoo")
+    )
+    assert "none.yaml: cannot be read as YAML" in refused("run", tmp_path / "none.yaml")
 
 
 def test_a_warning_is_one_line_too(files, tmp_path, capsys):

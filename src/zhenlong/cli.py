@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zhenlong.errors import UserError
+from zhenlong.recipes import recipe_summary, shipped_recipes
 from zhenlong.registry import GROUPS, commands
 
 
@@ -92,9 +93,11 @@ def _run_command(name: str, function: Callable[..., Any], arguments: Sequence[st
 
 def _run_recipe(function: Callable[..., Any], arguments: Sequence[str]) -> None:
     """`zhenlong run recipe.yaml --name value ...`: the names are those of the recipe's own arguments."""
-    usage = "usage: zhenlong run <recipe.yaml> [--<argument> <value> ...]"
+    usage = "usage: zhenlong run <recipe> [--<argument> <value> ...]"
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(f"{usage}\n\n{_summary_line(function)}\nThe arguments are those that the recipe lists, such as --output.")
+        shipped = [f"  {name:<16}{recipe_summary(path)}" for name, path in shipped_recipes().items()]
+        print(f"{usage}\n\n{_summary_line(function)}\n\nA recipe is the path of a YAML file, or one of these:")
+        print("\n".join([*shipped, "\nThe arguments are those that the recipe lists, such as --output and --seed."]))
         return
     recipe, rest = arguments[0], list(arguments[1:])
     pairs = [part for one in rest for part in (one.split("=", 1) if one.startswith("--") else [one])]

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.errors import UserError
 from zhenlong.models import save_model
+from zhenlong.recipes import recipe_summary, shipped_recipes
 from zhenlong.stages.recipe import read_recipe, run
 
-SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+SHIPPED = list(shipped_recipes().values())
 NEEDED = {"real": {"datasets": "folder"}}
 
 
@@ -34,6 +36,7 @@ def test_a_shipped_recipe_is_sound(path):
     settings, steps = read_recipe(str(path), NEEDED.get(path.stem, {}))
     assert steps
     assert all(step.options["seed"] == settings["seed"] for step in steps)
+    assert re.fullmatch(r"[^#:].{10,110}", recipe_summary(path))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from zhenlong.feedback.demonstration_pairs import demonstration_pairs
 from zhenlong.loop.atomic import write_text
 from zhenlong.models import save_model
 from zhenlong.objectives.preference import PREFERENCE_LOSSES
+from zhenlong.recipes import shipped_recipes
 from zhenlong.records import Demonstration, Ranking, Task, to_json
 from zhenlong.registry import steps as known_steps
 from zhenlong.stages.dpo import dpo
@@ -28,7 +29,6 @@ from zhenlong.studies.leaderboard import leaderboard
 from zhenlong.verify import verify
 from zhenlong.world import World
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = {"steps": 1, "batch_size": 2, "rollout_prompts": 2, "samples_per_prompt": 2, "max_tokens": 8}
 SIDES = {"type": "array", "items": {"type": "integer"}}
 PARAMETERS = {"type": "object", "properties": {"sides": SIDES, "unit": {"type": "string"}}, "required": ["sides"]}
@@ -73,7 +73,7 @@ def datasets(tmp_path_factory) -> str:
 
 def shortened(name, path, **changes):
     """The recipe with the sizes of its steps cut and nothing else."""
-    content = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    content = yaml.safe_load(shipped_recipes()[name].read_text())
     for step in content["steps"]:
         ((kind, options),) = step.items()
         cut = {key: value for key, value in SMALL.items() if key in options and options[key] != "{max_tokens}"}
@@ -132,7 +132,7 @@ def test_length_dpo(tmp_path, model):
 
 
 def test_arguments_may_name_arguments_and_keep_their_types(tmp_path):
-    settings, steps = read_recipe(str(RECIPES / "identity.yaml"), {"datasets": "d", "lr": "5e-6", "epochs": "3"})
+    settings, steps = read_recipe(str(shipped_recipes()["identity"]), {"datasets": "d", "lr": "5e-6", "epochs": "3"})
     assert settings["data"] == "d/llamafactory_demo/identity.json"
     by_name = {step.name: step.options for step in steps}
     assert by_name["dpo"]["lr"] == 5e-6
@@ -187,7 +187,7 @@ def test_methods_and_their_table(tmp_path, monkeypatch):
 
 
 def test_every_method_is_measured_alike_and_from_one_model():
-    _, steps = read_recipe(str(RECIPES / "methods.yaml"), {"seed": "2", "output": "o"})
+    _, steps = read_recipe(str(shipped_recipes()["methods"]), {"seed": "2", "output": "o"})
     by_name = {step.name: step for step in steps}
     models = by_name["evaluate_world"].options["models"]
     assert models == by_name["evaluate"].options["models"]

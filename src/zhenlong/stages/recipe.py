@@ -30,6 +30,7 @@ from zhenlong.errors import UserError
 from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import write_json
 from zhenlong.loop.config import RECIPE_PROGRESS_FILE
+from zhenlong.recipes import find_recipe
 from zhenlong.registry import steps as known_steps
 from zhenlong.report import terminal_table, write_report
 
@@ -51,7 +52,7 @@ def run(recipe: str, **arguments: str) -> Path:
     """Run a recipe and write its summary.json and report.html.
 
     Args:
-        recipe: YAML file.
+        recipe: YAML file, or the name of a recipe that comes with the package, such as demo.
         arguments: Values for the recipe's own arguments, such as output, model or seed.
 
     Returns the output folder. Raises `UserError` for an unknown argument, step or option, before anything is run.
@@ -89,7 +90,7 @@ def run(recipe: str, **arguments: str) -> Path:
 def read_recipe(recipe: str, arguments: Mapping[str, str]) -> tuple[dict[str, Any], list[Step]]:
     """The recipe's arguments with the given values, and its steps with everything in braces filled in."""
     try:
-        loaded = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))
+        loaded = yaml.safe_load(find_recipe(recipe).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{recipe}: cannot be read as YAML ({error})") from None
     if not isinstance(loaded, Mapping) or not isinstance(loaded.get("steps"), list) or not loaded["steps"]:

@@ -1,6 +1,6 @@
 """Which method aligns best? One table of what a recipe found with several seeds, each number with its interval.
 
-zhenlong run recipes/methods.yaml --seed 0 --output runs/methods/0        (and 1, and 2)
+zhenlong run methods --seed 0 --output runs/methods/0        (and 1, and 2)
 zhenlong leaderboard runs/methods/0 runs/methods/1 runs/methods/2 --output runs/methods
 """
 
