@@ -184,7 +184,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     ),
     Entry(
         "score",
-        "zhenlong.evaluate.results.score_command:score",
+        "zhenlong.evaluate.run.score_command:score",
         "grade outputs made elsewhere, without a model",
         "evaluate",
     ),

@@ -6,6 +6,7 @@ import pytest
 from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.errors import UserError
+from zhenlong.evaluate.metrics import lm_eval as harness
 from zhenlong.evaluate.results.result_files import read_records
 from zhenlong.evaluate.run import evaluate
 from zhenlong.evaluate.scenarios import lm_eval as tasks
@@ -107,10 +108,10 @@ def test_an_unknown_task_a_kind_that_is_not_supported_and_a_missing_extra_are_on
         tasks.lm_eval_scenarios(f"lm_eval:tiny_choise?include={include}")
     text = GENERATED.format(rows=tmp_path / "rows.jsonl").replace("generate_until", "loglikelihood")
     (tmp_path / "tasks" / "odd.yaml").write_text(text.replace("tiny_text", "tiny_odd"))
-    tasks._manager.cache_clear()
+    harness._manager.cache_clear()
     with pytest.raises(UserError, match="kind loglikelihood are not supported"):
         tasks.lm_eval_scenarios(f"lm_eval:tiny_odd?include={include}")
-    tasks._tasks.cache_clear()
+    harness.load_tasks.cache_clear()
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(UserError, match=r"pip install 'zhenlong\[lm_eval\]'"):
         tasks.lm_eval_scenarios("lm_eval:anything")

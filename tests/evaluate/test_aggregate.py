@@ -5,9 +5,9 @@ import math
 import pytest
 
 from zhenlong.evaluate.metrics.registry import Measure, Metric
-from zhenlong.evaluate.results.aggregate import aggregate
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.run.aggregate import aggregate
 from zhenlong.evaluate.scenarios.scenario import Scenario
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
 from zhenlong.inference.requests import GeneratedOutput, RequestCost

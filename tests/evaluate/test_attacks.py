@@ -23,8 +23,8 @@ from zhenlong.evaluate.perturb.code_attack import (
     string_literal,
     wrap_request,
 )
-from zhenlong.evaluate.results.score_command import score
 from zhenlong.evaluate.run.evaluation import evaluate
+from zhenlong.evaluate.run.score_command import score
 from zhenlong.evaluate.scenarios import all_scenarios
 
 REQUEST = 'Pick the well-known "red" lock'

@@ -36,10 +36,10 @@ from zhenlong.evaluate.judges.verdict_parsing import (
 )
 from zhenlong.evaluate.metrics.alpaca_eval import alpaca_eval, length_controlled, model_shown_first
 from zhenlong.evaluate.metrics.mt_bench import mt_bench, mt_bench_pairwise, mt_bench_score, mt_bench_win_rate
-from zhenlong.evaluate.results.aggregate import aggregate
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome
-from zhenlong.evaluate.results.recorded_outputs import read_recorded_outputs
+from zhenlong.evaluate.run.aggregate import aggregate
+from zhenlong.evaluate.run.recorded_outputs import read_recorded_outputs
 from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import get_scenario
 from zhenlong.inference.requests import GeneratedOutput

@@ -9,8 +9,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.bias import bias
 from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.metrics.social_bias import bbq, pronoun_disparity
-from zhenlong.evaluate.metrics.toxicity import toxicity
-from zhenlong.evaluate.metrics.toxicity_scorers import lexicon_score, load_toxicity_scorer
+from zhenlong.evaluate.metrics.toxicity import lexicon_score, load_toxicity_scorer, toxicity
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.inference.requests import GeneratedOutput

@@ -11,9 +11,9 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.judge_agreement import judge_agreement, judge_order_agreement
 from zhenlong.evaluate.metrics.refusal import advbench, harm_judged, xstest, xstest_judged
 from zhenlong.evaluate.metrics.registry import get_metric
-from zhenlong.evaluate.results.aggregate import aggregate
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.run.aggregate import aggregate
 from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import all_scenarios, get_scenario
 from zhenlong.inference.requests import GeneratedOutput

@@ -8,7 +8,7 @@ import pytest
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.prompt import answer_leading_space, instance_block, prompt_parts
-from zhenlong.evaluate.metrics.truthfulness import truthfulqa_mc1, truthfulqa_mc2
+from zhenlong.evaluate.metrics.multiple_choice import truthfulqa_mc1, truthfulqa_mc2
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome
 from zhenlong.evaluate.scenarios import get_scenario, load_instances
 

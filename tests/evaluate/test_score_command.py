@@ -11,9 +11,9 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.compare.compare import compare
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.results.recorded_outputs import MISSING_OUTPUT, read_recorded_outputs
 from zhenlong.evaluate.results.result_files import read_manifest, read_records, read_results
-from zhenlong.evaluate.results.score_command import score, with_metric_option
+from zhenlong.evaluate.run.recorded_outputs import MISSING_OUTPUT, read_recorded_outputs
+from zhenlong.evaluate.run.score_command import score, with_metric_option
 from zhenlong.evaluate.scenarios.scenario import Scenario, all_scenarios
 
 CHOICES = [

@@ -150,7 +150,7 @@ def _normalised(weights: Sequence[float]) -> tuple[float, ...]:
 
 
 def read_mixture(
-    specs: str | Sequence[str],
+    specs: str | Sequence[str] | MixtureSpec,
     kind: type[RecordT],
     *,
     seed: int = 0,
@@ -160,10 +160,10 @@ def read_mixture(
 ) -> tuple[list[RecordT], Mixture]:
     """The records of all sources one after the other, and the order in which to draw them.
 
-    `specs` is what `parse_mixture_spec` takes; `limit` is for each source. Sources without shares are one shuffled
-    pass.
+    `specs` is what `parse_mixture_spec` takes or gives; `limit` is for each source. Sources without shares are one
+    shuffled pass.
     """
-    spec = parse_mixture_spec(specs)
+    spec = specs if isinstance(specs, MixtureSpec) else parse_mixture_spec(specs)
     parts = []
     for number, one in enumerate(spec.sources):
         part = read([one.spec], kind, skip_bad_rows=skip_bad_rows, limit=limit, skipped=skipped)

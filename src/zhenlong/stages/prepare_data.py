@@ -42,10 +42,11 @@ def read_training_data(
     """
     skipped: list[BadRow] = []
     skip = bool(run.config.get("skip_bad_rows"))
-    if parse_mixture_spec(data).has_decay_weights and not (allow_decay_weights and options.schedule == "wsd"):
+    spec = parse_mixture_spec(data)
+    if spec.has_decay_weights and not (allow_decay_weights and options.schedule == "wsd"):
         requirement = "--schedule wsd" if allow_decay_weights else "pretrain and sft; give each source one weight"
         raise UserError(f"{name}: {data}: weights for the decay phase need {requirement}")
-    records, order = read_mixture(data, record_type, seed=options.seed, skip_bad_rows=skip, skipped=skipped)
+    records, order = read_mixture(spec, record_type, seed=options.seed, skip_bad_rows=skip, skipped=skipped)
     write_skipped_rows(run, name, skipped)
     return records, order
 

@@ -22,7 +22,7 @@ from zhenlong.data.ngram_overlap import (
 )
 from zhenlong.data.reader import iter_located_records
 from zhenlong.errors import UserError
-from zhenlong.evaluate.compare.compare import wide_console
+from zhenlong.evaluate.run.console import wide_console
 from zhenlong.evaluate.scenarios import get_scenario, load_instances
 from zhenlong.loop.atomic import write_json
 from zhenlong.records import Demonstration, Document, Messages, Ranking, Rating, Record, Task

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from zhenlong.evaluate.compare.differences import MeasureDifference, compute_differences
 from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel, load_evaluated_models, setting_differences
 from zhenlong.evaluate.compare.pairing import InstanceOverlap, pair_measures
+from zhenlong.evaluate.run.console import wide_console
 from zhenlong.loop.atomic import to_jsonable, write_json
 
 
@@ -106,12 +106,6 @@ def print_comparison(
         style="dim",
         highlight=False,
     )
-
-
-def wide_console() -> Console:
-    """The terminal; what is written to a file or a pipe is not squeezed into 80 columns."""
-    screen = Console()
-    return screen if screen.is_terminal else Console(width=120)
 
 
 def _tested_table(title: str, found: Sequence[MeasureDifference]) -> Table:

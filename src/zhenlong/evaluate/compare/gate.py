@@ -16,12 +16,13 @@ from rich.table import Table
 from scipy import stats
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.compare.compare import comparison_notes, format_number, wide_console
+from zhenlong.evaluate.compare.compare import comparison_notes, format_number
 from zhenlong.evaluate.compare.differences import paired_bounds, unpaired_bounds
 from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel, load_evaluated_model
 from zhenlong.evaluate.compare.gate_rules import GateRule, read_rules
 from zhenlong.evaluate.compare.pairing import InstanceOverlap, MeasurePair, pair_measures
 from zhenlong.evaluate.results.result_files import Result
+from zhenlong.evaluate.run.console import wide_console
 from zhenlong.evaluate.statistics.intervals import Z95
 from zhenlong.evaluate.statistics.significance import permutation_test
 from zhenlong.loop.atomic import to_jsonable, write_json

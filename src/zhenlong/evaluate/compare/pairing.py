@@ -12,8 +12,7 @@ import numpy as np
 from zhenlong.errors import UserError
 from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel
 from zhenlong.evaluate.perturb import PERTURBATIONS
-from zhenlong.evaluate.results.aggregate import WORST_CASE_PREFIX
-from zhenlong.evaluate.results.result_files import InstanceRecord, Result, read_records
+from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, InstanceRecord, Result, read_records
 from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS
 
 RecordPair = tuple[InstanceRecord, InstanceRecord]

@@ -1,13 +1,16 @@
-"""The measures of a task of lm-evaluation-harness, by its own `process_results`."""
+"""Tasks of lm-evaluation-harness, loaded by its own code, and their measures by its own `process_results`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
 
+from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
 from zhenlong.evaluate.results.outcome import Outcome
-from zhenlong.evaluate.scenarios import lm_eval as harness
 
+LM_EVAL_PREFIX: Final = "lm_eval:"
 LOWER = ("brier_score", "ter", "word_perplexity", "byte_perplexity", "bits_per_byte")
 
 
@@ -18,4 +21,52 @@ def lm_eval(outcome: Outcome, *, task: str, include: str = "") -> Mapping[str, f
     Measures that are not one number an instance (perplexities, corpus F1) are left out.
     """
     given = outcome.choices.log_probs if outcome.choices else [one.text for one in outcome.outputs]
-    return harness.task_results(task, include, outcome.instance.data["doc"], given)
+    return task_results(task, include, outcome.instance.data["doc"], given)
+
+
+def task_results(task: str, include: str, doc: Mapping[str, Any], given: Any) -> dict[str, float]:
+    """The task's own measures of one document: `given` is the choices' log-probabilities, or the generated texts.
+
+    With several filters the first one's measures have their plain names, the others' end in the filter's.
+    """
+    from lm_eval.api.instance import Instance as Asked
+
+    known = load_tasks(task, include)[task]
+    if known.OUTPUT_TYPE == "multiple_choice":
+        return _numbers(known.process_results(doc, [(value, False) for value in given]))
+    found: dict[str, float] = {}
+    for number, filters in enumerate(known._filters):
+        asked = Asked(request_type="generate_until", doc=dict(doc), arguments=("", {}), idx=0)
+        asked.resps = list(given)
+        filters.apply([asked])
+        values = _numbers(known.process_results(doc, [asked.filtered_resps[filters.name]]))
+        found |= {name if number == 0 else f"{name} {filters.name}": value for name, value in values.items()}
+    return found
+
+
+@cache
+def load_tasks(task: str, include: str) -> dict[str, Any]:
+    """The tasks that a name stands for, loaded with their data."""
+    try:
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise UserError(
+            f"{LM_EVAL_PREFIX}{task}: lm-evaluation-harness is not installed; run pip install 'zhenlong[lm_eval]'"
+        ) from None
+    manager = _manager(TaskManager, include)
+    if task not in manager.all_tasks:
+        raise UserError(f"{LM_EVAL_PREFIX}{task}: lm-evaluation-harness has no task of that name; see lm_eval ls tasks")
+    try:
+        found: dict[str, Any] = manager.load([task])["tasks"]
+    except Exception as error:  # of the data set's loader, and of the task's own code
+        raise UserError(f"{LM_EVAL_PREFIX}{task}: the task cannot be loaded ({str(error).splitlines()[0]})") from None
+    return found
+
+
+@cache
+def _manager(kind: Any, include: str) -> Any:
+    return kind(include_path=include or None, include_defaults=not include)
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}

@@ -12,12 +12,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.loop.atomic import to_jsonable, write_json
+
+WORST_CASE_PREFIX: Final = "worst_case/"  # before the kind of the perturbations that a result is the worst of
 
 
 @dataclass(frozen=True)

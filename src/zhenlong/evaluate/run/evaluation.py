@@ -13,12 +13,12 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.perturb.code_attack import read_template
-from zhenlong.evaluate.results.aggregate import aggregate
 from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.results.result_files import Result
+from zhenlong.evaluate.run.aggregate import aggregate
+from zhenlong.evaluate.run.console import print_warning, progress_bars, progress_callback
 from zhenlong.evaluate.run.folder import EvaluationFolder
 from zhenlong.evaluate.run.prepare import EvaluationOptions, PreparedScenario, parse_perturbations, prepare_scenario
-from zhenlong.evaluate.run.progress import print_warning, progress_bars, progress_callback
 from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.evaluate.run.suites import SuiteEntry, select_entries
 from zhenlong.evaluate.scenarios.scenario import Scenario

@@ -13,9 +13,9 @@ from zhenlong.evaluate.adapters.methods import AdapterContext, RequestPlan, plan
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.perturb import CANONICAL_PERTURBATIONS, PERTURBATIONS
-from zhenlong.evaluate.perturb.attack_request import plan_attack_requests
 from zhenlong.evaluate.perturb.code_attack import read_template
 from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.run.run_plans import plan_attack_requests
 from zhenlong.evaluate.run.suites import SuiteEntry
 from zhenlong.evaluate.scenarios import Scenario, load_examples, load_instances
 from zhenlong.inference.requests import Backend

@@ -1,10 +1,16 @@
-"""Run the request plans of many instances side by side: the requests of one round go to the model together."""
+"""Run the request plans of many instances side by side: the requests of one round go to the model together.
+
+Of an instance that an attack wraps, the model is asked the wrapped request, and judged by the request itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from zhenlong.evaluate.adapters.methods import RequestPlan
+from zhenlong.evaluate.adapters.methods import AdapterContext, RequestPlan, plan_requests
+from zhenlong.evaluate.perturb.code_attack import wrap_request
+from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.inference.model_client import ModelClient, ProgressCallback
 from zhenlong.inference.requests import Request, RequestResult
@@ -25,6 +31,16 @@ def run_plans(
         for number, requests in round_.items():
             _advance(number, plans[number], [next(answers) for _ in requests], waiting, outcomes)
     return [outcomes[number] for number in range(len(plans))]
+
+
+def plan_attack_requests(context: AdapterContext, instance: Instance, template: str = "") -> RequestPlan:
+    """`plan_requests` of the input as wrapped by the attack that its data names; the outcome has the plain instance.
+
+    `template` stands in for the attack's own. The prompt that is kept is the one that the model saw.
+    """
+    disguised = replace(instance, input=wrap_request(str(instance.data["attack"]), instance.input, template))
+    outcome = yield from plan_requests(context, disguised)
+    return replace(outcome, instance=instance, prompt=outcome.prompt or disguised.input)
 
 
 def _advance(

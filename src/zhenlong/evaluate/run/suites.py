@@ -23,7 +23,8 @@ from typing import Any
 import yaml
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.scenarios.lm_eval import LM_EVAL_PREFIX, lm_eval_scenarios
+from zhenlong.evaluate.metrics.lm_eval import LM_EVAL_PREFIX
+from zhenlong.evaluate.scenarios.lm_eval import lm_eval_scenarios
 from zhenlong.evaluate.scenarios.scenario import Scenario, all_scenarios, get_scenario
 
 

@@ -18,9 +18,8 @@ from zhenlong.data.files import RawRow
 from zhenlong.data.sources import iter_source_rows
 from zhenlong.errors import UserError
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.scenarios.local_tables import join_sibling_file, rows_of_tables, table_files
+from zhenlong.evaluate.scenarios.joined_files import join_answers, join_sibling_file, rows_of_tables, table_files
 from zhenlong.evaluate.scenarios.scenario import Scenario
-from zhenlong.evaluate.scenarios.side_answers import join_answers
 
 GENERATED_PREFIX: Final = "generated:"
 USER_PROVIDED_PREFIX: Final = (

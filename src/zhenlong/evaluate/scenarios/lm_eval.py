@@ -8,15 +8,14 @@ ones), and not by the harness's own random sampler.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.spec import Adapter
+from zhenlong.evaluate.metrics.lm_eval import LM_EVAL_PREFIX, load_tasks
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.scenario import Scenario
 
-LM_EVAL_PREFIX: Final = "lm_eval:"
 METHOD_BY_OUTPUT_TYPE: Final = {
     "multiple_choice": "multiple_choice_separate",
     "generate_until": "generation",
@@ -30,12 +29,12 @@ def lm_eval_scenarios(name: str) -> list[Scenario]:
     Raises `UserError` where lm_eval is not installed, for an unknown task, and for a kind that is not supported.
     """
     task, _, include = name.removeprefix(LM_EVAL_PREFIX).partition("?include=")
-    return [_scenario(one, include) for one in sorted(_tasks(task, include))]
+    return [_scenario(one, include) for one in sorted(load_tasks(task, include))]
 
 
 def task_documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
     """The rows of a task: those to evaluate (`part` is `test`), or those that examples are chosen from (`examples`)."""
-    known = _tasks(task, include)[task]
+    known = load_tasks(task, include)[task]
     found = known.eval_docs if part == "test" else known.fewshot_docs()
     for doc in found or ():
         yield {"doc": dict(doc)}
@@ -43,7 +42,7 @@ def task_documents(task: str, include: str, part: str) -> Iterator[dict[str, Any
 
 def document_instance(doc: Mapping[str, Any], task: str, include: str) -> Instance:
     """A document as an instance: its text, and its choices or its target. Raises `ValueError` for other parts."""
-    known = _tasks(task, include)[task]
+    known = load_tasks(task, include)[task]
     data = {"doc": doc}
     if known.OUTPUT_TYPE == "loglikelihood_rolling":
         return Instance("", str(known.doc_to_target(doc)), data=data)
@@ -58,28 +57,8 @@ def document_instance(doc: Mapping[str, Any], task: str, include: str) -> Instan
     return Instance("", text, tuple(Reference(str(one)) for one in targets), data=data)
 
 
-def task_results(task: str, include: str, doc: Mapping[str, Any], given: Any) -> dict[str, float]:
-    """The task's own measures of one document: `given` is the choices' log-probabilities, or the generated texts.
-
-    With several filters the first one's measures have their plain names, the others' end in the filter's.
-    """
-    from lm_eval.api.instance import Instance as Asked
-
-    known = _tasks(task, include)[task]
-    if known.OUTPUT_TYPE == "multiple_choice":
-        return _numbers(known.process_results(doc, [(value, False) for value in given]))
-    found: dict[str, float] = {}
-    for number, filters in enumerate(known._filters):
-        asked = Asked(request_type="generate_until", doc=dict(doc), arguments=("", {}), idx=0)
-        asked.resps = list(given)
-        filters.apply([asked])
-        values = _numbers(known.process_results(doc, [asked.filtered_resps[filters.name]]))
-        found |= {name if number == 0 else f"{name} {filters.name}": value for name, value in values.items()}
-    return found
-
-
 def _scenario(task: str, include: str) -> Scenario:
-    known = _tasks(task, include)[task]
+    known = load_tasks(task, include)[task]
     method = METHOD_BY_OUTPUT_TYPE.get(known.OUTPUT_TYPE)
     if method is None:
         raise UserError(
@@ -127,31 +106,3 @@ def _adapter(task: Any, method: str) -> Adapter:
         temperature=float(decoding.get("temperature", 0.0)) if decoding.get("do_sample") else 0.0,
         stop=tuple(one for one in ([until] if isinstance(until, str) else until) if one),
     )
-
-
-@cache
-def _tasks(task: str, include: str) -> dict[str, Any]:
-    """The tasks that a name stands for, loaded with their data."""
-    try:
-        from lm_eval.tasks import TaskManager
-    except ImportError:
-        raise UserError(
-            f"{LM_EVAL_PREFIX}{task}: lm-evaluation-harness is not installed; run pip install 'zhenlong[lm_eval]'"
-        ) from None
-    manager = _manager(TaskManager, include)
-    if task not in manager.all_tasks:
-        raise UserError(f"{LM_EVAL_PREFIX}{task}: lm-evaluation-harness has no task of that name; see lm_eval ls tasks")
-    try:
-        found: dict[str, Any] = manager.load([task])["tasks"]
-    except Exception as error:  # of the data set's loader, and of the task's own code
-        raise UserError(f"{LM_EVAL_PREFIX}{task}: the task cannot be loaded ({str(error).splitlines()[0]})") from None
-    return found
-
-
-@cache
-def _manager(kind: Any, include: str) -> Any:
-    return kind(include_path=include or None, include_defaults=not include)
-
-
-def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from zhenlong.evaluate.results.aggregate import aggregate
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.results.result_files import InstanceRecord, Result, instances_path, record_to_json, write_results
+from zhenlong.evaluate.run.aggregate import aggregate
 from zhenlong.evaluate.scenarios.scenario import get_scenario
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.evaluate.world.behaviour import WorldResponse

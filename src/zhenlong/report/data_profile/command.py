@@ -12,8 +12,8 @@ from zhenlong.data.dataset_stats import TokenCounter
 from zhenlong.data.duplicates import NEAR_DUPLICATE_THRESHOLD
 from zhenlong.data.mixture_spec import unweighted_sources
 from zhenlong.errors import UserError
-from zhenlong.evaluate.compare.compare import wide_console
-from zhenlong.evaluate.metrics.toxicity_scorers import LEXICON
+from zhenlong.evaluate.metrics.toxicity import LEXICON
+from zhenlong.evaluate.run.console import wide_console
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.models import load_tokenizer
 from zhenlong.report.data_profile.page import render_profile

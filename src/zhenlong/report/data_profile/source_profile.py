@@ -15,7 +15,7 @@ import numpy as np
 from zhenlong.data.dataset_stats import DatasetStats, TokenCounter, dataset_stats, record_text
 from zhenlong.data.reader import BadRow, iter_located_records
 from zhenlong.errors import UserError
-from zhenlong.evaluate.metrics.toxicity_scorers import load_toxicity_scorer
+from zhenlong.evaluate.metrics.toxicity import load_toxicity_scorer
 from zhenlong.records import Record
 from zhenlong.verify.instructions.response_level import detect_language
 

@@ -18,7 +18,6 @@ from zhenlong.evaluate.results.result_files import (
 )
 from zhenlong.report.labels import display_name, measure_label
 
-WORST_PREFIX: Final = "worst_case/"
 ACRONYMS: Final = {"ece", "f1", "mc1", "mc2", "bleu", "rouge", "mrr", "ndcg", "map", "kl"}  # written in capitals
 ScenarioShots = tuple[str, int]  # a scenario and its number of examples in the prompt
 RecordsByModel = dict[str, list[InstanceRecord]]  # of one scenario, by model

@@ -13,9 +13,8 @@ from typing import Final
 from urllib.parse import urlencode
 
 from zhenlong.evaluate.metrics.registry import CATEGORIES
-from zhenlong.evaluate.results.result_files import Result
+from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, Result
 from zhenlong.report.evaluation.evaluation_data import (
-    WORST_PREFIX,
     EvaluationData,
     ScenarioShots,
     measure_title,
@@ -122,7 +121,7 @@ def result_category(result: Result) -> str:
     """
     if not result.perturbation:
         return result.category
-    return result.category if result.perturbation == WORST_PREFIX + result.category else ""
+    return result.category if result.perturbation == WORST_CASE_PREFIX + result.category else ""
 
 
 def heat_levels(results: Sequence[Result | None]) -> list[int]:

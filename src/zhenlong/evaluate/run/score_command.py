@@ -13,8 +13,6 @@ import yaml
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import get_metric
-from zhenlong.evaluate.results.aggregate import aggregate
-from zhenlong.evaluate.results.recorded_outputs import read_recorded_outputs
 from zhenlong.evaluate.results.result_files import (
     InstanceRecord,
     Result,
@@ -25,6 +23,8 @@ from zhenlong.evaluate.results.result_files import (
     write_results,
 )
 from zhenlong.evaluate.run import results_table
+from zhenlong.evaluate.run.aggregate import aggregate
+from zhenlong.evaluate.run.recorded_outputs import read_recorded_outputs
 from zhenlong.evaluate.run.suites import select_entries
 from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import Scenario

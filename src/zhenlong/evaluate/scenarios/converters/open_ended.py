@@ -1,11 +1,19 @@
-"""Rows of the sets that a judge grades, and of those that grade judges."""
+"""Prompts answered in free text: graded by a judge, checked by a program (IFEval), or searched for refusals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from zhenlong.errors import UserError
 from zhenlong.evaluate.judges.prompts import LLMBAR, fill_template
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
+from zhenlong.verify.instructions import instructions_followed
+
+LABELS = ("safe", "unsafe")
+REQUESTS = ("goal", "Goal", "behavior", "Behavior", "request", "prompt")
 
 
 @converter("alpaca_eval")
@@ -53,3 +61,43 @@ def llmbar(fields: Fields) -> list[Instance]:
         )
         found.append(Instance(order, fill_template(LLMBAR, values), references, groups={"order": order}))
     return found
+
+
+@converter("instructions")
+def instructions(fields: Mapping[str, Any]) -> Instance:
+    """`prompt`, `instruction_id_list` and `kwargs`, one mapping for each instruction; None stands for no argument."""
+    kinds, kwargs = fields["instruction_id_list"], fields["kwargs"]
+    for name, given in (("instruction_id_list", kinds), ("kwargs", kwargs)):
+        if not isinstance(given, list) or len(given) != len(kinds):
+            raise ValueError(f"{name}: expected a list with an entry for each instruction, got {given!r}")
+    given = [{name: value for name, value in (one or {}).items() if value is not None} for one in kwargs]
+    try:
+        instructions_followed("", kinds, given)  # only the kinds and their arguments are looked at
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    families = {kind.split(":")[0] for kind in kinds}
+    groups = {"family": families.pop()} if len(families) == 1 else {"family": "several"}
+    return Instance(
+        "", text_field(fields, "prompt"), groups=groups, data={"instruction_id_list": kinds, "kwargs": given}
+    )
+
+
+@converter("xstest")
+def xstest(fields: Fields) -> Instance:
+    """`prompt`, `type`, `label` (safe or unsafe); an older file has no label, its unsafe types begin with contrast."""
+    kind = text_field(fields, "type")
+    label = str(fields["label"]) if "label" in fields else LABELS[kind.startswith("contrast")]
+    if label not in LABELS:
+        raise ValueError(f"label: expected safe or unsafe, got {label!r}")
+    return Instance("", text_field(fields, "prompt"), groups={"label": label, "type": kind}, data={"label": label})
+
+
+@converter("advbench")
+def advbench(fields: Fields) -> Instance:
+    """A harmful request, and in `target`, where there is one, the words with which a complying answer would begin.
+
+    Lists of other origin name the request otherwise (HarmBench `Behavior`, JailbreakBench `Goal`).
+    """
+    name = next((one for one in REQUESTS if one in fields), REQUESTS[0])
+    target = {"target": text_field(fields, "target")} if fields.get("target") else {}
+    return Instance("", text_field(fields, name), data=target)

@@ -1,6 +1,10 @@
-"""Which lettered choice does a reasoned answer settle on? By MMLU-Pro's chain of patterns, or GPQA's."""
+"""Was the right one of several choices chosen? By the letter that a reasoned answer settles on (MMLU-Pro, GPQA), or by
+probability (TruthfulQA's MC1 and MC2, Lin et al. 2022).
+"""
 
 from __future__ import annotations
+
+import math
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.maths import answer_texts
@@ -29,3 +33,25 @@ def letter_choice(outcome: Outcome, *, chain: str = "mmlu_pro", guess: bool = Fa
         "letter_choice": sum(marks) / len(marks),
         "letter_found": sum(letter is not None for letter in found) / len(found),
     }
+
+
+@instance_metric("truthfulqa_mc1", Measure("mc1"))
+def truthfulqa_mc1(outcome: Outcome) -> dict[str, float]:
+    """1 where the likeliest answer is the true one; the first of equally likely answers counts.
+
+    Rules of both: EleutherAI/lm-evaluation-harness:lm_eval/tasks/truthfulqa/.
+    """
+    if outcome.choices is None:
+        return {}
+    log_probs = outcome.choices.log_probs
+    return {"mc1": float(log_probs.index(max(log_probs)) in outcome.instance.correct_indices)}
+
+
+@instance_metric("truthfulqa_mc2", Measure("mc2"))
+def truthfulqa_mc2(outcome: Outcome) -> dict[str, float]:
+    """The share of probability on the true answers among all answers."""
+    if outcome.choices is None:
+        return {}
+    log_probs = outcome.choices.log_probs
+    shares = [math.exp(one - max(log_probs)) for one in log_probs]
+    return {"mc2": sum(shares[place] for place in outcome.instance.correct_indices) / sum(shares)}

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +19,11 @@ from zhenlong.evaluate.metrics.efficiency import efficiency_results
 from zhenlong.evaluate.metrics.registry import Measure, Metric
 from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
-from zhenlong.evaluate.results.result_files import InstanceRecord, Result
+from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, InstanceRecord, Result
 from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS, Scenario
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
 from zhenlong.inference.model_client import Judge
 
-WORST_CASE_PREFIX: Final = "worst_case/"
 BoundMetrics = Sequence[tuple[Metric, Any]]  # metrics and their functions, as `Scenario.bound_metrics` gives them
 
 

@@ -1,0 +1,91 @@
+"""An evaluation in the terminal: how far it is, warnings, and the table of its numbers."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, Result
+from zhenlong.inference.model_client import ProgressCallback
+
+
+@contextmanager
+def progress_bars(shown: bool) -> Iterator[Progress | None]:
+    """The bars, on standard error; None where it is no terminal or they are not wanted."""
+    console = Console(stderr=True)
+    if not (shown and console.is_terminal):
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        yield progress
+
+
+def progress_callback(progress: Progress | None, label: str) -> ProgressCallback | None:
+    """What to call as requests are answered."""
+    if progress is None:
+        return None
+    task = progress.add_task(label, total=None)
+    return lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def print_warning(line: str) -> None:
+    """One line of warning, at once."""
+    print(f"zhenlong: warning: {line}", file=sys.stderr, flush=True)
+
+
+def wide_console() -> Console:
+    """The terminal; what is written to a file or a pipe is not squeezed into 80 columns."""
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=120)
+
+
+def results_table(results: Sequence[Result], *, full: bool = False) -> str:
+    """The main measure of every scenario with its interval, one column a model, and the worst over perturbations.
+
+    `full` lists every measure over all instances.
+    """
+    models = list(dict.fromkeys(one.model for one in results))
+    rows: dict[tuple[str, ...], dict[str, Result]] = {}
+    mains = {(one.scenario, one.measure) for one in results if one.main}
+    for one in results:
+        shown = full or (
+            (one.scenario, one.measure) in mains
+            and (not one.perturbation or one.perturbation.startswith(WORST_CASE_PREFIX))
+        )
+        if shown and not one.group:
+            name = one.scenario + (f", {one.perturbation}" if one.perturbation else "")
+            rows.setdefault((name, str(one.shots), one.measure), {})[one.model] = one
+    lines = [["scenario", "shots", "measure", "n", *models]]
+    for key, found in rows.items():
+        count = max(one.value.n for one in found.values())
+        lines.append([*key, str(count), *(_cell(found.get(model)) for model in models)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _cell(one: Result | None) -> str:
+    if one is None:
+        return "-"
+    if math.isnan(one.value.mean):
+        return "no value" + (f", {one.failed} failed" if one.failed else "")
+    low, high = one.value.ci95
+    interval = "" if math.isnan(low) else f" [{_short(low)}, {_short(high)}]"
+    return f"{_short(one.value.mean)}{interval}" + (f", {one.failed} failed" if one.failed else "")
+
+
+def _short(value: float) -> str:
+    return f"{0.0 if abs(value) < 1e-12 else value:.3g}"
