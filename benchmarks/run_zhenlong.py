@@ -167,14 +167,14 @@ def _run_stage(spec: RunSpec, output: str, settings: dict[str, Any]) -> None:
             "reward": f"{workload.__file__}:word_sum_reward",
             "variant": "grpo",
             "kl_coef": 0.0,
-            "group_size": spec.samples_per_prompt,
-            "rollouts": spec.batch_size,
+            "samples_per_prompt": spec.samples_per_prompt,
+            "rollout_prompts": spec.batch_size,
             "max_tokens": spec.max_tokens,
         }
     if spec.stage == "ppo":
         options |= {
             "reward": f"{workload.__file__}:word_sum_reward",
-            "rollouts": spec.batch_size,
+            "rollout_prompts": spec.batch_size,
             "update_epochs": 1,
             "max_tokens": spec.max_tokens,
         }

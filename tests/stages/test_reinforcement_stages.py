@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from tiny_files import TASKS, read_metrics, write_jsonl_file
 from transformers import AutoModelForCausalLM
 
 from zhenlong.errors import UserError
+from zhenlong.forest import make_microbatches
 from zhenlong.loop import Learner, TrainingOptions
 from zhenlong.models import load_model
 from zhenlong.objectives.kl import KLController
 from zhenlong.stages import grpo as grpo_stage
 from zhenlong.stages import ppo as ppo_stage
-from zhenlong.stages.rollout import Group
+from zhenlong.stages.rollout import Group, RolloutBuffer
 
 POLICY = [case for case, (stage, _) in CASES.items() if stage in ("ppo", "grpo")]
 FIRST = {"batch_size": 8, "update_epochs": 1, "steps": 1}  # one rollout, one update
@@ -100,8 +102,8 @@ def test_equal_rewards_and_no_kl_leave_ppo_finite(files, tmp_path, pays):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("nan", r"expected a finite number for answer 0 .*got nan"),
-        ("short", r"expected \d+ numbers, one an answer, got \d+"),
+        ("nan", r"expected a finite number for response 0 .*got nan"),
+        ("short", r"expected \d+ numbers, one a response, got \d+"),
         ("text", r"expected a finite number .*got 'good'"),
     ],
 )
@@ -115,9 +117,9 @@ def test_a_reward_must_give_one_finite_number_an_answer(stage, kind, said, files
 def test_dynamic_sampling_trains_on_groups_that_vary(files, tmp_path, monkeypatch):
     """A rare reward: most groups are all 0. Those that are learned from are not."""
     seen = []
-    learn = grpo_stage._train_step
-    monkeypatch.setattr(grpo_stage, "_train_step", lambda run, learner, cost, groups, *rest: seen.extend(groups)
-                        or learn(run, learner, cost, groups, *rest))  # fmt: skip
+    fill = RolloutBuffer.fill
+    monkeypatch.setattr(RolloutBuffer, "fill", lambda buffer, groups, *rest: seen.extend(groups)
+                        or fill(buffer, groups, *rest))  # fmt: skip
     settings = {
         "reward": "regex:[a-c]",
         "dynamic_sampling_rounds": 6,
@@ -130,6 +132,7 @@ def test_dynamic_sampling_trains_on_groups_that_vary(files, tmp_path, monkeypatc
     first = read_metrics(run)[0]
     assert first["frac_groups_nonzero_std"] < 1
     assert first["dynamic_sampling_rounds"] >= 1
+    assert seen
     assert all(len(set(group.rewards)) == 2 for group in seen)
 
 
@@ -187,13 +190,13 @@ def test_masked_answers_leave_the_loss_and_its_count(loss_aggregation, files, tm
 
 def group(responses, advantages, loss_mask):
     lengths = [len(response) for response in responses]
-    arrays = {
-        "old_log_probs": np.full(sum(lengths), -5.5, np.float32),
-        "advantages": np.repeat(np.asarray(advantages, np.float32), lengths),
-        "loss_mask": np.repeat(np.asarray(loss_mask, np.float32), lengths),
-    }
     blank = [""] * len(responses)
-    return Group(0, [1, 2, 3], responses, blank, [False] * len(responses), list(advantages), arrays)
+    return Group(
+        0, [1, 2, 3], responses, blank, [False] * len(responses), list(advantages),
+        old_log_probs=np.full(sum(lengths), -5.5, np.float32),
+        advantages=np.repeat(np.asarray(advantages, np.float32), lengths),
+        loss_mask=np.repeat(np.asarray(loss_mask, np.float32), lengths),
+    )  # fmt: skip
 
 
 def step_of(name, one, loss_aggregation):
@@ -201,17 +204,10 @@ def step_of(name, one, loss_aggregation):
     policy, _ = load_model(name, device="cpu")
     options = TrainingOptions(lr=1e-3, device="cpu")
     learner = Learner(policy, options, 1)
-    settings = grpo_stage.GRPOSettings(loss_aggregation=loss_aggregation, kl_coef=0.0)
-
-    class Uncounted:
-        device = torch.device("cpu")
-
-        class ledger:
-            count = staticmethod(lambda **given: None)
-
-    cost = grpo_stage.FlopEstimator.for_model(policy)
-    found = grpo_stage._train_step(Uncounted(), learner, cost, [one], policy, settings, "k2", 8, 1.0)
-    return found["loss"], found["grad_norm"]
+    settings = grpo_stage.GRPOSettings(loss_aggregation=loss_aggregation, kl_coef=0.0, max_tokens=8)
+    loss = partial(grpo_stage.grpo_loss, policy, [one], settings)
+    metrics = learner.step(make_microbatches([one.tree], 4096), loss, grpo_stage._loss_count([one], settings))
+    return metrics["loss"], metrics["grad_norm"]
 
 
 def test_ptx_alone_is_supervised_fine_tuning(files, tmp_path, pays):
@@ -242,17 +238,15 @@ def test_a_token_returns_the_score_less_the_price_of_the_kl_still_to_pay():
     """G_t = R - beta * sum of k1 from t on, with gamma and lambda 1; the score stands on the last token only."""
     one = group([[5, 6, 7], [8, 9]], [0.0, 0.0], loss_mask=[1, 1])
     kl = np.asarray([0.5, -0.25, 1.0, 2.0, 0.125], np.float32)
-    one.per_token |= {"reference_log_probs": one.per_token["old_log_probs"] - kl, "values": np.full(5, 0.3, np.float32)}
+    one.reference_log_probs, one.values = one.old_log_probs - kl, np.full(5, 0.3, np.float32)
     plain = ppo_stage.PPOSettings(0.2, 0.2, 0.1, 0.0, 1.0, 1.0, 0.0, False, 1.0)
     found = ppo_stage._add_advantages([one], torch.tensor([2.0, -1.0]), KLController(0.1), plain)
     left = [0.5 - 0.25 + 1.0, -0.25 + 1.0, 1.0, 2.0 + 0.125, 0.125]
-    assert one.per_token["returns"] == pytest.approx(
-        [r - 0.1 * k for r, k in zip([2, 2, 2, -1, -1], left, strict=True)]
-    )
+    assert one.returns == pytest.approx([r - 0.1 * k for r, k in zip([2, 2, 2, -1, -1], left, strict=True)])
     assert found["kl"] == pytest.approx(kl.sum() / 2)
-    advantages = one.per_token["advantages"]
+    advantages = one.advantages
     assert advantages.mean() == pytest.approx(0, abs=1e-5)
-    assert np.corrcoef(advantages, one.per_token["returns"] - 0.3)[0, 1] == pytest.approx(1, abs=1e-5)
+    assert np.corrcoef(advantages, one.returns - 0.3)[0, 1] == pytest.approx(1, abs=1e-5)
 
 
 def test_answers_that_are_cut_off_lose_the_penalty_and_the_others_do_not(files, tmp_path, pays):
@@ -262,11 +256,11 @@ def test_answers_that_are_cut_off_lose_the_penalty_and_the_others_do_not(files, 
     """
     reward, penalty, longest, rollouts = 0.5, 2.0, 64, 16
     settings = {"rollout_prompts": rollouts, "batch_size": rollouts, "max_tokens": longest, "steps": 1, "kl_coef": 0.0}
-    settings |= {"lam": 1.0, "value_clip": 0.0, "truncation_penalty": penalty, "reward": pays["half"]}
+    settings |= {"gae_lambda": 1.0, "value_clip": 0.0, "truncation_penalty": penalty, "reward": pays["half"]}
     first = read_metrics(run_case("ppo", files, tmp_path / "run", **settings))[0]
-    assert 0 < first["truncated"] < 1
+    assert 0 < first["truncated_fraction"] < 1
     assert first["reward"] == reward  # as the reward gave it
-    share = first["truncated"] * longest / first["response_tokens"]  # of all tokens
+    share = first["truncated_fraction"] * longest / first["response_tokens"]  # of all tokens
     expected = (share * (reward - penalty) ** 2 + (1 - share) * reward**2) / 2
     assert first["value_loss"] == pytest.approx(expected, abs=1e-4)
 

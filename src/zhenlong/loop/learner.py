@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from zhenlong.errors import UserError
+from zhenlong.loop.ledger import FlopEstimator
 from zhenlong.loop.options import TrainingOptions
 from zhenlong.loop.precision import autocast
 from zhenlong.loop.schedule import SchedulePhase, learning_rate, schedule_phase
@@ -91,6 +93,11 @@ class Learner:
     def schedule_phase(self) -> SchedulePhase:
         """The part of the schedule that the next update is in."""
         return schedule_phase(self.updates, self.options, self.total_steps)
+
+    @cached_property
+    def flops(self) -> FlopEstimator:
+        """What passes of the model cost, for the ledger."""
+        return FlopEstimator.for_model(self._trained_modules["model"].module)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision that `step` runs the loss in, for log-probabilities that must agree with it."""

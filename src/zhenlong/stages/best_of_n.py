@@ -28,12 +28,12 @@ from zhenlong.sampling import TorchSampler
 from zhenlong.stages.prepare_data import read_training_data
 from zhenlong.stages.rollout import (
     Group,
-    answers_of,
     count_sampling_cost,
     generate_rollouts,
     rollout_metrics,
     rollout_sampling,
     sample_rows,
+    task_responses,
     tokenize_prompts,
 )
 from zhenlong.stages.selection import best_response, subset
@@ -81,9 +81,7 @@ def best_of_n(
         tasks, order = read_training_data(run, data, Task, options)
         policy, tokenizer = load_model(model, device=options.device, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
-        tasks, prompts, order = tokenize_prompts(
-            run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
-        )
+        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong)
         reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
         gold_reward_fn = (
             build_reward_fn(gold, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
@@ -91,20 +89,21 @@ def best_of_n(
             else None
         )
         sampler, cost, collected = TorchSampler(policy, tokenizer), FlopEstimator.for_model(policy), BestOfNResults()
-        num_prompts = options.steps * options.batch_size or math.ceil(options.epochs * order.epoch_size)
-        run.track(order=order, results=collected)
+        num_prompts = options.steps * options.batch_size or math.ceil(options.epochs * prompts.order.epoch_size)
+        run.track(order=prompts.order, results=collected)
         for _ in run.steps(math.ceil(num_prompts / options.batch_size)):
-            rows = order.draw(min(options.batch_size, num_prompts - len(collected.rewards)))
+            rows = prompts.order.draw(min(options.batch_size, num_prompts - len(collected.rewards)))
             with run.eval_mode(), autocast(options, run.device):
                 sampling = rollout_sampling(run, template, temperature, max_tokens)
-                groups = generate_rollouts(tasks, prompts, rows, sampler, sampling, samples_per_prompt, reward_fn)
-                run.log(collected.add(tasks, groups, gold_reward_fn))
+                groups = generate_rollouts(prompts, rows, sampler, sampling, samples_per_prompt, reward_fn)
+                run.log(collected.add(prompts.tasks, groups, gold_reward_fn))
             count_sampling_cost(run, cost, groups)
             run.log(rollout_metrics(groups))
             if run.should_sample():
                 run.write_samples(
                     sample_rows(
-                        tasks, [subset(group, best_response(group, allow_truncated=True) or [0]) for group in groups]
+                        prompts.tasks,
+                        [subset(group, best_response(group, allow_truncated=True) or [0]) for group in groups],
                     )
                 )
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in collected.demonstrations]
@@ -122,7 +121,7 @@ class BestOfNResults:
 
     def add(self, tasks: Sequence[Task], groups: Sequence[Group], gold_reward_fn: RewardFn | None) -> dict[str, float]:
         """Take the groups in; returns what their best answers earn, and the share of prompts that have one to keep."""
-        gold_rewards = iter(gold_reward_fn(answers_of(tasks, groups)) if gold_reward_fn else ())
+        gold_rewards = iter(gold_reward_fn(task_responses(tasks, groups)) if gold_reward_fn else ())
         best_rewards, best_gold_rewards, num_selected = [], [], 0
         for group in groups:
             self.rewards.append(group.rewards)

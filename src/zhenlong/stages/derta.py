@@ -22,7 +22,7 @@ from zhenlong.data import ChatTemplate, Mixture, Overlong
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.forest import Forest, Microbatch, TreeNode, forward, log_probs, make_microbatches
-from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.objectives.reduce import mean_per_response
@@ -110,7 +110,7 @@ def derta(
         heldout_pairs = build_heldout_pairs(heldout_rankings, template, refusal, context)
         records: list[SafetyPair | TreeNode] = [*pairs, *trees]
         total = options.total_steps(len(records))
-        learner, cost = Learner(policy, options, total), FlopEstimator.for_model(policy)
+        learner = Learner(policy, options, total)
         run.track(learner=learner, order=order)
         budget = options.tokens_per_microbatch
         results = {"before": refusal_probability(policy, heldout_pairs, budget)} if heldout_pairs else {}
@@ -122,7 +122,7 @@ def derta(
             )
             scored = sum(len(batch.forest.target) for batch in batches)
             step_loss = partial(derta_loss, policy, step, rto_weight)
-            run.log(optimizer_step(run, learner, cost, batches, step_loss, scored, rows))
+            run.log(optimizer_step(run, learner, batches, step_loss, scored, rows))
             if run.should_sample():
                 log_samples(run, policy, tokenizer, template, [one.prompt for one in rankings])
         if heldout_pairs:

@@ -19,7 +19,7 @@ from zhenlong.data import ChatTemplate, Overlong
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.text_metrics import preference_accuracy
 from zhenlong.forest import Microbatch, forward, log_probs, make_microbatches
-from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.objectives.preference import REFERENCE_FREE, check_preference_settings, preference_loss
 from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
@@ -106,7 +106,6 @@ def dpo(
         trees, rankings, order = ranking_trees(
             run, rankings, order, template, resolve_max_length(policy, max_length), overlong
         )
-        cost = FlopEstimator.for_model(policy)
         reference_log_probs = [
             torch.zeros(len(one.responses)) for one in rankings
         ]  # not read by losses without a reference
@@ -123,9 +122,7 @@ def dpo(
             pairs = sum(len(ranking.pairs()) for ranking, _ in step)
             if sft_aggregation == "token":
                 settings["sft_tokens"] = sum(map(partial(count_chosen_tokens, step), batches)) / pairs
-            run.log(
-                optimizer_step(run, learner, cost, batches, partial(pair_loss, policy, step, settings), pairs, rows)
-            )
+            run.log(optimizer_step(run, learner, batches, partial(pair_loss, policy, step, settings), pairs, rows))
             if run.should_sample():
                 log_samples(run, policy, tokenizer, template, [one.prompt for one in rankings])
         results = {}

@@ -8,8 +8,8 @@ the same few options (see VARIANTS); an option that is given wins over its varia
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.forest import Microbatch, forward, log_probs, make_microbatches
-from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.objectives.advantage import group_advantages
 from zhenlong.objectives.kl import kl_estimate, kl_loss
@@ -29,26 +29,31 @@ from zhenlong.objectives.policy_gradient import policy_loss
 from zhenlong.objectives.reduce import AGGREGATION_UNITS, token_weights
 from zhenlong.records import Task
 from zhenlong.rewards import build_reward_fn
-from zhenlong.sampling import SamplingParams, TorchSampler
+from zhenlong.sampling import TorchSampler
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.prepare_data import read_training_data
 from zhenlong.stages.reference import ReferencePolicy
 from zhenlong.stages.rollout import (
     Group,
     RolloutBuffer,
+    TokenFields,
     compute_per_token,
     count_sampling_cost,
-    gather_from_groups,
     generate_rollouts,
     response_index_of,
     rollout_metrics,
     rollout_sampling,
     sample_rows,
-    scatter_to_groups,
+    split_by_group,
     token_log_probs,
     tokenize_prompts,
 )
-from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
+from zhenlong.stages.stage_steps import (
+    load_for_training,
+    optimizer_step,
+    prepare_for_saving,
+    resolve_max_length,
+)
 
 Variant = Literal["grpo", "rloo", "dr_grpo", "dapo", "gspo"]
 
@@ -64,7 +69,10 @@ class GRPOSettings:
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl_coef: float = 0.04
+    kl_estimator: str = "k3+"
     dynamic_sampling_rounds: int = 0
+    max_tokens: int = 256
+    temperature: float = 1.0
 
 
 VARIANTS: Final[dict[str, GRPOSettings]] = {
@@ -145,10 +153,7 @@ def grpo(
     """
     config = dict(locals())
     options = TrainingOptions(lr=lr, schedule=schedule, **training)
-    explicit = {name.name: config[name.name] for name in fields(GRPOSettings) if config[name.name] is not None}
-    settings = GRPOSettings(
-        **{**{f.name: getattr(VARIANTS[variant], f.name) for f in fields(GRPOSettings)}, **explicit}
-    )
+    settings = _settings(variant, config)
     _check_options(settings, config)
     with Run(output, config, options, "grpo") as run:
         if run.finished:
@@ -156,70 +161,78 @@ def grpo(
         tasks, order = read_training_data(run, data, Task, options)
         policy, tokenizer = load_for_training(model, options, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
-        tasks, prompts, order = tokenize_prompts(
-            run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
-        )
+        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong)
         reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
         sampler = TorchSampler(policy, tokenizer)
         reference = ReferencePolicy(policy) if settings.kl_coef else None
         num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))
-        num_buffers = math.ceil(options.epochs * order.epoch_size / rollout_prompts)
+        num_buffers = math.ceil(options.epochs * prompts.order.epoch_size / rollout_prompts)
         total = options.steps or num_buffers * update_epochs * num_minibatches
-        learner, cost, buffer = Learner(policy, options, total), FlopEstimator.for_model(policy), RolloutBuffer()
-        run.track(learner=learner, order=order, buffer=buffer)
-        collect_rollouts = partial(
-            _collect_rollouts,
-            run,
-            cost,
-            tasks,
-            prompts,
-            sampler,
-            reward_fn,
-            settings,
-            samples_per_prompt,
-            rollout_prompts,
-        )
+        learner, buffer = Learner(policy, options, total), RolloutBuffer()
+        run.track(learner=learner, order=prompts.order, buffer=buffer)
+
+        def rollout(num_prompts: int, attempt: int = 0) -> list[Group]:
+            """Sample G responses y_i to each of the next prompts x, and reward them: r_i = R(x, y_i)."""
+            sampling = rollout_sampling(run, template, temperature, max_tokens)
+            sampling = replace(sampling, seed=sampling.seed + attempt)
+            task_indices = prompts.order.draw(num_prompts)
+            groups = generate_rollouts(prompts, task_indices, sampler, sampling, samples_per_prompt, reward_fn)
+            count_sampling_cost(run, learner.flops, groups)
+            return groups
+
         for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
             if not buffer.pending:
+                # Sample and reward.
                 with run.eval_mode(), learner.autocast():
-                    sampling = rollout_sampling(run, template, temperature, max_tokens)
-                    groups, metrics = collect_rollouts(sampling, order.draw)
+                    groups = rollout(rollout_prompts)
+                    varied = [group for group in groups if group.rewards_differ]
+                    metrics = rollout_metrics(groups) | {"frac_groups_nonzero_std": len(varied) / len(groups)}
+                    if settings.dynamic_sampling_rounds:  # DAPO: more prompts, until enough groups have an advantage
+                        attempt = 0
+                        while len(varied) < rollout_prompts and attempt < settings.dynamic_sampling_rounds:
+                            attempt += 1
+                            more = rollout(rollout_prompts - len(varied), attempt)
+                            varied += [group for group in more if group.rewards_differ]
+                        groups = varied or groups
+                        metrics["dynamic_sampling_rounds"] = float(attempt)
                     if reference is not None:
-                        metrics |= _add_reference_log_probs(run, cost, reference, groups, temperature, options)
+                        metrics["kl"] = _add_reference_log_probs(run, groups, reference, settings, learner)
+                # Advantages: A_i = (r_i - mean r) / std r in the group, for every token of y_i.
                 _add_advantages(groups, settings, mask_truncated)
                 run.log(metrics)
+                # Minibatches: every group `update_epochs` times.
                 buffer.fill(groups, update_epochs, num_minibatches, run.generator("minibatches"))
             if run.should_sample():
-                run.write_samples(sample_rows(tasks, buffer.groups))
-            run.log(
-                _train_step(
-                    run, learner, cost, buffer.next_minibatch(), policy, settings, kl_estimator, max_tokens, temperature
-                )
+                run.write_samples(sample_rows(prompts.tasks, buffer.groups))
+            minibatch = buffer.next_minibatch()
+            trainable = [group for group in minibatch if _has_gradient(group, settings)]
+            if not trainable:
+                run.log({"skipped_update": 1.0})
+                continue
+            # Loss: L = -Σ w min(ρ A, clip(ρ) A) + kl_coef KL, normalised over the whole minibatch.
+            microbatches = make_microbatches(
+                [group.tree for group in trainable], options.tokens_per_microbatch, run.device
             )
+            loss = partial(grpo_loss, policy, trainable, settings)
+            count, task_ids = _loss_count(minibatch, settings), [group.task_index for group in trainable]
+            run.log(optimizer_step(run, learner, microbatches, loss, count, task_ids))
         return run.finish(*prepare_for_saving(policy, template), save_model)
 
 
-def group_loss(
-    policy: PreTrainedModel,
-    groups: Sequence[Group],
-    settings: GRPOSettings,
-    kl_estimator: str,
-    max_tokens: int,
-    temperature: float,
-    batch: Microbatch,
+def grpo_loss(
+    policy: PreTrainedModel, groups: Sequence[Group], settings: GRPOSettings, microbatch: Microbatch
 ) -> StepLoss:
     """The clipped surrogate over a micro-batch's tokens, with the KL to the reference where there is one."""
-    forest = batch.forest
+    forest, rollout = microbatch.forest, TokenFields.of_microbatch(groups, microbatch)
     policy_log_probs, entropy = log_probs(
-        policy, forward(policy, forest), forest, temperature, return_entropy=True
+        policy, forward(policy, forest), forest, settings.temperature, return_entropy=True
     )  # [M]
-    weights = token_weights(forest.response_index, forest.num_responses, settings.loss_aggregation, max_tokens)
-    weights = weights.to(policy_log_probs.device) * gather_from_groups("loss_mask", groups, batch)
-    old_log_probs, advantages = (gather_from_groups(name, groups, batch) for name in ("old_log_probs", "advantages"))
+    weights = token_weights(forest.response_index, forest.num_responses, settings.loss_aggregation, settings.max_tokens)
+    weights = weights.to(policy_log_probs.device) * rollout.loss_mask
     total, metric_sums = policy_loss(
         policy_log_probs,
-        old_log_probs,
-        advantages,
+        rollout.old_log_probs,
+        rollout.advantages,
         forest.response_index,
         forest.num_responses,
         weights=weights,
@@ -228,84 +241,25 @@ def group_loss(
         importance_sampling_level=settings.importance_sampling_level,
     )
     if settings.kl_coef:
-        total = (
-            total
-            + settings.kl_coef
-            * (
-                weights
-                * kl_loss(policy_log_probs, gather_from_groups("reference_log_probs", groups, batch), kl_estimator)
-            ).sum()
-        )
+        kl = kl_loss(policy_log_probs, rollout.reference_log_probs, settings.kl_estimator)  # [M]
+        total = total + settings.kl_coef * (weights * kl).sum()
     tokens = float(len(forest.target))
     return StepLoss(total, {name: (value, tokens) for name, value in {**metric_sums, "entropy": entropy.sum()}.items()})
 
 
-def _train_step(
-    run: Run,
-    learner: Learner,
-    cost: FlopEstimator,
-    groups: Sequence[Group],
-    policy: PreTrainedModel,
-    settings: GRPOSettings,
-    kl_estimator: str,
-    max_tokens: int,
-    temperature: float,
-) -> dict[str, float]:
-    """One update from a minibatch of groups. Groups that would add nothing to the gradient are not computed."""
-    trainable = [group for group in groups if _has_gradient(group, settings)]
-    if not trainable:
-        return {"skipped_update": 1.0}
-    loss_masks = [group.per_token["loss_mask"] for group in groups]
-    if AGGREGATION_UNITS[settings.loss_aggregation] == "tokens":
-        count = float(sum(part.sum() for part in loss_masks))
-    else:  # an answer that is masked is no answer of the mean
-        starts = [np.cumsum([0, *map(len, group.responses)])[:-1] for group in groups]
-        count = float(sum(part[start].sum() for part, start in zip(loss_masks, starts, strict=True)))
-    batches = make_microbatches([group.tree for group in trainable], learner.options.tokens_per_microbatch, run.device)
-    loss = partial(group_loss, policy, trainable, settings, kl_estimator, max_tokens, temperature)
-    return optimizer_step(run, learner, cost, batches, loss, count, [group.task_index for group in trainable])
-
-
-def _has_gradient(group: Group, settings: GRPOSettings) -> bool:
-    """Whether a group adds anything to the gradient: some token that counts, and an advantage or a KL to pay for."""
-    loss_mask = group.per_token["loss_mask"]
-    return bool((loss_mask * group.per_token["advantages"]).any() or (settings.kl_coef and loss_mask.any()))
-
-
-def _collect_rollouts(
-    run: Run,
-    cost: FlopEstimator,
-    tasks: Sequence[Task],
-    prompts: Sequence[list[int]],
-    sampler: TorchSampler,
-    reward_fn: Any,
-    settings: GRPOSettings,
-    samples_per_prompt: int,
-    num_prompts: int,
-    sampling: SamplingParams,
-    draw_tasks: Callable[[int], list[int]],
-) -> tuple[list[Group], dict[str, float]]:
-    """`num_prompts` groups; with dynamic sampling those whose rewards vary, as far as more rounds find them."""
-    groups = generate_rollouts(
-        tasks, prompts, draw_tasks(num_prompts), sampler, sampling, samples_per_prompt, reward_fn
-    )
-    count_sampling_cost(run, cost, groups)
-    metrics = rollout_metrics(groups)
-    varied = [group for group in groups if len(set(group.rewards)) > 1]
-    metrics["frac_groups_nonzero_std"] = len(varied) / len(groups)
-    rounds = 0
-    while settings.dynamic_sampling_rounds > rounds and len(varied) < num_prompts:
-        rounds += 1
-        reseeded = SamplingParams(**{**sampling.__dict__, "seed": sampling.seed + rounds})
-        new_groups = generate_rollouts(
-            tasks, prompts, draw_tasks(num_prompts - len(varied)), sampler, reseeded, samples_per_prompt, reward_fn
-        )
-        count_sampling_cost(run, cost, new_groups)
-        varied += [group for group in new_groups if len(set(group.rewards)) > 1]
-    if settings.dynamic_sampling_rounds:
-        metrics["dynamic_sampling_rounds"] = float(rounds)
-        groups = varied or groups
-    return groups, metrics
+def _add_reference_log_probs(
+    run: Run, groups: Sequence[Group], reference: ReferencePolicy, settings: GRPOSettings, learner: Learner
+) -> float:
+    """Give the groups the reference's log-probabilities; returns the KL to it, in nats per response."""
+    with reference() as frozen:
+        token_fn = partial(token_log_probs, frozen, settings.temperature)
+        budget = learner.options.tokens_per_microbatch
+        arrays = compute_per_token(run, groups, token_fn, budget, learner.flops)
+    for group, group_log_probs in zip(groups, arrays, strict=True):
+        group.reference_log_probs = group_log_probs
+    rollout = TokenFields.of_groups(groups)
+    k3 = kl_estimate(rollout.old_log_probs, rollout.reference_log_probs, "k3")
+    return float(k3.sum()) / sum(len(group.responses) for group in groups)
 
 
 def _add_advantages(groups: Sequence[Group], settings: GRPOSettings, mask_truncated: bool) -> None:
@@ -314,30 +268,32 @@ def _add_advantages(groups: Sequence[Group], settings: GRPOSettings, mask_trunca
     group_index = torch.tensor([number for number, group in enumerate(groups) for _ in group.responses])
     advantages = group_advantages(
         rewards, group_index, advantage_baseline=settings.advantage_baseline, scale_rewards=settings.scale_rewards
-    ).float()
+    ).float()  # [R]
     truncated = torch.tensor([cut for group in groups for cut in group.truncated])
-    loss_mask = ~truncated if mask_truncated else torch.ones_like(truncated)
+    loss_mask = (~truncated if mask_truncated else torch.ones_like(truncated)).float()  # [R]
     response_index, _ = response_index_of(groups)
-    scatter_to_groups("advantages", groups, advantages[response_index].numpy())
-    scatter_to_groups("loss_mask", groups, loss_mask[response_index].float().numpy())
+    per_token = (split_by_group(values[response_index], groups) for values in (advantages, loss_mask))
+    for group, own_advantages, own_mask in zip(groups, *per_token, strict=True):
+        group.advantages, group.loss_mask = own_advantages, own_mask
 
 
-def _add_reference_log_probs(
-    run: Run,
-    cost: FlopEstimator,
-    reference: ReferencePolicy,
-    groups: Sequence[Group],
-    temperature: float,
-    options: TrainingOptions,
-) -> dict[str, float]:
-    """Give the groups the reference's log-probabilities; returns the KL to it, in nats per response."""
-    with reference() as frozen:
-        token_fn = partial(token_log_probs, frozen, temperature)
-        compute_per_token("reference_log_probs", groups, token_fn, options.tokens_per_microbatch, run, cost)
-    k3 = kl_estimate(
-        gather_from_groups("old_log_probs", groups), gather_from_groups("reference_log_probs", groups), "k3"
-    )
-    return {"kl": float(k3.sum()) / sum(len(group.responses) for group in groups)}
+def _has_gradient(group: Group, settings: GRPOSettings) -> bool:
+    """Whether a group adds to the gradient: some token in the loss, with an advantage or a KL."""
+    return bool((group.loss_mask * group.advantages).any() or (settings.kl_coef and group.loss_mask.any()))
+
+
+def _loss_count(groups: Sequence[Group], settings: GRPOSettings) -> float:
+    """What the minibatch's loss is divided by: its tokens or its responses, those outside the loss left out."""
+    if AGGREGATION_UNITS[settings.loss_aggregation] == "tokens":
+        return float(sum(group.loss_mask.sum() for group in groups))
+    starts = [np.cumsum([0, *map(len, group.responses)])[:-1] for group in groups]
+    return float(sum(group.loss_mask[start].sum() for group, start in zip(groups, starts, strict=True)))
+
+
+def _settings(variant: Variant, config: Mapping[str, Any]) -> GRPOSettings:
+    """The variant's settings, with the options that were given instead of its own."""
+    given = {one.name: config[one.name] for one in fields(GRPOSettings) if config[one.name] is not None}
+    return replace(VARIANTS[variant], **given)
 
 
 def _check_options(settings: GRPOSettings, config: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.rating_auc import rating_auc
 from zhenlong.forest import Microbatch, TreeNode, forward, log_probs, make_microbatches, make_tree
 from zhenlong.forest.scoring import log_prob_sums
-from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.objectives.kto import check_kto_settings, kl_baseline, kto_loss, mismatched
 from zhenlong.objectives.reduce import sum_per_response
@@ -96,7 +96,7 @@ def kto(
         )
         trees, ratings, order = rating_trees(run, ratings, order, template, context, overlong)
         _require_both_labels(run, ratings)
-        total, cost = options.total_steps(order.epoch_size), FlopEstimator.for_model(policy)
+        total = options.total_steps(order.epoch_size)
         drawn_rows = deepcopy(order).draw(total * options.batch_size) if loss == "kto" else []
         mismatched_pairs = mismatched_trees([trees[row] for row in drawn_rows], options.batch_size, context)
         cache = Path(reference_cache or run.output / "reference")
@@ -112,14 +112,14 @@ def kto(
             rows = order.draw(options.batch_size)
             step_slice = slice((step - 1) * len(rows), step * len(rows))
             baseline = _step_baseline(
-                run, learner, cost, policy, mismatched_pairs[step_slice], mismatched_reference_log_probs[step_slice]
+                run, learner, policy, mismatched_pairs[step_slice], mismatched_reference_log_probs[step_slice]
             )
             batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             desirable = torch.tensor([ratings[row].desirable for row in rows])
             step_loss = partial(
                 rating_loss, policy, desirable, reference_log_probs[rows], settings | {"baseline": baseline}
             )
-            metrics = optimizer_step(run, learner, cost, batches, step_loss, len(rows), rows)
+            metrics = optimizer_step(run, learner, batches, step_loss, len(rows), rows)
             run.log(_add_margin(metrics) | {"kl": baseline})
             if run.should_sample():
                 log_samples(run, policy, tokenizer, template, [one.prompt for one in ratings])
@@ -169,7 +169,6 @@ def mismatched_trees(trees: Sequence[TreeNode], batch_size: int, context: int) -
 def _step_baseline(
     run: Run,
     learner: Learner,
-    cost: FlopEstimator,
     policy: PreTrainedModel,
     trees: Sequence[TreeNode],
     reference_log_probs: torch.Tensor,
@@ -179,7 +178,7 @@ def _step_baseline(
         return 0.0
     with learner.autocast():
         sums = log_prob_sums(policy, trees, run.options.tokens_per_microbatch)
-    run.ledger.count(flops=sum(cost.forward(node.num_tokens, node.num_scored) for node in trees))
+    run.ledger.count(flops=sum(learner.flops.forward(node.num_tokens, node.num_scored) for node in trees))
     return float(kl_baseline(torch.tensor([float(one[0]) for one in sums]), reference_log_probs))
 
 

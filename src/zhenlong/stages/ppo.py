@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from zhenlong.data import ChatTemplate, Mixture
 from zhenlong.errors import UserError
 from zhenlong.forest import Forest, Microbatch, TreeNode, forward, log_probs, make_microbatches
-from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import ValueHead, load_model, save_model
 from zhenlong.objectives.advantage import generalized_advantage, terminal_rewards, whiten
 from zhenlong.objectives.kl import KLController
@@ -37,15 +37,15 @@ from zhenlong.stages.reference import ReferencePolicy
 from zhenlong.stages.rollout import (
     Group,
     RolloutBuffer,
+    TokenFields,
     compute_per_token,
     count_sampling_cost,
-    gather_from_groups,
     generate_rollouts,
     response_index_of,
     rollout_metrics,
     rollout_sampling,
     sample_rows,
-    scatter_to_groups,
+    split_by_group,
     token_log_probs,
     tokenize_prompts,
 )
@@ -155,91 +155,90 @@ def ppo(
         tasks, order = read_training_data(run, data, Task, options)
         policy, tokenizer = load_for_training(model, options, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
-        tasks, prompts, order = tokenize_prompts(
-            run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
-        )
+        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong)
         reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
         sampler, reference = TorchSampler(policy, tokenizer), ReferencePolicy(policy)
-        value_model = _Critic(critic, policy, critic_model or model, options)
+        actor_critic = ActorCritic(policy, critic, critic_model or model, options)
         ptx, ptx_order = _read_ptx_data(run, ptx_data, ptx_coef, template, resolve_max_length(policy), options)
         num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))
-        total = (
-            options.steps
-            or math.ceil(options.epochs * order.epoch_size / rollout_prompts) * update_epochs * num_minibatches
-        )
-        learner = Learner(policy, options, total, {"critic": (value_model.module, critic_lr)})
-        controller = KLController(kl_coef, kl_target or None, kl_horizon)
-        cost, buffer = FlopEstimator.for_model(policy), RolloutBuffer()
-        run.track(learner=learner, order=order, ptx_order=ptx_order, buffer=buffer, controller=controller)
+        num_buffers = math.ceil(options.epochs * prompts.order.epoch_size / rollout_prompts)
+        total = options.steps or num_buffers * update_epochs * num_minibatches
+        learner = Learner(policy, options, total, {"critic": (actor_critic.critic, critic_lr)})
+        controller, buffer = KLController(kl_coef, kl_target or None, kl_horizon), RolloutBuffer()
+        run.track(learner=learner, order=prompts.order, ptx_order=ptx_order, buffer=buffer, controller=controller)
         for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
             if not buffer.pending:
                 with run.eval_mode(), learner.autocast():
+                    # Sample: a response y to each prompt x. Reward: R(x, y), of the whole response.
                     sampling = rollout_sampling(run, template, temperature, max_tokens)
-                    groups = generate_rollouts(
-                        tasks, prompts, order.draw(rollout_prompts), sampler, sampling, 1, reward_fn
-                    )
-                    _add_reference_and_values(run, cost, groups, policy, value_model, reference, settings, options)
-                scores = _apply_truncation_penalty(groups, truncation_penalty)
+                    task_indices = prompts.order.draw(rollout_prompts)
+                    groups = generate_rollouts(prompts, task_indices, sampler, sampling, 1, reward_fn)
+                    _add_reference_and_values(run, groups, actor_critic, reference, settings, learner)
+                # Advantages: GAE over r_t = [t = T] R - kl_coef (log π - log π_ref).
+                scores = _apply_truncation_penalty(groups, truncation_penalty)  # [R]
                 metrics = _add_advantages(groups, scores, controller, settings)
-                count_sampling_cost(run, cost, groups)
+                count_sampling_cost(run, learner.flops, groups)
                 run.log({**rollout_metrics(groups), **metrics})
+                # Minibatches: every response `update_epochs` times.
                 buffer.fill(groups, update_epochs, num_minibatches, run.generator("minibatches"))
             if run.should_sample():
-                run.write_samples(sample_rows(tasks, buffer.groups))
-            groups = buffer.next_minibatch()
-            count = float(sum(group.num_tokens for group in groups))
-            batches: list[Microbatch] = make_microbatches(
-                [group.tree for group in groups], options.tokens_per_microbatch, run.device
+                run.write_samples(sample_rows(prompts.tasks, buffer.groups))
+            # Loss: -min(ρ A, clip(ρ) A) + value_coef ½ (V - G)² - ptx_coef log π(ptx), normalised over the minibatch.
+            minibatch = buffer.next_minibatch()
+            count = float(sum(group.num_tokens for group in minibatch))
+            microbatches: list[Microbatch] = make_microbatches(
+                [group.tree for group in minibatch], options.tokens_per_microbatch, run.device
             )
-            batches += _ptx_batches(ptx, ptx_order.draw(options.batch_size) if ptx else [], count, options, run)
-            loss = partial(rollout_loss, policy, value_model, groups, settings)
-            run.log(optimizer_step(run, learner, cost, batches, loss, count))
+            microbatches += _ptx_batches(ptx, ptx_order.draw(options.batch_size) if ptx else [], count, options, run)
+            loss = partial(ppo_loss, actor_critic, minibatch, settings)
+            run.log(optimizer_step(run, learner, microbatches, loss, count))
         return run.finish(*prepare_for_saving(policy, template), save_model)
 
 
-class _Critic:
-    """Values of states, [M] at the positions that predict scored tokens: a head on the policy, or another network."""
+class ActorCritic:
+    """The policy and its critic: a value head on the policy's states, or a network of its own (`separate`)."""
 
-    def __init__(self, kind: str, policy: PreTrainedModel, init_model: str, options: TrainingOptions) -> None:
-        if kind == "head":
-            device = next(policy.parameters()).device
-            self.module: nn.Module = ValueHead(policy.config.get_text_config().hidden_size).to(device)
-        else:
+    def __init__(
+        self, policy: PreTrainedModel, kind: Literal["head", "separate"], init_model: str, options: TrainingOptions
+    ) -> None:
+        self.policy, self.separate = policy, kind == "separate"
+        if self.separate:
             self.network = load_model(init_model, kind="reward", device=options.device, seed=options.seed)[0]
-            self.module = self.network
-        self.separate = kind == "separate"
+            self.critic: nn.Module = self.network
+        else:
+            device = next(policy.parameters()).device
+            self.critic = ValueHead(policy.config.get_text_config().hidden_size).to(device)
 
-    def __call__(self, states: torch.Tensor, forest: Forest) -> torch.Tensor:
-        """Values at what predicts scored tokens, of the policy's states [M, d] there; a separate critic has its own."""
+    def values(self, forest: Forest, states: torch.Tensor | None = None) -> torch.Tensor:
+        """The value before each scored token, [M]; `states` [M, d] are the policy's there, where they are at hand."""
         if self.separate:
             return self.network.score(forward(self.network, forest)).squeeze(-1).float()
-        return self.module(states)
+        return self.critic(forward(self.policy, forest) if states is None else states)
 
 
-def rollout_loss(
-    policy: PreTrainedModel, critic: _Critic, groups: Sequence[Group], settings: PPOSettings, batch: Microbatch
+def ppo_loss(
+    actor_critic: ActorCritic, groups: Sequence[Group], settings: PPOSettings, microbatch: Microbatch
 ) -> StepLoss:
     """PPO's loss summed over a micro-batch's tokens, or the likelihood loss of a micro-batch of demonstrations."""
-    forest = batch.forest
+    policy, forest = actor_critic.policy, microbatch.forest
     states = forward(policy, forest)
-    if isinstance(batch, PtxBatch):
+    if isinstance(microbatch, PtxBatch):
         loss = negative_log_likelihood(log_probs(policy, states, forest))
-        return StepLoss(settings.ptx_coef * batch.token_weight * loss, {"ptx_loss": (loss, float(len(forest.target)))})
+        weight = settings.ptx_coef * microbatch.token_weight
+        return StepLoss(weight * loss, {"ptx_loss": (loss, float(len(forest.target)))})
+    rollout = TokenFields.of_microbatch(groups, microbatch)
     policy_log_probs, entropy = log_probs(policy, states, forest, settings.temperature, return_entropy=True)  # [M]
-    old_log_probs, advantages, returns, old_values = (
-        gather_from_groups(name, groups, batch) for name in ("old_log_probs", "advantages", "returns", "values")
-    )
     total, metric_sums = policy_loss(
         policy_log_probs,
-        old_log_probs,
-        advantages,
+        rollout.old_log_probs,
+        rollout.advantages,
         forest.response_index,
         forest.num_responses,
         clip_low=settings.clip,
         clip_high=settings.clip,
     )
-    values = critic(states, forest)
-    value_total, value_sums = value_loss(values, old_values, returns, clip=settings.value_clip or None)
+    values = actor_critic.values(forest, states)
+    value_total, value_sums = value_loss(values, rollout.values, rollout.returns, clip=settings.value_clip or None)
     total = total + settings.value_coef * value_total
     if settings.entropy_coef:
         total = total - settings.entropy_coef * sampled_entropy(policy_log_probs).sum()
@@ -250,30 +249,24 @@ def rollout_loss(
 
 def _add_reference_and_values(
     run: Run,
-    cost: FlopEstimator,
     groups: Sequence[Group],
-    policy: PreTrainedModel,
-    critic: _Critic,
+    actor_critic: ActorCritic,
     reference: ReferencePolicy,
     settings: PPOSettings,
-    options: TrainingOptions,
+    learner: Learner,
 ) -> None:
-    """Give the groups the reference's log-probabilities and the critic's values, before and after their tokens."""
-    budget = options.tokens_per_microbatch
+    """Give the groups the reference's log-probabilities of their tokens, and the critic's values before them."""
+    budget = learner.options.tokens_per_microbatch
     with reference() as frozen:
-        compute_per_token(
-            "reference_log_probs", groups, partial(token_log_probs, frozen, settings.temperature), budget, run, cost
-        )
-    compute_per_token("values", groups, partial(_critic_values, policy, critic), budget, run, cost)
-
-
-def _critic_values(policy: PreTrainedModel, critic: _Critic, forest: Forest) -> torch.Tensor:
-    states = torch.empty(0) if critic.separate else forward(policy, forest)
-    return critic(states, forest)
+        token_fn = partial(token_log_probs, frozen, settings.temperature)
+        reference_log_probs = compute_per_token(run, groups, token_fn, budget, learner.flops)
+    values = compute_per_token(run, groups, actor_critic.values, budget, learner.flops)
+    for group, own_log_probs, own_values in zip(groups, reference_log_probs, values, strict=True):
+        group.reference_log_probs, group.values = own_log_probs, own_values
 
 
 def _apply_truncation_penalty(groups: Sequence[Group], penalty: float) -> torch.Tensor:
-    """The reward of each response, [R], less the penalty where it was cut off."""
+    """The reward of each response, [R], less the penalty where it was truncated."""
     pairs = [(reward, cut) for group in groups for reward, cut in zip(group.rewards, group.truncated, strict=True)]
     return torch.tensor([reward - penalty * cut for reward, cut in pairs], dtype=torch.float32)
 
@@ -283,24 +276,25 @@ def _add_advantages(
 ) -> dict[str, float]:
     """Give each token its advantage and return: the score on the last token, less the KL of every token."""
     response_index, num_responses = response_index_of(groups)
+    rollout = TokenFields.of_groups(groups)
     if settings.whiten_rewards:
         scores = whiten(scores, shift_mean=False)
-    kl = gather_from_groups("old_log_probs", groups) - gather_from_groups("reference_log_probs", groups)  # k1 [M]
-    rewards = terminal_rewards(scores, response_index) - controller.coefficient * kl
-    values = gather_from_groups("values", groups)
+    kl = rollout.old_log_probs - rollout.reference_log_probs  # k1 [M]
+    rewards = terminal_rewards(scores, response_index) - controller.coefficient * kl  # r_t [M]
     advantages, returns = generalized_advantage(
         rewards,
-        values,
+        rollout.values,
         response_index,
         num_responses,
         bootstrap_values=None,
         gamma=settings.gamma,
         gae_lambda=settings.gae_lambda,
     )
-    scatter_to_groups("advantages", groups, whiten(advantages).numpy())
-    scatter_to_groups("returns", groups, returns.numpy())
+    per_token = (split_by_group(values, groups) for values in (whiten(advantages), returns))
+    for group, own_advantages, own_returns in zip(groups, *per_token, strict=True):
+        group.advantages, group.returns = own_advantages, own_returns
     mean_kl = float(sum_per_response(kl, response_index, num_responses).mean())
-    explained = 1 - float((returns - values).var() / returns.var().clamp(min=1e-8))
+    explained = 1 - float((returns - rollout.values).var() / returns.var().clamp(min=1e-8))
     metrics = {"kl": mean_kl, "kl_coef": controller.coefficient, "explained_variance": explained}
     controller.update(mean_kl, num_responses)
     return metrics

@@ -20,7 +20,7 @@ from zhenlong.data.builtin_templates import builtin_template
 from zhenlong.errors import UserError
 from zhenlong.forest import TreeNode, make_microbatches
 from zhenlong.forest.scoring import log_prob_sums
-from zhenlong.loop import FlopEstimator, Learner, Run, TrainingOptions
+from zhenlong.loop import Learner, Run, TrainingOptions
 from zhenlong.loop.options import Schedule
 from zhenlong.models import ModelShape, init_model, load_tokenizer, save_model, train_tokenizer
 from zhenlong.records import Document
@@ -115,7 +115,7 @@ def pretrain(
         )
         heldout_trees = _heldout_trees(run, heldout, network_tokenizer, context)
         total = options.total_steps(order.epoch_size)
-        learner, cost = Learner(network, options, total), FlopEstimator.for_model(network)
+        learner = Learner(network, options, total)
         run.track(learner=learner, order=order, decay_order=decay_order)
         results = {"perplexity_before": _perplexity(network, heldout_trees, options)} if heldout_trees else {}
         chat_template = "auto" if network_tokenizer.chat_template else "none"
@@ -125,7 +125,7 @@ def pretrain(
             rows = phase_order.draw(options.batch_size, decay=decaying and not decay_data)
             batches = make_microbatches([phase_trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
-            run.log(optimizer_step(run, learner, cost, batches, partial(token_loss, network), scored, rows))
+            run.log(optimizer_step(run, learner, batches, partial(token_loss, network), scored, rows))
         if heldout_trees:
             results["perplexity_after"] = _perplexity(network, heldout_trees, options)
         return run.finish(network, network_tokenizer, save_model, results)

@@ -18,7 +18,7 @@ import numpy as np
 from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.forest import make_microbatches
-from zhenlong.loop import FlopEstimator, Learner, Run, TrainingOptions
+from zhenlong.loop import Learner, Run, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.records import Task
 from zhenlong.rewards import build_reward_fn
@@ -103,32 +103,35 @@ def raft(
         tasks, order = read_training_data(run, data, Task, options)
         policy, tokenizer = load_for_training(model, options, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
-        tasks, prompts, order = tokenize_prompts(
-            run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong
-        )
+        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong)
         reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
         sampler = TorchSampler(policy, tokenizer)
         num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))
-        total = (
-            options.steps
-            or math.ceil(options.epochs * order.epoch_size / rollout_prompts) * update_epochs * num_minibatches
-        )
-        learner, cost, buffer = Learner(policy, options, total), FlopEstimator.for_model(policy), RolloutBuffer()
-        run.track(learner=learner, order=order, buffer=buffer)
+        num_buffers = math.ceil(options.epochs * prompts.order.epoch_size / rollout_prompts)
+        total = options.steps or num_buffers * update_epochs * num_minibatches
+        learner, buffer = Learner(policy, options, total), RolloutBuffer()
+        run.track(learner=learner, order=prompts.order, buffer=buffer)
         for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
             if not buffer.pending:
                 with run.eval_mode(), learner.autocast():
                     sampling = rollout_sampling(run, template, temperature, max_tokens)
-                    groups = generate_rollouts(
-                        tasks, prompts, order.draw(rollout_prompts), sampler, sampling, samples_per_prompt, reward_fn
-                    )
-                count_sampling_cost(run, cost, groups)
+                    task_indices = prompts.order.draw(rollout_prompts)
+                    groups = generate_rollouts(prompts, task_indices, sampler, sampling, samples_per_prompt, reward_fn)
+                count_sampling_cost(run, learner.flops, groups)
                 selected = select_groups(groups, selection, min_reward, max_per_prompt, keep_truncated)
                 run.log(rollout_metrics(groups) | _selection_metrics(groups, selected))
                 buffer.fill(selected, update_epochs, num_minibatches, run.generator("minibatches"))
             if run.should_sample():
-                run.write_samples(sample_rows(tasks, buffer.groups))
-            run.log(_train_step(run, learner, cost, buffer.next_minibatch(), policy))
+                run.write_samples(sample_rows(prompts.tasks, buffer.groups))
+            minibatch = buffer.next_minibatch()
+            if not minibatch:
+                run.log({"skipped_update": 1.0})
+                continue
+            microbatches = make_microbatches(
+                [group.tree for group in minibatch], options.tokens_per_microbatch, run.device
+            )
+            count, task_ids = float(sum(group.num_tokens for group in minibatch)), [one.task_index for one in minibatch]
+            run.log(optimizer_step(run, learner, microbatches, partial(token_loss, policy), count, task_ids))
         return run.finish(*prepare_for_saving(policy, template), save_model)
 
 
@@ -146,19 +149,6 @@ def select_groups(
         if indices:
             selected.append(subset(group, indices))
     return selected
-
-
-def _train_step(
-    run: Run, learner: Learner, cost: FlopEstimator, groups: Sequence[Group], policy: Any
-) -> dict[str, float]:
-    """One update from a minibatch of groups; none where nothing was kept."""
-    if not groups:
-        return {"skipped_update": 1.0}
-    batches = make_microbatches([group.tree for group in groups], learner.options.tokens_per_microbatch, run.device)
-    count = float(sum(group.num_tokens for group in groups))
-    return optimizer_step(
-        run, learner, cost, batches, partial(token_loss, policy), count, [group.task_index for group in groups]
-    )
 
 
 def _selection_metrics(groups: Sequence[Group], selected: Sequence[Group]) -> dict[str, float]:

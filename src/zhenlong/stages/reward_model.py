@@ -21,7 +21,7 @@ from zhenlong.data.pair_template import reward_model_template
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.reward_report import reward_report
 from zhenlong.forest import Microbatch, make_microbatches, score_responses
-from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.objectives.pairwise import bradley_terry_loss, pair_weights, reward_centering_loss, strength_margin
 from zhenlong.records import Ranking
@@ -83,14 +83,14 @@ def reward_model(
             run, rankings, order, template, resolve_max_length(network, max_length), overlong
         )
         total = options.total_steps(order.epoch_size)
-        learner, cost = Learner(network, options, total), FlopEstimator.for_model(network)
+        learner = Learner(network, options, total)
         run.track(learner=learner, order=order)
         for _ in run.steps(total):
             rows = order.draw(options.batch_size)
             step_rankings = [rankings[row] for row in rows]
             batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             loss = partial(ranking_loss, network, step_rankings, margin, center_rewards, label_smoothing)
-            run.log(optimizer_step(run, learner, cost, batches, loss, len(rows), rows))
+            run.log(optimizer_step(run, learner, batches, loss, len(rows), rows))
         results = (
             reward_report((network, tokenizer), heldout_rankings, chat_template=chat_template)
             if heldout_rankings

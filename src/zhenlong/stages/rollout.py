@@ -1,18 +1,21 @@
-"""Rollouts: prompts answered by the policy and rewarded, and the buffer from which updates draw them.
+"""Rollouts: responses that the policy samples to prompts, their rewards, and the buffer that updates draw them from.
 
-A group is one prompt with its sampled responses, and one tree of the forest: its prompt is computed once. Everything
-known about its tokens is kept flat, over all responses of the group one after the other, in the order in which the
-forest numbers scored tokens. Sampled ids are never tokenised again.
+A group is one prompt with its sampled responses, and one tree of the forest: its prompt is computed once. Per-token
+fields are flat, the responses of the group one after the other, in the order in which the forest numbers scored tokens.
+Sampled ids are never tokenised again.
+
+Shapes: M response tokens of R responses of all groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from zhenlong.data import ChatTemplate, Mixture, require_prompt_fits
@@ -24,10 +27,15 @@ from zhenlong.sampling import Sampler, SamplingParams
 from zhenlong.stages.prepare_data import resize_order, split_by_source, write_overlong_counts
 from zhenlong.stages.stage_steps import count_forward_cost
 
+NOT_COMPUTED: Final = np.empty(0, np.float32)
+
 
 @dataclass
 class Group:
-    """One prompt's rollouts; `per_token` holds arrays with a value for each response token, [tokens]."""
+    """One prompt with its sampled responses.
+
+    The fields from `old_log_probs` on hold a value for each response token, [tokens]; a stage computes those it needs.
+    """
 
     task_index: int
     prompt: list[int]
@@ -35,10 +43,13 @@ class Group:
     texts: list[str]
     truncated: list[bool]
     rewards: list[float]
-    per_token: dict[str, np.ndarray] = field(default_factory=dict)
-    reward_components: dict[str, list[float | None]] = field(
-        default_factory=dict
-    )  # of the rewards, where they have any
+    reward_components: dict[str, list[float | None]] = field(default_factory=dict)
+    old_log_probs: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)  # of the policy that sampled
+    reference_log_probs: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)
+    values: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)  # the critic's, of the state before each token
+    advantages: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)
+    returns: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)
+    loss_mask: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)  # 1 where a token counts in the loss, else 0
 
     @property
     def tree(self) -> TreeNode:
@@ -49,6 +60,53 @@ class Group:
     def num_tokens(self) -> int:
         """Tokens of all responses."""
         return sum(map(len, self.responses))
+
+    @property
+    def rewards_differ(self) -> bool:
+        """Whether some response earned more than another; equal rewards have no advantage."""
+        return len(set(self.rewards)) > 1
+
+
+@dataclass(frozen=True)
+class TokenFields:
+    """The per-token fields of several groups, the groups one after the other: [M] each, [0] where not computed."""
+
+    old_log_probs: Tensor
+    reference_log_probs: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    loss_mask: Tensor
+
+    @classmethod
+    def of_groups(cls, groups: Sequence[Group], device: torch.device | str = "cpu") -> TokenFields:
+        """The fields of the groups, in their order, on the device."""
+
+        def flat(arrays: list[np.ndarray]) -> Tensor:
+            return torch.from_numpy(np.concatenate(arrays)).to(device)
+
+        return cls(
+            old_log_probs=flat([group.old_log_probs for group in groups]),
+            reference_log_probs=flat([group.reference_log_probs for group in groups]),
+            values=flat([group.values for group in groups]),
+            advantages=flat([group.advantages for group in groups]),
+            returns=flat([group.returns for group in groups]),
+            loss_mask=flat([group.loss_mask for group in groups]),
+        )
+
+    @classmethod
+    def of_microbatch(cls, groups: Sequence[Group], microbatch: Microbatch) -> TokenFields:
+        """The fields of those groups that a micro-batch holds, in the order of its scored tokens, on its device."""
+        return cls.of_groups([groups[index] for index in microbatch.tree_indices], microbatch.forest.tokens.device)
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The tasks to sample for: their prompts' token ids, and the order to draw them in."""
+
+    tasks: Sequence[Task]
+    token_ids: Sequence[list[int]]
+    order: Mixture
 
 
 class RolloutBuffer:
@@ -89,10 +147,10 @@ def tokenize_prompts(
     context_length: int,
     max_tokens: int,
     overlong: Literal["error", "drop"],
-) -> tuple[list[Task], list[list[int]], Mixture]:
-    """The tasks whose prompts leave room for `max_tokens` in the context, their ids, and the order to draw them in.
+) -> PromptSet:
+    """The prompts that leave room for `max_tokens` in the context.
 
-    Another one is a `UserError`, or is dropped and counted.
+    A longer one raises `UserError`, or is dropped and counted.
     """
     fitting: list[Task] = []
     prompts: list[list[int]] = []
@@ -109,7 +167,7 @@ def tokenize_prompts(
             prompts.append(ids)
         sizes.append(len(fitting) - before)
         write_overlong_counts(run, 0, len(records) - sizes[-1])
-    return fitting, prompts, resize_order(order, sizes)
+    return PromptSet(fitting, prompts, resize_order(order, sizes))
 
 
 def rollout_sampling(run: Run, template: ChatTemplate, temperature: float, max_tokens: int) -> SamplingParams:
@@ -118,35 +176,34 @@ def rollout_sampling(run: Run, template: ChatTemplate, temperature: float, max_t
     return SamplingParams(temperature=temperature, max_tokens=max_tokens, stop_token_ids=template.stop_ids, seed=seed)
 
 
-def token_log_probs(model: PreTrainedModel, temperature: float, forest: Forest) -> torch.Tensor:
+def token_log_probs(model: PreTrainedModel, temperature: float, forest: Forest) -> Tensor:
     """The log-probability of each response token, [M]."""
     return log_probs(model, forward(model, forest), forest, temperature)
 
 
 def generate_rollouts(
-    tasks: Sequence[Task],
-    prompts: Sequence[list[int]],
+    prompts: PromptSet,
     task_indices: Sequence[int],
     sampler: Sampler,
     sampling: SamplingParams,
     samples_per_prompt: int,
     reward_fn: RewardFn,
 ) -> list[Group]:
-    """Answer the prompts of `task_indices`, `samples_per_prompt` times each, and reward every answer."""
-    completions = sampler.sample([prompts[row] for row in task_indices], sampling, samples_per_prompt)
+    """Sample `samples_per_prompt` responses to the prompt of each task, and reward every response."""
+    completions = sampler.sample([prompts.token_ids[index] for index in task_indices], sampling, samples_per_prompt)
     groups = [
         Group(
-            task_index=row,
-            prompt=list(prompts[row]),
+            task_index=index,
+            prompt=list(prompts.token_ids[index]),
             responses=[list(one.token_ids) for one in group],
             texts=[one.text for one in group],
             truncated=[one.truncated for one in group],
             rewards=[],
-            per_token={"old_log_probs": np.concatenate([np.asarray(one.log_probs, np.float32) for one in group])},
+            old_log_probs=np.concatenate([np.asarray(one.log_probs, np.float32) for one in group]),
         )
-        for row, group in zip(task_indices, completions, strict=True)
+        for index, group in zip(task_indices, completions, strict=True)
     ]
-    graded = compute_rewards(reward_fn, answers_of(tasks, groups))
+    graded = compute_rewards(reward_fn, task_responses(prompts.tasks, groups))
     for number, group in enumerate(groups):
         own = slice(number * samples_per_prompt, (number + 1) * samples_per_prompt)
         group.rewards = graded.rewards[own]
@@ -154,8 +211,8 @@ def generate_rollouts(
     return groups
 
 
-def answers_of(tasks: Sequence[Task], groups: Sequence[Group]) -> list[TaskResponse]:
-    """Every response of the groups, one after the other, as a reward sees it."""
+def task_responses(tasks: Sequence[Task], groups: Sequence[Group]) -> list[TaskResponse]:
+    """Every response of the groups, one after the other, as a reward function takes it."""
     return [
         TaskResponse(tasks[group.task_index], text, cut, len(ids))
         for group in groups
@@ -173,37 +230,30 @@ def count_sampling_cost(run: Run, cost: FlopEstimator, groups: Sequence[Group]) 
 
 
 def compute_per_token(
-    name: str,
-    groups: Sequence[Group],
-    token_fn: Callable[[Forest], torch.Tensor],
-    tokens_per_microbatch: int,
     run: Run,
+    groups: Sequence[Group],
+    token_fn: Callable[[Forest], Tensor],
+    tokens_per_microbatch: int,
     cost: FlopEstimator,
-) -> None:
-    """Give each group the values `name`: `token_fn` of its tokens, [M], without gradients; counted in the ledger."""
+) -> list[np.ndarray]:
+    """`token_fn` (forest -> [M]) of each group's tokens, [tokens], without gradients; its cost enters the ledger."""
+    arrays: dict[int, np.ndarray] = {}
     with torch.no_grad():
         for batch in make_microbatches([group.tree for group in groups], tokens_per_microbatch, run.device):
-            values = token_fn(batch.forest).float().cpu().numpy()
+            values = token_fn(batch.forest).float().cpu()
             count_forward_cost(run, cost, batch.forest)
-            scatter_to_groups(name, [groups[row] for row in batch.tree_indices], values)
+            own = split_by_group(values, [groups[index] for index in batch.tree_indices])
+            arrays |= dict(zip(batch.tree_indices, own, strict=True))
+    return [arrays[index] for index in range(len(groups))]
 
 
-def scatter_to_groups(name: str, groups: Sequence[Group], values: np.ndarray) -> None:
-    """Hand flat values over the groups' tokens back to the groups, under `name`."""
+def split_by_group(values: Tensor, groups: Sequence[Group]) -> list[np.ndarray]:
+    """Flat values [M] over the tokens of the groups, cut into each group's own."""
     ends = np.cumsum([group.num_tokens for group in groups])
-    for group, part in zip(groups, np.split(values, ends[:-1]), strict=True):
-        group.per_token[name] = part
+    return np.split(values.numpy(), ends[:-1])
 
 
-def gather_from_groups(name: str, groups: Sequence[Group], batch: Microbatch | None = None) -> torch.Tensor:
-    """The array `name` of the groups one after the other, [M]; of those of a micro-batch, on its device, if given."""
-    if batch is None:
-        return torch.from_numpy(np.concatenate([group.per_token[name] for group in groups]))
-    flat = np.concatenate([groups[row].per_token[name] for row in batch.tree_indices])
-    return torch.from_numpy(flat).to(batch.forest.tokens.device)
-
-
-def response_index_of(groups: Sequence[Group]) -> tuple[torch.Tensor, int]:
+def response_index_of(groups: Sequence[Group]) -> tuple[Tensor, int]:
     """The response that each token belongs to, [M], and the number of responses, over all groups."""
     lengths = [len(response) for group in groups for response in group.responses]
     return torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)), len(lengths)

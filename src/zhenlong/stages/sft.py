@@ -13,7 +13,7 @@ from typing import Any
 from zhenlong.data import ChatTemplate, Overlong
 from zhenlong.evaluate.heldout.text_metrics import perplexity
 from zhenlong.forest import make_microbatches
-from zhenlong.loop import FlopEstimator, Learner, Run, TrainingOptions
+from zhenlong.loop import Learner, Run, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.records import Demonstration
 from zhenlong.stages.evaluate_during_training import with_evaluations
@@ -72,7 +72,7 @@ def sft(
             run, demonstrations, order, template, resolve_max_length(policy, max_length), overlong
         )
         total = options.total_steps(order.epoch_size)
-        learner, cost = Learner(policy, options, total), FlopEstimator.for_model(policy)
+        learner = Learner(policy, options, total)
         run.track(learner=learner, order=order)
         results = (
             {"before": perplexity((policy, tokenizer), heldout_demonstrations, chat_template=chat_template)}
@@ -83,7 +83,7 @@ def sft(
             rows = order.draw(options.batch_size, decay=learner.schedule_phase == "decay")
             batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
-            run.log(optimizer_step(run, learner, cost, batches, partial(token_loss, policy), scored, rows))
+            run.log(optimizer_step(run, learner, batches, partial(token_loss, policy), scored, rows))
             if run.should_sample():
                 log_samples(run, policy, tokenizer, template, [one.messages for one in demonstrations])
         if heldout_demonstrations:

@@ -54,7 +54,6 @@ def resolve_max_length(model: PreTrainedModel, max_length: int = 0) -> int:
 def optimizer_step(
     run: Run,
     learner: Learner,
-    cost: FlopEstimator,
     batches: Sequence[Microbatch],
     loss: Callable[[Microbatch], StepLoss],
     count: float,
@@ -69,7 +68,7 @@ def optimizer_step(
     ]
     metrics = learner.step(batches, loss, count, microbatch_record_ids)
     for batch in batches:
-        count_training_cost(run, cost, batch.forest)
+        count_training_cost(run, learner.flops, batch.forest)
     return metrics
 
 
