@@ -86,7 +86,7 @@ def score_responses(
         "judgements": sum(map(len, scores)),
         "unparsed": num_unparsed,
         "unparsed_rate": num_unparsed / max(1, sum(map(len, scores))),
-        "points": mean_interval(known_scores, seed).as_json(),
+        "scores": mean_interval(known_scores, seed).as_json(),
     }
     return scored, report
 
