@@ -69,7 +69,8 @@ def contamination(
         evaluation: Scenarios by name, or files of tasks, demonstrations and so on; several with commas.
         ngram: Words in a row that count as an overlap.
         max_shared_items: Items of an evaluation that may share such words; what more of them share is how questions are
-        put. limit: Items of each evaluation to take, the first ones; 0 takes all.
+            put.
+        limit: Items of each evaluation to take, the first ones; 0 takes all.
         output: JSON file to write every overlap to.
 
     Returns nothing; the exit code is 0 whatever was found. See docs/data.md.
