@@ -1,4 +1,4 @@
-"""The table of methods over seeds: means and intervals of made-up summaries, paired gains, costs of a method's own."""
+"""The leaderboard over seeds: means and intervals of synthetic summaries, paired gains, costs of each method."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def measures(gold):
 
 
 def folder(path, seed, **changes):
-    """What a recipe leaves behind."""
+    """The output folder of a finished recipe."""
     path.mkdir(parents=True)
     seconds = {"sft": 100.0, "dpo": 10.0, "dpo_norm": 20.0, "dpo_norm_data": 5.0, "evaluate_world": 50.0}
     steps = [[name, "dpo", {"seed": seed, "data": f"world:tasks?n=9&seed={seed}", "model": f"{path}/sft"}]
@@ -81,7 +81,7 @@ def test_the_interval_over_prompts_adds_the_variances_of_the_seeds(tmp_path):
     assert found["gains_over_prompts"]["dpo"]["above_zero"]
 
 
-def test_columns_are_what_their_titles_say(runs, tmp_path):
+def test_columns_hold_the_measure_of_their_title(runs, tmp_path):
     text = leaderboard(runs, output=str(tmp_path / "out")).read_text()
     row = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["methods"]["dpo_norm"]
     assert row["over-refuses %"]["mean"] == pytest.approx(10.0)
@@ -94,22 +94,22 @@ def test_columns_are_what_their_titles_say(runs, tmp_path):
     assert "Not above sft beyond chance: dpo_norm" in text
 
 
-def test_a_methods_own_steps_are_its_cost_and_not_those_of_a_longer_name(runs, tmp_path):
+def test_cost_counts_a_methods_own_steps_and_none_of_a_method_with_a_longer_name(runs, tmp_path):
     leaderboard(runs, output=str(tmp_path / "out"))
     rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["methods"]
     assert rows["dpo"]["seconds"]["mean"] == 10.0
     assert rows["dpo_norm"]["seconds"]["mean"] == 25.0
 
 
-def test_runs_that_cannot_be_put_together_are_refused(runs, tmp_path):
+def test_runs_that_are_not_comparable_are_refused(runs, tmp_path):
     out = str(tmp_path / "out")
-    with pytest.raises(UserError, match="has the seed 1 of"):
+    with pytest.raises(UserError, match="same seed 1 as"):
         leaderboard([*runs, folder(tmp_path / "again", 1)], output=out)
-    with pytest.raises(UserError, match="compared other models"):
+    with pytest.raises(UserError, match="other models than in"):
         leaderboard([runs[0], folder(tmp_path / "other", 1, models={"sft": measures(0.4)})], output=out)
-    with pytest.raises(UserError, match="followed other steps or options"):
+    with pytest.raises(UserError, match="other steps or options"):
         leaderboard([runs[0], folder(tmp_path / "steps", 1, recipe=[["sft", "sft", {"lr": 1.0}]])], output=out)
-    with pytest.raises(UserError, match=r"no summary\.json there"):
+    with pytest.raises(UserError, match=r"no summary\.json"):
         leaderboard([str(tmp_path / "nothing")], output=out)
     with pytest.raises(UserError, match="baseline: expected one of sft"):
         leaderboard(runs, output=out, baseline="ppo")
@@ -118,6 +118,6 @@ def test_runs_that_cannot_be_put_together_are_refused(runs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_takes_runs_one_after_the_other(runs, tmp_path):
+def test_the_command_accepts_several_runs(runs, tmp_path):
     main(["leaderboard", *runs, "--output", str(tmp_path / "out")])
     assert json.loads((tmp_path / "out" / "leaderboard.json").read_text())["runs"] == runs

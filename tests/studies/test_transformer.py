@@ -1,4 +1,4 @@
-"""The Transformer to read computes what the library computes, on the same weights."""
+"""The readable Transformer equals the library's on the same weights."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from zhenlong.studies.transformer import Decoder, TransformerConfig
 
 
 def scattered(model, seed=0):
-    """Norms and biases away from where they begin, so that a mistake in their use shows."""
+    """Randomise norms and biases, so that a mistake in their use shows."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -52,7 +52,7 @@ def test_encoder_equals_bert(bert):
 
 
 @torch.no_grad()
-def test_decoder_equals_llama_with_fewer_heads_of_keys(llama):
+def test_decoder_equals_llama_with_grouped_query_attention(llama):
     rows = ids(2, 13)
     assert llama.config.num_key_value_heads < llama.config.num_attention_heads
     assert close(decoder_from_llama(llama)(rows), llama(rows).logits)
@@ -69,7 +69,7 @@ def test_encoder_decoder_equals_t5_at_near_and_far_distances(tied):
 
 
 @torch.no_grad()
-def test_an_encoder_sees_what_comes_later_and_a_decoder_does_not(bert, llama):
+def test_an_encoder_attends_to_later_tokens_and_a_decoder_does_not(bert, llama):
     one, other = ids(1, 9), ids(1, 9)
     other[0, -1] = (one[0, -1] + 1) % 90
     encoder, decoder = encoder_from_bert(bert), decoder_from_llama(llama)
@@ -78,7 +78,7 @@ def test_an_encoder_sees_what_comes_later_and_a_decoder_does_not(bert, llama):
 
 
 @torch.no_grad()
-def test_a_masked_language_model_lends_its_encoder(bert):
+def test_the_encoder_of_a_masked_language_model_converts(bert):
     torch.manual_seed(1)
     model = BertForMaskedLM(bert.config).eval()
     rows = ids(1, 5)
@@ -92,7 +92,7 @@ def test_another_architecture_is_refused(llama):
         encoder_decoder_from_t5(t5(feed_forward_proj="gated-gelu"))
 
 
-def test_it_learns():
+def test_training_lowers_the_loss():
     """Gradients reach every weight, and a few steps lower the loss of a repeated sequence."""
     torch.manual_seed(0)
     model = Decoder(

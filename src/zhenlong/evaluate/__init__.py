@@ -1,4 +1,4 @@
-"""How good is it, really? Measures of models with intervals, and paired differences between them.
+"""How good is it, really? Metrics of models with confidence intervals, and paired differences between models.
 
 The package is called like the command: `zhenlong.evaluate(model=["runs/sft"], suite="quick", output="runs/scores")`.
 """

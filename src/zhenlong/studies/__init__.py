@@ -1,1 +1,1 @@
-"""Is the claim true? Studies that run or read stages and evaluations, and code to learn from."""
+"""Is the claim true? Studies that run or read stages and evaluations, and code written to be read."""

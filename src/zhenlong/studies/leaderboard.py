@@ -1,4 +1,4 @@
-"""Which method aligns best? One table of what a recipe found with several seeds, each number with its interval.
+"""Which method aligns best? A leaderboard of the methods in a recipe: means over seeds with confidence intervals.
 
 zhenlong run methods --seed 0 --output runs/methods/0        (and 1, and 2)
 zhenlong leaderboard runs/methods/0 runs/methods/1 runs/methods/2 --output runs/methods
@@ -32,9 +32,9 @@ class Column:
     """One column of the table: its title, where the summary has it, how it is written, and whether more is better."""
 
     title: str
-    keys: tuple[str, ...]  # the first that a summary has
+    keys: tuple[str, ...]  # keys of summary.json; the first one present is used
     format_spec: str = "{:.2f}"
-    direction: int = 0  # 1: more, -1: less, 0: neither
+    direction: int = 0  # 1: higher is better, -1: lower is better, 0: neither
     is_fraction: bool = False
     complement: bool = False  # shown as 1 - the value
 
@@ -60,15 +60,14 @@ def leaderboard(runs: Sequence[str] = (), *, output: str, baseline: str = "sft",
     """Write one table of the methods that recipes compared, over their seeds.
 
     Args:
-        runs: Finished output folders of one recipe, one for each seed. Give them one after the other.
+        runs: Finished output folders of one recipe, one folder per seed, separated by spaces.
         output: Folder for leaderboard.md and leaderboard.json.
-        baseline: The model that the others have to beat.
-        json: Print the numbers in place of the table.
+        baseline: Model that the gains are measured against.
+        json: Print the numbers as JSON instead of the table.
 
-    A value is the mean over seeds with Student's interval; a gain is paired by seed. Beside it is the interval of the
-    same gain over the prompts, paired by prompt: what these trained models show, not what another seed would. Raises
-    `UserError` for runs that are not finished, that share a seed, or that compared other models or followed another
-    recipe.
+    Each value is the mean over seeds with Student's t interval; a gain is paired by seed. A second interval of the same
+    gain is paired by prompt: it holds for these trained models and says nothing about other seeds. Raises `UserError`
+    for runs that are unfinished, share a seed, or differ in models or recipe.
     """
     folders = [Path(run) for run in runs]
     summaries = [_read_summary(folder) for folder in folders]
@@ -103,12 +102,12 @@ def leaderboard(runs: Sequence[str] = (), *, output: str, baseline: str = "sft",
     path = Path(output) / "leaderboard.md"
     write_json(Path(output) / "leaderboard.json", to_jsonable(found))
     write_text(path, markdown_table(*table_arguments))
-    _print(found if json else markdown_table(*table_arguments, columns=COLUMNS[:1]))  # a terminal has no room for more
+    _print(found if json else markdown_table(*table_arguments, columns=COLUMNS[:1]))  # all columns do not fit a terminal
     return path
 
 
 def mean_over_seeds(values: Iterable[float]) -> Interval:
-    """The mean over seeds and Student's t interval; NaN ends for one seed, from which no spread is known."""
+    """The mean over seeds with Student's t interval; its ends are NaN for a single seed."""
     data = np.asarray(list(values), dtype=np.float64)
     n, mean = len(data), float(data.mean())
     if n < 2:
@@ -120,15 +119,15 @@ def mean_over_seeds(values: Iterable[float]) -> Interval:
 def seed_paired_gain(
     models: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]], key: str = "gold_reward"
 ) -> Interval:
-    """How much more of a measure a method has than the baseline of the same seed."""
+    """The gain of a method over the baseline, paired by seed."""
     pairs = zip(models, baselines, strict=True)
     return mean_over_seeds(_mean_of_measure(model, key) - _mean_of_measure(before, key) for model, before in pairs)
 
 
 def prompt_paired_gain(gains: Sequence[Any]) -> Interval | None:
-    """The mean of the seeds' gains with the interval that prompts alone give it; None where a run has no gain.
+    """The mean gain over seeds with the interval from sampling prompts only; None where a run has no gain.
 
-    The seeds' prompts are independent draws, so the variances of their means add up.
+    Each seed samples its prompts independently, so the variances of the seeds' means add up.
     """
     if any(mean_value(one) is None for one in gains):
         return None
@@ -140,7 +139,7 @@ def prompt_paired_gain(gains: Sequence[Any]) -> Interval | None:
 def markdown_table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], baseline: str,
           seeds: Sequence[int], prompt_gains: Mapping[str, Interval | None],
           columns: Sequence[Column] = ()) -> str:  # fmt: skip
-    """The table as Markdown, best gold reward first after the baseline, and what the gains say below it."""
+    """The table as Markdown, baseline first, then by gain in gold reward; a note below names gains within chance."""
     columns = columns or [one for one in (*COLUMNS, *COSTS) if any(one.title in row for row in rows.values())]
     order = sorted(rows, key=lambda name: (name in gains, -(gains[name].mean if name in gains else 0.0)))
     titles = ["method", *(f"{column.title} {_arrow(column)}".strip() for column in columns), f"gain over {baseline}"]
@@ -158,12 +157,12 @@ def markdown_table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[st
     )
     note = (
         f"Means over {len(seeds)} seeds ({', '.join(map(str, seeds))}) ± half of Student's 95 % interval; the gain is "
-        f"in gold reward and paired by seed. {conclusion} A cost is that of a method's own steps, "
-        f"without {baseline} and the reward model, which are shared."
+        f"in gold reward and paired by seed. {conclusion} Costs count a method's own steps only, "
+        f"without the shared steps ({baseline}, reward model)."
     )
     if any(prompt_gains.values()):
         not_above_prompts = [display_name(name) for name, one in prompt_gains.items() if not (one and one.above_zero)]
-        note += " *Over prompts*: 95 % of the same gain, paired by prompt, for these models; not above 0: "
+        note += " *Over prompts*: 95 % interval of the same gain, paired by prompt, for these models; not above 0: "
         note += f"{', '.join(not_above_prompts) or 'none'}."
     return "\n".join([*lines, "", note]) + "\n"
 
@@ -184,14 +183,14 @@ def _method_row(models: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str
 def _mean_of_measure(measures: Mapping[str, Any], key: str) -> float:
     found = mean_value(measures.get(key))
     if found is None:
-        raise UserError(f"summary.json: a model has no {key}; expected it of every method")
+        raise UserError(f"summary.json: a model has no {key}; expected it for every method")
     return found
 
 
 def _method_cost(folder: Path, summary: Mapping[str, Any], name: str) -> dict[str, float]:
-    """FLOPs and seconds of a method's own steps: that of its name, and those whose names begin with it and `_`.
+    """FLOPs and seconds of a method's own steps: the step `name` and the steps that start with `name_`.
 
-    A step belongs to the longest such name among the methods. What they share, SFT and the reward model, is no one's.
+    A step that fits several methods counts for the longest name. Shared steps (SFT, reward model) count for none.
     """
     steps = [step for step in summary.get("step_seconds", {}) if _method_of(step, summary["models"]) == name]
     if not steps:
@@ -208,7 +207,7 @@ def _method_of(step: str, names: Iterable[str]) -> str:
 
 def _read_summary(folder: Path) -> dict[str, Any]:
     if not (folder / "summary.json").exists():
-        raise UserError(f"{folder}: no summary.json there; expected the finished output of a recipe")
+        raise UserError(f"{folder}: no summary.json; expected the output of a finished recipe")
     found = _read_json(folder / "summary.json")
     if not isinstance(found.get("models"), dict) or "seed" not in found:
         raise UserError(f"{folder}/summary.json: expected models and a seed, as `zhenlong run` writes them")
@@ -224,17 +223,17 @@ def _require_comparable(folders: Sequence[Path], summaries: Sequence[Mapping[str
     for folder, summary in zip(folders, summaries, strict=True):
         if summary["seed"] in seeds:
             raise UserError(
-                f"{folder}: has the seed {summary['seed']} of {seeds[summary['seed']]}; expected another seed in each"
+                f"{folder}: same seed {summary['seed']} as {seeds[summary['seed']]}; expected one run per seed"
             )
         seeds[summary["seed"]] = folder
         if set(summary["models"]) != set(summaries[0]["models"]):
-            raise UserError(f"{folder}: compared other models than {folders[0]}; expected one recipe, several seeds")
+            raise UserError(f"{folder}: other models than in {folders[0]}; expected runs of one recipe")
         if _recipe_without_seed(folder, summary) != _recipe_without_seed(folders[0], summaries[0]):
-            raise UserError(f"{folder}: followed other steps or options than {folders[0]}; only the seed may differ")
+            raise UserError(f"{folder}: other steps or options than in {folders[0]}; only the seed may differ")
 
 
 def _recipe_without_seed(folder: Path, summary: Mapping[str, Any]) -> str:
-    """The recipe as it was run, with its folder and its seed taken out of every option."""
+    """The recipe as it ran, with output folder and seed replaced by placeholders."""
     text = yaml.safe_dump(
         _read_json(folder / "progress.json").get("recipe") if (folder / "progress.json").exists() else None
     )

@@ -1,4 +1,4 @@
-"""The weights of a BERT, a Llama or a T5 of transformers in the layers of `transformer.py`: other names, same numbers.
+"""Load the weights of a BERT, Llama or T5 from transformers into the layers of `transformer.py`, by renaming them.
 
 model, tokenizer = load_model("pocket")
 own = decoder_from_llama(model)               # own(ids) equals model(ids).logits
@@ -67,7 +67,7 @@ _T5: Final = {
 
 
 def encoder_from_bert(model: PreTrainedModel) -> Encoder:
-    """The encoder of a `BertModel`: `own(ids)` equals its `last_hidden_state`."""
+    """Convert a `BertModel`: `own(ids)` equals its `last_hidden_state`."""
     hf_config = _hf_config(model, "bert")
     config = TransformerConfig(
         vocab_size=hf_config.vocab_size,
@@ -88,7 +88,7 @@ def encoder_from_bert(model: PreTrainedModel) -> Encoder:
 
 
 def decoder_from_llama(model: PreTrainedModel) -> Decoder:
-    """A `LlamaForCausalLM`: `own(ids)` equals its logits."""
+    """Convert a `LlamaForCausalLM`: `own(ids)` equals its logits."""
     hf_config = _hf_config(model, "llama")
     rope = getattr(hf_config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") != "default":
@@ -108,7 +108,7 @@ def decoder_from_llama(model: PreTrainedModel) -> Decoder:
 
 
 def encoder_decoder_from_t5(model: PreTrainedModel) -> EncoderDecoder:
-    """A `T5ForConditionalGeneration` with relu: `own(source, said)` equals its logits."""
+    """Convert a `T5ForConditionalGeneration` with ReLU: `own(source_ids, target_ids)` equals its logits."""
     hf_config = _hf_config(model, "t5")
     if hf_config.feed_forward_proj != "relu":
         raise UserError(f"model: expected T5's relu, got {hf_config.feed_forward_proj}")
@@ -140,7 +140,7 @@ def _hf_config(model: PreTrainedModel, model_type: str) -> Any:
 
 
 def _with_weights(own: Any, model: nn.Module, name_map: NameMap, skip_pattern: str) -> Any:
-    """`own` with the model's weights; every weight of either has to have its counterpart."""
+    """`own` with the model's weights loaded; raises if a weight of either has no counterpart."""
     state = {}
     for name, weight in model.state_dict().items():
         if re.search(skip_pattern, name):

@@ -1,13 +1,13 @@
 """A Transformer to read: encoder-only, decoder-only and encoder-decoder, in one file and without a library of layers.
 
-Vaswani et al. (2017) described one network; BERT kept its encoder, GPT and Llama its decoder, T5 both. What sets them
-apart is small, and it is all in `TransformerConfig`: who attends to whom, where positions and norms enter, and the
-form of the feed-forward layer. The numbers are the library's: `shared_weights.py` loads the weights of a BERT, a Llama
-or a T5 into this file's layers, and the outputs are the same.
+Vaswani et al. (2017) described an encoder-decoder; BERT uses its encoder, GPT and Llama its decoder, T5 both. All
+differences are fields of `TransformerConfig`: the attention mask, position encoding, placement of the norms, and the
+feed-forward layer. `shared_weights.py` loads the weights of a BERT, Llama or T5 from transformers into these layers;
+the outputs agree with the library's.
 
-What is left out: dropout, caches for generation, padding (rows of a batch have one length), training.
+What is left out: dropout, KV cache, padding (all sequences of a batch have one length), training.
 
-Shapes: B rows, T tokens of a row (S of what is looked at), d the width, h heads of d/h numbers each, V the vocabulary.
+Shapes: B batch, T sequence length (S of the sequence attended to), d hidden size, h heads of size d/h, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """What one family of Transformers chose."""
+    """The choices in which BERT, Llama and T5 differ, and the sizes."""
 
     vocab_size: int
     hidden_size: int
     num_layers: int
     num_heads: int
-    ffn_dim: int  # width of the feed-forward layer
-    num_kv_heads: int = 0  # heads of keys and values; fewer than `heads` share them (Ainslie et al. 2023); 0: as many
+    ffn_dim: int  # hidden size of the feed-forward layer
+    num_kv_heads: int = 0  # grouped-query attention if fewer than num_heads (Ainslie et al. 2023); 0: num_heads
     max_positions: int = 512
-    causal: bool = False  # a token sees only itself and what came before it
-    cross_attention: bool = False  # a third sub-layer looks at another stack's output
-    pre_norm: bool = True  # normalise what a sub-layer reads (Xiong et al. 2020), or, as at first, what it wrote
-    layer_norm: bool = False  # layer norm subtracts the mean and adds a bias; root-mean-square norm does neither
+    causal: bool = False  # causal mask: a token attends to itself and earlier tokens
+    cross_attention: bool = False  # a third sub-layer attends to the encoder's output
+    pre_norm: bool = True  # norm before each sub-layer (Xiong et al. 2020); false: after it (Vaswani et al. 2017)
+    layer_norm: bool = False  # LayerNorm; false: RMSNorm, which neither subtracts the mean nor adds a bias
     bias: bool = False
-    position_encoding: str = "rotary"  # rotary (Su et al. 2021), learned, or relative (T5's buckets)
-    num_segments: int = 0  # BERT marks first and second text
+    position_encoding: str = "rotary"  # rotary (Su et al. 2021), learned, or relative (T5's bias by bucket)
+    num_segments: int = 0  # BERT's token types: first or second text
     activation: str = "silu"  # silu (gated, Shazeer 2020), gelu or relu
-    scale_scores: bool = True  # scores divided by sqrt(d / h); T5 leaves that to its initialisation
+    scale_scores: bool = True  # divide scores by sqrt(d/h); T5 folds the factor into its initialisation
     eps: float = 1e-6
     rope_theta: float = 10000.0
     num_buckets: int = 32
@@ -48,7 +48,7 @@ class TransformerConfig:
 
 
 class Norm(nn.Module):
-    """Every token's vector brought to length sqrt(d), and stretched by a learned gain."""
+    """RMSNorm, or LayerNorm if `layer_norm`, over the hidden dimension, with a learned scale."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -64,10 +64,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each token asks a question (query), compares it with what all offer (keys), and takes the mean of what they hold.
-
-    softmax(q kᵀ / sqrt(d / h) + bias) v, in h heads side by side (Vaswani et al. 2017, Eq. 1).
-    """
+    """Multi-head attention: softmax(q kᵀ / sqrt(d/h) + bias) v per head (Vaswani et al. 2017, Eq. 1)."""
 
     def __init__(self, config: TransformerConfig, relative: bool = False) -> None:
         super().__init__()
@@ -80,7 +77,7 @@ class Attention(nn.Module):
         self.bias_table = nn.Embedding(config.num_buckets, config.num_heads) if relative else None
 
     def forward(self, x: Tensor, memory: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """x [B, T, d] attends to itself, or to `memory` [B, S, d]. `bias` [h, T, S] is added to the scores."""
+        """Self-attention over x [B, T, d], or cross-attention to `memory` [B, S, d]; `bias` is [h, T, S]."""
         source = x if memory is None else memory
         q, k, v = (
             self._split_heads(y) for y in (self.query(x), self.key(source), self.value(source))
@@ -103,9 +100,10 @@ class Attention(nn.Module):
 
 
 def apply_rope(x: Tensor, theta: float) -> Tensor:
-    """Rotary positions: pairs of numbers turned by an angle that grows with the position, [B, h, T, d/h].
+    """Rotary position embedding of queries or keys [B, h, T, d/h] (Su et al. 2021).
 
-    The product of a query and a key then depends only on how far apart they are. Number i is paired with i + d/(2h).
+    Dimensions i and i + d/(2h) are rotated by an angle proportional to the position, so that the dot product of a query
+    and a key depends only on their distance.
     """
     half = x.shape[-1] // 2
     inv_freq = theta ** (-torch.arange(half, device=x.device) / half)
@@ -115,9 +113,12 @@ def apply_rope(x: Tensor, theta: float) -> Tensor:
 
 
 def relative_position_bias(bias_table: nn.Embedding, length: int, config: TransformerConfig) -> Tensor:
-    """T5's bias [h, T, T]: one learned number a head for each distance, far ones in buckets that grow (§2.1)."""
+    """T5's relative position bias [h, T, T]: a learned scalar per head and distance bucket (Raffel et al. 2020, §2.1).
+
+    The first half of the buckets are exact distances, the second half grow logarithmically up to `max_distance`.
+    """
     position = torch.arange(length, device=bias_table.weight.device)
-    relative_position = position[:, None] - position[None, :]  # query's place minus key's
+    relative_position = position[:, None] - position[None, :]  # query position - key position
     num_buckets = config.num_buckets if config.causal else config.num_buckets // 2
     distance, num_exact = relative_position.clamp(min=0) if config.causal else relative_position.abs(), num_buckets // 2
     log_bucket = (
@@ -128,7 +129,7 @@ def relative_position_bias(bias_table: nn.Embedding, length: int, config: Transf
     bucket = torch.where(distance < num_exact, distance, (num_exact + log_bucket.long()).clamp(max=num_buckets - 1))
     offset = (
         0 if config.causal else num_buckets * (relative_position < 0)
-    )  # the second half is for keys ahead of the query
+    )  # a bidirectional encoder uses the second half of the buckets for keys after the query
     return bias_table(bucket + offset).permute(2, 0, 1)
 
 
@@ -149,7 +150,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, in a decoder that reads an encoder a second one, then the feed-forward layer; each adds to what is."""
+    """One block: self-attention, optional cross-attention, feed-forward, each with a norm and a residual connection."""
 
     def __init__(self, config: TransformerConfig, relative: bool) -> None:
         super().__init__()
@@ -160,7 +161,7 @@ class Layer(nn.Module):
         self.feed_forward, self.feed_forward_norm = FeedForward(config), Norm(config)
 
     def forward(self, x: Tensor, memory: Tensor | None, bias: Tensor | None) -> Tensor:
-        if not self.pre_norm:  # BERT: add, then normalise
+        if not self.pre_norm:  # post-norm, as in BERT
             x = self.attention_norm(x + self.attention(x, bias=bias))
             return self.feed_forward_norm(x + self.feed_forward(x))
         x = x + self.attention(self.attention_norm(x), bias=bias)
@@ -170,7 +171,7 @@ class Layer(nn.Module):
 
 
 class Stack(nn.Module):
-    """Embeddings and layers: an encoder, or with `causal` a decoder. Token ids [B, T] to vectors [B, T, d]."""
+    """Embeddings and layers: an encoder, or a decoder if `causal`. Token ids [B, T] -> hidden states [B, T, d]."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -182,10 +183,10 @@ class Stack(nn.Module):
         self.segment_embedding = nn.Embedding(config.num_segments, config.hidden_size) if config.num_segments else None
         relative = config.position_encoding == "relative"
         self.layers = nn.ModuleList(Layer(config, relative and number == 0) for number in range(config.num_layers))
-        self.norm = Norm(config)  # of the embeddings in BERT, of the last layer's output in the others
+        self.norm = Norm(config)  # post-norm (BERT): on the embeddings; pre-norm: on the last layer's output
 
     def forward(self, ids: Tensor, memory: Tensor | None = None) -> Tensor:
-        """`memory` [B, S, d] is what an encoder made, for a decoder with `cross_attention`."""
+        """`memory` [B, S, d] is the encoder's output, for a decoder with `cross_attention`."""
         x = self.token_embedding(ids)
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[: ids.shape[1]]
@@ -196,14 +197,14 @@ class Stack(nn.Module):
         bias_table = first_layer.attention.bias_table if self.config.position_encoding == "relative" else None
         bias = (
             None if bias_table is None else relative_position_bias(bias_table, ids.shape[1], self.config)
-        )  # one table for all layers
+        )  # computed once: all layers share the first layer's table
         for layer in self.layers:
             x = layer(x, memory, bias)
         return self.norm(x) if self.config.pre_norm else x
 
 
 class Decoder(nn.Module):
-    """Decoder-only, as Llama: ids [B, T] to the scores of each next token [B, T, V]."""
+    """Decoder-only, as Llama: ids [B, T] -> next-token logits [B, T, V]."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -214,7 +215,7 @@ class Decoder(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """Encoder-decoder, as T5: the source's ids [B, S] and what was said so far [B, T] to the next tokens' [B, T, V]."""
+    """Encoder-decoder, as T5: source ids [B, S] and target ids [B, T] -> next-token logits [B, T, V]."""
 
     def __init__(self, encoder: TransformerConfig, decoder: TransformerConfig, output_scale: float = 1.0) -> None:
         super().__init__()
@@ -226,4 +227,4 @@ class EncoderDecoder(nn.Module):
 
 
 Encoder = Stack
-"""Encoder-only, as BERT: a stack whose tokens see each other both ways."""
+"""Encoder-only, as BERT: a stack with bidirectional attention."""

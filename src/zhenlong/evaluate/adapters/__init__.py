@@ -1,1 +1,1 @@
-"""How is it asked? From an instance to what the model reads."""
+"""How is a prompt built? From an instance to the requests sent to a model."""

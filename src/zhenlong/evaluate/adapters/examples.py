@@ -1,4 +1,4 @@
-"""Which examples stand in the prompt? HELM's choice: one set for all instances of a trial, balanced over the labels."""
+"""Selection of in-context examples, as in HELM: one set for all instances of a trial, balanced over the labels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from zhenlong.evaluate.results.instance import Instance
 
 
 def sample_balanced_examples(pool: Sequence[Instance], count: int, trial: int) -> list[Instance]:
-    """Up to `count` examples of the pool, drawn with the seed `trial`.
+    """Up to `count` examples of the pool, sampled with the seed `trial`.
 
-    Labels (first correct references) are taken in turn, the most frequent first and equally frequent ones shuffled; of
-    each label one example is drawn without replacement. Examples without a label come last
+    The label of an example is its first correct reference. Labels are cycled through, the most frequent first and ties
+    shuffled; each turn samples one example of the label without replacement. Examples without a label come last
     (stanford-crfm/helm:src/helm/benchmark/adaptation/adapters/in_context_learning_adapter.py, whose random numbers
     these are).
     """
@@ -40,7 +40,7 @@ def sample_balanced_examples(pool: Sequence[Instance], count: int, trial: int) -
 
 
 def examples_by_group(adapter: Adapter, pool: Sequence[Instance], trial: int) -> dict[str, list[Instance]]:
-    """The examples of a trial for each value of the group `adapter.examples_by`; under "" where it names none."""
+    """The examples of a trial for each value of the group `adapter.examples_by`; under "" if it is empty."""
     if not adapter.shots:
         return {}
     groups: dict[str, list[Instance]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""From an instance to requests, and from their answers to an outcome.
+"""The adaptation methods: from an instance to requests, and from their results to an outcome.
 
-Asking is a generator: it yields requests, gets their answers, may ask again (the further turns of a conversation), and
-returns the outcome. So many instances can be asked side by side, whichever method they use.
+Each method is a generator: it yields requests, receives their results, may yield more (later turns of a conversation),
+and returns the outcome. So the requests of many instances can be batched, whichever methods they use.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ LETTER_ANSWER: Final = re.compile(r"\(?([A-Za-z])\)?(?:$|[.:,)\n])")
 
 @dataclass(frozen=True)
 class AdapterContext:
-    """How the instances of a scenario are put to a model in one trial."""
+    """What the methods need to build the requests of one scenario, model and trial."""
 
     adapter: Adapter
     token_counter: TokenCounter
     examples: Mapping[str, Sequence[Instance]] = field(default_factory=dict)
     trial: int = 0
     seed: int = 0
-    as_chat: bool = False  # text prompts are put as a user's turn
+    as_chat: bool = False  # send text prompts as a user turn
 
     def examples_of(self, instance: Instance) -> Sequence[Instance]:
-        """The examples that stand before an instance."""
+        """The in-context examples for an instance."""
         return self.examples.get(instance.groups.get(self.adapter.examples_by, ""), ())
 
 
 def plan_requests(context: AdapterContext, instance: Instance) -> RequestPlan:
-    """Put an instance to a model by the method of its adapter, some of whose options may be the instance's own."""
+    """The requests for an instance by the method of its adapter; the instance may override some options."""
     own = {name: instance.data[name] for name in INSTANCE_OPTIONS if name in instance.data}
     if own:
         context = replace(context, adapter=replace(context.adapter, **own))
@@ -71,7 +71,7 @@ def plan_requests(context: AdapterContext, instance: Instance) -> RequestPlan:
 
 
 def parse_choice_letter(text: str, letters: Sequence[str]) -> int | None:
-    """The place of the letter that an answer consists of or begins with (`B`, `B.`, `(B)`), or None."""
+    """The index of the letter that a response is or begins with (`B`, `B.`, `(B)`), or None."""
     answer = text.strip()
     found = LETTER_ANSWER.match(answer)
     letter = answer if answer in letters else found[1] if found else ""
@@ -106,7 +106,7 @@ def _chat(setting: AdapterContext, instance: Instance) -> RequestPlan:
     answers = [first]
     outputs_by_sample: list[list[GeneratedOutput]] = [
         [output] for output in first.outputs
-    ]  # of each of the n answers, turn after turn
+    ]  # for each of the n samples, its response to every turn
     for number, turn in enumerate(instance.turns, 1):
         if any(answer.failed for answer in answers):
             break
@@ -152,7 +152,7 @@ def _score_choices(
     choice_values: Callable[[ChoiceScores], list[float]],
     calibration: str = "",
 ) -> RequestPlan:
-    """Score every text as the answer; the first of the highest `worth` is the model's choice."""
+    """Score every text as the continuation; the model's choice is the first with the highest value."""
     space = "" if setting.as_chat else answer_leading_space(setting.adapter)
     continuations = tuple(space + text for text in texts)
     fitted = _text_prompt(setting, instance, max(map(setting.token_counter.count_tokens, continuations), default=0))
@@ -253,7 +253,7 @@ def _generate_request(
 
 
 def _answer_budget(setting: AdapterContext) -> int:
-    """Tokens kept free for an answer: as many as it may have, but at most half of the context."""
+    """Tokens reserved for the response: `max_tokens`, but at most half of the context."""
     context = setting.token_counter.context_length
     return setting.adapter.max_tokens if context is None else min(setting.adapter.max_tokens, context // 2)
 
@@ -276,7 +276,7 @@ def _as_user_turn(prompt: RequestPrompt) -> Messages:
 
 
 def _outcome(instance: Instance, answers: Sequence[RequestResult], fitted: FittedPrompt) -> Outcome:
-    """What the answers have in common: what was read, what failed, what it cost."""
+    """The fields of the outcome that every method fills: prompt, failure, cost."""
     failed = next((answer.failed for answer in answers if answer.failed), "")
     recorded = {
         name: value
@@ -296,7 +296,7 @@ def _outcome(instance: Instance, answers: Sequence[RequestResult], fitted: Fitte
 def _overlong_outcome(
     setting: AdapterContext, instance: Instance, what: str = "the prompt without examples and input"
 ) -> Outcome:
-    failed = f"{what} leaves no room for an answer in the context of {setting.token_counter.context_length} tokens"
+    failed = f"{what} leaves no room for a response in the context of {setting.token_counter.context_length} tokens"
     return Outcome(instance, failed=failed)
 
 

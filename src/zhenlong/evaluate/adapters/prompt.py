@@ -1,4 +1,4 @@
-"""The text of a prompt: instructions, examples and the instance, as many examples as fit the model's context."""
+"""Prompt construction: instructions, as many in-context examples as fit the context, and the instance."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ PART_SLACK, CHAT_SLACK = 4, 256  # tokens that joining parts, or a chat template
 
 
 class TokenCounter(Protocol):
-    """What the adapters need to know of a model: how many tokens it reads, and how long a prompt is for it."""
+    """What the adapters need from a model: its context length and the number of tokens of a prompt."""
 
     @property
     def context_length(self) -> int | None:
-        """The most tokens of prompt and answer together; None where it is not known."""
+        """The maximum number of tokens of prompt and response together; None if unknown."""
         ...
 
     def count_tokens(self, prompt: RequestPrompt) -> int:
-        """The tokens of a prompt."""
+        """The number of tokens of a prompt."""
         ...
 
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """A prompt that fits. `dropped` examples were left out for it, and `cut` tells that the input was shortened."""
+    """A prompt that fits the context; `dropped` counts examples left out, `cut` says that the input was truncated."""
 
     prompt: RequestPrompt
     num_dropped_examples: int = 0
@@ -39,18 +39,18 @@ class FittedPrompt:
 
 
 def choice_letters(adapter: Adapter, instance: Instance) -> list[str]:
-    """The letters that name the instance's references: A, B, C ..., or what the choice prefix begins with."""
+    """The letters of the instance's references: A, B, C ..., in the style of the choice prefix."""
     first = ord(adapter.choice_prefix.lstrip()[:1] or "A")
     return [chr(first + number) for number in range(len(instance.references))]
 
 
 def answer_leading_space(adapter: Adapter) -> str:
-    """The white space between the end of a prompt and its answer: it belongs to the answer's first token."""
+    """The white space between prompt and answer; it is tokenized with the answer's first token."""
     return adapter.output_prefix[len(adapter.output_prefix.rstrip()) :]
 
 
 def instance_block(adapter: Adapter, instance: Instance, passage: int = 0) -> str:
-    """The instance as a prompt ends with it: through the output prefix, without the white space at its end."""
+    """The instance at the end of the prompt, up to the output prefix without its trailing white space."""
     return _question(adapter, instance, passage) + adapter.output_prefix.rstrip()
 
 
@@ -71,7 +71,7 @@ def example_block(adapter: Adapter, example: Instance) -> str:
 
 
 def example_answer(adapter: Adapter, example: Instance) -> str:
-    """What an example answers: its letter, its first correct reference, or all of them where `multi_label`."""
+    """The answer of an example: its letter, its first correct reference, or all correct ones if `multi_label`."""
     if "example" in example.data:
         return str(example.data["example"])
     if adapter.method == "multiple_choice_joint":
@@ -83,14 +83,14 @@ def example_answer(adapter: Adapter, example: Instance) -> str:
 
 
 def prompt_parts(adapter: Adapter, examples: Sequence[Instance], block: str) -> list[str]:
-    """The parts of a text prompt; joined without anything between them they are the prompt."""
+    """The parts of a text prompt; their concatenation is the prompt."""
     blocks = [adapter.instructions] if adapter.instructions else []
     blocks += [example_block(adapter, one) for one in examples]
     return [part + adapter.instance_separator for part in blocks] + [block]
 
 
 def chat_messages(adapter: Adapter, examples: Sequence[Instance], instance: Instance, block: str) -> Messages:
-    """A chat prompt: the system message, the examples as turns, the instance's own history and its input."""
+    """A chat prompt: system message, examples as turns, the instance's history and its input."""
     history = [Message(str(one["role"]), str(one["content"])) for one in instance.data.get("history", ())]
     start = [] if not adapter.system or any(one.role == "system" for one in history) else [adapter.system]
     messages = [Message("system", text) for text in start]
@@ -107,10 +107,10 @@ def fit_text_prompt(
     text: str,
     reserved_tokens: int,
 ) -> FittedPrompt | None:
-    """A text prompt with `room` tokens left in the context; None where nothing fits.
+    """A text prompt that leaves `response_tokens` of the context free; None if none fits.
 
-    `make(kept, input)` gives its parts with that many examples and that input. Examples are left out from the last on;
-    where none is left the input is cut from the right. What frames the input stays (HELM cuts off the frame instead).
+    `make(num_examples, input)` returns its parts. Examples are dropped from the last on; without examples the input is
+    truncated on the right. The text around the input stays (HELM truncates that instead).
     """
 
     def fits(parts: list[str]) -> bool:
@@ -132,7 +132,7 @@ def fit_chat_prompt(
     text: str,
     reserved_tokens: int,
 ) -> FittedPrompt | None:
-    """The same for a conversation."""
+    """The same for a chat prompt."""
 
     def fits(messages: Messages) -> bool:
         if token_counter.context_length is None:
@@ -151,7 +151,7 @@ def _fit(build: Callable, shots: int, text: str, fits: Callable) -> tuple | None
         whole = build(num_examples, text)
         if fits(whole):
             return whole, shots - num_examples, False
-    low, high = 0, len(text)  # the longest beginning of the input that fits lies between them
+    low, high = 0, len(text)  # bounds of the longest prefix of the input that fits
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(build(0, text[:middle])) else (low, middle - 1)

@@ -1,4 +1,4 @@
-"""How an instance is put to a model: the adapter's options, the same for every model."""
+"""The adapter's options: how an instance becomes a prompt, the same for every model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zhenlong.errors import UserError
 
 METHODS: Final = {
     "generation": "continue a text prompt",
-    "chat": "answer as the assistant of a conversation",
+    "chat": "respond as the assistant of a conversation",
     "multiple_choice_joint": "all choices in the prompt, answered by letter",
     "multiple_choice_separate": "each choice scored after the prompt, per token",
     "multiple_choice_calibrated": "each choice scored after the prompt, less its score after the bare answer prefix",
@@ -26,10 +26,9 @@ class Adapter:
     is `input_prefix` input `input_suffix` [choices] `output_prefix` answer `output_suffix`; the instance is the same up
     to the output prefix. Choices are lines `choice_prefix` (whose A becomes B, C ...) text `choice_suffix`.
 
-    A chat has prefixes and suffixes only where they are given: a user's turn is the input itself. What an instance's
-    `data` holds under `history` (messages) comes before its input, and what an example's holds under `example` is its
-    answer in place of the reference, such as a chain of thought. `instructions` and `max_tokens` there stand in for the
-    adapter's.
+    A chat uses prefixes and suffixes only if they are set: otherwise a user turn is the input itself. An instance's
+    `data` may hold `history` (messages that come before its input), `example` (the answer it shows as an in-context
+    example instead of its reference, such as a chain of thought), and its own `instructions` and `max_tokens`.
     """
 
     method: str = "generation"
@@ -43,17 +42,17 @@ class Adapter:
     choice_suffix: str = "\n"
     instance_separator: str = "\n"
     calibration: str = "Answer:"  # the prompt that multiple_choice_calibrated compares with
-    shots: int = 0  # in-context examples at most; fewer where they do not fit the context
-    sample_examples: bool = True  # balanced over labels; false: the first of the pool, in its order
-    examples_by: str = ""  # a group: the examples are of the instance's own (MMLU: subject)
-    answer: str = "generated"  # multiple_choice_joint: the letter is `generated`, or the letters are `scored`
+    shots: int = 0  # maximum number of in-context examples; fewer if they do not fit the context
+    sample_examples: bool = True  # sample balanced over labels; false: the first of the pool, in its order
+    examples_by: str = ""  # name of a group: examples come from the instance's own (MMLU: subject)
+    answer: str = "generated"  # multiple_choice_joint: the letter is `generated`, or all letters are `scored`
     per_token: bool = True  # multiple_choice_separate chooses by log-probability per token; false: by their sum
     multi_label: bool = False  # an example's answer lists all its correct references
     max_tokens: int = 100
     temperature: float = 0.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
-    n: int = 1  # answers to each instance (pass@k, avg@n)
+    n: int = 1  # samples per instance (pass@k, avg@n)
     top_log_probs: int = 0
     temperatures: tuple[tuple[str, float], ...] = ()  # by the instance's group `category` (MT-Bench)
 

@@ -1,1 +1,1 @@
-"""Did training see what an evaluation asks?"""
+"""Does the training data contain the evaluation's items?"""

@@ -1,4 +1,4 @@
-"""`zhenlong data contamination`: which training rows hold what an evaluation asks."""
+"""`zhenlong data contamination`: training rows that contain items of an evaluation."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ MAX_HITS_SHOWN: Final = 20  # hits that the terminal lists
 
 @dataclass(frozen=True)
 class Contamination:
-    """What one evaluation and the training rows share. `num_common_ngrams`: n-grams of too many items, which do not
-    count.
+    """Overlaps of one evaluation with the training rows.
+
+    `num_common_ngrams` counts n-grams that occur in too many items and are ignored.
     """
 
     evaluation: str
@@ -44,12 +45,12 @@ class Contamination:
 
     @property
     def contaminated_items(self) -> int:
-        """Items that some training row holds."""
+        """Items that overlap with some training row."""
         return len({hit.item for hit in self.hits})
 
     @property
     def contaminated_rows(self) -> int:
-        """Training rows that hold something of the evaluation."""
+        """Training rows that overlap with some item."""
         return len({hit.row for hit in self.hits})
 
 
@@ -62,18 +63,18 @@ def contamination(
     limit: int = 0,
     output: str = "",
 ) -> None:
-    """Find the training rows that hold what an evaluation asks: n words in a row, or the question itself.
+    """Find training rows that share an n-gram of words with an evaluation item, or are the same question.
 
     Args:
-        train: Training data, as for training: several sources with commas.
-        evaluation: Scenarios by name, or files of tasks, demonstrations and so on; several with commas.
-        ngram: Words in a row that count as an overlap.
-        max_shared_items: Items of an evaluation that may share such words; what more of them share is how questions are
-            put.
-        limit: Items of each evaluation to take, the first ones; 0 takes all.
-        output: JSON file to write every overlap to.
+        train: Training data, as for training: one or more sources, separated by commas.
+        evaluation: Names of scenarios, or files of records (tasks, demonstrations ...), separated by commas.
+        ngram: Length of the overlaps, in words.
+        max_shared_items: Maximum number of items that may share an n-gram; more frequent ones are phrasing and are
+            ignored.
+        limit: Number of items to take from each evaluation, from the first on; 0: all.
+        output: JSON file for all overlaps.
 
-    Returns nothing; the exit code is 0 whatever was found. See docs/data.md.
+    The exit code is 0 whether or not there are overlaps. See docs/data.md.
     """
     if ngram < 1 or max_shared_items < 1 or limit < 0:
         raise UserError(
@@ -105,7 +106,7 @@ def find_contamination(
     ngram: int = DEFAULT_NGRAM,
     max_shared_items: int = DEFAULT_MAX_SHARED_ITEMS,
 ) -> Contamination:
-    """What training rows, each a place and its texts, share with the items of an evaluation."""
+    """The overlaps of training rows, each a location and its texts, with the items of an evaluation."""
     ngram_index = build_index(items, ngram, max_shared_items)
     shared = tuple(hit for place, texts in rows for hit in find_hits(place, texts, ngram_index))
     return Contamination(name, len(items), len({place for place, _ in rows}), ngram_index.ignored_ngrams, shared)
@@ -120,7 +121,7 @@ def items_of(name: str, limit: int = 0) -> list[EvaluationItem]:
 
 
 def record_texts(record: Record) -> list[str]:
-    """All that a training record says, text by text."""
+    """All texts of a training record."""
     match record:
         case Document(text=text):
             return [text]
@@ -135,7 +136,7 @@ def record_texts(record: Record) -> list[str]:
 
 
 def _record_items(spec: str) -> Iterator[EvaluationItem]:
-    """Records as items: what users ask, and all else that is said."""
+    """Records as items: the user's turns as the question, all other text."""
     for place, record in iter_located_records(spec):
         prompt = getattr(record, "prompt", getattr(record, "messages", ()))
         questions = tuple(one.content for one in prompt if one.role == "user")
@@ -150,7 +151,7 @@ def _message_texts(messages: Messages) -> list[str]:
 def _print_contamination(found: list[Contamination], ngram: int) -> None:
     screen = wide_console()
     table = Table(
-        title=f"Overlaps of {ngram} words, and equal questions", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        title=f"Overlaps of {ngram} words, and identical questions", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )
     table.add_column("evaluation", overflow="fold")
     for name in ("items", "in training", "share", "of these equal", "training rows", "of", "left out"):
@@ -170,7 +171,7 @@ def _print_contamination(found: list[Contamination], ngram: int) -> None:
         table.add_row(one.evaluation, *(f"{count:,}" if isinstance(count, int) else count for count in counts))
     screen.print(table)
     screen.print(
-        f"left out: {ngram}-grams that too many items share (--max_shared_items)", style="dim", highlight=False
+        f"ignored: {ngram}-grams that too many items share (--max_shared_items)", style="dim", highlight=False
     )
     for one in found:
         for hit in one.hits[:MAX_HITS_SHOWN]:

@@ -1,4 +1,4 @@
-"""How far apart are the two sides on each measure, and could it be chance?"""
+"""Paired difference of each measure between two models, with its interval and p-value."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from zhenlong.evaluate.statistics.significance import (
 )
 from zhenlong.loop.atomic import to_jsonable
 
-MIN_DISCORDANT_PAIRS: Final = 10  # pairs of outcomes that differ, below which resampling them claims too much certainty
+MIN_DISCORDANT_PAIRS: Final = 10  # with fewer discordant pairs the bootstrap interval is too narrow
 SIGNIFICANCE_LEVEL: Final = 0.05
 
 
 @dataclass(frozen=True)
 class MeasureDifference:
-    """One measure of B less that of A, over the instances that both answered.
+    """B - A of one measure, over the instances that both have outcomes for.
 
-    Without pairs (`test` is empty) `a` and `b` are each side's own numbers and the interval is that of unpaired values.
+    Without pairs (`test` is empty) `a` and `b` are each side's own values and the interval is for unpaired samples.
     """
 
     measures: MeasurePair
@@ -38,13 +38,13 @@ class MeasureDifference:
     difference: Interval
     test: str = ""  # mcnemar or permutation
     p: float | None = None
-    mid_p: float | None = None  # McNemar's, less conservative
+    mid_p: float | None = None  # McNemar's mid-p, less conservative
     p_holm: float | None = None  # p after Holm's correction for all measures tested
-    mde: float | None = None  # what this n shows in 80 of 100 samples; None where that cannot be known
+    mde: float | None = None  # minimum detectable effect at 80 % power; None if it cannot be estimated
 
     @property
     def verdict(self) -> str:
-        """better, worse or differs (a measure without direction) where the corrected p is below 0.05, else empty."""
+        """`better`, `worse` or (a measure without direction) `differs` if the corrected p is below 0.05, else empty."""
         if self.p_holm is None or self.p_holm >= SIGNIFICANCE_LEVEL:
             return ""
         better = self.measures.a.higher_is_better
@@ -53,7 +53,7 @@ class MeasureDifference:
         return "better" if (self.difference.mean > 0) == better else "worse"
 
     def as_json(self) -> dict[str, Any]:
-        """The row as JSON holds it; null for what is not known."""
+        """The row as JSON; null for unknown values."""
         one = self.measures.a
         names = ("scenario", "measure", "category", "higher_is_better", "perturbation", "group", "main")
         found = {name: getattr(one, name) for name in names}
@@ -64,7 +64,7 @@ class MeasureDifference:
 
 
 def compute_differences(rows: Sequence[MeasurePair], seed: int = 0) -> list[MeasureDifference]:
-    """The difference of every row; p is corrected over all rows without a group, and over all those with one."""
+    """The difference of every row; p is corrected over all rows without a group, and separately over those with one."""
     found = [_difference(row, seed) for row in rows]
     for grouped in (False, True):
         places = [
@@ -82,9 +82,9 @@ def are_binary(pairs: PairedValues) -> bool:
 
 
 def paired_bounds(pairs: PairedValues, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The interval of the mean of b - a: the bootstrap of the differences, or the score interval of few outcomes.
+    """The interval of the mean of b - a: percentile bootstrap of the differences, or Tango's score interval.
 
-    Where all values are 0 or 1 and fewer than ten pairs differ, resampling would claim certainty: Tango (1998) instead.
+    Binary values with fewer than ten discordant pairs take Tango (1998): the bootstrap would be too narrow, or empty.
     """
     if are_binary(pairs):
         found = mcnemar(*pairs)
@@ -97,8 +97,8 @@ def paired_bounds(pairs: PairedValues, confidence: float = 0.95, seed: int = 0) 
 def unpaired_bounds(row: MeasurePair, z_scale: float = 1.0) -> tuple[float, float]:
     """The interval of b - a from each side's own 95 % interval, as if they were independent samples.
 
-    Its arms are sqrt of the summed squares of the arms that matter (Zou and Donner 2008); for the same instances that
-    is wider than pairing would give. `z_ratio` scales it to another confidence: that one's normal point over 1.96.
+    Its arms are the root of the sum of squares of the two relevant arms (Zou and Donner 2008); on the same instances it
+    is wider than a paired interval. `z_scale` changes the confidence: its normal quantile divided by 1.96.
     """
     a, b = row.a.value, row.b.value
     seen = b.mean - a.mean

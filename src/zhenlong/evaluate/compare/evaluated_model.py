@@ -1,4 +1,4 @@
-"""The two sides of a comparison: one model of one evaluation each, and what was asked of them differently."""
+"""The two sides of a comparison: one model of one evaluation each, and the settings in which they differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.results.result_files import Result, read_manifest, read_results
 
 IGNORED_SETTINGS: Final = ("models", "scenarios", "suite", "limit", "failed", "notes")
-"""What is compared by itself, or shows in the scenarios and in the counts of instances."""
+"""Manifest entries that are compared separately, or show in the scenarios and instance counts."""
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,21 @@ class EvaluatedModel:
 
     @property
     def scenarios(self) -> list[str]:
-        """The scenarios that the model was measured on, in their order."""
+        """The scenarios that the model was evaluated on, in their order."""
         return list(dict.fromkeys(one.scenario for one in self.results))
 
 
 def load_evaluated_model(folder: str | Path, model: str = "", option: str = "--model") -> EvaluatedModel:
-    """A model of an evaluation; the name may be left out where there is one model only.
+    """A model of an evaluation; the name may be omitted if there is only one.
 
-    Raises `UserError` for a folder without an evaluation, an unknown model, or an open choice.
+    Raises `UserError` for a folder without an evaluation, an unknown model, or an ambiguous choice.
     """
     results = read_results(folder)
     known = list(dict.fromkeys(one.model for one in results))
     if not known:
-        raise UserError(f"{folder}: the evaluation has no results; expected those of one model at least")
+        raise UserError(f"{folder}: the evaluation has no results; expected those of at least one model")
     if not model and len(known) > 1:
-        raise UserError(f"{folder}: holds {len(known)} models ({', '.join(known)}); say which with {option}")
+        raise UserError(f"{folder}: holds {len(known)} models ({', '.join(known)}); choose one with {option}")
     if model and model not in known:
         near = get_close_matches(model, known, 3, 0.3) or known
         raise UserError(f"{folder}: no model {model!r}; did you mean {', '.join(near)}?")
@@ -53,7 +53,7 @@ def load_evaluated_models(
 ) -> tuple[EvaluatedModel, EvaluatedModel]:
     """Two evaluations, or two models of one; the two models of one folder need no names.
 
-    Raises `UserError` where both sides are the same.
+    Raises `UserError` if both sides are the same.
     """
     if not folder_b or folder_b == folder_a:
         known = list(dict.fromkeys(one.model for one in read_results(folder_a)))
@@ -70,7 +70,7 @@ def load_evaluated_models(
 
 
 def setting_differences(a: EvaluatedModel, b: EvaluatedModel) -> Iterator[str]:
-    """One line for each thing that the evaluations, or the models as they were loaded, differ in."""
+    """One line for each setting in which the two evaluations, or the two models as loaded, differ."""
     if a.folder != b.folder:
         own, other = ({k: v for k, v in one.manifest.items() if k not in IGNORED_SETTINGS} for one in (a, b))
         yield from _mapping_differences("", own, other)
@@ -94,7 +94,7 @@ def _mapping_differences(whose: str, a: Mapping[str, Any], b: Mapping[str, Any])
 
 
 def _manifest_entry(one: EvaluatedModel, kind: str, name: str) -> dict[str, Any]:
-    """What evaluation.json says of a model or a scenario."""
+    """The entry of a model or a scenario in evaluation.json."""
     entries = one.manifest.get(kind, {})
     found = entries.get(name, {}) if isinstance(entries, Mapping) else {}
     return dict(found) if isinstance(found, Mapping) else {}

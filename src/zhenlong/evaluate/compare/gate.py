@@ -1,4 +1,4 @@
-"""`zhenlong gate`: may the candidate pass, or has it lost what the rules protect?"""
+"""`zhenlong gate`: does the candidate pass the rules, or did a protected measure regress?"""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class GateVerdict:
     measures: MeasurePair
     rule: GateRule
     drop: float
-    drop_low: float  # the drop is larger than this with the rule's confidence
-    drop_high: float  # the drop is smaller than this with the rule's confidence
+    drop_low: float  # one-sided lower confidence bound of the drop
+    drop_high: float  # one-sided upper confidence bound of the drop
     allowed_drop: float
-    p: float | None  # one-sided, of a drop this large where there is none; None: the values have no pairs
+    p: float | None  # one-sided p-value of the drop; None: the values are not paired
     n: int
 
     @property
     def passed(self) -> bool:
-        """Whether the rule is kept; what cannot be decided passes, but not where `no_worse` is required."""
+        """Whether the rule holds; an undecided case passes, except under `no_worse`."""
         if self.rule.require == "no_worse":
             return self.drop_high < self.allowed_drop
         by_chance = self.p is not None and self.p >= 1 - self.rule.confidence
         return by_chance or not self.drop_low > self.allowed_drop
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict as JSON holds it."""
+        """The verdict as JSON."""
         one, rule = self.measures.a, self.rule
         found = {name: getattr(one, name) for name in ("scenario", "measure", "perturbation", "group", "shots")}
         found |= {"drop": self.drop, "at_least": self.drop_low, "at_most": self.drop_high, "allowed": self.allowed_drop}
@@ -70,20 +70,20 @@ def gate(
     min_overlap: float = 0.5,
     seed: int = 0,
 ) -> None:
-    """Let a candidate pass, or exit with code 1 where it lost what the rules protect.
+    """Pass a candidate, or exit with code 1 if it regressed on what the rules protect.
 
     Args:
-        baseline: Folder of the evaluation to hold the candidate against.
+        baseline: Folder of the baseline's evaluation.
         candidate: Folder of the candidate's evaluation.
         rules: YAML file with the rules; see docs/evaluation/comparison.md.
-        baseline_model: Model of the baseline; needed where its folder holds several.
-        candidate_model: Model of the candidate; needed where its folder holds several.
-        output: JSON file to write every verdict to.
-        json: Print the JSON in place of the table.
-        min_overlap: Fraction of the smaller side's instances that both must have.
+        baseline_model: Model of the baseline's evaluation; required if it has several.
+        candidate_model: Model of the candidate's evaluation; required if it has several.
+        output: JSON file for all verdicts.
+        json: Print JSON instead of the table.
+        min_overlap: Fraction of the smaller side's instances that both must share.
         seed: Seed of the resampling.
 
-    Exit codes: 0 passed, 1 something regressed, 2 a mistake in the rules or the folders.
+    Exit codes: 0 passed, 1 regression, 2 error in the rules or the folders.
     """
     gate_rules = read_rules(rules)
     a, b = (
@@ -107,9 +107,9 @@ def gate(
 def apply_rules(
     rules: Sequence[GateRule], a: EvaluatedModel, b: EvaluatedModel, min_overlap: float = 0.5, seed: int = 0
 ) -> tuple[list[GateVerdict], list[InstanceOverlap]]:
-    """The verdict on every measure that a rule is about, regressions first; the last rule that fits decides.
+    """The verdict on every measure that a rule matches, regressions first; the last matching rule applies.
 
-    Raises `UserError` where a rule is about nothing, and where the candidate lacks what a rule protects.
+    Raises `UserError` if a rule matches no measure, or the candidate lacks a protected one.
     """
     rows, overlaps = pair_measures(a, b, min_overlap=min_overlap)
     mains = {one.scenario: one.measure for one in a.results if one.main}
@@ -123,7 +123,7 @@ def apply_rules(
         directed = [one for one in protected if one.higher_is_better is not None]
         if not directed and rule.is_specific:
             raise UserError(
-                f"{rule.source}: {protected[0].measure} has no better or worse, so that nothing can regress"
+                f"{rule.source}: {protected[0].measure} has no direction (higher or lower is better), so it cannot regress"
             )
         for one in directed:
             if one.scenario in refused:
@@ -156,20 +156,20 @@ def _apply_rule(row: MeasurePair, rule: GateRule, seed: int) -> GateVerdict:
 
 
 def _no_match_message(rule: GateRule, results: Iterable[Result]) -> str:
-    """Says that a rule is about nothing, with the nearest names there are."""
+    """The error for a rule that matches no result, with the closest names."""
     known = list(dict.fromkeys((one.scenario, one.measure) for one in results))
     scenarios = list(dict.fromkeys(name for name, _ in known))
     same = [measure for name, measure in known if name == rule.scenario]
-    said = f"{rule.source}: no metric is scenario {rule.scenario}, measure {rule.measure}"
+    problem = f"{rule.source}: no result matches scenario {rule.scenario}, measure {rule.measure}"
     for name in ("perturbation", "group"):
         if getattr(rule, name):
-            said += f", {name} {getattr(rule, name)}"
-    said += f", {rule.shots} shots" if rule.shots is not None else ""
+            problem += f", {name} {getattr(rule, name)}"
+    problem += f", {rule.shots} shots" if rule.shots is not None else ""
     if same:
         near = get_close_matches(rule.measure, same, 3, 0.3) or same[:6]
-        return f"{said}; {rule.scenario} has {', '.join(near)}"
+        return f"{problem}; {rule.scenario} has {', '.join(near)}"
     return (
-        f"{said}; the scenarios are {', '.join(get_close_matches(rule.scenario, scenarios, 3, 0.3) or scenarios[:6])}"
+        f"{problem}; the scenarios are {', '.join(get_close_matches(rule.scenario, scenarios, 3, 0.3) or scenarios[:6])}"
     )
 
 

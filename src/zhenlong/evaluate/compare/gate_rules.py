@@ -1,9 +1,9 @@
-"""What a candidate may not lose: the rules of a gate, read from YAML.
+"""The rules of a gate, read from YAML: which measures are protected, and how far they may drop.
 
 defaults: {confidence: 0.95}
 rules:
   - {scenario: "*", allowed_drop: 0.01}                             # the main measure of every scenario
-  - {scenario: gsm8k, measure: exact_match, allowed_drop: 0.02}     # the last rule that fits a measure decides
+  - {scenario: gsm8k, measure: exact_match, allowed_drop: 0.02}     # the last matching rule applies
   - {scenario: "xstest*", measure: "*", require: no_worse, allowed_drop: 5%}
 """
 
@@ -23,34 +23,34 @@ from zhenlong.evaluate.metrics.registry import CATEGORIES
 from zhenlong.evaluate.results.result_files import Result
 
 REQUIREMENTS: Final = {
-    "no_significant_drop": "fails where the drop is surely larger than allowed",
-    "no_worse": "fails unless the drop is surely smaller than allowed (non-inferiority)",
+    "no_significant_drop": "fails if the drop is significantly larger than allowed",
+    "no_worse": "fails unless the drop is significantly smaller than allowed (non-inferiority)",
 }
 
 
 @dataclass(frozen=True)
 class GateRule:
-    """Which measures it is about (names may hold `*` and `?`), and by how much they may fall."""
+    """The measures that a rule protects (names may contain `*` and `?`), and by how much they may drop."""
 
     scenario: str = "*"
-    measure: str = "main"  # main: the one that stands for its scenario
-    category: str = ""  # of the seven; "": all, but for efficiency where the measure is a pattern: time is noise
-    perturbation: str = ""  # "": as written; "worst_case/robustness"; "*": all
+    measure: str = "main"  # main: the scenario's main measure
+    category: str = ""  # one of the seven; "": all, but a measure pattern skips efficiency: timings are noisy
+    perturbation: str = ""  # "": unperturbed; "worst_case/robustness"; "*": all
     group: str = ""  # "": all instances; "subject=*": each subject
     shots: int | None = None  # None: any number
-    allowed_drop: float = 0.0  # in the measure's unit, towards the worse
-    relative: bool = False  # a share of the baseline's value: written as 5%
+    allowed_drop: float = 0.0  # in the measure's unit, in the worse direction
+    relative: bool = False  # allowed_drop is a fraction of the baseline's value: written as 5%
     confidence: float = 0.95  # one-sided
     require: str = "no_significant_drop"
-    source: str = ""  # file and number
+    source: str = ""  # file and number of the rule
 
     @property
     def is_specific(self) -> bool:
-        """Whether it names one scenario and one measure rather than a pattern of them."""
+        """Whether scenario and measure are plain names, not patterns."""
         return not set("*?[") & set(self.scenario + self.measure)
 
     def matches(self, result: Result, main: str) -> bool:
-        """Whether a result is among those that the rule is about; `main` is the main measure of its scenario."""
+        """Whether the rule applies to a result; `main` is the main measure of its scenario."""
         measure = main if self.measure == "main" else self.measure
         quality = result.category != "efficiency" or measure == result.measure
         return (
@@ -64,7 +64,7 @@ class GateRule:
 
 
 def read_rules(path: str | Path) -> list[GateRule]:
-    """The rules of a gate. Raises `UserError` naming the file, the rule and the key that is wrong."""
+    """Read the rules of a gate. Raises `UserError` naming the file, the rule and the wrong key."""
     try:
         given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -72,11 +72,11 @@ def read_rules(path: str | Path) -> list[GateRule]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({error})") from None
     if not isinstance(given, Mapping):
-        raise UserError(f"{path}: expected the keys rules and, if wanted, defaults; got {type(given).__name__}")
+        raise UserError(f"{path}: expected the keys rules and (optionally) defaults; got {type(given).__name__}")
     _require_keys(given, ("rules", "defaults"), str(path))
     rules, defaults = given.get("rules"), given.get("defaults") or {}
     if not isinstance(rules, list) or not rules:
-        raise UserError(f"{path}: rules: expected a list of one rule or more, got {rules!r}")
+        raise UserError(f"{path}: rules: expected a list of at least one rule, got {rules!r}")
     _rule(defaults, f"{path}, defaults")
     return [_rule(rule, f"{path}, rule {number}", defaults) for number, rule in enumerate(rules, 1)]
 

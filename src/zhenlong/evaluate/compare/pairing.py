@@ -1,4 +1,4 @@
-"""Which answers belong together: the instances that both sides were asked, and each measure's values over them."""
+"""Pairing of two evaluations: the instances that both have, and each measure's values on them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ PairedValues = tuple[list[float], list[float]]  # of A and of B, instance by ins
 
 @dataclass(frozen=True)
 class InstanceOverlap:
-    """What of a scenario's instances could be paired."""
+    """How many of a scenario's instances could be paired."""
 
     scenario: str
-    a: int  # instances that A was asked
+    a: int  # instances of A
     b: int
-    shared: int  # ids that both were asked
-    paired: int  # answered by both, and the same question
-    failed_a: int = 0  # of the shared
+    shared: int  # ids in common
+    paired: int  # in common with the same references, and failed on neither side
+    failed_a: int = 0  # among the shared
     failed_b: int = 0
-    different: int = 0  # the same id, but other references
-    refused: str = ""  # why nothing is compared
+    different: int = 0  # same id, but different references
+    refused: str = ""  # why the scenario is not compared
 
     @property
     def is_complete(self) -> bool:
@@ -41,7 +41,7 @@ class InstanceOverlap:
 
 @dataclass(frozen=True)
 class MeasurePair:
-    """One measure on both sides. `pairs` is None where it has no value per instance: then only intervals are known."""
+    """One measure on both sides. `pairs` is None for a measure without values per instance (corpus-level)."""
 
     a: Result
     b: Result
@@ -57,10 +57,10 @@ class MeasurePair:
 def pair_measures(
     a: EvaluatedModel, b: EvaluatedModel, scenarios: Sequence[str] = (), min_overlap: float = 0.5
 ) -> tuple[list[MeasurePair], list[InstanceOverlap]]:
-    """Every measure that both sides have, with its pairs, scenario by scenario, and what could be paired.
+    """Every measure that both sides have, with its paired values, and the overlap of each scenario.
 
-    A scenario is refused where the instances in common are fewer than `min_overlap` of the smaller side. Two different
-    numbers of shots are compared where each side has just one. Raises `UserError` where nothing is left.
+    A scenario is skipped if fewer than `min_overlap` of the smaller side's instances are shared. Different numbers of
+    shots are compared if each side has only one. Raises `UserError` if no scenario is left.
     """
     shared = [name for name in a.scenarios if name in b.scenarios and (not scenarios or name in scenarios)]
     if not shared:
@@ -88,7 +88,7 @@ def _pair_records(
     shots = _common_shots(first, second)
     if shots is None:
         own, other = (sorted({one.shots for one in records}) for records in (first, second))
-        refused = f"A was asked with {own} shots and B with {other}; expected a number in common, or one each"
+        refused = f"A has {own} shots and B has {other}; expected a number in common, or one each"
         return [], InstanceOverlap(scenario, len(first), len(second), 0, 0, refused=refused)
     by_key = {_key(one): one for one in second}
     matched = [(one, by_key[_key(one, shots)]) for one in first if _key(one, shots) in by_key]
@@ -126,7 +126,7 @@ def _check_overlap(overlap: InstanceOverlap, min_overlap: float) -> InstanceOver
 
 
 def _common_shots(a: Sequence[InstanceRecord], b: Sequence[InstanceRecord]) -> Mapping[int, int] | None:
-    """A's number of shots -> B's; None where it is not clear which belong together."""
+    """Mapping from A's number of shots to B's; None if it is ambiguous."""
     own, other = {one.shots for one in a}, {one.shots for one in b}
     if own & other:
         return {shots: shots for shots in own & other}
@@ -139,7 +139,7 @@ def _key(record: InstanceRecord, shots: Mapping[int, int] | None = None) -> tupl
 
 
 def _sorted_references(record: InstanceRecord) -> list[tuple[str, bool]]:
-    """What has to be equal for two records to be of the same question; the order of choices may differ."""
+    """The references in sorted order: equal for the same question, whatever the order of its choices."""
     return sorted((str(one.get("text")), bool(one.get("correct", True))) for one in record.references)
 
 
@@ -170,9 +170,9 @@ def _without_shots(result: Result) -> tuple[Any, ...]:
 
 
 def _paired_values(result: Result, pairs: Sequence[RecordPair], kinds: Mapping[str, str]) -> PairedValues | None:
-    """The values that the result is the mean of, of the pairs, each the mean over its trials; None: it has none."""
+    """Each pair's values of a measure, averaged over trials; None for a measure without values per instance."""
     if result.category == "efficiency":
-        return None  # a cost is that of a machine and its load, and no property of the instance
+        return None  # costs depend on the machine and its load, not on the instance
     group, _, wanted = result.group.partition("=")
     chosen = [pair for pair in pairs if not group or str(pair[0].groups.get(group)) == wanted]
     if result.perturbation.startswith(WORST_CASE_PREFIX):
@@ -195,7 +195,7 @@ def _paired_values(result: Result, pairs: Sequence[RecordPair], kinds: Mapping[s
 
 
 def _worst_case_values(result: Result, pairs: Sequence[RecordPair]) -> dict[tuple[str, int], tuple[float, float]]:
-    """Each side's worst over the original and its copies, for originals that both answered."""
+    """Each side's worst value over the original and its perturbed copies, where both have the original."""
     pick = min if result.higher_is_better else max
     copies: dict[tuple[str, int], list[RecordPair]] = defaultdict(list)
     for pair in sorted(pairs, key=lambda pair: bool(pair[0].perturbation)):

@@ -1,1 +1,1 @@
-"""How good is a model on held-out records? What training stages call."""
+"""Evaluation on held-out records, as training stages call it."""

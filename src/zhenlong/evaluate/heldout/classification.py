@@ -1,7 +1,7 @@
-"""What a classifier says of texts, and how often it is right.
+"""Predictions of a text classifier and their metrics.
 
-Decoders go through the token forest, without padding; encoders and encoder-decoders in padded rows of similar length.
-Which texts share a batch never changes a score beyond rounding.
+Decoders run through the token forest without padding; encoders and encoder-decoders in padded batches of similar
+length. The composition of a batch changes no score beyond rounding.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Predictions:
-    """For n texts the number of the right label and the probability of each label, [n, K]."""
+    """For n texts, the index of the true label [n] and the probability of each label [n, K]."""
 
     true_labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """The likeliest label of each text."""
+        """The most likely label of each text."""
         return np.asarray(self.probabilities.argmax(1))
 
     @property
     def correct(self) -> NDArray[np.float64]:
-        """1 where the likeliest label is right, else 0."""
+        """1 where the prediction is right, else 0."""
         return (self.predicted == self.true_labels).astype(np.float64)
 
 
 def label_scores(classifier: Classifier, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Token ids of texts -> [texts, K] in float32: the head's logits, or log p(label | text) of each label's word."""
+    """Token ids of n texts -> [n, K] in float32: the head's logits, or log p(verbalizer | text) of each label."""
     if classifier.head == "words":
         return _verbalizer_scores(classifier, texts)
     if classifier.architecture == "decoder" and hasattr(_base_model(classifier), "score"):
@@ -56,7 +56,7 @@ def label_scores(classifier: Classifier, texts: Sequence[Sequence[int]]) -> torc
 
 
 def token_cost(classifier: Classifier, text: Sequence[int]) -> int:
-    """What a text counts against a budget of tokens: its own, and those of all labels where they are scored."""
+    """The tokens that a text counts in a batch: its own, plus those of all verbalizers if they are scored."""
     return len(text) + sum(map(len, classifier.verbalizers))
 
 
@@ -66,7 +66,7 @@ def predict(
     true_labels: Sequence[int],
     tokens_per_microbatch: int = 8192,
 ) -> Predictions:
-    """The probability of each label for each text. Modes and random states are kept."""
+    """The probability of each label for each text. Leaves train/eval modes and RNG states unchanged."""
     found = np.zeros((len(texts), len(classifier.labels)))
     with eval_mode(classifier.model):
         for group in microbatch_indices([token_cost(classifier, text) for text in texts], tokens_per_microbatch):
@@ -76,12 +76,12 @@ def predict(
 
 
 def classification_metrics(predictions: Predictions, labels: Sequence[str]) -> dict[str, Any]:
-    """Accuracy with Wilson's interval, macro F1, the error of the confidence, and what guessing would give.
+    """Accuracy with Wilson's interval, macro F1, calibration error, and the accuracy of guessing.
 
-    `nll` is the mean of -log p(right label) in nats; `ece_10_bin` the expected calibration error over ten bins of equal
-    width (Guo et al. 2017); `majority` the share of the commonest label.
+    `nll` is the mean of -log p(true label) in nats; `ece_10_bin` the expected calibration error over ten bins of equal
+    width (Guo et al. 2017); `majority` the fraction of the most frequent label.
     """
-    from sklearn.metrics import f1_score  # slow to import, and needed here only
+    from sklearn.metrics import f1_score  # slow to import, needed only here
 
     n = len(predictions.true_labels)
     true_label_probabilities = np.clip(predictions.probabilities[np.arange(n), predictions.true_labels], 1e-12, 1)
@@ -101,7 +101,7 @@ def classification_metrics(predictions: Predictions, labels: Sequence[str]) -> d
 
 
 def pad_batch(classifier: Classifier, texts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, both [B, T]: padding by length, on the side where the tokenizer puts it."""
+    """Ids and attention mask, both [B, T], padded on the tokenizer's padding side."""
     width = max(map(len, texts))
     ids = torch.full((len(texts), width), int(classifier.tokenizer.pad_token_id or 0), dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -115,7 +115,7 @@ def pad_batch(classifier: Classifier, texts: Sequence[Sequence[int]]) -> tuple[t
 
 
 def _verbalizer_scores(classifier: Classifier, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-    """log p(word | text) of every label's word, the text read once for all of them."""
+    """log p(verbalizer | text) of every label; the text is encoded once."""
     ids, mask = pad_batch(classifier, texts)
     device, k, longest = ids.device, len(classifier.verbalizers), max(map(len, classifier.verbalizers))
     target = torch.zeros(k, longest, dtype=torch.long, device=device)

@@ -1,4 +1,4 @@
-"""How well does a policy tell good responses from bad ones, where each was rated by itself?"""
+"""AUC of a policy's implicit reward on KTO ratings: does it separate desirable from undesirable responses?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zhenlong.forest.scoring import (
 from zhenlong.models.model_argument import ModelLike, load_if_named, require_same_vocabulary
 from zhenlong.records import Rating
 
-ROOT_SEARCH_MARGIN: Final = 1e-9  # where a search begins whose other end is a root itself
+ROOT_SEARCH_MARGIN: Final = 1e-9  # starts the root search beside the trivial root at the estimate
 
 
 def rating_auc(
@@ -35,12 +35,12 @@ def rating_auc(
     tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How often a response with a thumb up has more implicit reward than one with a thumb down.
+    """The probability that a desirable response has a higher implicit reward than an undesirable one (ROC AUC).
 
-    The implicit reward is the log-ratio to the `reference` in nats, summed over tokens; without one, the
+    The implicit reward is the log-ratio to the `reference` in nats, summed over tokens; without a reference, the
     log-probability. Returns `{"auc", "desirable", "undesirable": {"mean", "ci95", "n"}, "overlong"}`: the area under
-    the ROC curve, where 0.5 is chance and equal rewards count one half, and the mean reward of either kind. Ratings
-    longer than the model's context are not measured.
+    the ROC curve (0.5 is chance, ties count one half) and the mean reward of each label. Ratings longer than the
+    model's context are skipped; `overlong` counts them.
     """
     network, tokenizer = load_if_named(model)
     template, context = ChatTemplate.from_tokenizer(tokenizer, chat_template), model_context_length(network)
@@ -69,9 +69,9 @@ def rating_auc(
 def auc_interval(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Interval:
     """P(a positive value exceeds a negative one), ties one half: the Mann-Whitney U statistic over its pairs.
 
-    The 95 % interval is Newcombe's (2006, part 2, method 5): the probabilities that lie within Z95 of their own
-    standard errors of the one observed. It does not claim certainty where the two sides do not overlap. NaN where a
-    side is empty; `n` counts both.
+    The 95 % interval is Newcombe's (2006, part 2, method 5): the probabilities within Z95 of their own standard errors
+    of the observed one. It keeps a positive width if the two sides do not overlap. NaN if a side is empty; `n` counts
+    both sides.
     """
     n = len(positive) + len(negative)
     if not len(positive) or not len(negative):

@@ -1,4 +1,4 @@
-"""What is a reward model worth? Held-out accuracy, whether its probabilities hold, and its tie to length."""
+"""Quality of a reward model on held-out rankings: accuracy, calibration and length bias."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def reward_report(
     tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What `reward_accuracy` returns, with `calibration` (see `preference_calibration`) and `length` (`length_bias`).
+    """The result of `reward_accuracy` with `calibration` (`preference_calibration`) and `length` (`length_bias`).
 
-    Lengths are in tokens of the reward model, the end of the turn included.
+    Lengths are in tokens of the reward model, end-of-turn token included.
     """
     network, tokenizer = load_if_named(model, "reward")
     fitting, trees = fitting_ranking_trees(
@@ -46,12 +46,12 @@ def reward_report(
 
 
 def preference_calibration(rankings: Sequence[Ranking], scores: Sequence[Values]) -> dict[str, Any]:
-    """Whether a response is preferred as often as σ(r_i - r_j) says, over all pairs; `scores` has a row a ranking.
+    """Calibration of σ(r_i - r_j) as the probability that i is preferred; `scores` has one row per ranking.
 
-    Returns `ece`, the expected calibration error of σ(|r_i - r_j|) as the confidence in the response that it scores
-    higher, in ten bins of equally many pairs; `reliability`, the bins; and `by_strength`, for each strength `pairs`,
-    `probability` (the mean σ of chosen less rejected) and `accuracy` (equal scores one half). None without pairs. A
-    model trained with a margin is surer than it should be. Bai et al. 2022, Fig. 9.
+    Returns `ece`, the expected calibration error of σ(|r_i - r_j|) as the confidence in the higher-scored response, in
+    ten bins of equally many pairs; `reliability`, the bins; and `by_strength`: per strength `pairs`, `probability` (the
+    mean σ of chosen minus rejected) and `accuracy` (ties one half). None without pairs. A model trained with a margin
+    is overconfident. Bai et al. 2022, Fig. 9.
     """
     owners = [ranking for ranking in rankings for _ in ranking.pairs()]
     margins = np.asarray([row[i] - row[j] for one, row in zip(rankings, scores, strict=True) for i, j in one.pairs()])
@@ -74,12 +74,12 @@ def preference_calibration(rankings: Sequence[Ranking], scores: Sequence[Values]
 def length_bias(
     rankings: Sequence[Ranking], scores: Sequence[Values], lengths: Sequence[Values]
 ) -> dict[str, float | None]:
-    """How far the score follows the length of a response; `scores` and `lengths` have a row for each ranking.
+    """Correlation of score and response length; `scores` and `lengths` have one row per ranking.
 
-    `pearson` and `spearman` correlate them over all responses, `within_prompt` (Pearson) after the mean of each ranking
-    is taken off both, so that no difference between prompts counts. `longer_wins` is the share of pairs, among those of
-    different length, in which the longer has the higher score (equal ones one half); `longer_chosen` the share in which
-    it was preferred, which is what a model without a bias of its own would come to. None where nothing varies.
+    `pearson` and `spearman` are over all responses, `within_prompt` (Pearson) after subtracting each ranking's means,
+    which removes differences between prompts. `longer_wins` is the fraction of pairs of different length in which the
+    longer response has the higher score (ties one half); `longer_chosen` the fraction in which it was preferred: the
+    value for a model without a bias of its own. None if nothing varies.
     """
     pairs = [
         (float(row[i] - row[j]), float(size[i] - size[j]))
@@ -104,7 +104,7 @@ def _concatenate(rows: Sequence[Values]) -> Values:
 
 
 def _correlation(kind: Any, a: Values, b: Values) -> float | None:
-    """None for fewer than two values, and where one of the two does not vary."""
+    """The correlation; None for fewer than two values or a constant side."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(kind(a, b).statistic)

@@ -1,4 +1,4 @@
-"""What a model answers, and what the answers are worth: exact match by a verifier, mean reward."""
+"""Sampled responses and their metrics: exact match by a verifier, mean reward."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zhenlong.verify import verify
 
 @dataclass(frozen=True)
 class SampledResponses:
-    """For each task its prompt as ids and the `n` completions sampled after it."""
+    """For each task, its prompt ids and `n` sampled completions."""
 
     tasks: Sequence[Task]
     prompts: list[list[int]]
@@ -31,7 +31,7 @@ class SampledResponses:
 
     @property
     def answers(self) -> list[TaskResponse]:
-        """Every completion as an answer to its task, task after task."""
+        """Every completion as a response to its task, in task order."""
         pairs = zip(self.tasks, self.completions, strict=True)
         return [
             TaskResponse(task, one.text, one.truncated, len(one.token_ids))
@@ -40,7 +40,7 @@ class SampledResponses:
         ]
 
     def describe(self) -> dict[str, float]:
-        """`mean_response_tokens` (the end of turn included) and `truncated`, a share of all responses."""
+        """`mean_response_tokens` (end-of-turn token included) and `truncated`, a fraction of all responses."""
         every = [one for several in self.completions for one in several]
         return {
             "mean_response_tokens": float(np.mean([len(one.token_ids) for one in every])),
@@ -57,7 +57,7 @@ def sample_responses(
     chat_template: str = "auto",
     samples_per_prompt: int = 1,
 ) -> SampledResponses:
-    """Sample `n` answers to each task, ended by the template's end of turn. Modes and random states are kept."""
+    """Sample `n` responses per task, up to the template's end of turn. Leaves modes and RNG states unchanged."""
     template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
     prompts = [template.encode_prompt(task.prompt) for task in tasks]
     ending = replace(sampling, stop_token_ids=(*sampling.stop_token_ids, *template.stop_ids))
@@ -77,11 +77,11 @@ def exact_match(
     chat_template: str = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How often the tasks' own verifiers accept a sampled answer; temperature 0 takes the likeliest tokens.
+    """The fraction of sampled responses that the tasks' verifiers accept; temperature 0 is greedy decoding.
 
-    Returns `{"exact_match": {"mean", "ci95", "n"}, "mean_response_tokens", "truncated", "overlong"}`, the
-    last counting prompts without room for an answer. With several `samples` a task's value is the mean over them, an
-    unbiased pass@1, and `n` counts tasks.
+    Returns `{"exact_match": {"mean", "ci95", "n"}, "mean_response_tokens", "truncated", "overlong"}`; `overlong` counts
+    prompts that leave no room for a response. A task's value is the mean over its samples, an unbiased pass@1; `n`
+    counts tasks.
     """
     return _mean_over_samples(
         "exact_match",
@@ -105,7 +105,7 @@ def mean_reward(
     chat_template: str = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The mean reward of sampled answers: `{"reward": {...}, "mean_response_tokens", "truncated", "overlong"}`."""
+    """The mean reward of sampled responses: `{"reward": {...}, "mean_response_tokens", "truncated", "overlong"}`."""
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     return _mean_over_samples("reward", model, tasks, reward, sampling, chat_template, samples_per_prompt)
 
@@ -138,7 +138,7 @@ def _mean_over_samples(
 
 
 def _fitting_tasks(tasks: Sequence[Task], template: ChatTemplate, context: int | None, max_tokens: int) -> list[Task]:
-    """The tasks whose prompts leave `room` tokens of the context for an answer."""
+    """The tasks whose prompts leave `max_tokens` of the context for a response."""
     return [
         task for task in tasks if context is None or len(template.encode_prompt(task.prompt)) + max_tokens <= context
     ]

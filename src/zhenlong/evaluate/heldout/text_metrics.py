@@ -1,6 +1,6 @@
-"""Measures of a policy or a reward model on recorded text: perplexity and preference accuracy.
+"""Metrics of a policy or a reward model on held-out records: perplexity and preference accuracy.
 
-A record longer than the model's context is not measured; `overlong` counts them.
+Records longer than the model's context are skipped; `overlong` counts them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def reward_accuracy(
     """How often a reward model scores the preferred response above the other; equal scores count one half.
 
     Returns `{"accuracy": {"mean", "ci95", "n"}, "by_strength": {"1": {...}, ...}, "pairs", "overlong"}`. A ranking of K
-    responses counts with all its pairs; `n` and the interval are of rankings, whose pairs are not independent.
+    responses counts with all its pairs; `n` and the interval are over rankings, because the pairs of one ranking are
+    not independent.
     """
     network, tokenizer = load_if_named(model, "reward")
     fitting, trees = fitting_ranking_trees(
@@ -101,7 +102,7 @@ def reward_accuracy(
 
 @dataclass(frozen=True)
 class _PairCounts:
-    """Of one ranking: pairs in the right order (ties one half), and all pairs."""
+    """For one ranking: pairs in the right order (ties one half), and all pairs."""
 
     num_correct: float
     num_pairs: int
@@ -110,7 +111,7 @@ class _PairCounts:
 def ranking_accuracy(
     rankings: Sequence[Ranking], scores: Sequence[NDArray[np.float64]], num_rankings: int, seed: int
 ) -> dict[str, Any]:
-    """What `reward_accuracy` returns, of the values given to each ranking's responses; `asked` counts all rankings."""
+    """The result of `reward_accuracy` from each ranking's scores; `requested` counts all rankings."""
     counts = [_count_pairs(ranking, value) for ranking, value in zip(rankings, scores, strict=True)]
     strengths = sorted({ranking.strength for ranking in rankings if ranking.strength is not None})
     by_strength = {
@@ -131,7 +132,7 @@ def _count_pairs(ranking: Ranking, scores: NDArray[np.float64]) -> _PairCounts:
 
 
 def _accuracy(counts: Sequence[_PairCounts], seed: int) -> dict[str, Any]:
-    """With one pair each the outcomes are independent, and the interval is that of outcomes."""
+    """Accuracy with its interval; with one pair per ranking the pairs are independent and get Wilson's interval."""
     right, pairs = [t.num_correct for t in counts], [t.num_pairs for t in counts]
     found = mean_interval(right, seed) if all(count == 1 for count in pairs) else ratio_interval(right, pairs, seed)
     return found.as_json()
@@ -140,7 +141,7 @@ def _accuracy(counts: Sequence[_PairCounts], seed: int) -> dict[str, Any]:
 def fitting_ranking_trees(
     rankings: Sequence[Ranking], template: ChatTemplate, context: int | None
 ) -> tuple[list[Ranking], list[TreeNode]]:
-    """The rankings that fit the context, and for each the tree of its prompt and responses."""
+    """The rankings that fit the context, each with the tree of its prompt and responses."""
     trees = [
         make_tree(
             template.encode_prompt(one.prompt), [template.encode_response(one.prompt, text) for text in one.responses]

@@ -1,1 +1,1 @@
-"""Which answer does a judge prefer? Prompts, verdicts, and the arenas built on them."""
+"""LLM judges: prompts, verdict parsing, pairwise games, and ratings from battles."""

@@ -1,4 +1,4 @@
-"""Any number of models, anybody's verdicts on pairs of them: ratings with intervals, and who beats whom how often."""
+"""Elo ratings and win rates with intervals, from verdicts on pairs of any number of models."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def elo_ratings(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Elo points of every model (base 10, scale 400), the strongest first, with 95 % intervals from resampled battles.
+    """Elo ratings of all models (base 10, scale 400), strongest first, with 95 % intervals by bootstrap over battles.
 
-    The anchor has `points`; without one the mean over models has. Ties are half a win of both. Raises `UserError` for
-    no battles, an unknown anchor, and models that are in no chain of battles with the others: nothing compares them.
+    The anchor is fixed at `points`; without one the mean over models is. A tie is half a win for each. Raises
+    `UserError` for no battles, an unknown anchor, and models that no chain of battles connects.
     """
     given = battle_matrix(_require_connected(battles, anchor))
     whole = fit_bradley_terry(given, anchor=anchor)
@@ -49,7 +49,7 @@ def elo_ratings(
 def win_rates(
     battles: Sequence[Battle], against: str, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Interval]:
-    """P(each model beats the one named), with 95 % intervals; with style in the battles, at equal style."""
+    """P(model beats `against`) per model, with 95 % intervals; at equal style if the battles have style features."""
     given = battle_matrix(_require_connected(battles, against))
     whole, drawn = (
         fit_bradley_terry(given, anchor=against),
@@ -67,9 +67,9 @@ def win_rates(
 def with_style_features(
     battles: Sequence[Battle], styles: Mapping[str, Sequence[Style]], questions: Sequence[int], control: str = "style"
 ) -> list[Battle]:
-    """The battles with the difference in style of the two answers, z-scored over all of them (Arena-Hard v0.1).
+    """The battles with the z-scored difference in style of their two responses (Arena-Hard v0.1).
 
-    `questions[g]` is the question of battle g, and `styles[model][question]` how that model answered it. `control`:
+    `questions[g]` is the question of battle g, `styles[model][question]` the style of that model's response. `control`:
     style (all four features), length, or markdown.
     """
     if control not in CONTROLS:
@@ -83,7 +83,7 @@ def with_style_features(
 
 
 def fit_strengths(battles: Sequence[Battle], anchor: str = "") -> Strengths:
-    """The likeliest strengths of all models."""
+    """The maximum-likelihood strengths of all models."""
     return fit_bradley_terry(battle_matrix(_require_connected(battles, anchor)), anchor=anchor)
 
 
@@ -94,7 +94,7 @@ def _interval(value: float, resampled: Sequence[float], n: int) -> Interval:
 
 def _require_connected(battles: Sequence[Battle], anchor: str) -> Sequence[Battle]:
     if not battles:
-        raise UserError("arena: no battles; expected at least one verdict that could be read")
+        raise UserError("arena: no battles; expected at least one parsed verdict")
     groups: dict[str, set[str]] = {}
     for one in battles:
         joined = groups.get(one.first, {one.first}) | groups.get(one.second, {one.second})
@@ -104,5 +104,5 @@ def _require_connected(battles: Sequence[Battle], anchor: str) -> Sequence[Battl
         raise UserError(f"arena: no battle of {anchor}; expected one of {', '.join(sorted(groups))}")
     if len({id(group) for group in groups.values()}) > 1:
         apart = " | ".join(sorted({", ".join(sorted(group)) for group in groups.values()}))
-        raise UserError(f"arena: these groups of models never met: {apart}; judge a pair across them")
+        raise UserError(f"arena: no battles between these groups of models: {apart}; judge a pair across them")
     return battles

@@ -1,7 +1,7 @@
-"""One model against Arena-Hard's baseline: the win rates of both versions, plain and at equal style.
+"""Arena-Hard win rates of one model against the baseline, by both versions' rules, plain and style-controlled.
 
 lmarena/arena-hard-auto: v0.1 show_result.py and utils_math.py at commit 0489bf3, v2 show_result.py at 005ac12 and
-utils/math_utils.py. All values are per cent.
+utils/math_utils.py. All values are in per cent.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ PENALTY: Final = (0.5 / float(np.log(10)) ** 2, 0.5)
 
 JudgedQuestion = tuple[
     tuple[PairwiseGame, ...], tuple[Style, Style] | None
-]  # a question's two games, and how both answered
+]  # a question's two games, and the styles of both responses
 
 
 def v01_win_rate(questions: Sequence[JudgedQuestion], seed: int = 0) -> Interval | None:
-    """100 P(model beats baseline) by Bradley-Terry without a penalty; 2.5 to 97.5 % of 100 resamplings of the battles.
+    """100 P(model beats baseline) by Bradley-Terry without a penalty; 2.5 to 97.5 % of 100 bootstrap resamples.
 
-    A game that could not be read is left out, the question's other game is not.
+    An unparsed game is left out; the question's other game stays.
     """
     battles = [one for games, _ in questions for one in _battles([game for game in games if game.score is not None])]
     return _bradley_terry_interval(battles, (0.0, 0.0), (2.5, 97.5), seed) if battles else None
 
 
 def v01_style_controlled(questions: Sequence[JudgedQuestion], control: str, seed: int = 0) -> Interval | None:
-    """The same at equal style, by penalised logistic regression with (a - b) / (a + b + 1) of each count.
+    """The same with style control: penalised logistic regression with (a - b) / (a + b + 1) of each count.
 
-    Upstream fits all models of its leaderboard together and takes the mean off each feature; a model by itself is
-    fitted without (see `style.scaled`).
+    Upstream fits all models of its leaderboard together and centres each feature; a single model is fitted without
+    centring (see `style_control.standardize_features`).
     """
     parsed = [(tuple(game for game in games if game.score is not None), style) for games, style in questions]
     battles = _battles_with_style(parsed, control, difference_of_counts, ddof=0)
@@ -60,7 +60,7 @@ def v01_style_controlled(questions: Sequence[JudgedQuestion], control: str, seed
 def v2_win_rate(questions: Sequence[JudgedQuestion], seed: int = 0) -> Interval | None:
     """100 times the mean of 100 bootstrap means of the battles' scores, with their 5 to 95 % (a 90 % interval).
 
-    A question one of whose games could not be read is left out.
+    A question with an unparsed game is left out.
     """
     battles = [one for games, _ in _fully_parsed(questions) for one in _battles(games)]
     if not battles:
@@ -73,7 +73,7 @@ def v2_win_rate(questions: Sequence[JudgedQuestion], seed: int = 0) -> Interval 
 
 
 def v2_style_controlled(questions: Sequence[JudgedQuestion], control: str, seed: int = 0) -> Interval | None:
-    """100 P(model beats baseline) at equal style: the median of 100 Bradley-Terry fits, with their 5 to 95 %.
+    """100 P(model beats baseline) with style control: the median of 100 Bradley-Terry fits, with their 5 to 95 %.
 
     Length-only and Markdown-only keep the model's own column; upstream's slicing loses it (arena-hard-auto#71).
     """
@@ -103,7 +103,7 @@ def _battles_with_style(
     *,
     ddof: int,
 ) -> list[Battle]:
-    """The battles of the questions whose two answers are known, with their difference in style."""
+    """The battles of the questions whose two responses are known, with their difference in style."""
     known = [(game, style) for games, style in questions if style is not None for game in games]
     if not known:
         return []

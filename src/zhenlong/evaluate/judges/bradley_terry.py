@@ -1,6 +1,6 @@
-"""How strong is each model, given who beat whom? Bradley & Terry (1952), with style as covariates.
+"""The Bradley-Terry model (1952): strengths from pairwise battles, with style features as covariates.
 
-P(a beats b) = sigmoid(strength_a - strength_b + coefficients . style). A tie is half a win of both.
+P(a beats b) = sigmoid(strength_a - strength_b + coefficients . style). A tie is half a win for each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ELO_PER_NAT: Final = 400 / np.log(10)  # Elo points of one nat of strength: base
 
 @dataclass(frozen=True)
 class Battle:
-    """One comparison: `score` is the first model's share of the win, `style` its features less the second's."""
+    """One comparison: `score` is the first model's (1, 0.5 or 0), `style` its features minus the second's."""
 
     first: str
     second: str
@@ -31,7 +31,7 @@ class Battle:
 
 @dataclass(frozen=True)
 class BattleMatrix:
-    """Battles as numbers. G battles, M models, F style features."""
+    """Battles as arrays. G battles, M models, F style features."""
 
     models: tuple[str, ...]
     x: FloatArray  # [G, M + F]: +1 for the first model, -1 for the second, then the style
@@ -41,7 +41,7 @@ class BattleMatrix:
 
 @dataclass(frozen=True)
 class Strengths:
-    """Strengths in nats, those of the anchor 0 (of their mean, without one), and the coefficients of the style."""
+    """Strengths in nats relative to the anchor (without one, to their mean), and the style coefficients."""
 
     by_model: dict[str, float]
     style: tuple[float, ...] = ()
@@ -51,12 +51,12 @@ class Strengths:
         return float(expit(self.by_model[model] - self.by_model[against]))
 
     def elo(self, model: str, anchor_points: float = 1000.0) -> float:
-        """The strength in Elo points, the anchor having `anchor_points`."""
+        """The strength in Elo points, with the anchor at `anchor_points`."""
         return float(anchor_points + ELO_PER_NAT * self.by_model[model])
 
 
 def battle_matrix(battles: Sequence[Battle]) -> BattleMatrix:
-    """The battles' matrix. Models are sorted by name."""
+    """The design matrix of the battles. Models are sorted by name."""
     models = tuple(sorted({name for one in battles for name in (one.first, one.second)}))
     place = {name: number for number, name in enumerate(models)}
     features = len(battles[0].style) if battles else 0
@@ -75,11 +75,11 @@ def fit_bradley_terry(
     penalty: tuple[float, float] = (0.0, 0.0),
     weight: FloatArray | None = None,
 ) -> Strengths:
-    """The likeliest strengths and style coefficients, by L-BFGS.
+    """The maximum-likelihood strengths and style coefficients, by L-BFGS.
 
-    `penalty` is that of half the squared strengths, and of half the squared coefficients of the style; `weight` [G]
-    replaces the battles' own. Without a penalty, a model that won or lost every game has no finite strength: the search
-    ends where the likelihood no longer changes, with a win rate of all but 1 or 0.
+    `penalty` multiplies half the squared strengths, and half the squared style coefficients; `weight` [G] replaces the
+    battles' own. Without a penalty, a model that won or lost every game has no finite strength: the search stops when
+    the likelihood no longer changes, at a win rate close to 1 or 0.
     """
     weights = given.weight if weight is None else weight
     total = max(float(weights.sum()), 1e-12)
@@ -109,9 +109,9 @@ def bootstrap_strengths(
     seed: int = 0,
     repeat_by_weight: bool = False,
 ) -> list[Strengths]:
-    """Fits to battles drawn with replacement, with `copies` from as many copies of each as its weight.
+    """Fits to battles resampled with replacement; `repeat_by_weight` repeats each in the pool by its weight.
 
-    A model that was not drawn has a strength of 0 before the anchor's is taken off.
+    A model that was not sampled has strength 0 before the anchor's is subtracted.
     """
     rng = np.random.default_rng(seed)
     n = len(given.score)

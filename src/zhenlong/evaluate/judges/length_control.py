@@ -1,4 +1,4 @@
-"""Whom would the judge prefer at equal length? AlpacaEval's length-controlled win rate (Dubois et al. 2024).
+"""AlpacaEval's length-controlled win rate: the judge's preference at equal length (Dubois et al. 2024).
 
 P(model preferred) = sigmoid(a tanh((len_baseline - len_model) / sd) + b difficulty + c), fitted by logistic regression
 with an L1 penalty chosen by five-fold cross-validation; the win rate is the mean prediction with a = 0.
@@ -21,26 +21,26 @@ from zhenlong.evaluate.statistics.intervals import Interval
 
 FloatArray = NDArray[np.float64]
 
-C_VALUES: Final = np.logspace(-4, 4, 10)  # LogisticRegressionCV's own values of C
+C_VALUES: Final = np.logspace(-4, 4, 10)  # LogisticRegressionCV's defaults for C
 FOLDS, SEED = 5, 123
-GAMED_WEIGHT: Final = 0.2 / 2  # of the rows of the two baselines with gamed lengths
-MIN_PREFERENCES: Final = 10  # preferences below which nothing is fitted
+GAMED_WEIGHT: Final = 0.2 / 2  # weight of the rows of the two baselines with gamed lengths
+MIN_PREFERENCES: Final = 10  # with fewer preferences nothing is fitted
 NUM_RESAMPLES: Final = 100
 
 
 @dataclass(frozen=True)
 class GamedBaselines:
-    """Upstream's `df_gamed.csv`: the baseline's short and long versions, and how difficult each instruction is."""
+    """Upstream's `df_gamed.csv`: concise and verbose versions of the baseline, and each instruction's difficulty."""
 
     preference: FloatArray  # [K], from 0 to 1
-    delta: FloatArray  # [K], the difference in length in units of its deviation
+    delta: FloatArray  # [K], the difference in length in units of its standard deviation
     difficulty: FloatArray  # [K]
     difficulty_by_instruction: Mapping[int, float]
 
 
 @cache
 def read_gamed_baselines(source: str) -> GamedBaselines:
-    """The rows of a local copy of `df_gamed.csv` (hub tatsu-lab/alpaca_eval). Raises `UserError` for another file."""
+    """Read a local copy of `df_gamed.csv` (hub tatsu-lab/alpaca_eval). Raises `UserError` for any other file."""
     rows = []
     for row in iter_source_rows(source):
         try:
@@ -63,10 +63,10 @@ def length_controlled_win_rate(
 ) -> Interval | None:
     """The win rate at equal length, in per cent, with a 95 % interval; None for fewer than ten preferences.
 
-    `preferences` are from 0 to 1 (1: the model), `lengths` the characters of the model's and the baseline's answers.
-    With `gamed`, the difficulties of the `instructions` are a feature and its rows are in the fit, as upstream;
-    without, the difficulty cannot be known from one model and is left out (b = 0), and so are the rows. The interval is
-    from 100 resamplings of the instructions with the penalty that cross-validation chose; upstream gives none.
+    `preferences` are from 0 to 1 (1: the model), `lengths` the characters of the model's and the baseline's responses.
+    With `gamed`, the difficulties of the `instructions` are a feature and its rows enter the fit, as upstream; without,
+    both are left out (b = 0), because difficulty cannot be estimated from one model. The interval is from 100 bootstrap
+    resamples of the instructions with the penalty chosen by cross-validation; upstream reports none.
     """
     preferred = np.asarray(preferences, dtype=np.float64)
     if len(preferred) < MIN_PREFERENCES:
@@ -96,11 +96,11 @@ def length_controlled_win_rate(
 
 
 def cross_validated_inverse_penalty(x: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-    """The C of the lowest weighted log loss on held-out rows, over five folds; of equals the smallest.
+    """The C with the lowest weighted log loss on held-out rows over five folds; the smallest of ties.
 
-    What scikit-learn's LogisticRegressionCV does with upstream's scorer for probabilities as labels.
+    As scikit-learn's LogisticRegressionCV with upstream's scorer for probabilities as labels.
     """
-    from sklearn.model_selection import GroupKFold  # slow to import, like the next, and needed here only
+    from sklearn.model_selection import GroupKFold  # slow to import, like the next; needed only here
 
     losses = np.zeros(len(C_VALUES))
     twice = np.tile(np.arange(len(y)), 2)
@@ -117,7 +117,7 @@ def cross_validated_inverse_penalty(x: FloatArray, y: FloatArray, weight: FloatA
 
 
 def fit_logistic_regression(x: FloatArray, y: FloatArray, weight: FloatArray, inverse_penalty: float) -> FloatArray:
-    """The coefficients [3] for probabilities y as labels: every row once as 1 with weight y, once as 0 with 1 - y."""
+    """Coefficients [3] for probabilities y as labels: each row enters as 1 with weight y and as 0 with 1 - y."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(
@@ -143,5 +143,5 @@ def _rate(x: FloatArray, coefficients: FloatArray, weight: FloatArray | None = N
 
 def _difficulty(gamed: GamedBaselines, index: int) -> float:
     if index not in gamed.difficulty_by_instruction:
-        raise UserError(f"df_gamed.csv: no difficulty of instruction {index}; expected the 805 rows of AlpacaEval")
+        raise UserError(f"df_gamed.csv: no difficulty for instruction {index}; expected the 805 rows of AlpacaEval")
     return gamed.difficulty_by_instruction[index]

@@ -1,4 +1,4 @@
-"""Two answers before a judge, in both orders: who won, how sure it is, and what else the judge looked at."""
+"""Pairwise games: a judge compares two responses in both orders; wins, order consistency, position and length bias."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from zhenlong.records import Messages
 
 @dataclass(frozen=True)
 class PairwiseGame:
-    """One verdict on a model's answer and the baseline's.
+    """One verdict on a model's response and the baseline's.
 
-    `score` is the model's share of the win (1, 0.5, 0; between them for a judge's probabilities), None where the
-    verdict could not be read. `lengths` are the characters of the model's answer and of the baseline's, where known.
+    `score` is the model's (1 win, 0.5 tie, 0 loss; between them for a judge's probabilities), None if the verdict was
+    not parsed. `lengths` are the characters of the model's response and of the baseline's, if known.
     """
 
     model_first: bool
@@ -26,11 +26,11 @@ class PairwiseGame:
     verdict: str | None = None
     weight: int = 1
     lengths: tuple[int, int] | None = None
-    answer: str = ""  # the judge's, in full
+    answer: str = ""  # the judge's full response
     turn: int = 1
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that say something, for a record."""
+        """The non-empty fields, for a record."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "")}
 
 
@@ -41,21 +41,21 @@ def game_from_json(row: Mapping[str, Any]) -> PairwiseGame:
 
 
 def order_consistency(first: PairwiseGame, second: PairwiseGame) -> float | None:
-    """1 where the two orders agree on the winner, 0 where they do not; None where one of them could not be read."""
+    """1 if the two orders agree on the winner, else 0; None if one of them was not parsed."""
     if first.score is None or second.score is None:
         return None
     return float(_winner_sign(first.score) == _winner_sign(second.score))
 
 
 def first_position_wins(games: Sequence[PairwiseGame]) -> list[float]:
-    """For each game with a winner, 1 where the answer shown first won. A fair judge's mean over both orders is 1/2."""
+    """For each game with a winner, 1 if the response shown first won. Without bias the mean over both orders is 1/2."""
     return [
         float((game.score > 0.5) == game.model_first) for game in games if game.score is not None and game.score != 0.5
     ]
 
 
 def longer_output_wins(games: Sequence[PairwiseGame]) -> list[float]:
-    """For each game with a winner and answers of different length, 1 where the longer one won."""
+    """For each game with a winner and responses of different length, 1 if the longer one won."""
     found = []
     for game in games:
         if game.score is not None and game.score != 0.5 and game.lengths and game.lengths[0] != game.lengths[1]:
@@ -71,20 +71,20 @@ def query_judge(
     temperature: float = 0.0,
     top_log_probs: int = 0,
 ) -> list[GeneratedOutput]:
-    """The judge's answers, one to each conversation."""
+    """The judge's responses, one per conversation."""
     if not conversations:
         return []
     options = {"max_tokens": max_tokens, "temperature": temperature, "top_log_probs": top_log_probs}
     answers = judge(conversations, **options)  # type: ignore[arg-type]
     if len(answers) != len(conversations):
-        raise ValueError(f"judge {judge.name}: gave {len(answers)} answers to {len(conversations)} conversations")
+        raise ValueError(f"judge {judge.name}: returned {len(answers)} responses to {len(conversations)} conversations")
     return answers
 
 
 def recorded_verdict(outcome: Outcome, *names: str) -> Any:
-    """The judge's verdicts of the first of these names that the row of outputs holds.
+    """The recorded verdicts under the first of these names that the row of outputs has.
 
-    Raises `UserError` naming the instance where there is none.
+    Raises `UserError` naming the instance if there are none.
     """
     for name in names:
         if name in outcome.metadata:
@@ -96,13 +96,13 @@ def recorded_verdict(outcome: Outcome, *names: str) -> Any:
 
 
 def baseline_outputs_of(outcome: Outcome) -> tuple[str, ...]:
-    """The baseline's answers, turn after turn; none where neither the scenario nor the row of outputs has them."""
+    """The baseline's responses by turn; empty if neither the scenario nor the row of outputs has them."""
     given = outcome.metadata.get("baseline_output", outcome.instance.data.get("baseline", ()))
     return (given,) if isinstance(given, str) else tuple(given)
 
 
 def output_lengths(outcome: Outcome, turn: int = 1) -> tuple[int, int] | None:
-    """The characters of the model's answer and of the baseline's; None where a row of verdicts is without one."""
+    """The characters of the model's response and of the baseline's; None if a recorded verdict lacks one."""
     baseline = baseline_outputs_of(outcome)
     if not outcome.outputs or len(baseline) < turn:
         return None
@@ -111,12 +111,12 @@ def output_lengths(outcome: Outcome, turn: int = 1) -> tuple[int, int] | None:
 
 
 def require_baseline_outputs(outcome: Outcome) -> tuple[str, ...]:
-    """The same; raises `UserError` where there are none, for a judge has to see them."""
+    """The baseline's responses; raises `UserError` if there are none, because a judge has to see them."""
     found = baseline_outputs_of(outcome)
     if not found:
         raise UserError(
-            f"instance {outcome.instance.id}: no baseline answer to compare with; "
-            "give the baseline's answers (--baseline_outputs)"
+            f"instance {outcome.instance.id}: no baseline response to compare with; "
+            "give the baseline's responses (--baseline_outputs)"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""What a judge is asked. The wording is our own; the official prompts are read from a file where one is given.
+"""Judge prompts. The wording is our own; official prompts can be read from a file.
 
 Scores of different prompts are not comparable: numbers for a leaderboard need the official one.
 """
@@ -19,25 +19,25 @@ from zhenlong.records import Message, Messages
 
 @dataclass(frozen=True)
 class JudgePrompt:
-    """A system message (empty: none) and the user's turn, in which `{name}` stands for a value."""
+    """A system message (empty: none) and a user turn with `{name}` placeholders."""
 
     system: str
     user: str
 
     def messages(self, values: Mapping[str, str]) -> Messages:
-        """The conversation with the values put in; braces that name no value stay as they are."""
+        """The conversation with the placeholders filled; braces that name no value stay as they are."""
         start = (Message("system", fill_template(self.system, values)),) if self.system else ()
         return (*start, Message("user", fill_template(self.user, values)))
 
 
 def fill_template(template: str, values: Mapping[str, str]) -> str:
-    """The template with `{name}` replaced, once: what is put in is not searched again."""
+    """Replace each `{name}` in the template; inserted values are not searched for placeholders."""
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
 
 
 @cache
 def read_fastchat_prompts(path: str) -> dict[str, JudgePrompt]:
-    """The prompts of a `judge_prompts.jsonl` (lm-sys/FastChat) by name. Raises `UserError` for another file."""
+    """The prompts of a `judge_prompts.jsonl` (lm-sys/FastChat) by name. Raises `UserError` for any other file."""
     found = {}
     for number, line in enumerate(_text(path).splitlines(), 1):
         try:

@@ -1,4 +1,4 @@
-"""How is an answer written? Its length and its Markdown, and how two answers differ in them (arena-hard-auto)."""
+"""Style features of a response (length, Markdown) and their difference between two responses (arena-hard-auto)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BOLD: Final = (re.compile(r"\*\*[^*\n]+\*\*"), re.compile(r"__[^_\n]+__"))
 PIECES: Final = re.compile(r"\w+|[^\w\s]")
 
 FEATURES: Final = ("length", "headers", "lists", "bold")
-CONTROLS: Final = {"style": (0, 1, 2, 3), "length": (0,), "markdown": (1, 2, 3)}  # which features each one keeps
+CONTROLS: Final = {"style": (0, 1, 2, 3), "length": (0,), "markdown": (1, 2, 3)}  # features that each control uses
 
 
 @dataclass(frozen=True)
 class Style:
-    """Counts of one answer. `length` is in words and punctuation marks, for upstream's tokens (which need tiktoken)."""
+    """Counts of one response. `length` counts words and punctuation marks (upstream: tokens by tiktoken)."""
 
     length: int
     headers: int
@@ -33,7 +33,7 @@ class Style:
 
 
 def measure_style(answer: str) -> Style:
-    """The counts of an answer; Markdown inside fenced code does not count, its length does."""
+    """The counts of a response; fenced code counts towards length but not towards Markdown."""
     prose = CODE.sub("", answer)
     return Style(
         len(PIECES.findall(answer)),
@@ -66,8 +66,8 @@ def standardize_features(
 
     A row of weight 3 counts as three rows.
 
-    `centred` also takes off their mean, as upstream does over the battles of all its models. With the battles of one
-    model it must not: its own mean style would become part of its strength, and nothing would be controlled.
+    `centred` also subtracts the mean, as upstream does over the battles of all its models. Do not centre the battles of
+    a single model: its mean style would be absorbed by its strength, and nothing would be controlled.
     """
     values = np.asarray(rows, dtype=np.float64)[:, list(CONTROLS[control])]
     counts = np.asarray(weights, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What does a judge's answer say? The scorers' own patterns; None where it says nothing that can be read."""
+"""Parsing of a judge's verdict by the benchmarks' own patterns; None if it cannot be parsed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from zhenlong.verify.judge_parsing import parse_winner as parse_winner
 from zhenlong.verify.reasoning_trace import strip_reasoning
 
 ARENA_PATTERNS: Final = (re.compile(r"\[\[([AB<>=]+)\]\]"), re.compile(r"\[([AB<>=]+)\]"))
-ARENA_LABELS: Final = {  # label -> the share of the win that goes to A, and how many times the game counts
+ARENA_LABELS: Final = {  # label -> A's score, and the weight of the game
     "A>B": (1.0, 1), "A>>B": (1.0, 3), "B<A": (1.0, 1), "B<<A": (1.0, 3), "A=B": (0.5, 1), "B=A": (0.5, 1),
     "B>A": (0.0, 1), "B>>A": (0.0, 3), "A<B": (0.0, 1), "A<<B": (0.0, 3),
 }  # fmt: skip
-FIRST_NAME, SECOND_NAME = "m", "M"  # how AlpacaEval's prompt calls the two outputs
+FIRST_NAME, SECOND_NAME = "m", "M"  # the names of the two outputs in AlpacaEval's prompt
 
 
 def parse_arena_label(text: str) -> str | None:
-    """The last label in double brackets, else in single ones, of the text in capitals (arena-hard-auto).
+    """The last label in double brackets, else in single brackets, of the upper-cased text (arena-hard-auto).
 
-    Something in brackets that is no label, such as `[[A>=B]]`, is none: upstream would stop with an error.
+    An unknown label in brackets, such as `[[A>=B]]`, counts as unparsed; upstream would stop with an error.
     """
     said = strip_reasoning(text).upper()
     for pattern in ARENA_PATTERNS:
@@ -32,10 +32,10 @@ def parse_arena_label(text: str) -> str | None:
 
 
 def first_output_probability(output: GeneratedOutput) -> float | None:
-    """P(m) / (P(m) + P(M)) at the first token: how much the judge prefers the output shown first (AlpacaEval).
+    """P(m) / (P(m) + P(M)) at the first token: the judge's preference for the output shown first (AlpacaEval).
 
-    One of the two that is not among the likeliest tokens has probability 0. Without log-probabilities the answer's
-    first character counts fully.
+    A name that is not among the most likely tokens has probability 0. Without log-probabilities the response's first
+    character decides.
     """
     if output.top_log_probs:
         shares = [0.0, 0.0]
@@ -48,9 +48,9 @@ def first_output_probability(output: GeneratedOutput) -> float | None:
 
 
 def parse_chosen_output(text: str) -> str | None:
-    """`a` or `b`, of an answer that was to be `Output (a)` or `Output (b)` (LLMBar).
+    """`a` or `b`, from a response expected to be `Output (a)` or `Output (b)` (LLMBar).
 
-    An explanation may name both; then the last one named in the answer's last line counts.
+    If an explanation names both, the last one named in the last line counts.
     """
     said = strip_reasoning(text).strip()
     for part in (said, said.rsplit("\n", 1)[-1]):
@@ -64,7 +64,7 @@ def parse_chosen_output(text: str) -> str | None:
 
 
 def parse_class_label(text: str, choices: dict[str, str]) -> str | None:
-    """The first of the choices' words that the answer names, as its value; words are matched in lower case."""
+    """The value of the first of the choices' names that occurs in the response, matched in lower case."""
     said = strip_reasoning(text).lower()
     places = {word: said.find(word) for word in choices if word in said}
     return choices[min(places, key=lambda word: places[word])] if places else None

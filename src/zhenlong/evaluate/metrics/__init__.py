@@ -1,4 +1,4 @@
-"""What is an answer worth? Metrics by name, one module for each family of them."""
+"""Metrics by name, one module per family."""
 
 from zhenlong.evaluate.metrics.registry import (
     Measure,

@@ -1,4 +1,4 @@
-"""AlpacaEval 2: how much a judge prefers the model's answers to the baseline's, as they are and at equal length."""
+"""AlpacaEval 2: a judge's preference for the model over the baseline, plain and length-controlled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def alpaca_eval(outcomes: Sequence[Outcome], judge: Judge | None, *, prompt: str
     """100 times the judge's probability of preferring the model, from its first token (tatsu-lab/alpaca_eval).
 
     `prompt` is a file with the official prompt, `alpaca_eval_clf.txt`. A recorded `preference` is from 1 (the baseline)
-    to 2 (the model); 0 and 1.5 are draws, null is a verdict that could not be read.
+    to 2 (the model); 0 and 1.5 are ties, null is an unparsed verdict.
     """
     if judge is None:
         games = [_recorded_game(one) for one in outcomes]
@@ -58,9 +58,9 @@ def alpaca_eval(outcomes: Sequence[Outcome], judge: Judge | None, *, prompt: str
 
 @corpus_metric("length_controlled_win_rate", Measure("length_controlled_win_rate"))
 def length_controlled(scored: Sequence[ScoredOutcome], *, gamed: str = "") -> dict[str, Interval]:
-    """The win rate at equal length; left out where fewer than ten answers have a verdict and a baseline.
+    """The length-controlled win rate; omitted if fewer than ten responses have a verdict and a baseline.
 
-    `gamed` is a local copy of upstream's `df_gamed.csv`, with which the fit is upstream's; see `judges.length_control`.
+    With `gamed`, a local copy of upstream's `df_gamed.csv`, the fit is upstream's; see `judges.length_control`.
     """
     known = [(one, game_from_json(one.judgement["games"][0])) for one in scored if one.judgement.get("games")]
     known = [(one, game) for one, game in known if game.score is not None and game.lengths is not None]
@@ -75,7 +75,7 @@ def length_controlled(scored: Sequence[ScoredOutcome], *, gamed: str = "") -> di
 
 
 def model_shown_first(instruction: str) -> bool:
-    """Whether the model's output comes before the baseline's: upstream's draw, seeded by the instruction."""
+    """Whether the model's output is shown before the baseline's: upstream's random choice, seeded by the instruction."""
     switched = random.Random(f"is_switched_outputs{instruction}0").choices([False, True], k=1)[0]
     return bool(switched)  # unswitched, the baseline is output_1
 
@@ -86,7 +86,7 @@ def _recorded_game(outcome: Outcome) -> PairwiseGame:
     if given is None or given != given:
         return PairwiseGame(True, None, lengths=lengths)
     if isinstance(given, bool) or not isinstance(given, int | float) or not (given == 0 or 1 <= given <= 2):
-        raise UserError(f"instance {outcome.instance.id}: preference: expected 1 to 2, or 0 for a draw, got {given!r}")
+        raise UserError(f"instance {outcome.instance.id}: preference: expected 1 to 2, or 0 for a tie, got {given!r}")
     return PairwiseGame(True, 0.5 if given == 0 else given - 1, str(given), lengths=lengths)
 
 
@@ -100,6 +100,6 @@ def _scored(outcome: Outcome, game: PairwiseGame, judge: Judge | None) -> Scored
 def _number(outcome: Outcome) -> int:
     if not outcome.instance.id.isdigit():
         raise UserError(
-            f"instance {outcome.instance.id}: expected AlpacaEval's row number as its id, for its difficulty"
+            f"instance {outcome.instance.id}: expected AlpacaEval's row number as its id, to look up its difficulty"
         )
     return int(outcome.instance.id)

@@ -1,4 +1,4 @@
-"""Arena-Hard: two games against the baseline for each prompt, one in each order, with five verdicts."""
+"""Arena-Hard: two games against the baseline per prompt, one in each order, with a five-level verdict."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
 from zhenlong.inference.model_client import Judge
 
-CREATIVE: Final = "creative_writing"  # its judge writes no answer of its own first
+CREATIVE: Final = "creative_writing"  # category whose judge does not first write its own answer
 TOKENS: Final = 4096
 CONTROLLED: Final = tuple(Measure(f"win_rate_{control}") for control in CONTROLS)
 
@@ -47,10 +47,10 @@ def arena_hard(
     max_tokens: int = TOKENS,
     temperature: float = 0.0,
 ) -> list[ScoredOutcome]:
-    """The model's share of the win in its two games, per cent, much better (>>) counting three times.
+    """The model's mean score in its two games, in per cent; much better (>>) counts three times.
 
     In the first game the baseline is A, in the second the model. `system` and `creative_system` are files with the
-    official system prompts. Recorded are `verdicts`, the two games' labels (null: unread), or upstream's `games`.
+    official system prompts. Recorded: `verdicts`, the two games' labels (null: unparsed), or upstream's `games`.
     """
     answers: list[str | None] = [None] * (2 * len(outcomes))
     if judge is None:
@@ -77,13 +77,13 @@ def arena_hard(
 
 @corpus_metric("arena_hard_v01", Measure("win_rate"), *CONTROLLED)
 def arena_hard_v01(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """Win rates by the rules of v0.1, per cent: Bradley-Terry, and with control of style, length and Markdown."""
+    """Win rates by the rules of v0.1, in per cent: Bradley-Terry, and controlled for style, length and Markdown."""
     return _rates(scored, rates.v01_win_rate, rates.v01_style_controlled)
 
 
 @corpus_metric("arena_hard_v2", Measure("win_rate"), *CONTROLLED)
 def arena_hard_v2(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """Win rates by the rules of v2, per cent, with 90 % intervals: mean score, and with control of style."""
+    """Win rates by the rules of v2, in per cent with 90 % intervals: mean score, and style-controlled."""
     return _rates(scored, rates.v2_win_rate, rates.v2_style_controlled)
 
 
@@ -93,9 +93,9 @@ def arena_hard_v2(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     Measure("judge_prefers_longer", higher_is_better=None),
 )
 def judge_preferences(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """Of the games with a winner, the share won by the answer shown first, and by the longer one.
+    """The fraction of games with a winner that the response shown first won, and that the longer one won.
 
-    The first tells of the judge (a fair one's is 1/2 over both orders), the second of judge and answers together.
+    The first measures the judge's position bias (1/2 without bias), the second depends on judge and responses.
     """
     games = [game_from_json(row) for one in scored for row in one.judgement.get("games", ())]
     found = {"judge_prefers_first": first_position_wins(games), "judge_prefers_longer": longer_output_wins(games)}

@@ -1,7 +1,7 @@
-"""Whom do the answers speak of, and as what? Representation of groups, and stereotypes, in what the model wrote.
+"""Demographic representation and stereotypical associations in generated text.
 
 Rules: stanford-crfm/helm:src/helm/benchmark/metrics/bias_metrics.py, after Garg et al. 2018 and Bolukbasi et al. 2016.
-The lists of words are our own (wordlists/README.md). Only answers are read, never prompts. 0 is even; lower is better.
+The word lists are our own (wordlists/README.md). Only responses count, not prompts. 0 is uniform; lower is better.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ NAMES: Final = (
 
 @corpus_metric("bias", *(Measure(name, "bias", False) for name in NAMES), of_groups=False)
 def bias(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """Distance from even representation and from even association, of genders and of surnames' groups.
+    """Total variation distance from uniform of representation and association, for genders and surname groups.
 
-    `<group>_representation`: total variation from uniform of the groups' shares of mentions, each group's mentions
-    divided by the length of its list. `<group>_<target>_association`: the same for the mentions in answers that hold a
-    target word, counted mentions x occurrences within each answer; mean over the target words that occur beside any
-    mention. NaN where nothing is mentioned. Intervals by bootstrap over instances.
+    `<group>_representation`: the distance for the groups' fractions of mentions, each group's count divided by the
+    length of its word list. `<group>_<target>_association`: the same over responses that contain a target word,
+    counting mentions x occurrences per response; mean over the target words that co-occur with any mention. NaN without
+    mentions. Intervals by bootstrap over instances.
     """
     texts = [[output.text for output in one.outcome.outputs if output.text] for one in scored]
     tokens = [[Counter(overlap.word_tokens(text.lower())) for text in answers] for answers in texts]
@@ -52,7 +52,7 @@ def bias(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
 
 
 def distance_from_uniform(mentions: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Total variation from uniform of mentions per list word [..., group]; NaN where there are none; shape [...]."""
+    """Total variation distance from uniform of mentions per list word, [..., group] -> [...]; NaN without mentions."""
     rates = mentions / sizes
     total = rates.sum(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -60,7 +60,7 @@ def distance_from_uniform(mentions: NDArray[np.float64], sizes: NDArray[np.float
     return found
 
 
-AnswerTokens = Sequence[Sequence[Counter[str]]]  # of each answer of each instance
+AnswerTokens = Sequence[Sequence[Counter[str]]]  # [instance][response]
 WordsByGroup = dict[str, tuple[str, ...]]
 
 

@@ -1,4 +1,4 @@
-"""Is the model as often right as it says? Calibration error, selective accuracy, and the points of a reliability plot.
+"""Calibration: expected calibration error, selective accuracy, Platt scaling, and reliability plots.
 
 Rules: stanford-crfm/helm:src/helm/benchmark/metrics/basic_metrics.py, which calls
 p-lambda/verified_calibration:calibration/utils.py.
@@ -22,7 +22,7 @@ from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_inte
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
 
 BINS: Final = 10
-CLIP: Final = 1e-12  # of probabilities, before their log-odds are taken
+CLIP: Final = 1e-12  # probabilities are clipped to [CLIP, 1 - CLIP] before taking log-odds
 RESAMPLES: Final = 300
 
 Values = NDArray[np.float64]
@@ -30,7 +30,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ReliabilityPoint:
-    """One bin of a reliability plot: mean confidence, and the accuracy with its interval (`accuracy.n` answers)."""
+    """One bin of a reliability plot: mean confidence, and accuracy with its interval (`accuracy.n` answers)."""
 
     confidence: float
     accuracy: Interval
@@ -52,17 +52,16 @@ class ReliabilityPoint:
 def calibration(
     scored: Sequence[ScoredOutcome], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
 ) -> dict[str, Interval]:
-    """Calibration of the confidence in each answer; nothing where no log-probability is known.
+    """Calibration of the confidence in each answer; empty if no log-probabilities are known.
 
-    An answer is right where the predicted choice is, else where the score `measure` is 1. See `confidence_of` for
-    `unnormalised` and `per_token`. Fewer than 300 answers make the ten bins unreliable,
-    so it is not taken of groups.
+    An answer is right if the predicted choice is, or without choices if the score `measure` is 1. See `confidence_of`
+    for `unnormalised` and `per_token`. Not computed per group: with fewer than 300 answers ten bins are unreliable.
     """
     confidences, correct = confidences_of(scored, measure=measure, unnormalised=unnormalised, per_token=per_token)
     if not len(confidences):
         return {}
 
-    order = np.argsort(confidences, kind="stable")  # sorting what is sorted is quick, so the resamples are kept so
+    order = np.argsort(confidences, kind="stable")  # resamples of sorted data are almost sorted, and fast to sort
     confidences, correct = confidences[order], correct[order]
     start = platt_weights(confidences, correct)
 
@@ -91,7 +90,7 @@ def calibration(
 def confidences_of(
     scored: Sequence[ScoredOutcome], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
 ) -> tuple[Values, Values]:
-    """The confidence in each answer and whether it is right (0 or 1), for the answers with a log-probability."""
+    """The confidence in each answer and its correctness (0 or 1), for the answers with a log-probability."""
     pairs = []
     for one in scored:
         confidence = confidence_of(one.outcome, unnormalised=unnormalised, per_token=per_token)
@@ -102,12 +101,12 @@ def confidences_of(
 
 
 def confidence_of(outcome: Outcome, *, unnormalised: bool = False, per_token: bool = True) -> float | None:
-    """The probability that the model gives its answer; None where it is not known.
+    """The probability that the model assigns to its answer; None if unknown.
 
-    Of choices: the softmax over their scores (log-probability less that after the calibration prompt where there is
-    one, else per token, or summed without `per_token`), for the predicted choice, or the likeliest where none was
-    chosen. `unnormalised`: the probability of the answer's text itself, HELM's rule for answers by letter. Of a
-    generated text: the latter.
+    For choices: the softmax over their scores (calibrated log-probability if there is a calibration prompt, else per
+    token, or summed without `per_token`), at the predicted choice, or at the most likely if none was chosen.
+    `unnormalised`: the probability of the answer's text itself, HELM's rule for answers by letter. Generated text
+    always uses the latter.
     """
     if outcome.choices is not None and not unnormalised:
         shares = _softmax(_scores(outcome.choices, per_token))
@@ -123,7 +122,7 @@ def confidence_of(outcome: Outcome, *, unnormalised: bool = False, per_token: bo
 def calibration_error(confidences: Values, correct: Values, bins: int = BINS) -> float:
     """Expected calibration error: mean over answers of |mean confidence - accuracy| of the answer's bin (Guo 2017).
 
-    Bins hold equally many answers, but for equal confidences, which stay together.
+    Bins have equal mass, except that equal confidences share a bin.
     """
     place = equal_mass_bins(confidences, bins)
     gaps = np.bincount(place, confidences - correct)
@@ -131,7 +130,7 @@ def calibration_error(confidences: Values, correct: Values, bins: int = BINS) ->
 
 
 def equal_mass_bins(confidences: Values, bins: int = BINS) -> NDArray[np.intp]:
-    """The bin of each answer: edges lie midway between the parts of `bins` equal shares of the sorted confidences."""
+    """The bin index of each answer; edges are midway between adjacent equal-sized parts of the sorted confidences."""
     ordered = np.sort(confidences)
     parts = np.array_split(ordered, min(bins, len(ordered)))
     edges = np.unique([(left[-1] + right[0]) / 2 for left, right in pairwise(parts)])
@@ -142,7 +141,7 @@ def equal_mass_bins(confidences: Values, bins: int = BINS) -> NDArray[np.intp]:
 def reliability_points(
     confidences: Sequence[float] | Values, correct: Sequence[float] | Values, bins: int = BINS
 ) -> list[ReliabilityPoint]:
-    """The points of a reliability plot, from the least confident bin to the most; empty without answers."""
+    """The points of a reliability plot, by increasing confidence; empty without answers."""
     p, y = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if not len(p):
         return []
@@ -151,17 +150,19 @@ def reliability_points(
 
 
 def selective_accuracies(confidences: Values, correct: Values) -> Values:
-    """Entry i: the accuracy over the i + 1 most confident answers; their mean is HELM's selective area."""
+    """Entry i: the accuracy over the i + 1 most confident answers; their mean is HELM's area under the
+    coverage-accuracy curve.
+    """
     ordered = correct[np.argsort(-confidences, kind="stable")]
     found: Values = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
     return found
 
 
 def platt_scaled(confidences: Values, correct: Values, initial_weights: Values | None = None) -> Values:
-    """The confidences after Platt's (1999) scaling sigmoid(a * log-odds + b), fitted to these very answers.
+    """The confidences after Platt scaling (1999), sigmoid(a * log-odds + b), fitted on the same answers.
 
-    Where all answers are right, or all wrong, there is nothing to fit and `correct` comes back: an error of 0, as HELM
-    sets it. `start`: weights near the answer, to begin from.
+    If all answers are right, or all wrong, there is nothing to fit and the result is `correct`: an error of 0, as in
+    HELM. `initial_weights` starts the optimisation.
     """
     weights = platt_weights(confidences, correct, initial_weights)
     return correct if weights is None else _sigmoid(_log_odds(confidences) * weights[0] + weights[1])
@@ -170,10 +171,10 @@ def platt_scaled(confidences: Values, correct: Values, initial_weights: Values |
 def platt_weights(
     confidences: Values, correct: Values, initial_weights: Values | None = None, max_steps: int = 50
 ) -> Values | None:
-    """The likeliest (a, b) of Platt's scaling; None where all answers are right, or all wrong.
+    """The maximum-likelihood (a, b) of Platt scaling; None if all answers are right, or all wrong.
 
-    Newton's method, steps halved until the likelihood rises. Where confidence separates right from wrong there is no
-    likeliest pair; the steps then end near certainty.
+    Newton's method with step halving. If confidence separates right from wrong perfectly, the maximum does not exist;
+    the iteration then stops with probabilities near 0 and 1.
     """
     if correct.min() == correct.max():
         return None
@@ -201,10 +202,10 @@ def _is_correct(one: ScoredOutcome, measure: str) -> float:
     if measure in one.scores:
         return float(one.scores[measure] >= 1)
     if one.outcome.choices is not None:
-        return 0.0  # it chose none of them
+        return 0.0  # none was chosen
     have = ", ".join(one.scores) or "none"
     raise UserError(
-        f"metric calibration: no score {measure} of instance {one.outcome.instance.id}; it has {have}; set measure"
+        f"metric calibration: no score {measure} for instance {one.outcome.instance.id}; it has {have}; set measure"
     )
 
 

@@ -1,4 +1,4 @@
-"""F1 of classes over a whole data set, where each answer is one class or a list of them."""
+"""Macro and micro F1 over a data set, for single-label or multi-label classification."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ def classification(
 ) -> dict[str, Interval]:
     """Macro F1 (mean over classes) and micro F1 (over all decisions), intervals by bootstrap over instances.
 
-    The classes are `labels`, else those of the correct references; an answer that is none of them is no class, and so a
-    miss of the right one. With `separator`, answers and references hold several classes. Case and punctuation do not
-    count. Source: stanford-crfm/helm:src/helm/benchmark/metrics/classification_metrics.py.
+    The classes are `labels`, else those of the correct references; a response that names none of them is a false
+    negative. With `separator`, responses and references hold several classes. Case and punctuation are ignored. Source: stanford-crfm/helm:src/helm/benchmark/metrics/classification_metrics.py.
     """
     if not scored:
         return {}
@@ -58,6 +57,6 @@ def _table(sets: Sequence[set[str]], known: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def _f1(parts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """2 TP / (2 TP + FP + FN) of counts [3, ...]; 0 for a class that neither occurs nor is said."""
+    """2 TP / (2 TP + FP + FN) of counts [3, ...]; 0 for a class that is neither true nor predicted."""
     hits, extra, missed = parts
     return 2 * hits / np.maximum(2 * hits + extra + missed, 1)

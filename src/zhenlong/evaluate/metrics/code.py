@@ -1,8 +1,7 @@
-"""Do the programs in the answers pass their tests? pass@k, and shares of programs and of tests.
+"""Metrics of generated programs: pass@k, and the fractions of passing programs and of passing tests.
 
-The tests are in the instance's `data` under `tests` (zhenlong/verify/code_tests.py). Options of all three: `rules`, the
-keys of tests that stand where an instance's own do not say; `unsafe`, which lets programs run on a machine that cannot
-isolate them.
+The tests are in the instance's `data` under `tests` (zhenlong/verify/code_tests.py). Options of all three: `rules`,
+defaults for the keys of an instance's tests; `unsafe`, which runs programs on a machine that cannot isolate them.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from zhenlong.verify.sandbox import map_in_threads
 def pass_at_k(
     outcome: Outcome, *, k: int | Sequence[int] = (1,), rules: Mapping[str, Any] | None = None, unsafe: bool = False
 ) -> dict[str, float]:
-    """The unbiased chance that one of k answers passes, from all answers there are (Chen et al. 2021)."""
+    """The unbiased estimate of the probability that one of k samples passes, from all samples (Chen et al. 2021)."""
     wanted = [k] if isinstance(k, int) else list(k)
     n = len(outcome.outputs)
     if not wanted or min(wanted) < 1:
-        raise UserError(f"metric pass_at_k: k: expected whole numbers from 1, got {wanted}")
+        raise UserError(f"metric pass_at_k: k: expected whole numbers of 1 or more, got {wanted}")
     if n < max(wanted):
         raise UserError(
-            f"metric pass_at_k: {outcome.instance.id} has {n} answers, k={max(wanted)} needs as many at least; set the "
+            f"metric pass_at_k: {outcome.instance.id} has {n} samples, k={max(wanted)} needs at least that many; set the "
             "adapter's n, or a smaller k"
         )
     passed = sum(one.passed for one in _verdicts(outcome, rules, unsafe))
@@ -38,25 +37,25 @@ def pass_at_k(
 
 @instance_metric("code_passes", Measure("code_passes"))
 def code_passes(outcome: Outcome, *, rules: Mapping[str, Any] | None = None, unsafe: bool = False) -> dict[str, float]:
-    """The share of the answers whose program passes all tests; with one answer, 1 or 0."""
+    """The fraction of samples whose program passes all tests; with one sample, 1 or 0."""
     verdicts = _verdicts(outcome, rules, unsafe)
     return {"code_passes": sum(one.passed for one in verdicts) / len(verdicts)}
 
 
 @instance_metric("tests_passed", Measure("tests_passed"))
 def passed_tests(outcome: Outcome, *, rules: Mapping[str, Any] | None = None, unsafe: bool = False) -> dict[str, float]:
-    """The share of tests that pass, all of them run, mean over the answers (APPS: "test case average")."""
+    """The fraction of tests that pass, all of them run, averaged over samples (APPS: "test case average")."""
     verdicts = _verdicts(outcome, {**(rules or {}), "all_tests": True}, unsafe)
     return {"tests_passed": sum(one.num_passed / one.num_tests for one in verdicts) / len(verdicts)}
 
 
 def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, unsafe: bool) -> list[CodeTestResult]:
-    """One verdict for each answer; equal answers are run once, several at a time."""
+    """One result per sample; equal programs run once, several in parallel."""
     tests = outcome.instance.data.get("tests")
     if not tests:
-        raise UserError(f"instance {outcome.instance.id}: it has no tests; expected those of a programming problem")
+        raise UserError(f"instance {outcome.instance.id}: no tests; expected those of a programming problem")
     if not outcome.outputs:
-        raise UserError(f"instance {outcome.instance.id}: it has no answer to run")
+        raise UserError(f"instance {outcome.instance.id}: no response to run")
     answers = list(dict.fromkeys(one.text for one in outcome.outputs))
     found = map_in_threads(lambda answer: check_code_response(answer, tests, rules=rules, unsafe=unsafe), answers)
     by_answer = dict(zip(answers, found, strict=True))

@@ -1,4 +1,4 @@
-"""What answering took, as measured: seconds, tokens, arithmetic and memory (HELM's category of efficiency)."""
+"""Measured inference cost: seconds, tokens, FLOPs and memory (HELM's category efficiency)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from zhenlong.inference.requests import RequestCost
 
 
 def efficiency_results(outcomes: Sequence[Outcome], seed: int = 0) -> list[Result]:
-    """The measures of efficiency over the outcomes whose cost was measured; none where none was.
+
 
     `seconds_per_request`, `prompt_tokens` and `generated_tokens` are means over requests, `tokens_per_second` is all
-    tokens read and written over all seconds and `generated_tokens_per_second` the written ones alone,
-    `flops_per_request` the mean of floating-point operations, `peak_memory` the largest in bytes.
+    prompt and generated tokens over all seconds, `generated_tokens_per_second` the generated ones only,
+    `flops_per_request` the mean number of floating-point operations, `peak_memory` the maximum in bytes.
     """
     costs = [one.cost for one in outcomes if one.cost is not None]
     timed = [cost for cost in costs if cost.seconds > 0]
@@ -44,5 +44,5 @@ def _tokens(cost: RequestCost) -> int:
 
 
 def _mean(values: Sequence[float], seed: int) -> Interval:
-    """By bootstrap always: these are quantities, also where they all happen to be 0 or 1."""
+    """The mean with a bootstrap interval, even if all values happen to be 0 or 1: they are not proportions."""
     return ratio_interval(values, [1] * len(values), seed)

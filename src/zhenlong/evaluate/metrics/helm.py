@@ -1,4 +1,4 @@
-"""Measures that only HELM's scenarios use: the last word, the last number, any of k answers, and time by tokens.
+"""Metrics that only HELM's scenarios use: last word, last number, any of k samples, and time by tokens.
 
 Rules: stanford-crfm/helm:src/helm/benchmark/metrics/evaluate_reference_metrics.py and efficiency_metrics.py.
 """
@@ -23,7 +23,7 @@ COEFFICIENTS: Final = ("overhead_seconds", "seconds_per_prompt_token", "seconds_
 
 @instance_metric("quasi_prefix_exact_match", Measure("quasi_prefix_exact_match"))
 def quasi_prefix_exact_match(outcome: Outcome) -> dict[str, float]:
-    """1 where the text begins with a correct reference, case, punctuation, articles and white space aside."""
+    """1 if the text begins with a correct reference, ignoring case, punctuation, articles and white space."""
     said = normalize_text(_answer_text(outcome))
     right = any(said.startswith(normalize_text(one)) for one in outcome.instance.correct_texts)
     return {"quasi_prefix_exact_match": float(bool(said) and right)}
@@ -31,9 +31,9 @@ def quasi_prefix_exact_match(outcome: Outcome) -> dict[str, float]:
 
 @instance_metric("exact_match_indicator", Measure("exact_match_indicator"))
 def exact_match_indicator(outcome: Outcome, *, indicator: str = " ") -> dict[str, float]:
-    """1 where what follows the last `indicator` (the last word) is that of a correct reference.
+    """1 if the text after the last `indicator` (by default the last word) equals that of a correct reference.
 
-    HELM's measure of GSM8K and of Dyck. Of a Dyck word it sees the last bracket alone: see `exact_match` beside it.
+    HELM's metric for GSM8K and Dyck. For a Dyck word it compares the last bracket only: read it with `exact_match`.
     """
     said = _answer_text(outcome).split(indicator)[-1].strip()
     right = any(said == one.split(indicator)[-1].strip() for one in outcome.instance.correct_texts)
@@ -42,7 +42,7 @@ def exact_match_indicator(outcome: Outcome, *, indicator: str = " ") -> dict[str
 
 @instance_metric("final_number_exact_match", Measure("final_number_exact_match"))
 def final_number_exact_match(outcome: Outcome) -> dict[str, float]:
-    """1 where the last number of the text is the last number of a correct reference, commas aside."""
+    """1 if the last number of the text is the last number of a correct reference, ignoring commas."""
     said = _final_number(_answer_text(outcome))
     right = any(said == _final_number(one) for one in outcome.instance.correct_texts)
     return {"final_number_exact_match": float(bool(said) and right)}
@@ -50,7 +50,7 @@ def final_number_exact_match(outcome: Outcome) -> dict[str, float]:
 
 @instance_metric("any_match", Measure("exact_match@*"), Measure("quasi_exact_match@*"))
 def any_match(outcome: Outcome, *, k: int = 5) -> dict[str, float]:
-    """1 where one of the first `k` answers is a correct reference: `exact_match@k`, `quasi_exact_match@k`."""
+    """1 if one of the first `k` samples is a correct reference: `exact_match@k`, `quasi_exact_match@k`."""
     return {
         f"exact_match@{k}": _any_answer_matches(outcome, k, str.strip),
         f"quasi_exact_match@{k}": _any_answer_matches(outcome, k, normalize_text),
@@ -61,7 +61,7 @@ def any_match(outcome: Outcome, *, k: int = 5) -> dict[str, float]:
 def time_by_tokens(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     """seconds = overhead + a * prompt tokens + b * generated tokens, by least squares over the requests measured.
 
-    HELM looks a and b up in tables of each deployment; here they are what this machine took. Nothing where fewer than
+    HELM looks a and b up in tables per deployment; here they are fitted to this machine's timings. Empty if fewer than
     three requests were timed, or the lengths do not vary; intervals by bootstrap over requests.
     """
     costs = [one.outcome.cost for one in scored if one.outcome.cost is not None and one.outcome.cost.seconds > 0]

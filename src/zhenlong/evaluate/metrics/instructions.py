@@ -1,4 +1,4 @@
-"""Were the instructions followed? IFEval's four accuracies, and the accuracy of each kind of instruction."""
+"""Instruction following: IFEval's four accuracies, and the accuracy by kind of instruction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODES: Final = {"strict": False, "loose": True}
     Measure("followed_loose"),
 )
 def instructions(outcome: Outcome) -> dict[str, float]:
-    """Whether the answer follows all its instructions (`prompt_`), and which share of them (`followed_`)."""
+    """Whether the response follows all its instructions (`prompt_`), and which fraction of them (`followed_`)."""
     scores = {}
     for name, loose in MODES.items():
         marks = [_instruction_results(outcome, text, loose) for text in answer_texts(outcome)]
@@ -34,9 +34,9 @@ def instructions(outcome: Outcome) -> dict[str, float]:
 
 @corpus_metric("instruction_accuracy", Measure("instruction_strict"), Measure("instruction_loose"))
 def instruction_accuracy(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """The share of all instructions of all prompts that were followed: a prompt with three counts three times.
+    """The fraction of all instructions of all prompts that were followed: a prompt with three counts three times.
 
-    Needs the metric `instructions` beside it. The interval resamples prompts.
+    Requires the metric `instructions`. The interval resamples prompts.
     """
     num_instructions = [len(one.outcome.instance.data["instruction_id_list"]) for one in scored]
     found = {}
@@ -50,7 +50,7 @@ def instruction_accuracy(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]
 
 @corpus_metric("instruction_kinds", Measure("strict:*"))
 def instruction_kinds(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """Strict accuracy by kind of instruction, such as `strict:punctuation:no_comma`, of the first answers."""
+    """Strict accuracy by kind of instruction, such as `strict:punctuation:no_comma`, of the first sample."""
     num_followed: dict[str, list[float]] = defaultdict(list)
     num_instructions: dict[str, list[float]] = defaultdict(list)
     for one in scored:

@@ -1,4 +1,4 @@
-"""How good a judge is the model itself? Its choices between two outputs, against people's (LLMBar)."""
+"""Quality of the evaluated model as a judge: its choices between two outputs against human labels (LLMBar)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
     Measure("chose_first", higher_is_better=None),
 )
 def judge_agreement(outcome: Outcome) -> dict[str, float]:
-    """1 where the model chooses the output that people prefer; an answer without a choice does not agree.
+    """1 if the model chooses the output that humans prefer; an unparsed response counts as disagreement.
 
-    `chose_first` is over the answers with a choice: a model that does not look at the order has 1/2.
+    `chose_first` is over parsed responses: 1/2 without position bias.
     """
     letter = parse_chosen_output(outcome.text)
     if letter is None:
@@ -31,9 +31,9 @@ def judge_agreement(outcome: Outcome) -> dict[str, float]:
 
 @corpus_metric("judge_order_agreement", Measure("order_agreement"), Measure("agreement_in_both_orders"))
 def judge_order_agreement(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """How often both orders of a pair lead to the same output, and how often to the right one in both.
+    """How often both orders of a pair give the same output, and how often the right one in both.
 
-    A pair one of whose answers has no choice counts as neither; pairs of which one order was not asked are left out.
+    A pair with an unparsed response counts as neither; pairs evaluated in one order only are left out.
     """
     pairs: dict[str, list[ScoredOutcome]] = defaultdict(list)
     for one in scored:

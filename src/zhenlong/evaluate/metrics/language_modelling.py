@@ -1,4 +1,4 @@
-"""How well does the model predict a text? Totals over all texts, so that a long text counts for its length."""
+"""Language modelling: bits per byte and perplexity, as totals over all texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
 
 @corpus_metric("bits_per_byte", Measure("bits_per_byte", "accuracy", False))
 def bits_per_byte(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """-log2 p of all texts over their bytes in UTF-8: comparable between tokenizers."""
+    """-log2 p of all texts divided by their UTF-8 bytes: comparable between tokenizers."""
     known = [one.outcome for one in scored if one.outcome.text_log_prob is not None and one.outcome.instance.input]
     if not known:
         return {}
@@ -22,7 +22,7 @@ def bits_per_byte(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
 
 @corpus_metric("perplexity", Measure("perplexity", "accuracy", False))
 def perplexity(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """exp(-log p of all texts over their tokens): comparable only between models of one tokenizer."""
+    """exp(-log p of all texts / their tokens): comparable only between models with the same tokenizer."""
     known = [one.outcome for one in scored if one.outcome.text_log_prob is not None and one.outcome.text_tokens]
     if not known:
         return {}

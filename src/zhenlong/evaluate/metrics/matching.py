@@ -1,4 +1,4 @@
-"""Is the answer one of the references? HELM's exact matches, and the choice among several."""
+"""Exact match with the references, as in HELM; for multiple choice, accuracy of the choice."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from zhenlong.verify.matching import normalize_text
 
 @instance_metric("exact_match", Measure("exact_match"))
 def exact_match(outcome: Outcome) -> dict[str, float]:
-    """1 for the right choice, or for a text equal to a correct reference but for white space at its ends."""
+    """1 for the right choice, or for a text equal to a correct reference after stripping white space."""
     return {"exact_match": _matches(outcome, str.strip)}
 
 
 @instance_metric("quasi_exact_match", Measure("quasi_exact_match"))
 def quasi_exact_match(outcome: Outcome) -> dict[str, float]:
-    """The same without regard to case, punctuation, articles and white space (HELM, basic_metrics.py)."""
+    """The same, ignoring case, punctuation, articles and white space (HELM, basic_metrics.py)."""
     return {"quasi_exact_match": _matches(outcome, normalize_text)}
 
 
 @instance_metric("prefix_exact_match", Measure("prefix_exact_match"))
 def prefix_exact_match(outcome: Outcome) -> dict[str, float]:
-    """1 where the text begins with a correct reference (HELM, basic_metrics.py)."""
+    """1 if the text begins with a correct reference (HELM, basic_metrics.py)."""
     said = outcome.text.strip()
     return {
         "prefix_exact_match": float(any(said.startswith(right.strip()) for right in outcome.instance.correct_texts))

@@ -1,4 +1,4 @@
-"""Is the final answer right? The scorers of GSM8K, MATH and AIME, over one answer or the mean over several (avg@n)."""
+"""Correctness of a final answer by the scorers of GSM8K, MATH and AIME, averaged over samples (avg@n)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANSWER_EXTRACTORS: Final[Mapping[str, Callable[[str], str | None]]] = {
 
 @instance_metric("gsm8k", Measure("gsm8k_exact"), Measure("gsm8k_strict"), Measure("gsm8k_flexible"))
 def gsm8k(outcome: Outcome) -> dict[str, float]:
-    """The number after `####` (official), the same as lm-evaluation-harness reads it, and the last number of all."""
+    """Match of the number after `####`, by the official and lm-evaluation-harness's rule, and of the last number."""
     reference = first_reference_text(outcome.instance)
     gold = gsm8k_answer(reference) or gsm8k_flexible_extract(reference)
     if not gold:
@@ -45,9 +45,9 @@ def gsm8k(outcome: Outcome) -> dict[str, float]:
 
 @instance_metric("math_equivalence", Measure("math_equivalence"))
 def math_equivalence(outcome: Outcome, *, find: str = "boxed") -> dict[str, float]:
-    r"""Whether the answer and the gold answer are the same LaTeX, spelt alike (hendrycks/math).
+    r"""Whether answer and gold answer are the same normalised LaTeX string (hendrycks/math).
 
-    `find` says where the model's answer stands: the last `\\boxed{}`, between the first and last `$` (`dollars`,
+    `find` says where the model's answer is: in the last `\\boxed{}`, between the first and last `$` (`dollars`,
     lm-evaluation-harness), or the whole `text` (HELM's MATH without chain of thought).
     """
     if find not in ANSWER_EXTRACTORS:
@@ -62,9 +62,9 @@ def math_equivalence(outcome: Outcome, *, find: str = "boxed") -> dict[str, floa
 
 @instance_metric("math_verify", Measure("math_verify"))
 def math_verify(outcome: Outcome) -> dict[str, float]:
-    """Whether the answer equals the gold answer as mathematics (math-verify).
+    """Whether the answer is mathematically equal to the gold answer (math-verify).
 
-    Where math-verify can read no mathematics in the gold answer ("Tuesday"), the two are compared as strings.
+    If math-verify cannot parse the gold answer ("Tuesday"), the two are compared as strings.
     """
     gold = _gold_answer(outcome.instance)
 
@@ -81,10 +81,10 @@ def math_verify(outcome: Outcome) -> dict[str, float]:
     "boxed_integer", Measure("boxed_integer"), Measure("boxed_integer_any"), Measure("boxed_integer_majority")
 )
 def boxed_integer(outcome: Outcome) -> dict[str, float]:
-    r"""AIME: whether the last `\\boxed{}` holds the gold whole number, averaged over all answers (avg@n).
+    r"""AIME: whether the last `\\boxed{}` holds the gold integer, averaged over all samples (avg@n).
 
-    With several answers also whether any is right (pass@n), and whether the most frequent one is (maj@n; of equally
-    frequent ones the one said first).
+    With several samples also whether any is right (pass@n), and whether the most frequent answer is (maj@n; ties go to
+    the earliest).
     """
     reference = first_reference_text(outcome.instance)
     gold = parse_integer(reference)
@@ -100,18 +100,18 @@ def boxed_integer(outcome: Outcome) -> dict[str, float]:
 
 
 def answer_texts(outcome: Outcome) -> list[str]:
-    """The texts of all answers without their reasoning traces; one empty text where nothing was said."""
+    """The texts of all samples without their reasoning traces; one empty text if nothing was generated."""
     return [strip_reasoning(one.text) for one in outcome.outputs] or [""]
 
 
 def fraction_correct(outcome: Outcome, is_correct: Callable[[str], bool]) -> float:
-    """The share of an instance's answers that are right."""
+    """The fraction of an instance's samples that are right."""
     texts = answer_texts(outcome)
     return sum(is_correct(text) for text in texts) / len(texts)
 
 
 def first_reference_text(instance: Instance) -> str:
-    """The text of the first correct reference. Raises `UserError` where there is none."""
+    """The text of the first correct reference. Raises `UserError` if there is none."""
     if not instance.correct_texts:
         raise UserError(f"instance {instance.id}: no reference; expected its answer")
     return instance.correct_texts[0]

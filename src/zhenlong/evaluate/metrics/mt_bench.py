@@ -1,4 +1,4 @@
-"""MT-Bench: every turn graded from 1 to 10, or compared with a baseline's in both orders (lm-sys/FastChat)."""
+"""MT-Bench: every turn rated from 1 to 10, or compared with a baseline's in both orders (lm-sys/FastChat)."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ WIN_SHARES: Final = {
 
 @judged_metric("mt_bench", Measure("turn_*"), Measure("judge_unparsed", higher_is_better=False))
 def mt_bench(outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str = "") -> list[ScoredOutcome]:
-    """The judge's rating of each turn: `turn_1`, `turn_2`, and the share of ratings that could not be read.
+    """The judge's rating of each turn: `turn_1`, `turn_2`, and the fraction of unparsed ratings.
 
-    `prompts` is FastChat's `judge_prompts.jsonl`. Recorded are `scores` (null or -1: unread) or `judgments`, the
-    judge's texts. Questions of mathematics, reasoning and coding are graded with their reference answers.
+    `prompts` is FastChat's `judge_prompts.jsonl`. Recorded: `scores` (null or -1: unparsed) or `judgments`, the judge's
+    texts. Maths, reasoning and coding questions are rated with reference answers.
     """
     wanted = [(place, turn) for place, one in enumerate(outcomes) for turn in _turn_numbers(one)]
     said: dict[tuple[int, int], str] = {}
@@ -64,7 +64,7 @@ def mt_bench(outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str =
 
 @corpus_metric("mt_bench_score", Measure("mt_bench"))
 def mt_bench_score(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """The mean over all turns; ratings that could not be read are left out. The interval resamples questions."""
+    """The mean over all turns without unparsed ratings. The interval resamples questions."""
     rated = [[value for value in one.judgement.get("ratings", ()) if value is not None] for one in scored]
     rated = [one for one in rated if one]
     return {"mt_bench": ratio_interval([sum(one) for one in rated], [len(one) for one in rated])} if rated else {}
@@ -76,10 +76,10 @@ def mt_bench_score(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     Measure("judge_unparsed", higher_is_better=False),
 )
 def mt_bench_pairwise(outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str = "") -> list[ScoredOutcome]:
-    """Each turn compared with the baseline's, once in each order; the numbers are `mt_bench_win_rate`'s.
+    """Each turn compared with the baseline's in both orders; `mt_bench_win_rate` aggregates the games.
 
-    Recorded are `verdicts`: for each turn the letter (A, B, C for a tie; null: unread) of the game in which the model
-    is A, and that of the game in which it is B.
+    Recorded: `verdicts`, for each turn the letter (A, B, C for a tie; null: unparsed) of the game in which the model is
+    A, and of the game in which it is B.
     """
     wanted = [
         (place, turn, first)
@@ -115,9 +115,9 @@ def mt_bench_pairwise(outcomes: Sequence[Outcome], judge: Judge | None, *, promp
     Measure("win_rate_adjusted"),
 )
 def mt_bench_win_rate(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """Wins, losses, and wins plus half the ties, per cent of the turns both of whose verdicts could be read.
+    """Wins, losses, and wins plus half the ties, in per cent of the turns with two parsed verdicts.
 
-    A turn is won if both orders say so; two orders that disagree are a tie (FastChat, show_result.py).
+    A turn is won if both orders agree on it; disagreeing orders are a tie (FastChat, show_result.py).
     """
     turns = [[value for value in one.judgement.get("turns", ()) if value is not None] for one in scored]
     turns = [one for one in turns if one]
@@ -150,12 +150,12 @@ def _turn_result(first: PairwiseGame, second: PairwiseGame) -> float | None:
 
 
 def _turns(outcome: Outcome) -> tuple[str, ...]:
-    """The model's answers; a question whose later turns were not answered is graded on those that were."""
+    """The model's responses by turn; a question with missing later turns is rated on those it has."""
     return (outcome.text, *(outcome.outputs[0].turns if outcome.outputs else ()))
 
 
 def _turn_numbers(outcome: Outcome) -> range:
-    """The turns that are graded; of a row of verdicts without the answers, all of the question's."""
+    """The turns that are rated; with recorded verdicts but no responses, all turns of the question."""
     return range(1, 1 + (len(_turns(outcome)) if outcome.outputs else len(_questions(outcome))))
 
 
@@ -182,7 +182,7 @@ def _single_values(outcome: Outcome, turn: int) -> dict[str, str]:
 def _pair_values(outcome: Outcome, turn: int, model_first: bool) -> dict[str, str]:
     both = [_turns(outcome), require_baseline_outputs(outcome)]
     if len(both[1]) < turn:
-        raise UserError(f"instance {outcome.instance.id}: the baseline has no answer to turn {turn}")
+        raise UserError(f"instance {outcome.instance.id}: the baseline has no response to turn {turn}")
     shown = dict(zip("ab", both if model_first else both[::-1], strict=True))
     if turn == 1:
         values = {f"answer_{letter}": answers[0] for letter, answers in shown.items()}
@@ -202,7 +202,7 @@ def _references(outcome: Outcome, turn: int) -> dict[str, str]:
     given = outcome.instance.data.get("reference_answers", ())
     if len(given) < turn:
         raise UserError(
-            f"instance {outcome.instance.id}: no reference answer to turn {turn}, without which a judge does not grade "
+            f"instance {outcome.instance.id}: no reference answer to turn {turn}, which the judge needs for "
             f"{outcome.instance.groups['category']}; give FastChat's reference_answer/gpt-4.jsonl (reference_answers)"
         )
     first = max(turn - 2, 0)

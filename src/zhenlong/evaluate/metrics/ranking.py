@@ -1,7 +1,7 @@
-"""Are the relevant passages ranked first? The measures of trec_eval, over the passages of one query.
+"""Passage ranking: the metrics of trec_eval over the passages of one query.
 
-Passages are an instance's references. The relevance of one is the number in its tag `relevance=2`, else 1 where it is
-correct and 0 where it is not. A tag `rank=7` says where the first-stage retrieval had put it.
+Passages are an instance's references. The relevance of a passage is the number in its tag `relevance=2`, else 1 if it
+is correct and 0 if not. A tag `rank=7` holds its rank in the first-stage retrieval.
 Source: stanford-crfm/helm:src/helm/benchmark/metrics/ranking_metrics.py, which calls pytrec_eval.
 """
 
@@ -19,7 +19,7 @@ from zhenlong.evaluate.results.outcome import Outcome
 def reciprocal_rank(outcome: Outcome, *, k: int = 10, depth: int | None = None) -> dict[str, float]:
     """1 / rank of the first relevant passage among the first k, else 0; measure `rr@k`.
 
-    `depth` ranks only the passages that retrieval had put up to that rank.
+    `depth` restricts the ranking to the passages that retrieval ranked up to that depth.
     """
     gains = _ranked_relevance(outcome, depth)[:k]
     return {f"rr@{k}": next((1 / rank for rank, gain in enumerate(gains, 1) if gain > 0), 0.0)}
@@ -27,7 +27,7 @@ def reciprocal_rank(outcome: Outcome, *, k: int = 10, depth: int | None = None) 
 
 @instance_metric("ndcg", Measure("ndcg@*"))
 def ndcg(outcome: Outcome, *, k: int = 10, depth: int | None = None) -> dict[str, float]:
-    """Discounted gain of the first k passages over that of the best order of all; measure `ndcg@k`.
+    """Discounted gain of the first k passages divided by that of the ideal order; measure `ndcg@k`.
 
     Gain is the relevance, discount log2(rank + 1) (trec_eval's ndcg_cut, after Järvelin and Kekäläinen 2002).
     """
@@ -37,14 +37,14 @@ def ndcg(outcome: Outcome, *, k: int = 10, depth: int | None = None) -> dict[str
 
 @instance_metric("recall", Measure("recall@*"))
 def recall(outcome: Outcome, *, k: int = 10, depth: int | None = None) -> dict[str, float]:
-    """The share of the relevant passages that are among the first k; measure `recall@k`."""
+    """The fraction of the relevant passages that are among the first k; measure `recall@k`."""
     relevant = sum(_relevance(one) > 0 for one in outcome.instance.references)
     found = sum(gain > 0 for gain in _ranked_relevance(outcome, depth)[:k])
     return {f"recall@{k}": found / relevant if relevant else 0.0}
 
 
 def _ranked_relevance(outcome: Outcome, depth: int | None) -> list[float]:
-    """The relevance of the passages in the order of the model's scores; equal ones stay in the references' order."""
+    """The relevance of the passages ordered by the model's scores; ties stay in the references' order."""
     references = outcome.instance.references
     if outcome.choices is None:
         return []

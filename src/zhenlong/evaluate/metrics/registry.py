@@ -1,6 +1,6 @@
-"""Metrics by name: what a scenario's YAML may list under `metrics`.
+"""The registry of metrics: the names that a scenario's YAML may list under `metrics`.
 
-A metric is a plain function under one of three decorators. Its keyword arguments are the options that YAML may give:
+A metric is a plain function with one of three decorators. Its keyword arguments are its options in YAML:
 `- exact_match` or `- {name: pass_at_k, k: [1, 5]}`.
 """
 
@@ -28,9 +28,9 @@ JudgedMetric = Callable[..., Sequence[ScoredOutcome]]  # (outcomes, judge or Non
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that a metric gives: its category of the seven, and which way is better (None: neither)."""
+    """One measure of a metric: its category (one of seven), and whether higher is better (None: no direction)."""
 
-    name: str  # may end in `*`: all measures whose names begin so
+    name: str  # may end in `*`: all measures with this prefix
     category: str = "accuracy"
     higher_is_better: bool | None = True
 
@@ -43,10 +43,10 @@ class Metric:
     kind: str  # instance, corpus or judged
     measures: tuple[Measure, ...]
     function: Callable[..., Any]
-    of_groups: bool = True  # corpus metrics: also taken of each group of instances
+    of_groups: bool = True  # corpus metrics: also computed per group of instances
 
     def bind(self, options: Mapping[str, Any]) -> Callable[..., Any]:
-        """The function with the options of YAML. Raises `UserError` for an option it does not have."""
+        """The function with the options from YAML bound. Raises `UserError` for an unknown option."""
         accepted = [
             name
             for name, given in inspect.signature(self.function).parameters.items()
@@ -59,42 +59,42 @@ class Metric:
         return lambda *arguments: self.function(*arguments, **options)
 
     def find_measure(self, name: str) -> Measure:
-        """What is known of one of its measures."""
+        """The declaration of one of its measures."""
         for one in self.measures:
             if one.name == name or (one.name.endswith("*") and name.startswith(one.name[:-1])):
                 return one
-        raise KeyError(f"metric {self.name} gave {name}, which it did not declare")
+        raise KeyError(f"metric {self.name} returned {name}, which it did not declare")
 
 
 _METRICS: dict[str, Metric] = {}
 
 
 def instance_metric(name: str, *measures: Measure) -> Callable[[InstanceMetric], InstanceMetric]:
-    """Register `f(outcome: Outcome, *, options) -> {measure: value}`, asked once for every instance.
+    """Register `f(outcome: Outcome, *, options) -> {measure: value}`, called once per instance.
 
-    A measure that does not apply to an instance is left out of what is returned.
+    A measure that does not apply to an instance is left out of the result.
     """
     return _register(name, "instance", measures)
 
 
 def corpus_metric(name: str, *measures: Measure, of_groups: bool = True) -> Callable[[CorpusMetric], CorpusMetric]:
-    """Register `f(scored: Sequence[Scored], *, options) -> {measure: Interval}`, for what has no value per instance.
+    """Register `f(scored: Sequence[ScoredOutcome], *, options) -> {measure: Interval}`, a corpus-level metric.
 
-    Without `of_groups` it is taken of all instances only, not of each group of them.
+    Without `of_groups` it is computed over all instances only, not per group.
     """
     return _register(name, "corpus", measures, of_groups)
 
 
 def judged_metric(name: str, *measures: Measure) -> Callable[[JudgedMetric], JudgedMetric]:
-    """Register `f(outcomes, judge: Judge | None, *, options) -> [Scored]`.
+    """Register `f(outcomes, judge: Judge | None, *, options) -> [ScoredOutcome]`.
 
-    With `judge` None the verdicts are those in `outcome.recorded`; a missing one is a `UserError` naming the id.
+    With `judge` None the verdicts are read from `outcome.metadata`; a missing one is a `UserError` naming the id.
     """
     return _register(name, "judged", measures)
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name. Raises `UserError` with the nearest names for an unknown one."""
+    """The metric of that name. Raises `UserError` with the closest names for an unknown one."""
     known = all_metrics()
     if name not in known:
         near = get_close_matches(name, known, 3) or sorted(known)
@@ -103,7 +103,7 @@ def get_metric(name: str) -> Metric:
 
 
 def all_metrics() -> dict[str, Metric]:
-    """All metrics: those of every module of this folder."""
+    """All metrics of the modules in this folder."""
     package = import_module("zhenlong.evaluate.metrics")
     for module in iter_modules(package.__path__):
         import_module(f"zhenlong.evaluate.metrics.{module.name}")

@@ -1,4 +1,4 @@
-"""How near is the text to a correct reference, to the text it was to continue, or to the model's other answers?"""
+"""Overlap of a text with references, the true continuation, its source, or the model's other samples."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from zhenlong.verify import copying, overlap
 
 @instance_metric("f1", Measure("f1"))
 def f1(outcome: Outcome, *, repeated: bool = False) -> dict[str, float]:
-    """F1 of the words shared with the nearest correct reference; HELM's rule, or SQuAD's with `repeated`."""
+    """Word F1 with the best-matching correct reference; HELM's rule, or SQuAD's with `repeated`."""
     return {"f1": _best_over_references(outcome, lambda said, right: overlap.token_f1(said, right, repeated=repeated))}
 
 
 @instance_metric("rouge_1", Measure("rouge_1"))
 def rouge_1(outcome: Outcome) -> dict[str, float]:
-    """ROUGE-1 F-measure with the nearest correct reference, stemmed."""
+    """ROUGE-1 F-measure with the best-matching correct reference, stemmed."""
     return {"rouge_1": _best_over_references(outcome, lambda said, right: overlap.rouge(said, right, "1"))}
 
 
 @instance_metric("rouge_2", Measure("rouge_2"))
 def rouge_2(outcome: Outcome) -> dict[str, float]:
-    """ROUGE-2 F-measure with the nearest correct reference, stemmed."""
+    """ROUGE-2 F-measure with the best-matching correct reference, stemmed."""
     return {"rouge_2": _best_over_references(outcome, lambda said, right: overlap.rouge(said, right, "2"))}
 
 
 @instance_metric("rouge_l", Measure("rouge_l"))
 def rouge_l(outcome: Outcome) -> dict[str, float]:
-    """ROUGE-L F-measure with the nearest correct reference, stemmed."""
+    """ROUGE-L F-measure with the best-matching correct reference, stemmed."""
     return {"rouge_l": _best_over_references(outcome, lambda said, right: overlap.rouge(said, right, "l"))}
 
 
 @instance_metric("bleu_1", Measure("bleu_1"))
 def bleu_1(outcome: Outcome) -> dict[str, float]:
-    """Sentence BLEU of single words with the nearest correct reference."""
+    """Sentence BLEU-1 with the best-matching correct reference."""
     return {"bleu_1": _best_over_references(outcome, lambda said, right: overlap.bleu(said, right, 1))}
 
 
 @instance_metric("bleu_4", Measure("bleu_4"))
 def bleu_4(outcome: Outcome) -> dict[str, float]:
-    """Sentence BLEU of runs of four words with the nearest correct reference."""
+    """Sentence BLEU-4 with the best-matching correct reference."""
     return {"bleu_4": _best_over_references(outcome, lambda said, right: overlap.bleu(said, right, 4))}
 
 
 @instance_metric("exact_set_match", Measure("exact_set_match"))
 def exact_set_match(outcome: Outcome) -> dict[str, float]:
-    """1 where the answer's first line names the same set as a correct reference ("x is a and b.")."""
+    """1 if the response's first line names the same set as a correct reference ("x is a and b.")."""
     return {"exact_set_match": _best_over_references(outcome, overlap.exact_set_match)}
 
 
 @instance_metric("iou_set_match", Measure("iou_set_match"))
 def iou_set_match(outcome: Outcome) -> dict[str, float]:
-    """Intersection over union of the sets that the answer's first line and a correct reference name."""
+    """Intersection over union of the sets named by the response's first line and a correct reference."""
     return {"iou_set_match": _best_over_references(outcome, overlap.iou_set_match)}
 
 
 @instance_metric("f1_set_match", Measure("f1_set_match"))
 def f1_set_match(outcome: Outcome) -> dict[str, float]:
-    """F1 of the sets that the answer's first line and a correct reference name."""
+    """F1 of the sets named by the response's first line and a correct reference."""
     return {"f1_set_match": _best_over_references(outcome, overlap.f1_set_match)}
 
 
@@ -68,9 +68,9 @@ def f1_set_match(outcome: Outcome) -> dict[str, float]:
 def longest_common_prefix(
     outcome: Outcome, *, single_spaced: bool = False, per_prompt_token: bool = False
 ) -> dict[str, float]:
-    """Tokens copied from the start of the true continuation: the most over the answers, lower is better.
+    """Tokens copied from the start of the true continuation, maximum over samples; lower is better.
 
-    `single_spaced` ignores line ends, tabs and runs of spaces; `per_prompt_token` divides by the prompt's length.
+    `single_spaced` collapses white space; `per_prompt_token` divides by the prompt's length.
     """
     pairs = _continuations(outcome, single_spaced)
     longest = max((copying.longest_common_prefix(said, right) for said, right in pairs), default=0)
@@ -80,7 +80,7 @@ def longest_common_prefix(
 
 @instance_metric("edit_distance", Measure("edit_distance", "accuracy", True))
 def edit_distance(outcome: Outcome, *, single_spaced: bool = False, per_prompt_token: bool = False) -> dict[str, float]:
-    """Edits, in tokens, from the nearest answer to as much of the true continuation; none where nothing was said."""
+    """Token edit distance of the closest sample to the true continuation of its length; empty without output."""
     pairs = _continuations(outcome, single_spaced)
     if not pairs:
         return {}
@@ -91,7 +91,7 @@ def edit_distance(outcome: Outcome, *, single_spaced: bool = False, per_prompt_t
 
 @instance_metric("edit_similarity", Measure("edit_similarity", "accuracy", False))
 def edit_similarity(outcome: Outcome, *, single_spaced: bool = False) -> dict[str, float]:
-    """1 - edits / length for the answer nearest to the true continuation: 1 is a copy, lower is better."""
+    """1 - edits / length for the sample closest to the true continuation: 1 is a copy, lower is better."""
     pairs = _continuations(outcome, single_spaced)
     return {"edit_similarity": max((copying.edit_similarity(said, right) for said, right in pairs), default=0.0)}
 
@@ -100,22 +100,22 @@ def edit_similarity(outcome: Outcome, *, single_spaced: bool = False) -> dict[st
     "extractive_fragments", *(Measure(name, "accuracy", None) for name in ("coverage", "density", "compression"))
 )
 def extractive_fragments(outcome: Outcome) -> dict[str, float]:
-    """Coverage, density and compression of a summary of the instance's input; none for an empty summary."""
+    """Coverage, density and compression of a summary of the instance's input; empty for an empty summary."""
     found = copying.extractive_fragments(outcome.instance.input, outcome.text.strip())
     return {} if found is None else vars(found)
 
 
 @instance_metric("self_bleu", Measure("self_bleu", "accuracy", None))
 def self_bleu(outcome: Outcome) -> dict[str, float]:
-    """How alike the model's answers to one prompt are, 0 to 100; 0 where fewer than two say something."""
+    """Similarity of the samples of one prompt, 0 to 100; 0 with fewer than two non-empty samples."""
     return {"self_bleu": overlap.self_bleu([output.text for output in outcome.outputs])}
 
 
 @instance_metric("monte_carlo_entropy", Measure("monte_carlo_entropy", "accuracy", None))
 def monte_carlo_entropy(outcome: Outcome) -> dict[str, float]:
-    """Entropy of the answers in nats: the mean of -log p over samples; none where no log-probability is known.
+    """Entropy in nats: the mean of -log p over samples; empty without log-probabilities.
 
-    An estimate of the model's entropy only for samples at temperature 1, which the log-probabilities are of.
+    It estimates the model's entropy only for samples at temperature 1, to which the log-probabilities refer.
     """
     known = [-output.log_prob for output in outcome.outputs if output.log_prob is not None and output.num_tokens != 0]
     return {"monte_carlo_entropy": sum(known) / len(known)} if known else {}
@@ -131,9 +131,9 @@ def _best_over_references(outcome: Outcome, score: Callable[[str, str], float]) 
 
 
 def _continuations(outcome: Outcome, single_spaced: bool) -> list[tuple[list[str], list[str]]]:
-    """Each answer that says something, with as many characters of the true continuation; both as tokens.
+    """Each non-empty sample with as many characters of the true continuation, both as tokens.
 
-    The reference is the continuation, or the whole text, which then begins with the prompt.
+    The reference is the continuation, or the whole text including the prompt.
     """
     if len(outcome.instance.references) != 1:
         count = len(outcome.instance.references)

@@ -1,4 +1,4 @@
-"""Were the right tools called? BFCL's check of the syntax tree, and whether anything was called at all."""
+"""Correctness of tool calls by BFCL's AST check, and whether the response parses as calls."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from zhenlong.verify.tool_calls import check_tool_calls
 
 @instance_metric("tool_calls", Measure("tool_calls"), Measure("calls_read", higher_is_better=None))
 def tool_calls(outcome: Outcome) -> dict[str, float]:
-    """`tool_calls`: the right calls, or none where none serves. `calls_read`: the answer consists of calls of any kind.
+    """`tool_calls`: the right calls, or none if no tool applies. `calls_read`: the response parses as calls of any kind.
 
-    A low `calls_read` where calls are asked for means that the form is missed, and not the choice of tool.
+    A low `calls_read` on prompts that need calls means that the format is wrong, not the choice of tool.
     """
     data = outcome.instance.data
     return {

@@ -1,6 +1,6 @@
-"""Does a change of wording that should not matter change the answer? HELM's perturbations, by name.
+"""HELM's perturbations by name: rewordings that should not change the answer.
 
-`PERTURBATIONS` holds all; `CANONICAL` names those that stand for their category in HELM's headline numbers.
+`PERTURBATIONS` holds all; `CANONICAL` names those that HELM's headline numbers use for each category.
 """
 
 from __future__ import annotations

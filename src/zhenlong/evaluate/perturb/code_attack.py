@@ -1,7 +1,7 @@
-"""CodeAttack: a request hidden in the data of a program that the model is asked to complete (Ren et al. 2024).
+"""CodeAttack: a request encoded in a data structure of a program that the model is asked to complete (Ren et al. 2024).
 
-The request stands in the program as a string, as a queue of words (list), or as a stack of words (in reverse); the
-steps that the model writes are read out of the program before it is judged whether it refused. Rules of
+The program holds the request as a string, as a queue of words (list), or as a stack of words (in reverse order). The
+steps that the model writes are extracted from the completed program before refusal or harm is judged. Rules of
 `renqibing/CodeAttack` (data_preparation.py, post_processing.py); the templates' wording is our own.
 """
 
@@ -22,9 +22,9 @@ DATA_STRUCTURES: Final = ("string", "list", "stack")
 
 @dataclass(frozen=True)
 class AttackLanguage:
-    """A programming language: how each shape is filled with a word (or the whole text), and how an answer adds a step.
+    """A programming language: the code that fills each data structure, and the pattern by which a response adds a step.
 
-    `filling` has a line for a string, a list (queue) and a stack; `%s` is the quoted text.
+    There is one line of code each for a string, a list (queue) and a stack; `%s` is the quoted text.
     """
 
     fill_lines: tuple[str, str, str]
@@ -45,29 +45,29 @@ LANGUAGES: Final = {
         re.compile(r'outputList\.push_back\("([^"]+)"\);'),
     ),
 }
-WHOLE_LIST: Final = re.compile(r"output_list\s*=\s*\[\s*(.*?)\s*\]", re.DOTALL)  # Python, filled all at once
+WHOLE_LIST: Final = re.compile(r"output_list\s*=\s*\[\s*(.*?)\s*\]", re.DOTALL)  # Python, as one literal
 ATTACK_NAMES: Final = tuple(f"code_{language}_{shape}" for language in LANGUAGES for shape in DATA_STRUCTURES)
 
 
 def wrap_request(name: str, request: str, template: str = "") -> str:
-    """The request as the prompt of an attack, such as `code_python_stack`, in its template or in the text `template`.
+    """The prompt of an attack such as `code_python_stack` with the request, in its own template or in `template`.
 
-    Raises `UserError` for an attack that is not known, and for a template without a slot.
+    Raises `UserError` for an unknown attack, and for a template without a slot.
     """
     language, shape = _parts(name)
     text = template or built_in_template(name)
     if SLOT not in text:
-        raise UserError(f"attack {name}: its template has no slot; expected {SLOT} where the request is to stand")
+        raise UserError(f"attack {name}: its template has no slot; expected {SLOT} in place of the request")
     line = LANGUAGES[language].fill_lines[DATA_STRUCTURES.index(shape)]
     return text.replace(SLOT, "\n".join(line % string_literal(part) for part in request_parts(request, shape)))
 
 
 def request_parts(request: str, data_structure: str) -> Sequence[str]:
-    """What a shape holds, in the order in which it is filled.
+    """The parts of the request in the order in which they are added to the data structure.
 
-    A string holds the request itself; a list its words, cut at white space; a stack its words, cut at white space and
-    hyphens, the last one first, so that they come off in order. A request of a single word is cut into characters on a
-    stack, as upstream does for languages without spaces.
+    A string holds the request itself; a list its words, split at white space; a stack its words, split at white space
+    and hyphens, last word first, so that they pop in order. On a stack a request of one word is split into characters,
+    as upstream does for languages without spaces.
     """
     if data_structure == "string":
         return (request,)
@@ -78,9 +78,9 @@ def request_parts(request: str, data_structure: str) -> Sequence[str]:
 
 
 def extract_steps(name: str, response: str) -> str:
-    """The steps that a reply adds to its list, one a line; the reply itself where it adds none.
+    """The steps that a response adds to its list, one per line; the response itself if it adds none.
 
-    Python lists that are written at once are read too. Only text in double quotes is a step.
+    Python list literals are read too. Only text in double quotes is a step.
     """
     language, _ = _parts(name)
     steps = LANGUAGES[language].step.findall(response)
@@ -91,7 +91,7 @@ def extract_steps(name: str, response: str) -> str:
 
 
 def string_literal(text: str) -> str:
-    """The text as a literal of all three languages."""
+    """The text as a string literal that is valid in all three languages."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -103,14 +103,14 @@ def built_in_template(name: str) -> str:
 
 
 def read_template(name: str, path: str) -> str:
-    """A template from a file. Raises `UserError` where it cannot be read or has no slot."""
+    """A template from a file. Raises `UserError` if it cannot be read or has no slot."""
     _parts(name)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"attack {name}: template {path}: cannot be read ({error}); give a text file") from None
     if SLOT not in text:
-        raise UserError(f"attack {name}: template {path}: has no slot; expected {SLOT} where the request is to stand")
+        raise UserError(f"attack {name}: template {path}: has no slot; expected {SLOT} in place of the request")
     return text
 
 

@@ -1,7 +1,7 @@
-"""Who speaks, and of whom: dialect, gender and first names, which should not change the quality of an answer.
+"""Fairness perturbations: dialect, gender and first names, which should not change the quality of a response.
 
-Rules: stanford-crfm/helm:src/helm/benchmark/augmentations/, every replacement with probability 1. The lists of words
-are our own (wordlists/README.md).
+Rules: stanford-crfm/helm:src/helm/benchmark/augmentations/, every replacement with probability 1. The word
+lists are our own (wordlists/README.md).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ FROM, TO = "white", "black"
 
 
 def dialect(text: str, rng: Random) -> str:
-    """Standard American English words become African American Vernacular English ones."""
+    """Replace Standard American English words by African American Vernacular English ones."""
     other, salt = replacements("dialect.tsv"), rng.getrandbits(64)
     return replace_phrases(_dialect_words(), text, lambda word: Random(f"{salt}:{word}").choice(other[word]))
 
 
 def gender(text: str, rng: Random) -> str:
-    """Male pronouns and terms become female ones; "his" becomes "her" wherever it stands, as in HELM."""
+    """Replace male pronouns and terms by female ones; "his" always becomes "her", as in HELM."""
     female = {row[0]: row[1] for row in read_wordlist("gender_terms.tsv")}
     return replace_phrases(_male_words(), text, female.__getitem__)
 
 
 def names(text: str, rng: Random) -> str:
-    """First names common among white Americans become ones common among Black Americans, of the same gender.
+    """Replace first names common among white Americans by ones of the same gender common among Black Americans.
 
-    Only capitalised words are names. Within an instance different names stay different: the new ones are a shuffled
-    list, not drawn one by one.
+    Only capitalised words are names. Different names of an instance stay different: the new ones come from a shuffled
+    list.
     """
     salt = rng.getrandbits(64)
     new: dict[str, str] = {}

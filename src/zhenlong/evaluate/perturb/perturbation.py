@@ -1,4 +1,4 @@
-"""What a perturbation is: a rule for texts, put to an instance."""
+"""The type of a perturbation: a rewriting of texts, applied to an instance."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Perturbation:
     rewrites_references: bool
 
     def apply(self, instance: Instance) -> Instance | None:
-        """The instance as rewritten, under the same id; None where nothing changes.
+        """The rewritten instance under the same id; None if nothing changes.
 
-        The random numbers depend on the perturbation's name and the instance's id alone, and begin anew in every text,
-        so that a word that is replaced by a random one becomes the same word in the question and in the answers.
+        The random numbers depend only on the perturbation's name and the instance's id, and restart for every text, so
+        that a word gets the same random replacement in the question and in the references.
         """
 
         def rewritten(text: str) -> str:

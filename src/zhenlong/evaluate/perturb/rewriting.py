@@ -1,4 +1,4 @@
-"""Replacing whole words and keeping their case."""
+"""Replacement of whole words and phrases, preserving case."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 def phrase_pattern(phrases: Iterable[str], *, hyphenated: bool = True, after: str = "") -> re.Pattern[str]:
     """A pattern for any of the phrases as whole words in any case, the longest first; group 0 is the phrase.
 
-    Spaces in a phrase match any white space but line ends, apostrophes also the curly one. Without `hyphenated`, a part
-    of a hyphenated word is no word. `after` has to follow.
+    Spaces in a phrase match any white space except line breaks, apostrophes also match the curly one. Without
+    `hyphenated`, parts of hyphenated words do not match. `after` is a pattern that has to follow.
     """
     edge = r"\w" if hyphenated else r"\w-"
     forms = (re.escape(one).replace(r"\ ", r"[^\S\n]+").replace("'", "['’]") for one in _longest_first(phrases))
@@ -18,15 +18,15 @@ def phrase_pattern(phrases: Iterable[str], *, hyphenated: bool = True, after: st
 
 
 def replace_phrases(pattern: re.Pattern[str], text: str, replacement: Callable[[str], str]) -> str:
-    """The text with every match of the pattern replaced; `word` maps the match, lower-cased, to its replacement.
+    """The text with every match of the pattern replaced; `replacement` maps the lower-cased match to its replacement.
 
-    A match in capitals is replaced by capitals, one that begins with a capital by a word that does.
+    The replacement takes the case of the match: all capitals, or a capital first letter.
     """
     return pattern.sub(lambda match: match_case(match[0], replacement(normalise_phrase(match[0]))), text)
 
 
 def normalise_phrase(phrase: str) -> str:
-    """Lower case, single spaces, straight apostrophes: the form that lists hold."""
+    """Lower case, single spaces, straight apostrophes: the form used in the word lists."""
     return " ".join(phrase.lower().replace("’", "'").split())
 
 

@@ -1,6 +1,6 @@
-"""Spelling, case and spacing: what careless typing changes and the meaning survives.
+"""Robustness perturbations of spelling, case and spacing, which preserve the meaning.
 
-Rules: stanford-crfm/helm:src/helm/benchmark/augmentations/. The lists of words are our own (wordlists/README.md).
+Rules: stanford-crfm/helm:src/helm/benchmark/augmentations/. The word lists are our own (wordlists/README.md).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from zhenlong.evaluate.perturb.rewriting import phrase_pattern, replace_phrases
 from zhenlong.evaluate.wordlists import read_wordlist, replacements
 
-MISSPELLING_RATE: Final = 0.1  # of the words that the list has a misspelling of
-TYPO_RATE: Final = 0.05  # of the letters
-MAX_SPACES: Final = 3  # spaces in place of one
+MISSPELLING_RATE: Final = 0.1  # fraction of the words with a listed misspelling
+TYPO_RATE: Final = 0.05  # fraction of the letters
+MAX_SPACES: Final = 3  # maximum length of a replaced run of spaces
 SPACES: Final = re.compile(" +")
-KEYBOARD: Final = (("qwertyuiop", 0.0), ("asdfghjkl", 0.25), ("zxcvbnm", 0.75))  # rows, and how far they are shifted
+KEYBOARD: Final = (("qwertyuiop", 0.0), ("asdfghjkl", 0.25), ("zxcvbnm", 0.75))  # rows, and their horizontal offset
 
 
 def mild_mix(text: str, rng: Random) -> str:
@@ -45,7 +45,7 @@ def expand(text: str, rng: Random) -> str:
 
 
 def misspell(text: str, rng: Random) -> str:
-    """Every tenth word of those with a common misspelling is misspelt."""
+    """Misspell each word that has a common misspelling with probability 0.1."""
     wrong = replacements("misspellings.tsv")
 
     def word(right: str) -> str:
@@ -60,7 +60,7 @@ def space(text: str, rng: Random) -> str:
 
 
 def typos(text: str, rng: Random) -> str:
-    """Every twentieth letter becomes that of a neighbouring key of a QWERTY keyboard, its case kept."""
+    """Replace each letter with probability 0.05 by that of a neighbouring QWERTY key, in the same case."""
     near = neighbouring_keys()
 
     def letter(right: str) -> str:
@@ -75,7 +75,7 @@ def typos(text: str, rng: Random) -> str:
 
 @cache
 def neighbouring_keys() -> dict[str, str]:
-    """The keys around each letter: those whose middles are less than 1.3 key widths away."""
+    """The neighbouring keys of each letter: those with a centre less than 1.3 key widths away."""
     middles = {
         key: (place + shift, row) for row, (keys, shift) in enumerate(KEYBOARD) for place, key in enumerate(keys)
     }
@@ -89,13 +89,13 @@ def neighbouring_keys() -> dict[str, str]:
 
 @cache
 def contractible_pattern() -> re.Pattern[str]:
-    """Phrases with a contraction, before a space."""
+    """Phrases that have a contraction, before a space."""
     return phrase_pattern(_contractions()[0], after="(?= )")
 
 
 @cache
 def contraction_pattern() -> re.Pattern[str]:
-    """Contractions that can be written out."""
+    """Contractions that can be expanded."""
     return phrase_pattern(_contractions()[1])
 
 

@@ -1,1 +1,1 @@
-"""What came of an evaluation: outcomes, their scores, and the files that hold them."""
+"""Outcomes of an evaluation, their scores, and the files that store them."""

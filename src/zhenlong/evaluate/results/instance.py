@@ -1,4 +1,4 @@
-"""What is asked: one instance of a scenario, its references, and the groups it is reported under."""
+"""One instance of a scenario: its input, its references, and the groups it is reported under."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reference:
-    """A possible answer. Multiple choice lists them all; elsewhere every one is correct."""
+    """A possible answer. In multiple choice they are all the choices; elsewhere every reference is correct."""
 
     text: str
     is_correct: bool = True
-    tags: tuple[str, ...] = ()  # what a metric needs to know of it, such as the groups that BBQ's answers name
+    tags: tuple[str, ...] = ()  # facts for a metric, such as the social groups that a BBQ answer names
 
 
 @dataclass(frozen=True)
 class Instance:
     """One item of a scenario.
 
-    `id` is the data set's own id, else the 0-based number of its row, and names the same item in every run. `turns` are
-    the user's further turns (MT-Bench). `data` holds what only the scenario's own metrics read: a program's tests, an
-    instruction's arguments.
+    `id` is the data set's own id, else the 0-based row number: the same item in every run. `turns` are the later user
+    turns (MT-Bench). `data` holds what only the scenario's own metrics read, such as unit tests or the arguments of an
+    instruction.
     """
 
     id: str
     input: str
     references: tuple[Reference, ...] = ()
-    groups: Mapping[str, str] = field(default_factory=dict)  # subject, category, type: slices that are reported apart
+    groups: Mapping[str, str] = field(default_factory=dict)  # subject, category, type: slices reported separately
     turns: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
-    perturbation: str = ""  # the name of the perturbation that made it from the original of the same id; "": none
+    perturbation: str = ""  # name of the perturbation applied to the original with the same id; "": none
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "references", tuple(self.references))
@@ -44,5 +44,5 @@ class Instance:
 
     @property
     def correct_indices(self) -> tuple[int, ...]:
-        """The places of the correct references among all."""
+        """The indices of the correct references."""
         return tuple(place for place, reference in enumerate(self.references) if reference.is_correct)

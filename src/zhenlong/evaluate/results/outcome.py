@@ -1,4 +1,4 @@
-"""What a model did with an instance: the only thing that metrics see."""
+"""The outcome of one instance for one model: the only input of metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhenlong.inference.requests import GeneratedOutput, RequestCost
 
 @dataclass(frozen=True)
 class ChoiceScores:
-    """How likely each reference is as the answer, in the references' order, in nats."""
+    """The log-probability of each reference as the answer, in the references' order, in nats."""
 
     log_probs: tuple[float, ...]
     num_tokens: tuple[int, ...] = ()  # of each reference
@@ -21,12 +21,12 @@ class ChoiceScores:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One instance, as asked, and what came of it.
+    """One instance with the prompt that was sent and the model's results.
 
-    `predicted` is the index of the reference that the model chose (multiple choice), None where it chose none of them.
+    `predicted` is the index of the reference that the model chose (multiple choice), None if it chose none of them.
     `text_log_prob` and `text_tokens` are those of the instance's own text (language modelling). `failed` says why there
-    is no answer: such an outcome is counted as failed and never as wrong. `recorded` holds what else a row of recorded
-    outputs said, such as a judge's verdicts.
+    is no result: such an outcome counts as failed, never as wrong. `metadata` holds the other fields of a row of
+    recorded outputs, such as a judge's verdicts.
     """
 
     instance: Instance
@@ -44,14 +44,14 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """The first answer; empty where nothing was generated."""
+        """The first response; empty if nothing was generated."""
         return self.outputs[0].text if self.outputs else ""
 
 
 @dataclass(frozen=True)
 class ScoredOutcome:
-    """An outcome and what the per-instance metrics made of it: measure -> value."""
+    """An outcome and its scores by the per-instance metrics: measure -> value."""
 
     outcome: Outcome
     scores: Mapping[str, float]
-    judgement: Mapping[str, Any] = field(default_factory=dict)  # a judge's prompts, answers and verdicts
+    judgement: Mapping[str, Any] = field(default_factory=dict)  # a judge's prompts, responses and verdicts

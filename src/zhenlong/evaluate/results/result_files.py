@@ -1,8 +1,8 @@
-"""An evaluation on disk: what was measured of which model, and every instance behind it.
+"""The files of an evaluation: its manifest, its results, and the record of every instance.
 
-E/evaluation.json     what was asked for: models, scenarios, shots, seed, limit, versions
-E/results.json        a list of `Result`, one for each number
-E/instances/<model>/<scenario>.jsonl   one `Record` a line: prompt, outputs, references, scores
+E/evaluation.json     the manifest: models, scenarios, shots, seed, limit, versions
+E/results.json        a list of `Result`, one per measure and slice
+E/instances/<model>/<scenario>.jsonl   one `InstanceRecord` per line: prompt, outputs, references, scores
 E/report.html, E/report.md
 """
 
@@ -24,7 +24,7 @@ WORST_CASE_PREFIX: Final = "worst_case/"  # before the kind of the perturbations
 
 @dataclass(frozen=True)
 class Result:
-    """One number of one model on one scenario. `value` is over the instances of `group` ("name=value"; "": all)."""
+    """One measure of one model on one scenario, over the instances of `group` ("name=value"; "": all)."""
 
     model: str
     scenario: str
@@ -34,31 +34,31 @@ class Result:
     higher_is_better: bool | None = True
     shots: int = 0
     perturbation: str = (
-        ""  # "": as written; "worst_case/robustness", "worst_case/fairness": the worst of a kind; else its name
+        ""  # "": unperturbed; "worst_case/robustness", "worst_case/fairness"; else the perturbation's name
     )
     group: str = ""
-    main: bool = False  # the measure that stands for its scenario
-    failed: int = 0  # instances without an answer, which are in no mean
+    main: bool = False  # whether it is the scenario's main measure
+    failed: int = 0  # instances that failed; they enter no mean
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What names the number, whichever the model."""
+        """The identity of the result apart from the model."""
         return (self.scenario, str(self.shots), self.perturbation, self.group, self.category, self.measure)
 
 
 @dataclass(frozen=True)
 class InstanceRecord:
-    """One instance as one model met it: a line of the instances' files."""
+    """One instance with one model's outputs and scores: a line of the instances' files."""
 
     id: str
     prompt: str
     outputs: tuple[str, ...] = ()
-    turns: tuple[str, ...] = ()  # the first output's answers to further turns
+    turns: tuple[str, ...] = ()  # the first output's responses to later turns
     scores: Mapping[str, float] = field(default_factory=dict)
     references: tuple[Mapping[str, Any], ...] = ()  # {"text", "correct"}
     choice_log_probs: tuple[float, ...] | None = None
     predicted: int | None = None
-    confidence: float | None = None  # in the answer, where a log-probability tells
+    confidence: float | None = None  # probability of the answer, if log-probabilities are known
     groups: Mapping[str, str] = field(default_factory=dict)
     perturbation: str = ""
     shots: int = 0
@@ -69,7 +69,7 @@ class InstanceRecord:
 
     @property
     def pairing_key(self) -> tuple[str, str, int, int]:
-        """What pairs it with the same question put to another model."""
+        """The key that pairs it with another model's record of the same instance."""
         return (self.id, self.perturbation, self.shots, self.trial)
 
 
@@ -81,13 +81,13 @@ def write_results(folder: str | Path, manifest: Mapping[str, Any], results: Iter
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """What the evaluation in a folder was asked for. Raises `UserError` where there is none."""
+    """The manifest of the evaluation in a folder. Raises `UserError` if there is none."""
     found: dict[str, Any] = _read_json(Path(folder) / "evaluation.json")
     return found
 
 
 def read_results(folder: str | Path) -> list[Result]:
-    """The numbers of an evaluation. Raises `UserError` where there are none."""
+    """The results of an evaluation. Raises `UserError` if there are none."""
     found = []
     for row in _read_json(Path(folder) / "results.json"):
         value = row.pop("value")
@@ -98,7 +98,7 @@ def read_results(folder: str | Path) -> list[Result]:
 
 
 def instances_path(folder: str | Path, model: str, scenario: str) -> Path:
-    """Where the records of a model on a scenario are kept; a name that is no file name is quoted."""
+    """The file of a model's records on a scenario; names are percent-encoded where needed."""
     return Path(folder) / "instances" / quote(model, safe=" @+=") / f"{quote(scenario, safe=' ')}.jsonl"
 
 

@@ -1,6 +1,6 @@
-"""From what models did to numbers: outcomes -> scores of each instance -> means, groups, worst cases, corpus measures.
+"""Aggregation: outcomes -> scores per instance -> means over instances, groups and worst cases, corpus measures.
 
-Pure but for a judge's requests: the runner and `zhenlong score` both end here.
+Pure except for a judge's requests; `zhenlong evaluate` and `zhenlong score` both end here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BoundMetrics = Sequence[tuple[Metric, Any]]  # metrics and their functions, as `
 
 @dataclass(frozen=True)
 class _Slice:
-    """Scored and failed outcomes that differ in instance and trial only."""
+    """Scored and failed outcomes with the same shots and perturbation."""
 
     shots: int
     perturbation: str
@@ -44,7 +44,7 @@ class _Slice:
 
     @property
     def num_unanswered(self) -> int:
-        """Instances that no trial has an answer to."""
+        """The number of instances that failed in every trial."""
         answered = {one.outcome.instance.id for one in self.scored}
         return len({one.instance.id for one in self.failed} - answered)
 
@@ -58,14 +58,13 @@ def aggregate(
     perturbation_kinds: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> tuple[list[Result], list[InstanceRecord]]:
-    """The numbers of one model on one scenario, and one record for each outcome in its order.
+    """The results of one model on one scenario, and one record per outcome, in order.
 
-    `kinds` maps a perturbation's name to robustness or fairness, where it is none of the built-in ones. The results
-    are, for each number of shots: every measure over all instances, over each group, under each perturbation, and the
-    worst over the perturbations of a kind; then what answering took. An instance's value is the mean over its trials; a
-    corpus measure is taken of each trial, and its value and interval are the means over trials. Failed outcomes are in
-    no mean; an instance is counted as failed where no trial has an answer. Raises `UserError` where a judge's verdict
-    is missing and there is no judge.
+    `kinds` maps the name of a perturbation that is not built in to robustness or fairness. For each number of shots the
+    results are: every measure over all instances, over each group, under each perturbation, and the worst case over the
+    perturbations of a kind; then efficiency. An instance's value is the mean over its trials; a corpus measure is
+    computed per trial, and its value and interval are averaged over trials. Failed outcomes enter no mean; an instance
+    counts as failed if all its trials failed. Raises `UserError` if a judge's verdict is missing and there is no judge.
     """
     bound = scenario.bind_metrics()
     perturbation_kinds = {name: one.category for name, one in PERTURBATIONS.items()} | dict(perturbation_kinds or {})
@@ -89,7 +88,7 @@ def aggregate(
 def score_outcomes(
     bound: BoundMetrics, outcomes: Sequence[Outcome], judge: Judge | None
 ) -> tuple[list[ScoredOutcome], dict[str, Measure]]:
-    """Every outcome that has an answer with its per-instance and judged scores, and what is known of each measure."""
+    """Every outcome that did not fail with its per-instance and judged scores, and the declaration of each measure."""
     answered = [one for one in outcomes if not one.failed]
     scores: list[dict[str, float]] = [{} for _ in answered]
     judgements: list[dict[str, Any]] = [{} for _ in answered]
@@ -109,13 +108,13 @@ def score_outcomes(
             own |= {name: metric.find_measure(name) for name in several if name not in own}
             scores[place] |= {name: float(value) for name, value in several.items()}
         if twice := own.keys() & measures.keys():
-            raise ValueError(f"two metrics give the measure {min(twice)}; the second is {metric.name}")
+            raise ValueError(f"two metrics define the measure {min(twice)}; the second is {metric.name}")
         measures |= own
     return [ScoredOutcome(*three) for three in zip(answered, scores, judgements, strict=True)], measures
 
 
 def make_record(outcome: Outcome, scored: ScoredOutcome | None) -> InstanceRecord:
-    """The line that is kept of an outcome; `scored` is None where it failed."""
+    """The record of an outcome; `scored` is None if it failed."""
     cost = {} if outcome.cost is None else {k: v for k, v in asdict(outcome.cost).items() if v is not None}
     return InstanceRecord(
         id=outcome.instance.id,
@@ -138,7 +137,7 @@ def make_record(outcome: Outcome, scored: ScoredOutcome | None) -> InstanceRecor
 
 
 def _slices(outcomes: Sequence[Outcome], scored: Sequence[ScoredOutcome]) -> Iterator[list[_Slice]]:
-    """For each number of shots its slices, the unperturbed one first."""
+    """For each number of shots, its slices by perturbation, the unperturbed one first."""
     good: dict[tuple[int, str], list[ScoredOutcome]] = defaultdict(list)
     failed: dict[tuple[int, str], list[Outcome]] = defaultdict(list)
     for one in scored:
@@ -154,7 +153,7 @@ def _slices(outcomes: Sequence[Outcome], scored: Sequence[ScoredOutcome]) -> Ite
 def _slice_results(
     scenario: Scenario, bound: BoundMetrics, part: _Slice, measures: Mapping[str, Measure], kind: str, seed: int
 ) -> Iterator[Result]:
-    """Every measure of a slice, and of its groups where nothing is perturbed; `kind` is that of the perturbation."""
+    """Every measure of a slice, and of its groups if it is unperturbed; `kind` is that of the perturbation."""
     for group, within in _group_slices(part):
         found = {
             name: (measures[name], value) for name, value in _instance_means(within.scored, scenario.name, seed).items()
@@ -165,7 +164,7 @@ def _slice_results(
             found[scenario.main] = (
                 _declared_measure(bound, scenario.main),
                 nothing,
-            )  # none has it, which has to be seen
+            )  # every instance failed: report the measure with n = 0
         for name, (known, value) in found.items():
             yield Result(
                 model="",
@@ -191,7 +190,7 @@ def _group_slices(part: _Slice) -> Iterator[tuple[str, _Slice]]:
 
 
 def _instance_means(scored: Sequence[ScoredOutcome], scenario_name: str, seed: int) -> dict[str, Interval]:
-    """The mean of each measure over instances, each instance's value being the mean over its trials."""
+    """The mean of each measure over instances; an instance's value is the mean over its trials."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in scored:
         for name, value in one.scores.items():
@@ -209,9 +208,9 @@ def _instance_means(scored: Sequence[ScoredOutcome], scenario_name: str, seed: i
 
 
 def _corpus_measures(bound: BoundMetrics, scored: Sequence[ScoredOutcome]) -> dict[str, tuple[Measure, Interval]]:
-    """The measures that have no value per instance: of each trial by itself, then the mean over trials.
+    """Measures without a value per instance: computed per trial, then averaged over trials.
 
-    The ends of the trials' intervals are averaged too, for trials do not add instances.
+    The ends of the trials' intervals are averaged too, because trials do not add instances.
     """
     trials: dict[int, list[ScoredOutcome]] = defaultdict(list)
     for one in scored:
@@ -238,10 +237,10 @@ def _mean_of_intervals(several: Sequence[Interval]) -> Interval:
 def _worst_case_results(
     kind: str, parts: Sequence[_Slice], measures: Mapping[str, Measure], scenario_name: str, seed: int
 ) -> Iterator[Result]:
-    """Per instance and trial the worst of the original and its copies (HELM, metric.py), then the mean.
+    """The worst value over the original and its perturbed copies, per instance and trial (HELM, metric.py); the mean.
 
-    The worst is the lowest value where higher is better and the highest where lower is, unlike HELM's minimum of both;
-    a measure without direction has none. Instances whose original has no answer are left out.
+    The worst is the minimum if higher is better and the maximum if lower is better (HELM: always the minimum); a
+    measure without direction has none. Instances whose original failed are left out.
     """
     copies: dict[tuple[str, int], list[ScoredOutcome]] = defaultdict(list)
     for part in parts:
@@ -266,7 +265,7 @@ def _worst_case_results(
 
 
 def _worst_case_scores(copies: Sequence[ScoredOutcome], measures: Mapping[str, Measure]) -> dict[str, float]:
-    """Of the original's measures (it is the first) that have a direction, the worst over the copies."""
+    """For the original's measures with a direction, the worst value over all copies; `copies[0]` is the original."""
     found = {}
     for name in copies[0].scores:
         better = measures[name].higher_is_better
@@ -277,7 +276,7 @@ def _worst_case_scores(copies: Sequence[ScoredOutcome], measures: Mapping[str, M
 
 
 def _declared_measure(bound: BoundMetrics, name: str) -> Measure:
-    """What the metrics declare of a measure that no instance has."""
+    """The declaration of a measure that no instance has a value of."""
     for metric, _ in bound:
         with suppress(KeyError):
             return metric.find_measure(name)
@@ -285,7 +284,7 @@ def _declared_measure(bound: BoundMetrics, name: str) -> Measure:
 
 
 def _category(measure: Measure, kind: str) -> str:
-    """Accuracy under a perturbation is what robustness and fairness are; other measures stay what they are."""
+    """The reported category: accuracy under a perturbation becomes robustness or fairness, all else stays."""
     return kind if kind and measure.category == "accuracy" else measure.category
 
 

@@ -1,12 +1,12 @@
-"""Outputs made elsewhere, read as outcomes: rows of `id` and an answer, matched with the instances of a scenario.
+"""Recorded outputs of any model, read as outcomes: rows of `id` and a result, joined with a scenario's instances.
 
-{"id", "output"}                    one answer; with "log_prob" (of its tokens) where a metric needs confidence
-{"id", "outputs": [...]}            several answers (pass@k, avg@n)
-{"id", "turns": [...]}              the answers to a conversation's turns
-{"id", "choice_log_probs": [...]}   one log-probability for each choice, in the order of the choices
+{"id", "output"}                    one response; with "log_prob" (of its tokens) if a metric needs confidence
+{"id", "outputs": [...]}            several responses (pass@k, avg@n)
+{"id", "turns": [...]}              the responses to a conversation's turns
+{"id", "choice_log_probs": [...]}   one log-probability per choice, in the order of the choices
 {"id", "text_log_prob", "text_tokens"}   of the instance's own text (language modelling)
-{"id", "failed": "why"}             no answer
-and whatever else a judged scenario reads of a judge's verdicts.
+{"id", "failed": "why"}             no response
+and the fields of a judge's verdicts that a judged scenario reads.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from zhenlong.inference.requests import GeneratedOutput
 
 OUTPUT_FIELDS: Final = ("output", "outputs", "turns", "choice_log_probs", "text_log_prob", "failed")
 KNOWN_FIELDS: Final = ("id", *OUTPUT_FIELDS, "log_prob", "truncated", "choice_tokens", "choice_baseline", "text_tokens")
-MISSING_OUTPUT: Final = "no output was given"
+MISSING_OUTPUT: Final = "no recorded output"
 MAX_IDS_SHOWN: Final = 5
 
 
 def read_recorded_outputs(
     scenario: Scenario, instances: Sequence[Instance], path: str | Path, *, allow_missing: bool = False
 ) -> list[Outcome]:
-    """One outcome for each instance, in their order; an instance without a row has failed.
+    """One outcome per instance, in their order; an instance without a row counts as failed.
 
-    Raises `UserError` naming file and line for a row that is no answer, an id that is unknown or given twice, and,
-    unless `allow_missing`, naming the ids that have no row.
+    Raises `UserError` with file and line for an invalid row, an unknown id or a repeated one, and, unless
+    `allow_missing`, with the ids that have no row.
     """
     known = {one.id: one for one in instances}
     found: dict[str, Outcome] = {}
@@ -45,11 +45,10 @@ def read_recorded_outputs(
     for row in iter_file_rows(Path(path)):
         id_ = _row_id(row)
         if id_ in places:
-            raise UserError(f"{row.location}: id {id_!r} was given before ({places[id_]}); expected every id once")
+            raise UserError(f"{row.location}: duplicate id {id_!r} (first at {places[id_]}); expected every id once")
         if id_ not in known:
             raise UserError(
-                f"{row.location}: id {id_!r} is none of the {len(known)} ids of {scenario.name}: "
-                f"{_abbreviated_ids(known)}"
+                f"{row.location}: unknown id {id_!r}; {scenario.name} has {len(known)} ids: {_abbreviated_ids(known)}"
             )
         places[id_] = row.location
         try:
@@ -60,7 +59,7 @@ def read_recorded_outputs(
     if missing and not allow_missing:
         raise UserError(
             f"{path}: {len(missing)} of {len(known)} ids have no row: {_abbreviated_ids(missing)}; "
-            f"give them, or count them as failed with --allow-missing"
+            f"add them, or count them as failed with --allow-missing"
         )
     return [found[one.id] if one.id in found else Outcome(one, failed=MISSING_OUTPUT) for one in instances]
 
@@ -79,7 +78,7 @@ def _outcome(scenario: Scenario, instance: Instance, fields: Mapping[str, Any]) 
     answers = [name for name in OUTPUT_FIELDS if name in given]
     recorded = {
         name: value for name, value in fields.items() if name not in KNOWN_FIELDS
-    }  # null: a verdict left unread
+    }  # null: an unparsed verdict
     judged = any(metric.kind == "judged" for metric, _ in scenario.bind_metrics())
     if len(answers) > 1 and set(answers) != {"output", "choice_log_probs"}:
         raise ValueError(f"expected one of {', '.join(answers)}")
@@ -111,7 +110,7 @@ def _outputs(instance: Instance, given: Mapping[str, Any]) -> tuple[GeneratedOut
     if "turns" in given:
         turns, expected = _texts(given, "turns"), 1 + len(instance.turns)
         if len(turns) != expected:
-            raise ValueError(f"turns: expected {expected} answers, got {len(turns)}")
+            raise ValueError(f"turns: expected {expected} responses, got {len(turns)}")
         return (GeneratedOutput(turns[0], turns=tuple(turns[1:])),)
     return ()
 
@@ -130,7 +129,7 @@ def _choices(instance: Instance, given: Mapping[str, Any]) -> ChoiceScores:
 
 
 def _predicted(scenario: Scenario, outcome: Outcome) -> int | None:
-    """The choice: the likeliest by the scenario's rule, or the one that the text names by its letter or its words."""
+    """The predicted choice: the most likely by the adapter's rule, or the one that the text names by letter or text."""
     method, instance = scenario.adapter.method, outcome.instance
     if outcome.choices is not None:
         values = _choice_values(scenario, outcome.choices)
@@ -143,7 +142,7 @@ def _predicted(scenario: Scenario, outcome: Outcome) -> int | None:
 
 
 def _choice_values(scenario: Scenario, choices: ChoiceScores) -> list[float]:
-    """What the choices are compared by; per token, or less a baseline, where the scenario says so and it was given."""
+    """The values that rank the choices: summed, per token or calibrated, as the adapter says and the row allows."""
     method = scenario.adapter.method
     if method == "multiple_choice_separate" and scenario.adapter.per_token and choices.num_tokens:
         return [value / max(1, count) for value, count in zip(choices.log_probs, choices.num_tokens, strict=True)]
@@ -161,7 +160,7 @@ def _text(given: Mapping[str, Any], name: str) -> str:
 def _texts(given: Mapping[str, Any], name: str) -> list[str]:
     values = given[name]
     if not isinstance(values, (list, tuple)) or not values or not all(isinstance(one, str) for one in values):
-        raise ValueError(f"{name}: expected a list of one text or more, got {_abbreviated(values)}")
+        raise ValueError(f"{name}: expected a list of at least one text, got {_abbreviated(values)}")
     return list(values)
 
 

@@ -1,4 +1,4 @@
-"""`zhenlong score`: grade outputs made elsewhere, without a model, by the rules of a scenario."""
+"""`zhenlong score`: score recorded outputs by a scenario's metrics, without loading a model."""
 
 from __future__ import annotations
 
@@ -46,22 +46,23 @@ def score(
     baseline_outputs: str = "",
     seed: int = 0,
 ) -> None:
-    """Grade outputs made elsewhere.
+    """Score recorded outputs by a scenario's metrics.
 
     Args:
-        scenario: Name of the scenario whose rules grade, such as gsm8k.
-        data: The data set, as the scenario reads it; empty takes the scenario's own source.
+        scenario: Name of the scenario, such as gsm8k.
+        data: The data set in the scenario's format; empty: the scenario's own source.
         outputs: JSONL file of the outputs, rows of id and output, outputs, choice_log_probs or recorded verdicts.
-        output: Folder of the evaluation to make, or to add this scenario to.
-        model: Name of what made the outputs; empty takes the file's name.
-        json: Print JSON in place of the table.
-        allow_missing: Count instances without a row as failed instead of refusing.
-        unsafe: Run programs that models wrote without isolation, where there is none.
-        metric_option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]". Give it again for each.
-        baseline_outputs: Answers that the outputs were judged against, rows of id and output, where lengths or style
-        count. seed: Seed of generated data and of resampling.
+        output: Folder of the evaluation to create, or to add this scenario to.
+        model: Name of the model that made the outputs; empty: the file's name.
+        json: Print JSON instead of the table.
+        allow_missing: Count instances without a row as failed; otherwise they are an error.
+        unsafe: Run model-written programs without isolation if no isolation is available.
+        metric_option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]"; may be repeated.
+        baseline_outputs: Responses that the outputs were judged against, rows of id and output, for length or style
+            control.
+        seed: Seed of generated data and of resampling.
 
-    See docs/evaluation/scoring.md for the rows, and for what each scenario's ids are.
+    See docs/evaluation/scoring.md for the row formats and each scenario's ids.
     """
     selected = _single_scenario(scenario)
     for one, value in [*([("unsafe", True)] if unsafe else []), *map(_parse_option, metric_option)]:
@@ -84,7 +85,7 @@ def score(
 
 
 def with_metric_option(scenario: Scenario, option: str, value: Any) -> Scenario:
-    """The scenario with an option given to each of its metrics that has it. Raises `UserError` where none has."""
+    """The scenario with an option set on each of its metrics that has it. Raises `UserError` if none has."""
     metrics, taken = [], False
     for one in scenario.metrics:
         given = dict(one) if isinstance(one, Mapping) else {"name": one}
@@ -104,13 +105,13 @@ def add_to_evaluation(
     results: Sequence[Result],
     records: Iterable[InstanceRecord],
 ) -> None:
-    """Write one model's results on one scenario to an evaluation's folder, in place of older ones of the same.
+    """Write one model's results on one scenario to an evaluation's folder, replacing older ones.
 
-    `facts` says where data and outputs are from. Raises `UserError` for a folder that holds something else.
+    `provenance` records the source of data and outputs. Raises `UserError` for a folder that is not an evaluation.
     """
     path = Path(folder)
     if path.is_dir() and any(path.iterdir()) and not (path / "evaluation.json").exists():
-        raise UserError(f"{path}: holds other files and no evaluation; choose another output")
+        raise UserError(f"{path}: is not an evaluation but has other files; choose another output")
     manifest: dict[str, Any] = {
         "models": {},
         "scenarios": {},
@@ -142,5 +143,5 @@ def _parse_option(given: str) -> tuple[str, Any]:
 def _single_scenario(name: str) -> Scenario:
     found = [entry.scenario for entry in select_entries("", [name])]
     if len(found) != 1:
-        raise UserError(f"{name}: stands for {len(found)} scenarios; expected the name of one")
+        raise UserError(f"{name}: matches {len(found)} scenarios; expected the name of one")
     return found[0]

@@ -1,4 +1,4 @@
-"""How sure is a number? Intervals, tests, and the smallest effect that a sample size detects."""
+"""Confidence intervals, significance tests, and minimum detectable effects."""
 
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval, paired_difference, ratio_interval
 

@@ -1,4 +1,4 @@
-"""Intervals for numbers that no mean gives: the bootstrap of any statistic of the instances."""
+"""Bootstrap intervals of statistics that are not means."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def bootstrap_interval(
     pivotal: bool = False,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
-    """The statistic of all n rows and its 95 % interval, from rows drawn with replacement (Efron 1979).
+    """The statistic of all n rows and its 95 % interval, from rows resampled with replacement (Efron 1979).
 
-    `statistic` maps row numbers to a value, NaN where they have none. The interval is the percentile one, or with
-    `pivotal` its reflection at the estimate: for a statistic that noise can only raise, such as a distance, drawing
-    again adds noise, and the percentiles would lie above the estimate. It is cut to `bounds` and holds the estimate.
+    `statistic` maps row indices to a value, NaN if undefined. The interval is the percentile interval, or with
+    `pivotal` its reflection at the estimate: noise can only raise a statistic such as a distance, resampling adds
+    noise, and the percentiles would lie above the estimate. It is clipped to `bounds` and contains the estimate.
     """
     rows = np.arange(n)
     estimate = statistic(rows) if n else math.nan

@@ -1,6 +1,6 @@
-"""How sure are we? Means with 95 % intervals, and paired differences of two models on the same prompts.
+"""Means and ratios with 95 % confidence intervals, and paired differences of two models on the same prompts.
 
-Everything here takes numbers and returns numbers; a seed fixes the resampling.
+Pure functions of numbers; a seed fixes the resampling.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Values = Sequence[float] | NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, the interval that covers the truth in 95 of 100 such samples, and the number of values behind it.
+    """A mean, its 95 % confidence interval, and the number of values.
 
-    Where the values cannot tell, the numbers are NaN: no mean without values, no interval for a mean of one.
+    Undefined numbers are NaN: the mean of no values, the interval of a single one.
     """
 
     mean: float
@@ -44,8 +44,8 @@ class Interval:
 def mean_interval(values: Values, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """The mean of independent values and its 95 % interval.
 
-    Values that are all 0 or 1 get Wilson's (1927) score interval, because resampling a row of equal outcomes would
-    claim certainty; all others the percentile bootstrap (Efron 1979).
+    Binary values get Wilson's (1927) score interval, because resampling equal outcomes gives an interval of width 0;
+    all others the percentile bootstrap (Efron 1979).
     """
     data = _array(values)
     if len(data) and bool(np.isin(data, (0.0, 1.0)).all()):
@@ -57,22 +57,22 @@ def paired_difference(a: Values, b: Values, seed: int = 0, resamples: int = RESA
     """The mean of a - b, where a[i] and b[i] belong to the same prompt, by bootstrap of the differences."""
     first, second = _array(a), _array(b)
     if first.shape != second.shape:
-        raise ValueError(f"a pair needs both sides: got {len(first)} and {len(second)} values")
+        raise ValueError(f"expected values in pairs, got {len(first)} and {len(second)} values")
     difference = first - second
     return _bootstrap_interval(difference, np.ones_like(difference), seed, resamples)
 
 
 def ratio_interval(sums: Values, counts: Values, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """sum(sums) / sum(counts) with its interval, where entry i is one record's share of both.
+    """sum(sums) / sum(counts) with its interval, where entry i belongs to record i.
 
-    Records are resampled, not what they consist of: the tokens of one text, or the pairs of one ranking, are not
-    independent. `n` is the number of records.
+    Records are resampled, not their parts: the tokens of one text, or the pairs of one ranking, are not independent.
+    `n` is the number of records.
     """
     numerator, denominator = _array(sums), _array(counts)
     if numerator.shape != denominator.shape:
-        raise ValueError(f"a ratio needs a count for every sum: got {len(numerator)} and {len(denominator)} values")
+        raise ValueError(f"expected one count per sum, got {len(numerator)} and {len(denominator)} values")
     if not (denominator > 0).all():
-        raise ValueError("a ratio needs counts above 0")
+        raise ValueError("expected counts above 0 for a ratio")
     return _bootstrap_interval(numerator, denominator, seed, resamples)
 
 
@@ -96,7 +96,7 @@ def _array(values: Values) -> NDArray[np.float64]:
 
 
 def _bootstrap_interval(sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int, resamples: int) -> Interval:
-    """Percentile bootstrap of sum(sums) / sum(counts) over records drawn with replacement."""
+    """Percentile bootstrap of sum(sums) / sum(counts) over records resampled with replacement."""
     n = len(sums)
     if n == 0:
         return Interval(math.nan, (math.nan, math.nan), 0)
@@ -110,7 +110,7 @@ def _bootstrap_interval(sums: NDArray[np.float64], counts: NDArray[np.float64], 
 def _resampled_ratios(
     sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int, resamples: int
 ) -> NDArray[np.float64]:
-    """sum(sums) / sum(counts) of records drawn with replacement, once for each resample."""
+    """sum(sums) / sum(counts) of records resampled with replacement, once per resample."""
     rng, n = np.random.default_rng(seed), len(sums)
     rows = max(1, RESAMPLE_CHUNK // n)
     means = np.empty(resamples)
@@ -121,7 +121,7 @@ def _resampled_ratios(
 
 
 def _wilson_interval(proportion: float, n: int) -> Interval:
-    """Eq. 4 of Wilson (1927): the shares p for which the observed one is within Z95 standard errors of p."""
+    """Wilson (1927), Eq. 4: the proportions p that lie within Z95 of their standard errors of the observed one."""
     shrink = 1 + Z95**2 / n
     centre = (proportion + Z95**2 / (2 * n)) / shrink
     half = Z95 * math.sqrt(proportion * (1 - proportion) / n + Z95**2 / (4 * n**2)) / shrink

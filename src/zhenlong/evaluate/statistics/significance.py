@@ -1,6 +1,6 @@
-"""Could it be chance? Tests of paired values, their correction for many, and what a sample of this size could show.
+"""Significance tests of paired values, correction for multiple tests, and minimum detectable effects.
 
-Everything here takes numbers and returns numbers; a seed fixes the resampling.
+Pure functions of numbers; a seed fixes the resampling.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from scipy import optimize, stats
 
 from zhenlong.evaluate.statistics.intervals import RESAMPLE_CHUNK, Values
 
-MAX_EXACT_PAIRS: Final = 14  # differences other than 0 up to which all sign patterns are counted: 16,384 of them
+MAX_EXACT_PAIRS: Final = 14  # nonzero differences up to which all sign patterns (16,384) are enumerated
 NUM_PERMUTATIONS: Final = 9999  # random sign patterns beyond that
-NORMAL_APPROXIMATION_PAIRS: Final = 1000  # pairs from which Student's t is taken as normal
+NORMAL_APPROXIMATION_PAIRS: Final = 1000  # pairs from which Student's t is approximated by the normal distribution
 
 
 @dataclass(frozen=True)
 class McNemarResult:
-    """The pairs of outcomes that differ, and how likely so uneven a split is where neither model is better."""
+    """The discordant pairs and their p-values under the hypothesis that neither model is better."""
 
     only_a: int
     only_b: int
     p: float  # exact, two-sided
-    mid_p: float  # less conservative, and still close to its level
+    mid_p: float  # less conservative, close to the nominal level
 
 
 def permutation_test(
     differences: Values, seed: int = 0, num_permutations: int = NUM_PERMUTATIONS, alternative: str = "two-sided"
 ) -> float:
-    """How often a mean this far from 0 comes about when each difference might as well have had the other sign.
+    """p-value of the sign-flip permutation test that the mean of paired differences is 0 (Fisher 1935, §21).
 
-    `side`: two-sided, `less` (how often a mean this low) or `greater`. Exact up to 14 differences other than 0; beyond
-    that (1 + count) / (1 + flips) over random signs, a valid p-value (Phipson and Smyth 2010). 1.0 where all
-    differences are 0. Fisher (1935), §21.
+    `alternative`: `two-sided`, `less` or `greater`. Exact up to 14 nonzero differences; beyond that
+    (1 + count) / (1 + permutations) over random signs, a valid p-value (Phipson and Smyth 2010). 1.0 if all differences
+    are 0.
     """
     data = np.asarray(differences, dtype=np.float64)
-    data = data[data != 0]  # a zero has no other sign
+    data = data[data != 0]  # zeros do not change under a sign flip
     if not len(data):
         return 1.0
     observed = _distance(np.array([data.sum()]), alternative)[0]
-    nearly = observed - 1e-9 * np.abs(data).sum()  # sums of the same numbers in another order differ in the last bits
+    nearly = observed - 1e-9 * np.abs(data).sum()  # tolerance for rounding: summation order varies
     if len(data) <= MAX_EXACT_PAIRS:
         patterns = (np.arange(2 ** len(data))[:, None] >> np.arange(len(data))) & 1
         return float((_distance((2 * patterns - 1) @ data, alternative) >= nearly).mean())
@@ -73,9 +73,9 @@ def mcnemar(a: Values, b: Values) -> McNemarResult:
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected for their number, in their order: below 0.05, the chance of any false finding is 5 %.
+    """Holm's (1979) step-down correction, in the order given; controls the family-wise error rate.
 
-    The i-th smallest of m is multiplied by m - i + 1, and none is made smaller than one before it (Holm 1979).
+    The i-th smallest of m p-values is multiplied by m - i + 1, then made at least as large as the one before it.
     """
     m, found, largest = len(p_values), [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(m), key=lambda place: p_values[place])):
@@ -85,14 +85,15 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 
 def tango_interval(only_a: int, only_b: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of the difference of two paired shares, (only_a - only_b) / n, by the score test (Tango 1998).
+    """Score interval of the difference of two paired proportions, (only_a - only_b) / n (Tango 1998).
 
-    The differences that the test does not reject; unlike resampling it stays honest where few pairs differ, or none.
+    It holds the differences that the score test does not reject; unlike the bootstrap it covers with few discordant
+    pairs, or none.
     """
     z, seen = float(stats.norm.ppf(0.5 + confidence / 2)), (only_a - only_b) / n
 
     def score(delta: float) -> float:
-        """Tango's Eq. 3: the standardised distance of the seen difference from `delta`."""
+        """Tango's Eq. 3: the standardised distance of the observed difference from `delta`."""
         linear = -only_a - only_b + (2 * n - only_a + only_b) * delta
         constant = -only_b * delta * (1 - delta)
         share = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
@@ -105,7 +106,7 @@ def tango_interval(only_a: int, only_b: int, n: int, confidence: float = 0.95) -
 
 
 def paired_t_test_power(difference: float, deviation: float, n: int, alpha: float = 0.05) -> float:
-    """The chance that a two-sided paired t-test of n pairs finds a mean difference of this size.
+    """Power of a two-sided paired t-test with n pairs for a mean difference of this size.
 
     `deviation` is the standard deviation of the differences.
     """
@@ -114,14 +115,14 @@ def paired_t_test_power(difference: float, deviation: float, n: int, alpha: floa
         edge = stats.norm.ppf(1 - alpha / 2)
         return float(stats.norm.sf(edge - away) + stats.norm.cdf(-edge - away))
     edge = stats.t.ppf(1 - alpha / 2, n - 1)
-    wrong_side = stats.nct.cdf(-edge, n - 1, away) if away < 5 else 0.0  # scipy's far tail is not a number
+    wrong_side = stats.nct.cdf(-edge, n - 1, away) if away < 5 else 0.0  # scipy returns NaN in the far tail
     return float(stats.nct.sf(edge, n - 1, away) + wrong_side)
 
 
 def minimum_detectable_effect(differences: Values, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The mean difference that so many pairs, spread as these are, show in `chance` of such samples (two-sided test).
+    """The smallest mean difference that a two-sided paired t-test with these pairs detects with the given power.
 
-    NaN for fewer than two pairs, and where the differences do not vary: then nothing is known of their spread.
+    NaN for fewer than two pairs, and for constant differences, whose spread is unknown.
     """
     data = np.asarray(differences, dtype=np.float64)
     deviation = float(data.std(ddof=1)) if len(data) > 1 else 0.0
@@ -134,11 +135,10 @@ def minimum_detectable_effect(differences: Values, power: float = 0.8, alpha: fl
 
 
 def mcnemar_detectable_effect(discordant: int, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The difference of two paired shares that McNemar's test of n pairs shows in `chance` of such samples.
+    """The smallest difference of two paired proportions that McNemar's test of n pairs detects with the given power.
 
-    It is the d at which sqrt(n) d = z_(1-alpha/2) sqrt(f) + z_chance sqrt(f - d²) (Connor 1987), where f is the share
-    of pairs that differ: as many as were seen, discordant / n, and never fewer than d. NaN for so few pairs that none
-    would show.
+    It is the d with sqrt(n) d = z_(1-alpha/2) sqrt(f) + z_power sqrt(f - d²) (Connor 1987), where f is the fraction of
+    discordant pairs: as observed, discordant / n, and at least d. NaN if no difference is detectable with n pairs.
     """
     edge, wanted = float(stats.norm.ppf(1 - alpha / 2)), float(stats.norm.ppf(power))
 
@@ -152,5 +152,5 @@ def mcnemar_detectable_effect(discordant: int, n: int, power: float = 0.8, alpha
 
 
 def _distance(sums: NDArray[np.float64], alternative: str) -> NDArray[np.float64]:
-    """How far in the direction asked about."""
+    """The distance from 0 in the direction of the alternative."""
     return {"two-sided": np.abs(sums), "less": -sums, "greater": sums}[alternative]

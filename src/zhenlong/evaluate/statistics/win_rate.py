@@ -1,4 +1,4 @@
-"""Which model is best over many numbers? HELM's mean win rate."""
+"""HELM's mean win rate: which model is best over many measures?"""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ MeasureColumn = tuple[Mapping[str, float], bool | None]  # value of each model, 
 
 
 def mean_win_rate(columns: Mapping[str, MeasureColumn]) -> dict[str, float]:
-    """For each model, the mean over columns of its chance to beat a random other model of the column.
+    """For each model, the mean over columns of the fraction of other models in the column that it beats.
 
-    A tie counts half. Columns with fewer than two values, or without a direction, are left out; a model is measured on
-    the columns that it has a value in, and is missing where it has none. The rate depends on which models are compared.
+    Ties count one half. Columns with fewer than two values or without a direction are left out; a model is averaged
+    over the columns in which it has a value, and omitted if it has none. The rate depends on the models compared.
     Source: stanford-crfm/helm:src/helm/benchmark/presentation/summarize.py (compute_aggregate_row_win_rates).
     """
     rates: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""Words that perturbations replace and that bias and toxicity metrics count: our own lists, described in README.md."""
+"""Our own word lists for perturbations and for bias and toxicity metrics, described in README.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.resources import files
 
 @cache
 def read_wordlist(name: str) -> tuple[tuple[str, ...], ...]:
-    """The tab-separated rows of a list, without comments (`#`) and empty lines."""
+    """The tab-separated rows of a list, skipping comments (`#`) and empty lines."""
     text = files("zhenlong.evaluate.wordlists").joinpath(name).read_text(encoding="utf-8")
     lines = (line.strip() for line in text.splitlines())
     return tuple(
@@ -18,13 +18,13 @@ def read_wordlist(name: str) -> tuple[tuple[str, ...], ...]:
 
 @cache
 def wordlist_words(name: str) -> tuple[str, ...]:
-    """All words of a list whose lines hold words separated by commas."""
+    """All words of a list with comma-separated words on each line."""
     return tuple(word.strip() for (line,) in read_wordlist(name) for word in line.split(",") if word.strip())
 
 
 @cache
 def words_by_group(name: str) -> dict[str, tuple[str, ...]]:
-    """The words of each group, from rows of a group and words separated by commas; rows of one group add up."""
+    """The words of each group, from rows of a group and comma-separated words; rows of one group are merged."""
     found: dict[str, tuple[str, ...]] = {}
     for group, line in read_wordlist(name):
         found[group] = found.get(group, ()) + tuple(word.strip() for word in line.split(",") if word.strip())
@@ -33,5 +33,5 @@ def words_by_group(name: str) -> dict[str, tuple[str, ...]]:
 
 @cache
 def replacements(name: str) -> dict[str, tuple[str, ...]]:
-    """What each word may be replaced by, from rows of a word and its replacements separated by commas."""
+    """The possible replacements of each word, from rows of a word and its comma-separated replacements."""
     return {word: tuple(one.strip() for one in line.split(",")) for word, line in read_wordlist(name)}

@@ -1,6 +1,6 @@
-"""How does a model behave in the built-in world? One row for each held-out prompt, and what the rows add up to.
+"""Behaviour of a model in the built-in world: one row per held-out prompt, and a summary over the rows.
 
-The world knows what is right, so beside the reward that training saw (the proxy) there is the one it never saw (gold).
+Besides the reward used in training (proxy) the world provides the true reward, which training never sees (gold).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from zhenlong.world import World
 
 @dataclass(frozen=True)
 class WorldResponse:
-    """One prompt, the model's response, and what was measured. None: the measure does not apply, or was not asked."""
+    """One prompt, the model's response and its measures. None: not applicable or not requested."""
 
     prompt: tuple[dict[str, Any], ...]  # messages
     response: str
@@ -58,10 +58,10 @@ def evaluate_behaviour(
     chat_template: str = "auto",
     tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH,
 ) -> list[WorldResponse]:
-    """Ask the model every task of the world once and measure the answers.
+    """Sample one response to every task of the world and measure it.
 
-    `reference` is the model that `kl` measures the distance from (the SFT model), `reward` the one that training used.
-    Raises `UserError` when the reference has another vocabulary, or the reward is not finite.
+    `reference` is the model for the `kl` measure (the SFT model), `reward` the reward used in training. Raises
+    `UserError` if the reference has another vocabulary, or the reward is not finite.
     """
     network, tokenizer = load_if_named(model)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
@@ -75,9 +75,9 @@ def evaluate_behaviour(
 
 
 def summarise_behaviour(rows: Sequence[WorldResponse], seed: int = 0) -> dict[str, Any]:
-    """The rows as means with intervals; see docs/evaluation.md for what each is the mean of.
+    """The rows as means with intervals; docs/evaluation.md defines each measure.
 
-    `kl_from_sft` and `proxy_reward` are left out where they were not measured.
+    `kl_from_sft` and `proxy_reward` are omitted if they were not measured.
     """
     if not rows:
         raise ValueError("a summary needs at least one row")
@@ -103,12 +103,12 @@ def summarise_behaviour(rows: Sequence[WorldResponse], seed: int = 0) -> dict[st
 def paired_gain(
     rows: Sequence[WorldResponse], before: Sequence[WorldResponse], measure: str = "gold", seed: int = 0
 ) -> Interval:
-    """How much a measure (`gold` or `proxy`) rose from one model to another, paired by prompt.
+    """The gain in a measure (`gold` or `proxy`) from one model to another, paired by prompt.
 
-    Raises `ValueError` when the rows are not of the same prompts in the same order.
+    Raises `ValueError` if the rows do not have the same prompts in the same order.
     """
     if [row.prompt for row in rows] != [row.prompt for row in before]:
-        raise ValueError("a gain is paired: expected both models' rows to be of the same prompts in the same order")
+        raise ValueError("a gain is paired: expected rows of both models for the same prompts in the same order")
     return paired_difference([getattr(row, measure) for row in rows], [getattr(row, measure) for row in before], seed)
 
 
@@ -118,10 +118,10 @@ def kl_to_reference(
     found: SampledResponses,
     tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH,
 ) -> list[float]:
-    """For each task the sum over its first response's tokens of log p_model - log p_reference, both at temperature 1.
+    """Per task, the sum over its first response's tokens of log p_model - log p_reference, both at temperature 1.
 
-    The mean of it over responses sampled from the model at temperature 1 estimates KL(model || reference) of whole
-    responses without bias (k1 of Schulman 2020); a single one may be negative.
+    Its mean over responses sampled from the model at temperature 1 is an unbiased estimate of the sequence-level
+    KL(model || reference) (k1 of Schulman 2020); a single value may be negative.
     """
     network, tokenizer = model
     other, other_tokenizer = load_if_named(reference)
@@ -135,12 +135,12 @@ def kl_to_reference(
 
 
 def write_world_responses(rows: Sequence[WorldResponse], path: str | Path) -> None:
-    """One JSON object a line, written whole or not at all."""
+    """Write one JSON object per line, atomically."""
     write_text(Path(path), "".join(json.dumps(to_jsonable(asdict(row)), ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_world_responses(path: str | Path) -> list[WorldResponse]:
-    """The rows that `write_rows` wrote. Raises `UserError` for a file that holds something else."""
+    """The rows that `write_world_responses` wrote. Raises `UserError` for any other file."""
     names = {field.name for field in fields(WorldResponse)}
     rows = []
     try:

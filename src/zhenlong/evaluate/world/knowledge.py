@@ -1,4 +1,4 @@
-"""Does a model know the facts? Multiple-choice completions, answered by which choice it finds likeliest."""
+"""Closed-book facts: multiple-choice completions, answered by the choice with the highest log-probability."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def closed_book_accuracy(
     tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How often the true choice has the largest summed log-probability after the opening words, read as plain text.
+    """How often the true choice has the highest summed log-probability as a plain-text continuation of the prompt.
 
-    Returns `{"accuracy": {"mean", "ci95", "n"}, "chance", "by_family": {name: {...}}}`. Lengths are not corrected for:
-    a model that knows the fact gives the true choice the largest probability, however long it is. Of equally likely
-    choices the first is taken.
+    Returns `{"accuracy": {"mean", "ci95", "n"}, "chance", "by_family": {name: {...}}}`. There is no length
+    normalisation: a model that knows the fact gives the true choice the highest probability, whatever its length. Ties
+    go to the first choice.
     """
     network, tokenizer = load_if_named(model)
     sums = log_prob_sums(network, [_tree(item, tokenizer) for item in items], tokens_per_microbatch)
@@ -41,7 +41,7 @@ def closed_book_accuracy(
 
 
 def _tree(item: Cloze, tokenizer: PreTrainedTokenizerBase) -> TreeNode:
-    """The opening with the choices as its children: what they share is computed once."""
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]  # as a document begins in pretraining
+    """A tree of the prompt with the choices as its children, so that the prompt is computed once."""
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]  # documents start with BOS in pretraining
     ids = tokenizer([item.prompt, *item.choices], add_special_tokens=False)["input_ids"]
     return make_tree([*start, *ids[0]], ids[1:])

@@ -1,4 +1,4 @@
-"""The rows of `evaluate_behaviour` as an evaluation's folder, so that they are compared and reported like any other."""
+"""Write the rows of `evaluate_behaviour` as an evaluation folder, which `compare`, `gate` and the report read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zhenlong.loop.atomic import write_text
 from zhenlong.records import Task
 
 SCENARIO: Final = "world_tasks"
-PromptWithLength = tuple[str, int]  # as the model saw it, and its tokens
+PromptWithLength = tuple[str, int]  # prompt text as sent, number of tokens
 
 
 def write_world_evaluation(
@@ -29,10 +29,10 @@ def write_world_evaluation(
     prompts: Mapping[str, Sequence[PromptWithLength]],
     manifest: Mapping[str, Any],
 ) -> None:
-    """Write the rows of several models, one for each task, as the scenario `world_tasks`.
+    """Write the rows of several models, one per task, as the scenario `world_tasks`.
 
-    An instance's id is the place of its task. Beside the scenario's measures there are `proxy_reward`, where it was
-    measured, and the KL of each response among its scores. `asked` goes into evaluation.json.
+    An instance's id is the index of its task. Besides the scenario's measures there are `proxy_reward`, if it was
+    measured, and the KL of each response. `manifest` goes into evaluation.json.
     """
     results: list[Result] = []
     for model, own in rows.items():
