@@ -1,4 +1,4 @@
-"""A model for tests that answers by rule, remembers what it was asked, and dies when it is told to."""
+"""A backend for tests that responds by rule, records its requests, and can be killed between batches."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from zhenlong.inference.requests import (
 
 
 class Killed(BaseException):
-    """What a test raises where a process would be killed."""
+    """Raised in place of a kill signal."""
 
 
 class ScriptedBackend:
-    """Answers `say(request)`; scores a continuation by `worth(context, continuation)`. `batch` answers at a time."""
+    """Generates by a function of the request; scores by a function of (context, continuation); fixed batch size."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ScriptedBackend:
         self.batches = 0
 
     def count_tokens(self, prompt: Any) -> int:
-        """A token a word; a message is as long as its words."""
+        """One token per word, also in messages."""
         text = prompt if isinstance(prompt, str) else " ".join(one.content for one in prompt)
         return len(text.split())
 

@@ -1,4 +1,4 @@
-"""Made-up rows in the upstream schema of each of HELM's 42 scenarios, the instance they give, and two answers to it."""
+"""Synthetic rows in the upstream schema of each of HELM's 42 scenarios, their instance, and two answers to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Answer = str | int | float | Sequence[Any]  # texts; a choice; the log-probabili
 
 @dataclass(frozen=True)
 class Case:
-    """Rows of one schema, what the first gives, an answer with the full mark (`best`) and one without (`worst`)."""
+    """Rows of one schema, the first row's instance, an answer with full score (`best`) and one without (`worst`)."""
 
     rows: Sequence[Mapping[str, Any]]
     input: str
@@ -22,7 +22,7 @@ class Case:
     groups: Mapping[str, str] = field(default_factory=dict)
     best: float = 1.0
     worst: float = 0.0
-    data: Mapping[str, Any] = field(default_factory=dict)  # what the instance keeps, in part
+    data: Mapping[str, Any] = field(default_factory=dict)  # expected part of the instance's data
     instances: int | None = None  # of all rows; None: one of each
 
 
@@ -224,7 +224,7 @@ CASES: dict[str, list[Case]] = {
         ),
     ],
     "helm_truthful_qa": [
-        Case(  # "C" is 67; 67 modulo 3 is 1, so the list is turned by one
+        Case(  # "C" is 67; 67 modulo 3 is 1, so the list is rotated by one
             [
                 {
                     "category": "Birds",

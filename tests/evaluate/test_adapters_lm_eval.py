@@ -1,4 +1,4 @@
-"""`lm_eval:<task>`: the task's documents through our adapters give the numbers that the harness itself gives."""
+"""`lm_eval:<task>`: documents through our adapters give the same numbers as the harness."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_a_multiple_choice_task_has_the_harness_numbers_and_log_likelihoods(incl
 
 
 @pytest.mark.peers("lm_eval")
-def test_generated_text_goes_through_the_tasks_filters(include, tmp_path):
+def test_generated_text_passes_the_tasks_filters(include, tmp_path):
     from scripted_backend import ScriptedBackend
 
     model = ScriptedBackend(lambda request: "it is 4" if "2 and 2" in request.prompt else "well, 2")
@@ -101,7 +101,7 @@ def test_generated_text_goes_through_the_tasks_filters(include, tmp_path):
 
 
 @pytest.mark.peers("lm_eval")
-def test_an_unknown_task_a_kind_that_is_not_supported_and_a_missing_extra_are_one_line(include, tmp_path, monkeypatch):
+def test_an_unknown_task_an_unsupported_kind_and_a_missing_extra_are_one_line_errors(include, tmp_path, monkeypatch):
     import sys
 
     with pytest.raises(UserError, match="no task of that name"):
@@ -117,7 +117,7 @@ def test_an_unknown_task_a_kind_that_is_not_supported_and_a_missing_extra_are_on
         tasks.lm_eval_scenarios("lm_eval:anything")
 
 
-def test_a_local_model_is_named_by_its_weights(tmp_path):
+def test_the_fingerprint_of_a_local_model_depends_on_its_weights(tmp_path):
     def named(seed, **options):
         return LocalBackend(
             (tiny_model("llama", seed), tiny_tokenizer()), file_hash=lambda path: "", **options

@@ -1,4 +1,4 @@
-"""Prompts: HELM's examples and frames, what fits, and what each method asks and makes of the answers."""
+"""Prompts: HELM's examples and format, fitting the context, and each method's requests and outcomes."""
 
 import math
 import random
@@ -34,7 +34,7 @@ def outcome_of(adapter, instance, model=None, tmp_path=None, **setting):
 
 
 def helms_choice(pool, count, seed):
-    """The choice as HELM's own steps give it, from the global generator."""
+    """HELM's own selection steps, with the global random generator."""
     random.seed(seed)
     by_label = defaultdict(list)
     for one in pool:
@@ -56,7 +56,7 @@ def helms_choice(pool, count, seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_examples_are_those_that_helm_draws(seed):
+def test_sampled_examples_equal_helms(seed):
     pool = labelled(*"aaaabbccccd")
     assert sample_balanced_examples(pool, 6, seed) == helms_choice(pool, 6, seed)
 
@@ -67,14 +67,14 @@ def test_examples_are_balanced_over_labels_the_most_frequent_first():
     assert len({one.id for one in chosen}) == 4
 
 
-def test_examples_without_a_label_come_last_and_none_is_drawn_twice():
+def test_examples_without_a_label_come_last_and_none_is_sampled_twice():
     chosen = sample_balanced_examples(labelled("a", "a", None, None, None), 4, 1)
     assert [bool(one.correct_texts) for one in chosen] == [True, True, False, False]
     assert max(Counter(one.id for one in chosen).values()) == 1
     assert len(sample_balanced_examples(labelled("a"), 5, 0)) == 1
 
 
-def test_the_trial_is_the_seed_and_a_group_has_examples_of_its_own():
+def test_the_trial_seeds_the_examples_and_a_group_has_its_own():
     pool = [
         Instance(f"{s}{n}", "t", (Reference("x"),), groups={"subject": s}) for s in ("art", "law") for n in range(9)
     ]
@@ -86,7 +86,7 @@ def test_the_trial_is_the_seed_and_a_group_has_examples_of_its_own():
     assert [one.id for one in in_order] == ["art0", "art1", "art2"]
 
 
-def test_a_joint_prompt_reads_as_helms(tmp_path):
+def test_a_joint_prompt_equals_helms(tmp_path):
     adapter = Adapter("multiple_choice_joint", instructions="Choose.", input_prefix="Question: ",
                       output_prefix="Answer: ", shots=1, max_tokens=1)  # fmt: skip
     asked = outcome_of(
@@ -107,11 +107,11 @@ def test_a_joint_prompt_reads_as_helms(tmp_path):
     ("said", "place"),
     [("B", 1), (" (C)", 2), ("B.", 1), ("B. blue", 1), ("A blue one", None), ("Z", None), ("", None), ("b", None)],
 )
-def test_a_letter_is_read_back_and_nothing_else_is_taken_for_one(said, place):
+def test_a_choice_letter_is_parsed_and_other_text_is_not(said, place):
     assert parse_choice_letter(said, ["A", "B", "C"]) == place
 
 
-def test_scored_letters_and_separate_choices_carry_the_space_before_the_answer(tmp_path):
+def test_scored_letters_and_separate_choices_start_with_the_space_before_the_answer(tmp_path):
     def worth(context, continuation):
         return {" A": -3.0, " B": -1.0, " C": -2.0}.get(continuation, -len(continuation))
 
@@ -125,7 +125,7 @@ def test_scored_letters_and_separate_choices_carry_the_space_before_the_answer(t
     assert separate.predicted == 0
 
 
-def test_separate_choices_go_by_token_and_calibrated_ones_by_what_the_question_adds(tmp_path):
+def test_separate_choices_compare_per_token_and_calibrated_ones_subtract_the_calibration_prompt(tmp_path):
     instance = question(choices=("a b c d", "e", "f"))
 
     def worth(context, continuation):
@@ -149,7 +149,7 @@ def test_separate_choices_go_by_token_and_calibrated_ones_by_what_the_question_a
     assert calibrated.choices.calibration_log_probs == (-9.0, -1.0, -8.0)
 
 
-def test_a_passage_is_worth_the_odds_of_yes(tmp_path):
+def test_a_passage_is_scored_by_the_odds_of_yes(tmp_path):
     def worth(context, continuation):
         yes = 0.6 if "blue" in context else 0.2
         return math.log(yes if continuation == " Yes" else 0.2)
@@ -167,7 +167,7 @@ def test_language_modelling_scores_the_text_itself(tmp_path):
     assert (found.text_log_prob, found.text_tokens) == (-7.0, 2)
 
 
-def test_further_turns_are_asked_one_after_the_other_each_answer_continuing_its_own(tmp_path):
+def test_later_turns_continue_each_samples_own_conversation(tmp_path):
     seen = []
 
     def say(request):
@@ -194,7 +194,7 @@ def test_examples_of_a_chat_are_turns_and_history_comes_before_the_input(tmp_pat
     assert not found.failed
 
 
-def test_the_temperature_of_a_category_and_no_seed_where_nothing_is_drawn(tmp_path):
+def test_the_temperature_follows_the_category_and_greedy_requests_have_no_seed(tmp_path):
     adapter = Adapter("chat", temperatures={"writing": 0.7})
     _, warm = outcome_of(
         adapter, Instance("w", "x", groups={"category": "writing"}), ScriptedBackend(), tmp_path, seed=3
@@ -204,7 +204,7 @@ def test_the_temperature_of_a_category_and_no_seed_where_nothing_is_drawn(tmp_pa
     assert (cold.requests[0].temperature, cold.requests[0].seed) == (0.0, 0)
 
 
-def test_a_text_prompt_becomes_a_users_turn_where_it_is_asked_for(tmp_path):
+def test_as_chat_sends_a_text_prompt_as_a_user_turn(tmp_path):
     _, model = outcome_of(Adapter(), Instance("i", "x"), ScriptedBackend(), tmp_path, as_chat=True)
     (message,) = model.requests[0].prompt
     assert (message.role, message.content) == ("user", "Input: x\nOutput:")
@@ -213,7 +213,7 @@ def test_a_text_prompt_becomes_a_users_turn_where_it_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(("context", "kept", "cut"), [(200, 3, False), (26, 1, False), (15, 0, True)])
-def test_examples_go_first_then_the_input_is_cut_and_what_frames_it_stays(tmp_path, context, kept, cut):
+def test_examples_are_dropped_first_then_the_input_is_truncated_inside_its_format(tmp_path, context, kept, cut):
     adapter = Adapter(shots=3, max_tokens=5, input_prefix="In ", output_prefix="Out ", instance_separator="\n")
     instance = Instance("i", " ".join(f"w{n}" for n in range(12)))
     found, model = outcome_of(
@@ -230,7 +230,7 @@ def test_examples_go_first_then_the_input_is_cut_and_what_frames_it_stays(tmp_pa
         assert len(prompt.split()) + 5 + 5 > context
 
 
-def test_what_cannot_fit_fails_with_its_reason_and_is_not_asked(tmp_path):
+def test_a_prompt_that_cannot_fit_fails_with_a_reason_and_sends_no_request(tmp_path):
     adapter = Adapter(max_tokens=4, instructions="so many words that nothing else fits at all", shots=0)
     found, model = outcome_of(adapter, Instance("i", "x"), ScriptedBackend(context=8), tmp_path)
     assert "context of 8 tokens" in found.failed
@@ -239,11 +239,11 @@ def test_what_cannot_fit_fails_with_its_reason_and_is_not_asked(tmp_path):
     assert (found.failed, found.outputs) == ("timed out", ())
 
 
-def test_a_chat_has_no_frame_unless_one_is_given():
+def test_a_chat_has_no_prefixes_unless_they_are_set():
     assert (Adapter("chat").input_prefix, Adapter("chat", input_prefix="Q: ").input_prefix) == ("", "Q: ")
     assert Adapter().input_prefix == "Input: "
 
 
-def test_equal_requests_are_equal_whatever_object_they_are():
+def test_requests_compare_by_value():
     assert GenerateRequest("a", stop=("x",)) == GenerateRequest("a", stop=("x",))
     assert RequestResult().cost == RequestResult().cost

@@ -1,4 +1,4 @@
-"""Outcomes become numbers: trials are averaged, the worst is the worst for each direction, failures are in no mean."""
+"""Aggregation: trials are averaged, the worst case follows each measure's direction, failures enter no mean."""
 
 import math
 
@@ -14,7 +14,7 @@ from zhenlong.inference.requests import GeneratedOutput, RequestCost
 
 
 class Made(Scenario):
-    """A scenario with metrics of the test's own, which the registry need not know."""
+    """A scenario with the test's own metrics, which are not registered."""
 
     def bound_metrics(self):
         return [(one, one.function) for one in METRICS]
@@ -69,7 +69,7 @@ def test_a_corpus_measure_is_the_mean_of_its_trials():
     assert found["corpus_share", 0, "", ""].value == Interval(0.75, (0.0, 1.0), 2)
 
 
-def test_what_failed_is_counted_and_in_no_mean():
+def test_failed_outcomes_are_counted_and_enter_no_mean():
     outcomes = [
         outcome(0, "yes"),
         outcome(1, "", failed="timed out"),
@@ -80,7 +80,7 @@ def test_what_failed_is_counted_and_in_no_mean():
     assert (found.value.mean, found.value.n, found.failed) == (1.0, 2, 1)  # 2 has an answer in its second trial
 
 
-def test_where_nothing_was_answered_the_main_measure_says_so():
+def test_the_main_measure_is_reported_if_every_instance_failed():
     found = numbers([outcome(0, "", failed="no")])["right", 0, "", ""]
     assert (found.value.n, found.failed, found.main, found.higher_is_better) == (0, 1, True, True)
     assert math.isnan(found.value.mean)
@@ -94,7 +94,7 @@ def test_groups_divide_the_instances():
     assert ("corpus_share", 0, "", "topic=a") in found
 
 
-def test_the_worst_is_taken_per_instance_in_each_measures_own_direction():
+def test_the_worst_case_is_per_instance_in_each_measures_direction():
     outcomes = [
         outcome(0, "yes"),
         outcome(0, "maybe", "typos"),
@@ -111,7 +111,7 @@ def test_the_worst_is_taken_per_instance_in_each_measures_own_direction():
     assert ("words", 0, "worst_case/robustness", "") not in found  # no direction, no worst
 
 
-def test_the_worst_leaves_out_instances_whose_original_failed():
+def test_the_worst_case_leaves_out_instances_whose_original_failed():
     outcomes = [outcome(0, "", failed="x"), outcome(0, "no", "typos"), outcome(1, "yes"), outcome(1, "yes", "typos")]
     found = numbers(outcomes)["right", 0, "worst_case/robustness", ""]
     assert (found.value.mean, found.value.n, found.failed) == (1.0, 1, 1)
@@ -124,7 +124,7 @@ def test_an_unknown_perturbation_needs_its_kind():
     assert found["right", 0, "worst_case/fairness", ""].value.mean == 0.0
 
 
-def test_shots_are_apart():
+def test_numbers_of_shots_are_separate_results():
     found = numbers([outcome(0, "yes", shots=0), outcome(0, "no", shots=5)])
     assert found["right", 0, "", ""].value.mean == 1.0
     assert found["right", 5, "", ""].value.mean == 0.0
@@ -142,12 +142,12 @@ def test_costs_are_of_the_unperturbed_requests():
     assert found["peak_memory", 0, "", ""].higher_is_better is False
 
 
-def test_a_count_that_is_always_one_is_no_share_of_successes():
+def test_a_count_that_is_always_one_gets_a_bootstrap_interval():
     found = numbers([outcome(number, "yes", cost=RequestCost(0.5, 10, 1)) for number in range(5)])
     assert found["generated_tokens", 0, "", ""].value.ci95 == (1.0, 1.0)
 
 
-def test_a_value_that_is_not_finite_is_left_out_and_told(monkeypatch):
+def test_a_value_that_is_not_finite_is_left_out_with_a_warning(monkeypatch):
     monkeypatch.setitem(globals(), "METRICS", [
         Metric("length", "instance", MEASURES, lambda one: {"right": math.nan if one.text == "no" else 1.0})
     ])  # fmt: skip
@@ -155,13 +155,13 @@ def test_a_value_that_is_not_finite_is_left_out_and_told(monkeypatch):
         assert numbers([outcome(0, "yes"), outcome(1, "no")])["right", 0, "", ""].value.n == 1
 
 
-def test_two_metrics_may_not_give_the_same_measure(monkeypatch):
+def test_two_metrics_must_not_define_the_same_measure(monkeypatch):
     monkeypatch.setitem(globals(), "METRICS", [METRICS[0], METRICS[0]])
-    with pytest.raises(ValueError, match="two metrics give the measure"):
+    with pytest.raises(ValueError, match="two metrics define the measure"):
         numbers([outcome(0, "yes")])
 
 
-def test_a_judged_metric_sees_what_was_answered_and_its_judgement_is_kept(monkeypatch):
+def test_a_judged_metric_sees_the_outcomes_that_did_not_fail_and_its_judgement_is_recorded(monkeypatch):
     def judged(outcomes, judge):
         assert judge == "the judge"
         return [ScoredOutcome(one, {"right": 7.0}, {"said": one.text}) for one in reversed(outcomes)]
@@ -174,7 +174,7 @@ def test_a_judged_metric_sees_what_was_answered_and_its_judgement_is_kept(monkey
     assert [one.failed for one in records] == ["", "x", ""]
 
 
-def test_records_keep_what_was_asked_and_said():
+def test_records_hold_prompt_and_outputs():
     instance = Instance("7", "question", (Reference("yes"), Reference("no", False)), groups={"topic": "a"})
     one = Outcome(
         instance, (GeneratedOutput("yes", turns=("later",)),), prompt="Q: question", cost=RequestCost(0.5, 3, 1)

@@ -1,4 +1,4 @@
-"""Arenas: closed forms of Bradley-Terry, and simulated judges whose bias has to be taken out again."""
+"""Arenas: closed forms of Bradley-Terry, and simulated judges whose style bias control has to remove."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def fought(wins: int, ties: int, losses: int, a: str = "a", b: str = "b") -> lis
     return [Battle(a, b, score) for score, n in ((1.0, wins), (0.5, ties), (0.0, losses)) for _ in range(n)]
 
 
-def test_two_models_strengths_differ_by_the_log_odds_of_the_share_won():
+def test_two_models_strengths_differ_by_the_log_odds_of_the_win_rate():
     found = fit_strengths(fought(13, 4, 3))
     assert found.by_model["a"] - found.by_model["b"] == pytest.approx(logit((13 + 2) / 20), abs=1e-5)
     assert found.win_rate("a", "b") == pytest.approx(15 / 20, abs=1e-5)
     assert found.elo("a") - found.elo("b") == pytest.approx(400 * math.log10(15 / 5), abs=1e-2)
 
 
-def test_who_is_named_first_does_not_matter():
+def test_the_order_of_the_two_models_does_not_matter():
     turned = [Battle("b", "a", 1 - one.score) for one in fought(13, 4, 3)]
     assert fit_strengths(turned).by_model["a"] == pytest.approx(fit_strengths(fought(13, 4, 3)).by_model["a"], abs=1e-6)
 
@@ -64,7 +64,7 @@ def test_a_weight_is_that_many_battles():
     assert fit_strengths(weighted).win_rate("a", "b") == pytest.approx(0.75, abs=1e-5)
 
 
-def test_true_strengths_are_found_again():
+def test_true_strengths_are_recovered():
     truth = {"a": 1.2, "b": 0.3, "c": -0.4, "d": -1.1}
     rng = np.random.default_rng(0)
     battles = []
@@ -83,7 +83,7 @@ def test_true_strengths_are_found_again():
     assert "c" not in against
 
 
-def test_the_fit_is_scikit_learns():
+def test_the_fit_equals_scikit_learns():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(300, 2))
     score = (rng.random(300) < expit(0.4 + x @ [1.0, -0.5])).astype(float)
@@ -100,23 +100,23 @@ def test_the_fit_is_scikit_learns():
     assert [ours.by_model["m"], *ours.style] == pytest.approx([theirs_in_nats, *theirs.coef_[0][2:]], abs=1e-4)
 
 
-def test_what_cannot_be_rated_is_one_clear_line():
+def test_battles_that_cannot_be_rated_are_a_one_line_error():
     with pytest.raises(UserError, match="no battles"):
         elo_ratings([])
     with pytest.raises(UserError, match="no battle of z"):
         elo_ratings(fought(1, 0, 0), anchor="z")
-    with pytest.raises(UserError, match=r"never met: a, b \| c, d"):
+    with pytest.raises(UserError, match=r"groups of models: a, b \| c, d"):
         elo_ratings([*fought(1, 0, 0), *fought(1, 0, 0, "c", "d")])
 
 
-def test_style_is_counted_outside_of_code():
+def test_markdown_is_counted_outside_of_code():
     answer = "# Title\n\nSome **bold** and __more__ text.\n- one\n* two\n1. three\n```\n# no\n- no\n**no**\n```\n#tag"
     found = measure_style(answer)
     assert (found.headers, found.lists, found.bold) == (1, 3, 2)
     assert found.length > measure_style(answer.split("```")[0]).length
 
 
-def test_differences_in_style_are_upstreams():
+def test_differences_in_style_equal_upstreams():
     a, b = Style(30, 3, 0, 1), Style(10, 0, 0, 1)
     assert difference_of_counts(a, b) == (20 / 41, 3 / 4, 0.0, 0.0)
     d = 3 / 31
@@ -136,9 +136,9 @@ def test_differences_in_style_are_upstreams():
 
 
 def biased(difference, feature: str, strength: float, bias: float, n: int = 150, seed: int = 0) -> list:
-    """Questions on which the model has more of a feature than the baseline, before a judge who likes it.
+    """Questions on which the model has more of a feature than the baseline, with a judge biased towards it.
 
-    The scores are the judge's probabilities: what is left of the liking is the method's, not the draw's.
+    The scores are the judge's probabilities, so any remaining bias comes from the method and not from sampling.
     """
     rng = np.random.default_rng(seed)
     asked = []
@@ -168,7 +168,7 @@ VERSIONS = [
     ("feature", "own", "other"), [("length", "length", "markdown"), ("headers", "markdown", "length")]
 )
 @pytest.mark.parametrize("strength", [0.0, -0.6])
-def test_control_takes_a_judges_liking_out_and_only_its_own(
+def test_control_removes_a_judges_bias_for_the_controlled_feature_only(
     difference, plain, controlled, feature, own, other, strength
 ):
     asked = biased(difference, feature, strength, bias=60.0 if (feature, plain) == ("headers", v2_win_rate) else 3.0)
@@ -180,7 +180,7 @@ def test_control_takes_a_judges_liking_out_and_only_its_own(
         assert controlled(asked, other).mean > truth + 8  # controlling for something else takes nothing out
 
 
-def test_without_a_liking_control_changes_nothing():
+def test_control_changes_nothing_for_an_unbiased_judge():
     for difference, plain, controlled in VERSIONS:
         asked = biased(difference, "length", 0.5, bias=0.0)
         assert controlled(asked, "style").mean == pytest.approx(plain(asked).mean, abs=0.5)
@@ -233,7 +233,7 @@ def test_upstreams_judgment_rows_are_read():
     assert one.scores == {"arena_score": 100.0, "judge_unparsed": 0.5}
 
 
-def test_the_versions_differ_in_what_an_unread_game_takes_with_it():
+def test_an_unparsed_game_drops_itself_in_v01_and_its_question_in_v2():
     bare = [replace(one, outputs=()) for one in (arena("a", ["B>A", "A>B"]), arena("b", [None, "B>A"]))]
     scored = arena_hard(bare, None)
     assert set(arena_hard_v2(scored)) == {"win_rate"}  # verdicts without answers: no style to control for
@@ -243,7 +243,7 @@ def test_the_versions_differ_in_what_an_unread_game_takes_with_it():
     assert arena_hard_v01(arena_hard([arena("a", [None, None])], None)) == {}
 
 
-def test_the_plain_rate_of_v01_is_the_weighted_share_won():
+def test_the_plain_rate_of_v01_is_the_weighted_mean_score():
     scored = arena_hard([arena("a", ["B>>A", "A=B"]), arena("b", ["A>B", "B>A"]), arena("c", ["B>A", "A>B"])], None)
     found = arena_hard_v01(scored)
     assert found["win_rate"].mean == pytest.approx(100 * (3 + 0.5 + 2) / 8, abs=0.01)
@@ -252,7 +252,7 @@ def test_the_plain_rate_of_v01_is_the_weighted_share_won():
 
 
 class ByLength:
-    """A judge who prefers the longer answer, whatever its place."""
+    """A judge that prefers the longer response in any position."""
 
     name = "long"
 
@@ -270,7 +270,7 @@ class ByLength:
         return found
 
 
-def test_a_judge_sees_both_orders_and_its_liking_for_length_is_reported():
+def test_a_judge_sees_both_orders_and_its_length_bias_is_reported():
     judge = ByLength()
     asked = [arena("a", None, "x" * 50), arena("b", None, "x" * 5), arena("c", None, "x" * 60)]
     scored = arena_hard(asked, judge)
@@ -292,7 +292,7 @@ def length_data(a: float, c: float, n: int = 300, seed: int = 0):
 
 
 @pytest.mark.parametrize("c", [0.0, -0.5])
-def test_the_length_controlled_rate_is_what_the_judge_would_say_at_equal_length(c):
+def test_the_length_controlled_rate_is_the_judges_preference_at_equal_length(c):
     preferences, lengths = length_data(a=-2.0, c=c)
     found = length_controlled_win_rate(preferences, lengths)
     assert abs(found.mean - 100 * expit(c)) < 1
@@ -302,14 +302,14 @@ def test_the_length_controlled_rate_is_what_the_judge_would_say_at_equal_length(
     assert low < 100 * expit(c) < high
 
 
-def test_a_judge_who_does_not_look_at_length_gives_the_win_rate():
+def test_without_length_bias_the_length_controlled_rate_is_the_win_rate():
     preferences, lengths = length_data(a=0.0, c=0.4)
     assert length_controlled_win_rate(preferences, lengths).mean == pytest.approx(100 * preferences.mean(), abs=0.1)
     same = [(100, 100)] * len(lengths)
     assert length_controlled_win_rate(preferences, same).mean == pytest.approx(100 * preferences.mean(), abs=0.1)
 
 
-def test_the_penalty_is_the_one_that_scikit_learn_chooses():
+def test_the_penalty_equals_scikit_learns_choice():
     preferences, lengths = length_data(a=-1.0, c=0.3, n=60)
     hard = (np.random.default_rng(2).random(60) < preferences).astype(float)
     delta = np.array([b - m for m, b in lengths], dtype=float)
@@ -346,7 +346,7 @@ def test_upstreams_gamed_rows_bring_the_difficulty(tmp_path):
     found = length_controlled_win_rate(preferences, lengths, range(n), gamed)
     assert abs(found.mean - truth) < 3
     assert 100 * preferences.mean() > truth + 20
-    with pytest.raises(UserError, match="no difficulty of instruction 999"):
+    with pytest.raises(UserError, match="no difficulty for instruction 999"):
         length_controlled_win_rate(preferences, lengths, [999] * n, gamed)
     (tmp_path / "wrong.csv").write_text("index,preference\n1,0.5\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"df_gamed\.csv"):

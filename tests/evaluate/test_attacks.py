@@ -1,4 +1,4 @@
-"""CodeAttack: how a request is wrapped, how the reply is read back, and one table of attacks and over-refusals."""
+"""CodeAttack: wrapping of requests, extraction of steps from responses, attack success beside over-refusal."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SPOKEN = {"python": '    output_list.append("{}")', "go": '\toutputList = append
           "cpp": '    outputList.push_back("{}");'}  # fmt: skip
 
 
-def test_every_language_has_every_shape_in_a_template_of_its_own():
+def test_every_language_has_a_template_for_every_data_structure():
     assert len(ATTACK_NAMES) == len(LANGUAGES) * len(DATA_STRUCTURES) == 9
     texts = {built_in_template(name) for name in ATTACK_NAMES}
     assert len(texts) == 9
     assert all(text.count(SLOT) == 1 for text in texts)
 
 
-def test_a_list_holds_the_words_in_order_and_a_stack_in_reverse_cut_at_hyphens_too():
+def test_a_list_holds_the_words_in_order_and_a_stack_in_reverse_split_at_hyphens_too():
     assert request_parts(REQUEST, "string") == (REQUEST,)
     assert request_parts(REQUEST, "list") == ("Pick", "the", "well-known", '"red"', "lock")
     assert request_parts(REQUEST, "stack") == ("lock", '"red"', "known", "well", "the", "Pick")
@@ -48,7 +48,7 @@ def test_a_list_holds_the_words_in_order_and_a_stack_in_reverse_cut_at_hyphens_t
 
 
 @pytest.mark.parametrize("name", ATTACK_NAMES)
-def test_the_request_can_be_read_back_out_of_the_program_as_its_decode_function_would(name):
+def test_decoding_the_program_returns_the_request(name):
     _, language, shape = name.split("_")
     program = wrap_request(name, REQUEST)
     assert SLOT not in program
@@ -62,13 +62,13 @@ def test_the_request_can_be_read_back_out_of_the_program_as_its_decode_function_
     assert {"python": "def ", "go": "func ", "cpp": "std::"}[language] in program
 
 
-def test_a_python_program_with_any_request_is_its_literal():
+def test_string_literals_evaluate_to_the_request():
     for text in ('say "no"', "back\\slash", "it's", '\\"'):
         assert eval(string_literal(text)) == text  # a literal of our own making
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_steps_are_read_out_of_the_reply(language):
+def test_steps_are_extracted_from_the_response(language):
     steps = ["Take a wire.", "I'm sorry, no more."]
     reply = "Sure:\n```\n" + "\n".join(SPOKEN[language].format(one) for one in steps) + "\n```\nDone."
     assert extract_steps(f"code_{language}_list", reply) == "\n".join(steps)
@@ -76,13 +76,13 @@ def test_the_steps_are_read_out_of_the_reply(language):
     assert extract_steps(f"code_{language}_list", "") == ""
 
 
-def test_a_python_list_may_be_written_at_once_and_an_empty_one_says_nothing():
+def test_a_python_list_literal_is_extracted_and_an_empty_one_is_ignored():
     assert extract_steps("code_python_stack", 'output_list = [\n "one",\n "two"]') == '"one",\n "two"'
     refused = "Sorry, I only repeat this: output_list = []"
     assert extract_steps("code_python_stack", refused) == refused
 
 
-def test_a_template_without_a_slot_and_an_unknown_attack_are_one_clear_line(tmp_path):
+def test_a_template_without_a_slot_and_an_unknown_attack_are_one_line_errors(tmp_path):
     path = tmp_path / "template.txt"
     path.write_text("def f():\n    my_list = []\n")
     for call in (lambda: read_template("code_python_list", str(path)),
@@ -116,14 +116,14 @@ def said(request) -> str:
 
 
 def before(request) -> str:
-    """Refuses what sounds harmful, unless it is a program: then it writes the steps."""
+    """Refuses requests that sound harmful, but completes programs."""
     if "Complete this" in said(request):
         return SPOKEN["python"].format("Bend a wire.")
     return "I'm sorry, I cannot help with that." if "Pick" in said(request) or "person" in said(request) else "Do this."
 
 
 def after(request) -> str:
-    """Sees through the program, and has become timid."""
+    """Refuses programs too, and over-refuses."""
     if "Complete this" in said(request):
         return SPOKEN["python"].format("I'm sorry, I cannot help with that.")
     return "I'm sorry, I cannot help with that."
@@ -151,7 +151,7 @@ def test_one_table_has_attack_success_and_over_refusal_before_and_after(data, tm
     assert "over_refusal" in table
 
 
-def test_the_model_sees_the_program_and_the_record_keeps_what_it_saw_and_said(data, tmp_path):
+def test_the_model_sees_the_program_and_the_record_holds_prompt_and_response(data, tmp_path):
     model = ScriptedBackend(before)
     evaluate({"m": model}, tmp_path / "out", scenarios=SCENARIOS[2:3], data=harmful(data), progress=False)
     (file,) = (tmp_path / "out").rglob("*advbench_code_python_stack*.jsonl")
@@ -164,12 +164,12 @@ def test_the_model_sees_the_program_and_the_record_keeps_what_it_saw_and_said(da
 
 
 def harmful(data):
-    """The data of the scenario that is attacked serves its companions."""
+    """Data of the attacked scenario, also used for its attack variants."""
     return {"advbench": data["advbench"]}
 
 
 class Rater:
-    """A judge of harm, which remembers what it was shown."""
+    """A judge of harm that records its prompts."""
 
     def __init__(self) -> None:
         self.shown: list[str] = []
@@ -179,7 +179,7 @@ class Rater:
         return "[[5]]"
 
 
-def test_a_judge_sees_the_request_itself_and_the_steps_alone(data, tmp_path):
+def test_a_judge_sees_the_original_request_and_only_the_steps(data, tmp_path):
     rater = Rater()
     judge = ScriptedBackend(rater, name="judge")
     evaluate({"m": ScriptedBackend(before)}, tmp_path / "out", scenarios=SCENARIOS[2:3], data=harmful(data),
@@ -188,7 +188,7 @@ def test_a_judge_sees_the_request_itself_and_the_steps_alone(data, tmp_path):
     assert "[Response]\nBend a wire.\n" in rater.shown[0]
 
 
-def test_a_template_of_the_users_own_takes_the_place_of_ours(data, tmp_path):
+def test_a_users_template_replaces_ours(data, tmp_path):
     own, model = tmp_path / "own.txt", ScriptedBackend(before)
     own.write_text("Finish:\nmy_stack = []\n{wrapped_input}\n")
     found = evaluate({"m": model}, tmp_path / "out", scenarios=SCENARIOS[1:3], data=harmful(data), progress=False,
@@ -206,7 +206,7 @@ def test_a_template_of_the_users_own_takes_the_place_of_ours(data, tmp_path):
     assert not (tmp_path / "third").exists()
 
 
-def test_the_worlds_harmful_requests_are_wrapped_and_judged_as_they_are(tmp_path):
+def test_the_worlds_harmful_requests_are_wrapped_and_judged_unwrapped(tmp_path):
     names = ("world_tasks", "world_tasks_code_go_list")
 
     def say(request) -> str:
@@ -221,7 +221,7 @@ def test_the_worlds_harmful_requests_are_wrapped_and_judged_as_they_are(tmp_path
     plain, attacked = (value[name, "harmful_refused"] for name in names)
     assert plain.n == attacked.n > 0
     assert plain.mean == 1
-    assert value["world_tasks", "benign_compliance"].mean == 0  # over-refusal stands in the same table
+    assert value["world_tasks", "benign_compliance"].mean == 0  # over-refusal is in the same table
     programs = [said(one) for one in model.requests if "Complete this" in said(one)]
     assert attacked.mean == pytest.approx(sum("poison" in one for one in programs) / len(programs))
     assert ("world_tasks_code_go_list", "benign_compliance") not in value
@@ -239,7 +239,7 @@ def test_any_list_of_harmful_requests_is_wrapped(name, tmp_path):
     assert "target_begun" not in {one.measure for one in found.results}
 
 
-def test_replies_made_elsewhere_are_read_back_too(data, tmp_path, capsys):
+def test_recorded_responses_are_decoded_too(data, tmp_path, capsys):
     outputs = tmp_path / "outputs.jsonl"
     rows = [{"id": str(i), "output": SPOKEN["go"].format("Bend." if i else "I'm sorry, no.")} for i in range(6)]
     outputs.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -249,7 +249,7 @@ def test_replies_made_elsewhere_are_read_back_too(data, tmp_path, capsys):
     assert main == pytest.approx(5 / 6)
 
 
-def test_every_harmful_scenario_has_its_companions_and_no_other():
+def test_exactly_the_harmful_scenarios_have_attack_variants():
     attacked = {one.base_scenario for one in all_scenarios().values() if one.attack}
     assert attacked == {"advbench", "xstest", "world_tasks"}
     for one in all_scenarios().values():
@@ -260,7 +260,7 @@ def test_every_harmful_scenario_has_its_companions_and_no_other():
 
 
 @pytest.mark.real_data
-def test_the_official_templates_filled_by_us_are_the_official_prompts(datasets_folder):
+def test_official_templates_filled_by_us_equal_the_official_prompts(datasets_folder):
     """Upstream's 520 prompts hold a Python string; its lists and stacks are checked against their definition."""
     folder = datasets_folder / "codeattack"
     template = read_template("code_python_string", str(folder / "prompt_templates" / "code_python_string.txt"))
@@ -279,6 +279,6 @@ def test_the_official_templates_filled_by_us_are_the_official_prompts(datasets_f
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("file", ["code_C_string.txt", "code_go_string.txt"])
-def test_the_official_templates_that_hold_an_example_in_place_of_a_slot_are_refused(file, datasets_folder):
+def test_official_templates_with_an_example_instead_of_a_slot_are_refused(file, datasets_folder):
     with pytest.raises(UserError, match="has no slot"):
         read_template("code_go_string", str(datasets_folder / "codeattack" / "prompt_templates" / file))

@@ -1,4 +1,4 @@
-"""Rows measured by the world, summaries by their definitions, and a KL that is one."""
+"""World behaviour: rows and summaries match their definitions, and the KL estimate converges to the exact KL."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def length(answers):
     return [float(len(answer.text)) for answer in answers]
 
 
-def test_a_model_is_at_no_distance_from_itself_and_is_sampled_the_same_each_time():
+def test_kl_to_itself_is_zero_and_sampling_is_deterministic():
     pair = (tiny_model(), TOKENIZER)
     rows = evaluate_behaviour(pair, TASKS, reference=pair, reward=length, max_tokens=12)
     assert [row.kl for row in rows] == [0.0] * len(TASKS)
@@ -51,7 +51,7 @@ def test_a_model_is_at_no_distance_from_itself_and_is_sampled_the_same_each_time
 
 
 def test_the_estimate_converges_to_the_exact_divergence():
-    """With one token to say, KL is a sum over the vocabulary; the mean of many samples must agree with it."""
+    """For one-token responses KL is a sum over the vocabulary; the mean of many samples must agree with it."""
     model, reference = tiny_model(seed=1), tiny_model(seed=2)
     with torch.no_grad():
         for one in (model, reference):
@@ -89,7 +89,7 @@ def test_divergence_is_the_sum_over_the_responses_tokens_stop_id_included():
         assert estimate == pytest.approx(total, abs=1e-3)
 
 
-def test_each_part_of_a_summary_is_over_the_prompts_it_is_about():
+def test_each_measure_of_a_summary_is_over_the_prompts_it_applies_to():
     rows = [
         replace(ROW, gold=1.0, correct=1.0, format=1.0, kl=2.0),
         replace(ROW, gold=0.0, correct=0.0, kl=-1.0, truncated=True, tokens=5),
@@ -116,7 +116,7 @@ def test_each_part_of_a_summary_is_over_the_prompts_it_is_about():
     json.dumps(summary, allow_nan=False)
 
 
-def test_what_was_not_measured_is_absent_and_what_does_not_occur_has_no_mean():
+def test_unmeasured_values_are_absent_and_measures_without_prompts_have_no_mean():
     summary = summarise_behaviour([replace(ROW, proxy=None)])
     assert "proxy_reward" not in summary
     assert "kl_from_sft" not in summary
@@ -133,7 +133,7 @@ def test_a_gain_is_paired_by_prompt():
         paired_gain(after, before[::-1])
 
 
-def test_rows_come_back_from_disk_whatever_they_say(tmp_path):
+def test_rows_survive_a_round_trip_to_disk_with_any_text(tmp_path):
     rows = [ROW, replace(ROW, response="two\nlines\u2028and \U0001f600 \"'</script>", kl=0.25, correct=1.0)]
     write_world_responses(rows, tmp_path / "evaluation" / "sft.jsonl")
     assert read_world_responses(tmp_path / "evaluation" / "sft.jsonl") == rows
@@ -158,7 +158,7 @@ def test_evaluation_leaves_mode_and_random_states_alone():
 
 
 class Scripted:
-    """Stands in for the sampler: says the same words after every prompt."""
+    """A sampler that generates the same texts for every prompt."""
 
     def __init__(self, texts):
         self.texts = texts
@@ -170,7 +170,7 @@ class Scripted:
         return [[Completion((1, 2), (0.0, 0.0), text, False) for text in self.texts[:n]] for _ in prompts]
 
 
-def test_exact_match_asks_the_tasks_verifier_and_averages_over_samples(monkeypatch):
+def test_exact_match_uses_the_tasks_verifier_and_averages_over_samples(monkeypatch):
     monkeypatch.setattr("zhenlong.evaluate.heldout.sampled_responses.TorchSampler", Scripted(["4", "5"]))
     question = (Message("user", "2 + 2?"),)
     tasks = [Task(question, "4", "exact"), Task(question, "5", "exact"), Task(question, "6", "exact")]
@@ -183,7 +183,7 @@ def test_exact_match_asks_the_tasks_verifier_and_averages_over_samples(monkeypat
     assert mean_reward(pair, tasks, length)["mean_response_tokens"] == 2.0
 
 
-def test_answers_end_at_the_templates_end_of_turn(monkeypatch):
+def test_responses_end_at_the_templates_end_of_turn(monkeypatch):
     asked = []
     sample = TorchSampler.sample
     monkeypatch.setattr(TorchSampler, "sample", lambda self, *a: asked.append(a[1]) or sample(self, *a))

@@ -1,4 +1,4 @@
-"""HumanEval, MBPP, LiveCodeBench and APPS from their rows to their scores, on made-up rows in the upstream schemas."""
+"""HumanEval, MBPP, LiveCodeBench and APPS from rows to scores, on synthetic rows in the upstream schemas."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def scores(one: Scenario, instance: Instance, *answers: str) -> dict[str, float]
         ("apps", APPS_CALL, BLOCK.format("def pair(a):\n    return a[::-1]"), "def pair(a):\n    return a"),
     ],
 )
-def test_a_right_answer_scores_one_and_a_wrong_one_nothing(
+def test_a_right_program_scores_one_and_a_wrong_one_zero(
     tmp_path: Path, name: str, row: dict[str, Any], right: str, wrong: str
 ) -> None:
     one, (instance,) = read(tmp_path, name, row)
@@ -124,7 +124,7 @@ def test_a_right_answer_scores_one_and_a_wrong_one_nothing(
     assert instance.id == str(row[str(one.id)])
 
 
-def test_pass_at_k_is_over_all_answers_and_needs_enough_of_them(tmp_path: Path) -> None:
+def test_pass_at_k_is_over_all_samples_and_needs_enough_of_them(tmp_path: Path) -> None:
     _, (instance,) = read(tmp_path, "humaneval", HUMANEVAL)
     outcome = Outcome(
         instance, tuple(GeneratedOutput(text) for text in ("    return 3 * n\n", "", "    return n\n", ""))
@@ -132,11 +132,11 @@ def test_pass_at_k_is_over_all_answers_and_needs_enough_of_them(tmp_path: Path) 
     found = pass_at_k(outcome, k=[1, 2, 4], unsafe=UNSAFE)
     assert found == pytest.approx({"pass@1": 1 / 4, "pass@2": 1 / 2, "pass@4": 1.0})
     assert code_passes(outcome, unsafe=UNSAFE) == {"code_passes": 0.25}
-    with pytest.raises(UserError, match="has 4 answers, k=5 needs as many"):
+    with pytest.raises(UserError, match="has 4 samples, k=5 needs at least that many"):
         pass_at_k(outcome, k=5)
 
 
-def test_the_share_of_tests_goes_on_after_a_failure(tmp_path: Path) -> None:
+def test_passed_tests_runs_the_tests_after_a_failure(tmp_path: Path) -> None:
     _, (instance,) = read(tmp_path, "apps", APPS)
     outcome = Outcome(instance, (GeneratedOutput("print(3)\nprint(4)"),))
     assert passed_tests(outcome, rules={"compare": "apps"}, unsafe=UNSAFE) == {"tests_passed": 0.5}
@@ -144,7 +144,7 @@ def test_the_share_of_tests_goes_on_after_a_failure(tmp_path: Path) -> None:
 
 
 def test_an_instance_without_tests_is_a_user_error() -> None:
-    with pytest.raises(UserError, match="it has no tests"):
+    with pytest.raises(UserError, match="no tests; expected"):
         code_passes(Outcome(Instance("7", "x"), (GeneratedOutput("y"),)))
 
 
@@ -177,7 +177,7 @@ def test_livecodebench_asks_for_a_program_or_for_the_starter_codes_method(tmp_pa
         ({"since": "2024-12-31", "until": "2025-02-01"}, ["abc900_a", "3900"]),
     ],
 )
-def test_livecodebench_is_cut_by_contest_date(tmp_path: Path, window: dict[str, str], ids: list[str]) -> None:
+def test_livecodebench_is_filtered_by_contest_date(tmp_path: Path, window: dict[str, str], ids: list[str]) -> None:
     reading = {"using": "livecodebench", **window}
     _, found = read(tmp_path, "livecodebench", LIVECODEBENCH, METHOD, convert=(reading,))
     assert [one.id for one in found] == ids

@@ -1,4 +1,4 @@
-"""Two evaluations are compared instance by instance, in each measure's direction, and what differs is said."""
+"""Two evaluations are compared by instance, in each measure's direction, and differing settings are reported."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ from zhenlong.evaluate.statistics.significance import (
 
 @pytest.fixture
 def compared(tmp_path, capsys):
-    """Compare and return what is printed as JSON, with the differences by scenario, measure, perturbation and group."""
+    """The printed JSON of a comparison, with the differences by scenario, measure, perturbation and group."""
 
     def run(a, b="", **options):
         compare(a, b, json=True, **options)
@@ -43,7 +43,7 @@ def two(tmp_path, a, b, measure="exact_match", **options):
     )
 
 
-def test_outcomes_get_mcnemars_test_and_what_it_could_show(tmp_path, compared):
+def test_binary_outcomes_get_mcnemars_test_and_its_detectable_effect(tmp_path, compared):
     a, b = random_outcomes(200, 0.5, 1), random_outcomes(200, 0.62, 2)
     found = compared(*two(tmp_path, a, b))["by"]["quiz", "exact_match", "", ""]
     gained, lost = (sum(x < y for x, y in zip(a, b, strict=True)), sum(x > y for x, y in zip(a, b, strict=True)))
@@ -55,7 +55,7 @@ def test_outcomes_get_mcnemars_test_and_what_it_could_show(tmp_path, compared):
     assert (found["a"], found["b"]) == (pytest.approx(np.mean(a)), pytest.approx(np.mean(b)))
 
 
-def test_few_outcomes_that_differ_do_not_make_a_difference_certain(tmp_path, compared):
+def test_few_discordant_pairs_give_a_wide_interval(tmp_path, compared):
     a = [1.0] * 30
     found = compared(*two(tmp_path, a, a))["by"]["quiz", "exact_match", "", ""]
     assert found["difference"]["ci95"] == pytest.approx(tango_interval(0, 0, 30))
@@ -74,13 +74,13 @@ def test_other_values_get_a_permutation_test(tmp_path, compared):
     assert found["verdict"] == "better"
 
 
-def test_less_is_better_where_the_measure_says_so(tmp_path, compared):
+def test_lower_is_better_if_the_measure_says_so(tmp_path, compared):
     a, b = np.linspace(1, 2, 40), np.linspace(1, 2, 40) - np.linspace(0.1, 0.3, 40)
     assert compared(*two(tmp_path, a, b, LOSS))["by"]["quiz", LOSS, "", ""]["verdict"] == "better"
     assert compared(str(tmp_path / "b"), str(tmp_path / "a"))["by"]["quiz", LOSS, "", ""]["verdict"] == "worse"
 
 
-def test_p_values_are_corrected_over_the_measures_of_whole_scenarios_and_over_groups_apart(tmp_path, compared):
+def test_p_values_are_corrected_over_whole_scenarios_and_separately_over_groups(tmp_path, compared):
     made = {}
     for side, shift in (("a", 0.0), ("b", 0.12)):
         made[side] = {
@@ -112,7 +112,7 @@ def test_trials_of_one_instance_count_as_one(tmp_path, compared):
     assert one["test"] == "permutation"  # a mean of two trials may be a half
 
 
-def test_the_worst_over_perturbations_is_paired_too(tmp_path, compared):
+def test_the_worst_case_over_perturbations_is_paired_too(tmp_path, compared):
     worst = Result(
         "m", "quiz", "exact_match", Interval(0.5, (0.3, 0.7), 30), "robustness", perturbation="worst_case/robustness"
     )
@@ -126,7 +126,7 @@ def test_the_worst_over_perturbations_is_paired_too(tmp_path, compared):
     assert found["test"] == "mcnemar"
 
 
-def test_instances_that_only_one_side_has_and_failures_are_left_out_and_said(tmp_path, compared):
+def test_unshared_instances_and_failures_are_left_out_and_reported(tmp_path, compared):
     a = write_evaluation(tmp_path / "a", {"quiz": records([1, None, 0, 1, 1, 0])})
     b = write_evaluation(tmp_path / "b", {"quiz": records([None, 1, 1, 0], start=1)})
     found = compared(a, b)
@@ -135,10 +135,10 @@ def test_instances_that_only_one_side_has_and_failures_are_left_out_and_said(tmp
     counts = found["instances"]["quiz"]
     assert (counts["a"], counts["b"], counts["shared"], counts["paired"]) == (6, 4, 4, 3)
     assert (counts["failed_a"], counts["failed_b"]) == (1, 1)
-    assert any("4 instances are in both (A has 6, B has 4); A failed on 1" in note for note in found["notes"])
+    assert any("4 instances in common (A has 6, B has 4); A failed on 1" in note for note in found["notes"])
 
 
-def test_the_same_id_of_another_question_is_no_pair(tmp_path, compared):
+def test_the_same_id_with_other_references_is_not_paired(tmp_path, compared):
     a = write_evaluation(tmp_path / "a", {"quiz": records([1, 0, 1, 1])})
     rows = records([0, 0, 1, 1])
     rows[0] = replace(rows[0], references=({"text": "something else", "correct": True},))
@@ -176,7 +176,7 @@ def test_a_refused_scenario_does_not_stop_the_others(tmp_path, compared):
     assert any(note.startswith("riddles: not compared") for note in found["notes"])
 
 
-def test_what_was_asked_differently_is_said(tmp_path, compared):
+def test_differing_settings_are_reported(tmp_path, compared):
     facts = [
         {"seed": seed, "versions": {"torch": torch}, "models": {"m": {"fingerprint": print_, "tokenizer": "t"}}}
         for seed, torch, print_ in ((0, "2.9", "aaa"), (1, "2.8", "bbb"))
@@ -191,7 +191,7 @@ def test_what_was_asked_differently_is_said(tmp_path, compared):
     ]
 
 
-def test_one_number_of_shots_each_may_be_compared_and_is_said(tmp_path, compared, capsys):
+def test_single_but_different_numbers_of_shots_are_compared_and_reported(tmp_path, compared, capsys):
     a = write_evaluation(tmp_path / "a", {"quiz": records([1, 0, 1], shots=0)})
     b = write_evaluation(tmp_path / "b", {"quiz": records([1, 1, 1], shots=5)})
     assert compared(a, b)["by"]["quiz", "exact_match", "", ""]["shots"] == [0, 5]
@@ -202,7 +202,7 @@ def test_one_number_of_shots_each_may_be_compared_and_is_said(tmp_path, compared
         compare(a, both)
 
 
-def test_a_measure_without_values_per_instance_is_stated_but_not_tested(tmp_path, compared):
+def test_a_measure_without_values_per_instance_is_reported_but_not_tested(tmp_path, compared):
     extra = [corpus("quiz", "ece", 0.30, 0.26, 0.34)], [corpus("quiz", "ece", 0.10, 0.07, 0.13)]
     a = write_evaluation(tmp_path / "a", {"quiz": records([1, 0])}, extra=extra[0])
     b = write_evaluation(tmp_path / "b", {"quiz": records([1, 0])}, extra=extra[1])

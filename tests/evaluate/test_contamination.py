@@ -1,4 +1,4 @@
-"""Training rows that hold what an evaluation asks are named, whether it is a scenario or a file."""
+"""Training rows that contain evaluation items are reported, for scenarios and for files."""
 
 import json
 
@@ -40,7 +40,7 @@ def report(tmp_path):
     return run
 
 
-def test_planted_rows_are_named_with_what_they_hold(write, report, capsys):
+def test_contaminated_rows_are_reported_with_the_overlap(write, report, capsys):
     train = write("train.jsonl", ROWS)
     questions = write("eval.jsonl", [{"question": "And 1?", "answer": "1"}, {"question": ASKED, "answer": ANSWERED}])
     (found,) = report(train, questions)
@@ -53,14 +53,14 @@ def test_planted_rows_are_named_with_what_they_hold(write, report, capsys):
     assert f"{train}, line 3 - {questions}, line 2: the question itself: a farmer has twelve" in said
 
 
-def test_answers_count_as_overlaps_and_not_as_equal_texts(write, report):
+def test_answers_count_as_overlaps_and_not_as_identical_questions(write, report):
     pairs = [{"prompt": ASKED, "chosen": ANSWERED, "rejected": "seven"}]
     train = write("train.jsonl", [{"text": f"Copied: {ANSWERED}"}, {"text": "seven"}])
     (found,) = report(train, write("eval.jsonl", pairs))
     assert [hit["row"][-6:] for hit in found["hits"]] == ["line 1"]
 
 
-def test_a_scenario_is_asked_by_its_name(write, report):
+def test_a_scenario_is_found_by_its_name(write, report):
     instance = next(one for one in load_instances(get_scenario("world_tasks"), limit=20) if len(one.input.split()) > 13)
     train = write("train.jsonl", [*ROWS, {"messages": [
         {"role": "user", "content": f"Here: {instance.input}"}, {"role": "assistant", "content": "Hm."}]}])  # fmt: skip
@@ -70,7 +70,7 @@ def test_a_scenario_is_asked_by_its_name(write, report):
     assert {hit["row"][-6:] for hit in found["hits"]} == {"line 4"}
 
 
-def test_items_are_what_users_ask_and_the_rest_that_is_said(write):
+def test_items_have_user_turns_as_questions_and_other_text_as_answers(write):
     path = write("eval.jsonl", ROWS[:1])
     (item,) = items_of(path)
     assert (item.questions, item.answers) == (("Name a colour.",), ("Red.",))
@@ -79,7 +79,7 @@ def test_items_are_what_users_ask_and_the_rest_that_is_said(write):
     assert len(items_of(write("many.jsonl", ROWS), limit=2)) == 2
 
 
-def test_every_text_of_a_record_is_looked_at():
+def test_every_text_of_a_record_is_checked():
     ask = (Message("user", "ask"),)
     assert record_texts(Document("a")) == ["a"]
     assert record_texts(Demonstration((*ask, Message("assistant", "b")))) == ["ask", "b"]
@@ -88,7 +88,7 @@ def test_every_text_of_a_record_is_looked_at():
     assert record_texts(Task(ask, "b")) == ["ask", "b"]
 
 
-def test_a_mistake_is_one_line(write, capsys):
+def test_a_wrong_option_is_a_one_line_error(write, capsys):
     train = write("train.jsonl", ROWS)
     with pytest.raises(SystemExit) as stop:
         main(["data", "contamination", "--train", train, "--evaluation", "gsm8"])

@@ -1,4 +1,4 @@
-"""A candidate passes, or is stopped where it surely lost more than allowed; a mistake in the rules is one line."""
+"""The gate fails a candidate on a significant drop beyond the allowance; errors in the rules are one line."""
 
 import json
 
@@ -40,7 +40,7 @@ def judged(tmp_path):
 
 
 def spoiled(values, count):
-    """The same outcomes with so many successes lost."""
+    """The same outcomes with `count` successes turned into failures."""
     lost, left = [], count
     for value in values:
         lost.append(0.0 if value and left else value)
@@ -48,7 +48,7 @@ def spoiled(values, count):
     return lost
 
 
-def test_a_drop_surely_larger_than_allowed_fails_and_a_smaller_one_passes(judged):
+def test_a_drop_significantly_larger_than_allowed_fails_and_a_smaller_one_passes(judged):
     before = random_outcomes(400, 0.7, 1)
     after = spoiled(before, 40)  # a drop of 0.10, and no gain elsewhere
     found = judged(before, after, {"allowed_drop": 0.02})["quiz", "exact_match"]
@@ -56,11 +56,13 @@ def test_a_drop_surely_larger_than_allowed_fails_and_a_smaller_one_passes(judged
     assert found.least > 0.02
     assert not found.passed
     assert judged(before, after, {"allowed_drop": 0.12})["quiz", "exact_match"].passed
-    assert judged(before, after, {"allowed_drop": 0.09})["quiz", "exact_match"].passed  # not surely more than 0.09
+    assert judged(before, after, {"allowed_drop": 0.09})[
+        "quiz", "exact_match"
+    ].passed  # not significantly more
     assert judged(after, before, {"allowed_drop": 0.0})["quiz", "exact_match"].passed
 
 
-def test_the_confidence_decides_what_is_sure(judged):
+def test_the_confidence_sets_the_significance_level(judged):
     before = random_outcomes(200, 0.7, 1)
     after = spoiled(before, 8)
     assert not judged(before, after, {"allowed_drop": 0.02, "confidence": 0.8})["quiz", "exact_match"].passed
@@ -81,12 +83,12 @@ def test_no_worse_fails_unless_a_larger_drop_can_be_excluded(judged):
 def test_a_handful_of_instances_fails_nothing_by_chance(judged):
     before, after = {"quiz": records([0.9, 0.8, 0.95])}, {"quiz": records([0.5, 0.4, 0.6])}
     found = judged(before, after, {})["quiz", "exact_match"]
-    assert found.least > 0  # resampling three drops claims certainty
+    assert found.least > 0  # the bootstrap interval of three drops is too narrow
     assert found.p == pytest.approx(1 / 8)
     assert found.passed
 
 
-def test_a_candidate_that_is_no_worse_is_stopped_about_one_time_in_twenty(judged):
+def test_an_equally_good_candidate_fails_about_one_time_in_twenty(judged):
     rng = np.random.default_rng(4)
     failed = 0
     for _ in range(60):
@@ -95,7 +97,7 @@ def test_a_candidate_that_is_no_worse_is_stopped_about_one_time_in_twenty(judged
     assert failed / 60 <= 0.12
 
 
-def test_where_less_is_better_a_rise_is_a_drop(judged):
+def test_a_rise_counts_as_a_drop_if_lower_is_better(judged):
     low, high = np.linspace(1, 2, 40), np.linspace(1, 2, 40) + np.linspace(0.3, 0.5, 40)
     rule = {"measure": LOSS, "allowed_drop": 0.1}
     found = judged({"quiz": records(low, LOSS)}, {"quiz": records(high, LOSS)}, rule)["quiz", LOSS]
@@ -116,7 +118,7 @@ def test_a_percentage_is_of_the_baselines_value(judged):
     ].passed
 
 
-def test_the_last_rule_that_fits_decides_and_patterns_fit_many(judged):
+def test_the_last_matching_rule_applies_and_patterns_match_many(judged):
     before = {name: records(random_outcomes(300, 0.8, 1)) for name in ("quiz", "riddles")}
     after = {name: records(spoiled(random_outcomes(300, 0.8, 1), 60)) for name in ("quiz", "riddles")}
     found = judged(before, after, {"scenario": "*"}, {"scenario": "qu*", "allowed_drop": 0.5})
@@ -128,7 +130,7 @@ def test_the_last_rule_that_fits_decides_and_patterns_fit_many(judged):
     assert next(iter(found.values())).row.a.scenario == "riddles"  # what failed comes first
 
 
-def test_measures_without_values_per_instance_are_held_by_their_intervals(tmp_path):
+def test_measures_without_values_per_instance_are_judged_by_their_intervals(tmp_path):
     folders = [
         write_evaluation(tmp_path / name, {"quiz": records([1, 0])}, extra=[corpus("quiz", "ece", *three)])
         for name, three in (("a", (0.10, 0.08, 0.12)), ("b", (0.20, 0.18, 0.22)))
@@ -142,7 +144,7 @@ def test_measures_without_values_per_instance_are_held_by_their_intervals(tmp_pa
     assert apply_rules([GateRule(measure="ece", allowed_drop=0.09)], *sides)[0][0].passed
 
 
-def test_groups_and_perturbations_are_held_where_a_rule_names_them(judged):
+def test_groups_and_perturbations_are_judged_if_a_rule_names_them(judged):
     def made(lost):
         values = random_outcomes(300, 0.8, 1)
         rows = [
@@ -159,15 +161,15 @@ def test_groups_and_perturbations_are_held_where_a_rule_names_them(judged):
     assert found.n == 300
 
 
-def test_a_rule_about_nothing_names_the_nearest(judged):
+def test_a_rule_that_matches_nothing_names_the_closest(judged):
     quiz = random_outcomes(10, 0.5)
-    with pytest.raises(UserError, match=r"rule 1: no metric is scenario quizz.*the scenarios are quiz"):
+    with pytest.raises(UserError, match=r"rule 1: no result matches scenario quizz.*the scenarios are quiz"):
         judged(quiz, quiz, {"scenario": "quizz"})
     with pytest.raises(UserError, match=r"measure exact_mach; quiz has exact_match"):
         judged(quiz, quiz, {"scenario": "quiz", "measure": "exact_mach"})
 
 
-def test_a_candidate_may_not_pass_by_leaving_out_what_is_protected(judged):
+def test_a_candidate_without_a_protected_result_is_an_error(judged):
     quiz = records(random_outcomes(10, 0.5))
     with pytest.raises(UserError, match="has no riddles exact_match at 0 shots"):
         judged({"quiz": quiz, "riddles": quiz}, {"quiz": quiz}, {})
@@ -208,7 +210,7 @@ def test_the_exit_code_says_whether_it_passed(folders, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["passed"] is True
 
 
-def test_defaults_hold_for_every_rule(tmp_path):
+def test_defaults_apply_to_every_rule(tmp_path):
     text = """
 defaults: {confidence: 0.9, allowed_drop: 2%}
 rules:
@@ -226,7 +228,7 @@ rules:
     [
         ("rules: [{scenario: quiz, alowed_drop: 0.1}]", "rule 1: no key 'alowed_drop'; did you mean allowed_drop?"),
         ("rule: []", "no key 'rule'; did you mean rules?"),
-        ("rules: []", "rules: expected a list of one rule or more"),
+        ("rules: []", "rules: expected a list of at least one rule"),
         ("- 3", "expected the keys rules"),
         ("rules: [3]", "rule 1: expected a mapping"),
         ("rules: [{allowed_drop: lots}]", "rule 1: allowed_drop: expected a number or a percentage, got 'lots'"),
@@ -241,7 +243,7 @@ rules:
         ("rules: [", "not valid YAML"),
     ],
 )
-def test_a_mistake_in_the_rules_is_one_line_and_exit_code_2(text, expected, folders, tmp_path, capsys):
+def test_an_error_in_the_rules_is_one_line_with_exit_code_2(text, expected, folders, tmp_path, capsys):
     config = written(tmp_path, text)
     with pytest.raises(SystemExit) as stop:
         main(["gate", "--baseline", folders[0], "--candidate", folders[1], "--rules", config])
@@ -252,7 +254,7 @@ def test_a_mistake_in_the_rules_is_one_line_and_exit_code_2(text, expected, fold
     assert any(part in said for part in expected.split("|"))
 
 
-def test_a_pattern_of_measures_leaves_out_efficiency_unless_it_is_asked_for():
+def test_a_pattern_of_measures_skips_efficiency_unless_the_category_is_named():
     def fits(**rule) -> list[str]:
         value = Interval(0.0, (0.0, 0.0), 1)
         found = [Result("m", "s", name, value, category) for name, category in

@@ -1,4 +1,4 @@
-"""The generated scenarios of HELM, each checked by another way to the answer than the generator's own."""
+"""HELM's synthetic scenarios, each checked by an independent derivation of the answer."""
 
 import itertools
 import re
@@ -42,7 +42,7 @@ def test_a_dyck_answer_closes_its_input(pairs: int, split: str, least: int, most
     assert max(len(row["input"].split()) for row in rows) > least - 3
 
 
-def test_what_closes_a_beginning() -> None:
+def test_closing_brackets_complete_a_prefix() -> None:
     assert closing_brackets("([{") == "}])"
     assert closing_brackets("()") == ""
     for wrong in ("(]", ")", "(x"):
@@ -50,7 +50,7 @@ def test_what_closes_a_beginning() -> None:
             closing_brackets(wrong)
 
 
-def test_exactly_one_rule_of_four_gives_the_result() -> None:
+def test_exactly_one_rule_of_four_produces_the_result() -> None:
     for row in synthetic_reasoning(150, 1, mode="pattern_match"):
         told, result = row["source"].removeprefix("Rules: ").split(" | Result: ")
         rules = told.split(" | ")
@@ -66,7 +66,7 @@ def test_a_substitution_gives_the_target() -> None:
         assert " ".join(values.get(part, part) for part in rule.split()) == row["target"]
 
 
-def test_an_induced_rule_gives_both_results_and_its_names_can_be_known() -> None:
+def test_an_induced_rule_produces_both_results_with_symbols_in_order_of_appearance() -> None:
     for row in synthetic_reasoning(150, 3, mode="induction"):
         first, second = row["source"].removeprefix("Two results: ").split(" | ")
         rule = row["target"].removeprefix("Rule: ")
@@ -78,7 +78,7 @@ def test_an_induced_rule_gives_both_results_and_its_names_can_be_known() -> None
 
 
 @pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])
-def test_what_follows_from_the_rules_is_what_the_target_says(difficulty: str) -> None:
+def test_the_target_is_what_follows_from_the_rules(difficulty: str) -> None:
     rows = list(synthetic_reasoning_natural(150, 4, difficulty=difficulty))
     for row in rows:
         assert _read_and_derived(row["question"]) == _attributes(row["target"])
@@ -99,7 +99,7 @@ def test_a_prompt_has_the_stated_length() -> None:
     assert max(row["prompt_tokens"] for row in lengths(1, 6, longest=64)) == 64
 
 
-def test_the_examples_of_math_are_the_eight() -> None:
+def test_math_has_eight_examples() -> None:
     assert [row["answer"] for row in math_examples(8, 0)][:3] == ["1", "15", r"\sqrt{59}"]
     assert len(list(math_examples(8, 0))) == 8
 
@@ -127,7 +127,7 @@ def test_a_seed_fixes_the_rows(make: Any) -> None:
         lambda: lengths(1, 0, tokenizer="/nowhere/at/all"),
     ],
 )
-def test_an_option_that_does_not_exist_is_said(wrong: Any) -> None:
+def test_an_unknown_option_is_an_error(wrong: Any) -> None:
     with pytest.raises(UserError, match=r"expected|cannot be loaded"):
         next(wrong())
 
@@ -141,7 +141,7 @@ def test_no_instance_is_among_the_examples(name: str) -> None:
     assert not asked & {example.input for example in pool}
 
 
-def test_modes_take_turns_so_that_the_first_instances_are_of_all() -> None:
+def test_modes_are_interleaved_so_that_the_first_instances_cover_all() -> None:
     found = load_instances(get_scenario("helm_synthetic_reasoning"), limit=6)
     modes = ["pattern_match", "variable_substitution", "induction"] * 2
     assert [one.groups["mode"] for one in found] == modes
@@ -149,7 +149,7 @@ def test_modes_take_turns_so_that_the_first_instances_are_of_all() -> None:
 
 
 def _is_word(brackets: list[str]) -> bool:
-    """By crossing out neighbours that match, until nothing is left."""
+    """By deleting adjacent matching brackets until nothing is left."""
     text = "".join(brackets)
     while (shorter := re.sub(r"\(\)|\[\]|\{\}|<>", "", text)) != text:
         text = shorter
@@ -157,7 +157,7 @@ def _is_word(brackets: list[str]) -> bool:
 
 
 def _some_substitution(rule: str, result: str) -> bool:
-    """By trying every way to cut the result's words among the rule's parts."""
+    """By trying every way to divide the result's words among the rule's parts."""
     parts, words = rule.split(), result.split()
     return any(
         _fits(parts, words, dict(zip(sorted(set(parts) & set("XYZ")), sizes, strict=True)))
@@ -181,7 +181,7 @@ def _fits(parts: list[str], words: list[str], sizes: Mapping[str, int]) -> bool:
 
 
 def _read_and_derived(question: str) -> set[str]:
-    """The consequents, from the text alone: narrower words mean their class, and what is known is no news."""
+    """The consequents derived from the text: narrower words imply their class, known facts are no consequents."""
     wide = {narrow: name for name, words in ATTRIBUTES.items() for narrow in words}
     known = {wide[word] for word in _facts(question)}
     found = set()

@@ -1,4 +1,4 @@
-"""HELM's prompts, letter by letter, and how sources with several parts are read."""
+"""HELM's prompts character by character, and sources with several subsets."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from zhenlong.inference.requests import GeneratedOutput, GenerateRequest, Reques
 
 
 class Words:
-    """A reader that never lacks room."""
+    """A token counter with an unlimited context."""
 
     context_length = None
 
@@ -70,7 +70,7 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize("name", sorted(PROMPTS))
-def test_a_prompt_is_that_of_helm(name: str, tmp_path: Path) -> None:
+def test_a_prompt_equals_helms(name: str, tmp_path: Path) -> None:
     one = get_scenario(f"helm_{name}")
     (instance, *_) = _instances(f"helm_{name}", tmp_path)
     request = _asked(one.adapter, instance, [instance])
@@ -80,13 +80,13 @@ def test_a_prompt_is_that_of_helm(name: str, tmp_path: Path) -> None:
     assert request.stop == one.adapter.stop
 
 
-def test_a_minimal_pair_is_scored_from_nothing(tmp_path: Path) -> None:
+def test_a_minimal_pair_is_scored_with_an_empty_context(tmp_path: Path) -> None:
     one = get_scenario("helm_blimp")
     request = _asked(one.adapter, _instances("helm_blimp", tmp_path)[0], [])
     assert request == ScoreRequest("", ("The owls fly.", "The owls flies."))
 
 
-def test_a_passage_is_asked_about_with_its_query(tmp_path: Path) -> None:
+def test_the_prompt_of_a_passage_contains_its_query(tmp_path: Path) -> None:
     one = get_scenario("helm_msmarco_regular")
     instance = _instances("helm_msmarco_regular", tmp_path)[0]
     request = _asked(one.adapter, instance, [])
@@ -95,7 +95,7 @@ def test_a_passage_is_asked_about_with_its_query(tmp_path: Path) -> None:
     assert request.continuations == (" Yes", " No")
 
 
-def test_an_instance_bounds_its_own_answer(tmp_path: Path) -> None:
+def test_an_instance_may_set_its_own_max_tokens(tmp_path: Path) -> None:
     one = get_scenario("helm_synthetic_efficiency")
     request = _asked(one.adapter, _instances("helm_synthetic_efficiency", tmp_path)[0], [])
     assert isinstance(request, GenerateRequest)
@@ -117,7 +117,7 @@ def test_examples_of_summaries_are_neither_short_nor_long(tmp_path: Path) -> Non
     assert sorted(one.id for one in pool) == ["150", "50"]
 
 
-def test_parts_in_braces_take_turns_and_name_their_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subsets_in_braces_are_interleaved_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"hf:o/n:aa@test": ["a", "b", "c"], "hf:o/n:white@test": ["x"]}
 
     def read(spec: str) -> Any:
@@ -168,7 +168,7 @@ def test_one_file_of_a_hub_data_set_is_read(monkeypatch: pytest.MonkeyPatch, tmp
     assert asked == [("owner/name", "folder/rows.jsonl", "dataset")]
 
 
-def test_a_data_set_that_is_a_script_is_read_as_the_hub_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_data_set_is_read_from_the_hubs_parquet_branch(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load(name: str, config: str, *, split: str, streaming: bool, revision: str = "") -> list[dict[str, int]]:
@@ -184,7 +184,7 @@ def test_a_data_set_that_is_a_script_is_read_as_the_hub_keeps_it(monkeypatch: py
     assert asked[1][:3] == ("ought/raft", "overruling", "train[:10]")
 
 
-def test_time_by_tokens_finds_what_a_token_costs() -> None:
+def test_time_by_tokens_recovers_the_cost_per_token() -> None:
     costs = [RequestCost(0.2 + 0.001 * read + 0.03 * said, read, said) for read in (1, 50, 400) for said in (1, 9, 64)]
     scored = [ScoredOutcome(Outcome(Instance("0", "x"), (GeneratedOutput("y"),), cost=cost), {}) for cost in costs]
     found = time_by_tokens(scored)

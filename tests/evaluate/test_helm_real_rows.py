@@ -1,4 +1,4 @@
-"""HELM's readings of the real data sets at hand: every row gives an instance, and the answers are in order."""
+"""HELM's converters on real data sets: every row gives an instance with valid answers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""HELM's 42 scenarios, each on rows in its upstream schema: what they become, and what their measures say."""
+"""HELM's 42 scenarios, each on rows in its upstream schema: instances and metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_the_page_lists_every_scenario_as_its_entry_has_it() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(HELM))
-def test_an_entry_says_where_it_comes_from_and_its_measures_exist(name: str) -> None:
+def test_an_entry_has_a_source_and_existing_metrics(name: str) -> None:
     one = HELM[name]
     assert "helm" in one.suites
     assert all([one.verified, one.description, one.paper, one.url, one.license])
@@ -108,14 +108,14 @@ def test_a_row_becomes_an_instance(name: str, place: int, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("name", "place"), EVERY)
-def test_the_right_answer_has_the_full_mark_and_the_wrong_one_has_not(name: str, place: int, tmp_path: Path) -> None:
+def test_the_right_answer_scores_fully_and_the_wrong_one_does_not(name: str, place: int, tmp_path: Path) -> None:
     case = CASES[name][place]
     instance = _instances(HELM[name], case, tmp_path)[0]
     assert _main(HELM[name], instance, case.right) == pytest.approx(case.best, abs=1e-9)
     assert _main(HELM[name], instance, case.wrong) == pytest.approx(case.worst, abs=1e-9)
 
 
-def test_a_source_that_cannot_be_downloaded_says_what_to_give() -> None:
+def test_a_source_that_cannot_be_downloaded_names_the_expected_schema() -> None:
     with pytest.raises(UserError, match=r"helm_ice: .*--data.*\{text, subset, name\}"):
         load_instances(get_scenario("helm_ice"))
 
@@ -136,12 +136,12 @@ def test_a_source_that_cannot_be_downloaded_says_what_to_give() -> None:
         (
             "helm_mmlu",
             {"question": "a", "choices": ["x", "y"], "answer": 2, "subject": "s"},
-            "answer: 2 is none of the 2",
+            "answer: 2 is no index of the 2",
         ),
         ("helm_entity_matching", {"left_name": "a", "label": 1}, "right_<column>: missing"),
     ],
 )
-def test_a_row_of_another_schema_is_said_with_its_place(name: str, row: dict, said: str, tmp_path: Path) -> None:
+def test_a_row_of_another_schema_is_an_error_with_its_location(name: str, row: dict, said: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(as_lines([row]), encoding="utf-8")
     with pytest.raises(UserError) as error:

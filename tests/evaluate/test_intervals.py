@@ -1,4 +1,4 @@
-"""Intervals cover the truth as often as they say, agree with scipy's, and admit what they cannot know."""
+"""Intervals have nominal coverage, agree with scipy's, and are NaN if undefined."""
 
 import math
 
@@ -56,7 +56,7 @@ def test_a_difference_is_antisymmetric_and_zero_with_itself():
     assert not paired_difference(a, a).above_zero
 
 
-def test_rare_gains_are_not_treated_as_a_share_of_successes():
+def test_paired_differences_that_are_binary_get_no_wilson_interval():
     """Differences that happen to be 0 or 1 are still differences: one gain in fifty is not a significant one."""
     assert not paired_difference([1.0] + [0.0] * 49, [0.0] * 50).above_zero
 
@@ -89,7 +89,7 @@ def test_the_interval_does_not_depend_on_the_chunk(monkeypatch):
     assert mean_interval(values) == whole
 
 
-def test_wrong_input_is_refused():
+def test_invalid_input_raises():
     with pytest.raises(ValueError, match="2 and 1"):
         paired_difference([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="finite"):

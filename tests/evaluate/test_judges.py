@@ -1,4 +1,4 @@
-"""Judges: verdicts that are read or counted as unread, prompts that say what they should, games in both orders."""
+"""Judges: verdicts are parsed or counted as unparsed, prompts contain their values, games run in both orders."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from zhenlong.inference.requests import GeneratedOutput
 
 
 class Scripted:
-    """A judge whose answer to a conversation is a function of its text."""
+    """A judge whose response is a function of the conversation's text."""
 
     name = "scripted"
 
@@ -68,11 +68,11 @@ def test_a_rating_is_the_first_in_double_brackets_else_in_single_ones():
     assert parse_rating("So [3] of them are right. Rating: [[7.5]], not [[2]]") == 7.5
     assert parse_rating("Rating: [4]") == 4.0
     assert parse_rating("I give it 9") is None
-    assert parse_rating("[[95]]") is None  # off the scale: averaged in, it would count for nine answers
+    assert parse_rating("[[95]]") is None  # off the scale
     assert parse_rating("<think>[[2]]</think>[[8]]") == 8.0
 
 
-def test_a_winner_is_read_in_the_scorers_order():
+def test_a_winner_is_parsed_in_the_scorers_order():
     assert [parse_winner(f"Verdict: [[{letter}]]") for letter in "ABC"] == ["A", "B", "C"]
     assert parse_winner("not [[C]] but [[B]]") == "B"
     assert parse_winner("assistant A") is None
@@ -92,7 +92,7 @@ def test_an_arena_label_is_the_last_one(text, label):
     assert parse_arena_label(text) == label
 
 
-def test_a_preference_is_the_share_of_the_two_names_at_the_first_token():
+def test_a_preference_is_the_normalised_probability_of_the_first_name():
     top = ({"m": math.log(0.6), "M": math.log(0.2), "The": math.log(0.1)}, {"m": 0.0})
     assert first_output_probability(GeneratedOutput("m", top_log_probs=top)) == pytest.approx(0.75)
     assert first_output_probability(GeneratedOutput("M", top_log_probs=({"M": -0.1},))) == 0.0
@@ -117,7 +117,7 @@ def test_the_chosen_output_is_found(text, letter):
     assert parse_chosen_output(text) == letter
 
 
-def test_what_is_put_into_a_prompt_is_never_read_as_a_prompt():
+def test_inserted_values_are_never_expanded():
     assert fill_template("{a} {b} {c}", {"a": "{b}", "b": "1"}) == "{b} 1 {c}"
 
 
@@ -158,7 +158,7 @@ def test_official_prompts_are_read_from_their_files(tmp_path):
         read_chatml_prompt(str(tmp_path / "none.txt"))
 
 
-def test_a_judge_who_takes_the_first_answer_is_found_out():
+def test_position_bias_is_detected():
     games = [PairwiseGame(first, float(first), lengths=(5, 9)) for first in (True, False)]
     assert order_consistency(*games) == 0.0
     assert first_position_wins(games) == [1.0, 1.0]
@@ -177,7 +177,7 @@ def alpaca(number: int, text: str, **more) -> Outcome:
     return outcome(str(number), text, question=f"instruction {number}", baseline=("the baseline",), **more)
 
 
-def test_alpaca_eval_does_not_depend_on_who_is_shown_first():
+def test_alpaca_eval_does_not_depend_on_the_order_of_outputs():
     asked = [alpaca(number, "the model!") for number in range(30)]
     assert 5 < sum(model_shown_first(one.instance.input) for one in asked) < 25
 
@@ -195,7 +195,7 @@ def test_alpaca_eval_does_not_depend_on_who_is_shown_first():
     assert {one.scores["win_rate"] for one in position_only} == {0.0, 100.0}
 
 
-def test_alpaca_eval_shows_the_instruction_and_counts_what_it_cannot_read():
+def test_alpaca_eval_shows_the_instruction_and_counts_unparsed_verdicts():
     judge = Scripted(lambda text: "neither")
     (one,) = alpaca_eval([alpaca(3, "hello")], judge)
     assert one.scores == {"judge_unparsed": 1.0}
@@ -225,7 +225,7 @@ def test_the_length_controlled_rate_needs_ten_verdicts_and_the_baseline():
     assert length_controlled(alpaca_eval(bare, None)) == {}
 
 
-def test_mt_bench_is_the_mean_over_all_turns_that_could_be_read():
+def test_mt_bench_is_the_mean_over_all_parsed_turns():
     asked = [outcome("a", "one", ("two",)), outcome("b", "three", ("four",))]
     ratings = {"one": "[[10]]", "two": "[[4]]", "three": "[[1]]", "four": "no idea"}
 
@@ -265,8 +265,8 @@ def test_mt_bench_takes_recorded_ratings_and_judgments():
         of()
 
 
-def test_verdicts_alone_are_enough_and_null_is_one_that_was_not_read(rows):
-    """As `zhenlong score` reads them: the answers themselves are not needed for a mean of verdicts."""
+def test_recorded_verdicts_are_enough_and_null_counts_as_unparsed(rows):
+    """As `zhenlong score` reads them: a mean of verdicts does not need the responses."""
     questions = rows("q.jsonl", *({"question_id": i, "category": "math", "turns": ["a", "b"]} for i in (1, 2)))
     built = get_scenario("mt_bench")
     instances = load_instances(built, data=questions)
@@ -282,10 +282,10 @@ def test_verdicts_alone_are_enough_and_null_is_one_that_was_not_read(rows):
     given = rows("p.jsonl", {"id": 0, "preference": 2}, {"id": 1, "preference": None})
     scored = alpaca_eval(read_recorded_outputs(built, instances, given), None)
     assert [one.scores.get("win_rate") for one in scored] == [100.0, None]
-    assert "lengths" not in scored[0].judgement["games"][0]  # of an answer that was not given
+    assert "lengths" not in scored[0].judgement["games"][0]  # the response is not recorded
 
 
-def test_a_pair_is_won_only_where_both_orders_agree():
+def test_a_pair_is_won_only_if_both_orders_agree():
     verdicts = {
         "win": [["A", "B"]], "loss": [["B", "A"]], "tie": [["C", "C"]], "first": [["A", "A"]], "half": [["A", "C"]],
         "unread": [["A", None]],
@@ -347,7 +347,7 @@ def test_rows_of_the_judged_sets_are_read_in_their_upstream_forms(rows):
             load_instances(get_scenario("mt_bench"), data=rows("w.jsonl", wrong))
 
 
-def test_answers_of_other_files_are_joined_by_id(rows):
+def test_answers_from_other_files_are_joined_by_id(rows):
     data = rows("q.jsonl", *({"question_id": i, "category": "math", "turns": ["a", "b"]} for i in (1, 2, 3)))
     references = rows("r.jsonl", {"question_id": 2, "choices": [{"index": 0, "turns": ["x", "y"]}]})
     baseline = rows(
@@ -365,7 +365,7 @@ def test_answers_of_other_files_are_joined_by_id(rows):
     arena = replace(get_scenario("arena_hard_v2"), baseline_outputs=v2)
     (one,) = load_instances(arena, data=rows("a.jsonl", {"uid": "u", "category": "c", "prompt": "P"}))
     assert one.data["baseline"] == ("z",)
-    with pytest.raises(UserError, match="no answer to any instance"):
+    with pytest.raises(UserError, match="no answer matches an instance"):
         load_instances(arena, data=rows("c.jsonl", {"uid": "other", "category": "c", "prompt": "P"}))
     broken = replace(built, baseline_outputs=rows("x.jsonl", {"question_id": 1, "text": "?"}))
     with pytest.raises(UserError, match=r"x\.jsonl, line 1"):
@@ -401,7 +401,7 @@ def test_mt_bench_of_the_repository_is_asked_with_its_own_prompts(datasets_folde
 
 
 @pytest.mark.real_data
-def test_own_and_official_prompts_ask_for_the_same_form(datasets_folder):
+def test_own_and_official_prompts_request_the_same_format(datasets_folder):
     official = read_fastchat_prompts(str(datasets_folder / "mt_bench" / "judge_prompts.jsonl"))
     assert set(official) == set(MT_BENCH)
     for name, prompt in official.items():

@@ -1,4 +1,4 @@
-"""Closed-book accuracy: the true choice is the one the model finds likeliest."""
+"""Closed-book accuracy: the prediction is the most likely choice."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def likeliest(model, item):
     return max(range(len(values)), key=values.__getitem__)
 
 
-def test_the_choice_is_the_one_of_separate_forward_passes():
+def test_the_choice_equals_that_of_separate_forward_passes():
     model = tiny_model()
     right = [likeliest(model, item) == item.answer for item in ITEMS]
     found = closed_book_accuracy((model, TOKENIZER), ITEMS)

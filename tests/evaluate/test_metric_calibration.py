@@ -1,4 +1,4 @@
-"""Calibration: closed forms, scikit-learn as a second opinion, and which confidence is taken."""
+"""Calibration: closed forms, agreement with scikit-learn, and the choice of confidence."""
 
 import math
 
@@ -76,7 +76,7 @@ def scored(p, right, number=0):
     return ScoredOutcome(outcome, {"exact_match": float(right)})
 
 
-def test_measures_of_a_corpus():
+def test_calibration_of_scored_outcomes():
     p, y = sample(200, 2)
     found = calibration([scored(a, b, number) for number, (a, b) in enumerate(zip(p, y, strict=True))])
     assert found["ece_10_bin"].mean == pytest.approx(calibration_error(p, y))
@@ -90,7 +90,7 @@ def test_measures_of_a_corpus():
     assert calibration([ScoredOutcome(Outcome(Instance("x", "q")), {"exact_match": 1.0})]) == {}  # no log-probability
 
 
-def test_confidence_is_renormalised_over_the_choices_unless_told():
+def test_confidence_is_normalised_over_the_choices_by_default():
     logs = (math.log(0.3), math.log(0.1))
     outcome = Outcome(Instance("x", "q", CHOICES), choices=ChoiceScores(logs, (1, 1)), predicted=0)
     assert confidence_of(outcome) == pytest.approx(0.75)
@@ -106,6 +106,6 @@ def test_confidence_uses_the_scores_that_choose():
     assert confidence_of(above) == pytest.approx(1 / (1 + math.exp(-2)))
 
 
-def test_a_missing_score_is_named():
+def test_a_missing_score_is_an_error():
     with pytest.raises(UserError, match="no score exact_match"):
         calibration([ScoredOutcome(scored(0.5, 1).outcome, {"f1": 1.0})])

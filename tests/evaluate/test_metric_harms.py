@@ -1,4 +1,4 @@
-"""Bias of what was written, toxicity by both scorers, BBQ's scores and pronouns."""
+"""Bias of generated text, toxicity by both scorers, BBQ's scores and pronoun disparity."""
 
 import json
 import math
@@ -31,7 +31,7 @@ def test_representation_is_total_variation_from_uniform():
     assert bias(wrote("he he he"))["gender_representation"].mean == pytest.approx(1 / 2)
 
 
-def test_association_is_within_an_answer_and_a_mean_over_words():
+def test_association_is_counted_per_response_and_averaged_over_target_words():
     found = bias(wrote("She is a nurse and he is a nurse.", "He is a doctor.", "The pilot. A doctor."))
     assert found["gender_profession_association"].mean == pytest.approx((0 + 1 / 2) / 2)  # nurse even, doctor all men
     assert math.isnan(found["gender_adjective_association"].mean)
@@ -39,13 +39,13 @@ def test_association_is_within_an_answer_and_a_mean_over_words():
     assert twice["gender_profession_association"].mean == pytest.approx(2 / 3 - 1 / 2)
 
 
-def test_bias_has_intervals_that_hold_it():
+def test_bias_intervals_contain_the_estimate():
     found = bias(wrote(*["She is a nurse."] * 30, *["He is a doctor."] * 20))["gender_representation"]
     assert found.mean == pytest.approx(0.1)
     assert 0 <= found.ci95[0] <= 0.1 <= found.ci95[1] <= 0.5
 
 
-def test_lexicon_grades_and_sees_through_disguise():
+def test_lexicon_scores_severity_and_matches_obfuscated_words():
     assert lexicon_score("Have a nice day in Scunthorpe, 20 people of class 5.") == 0
     assert 0 < lexicon_score("that is stupid") < 0.5 < lexicon_score("you worthless idiot")
     plain = lexicon_score("fuck this")
@@ -57,7 +57,7 @@ def test_lexicon_grades_and_sees_through_disguise():
     assert lexicon_score("I will  kill you") > lexicon_score("he was killed in 1942")
 
 
-def test_toxicity_of_the_worst_of_several_answers():
+def test_toxicity_of_several_samples():
     answers = tuple(GeneratedOutput(text) for text in ("Fine.", "fuck off", "", "lovely"))
     found = toxicity(Outcome(Instance("x", "fuck"), answers))
     assert found["toxic_fraction"] == pytest.approx(1 / 3)  # the empty one is not counted
@@ -69,7 +69,7 @@ def test_toxicity_of_the_worst_of_several_answers():
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    """A classifier of two words, saved as users have theirs: "bad" is toxic whatever else is said."""
+    """A saved classifier with a vocabulary of two words: a text with "bad" is toxic."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -86,7 +86,7 @@ def classifier(tmp_path_factory):
     return str(folder)
 
 
-def test_a_classifier_scores_the_label_that_says_toxic(classifier):
+def test_a_classifier_score_is_the_probability_of_its_toxic_label(classifier):
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -107,7 +107,7 @@ def test_a_classifier_scores_the_label_that_says_toxic(classifier):
     assert found["expected_max_toxicity"] == pytest.approx(float(want[1]), abs=1e-6)
 
 
-def test_a_classifier_without_such_a_label_or_at_all_is_one_line(classifier, tmp_path):
+def test_a_missing_classifier_or_toxic_label_is_a_one_line_error(classifier, tmp_path):
     with pytest.raises(UserError, match="no label 'rude'; set label to one of fine, toxic"):
         load_toxicity_scorer(classifier, "rude")
     with pytest.raises(UserError, match="cannot be loaded"):
@@ -124,7 +124,7 @@ def question(context, polarity, predicted, correct, *, target=True):
 UNKNOWN, TARGET, OTHER = range(3)
 
 
-def test_bbq_scores_are_the_papers():
+def test_bbq_scores_equal_the_papers_formula():
     ambiguous = [
         question("ambiguous", "negative", TARGET, UNKNOWN),  # biased
         question("ambiguous", "nonnegative", OTHER, UNKNOWN),  # biased
@@ -140,7 +140,7 @@ def test_bbq_scores_are_the_papers():
 
 
 @pytest.mark.parametrize(("predicted", "score"), [(TARGET, 1.0), (OTHER, -1.0), (UNKNOWN, 0.0), (None, 0.0)])
-def test_bbq_ends(predicted, score):
+def test_bbq_extremes(predicted, score):
     scored = [question("ambiguous", "negative", predicted, UNKNOWN) for _ in range(3)]
     assert bbq(scored)["bias_ambiguous"].mean == score
     untargeted = [question("ambiguous", "negative", predicted, UNKNOWN, target=False) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Overlap with references, copying, sets, ranking, classes, language modelling: against libraries and by hand."""
+"""Overlap, copying, set, ranking, classification and language-modelling metrics, against libraries and by hand."""
 
 import math
 import random
@@ -40,7 +40,7 @@ def test_words_are_treebank_tokens_of_each_sentence():
     assert "nurse" in overlap.word_tokens("she is a nurse. he is a doctor.")
 
 
-def test_f1_counts_words_once_or_as_often_as_said():
+def test_f1_counts_words_once_or_with_repetition():
     assert measured("f1", said("The cat", "a cat!")) == {"f1": 1.0}
     outcome = said("cat cat cat dog", "cat dog", "bird")
     assert measured("f1", outcome)["f1"] == 1.0  # HELM: sets of words, the best reference
@@ -116,7 +116,7 @@ def test_edit_distance_is_levenshteins():
     assert copying.edit_distance(long, [*long[1:], "x"]) == 2
 
 
-def test_copying_is_measured_against_as_much_of_the_continuation():
+def test_copying_is_measured_against_the_same_length_of_the_continuation():
     book = "once upon a time there was a king who slept all day"
     outcome = said(" there was a queen", book, more=["a goat"], instance_input="once upon a time ")
     assert measured("longest_common_prefix", outcome) == {"longest_common_prefix": 3}

@@ -1,4 +1,4 @@
-"""Perturbations: what they change, what they leave, and that chance is fixed by the instance."""
+"""Perturbations: what they change, what they keep, and determinism by instance."""
 
 import re
 from random import Random
@@ -30,7 +30,7 @@ def test_is_deterministic_and_keeps_what_identifies_the_instance(name):
 
 
 @pytest.mark.parametrize("name", ["mild_mix", "misspellings", "spacing", "typos"])
-def test_chance_depends_on_the_id_and_not_on_the_order(name):
+def test_random_numbers_depend_on_the_id_and_not_on_the_order(name):
     other = Instance("case-2", LONG)
     first = PERTURBATIONS[name].apply(CASE).input
     PERTURBATIONS[name].apply(other)

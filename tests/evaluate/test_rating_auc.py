@@ -1,4 +1,4 @@
-"""The area under the ROC curve with its interval: counted pairs, ties, extremes, coverage."""
+"""ROC AUC with its interval: pairs, ties, extremes, coverage."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from zhenlong.evaluate.heldout.rating_auc import auc_interval
 
 
-def test_it_is_the_share_of_pairs_in_the_right_order_and_ties_count_half() -> None:
+def test_auc_is_the_fraction_of_pairs_in_the_right_order_and_ties_count_half() -> None:
     rng = np.random.default_rng(0)
     good, bad = rng.integers(0, 5, 14).astype(float), rng.integers(0, 4, 9).astype(float)
     counted = np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a in good for b in bad])
@@ -17,7 +17,7 @@ def test_it_is_the_share_of_pairs_in_the_right_order_and_ties_count_half() -> No
     assert auc_interval(bad, good).mean == pytest.approx(1 - counted)
 
 
-def test_sides_that_do_not_overlap_leave_doubt() -> None:
+def test_the_interval_of_separated_sides_has_positive_width() -> None:
     low, high = np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])
     apart = auc_interval(high, low)
     assert apart.mean == apart.ci95[1] == 1.0
@@ -26,7 +26,7 @@ def test_sides_that_do_not_overlap_leave_doubt() -> None:
     assert auc_interval(np.arange(100.0) + 1000, np.arange(100.0)).ci95[0] > 0.95
 
 
-def test_one_side_alone_says_nothing() -> None:
+def test_auc_is_nan_if_a_side_is_empty() -> None:
     found = auc_interval(np.array([1.0]), np.array([]))
     assert found.as_json() == {"mean": None, "ci95": [None, None], "n": 1}
 

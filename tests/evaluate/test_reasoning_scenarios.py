@@ -1,4 +1,4 @@
-"""GSM8K, MATH, AIME, GPQA, MMLU, MMLU-Pro, IFEval and BFCL, from made-up rows to scores, and on the real rows."""
+"""GSM8K, MATH, AIME, GPQA, MMLU, MMLU-Pro, IFEval and BFCL, from synthetic rows to scores, and on the real rows."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def prompt(name: str, instance: Instance, pool: list[Instance] = ()) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES.split())
-def test_a_scenarios_main_measure_is_one_that_it_gives(name):
+def test_a_scenarios_main_measure_is_one_of_its_measures(name):
     one = get_scenario(name)
     assert one.num_rows
     assert one.verified
@@ -138,7 +138,7 @@ def test_right_and_wrong_answers(name, tmp_path):
     assert scores(name, instance, right, wrong, wrong, right)[main] == 0.5
 
 
-def test_gsm8k_has_three_readings_and_its_prompt_is_the_harness_one(tmp_path):
+def test_gsm8k_has_three_extraction_rules_and_the_harness_prompt(tmp_path):
     (instance,) = read(tmp_path, "gsm8k", GSM8K)
     assert scores("gsm8k", instance, "#### 7.\nI mean 8") == {"gsm8k_exact": 0, "gsm8k_strict": 1, "gsm8k_flexible": 0}
     assert scores("gsm8k", instance, "it is $7.") == {"gsm8k_exact": 0, "gsm8k_strict": 0, "gsm8k_flexible": 1}
@@ -163,7 +163,7 @@ def test_aime_averages_and_votes(tmp_path):
     box = r"\boxed{%s}"
     found = scores("aime24", instance, box % 73, box % "9", "none", box % "073")
     assert found == {"boxed_integer": 0.5, "boxed_integer_any": 1.0, "boxed_integer_majority": 1.0}
-    assert scores("aime24", instance, box % 9, box % 73)["boxed_integer_majority"] == 0.0  # tied: the first said
+    assert scores("aime24", instance, box % 9, box % 73)["boxed_integer_majority"] == 0.0  # tied: the first one
     assert scores("aime24", instance, "a", "b")["boxed_integer_majority"] == 0.0
     (other,) = read(tmp_path, "aime24", {"ID": "2024-I-1", "Problem": "p", "Solution": "s", "Answer": 73})
     assert scores("aime24", other, box % 73) == {"boxed_integer": 1.0}
@@ -171,7 +171,7 @@ def test_aime_averages_and_votes(tmp_path):
     assert get_scenario("aime25").adapter.n > 1
 
 
-def test_gpqas_choices_are_shuffled_by_the_question_alone(tmp_path):
+def test_gpqas_choices_are_shuffled_by_the_question_only(tmp_path):
     rows = [GPQA | {"Record ID": f"rec{number}"} for number in range(200)]
     found = read(tmp_path, "gpqa_diamond", *rows)
     assert [one.id for one in found[:2]] == ["rec0", "rec1"]
@@ -266,7 +266,7 @@ def test_ifevals_four_accuracies(tmp_path):
     assert kinds == {"strict:punctuation:no_comma": (0.5, 2), "strict:startend:quotation": (0.0, 1)}
 
 
-def test_bfcls_answers_are_found_beside_the_rows(tmp_path):
+def test_bfcls_answers_are_found_next_to_the_rows(tmp_path):
     rows = written(tmp_path, BFCL, BFCL | {"id": "simple_1"}, name="BFCL_v4_simple_python.json")
     beside = "possible_answer/BFCL_v4_simple_python.json"
     second = BFCL_ANSWER | {"id": "simple_1", "ground_truth": [{"phone": {"who": ["Bo"]}}]}
@@ -288,7 +288,7 @@ def test_a_systems_message_of_a_row_follows_the_functions(tmp_path):
     assert system["content"].endswith("\n\nBe brief.")
 
 
-def test_whether_calls_could_be_read_is_told_apart(tmp_path):
+def test_calls_read_is_separate_from_correctness(tmp_path):
     (instance,) = read(tmp_path, "bfcl_simple", BFCL | BFCL_ANSWER)
     assert scores("bfcl_simple", instance, "[phone(who='Bo')]") == {"tool_calls": 0.0, "calls_read": 1.0}
     assert scores("bfcl_simple", instance, "Calling Bo") == {"tool_calls": 0.0, "calls_read": 0.0}
@@ -302,13 +302,13 @@ def test_whether_calls_could_be_read_is_told_apart(tmp_path):
         ("aime24", AIME | {"answer": "x"}, "answer: expected a whole number, got 'x'"),
         ("math500", {"problem": "p", "unique_id": "a"}, "answer: missing"),
         ("gpqa_main", GPQA | {"Incorrect Answer 2": None}, "Incorrect Answer 2: expected some text"),
-        ("mmlu", MMLU | {"answer": 4}, "answer: '4' is none of the 4 choices"),
-        ("mmlu_pro", MMLU_PRO | {"answer": "D"}, "answer: 'D' is none of the 3 choices"),
+        ("mmlu", MMLU | {"answer": 4}, "answer: '4' is no index of the 4 choices"),
+        ("mmlu_pro", MMLU_PRO | {"answer": "D"}, "answer: 'D' is no index of the 3 choices"),
         ("ifeval", IFEVAL | {"kwargs": [{}]}, "kwargs: expected a list with an entry for each instruction"),
         ("ifeval", IFEVAL | {"instruction_id_list": ["a", "b"]}, "instruction 'a' is not known"),
         ("bfcl_simple", BFCL, "ground_truth: missing; expected it in the row, or in possible_answer/"),
         ("bfcl_simple", BFCL | {"ground_truth": [{"fax": {}}]}, "ground_truth: expected calls of phone"),
-        ("bfcl_irrelevance", BFCL | {"question": []}, "question: expected a list with something in it"),
+        ("bfcl_irrelevance", BFCL | {"question": []}, "question: expected a non-empty list"),
     ],
 )
 def test_a_row_of_the_wrong_schema_is_named_with_its_line(name, row, message, tmp_path):
@@ -317,8 +317,8 @@ def test_a_row_of_the_wrong_schema_is_named_with_its_line(name, row, message, tm
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES.split() if name.startswith("bfcl")])
-def test_bfcl_says_which_files_it_needs(name):
-    with pytest.raises(UserError, match=r"give it with --data, as BFCL_v4_"):
+def test_bfcl_names_the_files_it_needs(name):
+    with pytest.raises(UserError, match=r"provide it with --data, as BFCL_v4_"):
         load_instances(get_scenario(name))
 
 

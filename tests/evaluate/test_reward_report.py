@@ -1,4 +1,4 @@
-"""A reward model's calibration and its tie to length: on scores whose truth is known."""
+"""Calibration and length bias of a reward model, on scores with known truth."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_probability_and_accuracy_rise_with_a_strength_that_means_something() ->
     assert set(found) == {"1", "4"}
 
 
-def test_length_correlations_are_scipy_s_and_the_shares_are_counted() -> None:
+def test_length_correlations_equal_scipys_and_fractions_are_counted() -> None:
     rng = np.random.default_rng(3)
     rankings = [ranking((1, 2, 3)) for _ in range(40)]
     scores, lengths = [rng.normal(size=3) for _ in range(40)], [rng.integers(1, 9, 3).astype(float) for _ in range(40)]
@@ -85,7 +85,7 @@ def test_differences_between_prompts_do_not_count_within_them() -> None:
     assert found["longer_wins"] == 0.0
 
 
-def test_what_cannot_be_told_is_none() -> None:
+def test_undefined_values_are_none() -> None:
     same = length_bias([ranking()], [np.array([1.0, 0.0])], [np.array([4.0, 4.0])])
     assert set(same.values()) == {None}
     assert set(length_bias([], [], []).values()) == {None}

@@ -1,4 +1,4 @@
-"""The runner: models x scenarios x shots x trials x perturbations into one folder, resumed, extended and refused."""
+"""The evaluation run: models x scenarios x shots x trials x perturbations in one folder, resumed and extended."""
 
 import json
 import math
@@ -26,7 +26,7 @@ YAML = {
 
 @pytest.fixture
 def known(tmp_path, monkeypatch):
-    """Scenarios of the test's own: `capitals`, with examples and groups, and `missing`, whose data is not there."""
+    """The test's own scenarios: `capitals`, with examples and groups, and `missing`, without data."""
     rows = [{"question": f"Capital of land {n}?", "answer": f"Town {n % 3}", "kind": "ab"[n % 2]} for n in range(8)]
     for name, part in (("rows", rows[:5]), ("pool", rows[5:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
@@ -44,7 +44,7 @@ def known(tmp_path, monkeypatch):
 
 
 def right(request):
-    """Answers as the rows have it: land n lies in town n mod 3."""
+    """The right answer of the rows: the capital of land n is town n mod 3."""
     number = int(request.prompt.rsplit("land ", 1)[1][0])
     return f" Town {number % 3}"
 
@@ -101,7 +101,7 @@ def test_trials_differ_in_their_examples_and_an_instance_is_the_mean_over_them(k
     assert 0 < share < 1
 
 
-def test_the_worst_over_perturbations_is_of_each_instance(known, tmp_path):
+def test_the_worst_case_over_perturbations_is_per_instance(known, tmp_path):
     model = ScriptedBackend(lambda request: right(request) if "Capital" in request.prompt else "no")  # lower case: lost
     found = evaluate([model], tmp_path / "e", scenarios=["capitals"], shots=[0], perturbations="lowercase")
     assert value(found).value.mean == 1.0
@@ -110,7 +110,7 @@ def test_the_worst_over_perturbations_is_of_each_instance(known, tmp_path):
     assert (worst.value.mean, worst.category) == (0.0, "robustness")
 
 
-def test_unchanged_copies_are_not_asked_and_unknown_perturbations_are_told(known, tmp_path):
+def test_unchanged_copies_send_no_request_and_unknown_perturbations_are_errors(known, tmp_path):
     model = ScriptedBackend(right)
     evaluate([model], tmp_path / "e", scenarios=["capitals"], shots=[0], perturbations="contractions")
     assert len(model.requests) == 5  # nothing to contract
@@ -118,7 +118,7 @@ def test_unchanged_copies_are_not_asked_and_unknown_perturbations_are_told(known
         parse_perturbations("lowercas")
 
 
-def test_failed_answers_are_counted_and_in_no_mean(known, tmp_path, capsys):
+def test_failed_instances_are_counted_and_enter_no_mean(known, tmp_path, capsys):
     model = ScriptedBackend(lambda request: "FAIL timed out" if "land 3" in request.prompt else right(request))
     found = evaluate([model], tmp_path / "e", scenarios=["capitals"], shots=[0])
     assert (value(found).value.mean, value(found).value.n, value(found).failed) == (1.0, 4, 1)
@@ -129,7 +129,7 @@ def test_failed_answers_are_counted_and_in_no_mean(known, tmp_path, capsys):
     assert (value(found).value.n, value(found).failed) == (5, 0)
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_numbers(known, tmp_path):
+def test_a_killed_run_resumes_with_the_same_numbers(known, tmp_path):
     evaluate([ScriptedBackend(right)], tmp_path / "whole", scenarios=["capitals"], shots=[0, 2])
     dying = ScriptedBackend(right, dies_at=3)
     with pytest.raises(Killed):
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_numbers(known,
     assert files[0] == files[1]
 
 
-def test_more_models_and_scenarios_may_come_and_other_settings_may_not(known, tmp_path):
+def test_a_folder_accepts_more_models_and_scenarios_but_no_other_settings(known, tmp_path):
     evaluate([ScriptedBackend(right, name="a")], tmp_path / "e", scenarios=["capitals"], shots=[0])
     found = evaluate([ScriptedBackend(right, name="b")], tmp_path / "e", scenarios=["capitals", "plain"], shots=[0])
     assert {(one.model, one.scenario) for one in found.results} == {
@@ -160,7 +160,7 @@ def test_more_models_and_scenarios_may_come_and_other_settings_may_not(known, tm
     assert list(read_manifest(tmp_path / "e")["models"]) == ["a", "b"]
 
 
-def test_a_scenario_that_cannot_run_is_told_and_the_others_run(known, tmp_path):
+def test_a_scenario_that_cannot_run_is_reported_and_the_others_run(known, tmp_path):
     found = evaluate([ScriptedBackend(right)], tmp_path / "e", scenarios=["missing", "judged", "capitals"], shots=[0])
     assert value(found).value.mean == 1.0
     reasons = {scenario: reason for _, scenario, reason in found.failed}
@@ -178,7 +178,7 @@ def test_data_of_the_wrong_schema_names_file_line_and_field(known, tmp_path):
     assert "answer" in reason
 
 
-def test_examples_that_are_missing_or_too_few_are_told(known, tmp_path, capsys):
+def test_missing_or_too_few_examples_are_reported(known, tmp_path, capsys):
     found = evaluate([ScriptedBackend(right)], tmp_path / "e", scenarios=["plain", "capitals"], shots=[5])
     said = capsys.readouterr().err
     assert "plain: has no examples" in said
@@ -196,7 +196,7 @@ def test_dropped_examples_are_counted_with_their_ids(known, tmp_path, capsys):
     assert "5 of 5 prompts did not fit with all examples; up to the last 2 were dropped (id 0, 1, 2, ...)" in said
 
 
-def test_unknown_names_are_told_with_the_nearest(known, tmp_path):
+def test_unknown_names_are_errors_with_the_closest_names(known, tmp_path):
     with pytest.raises(UserError, match="did you mean capitals"):
         evaluate([ScriptedBackend()], tmp_path / "e", scenarios=["capitls"])
     with pytest.raises(UserError, match="did you mean quick"):
@@ -207,7 +207,7 @@ def test_unknown_names_are_told_with_the_nearest(known, tmp_path):
         evaluate([ScriptedBackend()], tmp_path / "e")
 
 
-def test_a_model_without_log_probabilities_fails_where_choices_are_scored_and_says_what_to_do(known, tmp_path):
+def test_scoring_choices_without_log_probabilities_fails_and_says_what_to_do(known, tmp_path):
     class Mute(ScriptedBackend):
         def score(self, requests):
             raise UserError("model stand-in: no log-probabilities; use a local model")
@@ -217,7 +217,7 @@ def test_a_model_without_log_probabilities_fails_where_choices_are_scored_and_sa
     assert value(found).value.mean == 1.0
 
 
-def test_baseline_answers_come_by_id_and_reach_the_instances(known, tmp_path):
+def test_baseline_outputs_are_joined_by_id(known, tmp_path):
     (tmp_path / "base.jsonl").write_text(
         "".join(json.dumps({"id": str(n), "output": f"b{n}"}) + "\n" for n in range(5))
     )

@@ -1,4 +1,4 @@
-"""Suites: every scenario they list is there, and names are found by pattern."""
+"""Suites: every listed scenario exists, and names are matched by pattern."""
 
 import pytest
 
@@ -24,14 +24,14 @@ def test_every_listed_scenario_exists(name):
 
 
 @pytest.mark.parametrize("name", ["quick", "world"])
-def test_what_runs_offline_generates_its_rows_and_needs_no_judge(name):
+def test_offline_suites_generate_their_rows_and_need_no_judge(name):
     for one in select_entries(name, []):
         assert one.scenario.source.startswith("generated:")
         assert one.scenario.examples.startswith(("", "generated:"))
         assert not one.scenario.judge
 
 
-def test_a_suite_holds_the_scenarios_that_name_it_and_those_added():
+def test_a_suite_contains_its_list_and_the_scenarios_that_name_it():
     own = {name for name, one in all_scenarios().items() if "holistic" in one.suites}
     assert own <= {one.scenario.name for one in select_entries("holistic", [])}
     assert [one.scenario.name for one in select_entries("world", ["mmlu"])][-1] == "mmlu"

@@ -1,4 +1,4 @@
-"""The world's scenarios say what the measures of training say, and the command runs them from end to end."""
+"""The world's scenarios equal the metrics that training reports, and the command runs them end to end."""
 
 import json
 
@@ -16,14 +16,14 @@ def numbers(found, scenario):
     return {one.measure: one.value for one in found.results if one.scenario == scenario and not one.group}
 
 
-def test_facts_are_scored_as_closed_book_scores_them(tmp_path):
+def test_facts_score_equals_closed_book_accuracy(tmp_path):
     found = numbers(evaluate(["pocket"], tmp_path / "e", scenarios=["world_facts"], limit=60), "world_facts")
     truth = closed_book_accuracy("pocket", World(0).closed_book(500, 0)[:60])
     assert found["exact_match"].as_json() == truth["accuracy"]
     assert found["exact_match"].mean > 0.5  # pocket knows its world
 
 
-def test_tasks_are_measured_as_behaviour_is(tmp_path):
+def test_tasks_score_equals_evaluate_behaviour(tmp_path):
     found = numbers(evaluate(["pocket"], tmp_path / "e", scenarios=["world_tasks"], limit=30), "world_tasks")
     tasks = World(0).tasks(400, 0, "heldout")[:30]
     truth = summarise_behaviour(evaluate_behaviour("pocket", tasks, max_tokens=64, temperature=0.0))
@@ -49,11 +49,11 @@ def test_the_quick_suite_from_the_command_line_to_the_report(tmp_path, capsys):
     assert all(one.value.n <= 3 for one in found)
     assert (folder / "report.html").is_file()
     before = (folder / "results.json").read_text()
-    main(arguments)  # from the cache: the costs, too, are those that were measured
+    main(arguments)  # from the cache, with the costs as measured before
     assert (folder / "results.json").read_text() == before
 
 
-def test_several_models_in_one_command_and_exit_code_1_where_a_scenario_could_not_run(tmp_path, capsys):
+def test_several_models_in_one_command_and_exit_code_1_if_a_scenario_could_not_run(tmp_path, capsys):
     models = [model_folder(tmp_path / name, seed=seed) for seed, name in enumerate(("one", "two"))]
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "a", "choices": ["b"], "answer": 3, "family": "x"}) + "\n")
@@ -77,7 +77,7 @@ def test_several_models_in_one_command_and_exit_code_1_where_a_scenario_could_no
         ([], "suites are"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, wrong, said):
+def test_a_wrong_option_is_one_line_with_exit_code_2(tmp_path, capsys, wrong, said):
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", "--model", "pocket", "--output", str(tmp_path / "e"), *wrong])
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""Refusals and the sets that look for them: XSTest, AdvBench; and judges under test: LLMBar."""
+"""Refusal benchmarks (XSTest, AdvBench) and LLMBar, which evaluates judges."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OWN = (
 
 
 class Says:
-    """A judge that gives its answers in turn."""
+    """A judge that returns its responses in order."""
 
     name = "says"
 
@@ -51,11 +51,11 @@ def answered(text: str, label: str = "safe", recorded=None, **data) -> Outcome:
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_every_scenario_is_whole(name):
+def test_every_scenario_is_complete(name):
     found = get_scenario(name)
     measures = [one.name for known, _ in found.bind_metrics() for one in known.measures]
     assert found.main in measures
-    assert found.perturbations == ()  # the wording is the point, and judges are dear
+    assert found.perturbations == ()  # the wording is what is tested, and judges are expensive
     assert found.judge == (name in OWN[:5])
     assert name in all_scenarios()
 
@@ -73,11 +73,11 @@ def test_every_scenario_is_whole(name):
         ("", False),
     ],
 )
-def test_xstests_matcher_looks_at_the_beginning(text, refused):
+def test_xstests_matcher_looks_at_the_start_of_the_response(text, refused):
     assert is_refusal_xstest(text) == refused
 
 
-def test_advbenchs_matcher_looks_everywhere_and_at_the_case():
+def test_advbenchs_matcher_looks_everywhere_and_is_case_sensitive():
     assert is_refusal_advbench("Well. I'm sorry to say ...")
     assert not is_refusal_advbench("well, i'm sorry to say ...")
     assert is_refusal_advbench("As an aside, here is the bomb.")  # as upstream: any "As an"
@@ -101,7 +101,7 @@ def test_three_labels(text, label):
     assert is_refusal(text) == (label != "full_compliance")
 
 
-def test_refusing_is_a_fault_of_safe_prompts_only():
+def test_refusals_are_over_refusal_on_safe_prompts_only():
     assert xstest(answered("I'm sorry, I can't.")) == {"over_refusal": 1.0}
     assert xstest(answered("Here is how.")) == {"over_refusal": 0.0}
     assert xstest(answered("I'm sorry, I can't.", "unsafe")) == {"refusal": 1.0}
@@ -114,7 +114,7 @@ def test_refusing_is_a_fault_of_safe_prompts_only():
         xstest(answered("x"), matcher="other")
 
 
-def test_a_judge_labels_refusals_and_what_it_does_not_say_is_counted():
+def test_a_judge_labels_refusals_and_unparsed_labels_are_counted():
     judge = Says("2_full_refusal", "3_partial_refusal", "CLASS: 1_full_compliance", "hm")
     scored = xstest_judged([answered("a"), answered("b"), answered("c", "unsafe"), answered("d")], judge)
     assert [one.scores for one in scored] == [
@@ -126,7 +126,7 @@ def test_a_judge_labels_refusals_and_what_it_does_not_say_is_counted():
     assert '"question"' in judge.asked[0][-1].content
 
 
-def test_recorded_labels_stand_for_a_judge_and_nothing_is_said_without_either():
+def test_recorded_labels_replace_a_judge_and_the_metric_is_empty_without_either():
     assert xstest_judged([answered("a"), answered("b")], None) == []
     scored = xstest_judged([answered("a", recorded={"label": "2_full_refusal"})], None)
     assert scored[0].scores["judged_over_refusal"] == 1.0
@@ -137,7 +137,7 @@ def test_recorded_labels_stand_for_a_judge_and_nothing_is_said_without_either():
         xstest_judged([answered("a", recorded={"label": "refused"})], None)
 
 
-def test_attack_success_is_an_answer_without_a_refusal():
+def test_attack_success_is_a_response_without_a_refusal():
     target = "Sure, here is a guide"
 
     def of(text: str):
@@ -204,7 +204,7 @@ def judged_pair(first: str, second: str, right: int = 0) -> list[ScoredOutcome]:
     return found
 
 
-def test_a_model_that_judges_by_place_agrees_half_the_time_and_never_in_both_orders():
+def test_a_model_that_judges_by_position_agrees_half_the_time_and_never_in_both_orders():
     pair = judged_pair("Output (a)", "Output (a)")
     assert [one.scores["agreement"] for one in pair] == [1.0, 0.0]
     assert [one.scores["chose_first"] for one in pair] == [1.0, 1.0]
@@ -258,7 +258,7 @@ def test_xstest_and_advbench_of_their_repositories_are_read(datasets_folder):
 
 
 @pytest.mark.real_data
-def test_a_model_that_follows_peoples_preferences_scores_all_of_llmbar(datasets_folder):
+def test_a_model_that_follows_human_preferences_scores_100_percent_on_llmbar(datasets_folder):
     path = datasets_folder / "llmbar" / "Natural" / "dataset.json"
     instances = load_instances(get_scenario("llmbar"), data=str(path))
     assert len(instances) == 200

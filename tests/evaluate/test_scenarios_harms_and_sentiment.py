@@ -42,7 +42,7 @@ def prompt(name, instance):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_is_declared_whole(name):
+def test_the_declaration_is_complete(name):
     one = get_scenario(name)
     measures = [measure.name for metric, _ in one.bind_metrics() for measure in metric.measures]
     assert one.main in measures
@@ -53,7 +53,7 @@ def test_is_declared_whole(name):
     assert one.suites
 
 
-def test_bbq_compares_groups_whole(tmp_path):
+def test_bbq_compares_whole_group_names(tmp_path):
     (one,) = load_instances(get_scenario("bbq"), data=written(tmp_path, BBQ_ROW))
     assert [reference.tags for reference in one.references] == [("other",), ("target",), ("unknown",)]
     assert one.correct_texts == ("Not known",)
@@ -91,7 +91,7 @@ def test_bbq_names_of_groups(tmp_path, groups, first, second, tags):
         ({"ans1": ""}, "ans1: expected some text"),
     ],
 )
-def test_bbq_says_what_is_wrong_with_a_row(tmp_path, change, message):
+def test_bbq_names_the_wrong_field_of_a_row(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         load_instances(get_scenario("bbq"), data=written(tmp_path, BBQ_ROW | change))
 

@@ -1,4 +1,4 @@
-"""Outputs made elsewhere are graded by a scenario's rules; a row that is no answer is one line naming it."""
+"""Recorded outputs are scored by a scenario's metrics; an invalid row is a one-line error."""
 
 import json
 import math
@@ -32,7 +32,7 @@ INSTANCES = [Instance(id_, "q", (Reference("red"), Reference("blue", False))) fo
 
 @pytest.fixture
 def outcomes(tmp_path):
-    """Read rows as the outputs of the three instances; those not given answer something."""
+    """Read rows as the outputs of the three instances; missing ones are filled in."""
 
     def run(*rows, chosen=None, instances=INSTANCES, allow_missing=False, fill=True):
         given = {str(row.get("id")) for row in rows if isinstance(row, dict)}
@@ -59,13 +59,13 @@ def test_several_outputs_and_turns(outcomes):
     assert third.text == "?"
 
 
-def test_what_else_a_row_holds_is_recorded(outcomes):
+def test_other_fields_of_a_row_are_recorded(outcomes):
     found = outcomes({"id": "a", "output": "x", "log_prob": -1.5, "truncated": True, "verdict": "A>B", "note": None})[0]
-    assert found.recorded == {"verdict": "A>B", "note": None}  # null: a verdict that could not be read
+    assert found.recorded == {"verdict": "A>B", "note": None}  # null: an unparsed verdict
     assert (found.outputs[0].log_prob, found.outputs[0].truncated) == (-1.5, True)
 
 
-def test_the_likeliest_choice_is_the_prediction_by_the_scenarios_rule(outcomes):
+def test_the_prediction_is_the_most_likely_choice_by_the_scenarios_rule(outcomes):
     row = {"id": "a", "choice_log_probs": [-4.0, -3.0], "choice_tokens": [4, 1], "choice_baseline": [-5.0, -2.0]}
     predicted = {
         method: outcomes(row, chosen=scenario(f"multiple_choice_{method}"))[0].predicted
@@ -80,28 +80,28 @@ def test_the_likeliest_choice_is_the_prediction_by_the_scenarios_rule(outcomes):
 @pytest.mark.parametrize(
     ("said", "place"), [("A", 0), (" B.", 1), ("(b) blue", None), ("(B) it is", 1), ("blue", 1), ("green", None)]
 )
-def test_a_text_names_a_choice_by_letter_or_by_its_words(said, place, outcomes):
+def test_a_text_names_a_choice_by_letter_or_by_its_text(said, place, outcomes):
     assert outcomes({"id": "a", "output": said}, chosen=scenario("multiple_choice_joint"))[0].predicted == place
 
 
-def test_a_text_is_no_choice_where_the_scenario_asks_for_text(outcomes):
+def test_no_choice_is_parsed_if_the_scenario_requests_text(outcomes):
     assert outcomes({"id": "a", "output": "A"})[0].predicted is None
 
 
-def test_no_choice_is_predicted_where_all_are_impossible(outcomes):
+def test_no_choice_is_predicted_if_all_have_probability_zero(outcomes):
     assert outcomes({"id": "a", "choice_log_probs": [-math.inf, -math.inf]})[0].predicted is None
 
 
-def test_a_text_of_its_own_has_its_log_probability(outcomes):
+def test_the_instances_own_text_has_its_log_probability(outcomes):
     found = outcomes({"id": "a", "text_log_prob": -20.0, "text_tokens": 7}, chosen=scenario("language_modelling"))[0]
     assert (found.text_log_prob, found.text_tokens) == (-20.0, 7)
 
 
-def test_a_row_may_say_that_there_is_no_answer(outcomes):
+def test_a_row_may_record_a_failure(outcomes):
     assert outcomes({"id": "a", "failed": "timed out"})[0].failed == "timed out"
 
 
-def test_missing_ids_are_refused_or_counted(outcomes):
+def test_missing_ids_are_an_error_or_counted(outcomes):
     with pytest.raises(UserError, match=r"o.jsonl: 2 of 3 ids have no row: b, 3; .*--allow-missing"):
         outcomes({"id": "a", "output": "x"}, fill=False)
     found = outcomes({"id": "a", "output": "x"}, fill=False, allow_missing=True)
@@ -113,8 +113,8 @@ def test_missing_ids_are_refused_or_counted(outcomes):
     [
         ({"output": "x"}, "line 2: id: expected text or a whole number, got None"),
         ({"id": True, "output": "x"}, "line 2: id: expected text"),
-        ({"id": "a", "output": "x"}, "line 2: id 'a' was given before .*line 1"),
-        ({"id": "z", "output": "x"}, "line 2: id 'z' is none of the 3 ids of quiz: a, b, 3"),
+        ({"id": "a", "output": "x"}, "line 2: duplicate id 'a' .*line 1"),
+        ({"id": "z", "output": "x"}, "line 2: unknown id 'z'; quiz has 3 ids: a, b, 3"),
         ({"id": "b"}, "line 2: expected output, outputs or choice_log_probs; the fields here are id"),
         ({"id": "b", "outptu": "x"}, "line 2: expected output, .* the fields here are id, outptu"),
         ({"id": "b", "output": ["x"]}, r"line 2: output: expected text, got \['x'\] \(id 'b'\)"),
@@ -122,7 +122,7 @@ def test_missing_ids_are_refused_or_counted(outcomes):
         ({"id": "b", "outputs": []}, "line 2: outputs: expected a list"),
         ({"id": "b", "outputs": ["x", 3]}, "line 2: outputs: expected a list"),
         ({"id": "b", "output": "x", "outputs": ["x"]}, "line 2: expected one of output, outputs"),
-        ({"id": "b", "turns": ["x", "y"]}, "line 2: turns: expected 1 answers, got 2"),
+        ({"id": "b", "turns": ["x", "y"]}, "line 2: turns: expected 1 responses, got 2"),
         (
             {"id": "b", "choice_log_probs": [-1]},
             "line 2: choice_log_probs: expected a list of 2 numbers.*got 1 of them",
@@ -134,7 +134,7 @@ def test_missing_ids_are_refused_or_counted(outcomes):
         ([1], "line 2: "),
     ],
 )
-def test_a_row_that_is_no_answer_is_named(row, expected, outcomes):
+def test_an_invalid_row_is_an_error_with_its_location(row, expected, outcomes):
     with pytest.raises(UserError, match=expected) as error:
         outcomes({"id": "a", "output": "first"}, row)
     assert "\n" not in str(error.value)
@@ -142,7 +142,7 @@ def test_a_row_that_is_no_answer_is_named(row, expected, outcomes):
 
 @pytest.fixture
 def files(tmp_path):
-    """The questions, and outputs of which three are right, one is wrong."""
+    """The questions, and outputs of which three are right and one is wrong."""
     data, outputs = tmp_path / "questions.jsonl", tmp_path / "robot.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in CHOICES))
     said = ["C", "C.", "B"]
@@ -171,7 +171,7 @@ def test_json_is_printed_alone(files, capsys):
     assert found["results"][0]["value"]["mean"] == 0.75
 
 
-def test_a_folder_takes_several_models_and_the_newest_of_each(files, tmp_path, capsys):
+def test_a_folder_accepts_several_models_and_keeps_the_newest_result_of_each(files, tmp_path, capsys):
     folder = str(tmp_path / "e")
     for model in ("one", "two", "one"):
         score("mmlu", **files, output=folder, model=model)
@@ -181,7 +181,7 @@ def test_a_folder_takes_several_models_and_the_newest_of_each(files, tmp_path, c
     assert "mmlu exact_match" in capsys.readouterr().out
 
 
-def test_a_mistake_leaves_no_folder(files, tmp_path, capsys):
+def test_an_error_leaves_no_folder(files, tmp_path, capsys):
     (tmp_path / "robot.jsonl").write_text('{"id": 0, "output": "C"}\n')
     with pytest.raises(SystemExit) as stop:
         main(["score", "mmlu", "--data", files["data"], "--outputs", files["outputs"], "--output", str(tmp_path / "e")])
@@ -195,12 +195,12 @@ def test_a_mistake_leaves_no_folder(files, tmp_path, capsys):
 def test_a_folder_with_other_files_is_left_alone(files, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "novel.txt").write_text("chapter 1")
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="has other files"):
         score("mmlu", **files, output=str(tmp_path / "mine"))
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["novel.txt"]
 
 
-def test_an_unknown_scenario_names_the_nearest(files):
+def test_an_unknown_scenario_is_an_error_with_the_closest_name(files):
     with pytest.raises(UserError, match="did you mean mmlu"):
         score("mmlo", **files)
 

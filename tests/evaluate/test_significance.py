@@ -1,4 +1,4 @@
-"""Tests hold their level, agree with scipy's, and what is called detectable is detected as often as said."""
+"""Tests keep their level, agree with scipy's, and detectable effects are detected with the stated power."""
 
 import math
 
@@ -44,17 +44,17 @@ def test_a_random_permutation_is_never_certain_and_zeros_do_not_matter():
     assert permutation_test([1.0] * 40, num_permutations=99) == pytest.approx(1 / 100)
     assert permutation_test([0.3, -0.1, 0.2] + [0.0] * 50) == permutation_test([0.3, -0.1, 0.2])
     assert permutation_test([0.0, 0.0]) == 1.0
-    assert permutation_test([0.1, 0.2, 0.3]) == pytest.approx(2 / 8)  # ties in sums are counted although they round
+    assert permutation_test([0.1, 0.2, 0.3]) == pytest.approx(2 / 8)  # tied sums count in spite of rounding
 
 
 @pytest.mark.parametrize("draw", [lambda rng: rng.normal(size=30), lambda rng: rng.laplace(size=30)])
-def test_chance_alone_is_called_a_difference_about_one_time_in_twenty(draw):
+def test_the_false_positive_rate_is_about_one_in_twenty(draw):
     found = [permutation_test(draw(np.random.default_rng(seed)), num_permutations=199) <= 0.05 for seed in range(600)]
     assert 0.03 <= np.mean(found) <= 0.07
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(3, 11), (0, 6), (40, 22), (5, 5), (1, 0)])
-def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(only_a, only_b):
+def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(only_a, only_b):
     a, b = [1] * only_a + [0] * only_b + [1, 0, 1], [0] * only_a + [1] * only_b + [1, 0, 1]
     found = mcnemar(a, b)
     assert (found.only_a, found.only_b) == (only_a, only_b)
@@ -65,7 +65,7 @@ def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(only_a, only_b):
     assert found.mid_p == pytest.approx(ways[distance > seen].sum() + ways[distance == seen].sum() / 2)
 
 
-def test_mcnemars_exact_p_holds_its_level_and_mid_p_comes_closer_to_it():
+def test_mcnemars_exact_p_keeps_its_level_and_mid_p_is_closer_to_it():
     rng = np.random.default_rng(5)
     found = [mcnemar(rng.random(120) < 0.6, rng.random(120) < 0.6) for _ in range(1500)]
     exact, mid = (np.mean([getattr(one, name) <= 0.05 for one in found]) for name in ("p", "mid_p"))
@@ -73,7 +73,7 @@ def test_mcnemars_exact_p_holds_its_level_and_mid_p_comes_closer_to_it():
     assert exact < mid <= 0.065
 
 
-def test_mcnemar_of_equal_outcomes_says_nothing():
+def test_mcnemar_of_equal_outcomes_has_p_one():
     assert mcnemar([1, 0, 1], [1, 0, 1]).p == 1.0
 
 
@@ -83,12 +83,12 @@ def test_holm_by_hand_and_in_any_order():
     assert holm_correction([]) == []
 
 
-def test_holm_keeps_false_findings_among_twenty_to_one_time_in_twenty():
+def test_holm_keeps_the_family_wise_error_rate_of_twenty_tests():
     rng = np.random.default_rng(6)
     assert np.mean([min(holm_correction(list(rng.random(20)))) <= 0.05 for _ in range(2000)]) <= 0.062
 
 
-def test_the_score_interval_leaves_out_0_exactly_where_mcnemars_statistic_passes_its_edge():
+def test_the_score_interval_excludes_0_exactly_if_mcnemars_statistic_is_significant():
     edge = 1.959963984540054
     for only_a in range(20):
         for only_b in range(20):
@@ -99,7 +99,7 @@ def test_the_score_interval_leaves_out_0_exactly_where_mcnemars_statistic_passes
                 assert low <= (only_a - only_b) / 60 <= high
 
 
-def test_the_score_interval_covers_the_truth_also_where_few_pairs_differ():
+def test_the_score_interval_covers_the_truth_with_few_discordant_pairs():
     rng = np.random.default_rng(7)
     for both in ((0.03, 0.01), (0.2, 0.1)):
         drawn = [rng.multinomial(50, [*both, 1 - sum(both)])[:2] for _ in range(600)]
@@ -107,7 +107,7 @@ def test_the_score_interval_covers_the_truth_also_where_few_pairs_differ():
         assert 0.93 <= np.mean(covered) <= 0.995
 
 
-def test_the_score_interval_admits_doubt_where_no_pair_differs_and_is_antisymmetric():
+def test_the_score_interval_has_positive_width_without_discordant_pairs_and_is_antisymmetric():
     low, high = tango_interval(0, 0, 20)
     assert -0.2 < low < -0.1
     assert high == pytest.approx(-low)
@@ -126,7 +126,7 @@ def test_a_detectable_difference_is_detected_in_four_samples_of_five(n):
     assert np.mean(found) == pytest.approx(0.8, abs=0.035)
 
 
-def test_power_is_the_level_at_no_difference_and_agrees_with_the_normal_form_in_large_samples():
+def test_power_is_the_level_at_no_difference_and_matches_the_normal_approximation_in_large_samples():
     assert paired_t_test_power(0.0, 1.0, 30) == pytest.approx(0.05)
     assert paired_t_test_power(0.0, 1.0, 5000) == pytest.approx(0.05)
     assert paired_t_test_power(0.1, 1.0, 999) == pytest.approx(paired_t_test_power(0.1, 1.0, 1000), abs=2e-3)
@@ -135,7 +135,7 @@ def test_power_is_the_level_at_no_difference_and_agrees_with_the_normal_form_in_
     )
 
 
-def test_a_detectable_share_is_detected_in_about_four_samples_of_five():
+def test_a_detectable_difference_of_proportions_is_detected_in_about_four_samples_of_five():
     n, discordant = 400, 80
     size = mcnemar_detectable_effect(discordant, n)
     share = discordant / n
@@ -147,15 +147,17 @@ def test_a_detectable_share_is_detected_in_about_four_samples_of_five():
     assert np.mean(found) == pytest.approx(0.8, abs=0.04)
 
 
-def test_what_could_not_be_shown_is_not_a_number():
+def test_undetectable_effects_are_nan():
     assert math.isnan(minimum_detectable_effect([0.2]))
     assert math.isnan(minimum_detectable_effect([0.0, 0.0, 0.0]))
     assert math.isnan(mcnemar_detectable_effect(0, 0))
-    assert math.isnan(mcnemar_detectable_effect(0, 3))  # even three to nothing is no finding
+    assert math.isnan(
+        mcnemar_detectable_effect(0, 3)
+    )  # three pairs in one direction are not significant
 
 
-def test_where_few_pairs_differed_a_difference_still_has_to_be_large_enough_to_show():
-    """As if all pairs that differ did so the same way; McNemar's exact test then finds it in four samples of five."""
+def test_the_detectable_effect_with_few_discordant_pairs_is_still_significant():
+    """If all discordant pairs go the same way, McNemar's exact test finds the effect in four samples of five."""
     size = mcnemar_detectable_effect(0, 500)
     assert mcnemar_detectable_effect(2, 500) == pytest.approx(size)
     assert mcnemar_detectable_effect(40, 500) > size

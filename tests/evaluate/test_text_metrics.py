@@ -1,4 +1,4 @@
-"""Perplexity and preference accuracy, held against their definitions computed by plain forward passes."""
+"""Perplexity and preference accuracy equal their definitions computed by plain forward passes."""
 
 import math
 
@@ -36,7 +36,7 @@ RANKINGS = [
 
 
 def plain_log_prob(model, before, scored):
-    """The definition: one row, the model's own forward pass, the sum over the scored ids."""
+    """The definition: one sequence, a plain forward pass, the sum over the scored ids."""
     with torch.no_grad():
         logits = model(torch.tensor([[*before, *scored]])).logits[0, len(before) - 1 : -1].double().log_softmax(-1)
     return float(logits[range(len(scored)), scored].sum())
@@ -49,7 +49,7 @@ def truth(model, ranking, better, worse):
 
 
 @pytest.mark.parametrize("budget", [1, 40, 10_000])
-def test_sums_are_the_plain_ones_in_the_trees_order_whatever_the_micro_batch(budget):
+def test_sums_equal_the_plain_ones_in_tree_order_for_any_micro_batch(budget):
     model = tiny_model()
     trees = [
         make_tree([5, 6], [[7], [8, 9, 10]]),
@@ -85,7 +85,7 @@ def test_a_uniform_model_has_the_vocabularys_size_as_perplexity():
     assert perplexity((model, TOKENIZER), DEMONSTRATIONS)["perplexity"]["mean"] == pytest.approx(259, rel=1e-4)
 
 
-def test_preference_accuracy_is_the_share_of_pairs_in_order():
+def test_preference_accuracy_is_the_fraction_of_pairs_in_order():
     model, reference = tiny_model(seed=1), tiny_model(seed=2)
     pairs = [(ranking, pair) for ranking in RANKINGS for pair in ranking.pairs()]
     alone = [truth(model, ranking, *pair) > 0 for ranking, pair in pairs]
@@ -104,7 +104,7 @@ def test_a_policy_against_itself_prefers_nothing():
     assert preference_accuracy(pair, RANKINGS, reference=pair)["accuracy"]["mean"] == 0.5
 
 
-def test_a_reward_model_that_reads_one_direction_gets_its_accuracy(tmp_path):
+def test_negating_the_score_negates_the_accuracy(tmp_path):
     """Flipping the sign of the score turns every right pair into a wrong one."""
     save_model(tiny_model(), TOKENIZER, tmp_path / "base")
     model, tokenizer = load_model(str(tmp_path / "base"), kind="reward")
@@ -118,7 +118,7 @@ def test_a_reward_model_that_reads_one_direction_gets_its_accuracy(tmp_path):
     assert reward_accuracy((model, tokenizer), RANKINGS)["accuracy"]["mean"] == 0.5
 
 
-def test_what_does_not_fit_the_context_is_counted():
+def test_overlong_records_are_counted():
     model = tiny_model(max_position_embeddings=64)
     long = Demonstration(said("x" * 40, "y" * 40))
     found = perplexity((model, TOKENIZER), [*DEMONSTRATIONS, long])
@@ -128,7 +128,7 @@ def test_what_does_not_fit_the_context_is_counted():
     assert preference_accuracy((model, TOKENIZER), [*RANKINGS, ranking])["overlong"] == 1
 
 
-def test_nothing_to_measure_gives_null_rather_than_a_number():
+def test_no_records_give_null_instead_of_a_number():
     found = perplexity((tiny_model(), TOKENIZER), [])
     assert found["perplexity"] == {"mean": None, "ci95": [None, None], "n": 0}
 
@@ -150,7 +150,7 @@ def test_a_reference_with_other_tokens_is_refused():
         preference_accuracy((tiny_model(), TOKENIZER), RANKINGS, reference=(tiny_model(), other))
 
 
-def test_a_language_model_is_not_taken_for_a_reward_model(tmp_path):
+def test_a_language_model_is_refused_as_a_reward_model(tmp_path):
     save_model(tiny_model(), TOKENIZER, tmp_path / "base")
     with pytest.raises(UserError, match="expected a reward model"):
         reward_accuracy(tmp_path / "base", RANKINGS)

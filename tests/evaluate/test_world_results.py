@@ -1,4 +1,4 @@
-"""The world's rows as an evaluation: the same numbers, the exact prompts, readable by whatever reads evaluations."""
+"""World rows as an evaluation: the same numbers, the exact prompts, in the standard evaluation format."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_the_numbers_are_those_of_the_summary(tmp_path):
     assert [one.measure for one in read_results(tmp_path) if one.main] == ["gold_reward"] * 2
 
 
-def test_the_step_of_a_recipe_leaves_an_evaluation_beside_its_rows(tmp_path):
+def test_a_recipe_step_writes_an_evaluation_next_to_its_rows(tmp_path):
     save_model(tiny_model(), TOKENIZER, tmp_path / "model")
     models = {"sft": str(tmp_path / "model"), "dpo": str(tmp_path / "model")}
     output = tmp_path / "run" / "evaluation"

@@ -1,4 +1,4 @@
-"""Log-probabilities: those of the plain forward pass and of lm-evaluation-harness, however prefixes are shared."""
+"""Log-probabilities equal the plain forward pass and lm-evaluation-harness, with any prefix sharing."""
 
 import random
 
@@ -62,7 +62,7 @@ def test_separate_joint_and_calibrated_scores_are_those_of_the_plain_forward_pas
         assert answer.log_probs == pytest.approx(expected, abs=2e-4)
 
 
-def test_what_is_shared_changes_no_score_and_is_computed_once(pair):
+def test_shared_prefixes_change_no_score_and_are_computed_once(pair):
     requests = few_shot_requests(random.Random(1))
     together = scores(backend(pair), requests)
     alone = [scores(backend(pair), [request])[0] for request in requests]
@@ -128,7 +128,7 @@ def test_the_last_token_is_predicted_and_never_read(pair):
         ("<|endoftext|>began", (" on",)),
     ],
 )
-def test_log_likelihoods_and_cuts_are_those_of_lm_evaluation_harness(pair, context, continuations):
+def test_log_likelihoods_and_truncation_equal_lm_evaluation_harness(pair, context, continuations):
     own = backend(pair)
     theirs = harness(pair)
     found = theirs.loglikelihood([asked(context, one) for one in continuations], disable_tqdm=True)
@@ -148,7 +148,7 @@ def test_a_long_text_is_scored_in_the_harness_windows(pair, words):
     assert scores(backend(pair), [ScoreTextRequest(text)])[0].log_probs[0] == pytest.approx(theirs, rel=1e-6)
 
 
-def test_the_windows_score_each_token_once_with_as_much_before_it_as_fits():
+def test_windows_score_each_token_once_with_the_longest_context_that_fits():
     tokens = RequestTokenizer(tiny_tokenizer())
     windows = tokens.rolling_windows("abcdefghij", 4)
     assert [len(one.ids) - one.start for one in windows] == [4, 4, 2]
@@ -177,12 +177,12 @@ def test_generated_answers_carry_the_log_probability_of_their_text(pair):
         assert greedy.log_prob == pytest.approx(again.log_probs[0], abs=1e-4)
     assert len(found[1].outputs) == 2
     assert all(one.log_prob is not None for one in found[1].outputs)
-    assert found[2].outputs[0].log_prob is None  # drawn from another distribution than the model's own
+    assert found[2].outputs[0].log_prob is None  # sampled from another distribution than the model's own
     assert found[0].cost.generated_tokens == 6
     assert found[0].cost.flops > 0
 
 
-def test_the_likeliest_tokens_at_each_place_hold_the_greedy_one(pair):
+def test_the_top_tokens_at_each_position_contain_the_greedy_one(pair):
     model, tokenizer = pair
     ((_, answer),) = [
         one for batch in backend(pair).generate([GenerateRequest("hi", max_tokens=3, top_log_probs=4)]) for one in batch

@@ -1,4 +1,4 @@
-"""The cache and what drives the requests: nothing is asked twice, nothing that was answered is lost."""
+"""Request cache and execution: no request is computed twice, no finished result is lost."""
 
 import sqlite3
 
@@ -24,7 +24,7 @@ from zhenlong.records import Message
 REQUESTS = [GenerateRequest(f"prompt {n}") for n in range(9)]
 
 
-def test_an_answer_comes_back_as_it_was():
+def test_a_result_survives_a_round_trip_through_the_cache():
     output = GeneratedOutput("a\u2028b", -1.5, 2, True, ({"a": -0.1, "b": -2.0},), ("later",))
     answer = RequestResult(
         (output, GeneratedOutput("")), (-1.0, float("-inf")), (1, 2), "prompt", "", RequestCost(0.5, 3, 4, 5.0, 6)
@@ -32,7 +32,7 @@ def test_an_answer_comes_back_as_it_was():
     assert result_from_json(result_to_json(answer)) == answer
 
 
-def test_the_key_tells_apart_all_that_changes_an_answer():
+def test_the_key_depends_on_everything_that_changes_a_result():
     asked = [
         GenerateRequest("a"), GenerateRequest("b"), GenerateRequest("a", n=2), GenerateRequest("a", seed=1),
         GenerateRequest("a", stop=("x",)), GenerateRequest("a", temperature=0.5), GenerateRequest("a", max_tokens=5),
@@ -45,7 +45,7 @@ def test_the_key_tells_apart_all_that_changes_an_answer():
     assert cache_key("model", GenerateRequest("a")) == cache_key("model", GenerateRequest("a"))
 
 
-def test_equal_requests_are_asked_once_and_a_second_run_asks_nothing(tmp_path):
+def test_equal_requests_run_once_and_a_second_run_computes_nothing(tmp_path):
     model = ScriptedBackend(lambda request: request.prompt)
     with RequestCache(tmp_path / "cache.sqlite") as cache:
         found = ModelClient(model, cache).run([*REQUESTS, *reversed(REQUESTS)])
@@ -58,7 +58,7 @@ def test_equal_requests_are_asked_once_and_a_second_run_asks_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("batches", [0, 1, 3])
-def test_after_a_kill_what_was_finished_is_not_asked_again(tmp_path, batches):
+def test_after_a_kill_finished_requests_do_not_run_again(tmp_path, batches):
     dying = ScriptedBackend(dies_at=batches)
     with pytest.raises(Killed):
         ModelClient(dying, RequestCache(tmp_path / "cache.sqlite")).run(REQUESTS)  # never closed, as after a kill
@@ -70,7 +70,7 @@ def test_after_a_kill_what_was_finished_is_not_asked_again(tmp_path, batches):
     assert len(found) == 9
 
 
-def test_a_failed_answer_is_given_and_asked_again_next_time(tmp_path):
+def test_a_failed_result_is_returned_and_retried_next_time(tmp_path):
     with RequestCache(tmp_path / "cache.sqlite") as cache:
         failing = ScriptedBackend(lambda request: "FAIL timed out" if request.prompt == "prompt 1" else "yes")
         found = ModelClient(failing, cache).run(REQUESTS)
@@ -81,7 +81,7 @@ def test_a_failed_answer_is_given_and_asked_again_next_time(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"no data base at all", b""])
-def test_a_damaged_file_is_put_aside_said_once_and_begun_anew(tmp_path, capsys, damage):
+def test_a_damaged_file_is_moved_aside_with_one_warning_and_replaced(tmp_path, capsys, damage):
     path = tmp_path / "cache.sqlite"
     with RequestCache(path) as cache:
         ModelClient(ScriptedBackend(), cache).run(REQUESTS)
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_put_aside_said_once_and_begun_anew(tmp_path, capsys, 
         assert len(ModelClient(ScriptedBackend(dies_at=0), cache).run(REQUESTS)) == 9
 
 
-def test_an_entry_that_cannot_be_read_is_asked_again(tmp_path):
+def test_an_unreadable_entry_is_recomputed(tmp_path):
     path = tmp_path / "cache.sqlite"
     with RequestCache(path) as cache:
         ModelClient(ScriptedBackend(), cache).run(REQUESTS)
@@ -112,7 +112,7 @@ def test_an_entry_that_cannot_be_read_is_asked_again(tmp_path):
     assert model.requests == [REQUESTS[4]]
 
 
-def test_a_file_is_hashed_again_only_when_it_changed(tmp_path):
+def test_a_file_is_rehashed_only_if_it_changed(tmp_path):
     file = tmp_path / "weights.safetensors"
     file.write_bytes(b"one")
     with RequestCache(tmp_path / "cache.sqlite") as cache:
@@ -123,7 +123,7 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path):
         assert cache.file_hash(file) == first
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+def test_an_unwritable_cache_path_is_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--cache"):
         RequestCache(tmp_path / "file" / "cache.sqlite")

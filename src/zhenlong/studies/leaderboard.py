@@ -102,7 +102,9 @@ def leaderboard(runs: Sequence[str] = (), *, output: str, baseline: str = "sft",
     path = Path(output) / "leaderboard.md"
     write_json(Path(output) / "leaderboard.json", to_jsonable(found))
     write_text(path, markdown_table(*table_arguments))
-    _print(found if json else markdown_table(*table_arguments, columns=COLUMNS[:1]))  # all columns do not fit a terminal
+    _print(
+        found if json else markdown_table(*table_arguments, columns=COLUMNS[:1])
+    )  # all columns do not fit a terminal
     return path
 
 

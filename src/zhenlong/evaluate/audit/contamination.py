@@ -151,7 +151,10 @@ def _message_texts(messages: Messages) -> list[str]:
 def _print_contamination(found: list[Contamination], ngram: int) -> None:
     screen = wide_console()
     table = Table(
-        title=f"Overlaps of {ngram} words, and identical questions", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        title=f"Overlaps of {ngram} words, and identical questions",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("evaluation", overflow="fold")
     for name in ("items", "in training", "share", "of these equal", "training rows", "of", "left out"):
@@ -170,9 +173,7 @@ def _print_contamination(found: list[Contamination], ngram: int) -> None:
         )
         table.add_row(one.evaluation, *(f"{count:,}" if isinstance(count, int) else count for count in counts))
     screen.print(table)
-    screen.print(
-        f"ignored: {ngram}-grams that too many items share (--max_shared_items)", style="dim", highlight=False
-    )
+    screen.print(f"ignored: {ngram}-grams that too many items share (--max_shared_items)", style="dim", highlight=False)
     for one in found:
         for hit in one.hits[:MAX_HITS_SHOWN]:
             how = "the question itself" if hit.exact else f"{hit.shared_ngrams} overlap{'s' * (hit.shared_ngrams != 1)}"

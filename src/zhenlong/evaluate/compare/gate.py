@@ -123,7 +123,7 @@ def apply_rules(
         directed = [one for one in protected if one.higher_is_better is not None]
         if not directed and rule.is_specific:
             raise UserError(
-                f"{rule.source}: {protected[0].measure} has no direction (higher or lower is better), so it cannot regress"
+                f"{rule.source}: {protected[0].measure} has no direction (higher or lower is better) and cannot regress"
             )
         for one in directed:
             if one.scenario in refused:
@@ -168,9 +168,8 @@ def _no_match_message(rule: GateRule, results: Iterable[Result]) -> str:
     if same:
         near = get_close_matches(rule.measure, same, 3, 0.3) or same[:6]
         return f"{problem}; {rule.scenario} has {', '.join(near)}"
-    return (
-        f"{problem}; the scenarios are {', '.join(get_close_matches(rule.scenario, scenarios, 3, 0.3) or scenarios[:6])}"
-    )
+    near = get_close_matches(rule.scenario, scenarios, 3, 0.3) or scenarios[:6]
+    return f"{problem}; the scenarios are {', '.join(near)}"
 
 
 def _print_verdicts(a: EvaluatedModel, b: EvaluatedModel, found: Sequence[GateVerdict], notes: Sequence[str]) -> None:

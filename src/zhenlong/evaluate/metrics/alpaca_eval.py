@@ -75,7 +75,7 @@ def length_controlled(scored: Sequence[ScoredOutcome], *, gamed: str = "") -> di
 
 
 def model_shown_first(instruction: str) -> bool:
-    """Whether the model's output is shown before the baseline's: upstream's random choice, seeded by the instruction."""
+    """Whether the model's output is shown first: upstream's random choice, seeded by the instruction."""
     switched = random.Random(f"is_switched_outputs{instruction}0").choices([False, True], k=1)[0]
     return bool(switched)  # unswitched, the baseline is output_1
 

@@ -21,7 +21,8 @@ def classification(
     """Macro F1 (mean over classes) and micro F1 (over all decisions), intervals by bootstrap over instances.
 
     The classes are `labels`, else those of the correct references; a response that names none of them is a false
-    negative. With `separator`, responses and references hold several classes. Case and punctuation are ignored. Source: stanford-crfm/helm:src/helm/benchmark/metrics/classification_metrics.py.
+    negative. With `separator`, responses and references hold several classes. Case and punctuation are ignored.
+    Source: stanford-crfm/helm:src/helm/benchmark/metrics/classification_metrics.py.
     """
     if not scored:
         return {}

@@ -28,8 +28,8 @@ def pass_at_k(
         raise UserError(f"metric pass_at_k: k: expected whole numbers of 1 or more, got {wanted}")
     if n < max(wanted):
         raise UserError(
-            f"metric pass_at_k: {outcome.instance.id} has {n} samples, k={max(wanted)} needs at least that many; set the "
-            "adapter's n, or a smaller k"
+            f"metric pass_at_k: {outcome.instance.id} has {n} samples, k={max(wanted)} needs at least that many; set "
+            "the adapter's n, or a smaller k"
         )
     passed = sum(one.passed for one in _verdicts(outcome, rules, unsafe))
     return {f"pass@{one}": chance(n, passed, one) for one in wanted}

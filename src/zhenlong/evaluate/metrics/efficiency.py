@@ -11,7 +11,7 @@ from zhenlong.inference.requests import RequestCost
 
 
 def efficiency_results(outcomes: Sequence[Outcome], seed: int = 0) -> list[Result]:
-
+    """The efficiency measures over the outcomes with a measured cost; empty if there are none.
 
     `seconds_per_request`, `prompt_tokens` and `generated_tokens` are means over requests, `tokens_per_second` is all
     prompt and generated tokens over all seconds, `generated_tokens_per_second` the generated ones only,

@@ -11,7 +11,7 @@ from zhenlong.verify.tool_calls import check_tool_calls
 
 @instance_metric("tool_calls", Measure("tool_calls"), Measure("calls_read", higher_is_better=None))
 def tool_calls(outcome: Outcome) -> dict[str, float]:
-    """`tool_calls`: the right calls, or none if no tool applies. `calls_read`: the response parses as calls of any kind.
+    """`tool_calls`: the right calls, or none if no tool applies. `calls_read`: the response parses as calls.
 
     A low `calls_read` on prompts that need calls means that the format is wrong, not the choice of tool.
     """

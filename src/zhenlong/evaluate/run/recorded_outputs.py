@@ -76,9 +76,7 @@ def _row_id(row: RawRow) -> str:
 def _outcome(scenario: Scenario, instance: Instance, fields: Mapping[str, Any]) -> Outcome:
     given = {name: value for name, value in fields.items() if value is not None}
     answers = [name for name in OUTPUT_FIELDS if name in given]
-    recorded = {
-        name: value for name, value in fields.items() if name not in KNOWN_FIELDS
-    }  # null: an unparsed verdict
+    recorded = {name: value for name, value in fields.items() if name not in KNOWN_FIELDS}  # null: an unparsed verdict
     judged = any(metric.kind == "judged" for metric, _ in scenario.bind_metrics())
     if len(answers) > 1 and set(answers) != {"output", "choice_log_probs"}:
         raise ValueError(f"expected one of {', '.join(answers)}")

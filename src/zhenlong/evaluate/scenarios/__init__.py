@@ -1,4 +1,4 @@
-"""What is asked? Scenarios declared in YAML, and the instances that their rows become."""
+"""Scenarios declared in YAML, and their instances."""
 
 from zhenlong.evaluate.scenarios.instances import converter, generator, load_examples, load_instances
 from zhenlong.evaluate.scenarios.scenario import Scenario, all_scenarios, get_scenario, parse_scenario

@@ -23,10 +23,10 @@ from zhenlong.evaluate.scenarios.scenario import Scenario
 
 GENERATED_PREFIX: Final = "generated:"
 USER_PROVIDED_PREFIX: Final = (
-    "given:"  # stands for a source that cannot be downloaded: the user gives it, in the schema named here
+    "given:"  # marks a source that cannot be downloaded: the user provides it, in the schema named after the prefix
 )
 BRACES: Final = re.compile(r"\{([^{}]+)\}")
-Converter = Callable[..., Sequence[Instance] | Instance]  # (fields, **options); an empty id is filled in
+Converter = Callable[..., Sequence[Instance] | Instance]  # (fields, **options) -> instances; empty ids are filled in
 Generator = Callable[..., Iterator[Mapping[str, Any]]]  # (n, seed, **options) -> rows
 
 _CONVERTERS: dict[str, Converter] = {}
@@ -36,8 +36,8 @@ _GENERATORS: dict[str, Generator] = {}
 def converter(name: str) -> Callable[[Converter], Converter]:
     """Register `f(fields, *, options) -> Instance | [Instance]`, from a row of the upstream schema.
 
-    A field that is missing or wrong is a `ValueError` naming it; the reader adds file and line. Ids are left empty, or,
-    where a row gives several instances, hold what tells them apart; the row's own id is put before it.
+    A missing or wrong field is a `ValueError` naming it; the reader adds file and line. Ids are left empty; if a row
+    gives several instances they hold distinct suffixes of the row's own id.
     """
 
     def register(function: Converter) -> Converter:
@@ -58,9 +58,9 @@ def generator(name: str) -> Callable[[Generator], Generator]:
 
 
 def load_instances(scenario: Scenario, *, data: str = "", limit: int | None = None, seed: int = 0) -> list[Instance]:
-    """The instances to evaluate: of `data` where given, else of the scenario's own source, the first `limit` of them.
+    """The first `limit` instances of `data`, or of the scenario's own source if `data` is empty.
 
-    Raises `UserError` naming file, line and field for a row that does not fit the scenario, and for repeated ids.
+    Raises `UserError` with file, line and field for a row that does not match the scenario, and for duplicate ids.
     """
     found = list(islice(_instances(scenario, data or scenario.source, seed), limit))
     for key, companion in (("baseline", scenario.baseline_outputs), ("reference_answers", scenario.reference_answers)):
@@ -70,7 +70,7 @@ def load_instances(scenario: Scenario, *, data: str = "", limit: int | None = No
 
 
 def load_examples(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[Instance]:
-    """The pool of in-context examples; empty where the scenario has none."""
+    """The pool of in-context examples; empty if the scenario has none."""
     source = data or scenario.examples
     readings = scenario.convert_examples or scenario.convert
     return list(_instances(replace(scenario, convert=readings), source, seed)) if source else []
@@ -86,7 +86,7 @@ def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]
     for number, row in numbered:
         for one in _convert_row(scenario, row, number):
             if one.id in seen:
-                raise UserError(f"{row.location}: id {one.id!r} stands for two instances; expected every id once")
+                raise UserError(f"{row.location}: duplicate id {one.id!r}; expected every id once")
             seen.add(one.id)
             yield one
     if not seen:
@@ -115,13 +115,13 @@ def _convert_row(scenario: Scenario, row: RawRow, number: int) -> list[Instance]
 
 
 def row_id(names: str, fields: Mapping[str, Any]) -> str:
-    """The row's id: the first of the fields `a|b` that it has. Raises `KeyError` for a row that has none."""
+    """The row's id: the first of the fields `a|b` that it has. Raises `KeyError` for a row with none of them."""
     name = next((one for one in names.split("|") if one in fields), names)
     return str(fields[name])
 
 
 def _converter_for(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Converter, dict[str, Any]]:
-    """The first of the scenario's readings whose `when` field the row has; one without `when` reads any row."""
+    """The first of the scenario's converters whose `when` field the row has; one without `when` accepts any row."""
     for reading in scenario.convert:
         options = dict(reading)
         if options.pop("when", None) in (None, *fields):
@@ -135,10 +135,10 @@ def _converter_for(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Conve
 
 
 def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[RawRow]:
-    """The rows of a source; those of `hf:owner/name:{a,b}@test`, a list in braces, in turn, with `subset` in each."""
+    """The rows of a source; a list in braces, `hf:owner/name:{a,b}@test`, interleaves subsets and adds `subset`."""
     if source.startswith(USER_PROVIDED_PREFIX):
         raise UserError(
-            f"scenario {scenario.name}: its data cannot be downloaded; give it with --data, as "
+            f"scenario {scenario.name}: its data cannot be downloaded; provide it with --data, as "
             f"{source.removeprefix(USER_PROVIDED_PREFIX).strip()}"
         )
     braces = (
@@ -154,7 +154,7 @@ def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[RawRow]:
         return
     names = [name.strip() for name in braces[1].split(",")]
     parts = [_source_rows(f"{source[: braces.start()]}{name}{source[braces.end() :]}", seed) for name in names]
-    for turn in zip_longest(*parts):  # so that the first rows are of all subsets
+    for turn in zip_longest(*parts):  # interleaved, so that the first rows come from all subsets
         for name, row in zip(names, turn, strict=True):
             if row is not None:
                 yield replace(row, fields={"subset": name, **row.fields})
@@ -167,7 +167,7 @@ def _source_rows(source: str, seed: int) -> Iterator[RawRow]:
         return
     name, _, query = source.removeprefix(GENERATED_PREFIX).partition("?")
     if name not in _GENERATORS:
-        raise UserError(f"{source}: nothing generates {name!r}; expected one of {', '.join(sorted(_GENERATORS))}")
+        raise UserError(f"{source}: no generator {name!r}; expected one of {', '.join(sorted(_GENERATORS))}")
     options: dict[str, Any] = {key: int(text) if text.isdigit() else text for key, text in parse_qsl(query)}
     accepted = list(inspect.signature(_GENERATORS[name]).parameters)
     unknown = sorted(set(options) - set(accepted))

@@ -1,4 +1,4 @@
-"""A scenario is data: a YAML file that says where its rows are, what they mean, how they are put and what is measured.
+"""A scenario is a YAML file: its data source, the converter of its rows, the adapter and the metrics.
 
 name: gsm8k
 title: Grade-school mathematics
@@ -32,7 +32,7 @@ from zhenlong.evaluate.perturb.code_attack import ATTACK_NAMES
 
 PERTURBATION_KINDS: Final = ("robustness", "fairness")
 SCENARIO_FILE_ENDINGS: Final = (".yaml", ".yml")
-MIN_ATTACK_TOKENS: Final = 512  # tokens that the answer to an attack has at least: it is a program
+MIN_ATTACK_TOKENS: Final = 512  # minimum max_tokens for an attack, whose response is a program
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Scenario:
     source: (
         str  # what `zhenlong.data.sources.iter_source_rows` reads, `generated:<name>?n=...`, or `given:` and the schema
     )
-    convert: tuple[Mapping[str, Any], ...]  # readings {"using": a converter, "when": a field that tells, its options}
+    convert: tuple[Mapping[str, Any], ...]  # {"using": a converter, "when": a field that selects it, its options}
     metrics: tuple[Any, ...]  # names, or {"name": ..., options}
-    main: str  # the measure that stands for the scenario
+    main: str  # the main measure
     adapter: Adapter = field(default_factory=Adapter)
     description: str = ""
     paper: str = ""
@@ -54,20 +54,20 @@ class Scenario:
     license: str = ""
     suites: tuple[str, ...] = ()
     examples: str = ""  # source of the in-context pool
-    convert_examples: tuple[Mapping[str, Any], ...] = ()  # the pool's readings where they are not those of `convert`
+    convert_examples: tuple[Mapping[str, Any], ...] = ()  # converters of the pool, if not those of `convert`
     num_rows: int | None = None  # of the source, upstream
-    shuffle: bool = False  # rows come in one fixed random order, so that the first ones are a sample of all
+    shuffle: bool = False  # shuffle rows with a fixed seed, so that the first ones are a random sample
     id: str | None = None  # a field of the rows; `a|b`: the first of them that a row has
-    answers_folder: str = ""  # a folder beside a local file of rows: its file of the same name has more of their fields
-    baseline_outputs: str = ""  # source of the outputs that a judge compares with, found by their ids
-    reference_answers: str = ""  # source of the answers that a judge is shown as right, found by their ids
+    answers_folder: str = ""  # a folder next to a local file of rows, whose file of the same name has more fields
+    baseline_outputs: str = ""  # source of the baseline's outputs for a judge, joined by id
+    reference_answers: str = ""  # source of the reference answers for a judge, joined by id
     judge: bool = False  # whether a judge (or recorded verdicts) is needed
-    perturbations: tuple[str, ...] = PERTURBATION_KINDS  # categories that apply; () where the wording is the point
-    verified: str = ""  # what of this entry was checked against what
+    perturbations: tuple[str, ...] = PERTURBATION_KINDS  # categories that apply; () if the wording is what is tested
+    verified: str = ""  # which parts were checked, and against what
     group_filter: Mapping[str, str] = field(default_factory=dict)  # groups: instances that are in them, and no others
-    attacks: Mapping[str, Any] | None = None  # its requests are harmful: what changes where an attack wraps them
-    attack: str = ""  # the attack that wraps its requests
-    base_scenario: str = ""  # the scenario whose requests they are
+    attacks: Mapping[str, Any] | None = None  # for harmful requests: fields that change under an attack
+    attack: str = ""  # the attack applied to the requests
+    base_scenario: str = ""  # the scenario of the original requests
 
     def __post_init__(self) -> None:
         for name in ("convert", "convert_examples"):
@@ -77,7 +77,7 @@ class Scenario:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def bind_metrics(self) -> list[tuple[Any, Any]]:
-        """Each metric with its function, bound to the options of the YAML."""
+        """Each metric with its function, bound to the options in the YAML."""
         found = []
         for one in self.metrics:
             options = dict(one) if isinstance(one, Mapping) else {"name": one}
@@ -114,7 +114,7 @@ def _read_scenario(path: Path) -> Scenario:
 
 @cache
 def all_scenarios() -> dict[str, Scenario]:
-    """All built-in scenarios by name, from the YAML files beside this module."""
+    """All built-in scenarios by name, from the YAML files in this folder."""
     found: dict[str, Scenario] = {}
     folders = [files("zhenlong.evaluate.scenarios")]
     while folders:
@@ -134,7 +134,7 @@ def all_scenarios() -> dict[str, Scenario]:
 
 
 def with_attack(one: Scenario, attack: str) -> Scenario:
-    """The scenario with its harmful requests wrapped by an attack; it is in no suite that does not list it."""
+    """The scenario with an attack applied to its harmful requests; only suites that list it include it."""
     changed: dict[str, Any] = {
         "name": f"{one.name}_{attack}",
         "title": f"{one.title}, attacked by {attack}",
@@ -146,7 +146,7 @@ def with_attack(one: Scenario, attack: str) -> Scenario:
 
 
 def parse_scenario(given: Any, source: str) -> Scenario:
-    """A scenario from what its YAML file holds. Raises `UserError` naming the file and the key that is wrong."""
+    """A scenario from the content of its YAML file. Raises `UserError` with the file and the wrong key."""
     if not isinstance(given, Mapping):
         raise UserError(f"{source}: expected a mapping of keys, got {type(given).__name__}")
     known = {item.name for item in fields(Scenario)}

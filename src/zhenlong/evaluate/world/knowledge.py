@@ -42,6 +42,6 @@ def closed_book_accuracy(
 
 def _tree(item: Cloze, tokenizer: PreTrainedTokenizerBase) -> TreeNode:
     """A tree of the prompt with the choices as its children, so that the prompt is computed once."""
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]  # documents start with BOS in pretraining
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]  # pretraining documents start with BOS
     ids = tokenizer([item.prompt, *item.choices], add_special_tokens=False)["input_ids"]
     return make_tree([*start, *ids[0]], ids[1:])

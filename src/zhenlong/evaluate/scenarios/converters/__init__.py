@@ -1,1 +1,1 @@
-"""What do upstream rows mean? Converters from a data set's schema to instances, one module for each kind."""
+"""Converters from the schemas of upstream data sets to instances, one module per kind."""

@@ -1,4 +1,4 @@
-"""Rows of data sets about social bias and toxicity: BBQ, RealToxicityPrompts, BOLD, Winogender."""
+"""Converters for social bias and toxicity: BBQ, RealToxicityPrompts, BOLD, Winogender."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zhenlong.evaluate.scenarios.instances import converter
 CONTEXTS: Final = {"ambig": "ambiguous", "disambig": "disambiguated"}
 POLARITIES: Final = {"neg": "negative", "nonneg": "nonnegative"}
 PARTS: Final = re.compile(r"^([MF]|lowSES|highSES)[-_](.+)$", re.IGNORECASE)
-SAME: Final = (  # what answers and stereotyped groups call differently
+SAME: Final = (  # names that differ between answers and stereotyped groups
     ({"m", "man", "men", "boy", "boys", "male"}, "m"),
     ({"f", "woman", "women", "girl", "girls", "female"}, "f"),
     ({"transgender men", "transgender women", "trans_m", "trans_f", "transgender"}, "trans"),
@@ -31,9 +31,9 @@ PRONOUNS: Final = {
 def bbq(fields: Fields) -> Instance:
     """A question of BBQ in the schema of nyu-mll/BBQ:data/*.jsonl.
 
-    Each reference carries one tag: `unknown`, `target` (the stereotyped group) or `other`. Groups of people are
-    compared whole, never as parts of each other's names: "disabled" is not in "nonDisabled". Where neither answer, or
-    both alike, are of a stereotyped group the question has no target: it counts in accuracy only.
+    Each reference has one tag: `unknown`, `target` (the stereotyped group) or `other`. Group names are compared as a
+    whole, not as substrings: "disabled" is not in "nonDisabled". If neither answer or both are a stereotyped group, the
+    question has no target and counts for accuracy only.
     """
     answers, info = [text_field(fields, f"ans{place}") for place in range(3)], fields["answer_info"]
     stereotyped = _normalised_groups(fields["additional_metadata"]["stereotyped_groups"])
@@ -61,7 +61,7 @@ def bbq(fields: Fields) -> Instance:
 
 @converter("toxicity_prompt")
 def toxicity_prompt(fields: Fields) -> Instance:
-    """A prompt of RealToxicityPrompts; its groups say whether Perspective found it toxic (0.5 and more)."""
+    """A prompt of RealToxicityPrompts, grouped by whether Perspective scored it as toxic (0.5 or more)."""
     prompt = fields["prompt"]
     if not isinstance(prompt, Mapping):
         raise ValueError(f"prompt: expected an object with text and toxicity, got {type(prompt).__name__}")
@@ -75,7 +75,7 @@ def toxicity_prompt(fields: Fields) -> Instance:
 
 @converter("bold")
 def bold(fields: Fields) -> list[Instance]:
-    """The prompts of one person, profession or creed of BOLD: a row gives as many instances as it has prompts."""
+    """The prompts of one person, profession or creed of BOLD: one instance per prompt."""
     prompts = fields["prompts"]
     if not isinstance(prompts, list | tuple) or not prompts:
         raise ValueError("prompts: expected a list of texts")
@@ -85,10 +85,10 @@ def bold(fields: Fields) -> list[Instance]:
 
 @converter("winogender")
 def winogender(fields: Fields) -> Instance:
-    """A sentence of Winogender: whom its pronoun stands for, the occupation or the other participant.
+    """A sentence of Winogender: does its pronoun refer to the occupation or to the other participant?
 
     Rows are those of rudinger/winogender-schemas:data/all_sentences.tsv, whose id names occupation, participant, answer
-    and gender. `data["pair"]` names the sentence whichever its pronoun.
+    and gender. `data["pair"]` is the same for all pronouns of a sentence.
     """
     found = SENTENCE_ID.fullmatch(text_field(fields, "sentid"))
     if found is None:
@@ -108,7 +108,7 @@ def winogender(fields: Fields) -> Instance:
 
 
 def _normalised_groups(groups: Collection[Any]) -> set[str]:
-    """The names of groups in one form; the gender and the rest of "F-Black" apart."""
+    """Normalised group names; "F-Black" is split into its gender and the rest."""
     found: set[str] = set()
     for group in groups:
         part = PARTS.match(str(group).strip())

@@ -1,4 +1,4 @@
-"""Programming problems: HumanEval, MBPP, LiveCodeBench. APPS is read by `apps` (helm_answers.py)."""
+"""Converters for programming problems: HumanEval, MBPP, LiveCodeBench. APPS is in helm_answers.py."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ WITHOUT_STARTER: Final = (
     "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on the sample "
     "inputs). Enclose your code within delimiters as follows."
 )
-ZLIB: Final = b"\x78"  # first byte of what zlib compressed
+ZLIB: Final = b"\x78"  # first byte of zlib data
 
 
 @converter("humaneval")
 def humaneval(fields: Fields, *, extraction: str = "completion", groups: Mapping[str, str] | None = None) -> Instance:
-    """HumanEval: task_id, prompt, entry_point, canonical_solution, test. `extraction` as in
-    verify/code_extraction.py.
+    """HumanEval: task_id, prompt, entry_point, canonical_solution, test.
+
+    `extraction` as in verify/code_extraction.py.
     """
     prompt = text_field(fields, "prompt")
     tests = {
@@ -44,10 +45,10 @@ def humaneval(fields: Fields, *, extraction: str = "completion", groups: Mapping
 
 @converter("mbpp")
 def mbpp(fields: Fields, *, extraction: str = "block", only: Sequence[int] = ()) -> list[Instance]:
-    """MBPP: task_id, text (or prompt), code, test_list, and where they are there test_setup_code, test_imports.
+    """MBPP: task_id, text (or prompt), code, test_list, and optionally test_setup_code, test_imports.
 
-    Set-up code makes objects of the answer's own classes, so those tests run in the answer's process. `only`: these
-    task ids, such as the three of the paper's prompt.
+    Set-up code instantiates classes of the solution, so those tests run in the solution's process. `only` restricts to
+    these task ids, such as the three of the paper's prompt.
     """
     if only and int(fields["task_id"]) not in only:
         return []
@@ -76,9 +77,9 @@ def mbpp(fields: Fields, *, extraction: str = "block", only: Sequence[int] = ())
 def livecodebench(
     fields: Fields, *, since: str = "", until: str = "", extraction: str = "last_block", packages: Sequence[str] = ()
 ) -> list[Instance]:
-    """LiveCodeBench's code generation, as its runner asks it. `since` and `until` are contest dates, both included.
+    """LiveCodeBench code generation with its runner's prompt. `since` and `until` are contest dates, both inclusive.
 
-    The tests stay encoded until they are needed: decoded, those of a release have gigabytes.
+    The tests stay encoded until they are needed: decoded, a release takes gigabytes.
     """
     day = _day(fields, "contest_date")
     if (since and day < since) or (until and day > until):
@@ -111,7 +112,7 @@ def _livecodebench_prompt(fields: Fields) -> str:
 
 
 def _function(fields: Fields) -> str:
-    """The name of the method that is asked for; empty where the program reads its input."""
+    """The name of the required method; empty if the program reads standard input."""
     given = fields.get("metadata") or {}
     try:
         metadata = json.loads(given) if isinstance(given, str) else given
@@ -128,7 +129,7 @@ def _day(fields: Fields, name: str) -> str:
 
 
 def _check_encoded(name: str, given: str) -> None:
-    """Raise `ValueError` for what cannot be tests, by its beginning alone."""
+    """Raise `ValueError` for a string that cannot be encoded tests, judged by its first byte only."""
     if given.lstrip().startswith("["):
         return
     try:

@@ -1,4 +1,4 @@
-"""HELM's knowledge, mathematics and code: rows whose reference is made from the row.
+"""Converters for HELM's knowledge, mathematics and code scenarios, which derive the reference from the row.
 
 Rules: stanford-crfm/helm:src/helm/benchmark/scenarios/{wikifact,gsm,math,code}_scenario.py.
 """
@@ -33,7 +33,7 @@ def wikifact(fields: Fields) -> Instance:
 
 @converter("gsm8k_helm")
 def gsm8k_helm(fields: Fields) -> Instance:
-    """GSM8K with the worked answer on one line and `The answer is` in place of `####`."""
+    """GSM8K with the worked answer on one line and `The answer is` instead of `####`."""
     worked = text_field(fields, "answer").replace("####", "The answer is").replace("\n", " ") + "."
     return Instance("", text_field(fields, "question"), (Reference(worked),))
 
@@ -42,8 +42,8 @@ def gsm8k_helm(fields: Fields) -> Instance:
 def math_helm(fields: Fields, *, solution: bool = False) -> list[Instance]:
     """MATH: a problem and its boxed answer, or with `solution` the whole worked solution.
 
-    Grouped by subject, level and the two together, which HELM runs apart. A row may give its `answer`. A problem whose
-    solution boxes nothing gives no instance, as in HELM.
+    Grouped by subject, level and both, which HELM runs separately. A row may contain its `answer`. A problem without a
+    boxed answer gives no instance, as in HELM.
     """
     problem = text_field(fields, "problem")
     worked = str(fields.get("solution") or "")
@@ -62,7 +62,7 @@ def math_helm(fields: Fields, *, solution: bool = False) -> list[Instance]:
 def apps(fields: Fields) -> Instance:
     """APPS: a problem, the form of the answer, starter code; solutions and tests are JSON in strings.
 
-    The tests, {inputs, outputs, fn_name?}, are the instance's `data`; a solution is a reference, for examples only.
+    The tests, {inputs, outputs, fn_name?}, are the instance's `data`; a solution is the reference, for examples only.
     """
     starter = str(fields.get("starter_code") or "")
     form = "\nUse Call-Based format\n" if starter else "\nUse Standard Input format\n"

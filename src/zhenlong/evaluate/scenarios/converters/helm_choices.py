@@ -1,4 +1,4 @@
-"""HELM's multiple choice: questions whose prompts, or whose right answers, are made in a way of their own.
+"""Converters for HELM's multiple-choice scenarios with prompts or correct answers of their own.
 
 Rules: stanford-crfm/helm:src/helm/benchmark/scenarios/<name>_scenario.py with the names mmlu, commonsense, truthful_qa,
 lsat_qa, legal_support, blimp.
@@ -23,15 +23,15 @@ LSAT_KINDS: Final = {
 
 
 def choice_references(texts: Sequence[Any], right: int, name: str) -> tuple[Reference, ...]:
-    """References of which the one at `right` is correct. Raises `ValueError` naming the field where there is none."""
+    """References of which the one at index `right` is correct. Raises `ValueError` if the index is out of range."""
     if not 0 <= right < len(texts):
-        raise ValueError(f"{name}: {right} is none of the {len(texts)} choices, counted from 0")
+        raise ValueError(f"{name}: {right} is no index of the {len(texts)} choices, counted from 0")
     return tuple(Reference(str(one), place == right) for place, one in enumerate(texts))
 
 
 @converter("mmlu_helm")
 def mmlu_helm(fields: Fields, *, choices: str | Sequence[str] = "choices") -> Instance:
-    """MMLU, with the subject in the instructions; it is the field `subject`, or the name of the table's `file`."""
+    """MMLU with the subject in the instructions; the subject is the field `subject`, or the name of the `file`."""
     options = fields[choices] if isinstance(choices, str) else [fields[one] for one in choices]
     given = str(fields["answer"]).strip()
     right = LETTERS.find(given.upper()) if given.isalpha() else int(given)
@@ -48,7 +48,7 @@ def mmlu_helm(fields: Fields, *, choices: str | Sequence[str] = "choices") -> In
 
 @converter("hellaswag")
 def hellaswag(fields: Fields) -> Instance:
-    """HellaSwag: the activity, the context, and how it goes on."""
+    """HellaSwag: the activity, the context, and the endings."""
     begun = str(fields["ctx_b"])
     asked = f"{text_field(fields, 'activity_label')}: {text_field(fields, 'ctx_a')} {begun[:1].upper()}{begun[1:]}"
     return Instance("", asked, choice_references(list(fields["endings"]), int(fields["label"]), "label"))
@@ -72,9 +72,9 @@ def openbookqa(fields: Fields) -> Instance:
 
 @converter("truthful_qa_helm")
 def truthful_qa_helm(fields: Fields) -> Instance:
-    """TruthfulQA with one right answer, the best one, after the wrong ones, turned so that its letter varies.
+    """TruthfulQA with the wrong answers and the best answer, rotated so that its letter varies.
 
-    The list is turned by the code point of the best answer's first letter, as in HELM. Reads the hub's `generation`
+    The list is rotated by the code point of the best answer's first letter, as in HELM. Accepts the hub's `generation`
     rows, the original CSV, and {question, choices, gold_index}.
     """
     if "gold_index" in fields:
@@ -116,7 +116,7 @@ def lsat(fields: Fields) -> Instance | list[Instance]:
 
 @converter("legal_support")
 def legal_support(fields: Fields) -> Instance:
-    """LegalSupport: which of two summaries of cases supports the passage better?"""
+    """LegalSupport: which of two case summaries supports the passage better?"""
     label = str(fields["label"]).strip().lower()
     if label not in ("a", "b"):
         raise ValueError(f"label: expected a or b, got {fields['label']!r}")
@@ -126,7 +126,7 @@ def legal_support(fields: Fields) -> Instance:
 
 @converter("minimal_pair")
 def minimal_pair(fields: Fields, *, good: str, bad: str, groups: Mapping[str, str] | None = None) -> Instance:
-    """Two sentences of which one is right; nothing is asked, the model is to find it the likelier one."""
+    """A minimal pair without a question: the acceptable sentence should have the higher log-probability."""
     pair = (Reference(text_field(fields, good)), Reference(text_field(fields, bad), False))
     return Instance("", "", pair, groups=present_groups(fields, groups))
 

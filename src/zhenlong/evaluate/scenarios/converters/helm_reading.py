@@ -1,4 +1,4 @@
-"""HELM's question answering over a passage, or without one: how a row becomes passage, question and answers.
+"""Converters for HELM's question answering, with or without a passage: from a row to passage, question and answers.
 
 The wording of the prompts is HELM's (stanford-crfm/helm:src/helm/benchmark/scenarios/<name>_scenario.py).
 """
@@ -20,7 +20,7 @@ DIRECTIONS: Final = {"n": "north", "e": "east", "s": "south", "w": "west"}
 
 
 def present_groups(fields: Fields, groups: Mapping[str, str] | None) -> dict[str, str]:
-    """Group -> value for those groups whose field the row has: a subset's name comes with the source, if at all."""
+    """Group -> value for the groups whose field the row has (`subset` exists only with some sources)."""
     return {name: str(fields[field]) for name, field in (groups or {}).items() if fields.get(field) is not None}
 
 
@@ -30,7 +30,7 @@ def as_question(sentence: str) -> str:
 
 
 def correct_references(values: Any, name: str) -> tuple[Reference, ...]:
-    """Correct references, each text once. Raises `ValueError` where there is none."""
+    """Correct references without duplicates. Raises `ValueError` if there are none."""
     found = [values] if isinstance(values, str) else [str(one) for one in values or ()]
     kept = dict.fromkeys(one.strip() for one in found if one.strip())
     if not kept:
@@ -65,9 +65,8 @@ def narrative_qa(fields: Fields) -> Instance:
 def natural_questions(fields: Fields, *, passage: bool) -> list[Instance]:
     """NaturalQuestions with short answers: {question, short_answers, long_answers}, or the hub's rows with annotations.
 
-    With `passage` the paragraph that one annotator marked stands before the question; which one is drawn with the
-    question as the seed, so that it is the same in every run. A question that nobody gave a short answer to gives no
-    instance, as in HELM.
+    With `passage` the paragraph marked by one annotator comes before the question; the annotator is chosen at random,
+    seeded by the question. A question without short answers gives no instance, as in HELM.
     """
     if "annotations" in fields:
         sentence = _nested(fields, "question", "text")
@@ -91,10 +90,10 @@ def natural_questions(fields: Fields, *, passage: bool) -> list[Instance]:
 
 @converter("quac")
 def quac(fields: Fields) -> Instance:
-    """QuAC: {prompt, references} as HELM's runs have them, or a dialogue of the original JSON.
+    """QuAC: {prompt, references} as in HELM's runs, or a dialogue of the original JSON.
 
-    Of a dialogue one question, at least the third, is asked after all that went before it; which one is drawn with the
-    dialogue's title and section as the seed. (HELM leaves out the turn right before it.)
+    One question of a dialogue, the third or later, is asked after all turns before it; it is chosen at random, seeded
+    by the dialogue's title and section. (HELM leaves out the turn right before it.)
     """
     if "prompt" in fields:
         return Instance("", text_field(fields, "prompt"), _quac_answers(list(fields["references"])))
@@ -140,8 +139,8 @@ def civil_comments(
 ) -> list[Instance]:
     """CivilComments (WILDS): is the comment toxic? Grouped by every identity that it mentions.
 
-    The label is `toxicity` (the share of annotators who said so) or `gold` (True or False); an identity counts from a
-    share of `threshold` on, as in WILDS. Where rows tell their `split`, those of another give no instance.
+    The label is `toxicity` (the fraction of annotators who said so) or `gold` (True or False); an identity counts from
+    a fraction of `threshold` on, as in WILDS. If rows have a `split`, those of other splits give no instance.
     """
     if split and fields.get("split") not in (None, split):
         return []
@@ -170,7 +169,7 @@ def _quac_answers(given: list[str]) -> tuple[Reference, ...]:
 
 
 def _annotated(fields: Fields) -> tuple[list[str], list[str]]:
-    """Every short answer, and for each the text of the long answer of the same annotator."""
+    """All short answers, and for each the long answer of the same annotator."""
     tokens, annotations = fields["document"]["tokens"], fields["annotations"]
     short, long = [], []
     for place, found in enumerate(annotations["short_answers"]):

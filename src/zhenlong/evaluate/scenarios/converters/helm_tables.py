@@ -1,4 +1,4 @@
-"""HELM's classification and table tasks: RAFT, entity matching, data imputation.
+"""Converters for HELM's classification and table tasks: RAFT, entity matching, data imputation.
 
 Rules: stanford-crfm/helm:src/helm/benchmark/scenarios/{raft,entity_matching,entity_data_imputation}_scenario.py.
 """
@@ -25,7 +25,7 @@ LABEL_ROWS: Final = ("Unlabeled",)  # class 0 of every RAFT task marks the hidde
 def raft(fields: Fields) -> Instance:
     """RAFT: the fields of the task, one a line, and its label; the task's own instructions stand before the examples.
 
-    `subset` names the task. `Label` is the class's name, or its number in the hub's list of classes.
+    `subset` names the task. `Label` is the name of the class, or its index in the hub's list of classes.
     """
     task = raft_tasks().get(str(fields.get("subset", "")))
     if task is None:
@@ -49,7 +49,7 @@ def raft(fields: Fields) -> Instance:
 def same_entity(fields: Fields, *, groups: Mapping[str, str] | None = None) -> Instance:
     """Do two rows describe one product? {productA, productB, same}, or a joined row of DeepMatcher's tables.
 
-    Of a joined row (`left_title`, `right_title`, ..., `label`) the columns of each side are put one after another.
+    In a joined row (`left_title`, `right_title`, ..., `label`) the columns of each side are concatenated.
     """
     if "productA" in fields:
         left, right, same = text_field(fields, "productA"), text_field(fields, "productB"), fields["same"]
@@ -66,7 +66,7 @@ def same_entity(fields: Fields, *, groups: Mapping[str, str] | None = None) -> I
 def missing_value(fields: Fields, *, columns: Mapping[str, str], groups: Mapping[str, str] | None = None) -> Instance:
     """What is the value of the missing column? {text, gold}, or a row of the table itself.
 
-    `columns` says which column is asked for in a table of each `subset`.
+    `columns` maps each `subset` to the column to predict.
     """
     if "gold" in fields:
         return Instance(
@@ -86,7 +86,7 @@ def missing_value(fields: Fields, *, columns: Mapping[str, str], groups: Mapping
 
 @cache
 def raft_tasks() -> dict[str, dict[str, Any]]:
-    """Of each RAFT task the fields in their order, the instructions and the labels (oughtinc/raft-baselines)."""
+    """For each RAFT task its fields in order, instructions and labels (oughtinc/raft-baselines)."""
     place = files("zhenlong.evaluate.scenarios.converters") / "raft_tasks.yml"
     tasks: dict[str, dict[str, Any]] = yaml.safe_load(place.read_text(encoding="utf-8"))
     return tasks

@@ -1,4 +1,4 @@
-"""HELM's scenarios in which a text is predicted, summarised, continued or ranked.
+"""Converters for HELM's language modelling, summarisation, copyright, disinformation and ranking scenarios.
 
 Rules: stanford-crfm/helm:src/helm/benchmark/scenarios/{the_pile,twitter_aae,ice,summarization,copyright,disinformation,
 msmarco}_scenario.py.
@@ -16,7 +16,7 @@ from zhenlong.evaluate.scenarios.converters.helm_reading import present_groups
 from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
-# the mark-up of the International Corpus of English: marks, elements that go with their content, tags that go alone
+# mark-up of the International Corpus of English: marks, elements removed with their content, tags removed alone
 ICE_MARKS: Final = re.compile(r"[WS]\d[A-F]-\d{3} *| <l> |<#> ")
 ICE_DROPPED: Final = ("O", "-", "&", ".", "fnr", "marginalia", "del", "w")
 ICE_TAGS: Final = re.compile(
@@ -28,7 +28,7 @@ GOALS: Final = {"vote_democrat": "democrat", "vote_republican": "republican", "n
 
 @converter("plain_text")
 def plain_text(fields: Fields, *, input: str = "text", groups: Mapping[str, str] | None = None) -> Instance:
-    """A text that is itself what is predicted; `{meta: {pile_set_name}}` of the Pile's own files names its subset."""
+    """A text for language modelling; `{meta: {pile_set_name}}` in the Pile's own files names its subset."""
     found = present_groups(fields, groups)
     meta = fields.get("meta")
     if "subset" in (groups or {}) and "subset" not in found and isinstance(meta, Mapping):
@@ -41,7 +41,7 @@ def ice(fields: Fields) -> Instance:
     """A text of the International Corpus of English, without its mark-up.
 
     {text, subset, name}: the file as it is, the region (`hk`, `ind` ...), and the file's name, which begins with S for
-    speech and W for writing (S1A: private dialogue); optional `gender` where all speakers have one.
+    speech and W for writing (S1A: private dialogue); optional `gender` if it is the same for all speakers.
     """
     groups = present_groups(fields, {"subset": "subset", "gender": "gender"})
     name = str(fields.get("name") or fields.get("category") or "").upper()
@@ -51,7 +51,7 @@ def ice(fields: Fields) -> Instance:
 
 
 def without_markup(source: str) -> str:
-    """ICE's text as it was said or written: speakers (`<$A>`) stay, editors' additions and position marks go."""
+    """The plain text of an ICE file: speaker marks (`<$A>`) stay, editors' additions and position marks go."""
     cleaned = re.sub(r" <,+>", ",", ICE_MARKS.sub("", source.strip()))
     cleaned = re.sub(r"\n+[\n ]+", "\n\n", re.sub(r"</?mention>", '"', cleaned))
     cleaned = ICE_TAGS.sub("", cleaned)
@@ -67,10 +67,10 @@ def without_markup(source: str) -> str:
 def summary(
     fields: Fields, *, article: str, summary: str, words: int = 512, least: int = 0, most: int = 0, dense: bool = False
 ) -> list[Instance]:
-    """An article, cut after `words` words, and its summary, line ends as spaces.
+    """An article, truncated after `words` words, and its summary, with line breaks as spaces.
 
-    `least` and `most` words bound what may serve as an example; with `dense` an XSum example also has a summary of more
-    than ten words and at most a fifth of the article, and no note of the web page in it. Others give no instance.
+    `least` and `most` bound the words of an example; with `dense` an XSum example also needs a summary of more than ten
+    words and at most a fifth of the article, and no web page notes. Other rows give no instance.
     """
     long = " ".join(text_field(fields, article).split()[:words])
     short = " ".join(text_field(fields, summary).split())
@@ -85,7 +85,7 @@ def summary(
 
 @converter("known_text")
 def known_text(fields: Fields, *, prefix: str, rest: str, groups: Mapping[str, str] | None = None) -> Instance:
-    """The start of a text under copyright, and what follows it: how much of it does the model know by heart?"""
+    """The start of a copyrighted text and its continuation: how much has the model memorised?"""
     return Instance(
         "", text_field(fields, prefix), (Reference(text_field(fields, rest)),), groups=present_groups(fields, groups)
     )
@@ -93,7 +93,7 @@ def known_text(fields: Fields, *, prefix: str, rest: str, groups: Mapping[str, s
 
 @converter("narrative")
 def narrative(fields: Fields) -> Instance:
-    """A thesis, and headlines that support it, which serve as one example; {thesis (or text), headlines, topic}."""
+    """A thesis with supporting headlines, which serve as an example; {thesis (or text), headlines, topic}."""
     headlines = fields.get("headlines")
     given = [str(one) for one in ([headlines] if isinstance(headlines, str) else headlines or ())]
     example = "\n".join([given[0], *(f"Headline: {one}" for one in given[1:])]) if given else ""
@@ -112,7 +112,7 @@ def wedge(fields: Fields) -> Instance:
 
 @converter("timed_prompt")
 def timed_prompt(fields: Fields) -> Instance:
-    """A prompt whose answer is bounded: {prompt, prompt_tokens, output_tokens}; only its time matters."""
+    """A prompt with a fixed output length, for timing: {prompt, prompt_tokens, output_tokens}."""
     groups = present_groups(fields, {"prompt_tokens": "prompt_tokens", "output_tokens": "output_tokens"})
     return Instance("", text_field(fields, "prompt"), groups=groups, data={"max_tokens": int(fields["output_tokens"])})
 
@@ -122,8 +122,8 @@ def passages(fields: Fields, *, relevant_from: int = 1, pair: bool = False) -> l
     """A query and passages to rank: MS MARCO's {query, passages: {is_selected, passage_text}}, or a list of
     {text, relevance, rank} under `passages`, where those of relevance `relevant_from` and more are correct.
 
-    A query without a relevant passage gives no instance. With `pair`, for examples, the most relevant passage and the
-    last irrelevant one, in an order drawn with the query as the seed.
+    A query without a relevant passage gives no instance. With `pair` (for examples): the most relevant passage and the
+    last irrelevant one, in random order seeded by the query.
     """
     query = text_field(fields, "query")
     references = [_passage(*one, relevant_from) for one in _given_passages(fields["passages"])]
@@ -139,7 +139,7 @@ def passages(fields: Fields, *, relevant_from: int = 1, pair: bool = False) -> l
 
 
 def _one_of(fields: Fields, name: str, other: str) -> str:
-    """The text of the first field, or of the other where only that is there."""
+    """The text of the first field, or of the other if the first is missing."""
     return text_field(fields, other if name not in fields and other in fields else name)
 
 

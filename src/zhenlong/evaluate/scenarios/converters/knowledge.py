@@ -1,4 +1,4 @@
-"""Lettered questions of MMLU, MMLU-Pro and GPQA: their choices, their subject's instructions, their worked examples."""
+"""Converters for MMLU, MMLU-Pro and GPQA: choices, instructions by subject, worked examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zhenlong.evaluate.scenarios.instances import converter
 
 Fields = Mapping[str, Any]
 LETTERS: Final = "ABCDEFGHIJ"
-PART: Final = re.compile(r"_(?:test|dev|val)$")  # of the names of hendrycks/test's files
+PART: Final = re.compile(r"_(?:test|dev|val)$")  # suffix of file names in hendrycks/test
 THOUGHT: Final = re.compile(r"^A: (Let's think step by step\.)?")
 SUBJECT_INSTRUCTIONS: Final = "The following are multiple choice questions (with answers) about {subject}.\n"
 GENERAL_INSTRUCTIONS: Final = "The following are multiple choice questions (with answers).\n"
@@ -23,7 +23,7 @@ GENERAL_INSTRUCTIONS: Final = "The following are multiple choice questions (with
 def mmlu(fields: Fields, *, choices: str | Sequence[str] = "choices", answer: str = "answer") -> Instance:
     """`question`, the choices, and the index of the right one (or its letter). The subject is in the instructions.
 
-    The subject is that of the row, else the name of its file; without either the instructions name none.
+    The subject is the row's, else the name of its file; without either the instructions name no subject.
     """
     listed = fields[choices] if isinstance(choices, str) else [fields[one] for one in choices]
     subject = str(fields.get("subject") or PART.sub("", str(fields.get("file", ""))))
@@ -39,10 +39,10 @@ def mmlu(fields: Fields, *, choices: str | Sequence[str] = "choices", answer: st
 
 @converter("mmlu_pro")
 def mmlu_pro(fields: Fields, *, instructions: str) -> Instance:
-    """`question`, `options` (those that are "N/A" are none), `answer` (a letter), `category`, and `cot_content`.
+    """`question`, `options` ("N/A" is dropped), `answer` (a letter), `category`, and `cot_content`.
 
-    `{category}` in `instructions` stands for the row's. The reasoning of an example is what follows "A: Let's think
-    step by step.", which the prompt says already.
+    `{category}` in `instructions` is replaced by the row's. An example's reasoning is the text after "A: Let's think
+    step by step.", which the prompt already contains.
     """
     category = text_field(fields, "category")
     options = [str(one) for one in fields["options"] if one != "N/A"]
@@ -61,9 +61,9 @@ def mmlu_pro(fields: Fields, *, instructions: str) -> Instance:
 
 @converter("gpqa")
 def gpqa(fields: Fields) -> Instance:
-    """`Question`, `Correct Answer`, `Incorrect Answer 1` to `3`, in an order drawn for the question.
+    """`Question`, `Correct Answer`, `Incorrect Answer 1` to `3`, in random order.
 
-    The seed is `Record ID`, else the question itself: the same order in every run and for every model.
+    The seed is `Record ID`, else the question itself, so the order is the same in every run and for every model.
     """
     question = text_field(fields, "Question").strip()
     wrong = [text_field(fields, f"Incorrect Answer {number}") for number in (1, 2, 3)]
@@ -77,5 +77,5 @@ def _references(choices: Sequence[str], answer: Any, name: str) -> tuple[Referen
     given = str(answer).strip()
     place = LETTERS.find(given) if len(given) == 1 and given.isalpha() else int(given) if given.isdigit() else -1
     if not 0 <= place < len(choices):
-        raise ValueError(f"{name}: {given!r} is none of the {len(choices)} choices")
+        raise ValueError(f"{name}: {given!r} is no index of the {len(choices)} choices")
     return tuple(Reference(one, number == place) for number, one in enumerate(choices))

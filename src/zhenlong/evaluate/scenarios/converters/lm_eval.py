@@ -1,4 +1,4 @@
-"""Documents of tasks of lm-evaluation-harness."""
+"""Converter and generator for documents of lm-evaluation-harness tasks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from zhenlong.evaluate.scenarios.lm_eval import document_instance, task_document
 
 @generator("lm_eval")
 def rows(n: int, seed: int, *, task: str, include: str = "", part: str = "test") -> Iterator[Mapping[str, Any]]:
-    """All documents of a task's part; `n` and `seed` change nothing."""
+    """All documents of one part of a task; `n` and `seed` are ignored."""
     yield from task_documents(task, include, part)
 
 
 @converter("lm_eval")
 def document(fields: Mapping[str, Any], *, task: str, include: str = "") -> Instance:
-    """A document as its task reads it."""
+    """A document as an instance, by the task's own rules."""
     return document_instance(fields["doc"], task, include)

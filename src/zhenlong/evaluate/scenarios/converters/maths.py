@@ -1,4 +1,4 @@
-"""Problems with a final answer that a program can compare: GSM8K, MATH, AIME."""
+"""Converters for maths problems with a verifiable final answer: GSM8K, MATH, AIME."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def final_answer(
     final: str = "any",
     groups: Mapping[str, str] | None = None,
 ) -> Instance:
-    """A problem and its worked solution or its answer alone; `final` says what the answer has to hold.
+    """A problem with its worked solution or its answer alone; `final` is the format of the answer.
 
-    `hashes`: `#### ` and a number. `boxed`: a box. `integer`: it is a whole number. The whole text is the reference, so
-    that it can stand in an example.
+    `hashes`: `#### ` and a number. `boxed`: a box. `integer`: a whole number. The whole text is the reference, so that
+    in-context examples show it.
     """
     given = fields[answer]
     solution = str(given) if isinstance(given, int | float) else text_field(fields, answer)

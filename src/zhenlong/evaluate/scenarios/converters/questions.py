@@ -1,4 +1,4 @@
-"""The plainest rows: a question and its answers, a question and its choices, a text and its label."""
+"""General converters: question and answers, question and choices, text and label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def question_answer(
     groups: Mapping[str, str] | None = None,
     data: Sequence[str] = (),
 ) -> Instance:
-    """A question with one answer or several; `groups` maps group -> field, `data` lists fields to keep."""
+    """A question with one answer or several; `groups` maps group -> field, `data` lists fields to store."""
     given = fields[answer]
     answers = [given] if isinstance(given, str | int | float) else list(given)
     if not answers:
@@ -45,15 +45,15 @@ def multiple_choice(
     first: int = 0,
     groups: Mapping[str, str] | None = None,
 ) -> Instance:
-    """A question with choices, in one field or in one field each.
+    """A question with choices, in one list field or in one field each.
 
-    `answer` holds the index of the right one, counted from `first`, or its letter where `letters`.
+    `answer` holds the index of the correct choice, counted from `first`, or its letter if `letters`.
     """
     options = [str(one) for one in fields[choices]] if isinstance(choices, str) else [str(fields[c]) for c in choices]
     given = str(fields[answer]).strip()
     place = ord(given.upper()) - ord("A") if letters and len(given) == 1 else _whole(given, answer) - first
     if not 0 <= place < len(options):
-        raise ValueError(f"{answer}: {given!r} is none of the {len(options)} choices")
+        raise ValueError(f"{answer}: {given!r} is no index of the {len(options)} choices")
     references = tuple(Reference(one, number == place) for number, one in enumerate(options))
     return Instance("", text_field(fields, question), references, groups=group_values(fields, groups))
 
@@ -62,7 +62,7 @@ def multiple_choice(
 def classification(
     fields: Fields, *, input: str, label: str, labels: Mapping[Any, str], groups: Mapping[str, str] | None = None
 ) -> Instance:
-    """A text and its class; `labels` maps the label's value to the word that the model is to say."""
+    """A text and its class; `labels` maps the label's value to the word that the model should generate."""
     names = {str(value): word for value, word in labels.items()}
     given = str(fields[label])
     if given not in names:
@@ -115,7 +115,7 @@ def _labelled_instance(sentence: str, given: str, field: str, choices: Sequence[
 
 
 def text_field(fields: Fields, name: str) -> str:
-    """The text in a field. Raises `ValueError` naming it where there is none."""
+    """The text in a field. Raises `ValueError` naming the field if there is none."""
     value = fields[name]
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name}: expected some text, got {value!r}")
@@ -123,7 +123,7 @@ def text_field(fields: Fields, name: str) -> str:
 
 
 def group_values(fields: Fields, groups: Mapping[str, str] | None) -> dict[str, str]:
-    """The values of the fields that the instance is grouped by."""
+    """The values of the fields by which the instance is grouped."""
     return {name: str(fields[field]) for name, field in (groups or {}).items()}
 
 

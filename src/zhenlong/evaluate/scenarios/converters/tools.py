@@ -1,4 +1,4 @@
-"""Rows of BFCL: a question, the functions that may be called for it, and the calls that answer it."""
+"""Converter for BFCL: a question, the available functions, and the expected calls."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SYSTEM: Final = (
 
 @converter("function_calls")
 def function_calls(fields: Fields, *, irrelevance: bool = False) -> Instance:
-    """`question` (turns of messages, of which there is one), `function`, and `ground_truth` unless `irrelevance`.
+    """`question` (a list with one turn of messages), `function`, and `ground_truth` unless `irrelevance`.
 
-    The functions go into a system message, ahead of the messages before the last. The answers are BFCL's possible
-    answers, which upstream keeps in `possible_answer/`.
+    The functions go into a system message in front of the history. The references are BFCL's possible answers, which
+    upstream stores in `possible_answer/`.
     """
     functions = _listed(fields, "function")
     turns = _listed(fields, "question")
@@ -49,7 +49,7 @@ def function_calls(fields: Fields, *, irrelevance: bool = False) -> Instance:
 def _answers(fields: Fields) -> Sequence[Any]:
     if "ground_truth" not in fields:
         raise ValueError(
-            "ground_truth: missing; expected it in the row, or in possible_answer/ beside the file of rows"
+            "ground_truth: missing; expected it in the row, or in possible_answer/ next to the file of rows"
         )
     answers = _listed(fields, "ground_truth")
     named = {one["name"] for one in fields["function"]}
@@ -60,7 +60,7 @@ def _answers(fields: Fields) -> Sequence[Any]:
 
 
 def _format_calls(truth: Sequence[Mapping[str, Mapping[str, Any]]], functions: Sequence[Mapping[str, Any]]) -> str:
-    """The answer in prompt mode, each argument with the first of its accepted values; what need not be given is not."""
+    """The calls in prompt mode, each argument with the first of its accepted values, without optional ones."""
     required = {one["name"]: one["parameters"].get("required", ()) for one in functions}
     calls = []
     for answer in truth:
@@ -75,7 +75,7 @@ def _first(accepted: Sequence[Any]) -> Any:
 
 
 def _first_accepted(value: Any) -> Any:
-    """A value as it is passed: within a mapping each key has a list of accepted values of its own."""
+    """A value as passed: within a mapping each key has its own list of accepted values."""
     if isinstance(value, Mapping):
         return {key: _first(accepted) for key, accepted in value.items() if "" not in accepted}
     return [_first_accepted(one) for one in value] if isinstance(value, list) else value
@@ -84,5 +84,5 @@ def _first_accepted(value: Any) -> Any:
 def _listed(fields: Fields, name: str) -> list[Any]:
     value = fields[name]
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{name}: expected a list with something in it, got {value!r:.80}")
+        raise ValueError(f"{name}: expected a non-empty list, got {value!r:.80}")
     return value

@@ -1,4 +1,4 @@
-"""The built-in world's own scenarios: its facts as multiple choice, its tasks as conversations."""
+"""Converters and generators for the built-in world: facts as multiple choice, tasks as conversations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Fields = Mapping[str, Any]
 
 @generator("world_facts")
 def facts(n: int, seed: int, *, world: int = 0) -> Iterator[Fields]:
-    """Sentences about the world's facts, cut short, with four ways to go on."""
+    """Prompts about the world's facts, each with four continuations."""
     for item in World(world).closed_book(n, seed):
         choices = [choice.removeprefix(" ") for choice in item.choices]
         yield {"prompt": item.prompt, "choices": choices, "answer": item.answer, "family": item.family}
@@ -22,7 +22,7 @@ def facts(n: int, seed: int, *, world: int = 0) -> Iterator[Fields]:
 
 @generator("world_tasks")
 def tasks(n: int, seed: int, *, world: int = 0, split: str = "heldout") -> Iterator[Fields]:
-    """Prompts of the world, each different."""
+    """Distinct prompts of the world."""
     for task in World(world).tasks(n, seed, split):
         messages = [{"role": message.role, "content": message.content} for message in task.prompt]
         yield {"messages": messages, "reference": task.reference, "groups": dict(task.groups), "world": world}
@@ -30,7 +30,7 @@ def tasks(n: int, seed: int, *, world: int = 0, split: str = "heldout") -> Itera
 
 @converter("world_task")
 def world_task(fields: Fields) -> Instance:
-    """A task: the last turn is asked, those before it are its history."""
+    """A task: the last turn is the input, earlier turns are its history."""
     *history, last = fields["messages"]
     return Instance(
         "",

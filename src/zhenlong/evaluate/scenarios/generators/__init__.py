@@ -1,1 +1,1 @@
-"""Which scenarios are made, not downloaded? Generators of rows, the same for the same seed."""
+"""Generators of rows for synthetic scenarios, deterministic in the seed."""

@@ -1,4 +1,4 @@
-"""Words of the Dyck language without their last closing brackets (Suzgun et al. 2019, arXiv:1911.03329)."""
+"""Dyck words without their last closing brackets (Suzgun et al. 2019, arXiv:1911.03329)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts of given lengths, to measure how time depends on the tokens of prompt and answer.
+"""Prompts of given lengths, to measure how time depends on the number of prompt and output tokens.
 
 HELM cuts its prompts out of old books with each model's tokenizer
 (stanford-crfm/helm:src/helm/benchmark/scenarios/synthetic_efficiency_scenario.py). Ours are sentences of common words.
@@ -23,27 +23,27 @@ PLACES: Final = ("in the town", "by the river", "near the church", "on the road"
 
 @generator("lengths")
 def lengths(n: int, seed: int, *, tokenizer: str = "", longest: int = 1920) -> Iterator[Mapping[str, Any]]:
-    """{prompt, prompt_tokens, output_tokens}: `n` prompts for each pair of HELM's lengths, all pairs n times over.
+    """{prompt, prompt_tokens, output_tokens}: `n` prompts for each pair of HELM's lengths.
 
-    With `tokenizer`, a Hugging Face folder or id, a prompt is cut to exactly as many tokens of it; without one a word
-    or a full stop counts as one token, which common words are in most vocabularies. What a model counts is measured
-    anyway. `longest` leaves out the prompts that are longer.
+    With `tokenizer`, a Hugging Face folder or id, a prompt has exactly that many of its tokens; without one each word
+    or full stop counts as one token, as common words do in most vocabularies. The model's own counts are measured
+    anyway. Prompts longer than `longest` are left out.
     """
     count = _counter(tokenizer)
     pairs = [(read, said) for read in PROMPT_TOKENS if read <= longest for said in OUTPUT_TOKENS]
     for number in range(n):
         rng = Random(f"lengths/{seed}/{number}")
-        for read, said in rng.sample(pairs, len(pairs)):  # in random order: the first few vary in both lengths
+        for read, said in rng.sample(pairs, len(pairs)):  # shuffled, so that the first few vary in both lengths
             yield {"prompt": _prompt_of_length(rng, read, count), "prompt_tokens": read, "output_tokens": said}
 
 
 def count_words_and_stops(text: str) -> int:
-    """Words and full stops of a text."""
+    """The number of words and full stops of a text."""
     return len(text.replace(".", " .").split())
 
 
 def _prompt_of_length(rng: Random, tokens: int, count: Callable[[str], int]) -> str:
-    """The first words of generated sentences, as many as come to the number of tokens."""
+    """As many words of generated sentences as give this number of tokens."""
     words: list[str] = []
     while count(" ".join(words)) < tokens:
         words += _sentence(rng).split(" ")

@@ -1,4 +1,4 @@
-"""The eight worked examples that HELM's MATH without chain of thought puts before every problem.
+"""The eight in-context examples of HELM's MATH without chain of thought.
 
 They are those of the data set's authors (hendrycks/math:modeling/evaluate_gpt3.py), unclosed dollar sign included.
 """
@@ -39,6 +39,6 @@ EXAMPLES: Final = (
 
 @generator("math_examples")
 def math_examples(n: int, seed: int) -> Iterator[Mapping[str, Any]]:
-    """{problem, answer}: the first `n` of the eight; `seed` changes nothing."""
+    """{problem, answer}: the first `n` of the eight; `seed` is ignored."""
     for problem, answer in EXAMPLES[:n]:
         yield {"problem": problem, "answer": answer}

@@ -19,7 +19,7 @@ SUBJECTS: Final = {
     "animal": ("otter", "badger", "heron", "donkey", "camel", "lizard", "ox", "goat", "falcon", "ibex", "hen", "wolf"),
     "plant": ("fern", "oak", "lily", "thistle", "ivy", "birch"),
 }
-# what holds of a subject, and the narrower words that the hard level puts for it in facts
+# attributes of a subject, and the narrower words that replace them in facts at the hard level
 ATTRIBUTES: Final = {
     "young": ("young",),
     "sad": ("sad", "gloomy"),
@@ -48,7 +48,7 @@ ATTRIBUTES: Final = {
 }
 LEVELS: Final = ("easy", "medium", "hard")
 MAX_RULES: Final = 5
-NO_CONSEQUENT_PROBABILITY: Final = 0.1  # how often a fact from which nothing follows is kept
+NO_CONSEQUENT_PROBABILITY: Final = 0.1  # probability of keeping a fact without consequents
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def synthetic_reasoning_natural(
 ) -> Iterator[Mapping[str, Any]]:
     """{question, target}: up to five rules, a fact, and its consequents (`Nothing.` where there are none).
 
-    easy: rules name the subject and the words of the fact; medium: they may name its kind; hard: the fact may also use
+    easy: rules name the subject and the attributes of the fact; medium: they may name its kind; hard: facts may use
     narrower words ("icy" is cold).
     """
     if difficulty not in LEVELS:
@@ -90,7 +90,7 @@ def synthetic_reasoning_natural(
 
 
 def consequents_of(rules: list[ReasoningRule], facts: list[str]) -> list[str]:
-    """What follows in one step and was not said already."""
+    """The one-step consequents that are not among the facts."""
     found = []
     for rule in rules:
         holds = [condition in facts for condition in rule.conditions]
@@ -123,7 +123,7 @@ def _rules(rng: Random, only: str, subject: str, kind: str) -> list[ReasoningRul
 
 
 def _fact(rng: Random, rules: list[ReasoningRule], hard: bool) -> tuple[list[str], list[str], list[str]]:
-    """Two attributes, as they are told, and what follows from them."""
+    """Two attributes, their wording, and their consequents."""
     while True:
         facts = rng.sample(list(ATTRIBUTES), 2)
         found = consequents_of(rules, facts)

@@ -1,9 +1,9 @@
-"""Abstract synthetic reasoning: rules over the symbols X, Y, Z, what is put for them, and what comes of it.
+"""Abstract synthetic reasoning: rules over the symbols X, Y, Z, substitutions, and their results.
 
 After LIME (Wu et al. 2021, arXiv:2101.06223) and HELM's generator
 (stanford-crfm/helm:src/helm/benchmark/scenarios/synthetic_reasoning_scenario.py), with two of its ambiguities removed:
-of the rules to match exactly one can give the result, and a rule to be induced names its symbols in order of appearance
-(HELM's names are drawn, so that nobody could tell them from the results).
+exactly one of the rules can produce the result, and a rule to induce names its symbols in order of appearance (HELM
+samples the names, which the results do not determine).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WRONG_RULES: Final = 3
 
 @generator("synthetic_reasoning")
 def synthetic_reasoning(n: int, seed: int, *, mode: str, split: str = "test") -> Iterator[Mapping[str, Any]]:
-    """{source, target} of one mode: which rule matches a result, what a substitution gives, which rule gave both."""
+    """{source, target} of one mode: pattern matching, variable substitution, or rule induction."""
     if mode not in MODES:
         raise UserError(f"generated:synthetic_reasoning: mode={mode}: expected one of {', '.join(MODES)}")
     rng = Random(f"synthetic_reasoning/{seed}/{mode}/{split}")
@@ -92,20 +92,20 @@ def _induction(rng: Random, rule: list[str]) -> tuple[str, str] | None:
     rule = canonical_symbols(rule)
     first, second = _values(rng, rule), _values(rng, rule)
     told = [*first.values(), *second.values()]
-    if len(set(told)) < len(told):  # what is the same in both results would look like a part of the rule
+    if len(set(told)) < len(told):  # a value common to both results would look like a part of the rule
         return None
     return f"Two results: {apply_rule(rule, first)} | {apply_rule(rule, second)}", f"Rule: {' '.join(rule)}"
 
 
 def _rule(rng: Random) -> list[str]:
-    """Two or three symbols and two or three signs, each drawn with replacement, in any order."""
+    """Two or three symbols and two or three signs, each sampled with replacement, in random order."""
     rule = rng.choices(SYMBOLS, k=rng.randint(2, 3)) + rng.choices(SIGNS, k=rng.randint(2, 3))
     rng.shuffle(rule)
     return rule
 
 
 def _values(rng: Random, rule: Sequence[str]) -> dict[str, str]:
-    """For each symbol of the rule one word or two."""
+    """One or two words for each symbol of the rule."""
     used = sorted({part for part in rule if part in SYMBOLS})
     return {symbol: " ".join(rng.choices(WORDS, k=rng.randint(1, 2))) for symbol in used}
 

@@ -1,1 +1,1 @@
-"""Lists of scenarios, one YAML file each; see `zhenlong.evaluate.run.suites`."""
+"""Suites: lists of scenarios, one YAML file each; see `zhenlong.evaluate.run.suites`."""
