@@ -56,9 +56,7 @@ def test_a_drop_significantly_larger_than_allowed_fails_and_a_smaller_one_passes
     assert found.least > 0.02
     assert not found.passed
     assert judged(before, after, {"allowed_drop": 0.12})["quiz", "exact_match"].passed
-    assert judged(before, after, {"allowed_drop": 0.09})[
-        "quiz", "exact_match"
-    ].passed  # not significantly more
+    assert judged(before, after, {"allowed_drop": 0.09})["quiz", "exact_match"].passed  # not significantly more
     assert judged(after, before, {"allowed_drop": 0.0})["quiz", "exact_match"].passed
 
 

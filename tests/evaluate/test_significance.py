@@ -151,9 +151,7 @@ def test_undetectable_effects_are_nan():
     assert math.isnan(minimum_detectable_effect([0.2]))
     assert math.isnan(minimum_detectable_effect([0.0, 0.0, 0.0]))
     assert math.isnan(mcnemar_detectable_effect(0, 0))
-    assert math.isnan(
-        mcnemar_detectable_effect(0, 3)
-    )  # three pairs in one direction are not significant
+    assert math.isnan(mcnemar_detectable_effect(0, 3))  # three pairs in one direction are not significant
 
 
 def test_the_detectable_effect_with_few_discordant_pairs_is_still_significant():

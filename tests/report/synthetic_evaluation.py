@@ -1,4 +1,4 @@
-"""Evaluation folders as `zhenlong evaluate` leaves them, made up from a seed."""
+"""Synthetic evaluation folders in the format of `zhenlong evaluate`, from a seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMPT_PREFIX = "The following are questions (with answers).\n\n" + "".join(
 def write_evaluation(
     folder: Path, *, models=MODELS, scenarios=(*MULTIPLE_CHOICE, *GENERATED), n=200, hostile="", seed=0
 ) -> Path:
-    """Three models of different skill; `hostile` text is put wherever text from outside may be."""
+    """Three models of different skill; `hostile` is inserted wherever external text may occur."""
     results: list[Result] = []
     for at, scenario in enumerate(scenarios):
         for model, skill in models.items():
@@ -48,7 +48,7 @@ def _records(scenario, model, skill, n, rng, hostile) -> list[InstanceRecord]:
     main = (MULTIPLE_CHOICE | GENERATED).get(scenario, "exact_match")
     copies = {"": 0.0, "mild_mix": 0.06, "dialect": 0.03} if scenario in ("mmlu", "gsm8k", "imdb") else {"": 0.0}
     shots = (0, 5) if scenario == "gsm8k" else (5,) if chosen else (0,)
-    hard = np.random.default_rng(7).random(n)  # of each instance, the same for all models
+    hard = np.random.default_rng(7).random(n)  # difficulty of each instance, the same for all models
     for shot in shots:
         for place in range(n):
             for name, harm in copies.items():

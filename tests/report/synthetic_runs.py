@@ -1,4 +1,4 @@
-"""Run folders as stages and recipes leave them, written by hand."""
+"""Synthetic run folders in the format of stages and recipes."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 
 
 def write_run(folder: Path, stage: str = "sft", steps: int = 60) -> Path:
-    """A finished run with every file that a stage writes."""
+    """A finished run with all files that a stage writes."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(
         yaml.safe_dump({"model": "pocket", "data": HOSTILE_TEXT, "lr": 1e-4, "seed": 3})

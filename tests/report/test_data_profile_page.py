@@ -1,4 +1,4 @@
-"""`zhenlong data profile`: the table, the JSON and the page say the same, and the page quotes safely."""
+"""`zhenlong data profile`: table, JSON and page agree, and the page escapes text."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def test_the_table_the_json_and_the_page_agree(files, tmp_path, capsys):
         assert words in page
 
 
-def test_the_page_quotes_and_loads_nothing(files, tmp_path):
+def test_the_page_escapes_text_and_loads_nothing(files, tmp_path):
     profile(files, html=str(tmp_path / "p.html"), toxicity_model="none", detect_language=False)
     page = (tmp_path / "p.html").read_text()
     assert "<i>end</i>" not in page
@@ -58,7 +58,7 @@ def test_the_page_quotes_and_loads_nothing(files, tmp_path):
     assert not re.search(r"(?:src|href)=\"(?!#|data:)", page)
 
 
-def test_a_sample_is_drawn_by_the_seed(files, tmp_path):
+def test_the_sample_depends_on_the_seed(files, tmp_path):
     found = []
     for seed in (0, 0, 1, 2, 3):
         profile(files, sample_size=2, seed=seed, output=str(tmp_path / "p.json"))
@@ -76,7 +76,7 @@ def test_a_sample_is_drawn_by_the_seed(files, tmp_path):
         (["--kind", "poem"], "--kind poem: unknown"),
     ],
 )
-def test_a_mistake_is_one_line(files, options, problem, capsys):
+def test_a_wrong_option_is_a_one_line_error(files, options, problem, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["data", "profile", files, *options])
     assert stop.value.code == 2

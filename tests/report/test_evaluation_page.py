@@ -1,4 +1,4 @@
-"""The page of an evaluation says what its folder holds, in numbers that can be recomputed, and hides nothing."""
+"""The page of an evaluation shows the folder's results, recomputed here, and leaves nothing out silently."""
 
 import base64
 import json
@@ -59,18 +59,18 @@ def unpacked(chunk) -> dict:
 
 
 def prompts_of(data: dict) -> list[str]:
-    """As the page's script puts them together; its strings count UTF-16 units."""
+    """Reassembles prompts as the page's script does; its strings count UTF-16 units."""
     found: list[bytes] = []
     for base, shared, rest in data["prompts"]:
         found.append((found[base][: 2 * shared] if base >= 0 else b"") + rest.encode("utf-16-le", "surrogatepass"))
     return [one.decode("utf-16-le", "surrogatepass") for one in found]
 
 
-def test_every_section_is_there_and_the_page_is_sound(page):
+def test_every_section_is_there_and_the_page_is_well_formed(page):
     for said in (
         "3 models · 5 scenarios", "suite holistic · limit 70 · seed 0", "Accuracy", "Calibration", "Robustness",
         "Fairness", "Toxicity", "Efficiency", "gsm8k, 0-shot", "gsm8k, 5-shot", "Mean win rates", "Paired differences",
-        "GRPO less SFT", "Worst case", "mmlu by subject", "Gap", "ECE: Base", "Examples in the prompt",
+        "GRPO - SFT", "Worst case", "mmlu by subject", "Gap", "ECE: Base", "Examples in the prompt",
         "Cost and quality", "1 failed",
     ):  # fmt: skip
         assert said in page.text, said
@@ -127,7 +127,7 @@ def test_win_rates_count_only_directed_measures(folder, sections):
     assert win_rate_table(evaluation, category_tables(evaluation)) is None
 
 
-def test_the_fall_is_paired_by_instance(folder):
+def test_the_drop_is_paired_by_instance(folder):
     evaluation = read_evaluation_data(folder)
     records = read_scenario_records(evaluation, "mmlu")
     fall = perturbation_drops(evaluation, ("mmlu", 5), records)[2]
@@ -140,7 +140,7 @@ def test_the_fall_is_paired_by_instance(folder):
     assert {one.name for one in fall.per_perturbation} == {"mild_mix", "dialect"}
 
 
-def test_differences_are_of_the_shared_instances_and_corrected(folder):
+def test_differences_are_over_the_shared_instances_and_corrected(folder):
     evaluation = read_evaluation_data(folder)
     assert compared_pairs(evaluation) == [("sft", "base"), ("grpo", "base"), ("grpo", "sft")]
     records = read_scenario_records(evaluation, "mmlu")
@@ -158,7 +158,7 @@ def test_differences_are_of_the_shared_instances_and_corrected(folder):
     assert compared_pairs(evaluation) == [(one, "grpo") for one in ("base", "sft", "a", "b")]
 
 
-def test_a_difference_that_the_correction_takes_away_is_not_coloured(sections):
+def test_a_difference_that_is_not_significant_after_correction_is_not_coloured(sections):
     one = sections.differences[0].rows[0]
     rows = [replace(one, p=0.04, higher_is_better=True), *[replace(one, p=0.5)] * 9]
     pair = replace(sections.differences[0], rows=rows)
@@ -166,7 +166,7 @@ def test_a_difference_that_the_correction_takes_away_is_not_coloured(sections):
     assert apply_holm([replace(pair, rows=rows[:1])])[0].rows[0].level == 2
 
 
-def test_a_reliability_diagram_shows_the_confidence_of_the_records(folder):
+def test_a_reliability_diagram_plots_the_confidence_of_the_records(folder):
     evaluation = read_evaluation_data(folder)
     sure = confidences_by_model(evaluation, ("mmlu", 5), read_scenario_records(evaluation, "mmlu"))
     assert set(sure) == set(MODELS)
@@ -201,7 +201,7 @@ def test_the_browser_holds_every_record_exactly(folder):
 
 
 @pytest.mark.parametrize("texts", [["é😀a", "é😀b", "é😁"], ["", "x", ""], ["\ud83d", "\ud83d\ude00", "a\u2028b"]])
-def test_prompts_survive_whatever_they_are_made_of(folder, texts):
+def test_prompts_of_any_characters_survive_packing(folder, texts):
     evaluation = read_evaluation_data(folder)
     records = {
         "base": [InstanceRecord(str(at), text, scores={"exact_match": math.nan}) for at, text in enumerate(texts)]
@@ -214,13 +214,13 @@ def test_prompts_survive_whatever_they_are_made_of(folder, texts):
     assert data["answers"][0]["scores"] == {"exact_match": None}
 
 
-def test_what_all_prompts_begin_with_is_told_apart(folder):
+def test_the_common_prefix_of_all_prompts_is_marked(folder):
     evaluation = read_evaluation_data(folder)
     data = unpacked(pack_scenario(evaluation, "mmlu", read_scenario_records(evaluation, "mmlu")))
     assert data["leads"]["0/5/0"] == len(PROMPT_PREFIX)
 
 
-def test_a_page_too_small_for_all_says_what_it_leaves_out(folder):
+def test_a_page_over_the_limits_says_what_it_leaves_out(folder):
     small = build_sections(read_evaluation_data(folder), max_records=90)
     assert sum(len(unpacked(chunk)["answers"]) for chunk in small.chunks) <= 90
     assert all(chunk.shown >= 1 and chunk.omitted == chunk.questions - chunk.shown > 0 for chunk in small.chunks)
@@ -230,13 +230,13 @@ def test_a_page_too_small_for_all_says_what_it_leaves_out(folder):
     assert build_sections(read_evaluation_data(folder), max_bytes=20_000).chunks[0].omitted > 0
 
 
-def test_shares_leave_nothing_unused_and_are_fair():
+def test_max_min_fair_shares_use_the_total_and_are_fair():
     assert max_min_fair_shares([10, 100, 100], 90) == [10, 40, 40]
     assert max_min_fair_shares([10, 20], 90) == [10, 20]
     assert max_min_fair_shares([], 5) == []
 
 
-def test_hostile_text_is_shown_and_never_run(tmp_path):
+def test_hostile_text_is_shown_and_never_executed(tmp_path):
     hostile = f"{HOSTILE_TEXT}</script><img src=x onerror=alert(1)>{'{%'} raw"
     models = {"base": 0.3, f"evil{hostile}": 0.6}
     folder = write_evaluation(tmp_path / "e", models=models, scenarios=("mmlu", f"odd{hostile}"), n=8, hostile=hostile)
@@ -275,7 +275,7 @@ def test_markdown_has_the_tables(folder):
     assert all(len({row.count(" | ") for row in table.splitlines()}) == 1 for table in tables)
 
 
-def test_digits_are_what_the_interval_is_worth():
+def test_the_number_of_digits_follows_the_interval():
     assert decimals_for([Interval(0.5, (0.4, 0.6), 9)]) == 2
     assert decimals_for([Interval(0.5, (0.4997, 0.5003), 9)]) == 3
     assert decimals_for([Interval(0.0021, (0.0019, 0.0023), 9)]) == 5
@@ -287,7 +287,7 @@ def test_digits_are_what_the_interval_is_worth():
     assert format_decimal(None, 2) == format_decimal(math.nan, 2) == "–"
 
 
-def test_axes_hold_their_values_whatever_they_are():
+def test_axes_cover_their_values():
     for values in ([0.5, 0.5], [0.0, 0.0], [1e-9, 1e9], [-3, 7], [0.1, 0.11], [1e12, 2e12], [math.nan]):
         axis = axis_for(values, "x")
         assert axis.low < axis.high
@@ -307,14 +307,14 @@ def test_an_evaluation_without_instances_or_of_one_model_is_a_page_too(tmp_path)
     assert "Instances" not in page.text
 
 
-def test_damage_is_told_and_what_is_sound_is_shown(tmp_path):
+def test_damage_is_reported_and_the_rest_is_shown(tmp_path):
     folder = write_evaluation(tmp_path / "e", scenarios=("ifeval",), n=5)
     path = instances_path(folder, "sft", "ifeval")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]) + '{"id": "3", "outp')
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     assert "line 4: not a record" in page.text
     (folder / "results.json").write_text('[{"model": "a"}]')
-    with pytest.raises(UserError, match=r"results\.json: not the numbers of an evaluation"):
+    with pytest.raises(UserError, match=r"results\.json: not the results of an evaluation"):
         write_report(folder)
     (folder / "results.json").write_text("[]")
     with pytest.raises(UserError, match="nothing to report"):

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, folder):
-    """Opens the page; whatever the browser complains of fails the test."""
+    """Opens the page; any browser error fails the test."""
     complaints, contexts = [], []
 
     def open_page(at="", *, path=None, **settings):
@@ -60,10 +60,10 @@ def asked(page):
     return {name: values[0] for name, values in parse_qs(page.url.partition("?")[2], keep_blank_values=True).items()}
 
 
-def test_filters_and_search_find_what_they_say(opened):
+def test_filters_and_search_select_the_matching_instances(opened):
     page = opened("#instances?scenario=mmlu&model=base&beside=sft")
     count(page, "1 to 50 of 210 found; 210 in all")
-    page.select_option("[name=perturbation]", label="as written")
+    page.select_option("[name=perturbation]", label="unperturbed")
     count(page, "of 70 found")
     page.select_option("[name=show]", "failed")
     count(page, "1 to 1 of 1 found")
@@ -76,7 +76,7 @@ def test_filters_and_search_find_what_they_say(opened):
     page.fill("[name=q]", "What is 42 TIMES 43")
     count(page, "1 to 1 of 1 found")
     page.fill("[name=q]", "no such words")
-    count(page, "None of 210 instances is like that.")
+    count(page, "None of 210 instances matches.")
     page.get_by_role("button", name="Reset").click()
     count(page, "of 210 found")
     page.select_option("[name=group]", "subject=law")
@@ -107,7 +107,7 @@ def test_an_instance_shows_everything_and_can_be_linked(opened):
     count(again, "gsm8k · none: not in this page.")
 
 
-def test_a_number_leads_to_its_instances(opened):
+def test_a_number_links_to_its_instances(opened):
     page = opened()
     page.locator("#overview td a").first.click()
     count(page, "210 in all")
@@ -160,7 +160,7 @@ def test_paper_has_all_tables_and_no_browser(opened):
     assert not page.locator("#instances").is_visible()
     for name in ("accuracy", "calibration", "robustness", "fairness", "efficiency"):
         assert page.locator(f"#category-{name}").is_visible()
-    page.set_viewport_size({"width": 690, "height": 900})  # what A4 leaves between its margins
+    page.set_viewport_size({"width": 690, "height": 900})  # A4 without margins
     assert page.evaluate("document.documentElement.scrollWidth") <= 690
 
 

@@ -1,4 +1,4 @@
-"""The page holds what the folder holds, as text, needs nothing else, and does without what is not there."""
+"""The page shows the content of the folder as text, is self-contained, and tolerates missing parts."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from zhenlong.report.report_data import read_report_data
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements with their attributes, and the text of each outside scripts and styles."""
+    """A parsed page: elements with their attributes, and the text outside scripts and styles."""
 
     VOID = ("meta", "link", "br", "img", "input", "wbr")
 
@@ -51,7 +51,7 @@ def recipe(tmp_path_factory):
     return Page(write_report(folder).read_text(encoding="utf-8"))
 
 
-def test_everything_the_folder_holds_is_on_the_page(recipe):
+def test_everything_in_the_folder_is_on_the_page(recipe):
     for said in (
         "demo", "3 models · 3 training runs · seed 0 · 6 min 40 s in all",  # what it is
         "Gold reward", "0.50", "0.45 to 0.55", "n = 300", "My measure", "held-out accuracy", "80.0 %", "n = 600",
@@ -65,7 +65,7 @@ def test_everything_the_folder_holds_is_on_the_page(recipe):
     assert recipe.text.index("SFT 60 steps") < recipe.text.index("Reward model 60") < recipe.text.index("GRPO 60")
 
 
-def test_what_a_model_says_is_shown_and_never_run(recipe):
+def test_model_output_is_shown_and_never_executed(recipe):
     assert recipe.text.count("<script>alert('x')</script>") >= 9
     assert "{{ 7 * 7 }}" in recipe.text
     assert len([tag for tag, _ in recipe.elements if tag == "script"]) == 2  # plotly and the page's own
@@ -79,7 +79,7 @@ def test_the_page_needs_no_network(recipe):
     assert all(target.startswith(("#", "data:")) for target in targets)
 
 
-def test_the_page_is_well_formed_and_its_links_lead_somewhere(recipe):
+def test_the_page_is_well_formed_and_its_links_resolve(recipe):
     assert recipe.mismatched == []
     assert recipe.open == []
     names = [attrs["id"] for _, attrs in recipe.elements if attrs.get("id")]
@@ -92,7 +92,7 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(recipe):
     assert all(attrs.get("scope") in ("col", "row") for attrs in heads)
 
 
-def test_charts_carry_their_numbers_and_say_them_aloud(recipe):
+def test_charts_contain_their_numbers_and_have_labels_for_screen_readers(recipe):
     charts = recipe.with_class("chart")
     specs = [json.loads(attrs["data-chart"]) for attrs in charts]
     assert {spec["kind"] for spec in specs} == {"curve", "dots", "scatter"}
@@ -104,7 +104,7 @@ def test_charts_carry_their_numbers_and_say_them_aloud(recipe):
     assert "Odd" not in recipe.text  # a quantity without any number has no curve
 
 
-def test_a_single_run_is_a_story_too(tmp_path):
+def test_a_single_run_has_a_report(tmp_path):
     page = Page(write_report(write_run(tmp_path / "sft")).read_text(encoding="utf-8"))
     assert "1 training run" in page.text
     assert "Results" not in page.text
@@ -117,7 +117,7 @@ def test_a_single_run_is_a_story_too(tmp_path):
     ["config.yaml", "metrics.jsonl", "ledger.json", "samples.jsonl", "finished.json", "summary.json", "evaluation",
      "sft.jsonl", "grpo", "models"],
 )  # fmt: skip
-def test_a_missing_piece_is_absent_from_the_page_and_nothing_else(tmp_path, absent):
+def test_a_missing_file_removes_only_its_own_part_of_the_page(tmp_path, absent):
     folder = write_recipe(tmp_path / "demo")
     for path in sorted(folder.rglob(absent)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -128,7 +128,7 @@ def test_a_missing_piece_is_absent_from_the_page_and_nothing_else(tmp_path, abse
     assert "demo" in page.text
 
 
-def test_any_one_file_makes_a_story(tmp_path):
+def test_any_single_file_gives_a_report(tmp_path):
     whole = write_recipe(tmp_path / "demo")
     for number, path in enumerate([p for p in sorted(whole.rglob("*")) if p.is_file()]):
         copy = tmp_path / str(number) / path.relative_to(whole)
@@ -137,7 +137,7 @@ def test_any_one_file_makes_a_story(tmp_path):
         assert Page(render_report(read_report_data(tmp_path / str(number)))).mismatched == []
 
 
-def test_damage_is_left_out_and_told(tmp_path):
+def test_damage_is_left_out_and_reported(tmp_path):
     folder = write_run(tmp_path / "sft")
     metrics = folder / "metrics.jsonl"
     lines = metrics.read_text().splitlines()
@@ -161,13 +161,13 @@ def test_damage_is_left_out_and_told(tmp_path):
         {"n": {}, "seed": [], "seconds": "long"},
     ],
 )
-def test_a_summary_of_another_shape_harms_nothing(tmp_path, wrong):
+def test_a_summary_of_another_shape_does_not_break_the_page(tmp_path, wrong):
     (tmp_path / "summary.json").write_text(json.dumps(wrong))
     write_lines(tmp_path / "evaluation" / "a.jsonl", [{"prompt": 3, "gold": "x"}, {"response": 4}, {"prompt": ["hi"]}])
     assert Page(render_report(read_report_data(tmp_path))).mismatched == []
 
 
-def test_a_folder_that_tells_nothing_is_the_users_mistake(tmp_path):
+def test_a_folder_without_runs_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         write_report(tmp_path / "absent")
     with pytest.raises(UserError, match="nothing to report"):
@@ -178,7 +178,7 @@ def test_a_folder_that_tells_nothing_is_the_users_mistake(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
-def test_the_page_appears_whole_or_the_old_one_stays(tmp_path, monkeypatch):
+def test_the_page_is_written_atomically(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "sft")
     before = write_report(folder).read_text(encoding="utf-8")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
@@ -188,7 +188,7 @@ def test_the_page_appears_whole_or_the_old_one_stays(tmp_path, monkeypatch):
     assert [p.name for p in folder.iterdir() if "partial" in p.name] == []
 
 
-def test_the_nasty_text_survives_unchanged(tmp_path):
+def test_hostile_text_survives_unchanged(tmp_path):
     folder = write_run(tmp_path / "sft")
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     assert HOSTILE_TEXT in "".join(page.texts)

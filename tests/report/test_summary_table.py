@@ -1,4 +1,4 @@
-"""Tables say what the summary says, wherever they are shown, and charts what the metrics say."""
+"""Tables show the summary, and charts the metrics, in every output format."""
 
 import io
 
@@ -34,7 +34,7 @@ def run_of(metrics):
     return RunData("sft", "sft", "", {}, metrics, {}, [], {})
 
 
-def test_the_terminal_table_is_whole_in_80_columns():
+def test_the_terminal_table_fits_80_columns():
     console = Console(width=80, file=io.StringIO())
     console.print(terminal_table(SUMMARY))
     shown = console.file.getvalue()
@@ -44,7 +44,7 @@ def test_the_terminal_table_is_whole_in_80_columns():
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_many_models_stand_in_tables_under_each_other():
+def test_many_models_are_split_into_several_tables():
     console = Console(width=80, file=io.StringIO())
     names = [f"method_{number}" for number in range(11)]
     console.print(terminal_table({"models": {name: MEASURED | {"gold_gain_over_sft": GAIN} for name in names}}))
@@ -80,7 +80,7 @@ def test_models_keep_the_summarys_order_and_gains_come_last():
     assert results.rows[0].cells[1].mean == "–"
 
 
-def test_facts_are_all_that_is_outside_the_table():
+def test_scalar_results_are_everything_outside_the_table():
     facts = scalar_results(
         {"seed": 3, "models": {"a": {"x": 1}}, "sft": {"after": {"too_long": 4}, "perplexity": interval(2.0)}}
     )
@@ -97,11 +97,11 @@ def test_facts_are_all_that_is_outside_the_table():
         ([None, None], ""),
     ],
 )
-def test_a_gain_is_significant_only_when_its_interval_leaves_out_0(ends, said):
+def test_a_gain_is_significant_only_if_its_interval_excludes_0(ends, said):
     assert significance({"mean": 0.1, "ci95": ends}) == said
 
 
-def test_numbers_are_written_for_reading():
+def test_number_formats():
     assert format_number(0.1234, "fraction") == "12.3 %"
     assert format_number(0.012, "fraction", signed=True) == "+1.2 pp"
     assert format_number(-0.0123) == "−0.012"
@@ -129,19 +129,19 @@ def test_only_a_noisy_curve_gets_a_moving_mean():
     assert np.std(curves["loss"].smooth) < np.std(curves["loss"].values) / 2
 
 
-def test_a_quantity_measured_now_and_then_is_drawn_at_its_own_steps():
+def test_a_metric_logged_at_some_steps_is_plotted_at_those_steps():
     run = run_of([{"step": i, "loss": 1.0, **({"heldout": i / 10} if i % 10 == 0 else {})} for i in range(1, 31)])
     curve = {curve.key: curve for curve in training_curves(run)}["heldout"]
     assert (curve.steps, curve.values) == ([10, 20, 30], [1.0, 2.0, 3.0])
 
 
-def test_a_moving_mean_of_a_line_is_the_line_away_from_the_ends_and_a_constant_stays():
+def test_the_moving_mean_of_a_line_is_the_line_away_from_the_ends_and_of_a_constant_the_constant():
     line = np.arange(20.0)
     assert moving_mean(line, 5)[2:-2] == pytest.approx(line[2:-2])
     assert moving_mean(np.full(7, 3.0), 5) == pytest.approx(3.0)
 
 
-def test_examples_are_prompts_that_all_models_answered_each_family_first():
+def test_examples_are_prompts_with_responses_of_all_models_one_per_family_first():
     def rows(numbers, text):
         return [
             {"prompt": [{"role": "user", "content": str(i)}], "response": text, "family": f"f{i // 10}"}
@@ -153,7 +153,7 @@ def test_examples_are_prompts_that_all_models_answered_each_family_first():
     assert [said.text for said in examples[0].responses] == ["x", "y"]
 
 
-def test_gains_over_sft_are_paired_by_prompt_whatever_the_order():
+def test_gains_over_sft_are_paired_by_prompt_in_any_order():
     def rows(golds, proxy):
         return [{"prompt": [{"content": str(i)}], "gold": gold, "proxy": proxy} for i, gold in golds]
 

@@ -1,4 +1,4 @@
-"""What happened? A run, or a recipe's runs and their evaluation, as one page, a terminal table, or Markdown.
+"""What happened? Reports of a run, or of a recipe's runs and evaluation: HTML page, terminal table, Markdown.
 
 The package is called like the command: `zhenlong.report("runs/demo")`.
 """

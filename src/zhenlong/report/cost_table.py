@@ -1,4 +1,4 @@
-"""What the runs cost, from their ledgers."""
+"""The table of costs, from the runs' ledgers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Formatter = Callable[[float], str]
 
 @dataclass(frozen=True)
 class CostTable:
-    """A table: a heading for each column, a row for each run, and the sums of those columns that add up."""
+    """Column headings, a row for each run, and sums of the additive columns."""
 
     columns: list[str]
     rows: list[tuple[str, list[str]]]
@@ -22,7 +22,7 @@ class CostTable:
 
 
 def cost_table(runs: Sequence[RunData]) -> CostTable:
-    """The costs of the runs that have a ledger; quantities that no ledger has are left out."""
+    """The costs of the runs with a ledger, without quantities that no ledger has."""
     runs_with_ledger = [run for run in runs if run.ledger]
     unknown_keys = dict.fromkeys(
         k
@@ -51,7 +51,7 @@ def cost_table(runs: Sequence[RunData]) -> CostTable:
 
 
 def format_duration(seconds: float) -> str:
-    """A time in the two largest of hours, minutes and seconds."""
+    """A duration in its two largest units of hours, minutes and seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -59,7 +59,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_si(value: float, unit: str = "", base: float = 1000.0) -> str:
-    """A count with the prefix that leaves one to three digits before the point."""
+    """A count with an SI prefix and one to three digits before the decimal point."""
     prefixes = ("", "k", "M", "G", "T", "P", "E") if base == 1000.0 else ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
     power = 0
     while abs(value) >= base and power < len(prefixes) - 1:
@@ -78,7 +78,7 @@ def _format_cell(value: Any, formatter: Formatter) -> str:
 
 LEDGER_COLUMNS: Final[
     dict[str, tuple[str, Formatter, bool]]
-] = {  # key: heading, how it is written, whether runs add up
+] = {  # key: heading, formatter, whether it is summed over runs
     "seconds": ("Time", format_duration, True),
     "tokens": ("Tokens trained on", format_si, True),
     "flops": ("Arithmetic", lambda value: format_si(value, "FLOP"), True),

@@ -1,4 +1,4 @@
-"""A run's metrics as small charts: one for each quantity, with a moving mean where it is noisy."""
+"""Training curves of a run: one chart per metric, with a moving mean if it is noisy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from zhenlong.report.labels import MINUS_SIGN, mean_value
 from zhenlong.report.report_data import JsonRows, RunData
 
-MAX_POINTS: Final = 1500  # of a curve on the page; longer runs show means of neighbouring steps
-MIN_POINTS_TO_SMOOTH: Final = 40  # points from which a noisy curve gets a moving mean
-NOISE_THRESHOLD: Final = 0.01  # median second difference, as a share of the range, that makes a curve noisy
+MAX_POINTS: Final = 1500  # points per curve; longer runs show means over buckets of steps
+MIN_POINTS_TO_SMOOTH: Final = 40  # shorter curves get no moving mean
+NOISE_THRESHOLD: Final = 0.01  # a curve is noisy above this median second difference, as a fraction of its range
 CURVE_TITLES: Final = {
     "loss": "Loss",
     "reward": "Reward",
@@ -37,7 +37,7 @@ NOT_PLOTTED: Final = frozenset({"step", "tokens", "seconds"})
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity over the steps. `smooth` is its moving mean, or empty; `span` says where it began and ended."""
+    """One metric over the steps. `smooth` is its moving mean or empty; `first_to_last` its first and last value."""
 
     key: str
     title: str
@@ -48,12 +48,12 @@ class Curve:
     note: str
 
     def as_json(self) -> dict[str, Any]:
-        """What the page's script draws."""
+        """The data for the page's script."""
         return {"kind": "curve", "x": self.steps, "y": self.values, "smooth": self.smooth}
 
 
 def training_curves(run: RunData) -> list[Curve]:
-    """A curve for each quantity that has at least two finite numbers, known ones first."""
+    """A curve for each metric with at least two finite values, known metrics first."""
     keys = dict.fromkeys(key for row in run.metrics for key in row if key not in NOT_PLOTTED)
     ordered = [key for key in CURVE_TITLES if key in keys] + sorted(key for key in keys if key not in CURVE_TITLES)
     found = (_curve(key, run.metrics) for key in ordered)
@@ -87,24 +87,24 @@ def _curve(key: str, metrics: JsonRows) -> Curve | None:
 
 
 def moving_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """The mean over `window` points around each (an odd number), over fewer near the ends."""
+    """The centred mean over `window` points (an odd number), over fewer near the ends."""
     ones = np.ones(window)
     return np.convolve(values, ones, "same") / np.convolve(np.ones_like(values), ones, "same")
 
 
 def format_significant(value: float) -> str:
-    """A number in three significant digits."""
+    """A number with three significant digits."""
     text = f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
     return text.replace("e-0", "e-").replace("-", MINUS_SIGN)
 
 
 def _round_for_plot(values: NDArray[np.float64]) -> list[float]:
-    """Five significant digits: enough for a picture."""
+    """Values rounded to five significant digits, enough for a plot."""
     return [float(f"{value:.5g}") for value in values]
 
 
 def _bucket_means(values: NDArray[np.float64], bucket_size: int) -> NDArray[np.float64]:
-    """Means of `each` neighbours; the last bucket may hold fewer."""
+    """Means over buckets of `bucket_size` values; the last bucket may be smaller."""
     if bucket_size == 1:
         return values
     starts: Sequence[int] = range(0, len(values), bucket_size)

@@ -1,4 +1,4 @@
-"""What the models said: the same prompt answered by all of them, and by one of them over its training."""
+"""Sampled responses: of all models to the same prompt, and of one model over its training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PromptMessage:
 
 @dataclass(frozen=True)
 class SampledResponse:
-    """One response: by whom (a model, or a step), the text, and short remarks such as its rewards."""
+    """One response: its source (a model or a step), its text, and tags such as rewards."""
 
     source: str
     text: str
@@ -33,7 +33,7 @@ class SampledResponse:
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the responses to it."""
+    """A prompt and its responses."""
 
     prompt: list[PromptMessage]
     family: str
@@ -41,9 +41,9 @@ class Example:
 
 
 def compare_responses(evaluations: Mapping[str, JsonRows], limit: int = MAX_PROMPTS) -> list[Example]:
-    """The prompts that every model answered, one of each family first, in the order of the first model's rows.
+    """Prompts that every model responded to, one per family first, in the order of the first model's rows.
 
-    The choice looks at the prompts alone, never at how well they were answered.
+    The selection depends on the prompts only, not on the responses.
     """
     rows_by_model = {model: {prompt_key(row): row for row in reversed(rows)} for model, rows in evaluations.items()}
     if not rows_by_model:
@@ -72,7 +72,7 @@ def compare_responses(evaluations: Mapping[str, JsonRows], limit: int = MAX_PROM
 
 
 def responses_over_training(samples: JsonRows, limit: int = MAX_PROMPTS_OVER_TRAINING) -> list[Example]:
-    """The first prompts sampled in a run, each with what was said to it at every step."""
+    """The first prompts sampled in a run, each with its response at every step."""
     by_prompt: dict[str, JsonRows] = {}
     for row in samples:
         if key := prompt_key(row):
@@ -88,7 +88,7 @@ def responses_over_training(samples: JsonRows, limit: int = MAX_PROMPTS_OVER_TRA
 
 
 def prompt_key(row: Mapping[str, Any]) -> str:
-    """What tells prompts apart; empty for a row without one."""
+    """The identity of a row's prompt; empty for a row without one."""
     prompt = row.get("prompt")
     return json.dumps(prompt, sort_keys=True) if prompt else ""
 
@@ -101,7 +101,7 @@ def _prompt_messages(prompt: Any) -> list[PromptMessage]:
 
 
 def _tags(row: Mapping[str, Any]) -> list[str]:
-    """Rewards with two decimals, then what is worth knowing."""
+    """Rewards with two decimals, then other facts about the response."""
     reward_keys = {"gold": "gold", "proxy": "proxy", "reward": "reward"}
     numbers = [(label, mean_value(row.get(key))) for key, label in reward_keys.items()]
     tags = [f"{label} {value:.2f}".replace("-", MINUS_SIGN) for label, value in numbers if value is not None]

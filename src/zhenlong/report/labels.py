@@ -1,6 +1,6 @@
-"""How a measured number is named and written, wherever it is shown: page, terminal or Markdown.
+"""Labels and number formats of measures, for page, terminal and Markdown.
 
-A measure is either a number or an object with `mean`, `ci95` and `n`.
+The value of a measure is a number or an object with `mean`, `ci95` and `n`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ RISE, FALL, NOT_SIGNIFICANT = (
     "significant increase",
     "significant decrease",
     "not significant",
-)  # what the interval of a gain says
+)  # significance of a gain by its interval
 DISPLAY_NAMES: Final = {"base": "Base", "rloo": "RLOO"} | {name: one.label for name, one in stages().items()}
 
 
 @dataclass(frozen=True)
 class MeasureLabel:
-    """A measure's label, what it is the mean of, and how its numbers are written."""
+    """A measure's label, its description, and the format of its numbers."""
 
     label: str
     description: str = ""
@@ -42,11 +42,9 @@ MEASURE_LABELS: Final = {
     "format_following": MeasureLabel("Format followed", "responses in the requested format", "fraction"),
     "harmful_refused": MeasureLabel("Harmful refused", "harmful requests that are refused", "fraction"),
     "benign_compliance": MeasureLabel(
-        "Benign compliance", "harmless requests that look harmful, yet are answered", "fraction"
+        "Benign compliance", "benign lookalikes that are answered (1 - over-refusal)", "fraction"
     ),
-    "preference_accuracy": MeasureLabel(
-        "Preference accuracy", "pairs whose chosen response comes out ahead", "fraction"
-    ),
+    "preference_accuracy": MeasureLabel("Preference accuracy", "pairs whose chosen response is preferred", "fraction"),
     "heldout_accuracy": MeasureLabel("Held-out accuracy", "pairs whose chosen response scores higher", "fraction"),
     "closed_book": MeasureLabel(
         "Closed-book accuracy", "multiple-choice questions about facts answered correctly", "fraction"
@@ -60,7 +58,7 @@ MEASURE_LABELS: Final = {
 
 
 def measure_label(key: str) -> MeasureLabel:
-    """The measure of a key in a summary; one that is not known is named after its key."""
+    """The label of a key in a summary; unknown keys are labelled by their name."""
     if GAIN_INFIX in key:
         gained_measure, baseline_model = key.split(GAIN_INFIX, 1)
         gained_label = measure_label(
@@ -79,19 +77,19 @@ def measure_label(key: str) -> MeasureLabel:
 
 
 def display_name(model: str) -> str:
-    """How a model or stage is called in text."""
+    """The display name of a model or stage."""
     return DISPLAY_NAMES.get(model, model)
 
 
 def mean_value(value: Any) -> float | None:
-    """The number that a measure comes down to, or None where there is none."""
+    """The mean of a measure, or None if there is none."""
     value = value.get("mean") if isinstance(value, Mapping) else value
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) else None
 
 
 def interval_ends(value: Any) -> tuple[float, float] | None:
-    """The ends of a measure's interval, or None where it has none."""
+    """The ends of a measure's interval, or None if it has none."""
     ends = value.get("ci95") if isinstance(value, Mapping) else None
     if not isinstance(ends, (list, tuple)) or len(ends) != 2:
         return None
@@ -100,7 +98,7 @@ def interval_ends(value: Any) -> tuple[float, float] | None:
 
 
 def significance(value: Any) -> str:
-    """Whether a 95 % interval lies above 0, below it, or around it; empty without an interval."""
+    """Whether a 95 % interval lies above 0, below 0, or contains it; empty without an interval."""
     ends = interval_ends(value)
     if ends is None:
         return ""
@@ -108,7 +106,7 @@ def significance(value: Any) -> str:
 
 
 def format_number(number: float | None, kind: NumberKind = "number", *, signed: bool = False) -> str:
-    """A number for reading: shares in per cent, counts with one decimal, others with two (three when small)."""
+    """A formatted number: fractions in per cent, counts with one decimal, others with two (three if small)."""
     if number is None:
         return MISSING_TEXT
     scaled = 100 * number if kind == "fraction" else number
@@ -121,7 +119,7 @@ def format_number(number: float | None, kind: NumberKind = "number", *, signed: 
 
 
 def format_interval(value: Any, kind: NumberKind = "number", *, signed: bool = False) -> str:
-    """The interval as "low to high", or nothing."""
+    """The interval as "low to high", or an empty text."""
     ends = interval_ends(value)
     if ends is None:
         return ""

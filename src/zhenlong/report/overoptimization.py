@@ -1,6 +1,6 @@
-"""Did the model get better, or only better liked? The reward of training beside the one it never saw.
+"""Over-optimisation: the training reward (proxy) against the true reward (gold), which training never sees.
 
-Pushed far enough, the proxy goes on rising while the gold reward falls (Gao et al. 2023): that is over-optimisation.
+Under too much optimisation the proxy keeps rising while the gold reward falls (Gao et al. 2023).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BASELINE_MODEL: Final = "sft"
 
 @dataclass(frozen=True)
 class RewardGain:
-    """A model's gains over SFT on the same prompts, in both rewards, and what they say together."""
+    """A model's gains over SFT on the same prompts in both rewards, with their joint interpretation."""
 
     model: str
     proxy: str
@@ -41,7 +41,7 @@ class RewardGain:
 
 
 def reward_gains(evaluations: Mapping[str, JsonRows], summary: Mapping[str, Any]) -> list[RewardGain]:
-    """The gains over SFT of the models trained after it; none without the rows of SFT or without a proxy reward."""
+    """The gains over SFT of the models trained from it; empty without rows of SFT or a proxy reward."""
     baseline_rewards = _proxy_and_gold(evaluations.get(BASELINE_MODEL, []))
     models = summary.get("models")
     found = []
@@ -63,7 +63,7 @@ def reward_gains(evaluations: Mapping[str, JsonRows], summary: Mapping[str, Any]
 
 
 def proxy_gold_scatter(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Both rewards of every model with their intervals, as the page's script draws them; None without two models."""
+    """Both rewards of every model with intervals, for the page's script; None for fewer than two models."""
     models = summary.get("models")
     found = models.items() if isinstance(models, Mapping) else ()
     points = [
@@ -91,7 +91,7 @@ def _gain(model: str, proxy: dict[str, Any], gold: dict[str, Any], kl: float | N
     )
 
 
-INTERPRETATIONS: Final = {  # what the intervals of (proxy, gold) say
+INTERPRETATIONS: Final = {  # significance of (proxy, gold) -> text
     (RISE, RISE): "both rose",
     (RISE, FALL): "over-optimised: the proxy rose and gold fell",
     (RISE, NOT_SIGNIFICANT): "only the proxy rose",
@@ -110,7 +110,7 @@ def _proxy_and_gold(rows: JsonRows) -> dict[str, tuple[float, float]]:
 
 
 def _mean_with_ends(value: Any) -> dict[str, float] | None:
-    """A mean with the ends of its interval; ends that are unknown are the mean itself."""
+    """A mean with the ends of its interval; unknown ends are the mean itself."""
     mean = mean_value(value)
     if mean is None:
         return None

@@ -1,7 +1,7 @@
-"""report.html: everything a folder tells, as one page that needs nothing but itself.
+"""report.html: all results of a folder as one self-contained page.
 
-The page holds its style, its script and plotly, so it can be mailed, printed and read without a network. All text that
-comes from a run is escaped, for a model may say anything.
+The page embeds its style, its script and plotly, so it can be mailed, printed and read without a network. All text from
+a run is escaped, because model output is untrusted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHOWN_OPTIONS: Final = ("model", "data", "heldout", "reward", "lr", "batch_size"
 
 @dataclass(frozen=True)
 class Headline:
-    """One gain, as the page opens with it."""
+    """One gain, shown at the top of the page."""
 
     model: str
     label: str
@@ -46,7 +46,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class RunSection:
-    """One run as the page shows it."""
+    """One training run on the page."""
 
     name: str
     stage: str
@@ -59,13 +59,13 @@ class RunSection:
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `folder/report.html` from what the folder holds; returns its path.
+    """Write `folder/report.html` and return its path.
 
-    The folder is a run's, an evaluation's, or one with run folders, summary.json and evaluation/ in it. What is not
-    there is not shown. Raises `UserError` when the folder tells of neither, or cannot be read or written.
+    The folder is a run's, an evaluation's, or one with run folders, summary.json and evaluation/ in it. Missing parts
+    are left out. Raises `UserError` if the folder is none of these, or cannot be read or written.
 
     Args:
-        folder: Folder of a run, of an evaluation, or of a recipe with the folders of its runs in it.
+        folder: Folder of a run, an evaluation or a recipe.
     """
     if is_evaluation(folder):
         return write_evaluation_report(folder)
@@ -76,7 +76,7 @@ def write_report(folder: str | Path) -> Path:
 
 
 def render_report(data: ReportData, evaluation: EvaluationSections | None = None) -> str:
-    """The page as text, with the sections of an evaluation among the story's own."""
+    """The page as text, including the sections of an evaluation."""
     results = summary_table(data.summary)
     scatter = proxy_gold_scatter(data.summary)
     stages = [_run_section(run) for run in data.runs]
@@ -103,7 +103,7 @@ def render_report(data: ReportData, evaluation: EvaluationSections | None = None
 
 
 def _evaluation_sections(folder: Path, notes: list[str]) -> EvaluationSections | None:
-    """The sections of an evaluation; None where there is none, or none that can be read, which `notes` then tells."""
+    """The sections of an evaluation; None if there is none, or if it cannot be read (then `notes` says why)."""
     try:
         return build_sections(read_evaluation_data(folder)) if is_evaluation(folder) else None
     except UserError as error:
@@ -112,7 +112,7 @@ def _evaluation_sections(folder: Path, notes: list[str]) -> EvaluationSections |
 
 
 def _subtitle_parts(data: ReportData, results: SummaryTable) -> list[str]:
-    """What the page is about, in a few words each."""
+    """The parts of the subtitle: number of models and runs, seed, time."""
     seeds = dict.fromkeys(str(run.config["seed"]) for run in data.runs if "seed" in run.config)
     seed = data.summary.get("seed", ", ".join(seeds))
     seconds = mean_value(data.summary.get("seconds"))
@@ -126,7 +126,7 @@ def _subtitle_parts(data: ReportData, results: SummaryTable) -> list[str]:
 
 
 def _versions(runs: Sequence[RunData]) -> list[str]:
-    """The versions that the runs were made with; a package twice if they differ."""
+    """The package versions of the runs; a package appears twice if they differ."""
     version_maps = [run.ledger["versions"] for run in runs if isinstance(run.ledger.get("versions"), dict)]
     return list(
         dict.fromkeys(f"{package} {version}" for versions in version_maps for package, version in versions.items())
@@ -144,7 +144,7 @@ def _headlines(results: SummaryTable) -> list[Headline]:
 
 
 def _dot_charts(results: SummaryTable) -> list[dict[str, Any]]:
-    """For each measure that has intervals, the models' means with them, as the page's script draws them."""
+    """For each measure with intervals, the models' means and intervals, for the page's script."""
     charts = []
     for row in results.rows:
         named = [

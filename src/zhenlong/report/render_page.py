@@ -1,7 +1,7 @@
-"""What all pages share: one file that needs nothing but itself, its look, and the guard against what it quotes.
+"""Rendering of self-contained pages: layout, styles, and protection against untrusted text.
 
-A model may say anything, so all text from outside is escaped; should an escape ever be missed, the page's policy runs
-no script but its own and loads nothing.
+Model output is untrusted, so all external text is escaped; as a second line of defence, the page's content security
+policy runs only its own scripts and loads nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ TEMPLATE_FOLDER: Final = Path(__file__).parent / "templates"
 
 
 def render_page(template: str, styles: Sequence[str], scripts: Sequence[Markup], **values: Any) -> str:
-    """A page from a template that extends layout.html.j2, with style sheets by name and its scripts in order.
+    """Render a template that extends layout.html.j2, with style sheets by name and scripts in order.
 
-    Characters that UTF-8 does not have (halves of surrogate pairs, which JSON may hold) become question marks.
+    Lone surrogates, which JSON may contain and UTF-8 cannot encode, become question marks.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE_FOLDER),
@@ -38,12 +38,12 @@ def render_page(template: str, styles: Sequence[str], scripts: Sequence[Markup],
 
 
 def read_asset(name: str) -> Markup:
-    """A file of this package, which may stand in the page as it is."""
+    """A trusted file of this package, inserted unescaped."""
     return Markup((TEMPLATE_FOLDER / name).read_text(encoding="utf-8"))
 
 
 def _content_security_policy(scripts: Sequence[Markup]) -> str:
-    """A content security policy under which only these scripts run, and nothing is fetched."""
+    """A content security policy that allows only these scripts and no network requests."""
     hashes = [base64.b64encode(hashlib.sha256(one.encode("utf-8")).digest()).decode() for one in scripts]
     allowed = " ".join(f"'sha256-{one}'" for one in hashes) or "'none'"
     return f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"

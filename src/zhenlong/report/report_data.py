@@ -1,6 +1,6 @@
-"""What a folder tells: the runs in it and the evaluation beside them, read as far as they are there.
+"""Reading of a folder for the report: its runs and its evaluation, as far as present.
 
-A file that is absent is simply not told of; one that is damaged, or a line of it, is left out and said so in `notes`.
+Missing files are ignored; damaged files or lines are left out and listed in `notes`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JsonRows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class RunData:
-    """One training run: its folder's name, the stage it was, and what its files hold."""
+    """One training run: its folder's name, its stage, and the content of its files."""
 
     name: str
     stage: str
@@ -37,7 +37,7 @@ class RunData:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that a folder tells: its runs in the order of training, the summary, and each model's evaluated rows."""
+    """The content of a folder: its runs in training order, the summary, and each model's evaluated rows."""
 
     title: str
     runs: list[RunData]
@@ -49,7 +49,7 @@ class ReportData:
 def read_report_data(folder: str | Path) -> ReportData:
     """Read a run's folder, or a folder of run folders with summary.json and evaluation/<model>.jsonl.
 
-    Raises `UserError` when the folder is missing or cannot be read, or nothing in it tells of a run.
+    Raises `UserError` if the folder is missing, cannot be read, or contains no run.
     """
     folder = Path(folder)
     notes: list[str] = []
@@ -78,7 +78,7 @@ def _is_run_folder(folder: Path) -> bool:
 
 
 def _stage_order(path: Path) -> tuple[int, str]:
-    """Known stages in the order they are trained, others after them by name."""
+    """Sort key: known stages in training order, then others by name."""
     return (STAGE_ORDER.index(path.name) if path.name in STAGE_ORDER else len(STAGE_ORDER), path.name)
 
 
@@ -104,7 +104,7 @@ def _read_json_object(path: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _parse_mapping(path: Path, text: str, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:
-    """The object that a file describes; empty when there is none."""
+    """The mapping in a file; empty if there is none."""
     if not text.strip():
         return {}
     try:
@@ -117,7 +117,7 @@ def _parse_mapping(path: Path, text: str, parse: Callable[[str], Any], notes: li
 
 
 def _read_json_rows(path: Path, notes: list[str]) -> JsonRows:
-    """The objects in a file of one a line. The last line may be torn, for a run may be under way."""
+    """The objects of a JSON Lines file. The last line may be incomplete while a run is in progress."""
     lines = _read_text(path, notes).split("\n")
     rows, damaged = [], 0
     for line in lines:

@@ -1,4 +1,4 @@
-"""The result table of a summary: measures down, models across; on the terminal, as Markdown, and for the page."""
+"""The result table of a summary, measures by models, for terminal, Markdown and page."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from zhenlong.report.labels import (
     significance,
 )
 
-MODELS_PER_TABLE: Final = 5  # models beside each other on a terminal
+MODELS_PER_TABLE: Final = 5  # columns of a terminal table
 DIRECTIONS: Final = {RISE: "up", FALL: "down"}
 
 
 @dataclass(frozen=True)
 class ResultCell:
-    """One model's value of one measure: its mean, its interval, for a gain what the interval says, and its n."""
+    """One model's value of one measure: mean, interval, n, and for a gain its significance."""
 
     mean: str
     interval: str
     significance: str
     n: int | None
-    value: Any  # as the summary has it; None where the model was not measured
+    value: Any  # as in the summary; None if not measured
 
     @property
     def direction(self) -> str:
@@ -50,7 +50,7 @@ class ResultCell:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One measure of all models."""
+    """One measure for all models."""
 
     key: str
     measure: MeasureLabel
@@ -60,7 +60,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class SummaryTable:
-    """The table: models in the summary's order; measures in the known order, unknown ones after, gains last."""
+    """Models in the summary's order; known measures first, then unknown ones, gains last."""
 
     models: list[str]
     rows: list[ResultRow]
@@ -68,7 +68,7 @@ class SummaryTable:
 
 @dataclass(frozen=True)
 class ScalarResult:
-    """A labelled number that belongs to no model in the table."""
+    """A labelled number that belongs to no model of the table."""
 
     label: str
     text: str
@@ -76,21 +76,21 @@ class ScalarResult:
 
 
 def summary_table(summary: Mapping[str, Any]) -> SummaryTable:
-    """The table of `summary["models"]`; empty where there is none."""
+    """The table of `summary["models"]`; empty if there is none."""
     found = summary.get("models")
     found = found if isinstance(found, Mapping) else {}
     models = {str(name): values for name, values in found.items() if isinstance(values, Mapping)}
     seen = list(dict.fromkeys(key for values in models.values() for key in values))
     known = [key for key in MEASURE_LABELS if key in seen]
     others = [key for key in seen if key not in MEASURE_LABELS]
-    keys = known + sorted(others, key=lambda key: GAIN_INFIX in key)  # stable: the order of appearance within each
+    keys = known + sorted(others, key=lambda key: GAIN_INFIX in key)  # stable sort: keeps the order of appearance
     rows = [_row(key, list(models.values())) for key in keys]
     measured = [row for row in rows if any(cell.value is not None for cell in row.cells)]
     return SummaryTable([display_name(name) for name in models], measured)
 
 
 def scalar_results(summary: Mapping[str, Any], prefix: str = "") -> list[ScalarResult]:
-    """Every measure outside the table, such as the reward model's accuracy, labelled by the way to it."""
+    """Every measure outside the table, such as the reward model's accuracy, labelled by its path."""
     scalars: list[ScalarResult] = []
     for key, value in summary.items():
         label = f"{prefix}{_scalar_label(key, bool(prefix))}"
@@ -104,13 +104,13 @@ def scalar_results(summary: Mapping[str, Any], prefix: str = "") -> list[ScalarR
 
 
 def terminal_table(summary: Mapping[str, Any]) -> Group:
-    """The results for a terminal of 80 columns: means and half the width of their 95 % intervals.
+    """The results for a terminal of 80 columns: means with the half-width of their 95 % intervals.
 
-    More models than fit beside each other stand in several tables, one under the other.
+    If the models do not fit into one table, several are printed below each other.
     """
     results = summary_table(summary)
     num_tables = -(-len(results.models) // MODELS_PER_TABLE)
-    boundaries = [len(results.models) * group // num_tables for group in range(num_tables + 1)]  # as even as can be
+    boundaries = [len(results.models) * group // num_tables for group in range(num_tables + 1)]  # as equal as possible
     parts = [_terminal_block(results, slice(*bounds)) for bounds in pairwise(boundaries)]
     return Group(*parts, Text("± half of the 95 % interval; * a significant gain or loss", style="italic"))
 
@@ -127,7 +127,7 @@ def _terminal_block(results: SummaryTable, models: slice) -> Table:
 
 
 def summary_markdown(summary: Mapping[str, Any]) -> str:
-    """The results as a Markdown table, with the facts beside it as a list."""
+    """The results as a Markdown table, followed by a list of the other numbers."""
     results = summary_table(summary)
     lines = []
     if results.rows:
@@ -135,7 +135,7 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         lines += [
             markdown_row([row.measure.label, *[_markdown_cell(cell) for cell in row.cells]]) for row in results.rows
         ]
-        lines += ["", "In brackets the 95 % interval."]
+        lines += ["", "Brackets: 95 % interval."]
     scalars = scalar_results(summary)
     lines += [""] * bool(lines and scalars)
     lines += [
@@ -146,12 +146,12 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """A row of a Markdown table; characters that mean something there are escaped."""
+    """A row of a Markdown table with escaped cells."""
     return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
 
 
 def escape_markdown(text: str) -> str:
-    """Text on one line of Markdown; characters that mean something there are escaped."""
+    """Text as one escaped line of Markdown."""
     return "".join(f"\\{c}" if c in "|*_`<" else c for c in " ".join(text.splitlines()))
 
 
@@ -194,7 +194,7 @@ def _scalar_label(key: str, nested: bool) -> str:
 
 
 def _measure_key(key: str, prefix: str) -> str:
-    """Numbers kept by strength are of the measure above them, which is an accuracy."""
+    """The key of the measure; numbers by strength belong to the measure above them, an accuracy."""
     return "accuracy" if "by strength" in prefix else key
 
 

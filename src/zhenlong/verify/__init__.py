@@ -1,4 +1,4 @@
-"""Is this answer right? Checkers of text, used by rewards and by evaluation alike."""
+"""Is this answer right? Verifiers of responses, used by rewards and by evaluation."""
 
 from zhenlong.verify.matching import check_exact, check_regex, normalize_text
 from zhenlong.verify.math_verify_check import check_math

@@ -1,7 +1,7 @@
-"""Does this program pass its tests? Run in the sandbox, judged outside of the program's own process.
+"""Run a program against its tests in the sandbox; the verdict is made outside the program's own process.
 
-HumanEval and MBPP: the tests run in a second process that calls the program's functions and gets plain values back.
-LiveCodeBench and APPS: inputs go in, outputs come out, and are compared here. docs/evaluation/code.md has the rules.
+HumanEval and MBPP: the tests run in a second process that calls the program's functions and receives plain values.
+LiveCodeBench and APPS: the program gets inputs, and its outputs are compared here. Rules: docs/evaluation/code.md.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from zhenlong.verify.code_tests import DEFAULT_SECONDS, PRELUDES, normalize_test
 from zhenlong.verify.sandbox import Limits, Sandbox
 from zhenlong.verify.sandbox.guest.serialization import encode, loads
 
-MAX_OUTPUT_BYTES: Final = 32 << 20  # bytes; the largest expected outputs of LiveCodeBench have some megabytes
+MAX_OUTPUT_BYTES: Final = 32 << 20  # bytes; LiveCodeBench's largest expected outputs are a few megabytes
 
 
 @dataclass(frozen=True)
 class CodeTestResult:
-    """How a program did. `reason` says why it failed; tests after the first that failed are not run."""
+    """The result of a program's tests. `reason` says why it failed; tests after the first failure are not run."""
 
     passed: bool
     reason: str = ""
@@ -42,9 +42,9 @@ class CodeTestResult:
 def check_code_response(
     response: str, raw_tests: Mapping[str, Any], *, rules: Mapping[str, Any] | None = None, unsafe: bool = False
 ) -> CodeTestResult:
-    """Read the program out of an answer as the tests say, and run it against them (code_tests.py).
+    """Extract the program from a response by the tests' extraction mode, and run it against them (code_tests.py).
 
-    `rules` stand where the tests do not say. Raises `UserError` as `check_code` does.
+    `rules` are defaults for keys that the tests lack. Raises `UserError` as `check_code` does.
     """
     tests = normalize_tests(raw_tests, rules)
     program = extract_program(
@@ -60,16 +60,16 @@ def check_code_response(
 def check_code(program: str, raw_tests: Mapping[str, Any], *, unsafe: bool = False) -> CodeTestResult:
     """Run a program against tests.
 
-    Raises `UserError` for tests that are not whole, and where this machine cannot isolate a program and `unsafe` is not
-    set. A program that does anything but pass is failed, whatever it did.
+    Raises `UserError` for incomplete tests, and if this machine cannot isolate a program and `unsafe` is not set. Any
+    program that does not pass has failed, whatever it did.
     """
     return _run_tests(program, normalize_tests(raw_tests), unsafe)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that one of k answers passes, from n of which c pass: 1 - C(n-c, k) / C(n, k).
+    """The probability that one of k samples passes, estimated from n samples of which c pass: 1 - C(n-c, k) / C(n, k).
 
-    As a product of ratios, which neither overflows nor cancels (Chen et al. 2021, section 2.1).
+    Computed as a product of ratios, without overflow or cancellation (Chen et al. 2021, section 2.1).
     """
     if not 0 <= c <= n or not 1 <= k <= n:
         raise ValueError(f"expected 0 <= c <= n and 1 <= k <= n, got n={n}, c={c}, k={k}")
@@ -90,7 +90,7 @@ def _run_tests(program: str, tests: Mapping[str, Any], unsafe: bool) -> CodeTest
     try:
         result = run(program, tests, seconds, unsafe)
     except OSError as error:
-        raise UserError(f"sandbox: it failed to start ({error}); run the same again, or report it") from None
+        raise UserError(f"sandbox: failed to start ({error}); try again, or report it") from None
     return replace(result, seconds=time.monotonic() - started)
 
 
@@ -123,7 +123,7 @@ def _run_asserts(program: str, tests: Mapping[str, Any], seconds: float, unsafe:
 def _run_in_separate_process(
     program: str, context: str, names: Sequence[str], code: str, tests: Mapping[str, Any], seconds: float, unsafe: bool
 ) -> CodeTestResult:
-    """Tests in a process beside the program's, which calls `names` there."""
+    """Run the tests in a separate process, which calls the functions `names` in the program's process."""
     with _open_sandbox(program, "check", tests, seconds, unsafe) as sandbox:
         return _to_result(sandbox.request({"context": context, "names": list(names), "tests": code}), seconds)
 
@@ -156,7 +156,7 @@ def _run_functional(program: str, tests: Mapping[str, Any], seconds: float, unsa
     values_equal = value_equal_apps if apps else value_equal
     class_name = tests.get("class") or ("Solution" if "class Solution" in program else "")
     with _open_sandbox(program, "serve", tests, seconds, unsafe) as sandbox:
-        exit_reasons: list[str] = []  # why the program runs no more: its other tests have failed as well
+        exit_reasons: list[str] = []  # why the program ended: its remaining tests fail too
 
         def run_case(given: Any, expected: Any) -> str:
             if exit_reasons:
@@ -185,7 +185,7 @@ def _run_functional(program: str, tests: Mapping[str, Any], seconds: float, unsa
 
 
 def _run_cases(tests: Mapping[str, Any], seconds: float, run_case: Any) -> CodeTestResult:
-    """All tests in order, up to the first that fails or all of them, within (seconds + 1) for each and 5 more."""
+    """Run the tests in order, up to the first failure or all of them, within (seconds + 1) per test plus 5."""
     count = len(tests["inputs"])
     deadline = time.monotonic() + (seconds + 1) * count + 5
     passed, reason = 0, ""
@@ -204,7 +204,7 @@ def _open_sandbox(program: str, mode: str, tests: Mapping[str, Any], seconds: fl
     count = len(tests["inputs"]) if mode == "serve" else 1
     limits = Limits(
         seconds=seconds,
-        cpu_seconds=int((seconds + 1) * count) + 5,  # of one process, which under `serve` answers all tests
+        cpu_seconds=int((seconds + 1) * count) + 5,  # of one process, which in mode `serve` runs all tests
         memory=int(tests.get("memory") or Limits.memory),
         output=MAX_OUTPUT_BYTES,
     )

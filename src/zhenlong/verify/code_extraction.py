@@ -1,12 +1,12 @@
-"""Which program does an answer hold? The reading that each benchmark's own scorer has of it.
+"""Extraction of the program from a response, by each benchmark's own rule.
 
 | name | the program |
 |---|---|
-| `program` | the answer itself |
-| `completion` | the prompt and the answer (openai/human-eval:human_eval/execution.py) |
-| `chat` | the prompt, then the fenced block that defines the function; a body without its head completes the prompt |
-| `last_block` | the lines between the last two that hold ``` (LiveCodeBench:lcb_runner/utils/extraction_utils.py) |
-| `block` | the last fenced block where there is one, else the answer up to `[DONE]` (MBPP's prompt) |
+| `program` | the response itself |
+| `completion` | the prompt and the response (openai/human-eval:human_eval/execution.py) |
+| `chat` | the prompt, then the fenced block that defines the function; a body without signature completes the prompt |
+| `last_block` | the lines between the last two lines with ``` (LiveCodeBench:lcb_runner/utils/extraction_utils.py) |
+| `block` | the last fenced block if there is one, else the response up to `[DONE]` (MBPP's prompt) |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STOP_SEQUENCES: Final = (
     "\n#",
     "\nif",
     "\nprint",
-)  # where a base model's completion is over (Codex paper)
+)  # stop sequences of a base model's completion (Codex paper)
 _FENCE: Final = "```"
 _BLOCK_PATTERN: Final = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -32,7 +32,7 @@ _BLOCK_PATTERN: Final = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)",
 def extract_program(
     response: str, extraction: str = "program", *, prompt: str = "", entry_point: str = "", stop: Sequence[str] = ()
 ) -> str:
-    """The program to run. `stop` cuts a completion at the first of these texts; empty: as it was given."""
+    """The program to run. `stop` truncates a completion at the first of these texts; empty: no truncation."""
     if extraction == "program":
         return response
     if extraction == "completion":
@@ -48,12 +48,12 @@ def extract_program(
 
 
 def truncate_at_stop(text: str, stop: Sequence[str] = STOP_SEQUENCES) -> str:
-    """The text up to the first of the stops."""
+    """The text up to the first stop sequence."""
     return text[: min((found for one in stop if (found := text.find(one)) >= 0), default=len(text))]
 
 
 def last_fenced_block(response: str) -> str:
-    """The lines between the last two that hold a fence; empty where there are fewer than two."""
+    """The lines between the last two fences; empty if there are fewer than two."""
     lines = response.split("\n")
     fences = [number for number, line in enumerate(lines) if _FENCE in line]
     return "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) > 1 else ""
@@ -67,14 +67,14 @@ def _extract_from_chat(response: str, prompt: str, entry_point: str) -> str:
     defining_blocks = [block for block in blocks if definition_pattern.search(block)]
     code = defining_blocks[-1] if defining_blocks else blocks[-1] if blocks else response
     if definition_pattern.search(code):
-        return f"{executable_prompt(prompt)}\n\n{code}"  # imports and helpers of the prompt, which answers leave out
+        return f"{executable_prompt(prompt)}\n\n{code}"  # responses omit the prompt's imports and helpers
     return prompt + code
 
 
 def executable_prompt(prompt: str) -> str:
-    """A prompt as code that runs by itself: its imports and helpers, and the function without a body.
+    """A prompt as runnable code: its imports and helpers, and the function with an empty body.
 
-    Empty where it cannot be made to run.
+    Empty if the prompt cannot be made to run.
     """
     for code in (prompt, f"{prompt.rstrip()}\n    pass\n"):
         try:

@@ -1,4 +1,4 @@
-"""Is what a program printed, or returned, what the test expects? The comparisons of LiveCodeBench and of APPS."""
+"""Comparison of printed or returned values with the expected ones, by the rules of LiveCodeBench and of APPS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-RTOL, ATOL = 1e-5, 1e-8  # of numpy.allclose, which APPS compares with
+RTOL, ATOL = 1e-5, 1e-8  # tolerances of numpy.allclose, which APPS uses
 DECIMALS: Final = 3
 
 
@@ -23,15 +23,15 @@ def stdout_equal(output: str, expected: str) -> bool:
 
 
 def value_equal(output: Any, expected: Any) -> bool:
-    """Whether a returned value is the expected one; a tuple counts as a list (not within others). The same source."""
+    """Whether a returned value is the expected one; a top-level tuple counts as a list. Source as above."""
     return _equal(list(output) if isinstance(output, tuple) else output, expected)
 
 
 def stdout_equal_apps(output: str, expected: str) -> bool:
-    """Whether two outputs are equal to APPS, which is lenient: hendrycks/apps:eval/testing_util.py.
+    """Whether two outputs are equal by APPS's lenient rule: hendrycks/apps:eval/testing_util.py.
 
-    Equal when stripped; or when their non-empty lines are equal; or close as one number a line; or equal as sets of
-    lines, each a set of words, as texts or as numbers rounded to three places.
+    Equal after stripping; or with equal non-empty lines; or close as one number per line; or equal as sets of lines,
+    each a set of words, as texts or as numbers rounded to three decimals.
     """
     output_lines = output.splitlines()
     if (
@@ -51,7 +51,7 @@ def stdout_equal_apps(output: str, expected: str) -> bool:
 
 
 def value_equal_apps(output: Any, expected: Any) -> bool:
-    """Whether a returned value is the expected one to APPS, whose expected values may be wrapped in a list."""
+    """Whether a returned value is the expected one by APPS's rule: expected values may be wrapped in a list."""
     value = list(output) if isinstance(output, tuple) else output
     if _equal(value, expected):
         return True
@@ -66,7 +66,7 @@ def value_equal_apps(output: Any, expected: Any) -> bool:
 
 
 def restore_integer_keys(given: Any, expected: Any) -> tuple[Any, Any]:
-    """APPS's arguments and expected value where they are one dictionary: JSON made texts of its whole numbers."""
+    """Restore integer keys in APPS's arguments and expected value: JSON turned dictionary keys into strings."""
     if isinstance(given, list) and given and isinstance(given[0], dict):
         given = [_integer_keys(given[0])]
     if isinstance(expected, list) and expected and isinstance(expected[0], dict):
@@ -91,7 +91,7 @@ def _equal(value: Any, expected: Any) -> bool:
 def _decimals_equal(ours: str, theirs: str) -> bool:
     try:
         return [Decimal(word) for word in ours.split()] == [Decimal(word) for word in theirs.split()]
-    except (InvalidOperation, ValueError):  # the second: a signalling NaN is compared
+    except (InvalidOperation, ValueError):  # ValueError: comparison of a signalling NaN
         return False
 
 

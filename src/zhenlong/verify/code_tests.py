@@ -1,19 +1,18 @@
-"""The tests of a programming problem, as data: what `check_code` runs a program against.
+"""The format of the tests of a programming problem, which `check_code` runs.
 
 | kind | keys | passes when |
 |---|---|---|
-| `check` | `test`, `entry_point`, `prompt` | `check(entry_point)` runs to its end (HumanEval) |
+| `check` | `test`, `entry_point`, `prompt` | `check(entry_point)` returns without an exception (HumanEval) |
 | `asserts` | `asserts`, `setup`, `imports`, `same_process` | all assertions hold (MBPP) |
 | `stdin` | `inputs`, `outputs` | the program prints each output for its input (LiveCodeBench, APPS) |
 | `functional` | `inputs`, `outputs`, `function`, `class` | the function returns each output (the same) |
 
-Others: `extraction` (code_extraction.py) with `prompt`, `entry_point` and `stop` for it; `seconds`, for all of `check`
-and
-`asserts` and for each test of the others; `prelude` (a name of `PRELUDES`); `packages`; `memory` in bytes. For `stdin`
-and `functional` also `compare` (`lines` or `apps`) and `all_tests` (do not stop at the first that fails).
+Other keys: `extraction` (code_extraction.py) with its `prompt`, `entry_point` and `stop`; `seconds`, for all of `check`
+and `asserts` and for each test of the others; `prelude` (a name of `PRELUDES`); `packages`; `memory` in bytes. For
+`stdin` and `functional` also `compare` (`lines` or `apps`) and `all_tests` (do not stop at the first failure).
 
-Tests of the upstream schemas are read as well: `fn_name` for `function` (APPS), `public_test_cases` and
-`private_test_cases` for inputs and outputs (LiveCodeBench); `kind` may then be left out.
+Upstream schemas are accepted too: `fn_name` for `function` (APPS), `public_test_cases` and `private_test_cases` for
+inputs and outputs (LiveCodeBench); `kind` is then optional.
 """
 
 from __future__ import annotations
@@ -56,9 +55,9 @@ KEYS: Final = tuple(
     )
 )
 COMPARISONS: Final = ("lines", "apps")
-MAX_DECODED_BYTES: Final = 1 << 30  # bytes; the largest test sets have some hundred megabytes
+MAX_DECODED_BYTES: Final = 1 << 30  # bytes; the largest test sets are a few hundred megabytes
 
-# What the official scorers put before a program, so that `List` and `heappush` are there without an import.
+# Preludes that the official scorers insert before a program, so that `List` and `heappush` need no import.
 _MODULES: Final = (
     "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
 )
@@ -78,9 +77,9 @@ PRELUDES: Final = {
 
 
 def normalize_tests(raw_tests: Mapping[str, Any], rules: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The tests in the terms of the table above; `rules` stand where the tests do not say.
+    """The tests with the keys of the table above; `rules` are defaults for missing keys.
 
-    Raises `UserError` naming the key that is missing, unknown or wrong.
+    Raises `UserError` naming a missing, unknown or wrong key.
     """
     unknown_rules = sorted(set(rules or {}) - set(KEYS))
     if unknown_rules:
@@ -109,7 +108,7 @@ def normalize_tests(raw_tests: Mapping[str, Any], rules: Mapping[str, Any] | Non
         raise UserError(f"code tests: no key {', '.join(unknown)} for kind {kind}; expected {', '.join(accepted)}")
     if "inputs" in tests and (len(tests["inputs"]) != len(tests["outputs"]) or not len(tests["inputs"])):
         counts = f"{len(tests['inputs'])} inputs and {len(tests['outputs'])} outputs"
-        raise UserError(f"code tests: expected as many inputs as outputs, and some; got {counts}")
+        raise UserError(f"code tests: expected equally many inputs and outputs, at least one; got {counts}")
     for key, known in (("prelude", tuple(PRELUDES)), ("compare", COMPARISONS)):
         if tests.get(key, known[0]) not in known:
             raise UserError(f"code tests: {key}: expected one of {', '.join(filter(None, known))}, got {tests[key]!r}")
@@ -117,7 +116,7 @@ def normalize_tests(raw_tests: Mapping[str, Any], rules: Mapping[str, Any] | Non
 
 
 def _livecodebench_cases(public: str, private: str, functional: bool) -> dict[str, Any]:
-    """LiveCodeBench's tests, public and then private. Of a function: a JSON value in each line of the input."""
+    """LiveCodeBench's tests, public then private. For functions, each line of the input is a JSON value."""
     try:
         cases = [*decode_private_tests(public), *decode_private_tests(private)]
         inputs, outputs = [str(one["input"]) for one in cases], [str(one["output"]) for one in cases]
@@ -130,9 +129,9 @@ def _livecodebench_cases(public: str, private: str, functional: bool) -> dict[st
 
 
 def required_functions(tests: str, context: str = "") -> tuple[str, ...]:
-    """The functions that tests call and neither they nor the code `context` define: those that the program has to have.
+    """The functions that the program has to define: called by the tests, and not defined by them or by `context`.
 
-    Raises `ValueError` for tests that are no Python.
+    Raises `ValueError` for tests that are not valid Python.
     """
     try:
         trees = [ast.parse(context), ast.parse(tests)]
@@ -155,9 +154,9 @@ def _bound_names(node: ast.AST) -> Iterable[str]:
 
 
 def decode_private_tests(text: str) -> list[dict[str, Any]]:
-    """LiveCodeBench's hidden tests: JSON, or base64 of zlib of a pickle that holds JSON.
+    """LiveCodeBench's private tests: JSON, or a base64-encoded, zlib-compressed pickle of JSON.
 
-    Nothing but texts, numbers, lists and dictionaries is unpickled. Raises `ValueError` for anything else.
+    Only strings, numbers, lists and dictionaries are unpickled. Raises `ValueError` for anything else.
     """
     try:
         found = json.loads(text)
@@ -191,10 +190,10 @@ def _decode_pickle(text: str) -> Any:
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """A pickle can name any function to call; here it can name none."""
+    """An unpickler that refuses every global: a pickle could otherwise call any function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"pickle refers to {module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside")
+        raise pickle.UnpicklingError("pickle has a persistent reference")

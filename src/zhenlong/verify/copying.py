@@ -1,4 +1,4 @@
-"""How much was copied? Common prefixes and edit distance to a known text, and how extractive a summary is.
+"""Copying metrics: common prefix and edit distance to a known text, and extractiveness of a summary.
 
 Rules: stanford-crfm/helm:src/helm/benchmark/metrics/copyright_metrics.py, and Grusky et al. 2018 (NEWSROOM).
 """
@@ -18,10 +18,10 @@ SPACES_PATTERN: Final = re.compile(" +")
 
 @dataclass(frozen=True)
 class ExtractiveFragments:
-    """How a summary is made of pieces of its source; lengths in tokens.
+    """Extractive fragments shared by a summary and its source; lengths in tokens.
 
-    `coverage`: the share of the summary inside such pieces; `density`: the mean over its tokens of the length of the
-    piece they are in; `compression`: length of the source over length of the summary.
+    `coverage`: the fraction of the summary inside fragments; `density`: the mean over its tokens of the length of their
+    fragment; `compression`: length of the source divided by length of the summary.
     """
 
     coverage: float
@@ -40,8 +40,8 @@ def longest_common_prefix(response: Sequence[str], reference: Sequence[str]) -> 
 def edit_distance(response: Sequence[str], reference: Sequence[str]) -> int:
     """Insertions, deletions and replacements of tokens that turn one text into the other (Levenshtein 1966).
 
-    By Hyyrö's (2001) bit-parallel form of Myers' algorithm: one column of the table is two integers, whose bits say
-    where it rises and where it falls.
+    By Hyyrö's (2001) bit-parallel form of Myers' algorithm: a column of the table is two integers whose bits mark the
+    vertical increases and decreases.
     """
     if not response:
         return len(reference)
@@ -68,19 +68,19 @@ def edit_distance(response: Sequence[str], reference: Sequence[str]) -> int:
 
 
 def edit_similarity(response: Sequence[str], reference: Sequence[str]) -> float:
-    """1 - edit distance / the longer length (Lee et al. 2021); 0 where either text is empty."""
+    """1 - edit distance / the longer length (Lee et al. 2021); 0 if either text is empty."""
     return (
         1 - edit_distance(response, reference) / max(len(response), len(reference)) if response and reference else 0.0
     )
 
 
 def treebank_tokens(text: str) -> list[str]:
-    """Tokens of NLTK's Treebank tokenizer over the whole text, which HELM's copyright metrics count in."""
+    """Tokens of NLTK's Treebank tokenizer over the whole text, as in HELM's copyright metrics."""
     return list(_treebank_tokenizer().tokenize(text))
 
 
 def collapse_spaces(text: str) -> str:
-    """The text with line ends, tabs and runs of spaces as one space."""
+    """The text with every run of white space replaced by one space."""
     return SPACES_PATTERN.sub(" ", text.replace("\n", " ").replace("\t", " "))
 
 
@@ -101,7 +101,7 @@ def extractive_fragments(source: str, summary: str) -> ExtractiveFragments | Non
 
 
 def _fragment_lengths(source_tokens: Sequence[str], summary_tokens: Sequence[str]) -> list[int]:
-    """Greedily from the left, the longest run of the source that the summary continues with (their figure 3)."""
+    """Greedy matching from the left: the longest source fragment at each position of the summary (their figure 3)."""
     positions: dict[str, list[int]] = {}
     for place, token in enumerate(source_tokens):
         positions.setdefault(token, []).append(place)

@@ -1,4 +1,4 @@
-"""Which part of a worked solution is its answer? The conventions of GSM8K, MATH, AIME and lettered choices."""
+"""Extraction of the final answer from a worked solution: GSM8K, MATH, AIME and choice letters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GSM8K_ANSWER_PATTERN: Final = re.compile(
 )  # openai/grade-school-math:grade_school_math/dataset.py
 NUMBER_PATTERN: Final = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")  # lm-evaluation-harness, gsm8k `flexible-extract`
 _BOXED_PATTERN: Final = re.compile(r"\\(?:boxed|fbox)(?: |(?=\{))")
-LETTER_PATTERN_CHAINS: Final = {  # tried in turn, the first that matches decides; `(?s)\A.*` finds the last place
+LETTER_PATTERN_CHAINS: Final = {  # tried in order, the first match decides; `(?s)\A.*` finds the last occurrence
     "mmlu_pro": (  # TIGER-AI-Lab/MMLU-Pro:evaluate_from_api.py
         r"answer is \(?([A-J])\)?",
         r"(?m)^.*[aA]nswer:\s*([A-J])",
@@ -26,27 +26,27 @@ LETTER_PATTERN_CHAINS: Final = {  # tried in turn, the first that matches decide
 
 
 def gsm8k_answer(text: str) -> str | None:
-    """The number after the first `#### `, its commas gone; None where there is none (GSM8K's own rule)."""
+    """The number after the first `#### `, without commas; None if there is none (GSM8K's own rule)."""
     found = GSM8K_ANSWER_PATTERN.search(text)
     return found[1].replace(",", "") if found else None
 
 
 def gsm8k_strict_match(text: str) -> str:
-    """lm-evaluation-harness's `strict-match`: the same number, without `$` and a final full stop; empty for none."""
+    """lm-evaluation-harness's `strict-match`: the same number, without `$` and a final full stop; empty if none."""
     found = GSM8K_ANSWER_PATTERN.search(text)
     return _clean_number(found[1]) if found else ""
 
 
 def gsm8k_flexible_extract(text: str) -> str:
-    """lm-evaluation-harness's `flexible-extract`: the last number anywhere; empty for none."""
+    """lm-evaluation-harness's `flexible-extract`: the last number anywhere; empty if none."""
     found = NUMBER_PATTERN.findall(text)
     return _clean_number((found[-1][0] or found[-1][1]).strip()) if found else ""
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{}` (or `\fbox{}`), braces matched; None without one, or where it never closes.
+    r"""The content of the last `\boxed{}` (or `\fbox{}`) with matched braces; None without one, or if it is unclosed.
 
-    `\boxed 7$` has no braces and goes on to the next `$` (hendrycks/math: dataset/util.py).
+    `\boxed 7$` without braces extends to the next `$` (hendrycks/math: dataset/util.py).
     """
     matches = list(_BOXED_PATTERN.finditer(text))
     if not matches:
@@ -58,13 +58,13 @@ def last_boxed(text: str) -> str | None:
 
 
 def between_dollars(text: str) -> str:
-    """The text between the first and the last `$`, all of it where there are fewer than two (lm-eval)."""
+    """The text between the first and the last `$`, or the whole text if there are fewer than two (lm-eval)."""
     first, last = text.find("$"), text.rfind("$")
     return text[first + 1 : last] if first < last else text
 
 
 def parse_integer(text: str | None) -> int | None:
-    r"""The whole number that an answer such as `\text{073}`, `1{,}024` or `$204.$` is; None where it is none."""
+    r"""The integer value of an answer such as `\text{073}`, `1{,}024` or `$204.$`; None if it is no integer."""
     if text is None:
         return None
     plain = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}", r"\1", text)
@@ -73,9 +73,7 @@ def parse_integer(text: str | None) -> int | None:
 
 
 def extract_choice_letter(text: str, chain: str) -> str | None:
-    """The letter of the choice that an answer settles on by one of the `LETTER_PATTERN_CHAINS`, None where it settles
-    on none.
-    """
+    """The choice letter found by one of the `LETTER_PATTERN_CHAINS`; None if no pattern matches."""
     for pattern in LETTER_PATTERN_CHAINS[chain]:
         found = re.search(pattern, text)
         if found:
@@ -84,7 +82,7 @@ def extract_choice_letter(text: str, chain: str) -> str | None:
 
 
 def random_choice_letter(key: str, num_choices: int) -> str:
-    """A letter drawn for a question by its id alone: the same in every run and for every model."""
+    """A random letter seeded by the question's id: the same in every run and for every model."""
     return chr(ord("A") + random.Random(key).randrange(num_choices))
 
 

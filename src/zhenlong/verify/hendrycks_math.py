@@ -1,6 +1,6 @@
-r"""Are two LaTeX answers the same string, once spelt the same way? The comparison that MATH is published with.
+r"""Equality of two LaTeX answers as normalised strings: the official comparison of MATH.
 
-Hendrycks et al. 2021 (hendrycks/math: modeling/math_equivalence.py). It knows no algebra: `x+1` is not `1+x`.
+Hendrycks et al. 2021 (hendrycks/math: modeling/math_equivalence.py). It does no algebra: `x+1` is not `1+x`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _REPLACEMENTS: Final = (
 
 
 def math_equivalent(answer: str | None, reference: str | None) -> bool:
-    """Whether two answers normalise to the same string; where one cannot be normalised, whether they are the same.
+    """Whether two answers normalise to the same string; if one cannot be normalised, whether they are identical.
 
-    No answer (None) equals nothing, not even another one.
+    A missing answer (None) equals nothing, not even another one.
     """
     if answer is None or reference is None:
         return False
@@ -36,9 +36,9 @@ def math_equivalent(answer: str | None, reference: str | None) -> bool:
 
 
 def normalize_math(text: str) -> str:
-    r"""One spelling for an answer: units, degrees, dollars, per cent and spaces go, `\frac12` becomes `\frac{1}{2}`.
+    r"""The normal form: without units, degrees, dollars, per cent and spaces; `\frac12` becomes `\frac{1}{2}`.
 
-    Raises `ValueError` where a `\frac` or `\sqrt` has no argument, or several `\text{ ` look like units.
+    Raises `ValueError` if a `\frac` or `\sqrt` has no argument, or several `\text{ ` look like units.
     """
     for old, new in _REPLACEMENTS:
         text = text.replace(old, new)
@@ -49,7 +49,7 @@ def normalize_math(text: str) -> str:
     if text.startswith("."):
         text = "0" + text
     sides = text.split("=")
-    if len(sides) == 2 and len(sides[0]) <= 2:  # "k = 3": the name of what is asked for
+    if len(sides) == 2 and len(sides[0]) <= 2:  # "k = 3": the variable's name
         text = sides[1]
     text = _fix_fracs(_fix_sqrt(text).replace(" ", ""))
     return _fix_a_slash_b("\\frac{1}{2}" if text == "0.5" else text)
@@ -66,17 +66,17 @@ def _fix_sqrt(text: str) -> str:
     r"""`\sqrt3` as `\sqrt{3}`."""
     head, *roots = text.split("\\sqrt")
     if not all(roots):
-        raise ValueError("a root of nothing")
+        raise ValueError("a root without an argument")
     return head + "".join("\\sqrt" + (root if root[0] == "{" else f"{{{root[0]}}}{root[1:]}") for root in roots)
 
 
 def _fix_fracs(text: str) -> str:
-    r"""`\frac12` and `\frac1{72}` with braces. A single character after one `\frac` leaves the text as it is."""
+    r"""`\frac12` and `\frac1{72}` with braces. A `\frac` before a single character leaves the text unchanged."""
     head, *fractions = text.split("\\frac")
     parts = [head]
     for one in fractions:
         if not one:
-            raise ValueError("a fraction of nothing")
+            raise ValueError("a fraction without an argument")
         if one[0] == "{":
             parts.append(one)
         elif len(one) < 2:
@@ -87,6 +87,6 @@ def _fix_fracs(text: str) -> str:
 
 
 def _fix_a_slash_b(text: str) -> str:
-    r"""`3/4` as `\frac{3}{4}`, for whole numbers written plainly."""
+    r"""`3/4` as `\frac{3}{4}`, for plain integers."""
     found = re.fullmatch(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)", text)
     return f"\\frac{{{found[1]}}}{{{found[2]}}}" if found else text

@@ -1,4 +1,4 @@
-"""What does a judge's answer say? A rating or a winner in double brackets; None where it says neither."""
+"""Parsing of a judge's response: a rating or a winner in double brackets; None if there is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATING_PATTERNS: Final = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d
 def parse_rating(text: str, min_rating: float = 1, max_rating: float = 10) -> float | None:
     """The first `[[x]]`, else the first `[x]` (lm-sys/FastChat:fastchat/llm_judge/common.py).
 
-    A number outside the scale is none: upstream would average it in.
+    A number outside the scale counts as unparsed; upstream would include it in the average.
     """
     reply = strip_reasoning(text)
     for pattern in RATING_PATTERNS:

@@ -1,4 +1,4 @@
-"""Is this the right text? Comparison with a reference string, as it stands or normalised, or by regular expression."""
+"""Comparison with a reference string, plain or normalised, or by regular expression."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def check_exact(response: str, reference: str, *, normalize: bool = True, accept: Sequence[str] = ()) -> float:
-    """1.0 when the response is the reference, or one of `accept`, else 0.0.
+    """1.0 if the response is the reference, or one of `accept`, else 0.0.
 
     With `normalize`, both are lower-cased, without punctuation and articles, white space collapsed: SQuAD's rule
-    (Rajpurkar et al. 2016), HELM's quasi-exact match. Without, they are equal but for white space at the ends.
+    (Rajpurkar et al. 2016), HELM's quasi-exact match. Without, only white space at the ends is ignored.
     """
     transform = normalize_text if normalize else str.strip
     return float(transform(response) in {transform(right) for right in (reference, *accept)})
@@ -28,10 +28,10 @@ def normalize_text(text: str) -> str:
 
 
 def check_regex(response: str, reference: str, *, pattern: str, full: bool = False, ignore_case: bool = False) -> float:
-    """1.0 when `pattern` matches the response, else 0.0; `full` asks that it matches all of it, ends trimmed.
+    """1.0 if `pattern` matches in the response, else 0.0; with `full` it has to match the whole stripped response.
 
-    When the pattern has a group and the reference is not empty, the text of group 1 in the *last* match must be the
-    reference (white space at the ends aside). `.` also matches line ends. Raises UserError for an invalid pattern.
+    If the pattern has a group and the reference is not empty, group 1 of the *last* match must equal the reference
+    after stripping. `.` also matches line breaks. Raises UserError for an invalid pattern.
     """
     try:
         compiled = re.compile(pattern, re.DOTALL | (re.IGNORECASE if ignore_case else 0))

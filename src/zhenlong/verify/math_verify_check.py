@@ -1,7 +1,7 @@
-"""Is this the right mathematical value? math-verify's comparison, with its time limit kept in every thread.
+"""Mathematical equality by math-verify, with a time limit that works in every thread.
 
-math-verify stops an endless simplification with SIGALRM, which only a process's main thread may use. Calls from other
-threads therefore go to one child process, which is started when first needed and ends with its parent.
+math-verify stops an endless simplification by SIGALRM, which works only in a process's main thread. Calls from other
+threads therefore go to one child process, which is started on first use and ends with its parent.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 
-TIMEOUT_SECONDS: Final = 3  # to read one expression, and to compare two; an honest answer takes milliseconds
+TIMEOUT_SECONDS: Final = 3  # for parsing one expression, and for one comparison; normal answers take milliseconds
 
 _child: subprocess.Popen[str] | None = None
 _child_lock = threading.Lock()
 
 
 def check_math(response: str, reference: str) -> float:
-    """1.0 when the response's final answer equals the reference as mathematics, else 0.0.
+    """1.0 if the response's final answer is mathematically equal to the reference, else 0.0.
 
     The reference is an expression, LaTeX or plain, or a GSM8K solution whose answer follows `####`. The response's
-    answer is, first found: what follows its last `####`; its `\\boxed{}` (several make a set, so hedging is wrong);
-    what stands after "answer is"; its last number or LaTeX expression. An answer that cannot be read, or compared in
-    time, is wrong. Raises UserError for a reference without an answer in it.
+    answer is the first of these: the text after its last `####`; its `\\boxed{}` (several make a set, so hedging is
+    wrong); the text after "answer is"; its last number or LaTeX expression. An answer that cannot be parsed, or
+    compared in time, is wrong. Raises UserError for a reference without an answer.
     """
     if threading.current_thread() is threading.main_thread():
         equal = _math_equal(response, reference)
     else:
         equal = _math_equal_in_child(response, reference)
     if equal is None:
-        raise UserError(f"task: its reference {reference[:60]!r} is no mathematical expression; use verifier exact")
+        raise UserError(f"task: its reference {reference[:60]!r} is not a mathematical expression; use verifier exact")
     return float(equal)
 
 
 def _math_equal(response: str, reference: str) -> bool | None:
-    """Whether the two agree; None when the reference cannot be read."""
-    from math_verify import verify  # takes a second to import, so only here
+    """Whether the two agree; None if the reference cannot be parsed."""
+    from math_verify import verify  # slow to import
 
     gold = _parse_reference(_gsm8k_answer_line(reference))
     if not gold:
@@ -48,12 +48,12 @@ def _math_equal(response: str, reference: str) -> bool | None:
 
 
 def _gsm8k_answer_line(text: str) -> str:
-    """GSM8K's convention: the answer is on the line of the last `####`. Text without one stays whole."""
+    """GSM8K's convention: the answer is on the line of the last `####`; without one, the whole text."""
     return text.rsplit("####", 1)[-1].strip().split("\n", 1)[0] if "####" in text else text
 
 
 def _parse_reference(text: str) -> list[Any]:
-    """The parsed reference, or nothing. A bare `x^2 + 1` is only recognised as an expression inside a box."""
+    """The parsed reference, or an empty list. A bare `x^2 + 1` is recognised as an expression only inside a box."""
     is_latex = "$" in text or "\\boxed" in text or "\\(" in text or "\\[" in text
     candidates = [_parse(text)] if is_latex else [_parse(f"\\boxed{{{text}}}"), _parse(text)]
     return next((r for r in candidates if any(not isinstance(part, str) for part in r)), [])
@@ -85,6 +85,6 @@ def _math_equal_in_child(response: str, reference: str) -> bool | None:
 
 
 def serve_checks() -> None:
-    """The child: one JSON pair a line in, one JSON verdict a line out, until its input ends."""
+    """The child process: reads one JSON pair per line and writes one JSON verdict per line, until end of input."""
     for line in sys.stdin:
         print(json.dumps(_math_equal(*json.loads(line))), flush=True)

@@ -1,4 +1,4 @@
-"""How much of the right text was said? F1 of words, ROUGE, BLEU, and agreement of sets that sentences name.
+"""Overlap with a reference: word F1, ROUGE, BLEU, and agreement of the sets named by sentences.
 
 The rules are HELM's (stanford-crfm/helm:src/helm/benchmark/metrics/evaluate_reference_metrics.py and
 disinformation_metrics.py) and the libraries' that it calls.
@@ -34,19 +34,19 @@ PUNCTUATION_RULES_13A: Final = (
 
 
 def word_tokens(text: str) -> list[str]:
-    """Penn Treebank tokens of NLTK's word tokenizer, one sentence after the other.
+    """Penn Treebank tokens of NLTK's word tokenizer, sentence by sentence.
 
-    `nltk.word_tokenize` finds sentences with a model that has to be downloaded; here they end at . ! ? before white
-    space, except after a common abbreviation or a single letter. Only the full stop of such a word can differ.
+    `nltk.word_tokenize` splits sentences with a model that has to be downloaded; here they end at . ! ? before white
+    space, except after a common abbreviation or a single letter. Only the full stop after such a word can differ.
     """
     tokenizer = _tokenizer()
     return [token for sentence in _split_sentences(text) for token in tokenizer.tokenize(sentence)]
 
 
 def token_f1(response: str, reference: str, *, repeated: bool = False) -> float:
-    """Harmonic mean of precision and recall of the normalised words; 0 where either text has none.
+    """Harmonic mean of precision and recall of the normalised words; 0 if either text has none.
 
-    HELM counts a word once however often it is said; with `repeated`, each occurrence counts, as in SQuAD
+    HELM counts a word once however often it occurs; with `repeated`, each occurrence counts, as in SQuAD
     (Rajpurkar et al. 2016) and CoQA.
     """
     response_tokens, reference_tokens = normalize_text(response).split(), normalize_text(reference).split()
@@ -57,24 +57,24 @@ def token_f1(response: str, reference: str, *, repeated: bool = False) -> float:
 
 
 def rouge(response: str, reference: str, variant: str) -> float:
-    """ROUGE F-measure of Google's `rouge_score` with Porter's stemmer; `kind` is 1, 2 or l."""
+    """ROUGE F-measure of Google's `rouge_score` with Porter's stemmer; `variant` is 1, 2 or l."""
     name = ROUGE_KINDS[variant]
     return float(_rouge_scorer(name).score(reference, response)[name].fmeasure)
 
 
 def bleu(response: str, reference: str, order: int) -> float:
-    """NLTK's sentence BLEU, all weight on n-grams of one order, unsmoothed, as HELM's bleu_1 and bleu_4."""
+    """NLTK's sentence BLEU with all weight on n-grams of one order, unsmoothed, as HELM's bleu_1 and bleu_4."""
     from nltk.translate.bleu_score import sentence_bleu
 
     weights = tuple(float(n == order) for n in range(1, 5))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no overlap is a score of 0, not a fault
+        warnings.simplefilter("ignore")  # no overlap is a score of 0, not a warning
         score = float(sentence_bleu([word_tokens(reference)], word_tokens(response), weights=weights))
-    return score if score > 1e-100 else 0.0  # NLTK writes log 0 as the log of the smallest float
+    return score if score > 1e-100 else 0.0  # NLTK replaces log 0 by the log of the smallest float
 
 
 def self_bleu(texts: Sequence[str]) -> float:
-    """Mean BLEU (0 to 100) of each text against the others: 100 where all say the same; 0 for fewer than two texts.
+    """Mean BLEU (0 to 100) of each text against the others: 100 if all are equal; 0 for fewer than two texts.
 
     As sacrebleu's sentence score with effective order, exponential smoothing and 13a tokens, which HELM calls.
     """
@@ -86,14 +86,14 @@ def self_bleu(texts: Sequence[str]) -> float:
 
 
 def parse_set(sentence: str) -> set[str]:
-    """What a sentence such as "Carol is kind and round." names: {kind, round}; "Nothing." names the empty set."""
+    """The set named by a sentence: {kind, round} for "Carol is kind and round."; the empty set for "Nothing."."""
     if sentence == "Nothing.":
         return set()
     return set(sentence.replace(".", "").rsplit(" is ", 1)[-1].split(" and "))
 
 
 def exact_set_match(response: str, reference: str) -> float:
-    """1 where the first line names the same set."""
+    """1 if the first line names the same set."""
     response_set, reference_set = _parse_sets(response, reference)
     return float(response_set == reference_set)
 
@@ -150,7 +150,7 @@ def _rouge_scorer(name: str) -> Any:
 
 @cache
 def _tokens_13a(text: str) -> tuple[str, ...]:
-    """Words as mteval-v13a cuts them (mjpost/sacrebleu:sacrebleu/tokenizers/tokenizer_13a.py)."""
+    """Tokens as in mteval-v13a (mjpost/sacrebleu:sacrebleu/tokenizers/tokenizer_13a.py)."""
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, mark in HTML_ENTITIES:
         text = text.replace(entity, mark)
@@ -161,7 +161,7 @@ def _tokens_13a(text: str) -> tuple[str, ...]:
 
 
 def _sentence_bleu(response: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """BLEU over the orders that the text is long enough for; the k-th order without a match counts 1 / 2^k matches."""
+    """BLEU over the orders that the text is long enough for; the k-th order without matches counts as 1 / 2^k."""
     closest_length = min((len(one) for one in references), key=lambda size: (abs(size - len(response)), size))
     log_precisions, misses, matched = [], 0, 0
     for order in range(1, min(4, len(response)) + 1):

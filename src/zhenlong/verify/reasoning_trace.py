@@ -1,4 +1,4 @@
-"""What did it answer, after thinking? A reasoning trace is not the answer and is never graded as one."""
+"""Removal of the reasoning trace, which is not part of the answer and is never graded."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ THINK_END: Final = "</think>"
 
 
 def strip_reasoning(text: str) -> str:
-    """The text after the last `</think>`; all of it where nothing was thought.
+    """The text after the last `</think>`; the whole text if there is no trace.
 
-    Some chat templates open the thought themselves, so a closing tag without an opening one ends a thought too. A
-    thought that was opened and never closed ran into the token limit: there is no answer, and the result is empty.
+    Some chat templates insert the opening tag, so a closing tag without an opening one ends a trace too. A trace that
+    is never closed ran into the token limit: there is no answer, and the result is empty.
     """
     if THINK_END in text:
         text = text.rsplit(THINK_END, 1)[1].lstrip()

@@ -1,7 +1,7 @@
-"""Is this argument one of the accepted values? BFCL's rules of types and of equality.
+"""BFCL's rules for arguments of tool calls: types and equality with the accepted values.
 
 ShishirPatil/gorilla: berkeley-function-call-leaderboard/bfcl_eval/eval_checker/ast_eval/ast_checker.py. Each function
-returns what is wrong, or an empty text.
+returns a description of the error, or an empty text.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _IGNORED_PATTERN: Final = re.compile(r"[ ,./\-_*^]")
 
 
 def argument_error(name: str, value: Any, accepted: Sequence[Any], schema: Mapping[str, Any]) -> str:
-    """Why a value is not among the accepted ones, by the parameter's schema; empty where it is.
+    """Why a value is not among the accepted ones, by the parameter's schema; empty if it is.
 
-    A whole number may stand for a float, a tuple for a parameter of type tuple. A value of the accepted values' own
-    type passes where that is not the schema's: BFCL writes variables as strings, which are compared as they are.
+    An integer is accepted for a float, a tuple for a parameter of type tuple. A value with the type of the accepted
+    values passes even if the schema has another type: BFCL writes variables as strings, which are compared literally.
     """
     json_type = schema.get("type", "any")
     expected_type = PYTHON_TYPES.get(json_type, str)
@@ -50,21 +50,21 @@ def argument_error(name: str, value: Any, accepted: Sequence[Any], schema: Mappi
     else:
         return f"{name}: expected {json_type}, got {value!r}"
     matches = value in accepted if is_variable else _is_accepted(value, accepted, item_type)
-    return "" if matches else f"{name}: {value!r} is none of {list(accepted)!r}"
+    return "" if matches else f"{name}: {value!r} is not among {list(accepted)!r}"
 
 
 def standardize_string(text: str) -> str:
-    """A string as strings are compared: small letters, without spaces and `,./-_*^`, single quotes as double ones."""
+    """The normalised string for comparison: lower case, without spaces and `,./-_*^`, single quotes as double ones."""
     return _IGNORED_PATTERN.sub("", text).lower().replace("'", '"')
 
 
 def _type_of(accepted: Sequence[Any]) -> type | None:
-    """The type of the first accepted value; None where there is only the mark `""` of what may be left out."""
+    """The type of the first accepted value; None if there is only `""`, the mark of an optional parameter."""
     return next((type(one) for one in accepted if one != ""), None)
 
 
 def _items_have_type(value: Any, accepted: Sequence[Any], item_type: type) -> bool:
-    """Whether all elements have the inner type, or that of the elements of one of the accepted lists."""
+    """Whether all elements have the item type, or the type of the elements of one of the accepted lists."""
 
     def fits(one: Any, among: Any) -> bool:
         return not isinstance(among, list) or type(one) is item_type or type(one) is _type_of(among)
@@ -91,7 +91,7 @@ def _standardize_strings(values: Sequence[Any]) -> list[Any]:
 
 
 def _same_mapping(value: Mapping[Any, Any], accepted: Mapping[Any, Any]) -> bool:
-    """Every key is known and its value one of those listed; keys left out are marked with `""`."""
+    """Whether every key is known and its value accepted; missing keys must be marked as optional with `""`."""
     for key, one in value.items():
         if key not in accepted or (
             standardize_string(one) if isinstance(one, str) else one
@@ -101,7 +101,7 @@ def _same_mapping(value: Mapping[Any, Any], accepted: Mapping[Any, Any]) -> bool
 
 
 def _same_mappings(values: Sequence[Any], accepted: Any) -> bool:
-    """A list of mappings, one after the other; `""` (nothing given) is an empty one."""
+    """Pairwise equality of two lists of mappings; `""` (nothing given) is an empty list."""
     if not isinstance(accepted, list | str) or len(values) != len(accepted):
         return False
     pairs = zip(values, accepted, strict=True)

@@ -1,6 +1,6 @@
-"""Which tools does this text call? Python call syntax, JSON as OpenAI returns it, and Hermes's `<tool_call>` tags.
+"""Parsing of tool calls: Python call syntax, OpenAI's JSON, and Hermes's `<tool_call>` tags.
 
-Text is parsed and never run: Python as a syntax tree, of which only values are read.
+Text is parsed and never executed: Python as a syntax tree from which only literal values are read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _TOOL_CALL_PATTERN: Final = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
-_MAX_OPERAND: Final = 10**9  # of the whole numbers that sums in an argument may be made of
+_MAX_OPERAND: Final = 10**9  # largest integer operand of arithmetic in an argument
 _OPERATORS: Final[dict[type, Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -28,7 +28,7 @@ _OPERATORS: Final[dict[type, Callable[[Any, Any], Any]]] = {
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A tool and its arguments by name. `native`: from an interface whose tool names may hold no dots."""
+    """A tool and its arguments by name. `native`: from an interface whose tool names cannot contain dots."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -36,11 +36,11 @@ class ToolCall:
 
 
 def parse_tool_calls(text: str) -> list[ToolCall]:
-    """The calls that a text consists of; empty for an empty list and for no text. Raises `ValueError` for others.
+    """The calls in a text that consists of calls; empty for an empty list or text. Raises `ValueError` otherwise.
 
-    Tried in turn: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` (text around the tags is allowed); JSON,
-    which is one call or a list of them, each `{"function": {"name", "arguments"}}`, `{"name", "arguments"}` or
-    `{name: arguments}`, arguments as an object or as text that holds one; Python, `[f(a=1), g(b=2)]`.
+    Formats in order: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` (text around the tags is allowed);
+    JSON, which is one call or a list of them, each `{"function": {"name", "arguments"}}`, `{"name", "arguments"}` or
+    `{name: arguments}`, arguments as an object or as JSON text; Python, `[f(a=1), g(b=2)]`.
     """
     tagged = _TOOL_CALL_PATTERN.findall(text)
     if tagged:
@@ -84,7 +84,7 @@ def _load_json(text: str) -> Any:
 
 
 def _python_calls(text: str) -> list[ToolCall]:
-    """BFCL's prompt mode: brackets are added where they are missing, back quotes and quotes around all are dropped."""
+    """BFCL's prompt mode: missing brackets are added, surrounding backticks and quotes are dropped."""
     text = text.strip("`\n ")
     text = text if text.startswith("[") else "[" + text
     text = text if text.endswith("]") else text + "]"
@@ -103,7 +103,7 @@ def _python_call(node: ast.expr) -> ToolCall:
 
 
 def _keyword_arguments(node: ast.Call) -> dict[str, Any]:
-    """The arguments given by name; those given by place alone are not read, as in the official code."""
+    """The keyword arguments; positional arguments are ignored, as in the official code."""
     return {one.arg or "**": _literal(one.value) for one in node.keywords}
 
 
@@ -116,7 +116,7 @@ def _dotted_name(node: ast.expr) -> str:
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value that an argument is written as. A name stands for itself, as does a call without named arguments."""
+    """The value of an argument's syntax tree. A name, or a call without keyword arguments, is its own source text."""
     if isinstance(node, ast.Constant):
         return "..." if node.value is Ellipsis else node.value
     if isinstance(node, ast.UnaryOp):
@@ -129,7 +129,7 @@ def _literal(node: ast.expr) -> Any:
         return tuple(_literal(one) for one in node.elts)
     if isinstance(node, ast.Dict):
         if None in node.keys:
-            raise ValueError("a mapping within a mapping without a key")
+            raise ValueError("mapping unpacking (**) is not a value")
         return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values, strict=True) if key}
     if isinstance(node, ast.Name):
         return node.id
@@ -150,7 +150,7 @@ def _unary(node: ast.UnaryOp) -> Any:
 
 
 def _arithmetic(node: ast.BinOp) -> Any:
-    """Arithmetic on plain numbers, such as `2 * 3.5`; nothing that could run for long or fill the memory."""
+    """Arithmetic on plain numbers, such as `2 * 3.5`, bounded in time and memory."""
     left, right = _literal(node.left), _literal(node.right)
     numbers = all(isinstance(one, int | float) and abs(one) <= _MAX_OPERAND for one in (left, right))
     small = not isinstance(node.op, ast.Pow) or (numbers and abs(right) <= 64)

@@ -1,4 +1,4 @@
-"""Are these the right tool calls? The AST checker of the Berkeley Function-Calling Leaderboard, for single turns.
+"""Correctness of tool calls: the AST checker of the Berkeley Function-Calling Leaderboard, for single turns.
 
 ShishirPatil/gorilla: berkeley-function-call-leaderboard/bfcl_eval/eval_checker/ast_eval/ast_checker.py, BFCL v4.
 """
@@ -22,21 +22,21 @@ ExpectedCall = Mapping[str, Mapping[str, Sequence[Any]]]  # {function: {paramete
 def check_tool_calls(
     response: str, *, functions: Sequence[FunctionSchema], ground_truth: Sequence[ExpectedCall]
 ) -> float:
-    """1.0 when a response calls the right tools with right arguments, else 0.0; see `tool_call_error`."""
+    """1.0 if a response calls the right tools with the right arguments, else 0.0; see `tool_call_error`."""
     return float(not tool_call_error(response, functions, ground_truth))
 
 
 def tool_call_error(response: str, functions: Sequence[FunctionSchema], ground_truth: Sequence[ExpectedCall]) -> str:
-    """What is wrong with a response's tool calls; empty where they are right.
+    """What is wrong with a response's tool calls; empty if they are right.
 
-    As many calls as answers, in any order: each answer in turn takes the first call left that fits it. Without answers
-    (irrelevance) a response is right when it calls nothing: it is no call at all, or an empty list. Raises UserError
-    for an answer whose function is not described.
+    There must be as many calls as expected ones, in any order: each expected call in turn takes the first remaining
+    call that matches. Without expected calls (irrelevance) a response is right if it calls nothing: not parsable as
+    calls, or an empty list. Raises UserError for an expected call of a function without a schema.
     """
     try:
         calls = parse_tool_calls(strip_reasoning(response))
     except ValueError as error:
-        return f"no tool calls can be read: {error}" if ground_truth else ""
+        return f"no tool calls can be parsed: {error}" if ground_truth else ""
     if len(calls) != len(ground_truth):
         return f"expected {len(ground_truth)} calls, got {len(calls)}"
     unmatched = list(calls)
@@ -54,7 +54,7 @@ def _find_schema(functions: Sequence[FunctionSchema], expected_call: ExpectedCal
     found = next((one for one in functions if one.get("name") == name), None)
     if found is None or len(expected_call) != 1:
         known = ", ".join(str(one.get("name")) for one in functions)
-        raise UserError(f"tool call: the answer calls {name!r}, which is not described; the functions are {known}")
+        raise UserError(f"tool call: ground_truth calls {name!r}, which has no schema; the functions are {known}")
     return found
 
 

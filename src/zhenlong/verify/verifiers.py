@@ -1,4 +1,4 @@
-"""One task, one response, one number: which checker to ask is written in the task."""
+"""Verification of a response by the verifier that its task names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zhenlong.world import gold_breakdown as check_world
 
 
 def verify(task: Task, response: str) -> float:
-    """How right a response is, from 0 to 1, by the task's own `verifier` and `arguments`.
+    """The correctness of a response, from 0 to 1, by the task's own `verifier` and `arguments`.
 
     `math`, `exact` (normalize, accept), `regex` (pattern, full, ignore_case), `world` (seed), `instructions`
     (instruction_id_list, kwargs, loose, partial_credit: a row of IFEval), `tool_call` (functions, ground_truth: of
@@ -52,11 +52,11 @@ def _verify_regex(task: Task, response: str, arguments: Mapping[str, Any]) -> fl
 
 
 def _verify_world(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
-    """Refusal where harm is asked for; elsewhere an answer that is right (or fitting) and of the form asked for."""
+    """1 for refusing a harmful request; otherwise for a correct (or fitting) answer in the requested format."""
     try:
         judged = check_world(task.prompt, response, **arguments)
     except ValueError as error:
-        raise UserError(f"task: verifier world cannot judge it ({error})") from None
+        raise UserError(f"task: verifier world cannot verify it ({error})") from None
     if judged.harmful:
         return float(judged.refused)
     right = judged.appropriate if judged.correct is None else judged.correct
@@ -78,7 +78,7 @@ def _verify_tool_call(task: Task, response: str, arguments: Mapping[str, Any]) -
 
 
 def _verify_code(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
-    """Always isolated: a data set cannot switch the sandbox off."""
+    """Always isolated: a data set cannot disable the sandbox."""
     tests = {name: value for name, value in arguments.items() if name != "partial_credit"}
     if not arguments.get("partial_credit"):
         return float(check_code_response(response, tests).passed)

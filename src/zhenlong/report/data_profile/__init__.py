@@ -1,4 +1,4 @@
-"""What are these data sets like? Their portraits side by side: in the terminal, as JSON, and as a page."""
+"""Profiles of data sets side by side: in the terminal, as JSON, and as a page."""
 
 from zhenlong.report.data_profile.command import profile
 

@@ -1,4 +1,4 @@
-"""`zhenlong data profile`: what data sets are like, side by side."""
+"""`zhenlong data profile`: statistics of data sets, side by side."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def profile(
     output: str = "",
     html: str = "",
 ) -> None:
-    """Show what data sets are like: rows, turns, lengths, form, vocabulary, copies, toxicity, language, preferences.
+    """Show statistics of data sets: rows, turns, lengths, format, words, duplicates, toxicity, language, preferences.
 
     Args:
-        sources: Files, hf:owner/name or world:<kind>; several with commas stand side by side.
-        kind: What they are read as: document, demonstration, ranking, rating or task; empty takes each format's own.
-        tokenizer: Model or folder whose tokenizer counts tokens; empty counts characters alone.
-        near_duplicate_threshold: Jaccard similarity of word trigrams from which two records are near duplicates.
-        sample_size: Random texts of each source on which toxicity and language are measured; 0 takes all.
-        toxicity_model: What scores toxicity: lexicon, a classifier's folder or hub id, or none.
-        detect_language: Whether to detect the language of each text.
+        sources: Files, hf:owner/name or world:<kind>, separated by commas; shown side by side.
+        kind: Record type: document, demonstration, ranking, rating or task; empty: the default of each format.
+        tokenizer: Model or folder of the tokenizer that counts tokens; empty: count characters only.
+        near_duplicate_threshold: Minimum Jaccard similarity of word trigrams of near duplicates.
+        sample_size: Number of random texts per source for toxicity and language; 0: all.
+        toxicity_model: Toxicity scorer: lexicon, a classifier's folder or hub id, or none.
+        detect_language: Detect the language of each text.
         seed: Seed of the sample.
-        output: JSON file to write everything to.
-        html: Page to write, one file that needs nothing but itself.
+        output: JSON file for all statistics.
+        html: Self-contained HTML page to write.
 
     Rows that cannot be read are counted and left out; `zhenlong data validate` lists them. See docs/data.md.
     """

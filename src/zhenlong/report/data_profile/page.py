@@ -1,4 +1,4 @@
-"""The profile of data sets as one page: the table, lengths as histograms, near copies to look at, rows left out."""
+"""The page of a data profile: table, histograms of lengths, examples of near duplicates, bad rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from zhenlong.report.data_profile.source_profile import SourceProfile
 from zhenlong.report.data_profile.table import format_lengths, source_names, statistic_lines
 from zhenlong.report.render_page import render_page
 
-MAX_BAD_ROWS: Final = 20  # rows left out that the page lists
+MAX_BAD_ROWS: Final = 20  # bad rows listed on the page
 WIDTH, HEIGHT = 300.0, 110.0
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin of a histogram, in the drawing's own units; `says` is told where the pointer rests."""
+    """One bin of a histogram, in SVG units, with the tooltip."""
 
     x: float
     y: float
@@ -28,7 +28,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How one length is distributed in one source."""
+    """The distribution of one length in one source."""
 
     title: str
     source: str

@@ -1,7 +1,7 @@
-"""What one data set is like: its rows, those that could not be read, and the statistics of the others.
+"""The profile of one data set: its number of rows, its bad rows, and the statistics of the others.
 
-What text alone tells is measured on every record (`zhenlong.data.dataset_stats`); toxicity and language, which take
-longer, on a random sample of responses (prompts where there are none).
+Text statistics cover every record (`zhenlong.data.dataset_stats`); toxicity and language, which take longer, cover a
+random sample of responses (prompts if there are no responses).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from zhenlong.evaluate.metrics.toxicity import load_toxicity_scorer
 from zhenlong.records import Record
 from zhenlong.verify.instructions.response_level import detect_language
 
-TOXIC_THRESHOLD = 0.5  # a score from which a text counts as toxic
+TOXIC_THRESHOLD = 0.5  # texts with at least this score count as toxic
 UNKNOWN_LANGUAGE = "unknown"  # the language of a text without letters
 
 
 @dataclass(frozen=True)
 class SampleStats:
-    """What was measured on `n` texts drawn at random. `toxicity` is their mean score."""
+    """Measurements on a random sample of `n` texts. `toxicity` is the mean score."""
 
     n: int
     mean_toxicity: float | None
@@ -35,7 +35,7 @@ class SampleStats:
 
 @dataclass(frozen=True)
 class SourceProfile:
-    """One source: its rows, those that could not be read, and what the others are like."""
+    """One source: its number of rows, its bad rows, and the statistics of the others."""
 
     source: str
     rows: int
@@ -46,7 +46,7 @@ class SourceProfile:
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How many random texts are measured (0: all), and what on them."""
+    """The size of the random sample (0: all texts), and what is measured on it."""
 
     size: int
     toxicity_model: str
@@ -61,7 +61,7 @@ def profile_source(
     near_duplicate_threshold: float,
     sample_options: SampleOptions,
 ) -> SourceProfile:
-    """Read a source and measure it. Raises `UserError` where no row can be read."""
+    """Read and measure a source. Raises `UserError` if no row can be read."""
     bad: list[BadRow] = []
     records = list(iter_located_records(spec, kind, bad=bad))
     if not records:

@@ -1,4 +1,4 @@
-"""The measures of a data set as rows of text, one column a source; the terminal's table and the page's."""
+"""The statistics of data sets as rows of text, one column per source, for terminal and page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_LANGUAGES: Final = 4
 
 @dataclass(frozen=True)
 class StatisticLine:
-    """One measure: its name, what it says, and each source's value."""
+    """One statistic: its name, its description, and each source's value."""
 
     name: str
     description: str
@@ -26,7 +26,7 @@ class StatisticLine:
 
 
 def profile_table(profiles: Sequence[SourceProfile]) -> Table:
-    """The terminal's table."""
+    """The table for the terminal."""
     table = Table(title="Data", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for name in source_names(profiles):
@@ -37,19 +37,19 @@ def profile_table(profiles: Sequence[SourceProfile]) -> Table:
 
 
 def source_names(profiles: Sequence[SourceProfile]) -> list[str]:
-    """What to call the sources: files without their folders, unless two would then be called the same."""
+    """Display names of the sources: file names without folders, unless two would be equal."""
     short = [one.source.rsplit("/", 1)[-1] for one in profiles]
     return short if len(set(short)) == len(short) else [one.source for one in profiles]
 
 
 def statistic_lines(profiles: Sequence[SourceProfile]) -> list[StatisticLine]:
-    """Every measure that one of the sources has."""
+    """Every statistic that at least one source has."""
     lines = [StatisticLine(name, about, tuple(cell(one) for one in profiles)) for name, about, cell in _STATISTICS]
     return [line for line in lines if any(value != MISSING_TEXT for value in line.cells)]
 
 
 def format_lengths(lengths: LengthStats | None) -> str:
-    """Median, and the range that holds the middle 80 %."""
+    """Median, 10th and 90th percentile, and maximum."""
     return (
         MISSING_TEXT
         if lengths is None
@@ -58,7 +58,7 @@ def format_lengths(lengths: LengthStats | None) -> str:
 
 
 def format_fraction(value: float | None) -> str:
-    """A share in per cent."""
+    """A fraction in per cent."""
     return MISSING_TEXT if value is None else f"{100 * value:.1f} %"
 
 
@@ -107,14 +107,14 @@ def _longer_chosen_cell(one: SourceProfile) -> str:
 
 
 _STATISTICS: Final[tuple[tuple[str, str, Callable[[SourceProfile], str]], ...]] = (
-    ("read as", "the kind of record", lambda one: one.stats.kind),
+    ("read as", "the type of record", lambda one: one.stats.kind),
     ("rows", "rows of the source", lambda one: f"{one.rows:,}"),
     ("bad rows", "rows that could not be read", lambda one: f"{len(one.bad_rows):,}"),
-    ("records", "a tree gives several, a row mostly one", lambda one: f"{one.stats.records:,}"),
+    ("records", "a tree gives several, a row usually one", lambda one: f"{one.stats.records:,}"),
     ("turns", "of users, assistants and tools", lambda one: format_lengths(one.stats.turns)),
     ("prompt characters", "all before the last response", lambda one: format_lengths(one.stats.prompt_characters)),
     ("prompt tokens", "by the tokenizer named", lambda one: format_lengths(one.stats.prompt_tokens)),
-    ("response characters", "every response on its own", lambda one: format_lengths(one.stats.response_characters)),
+    ("response characters", "of each response", lambda one: format_lengths(one.stats.response_characters)),
     ("response tokens", "by the tokenizer named", lambda one: format_lengths(one.stats.response_tokens)),
     ("responses with a list", "two items or more", _markup_cell("list_fraction")),
     ("responses with a heading", "Markdown's", _markup_cell("heading_fraction")),
@@ -127,7 +127,7 @@ _STATISTICS: Final[tuple[tuple[str, str, Callable[[SourceProfile], str]], ...]] 
     ("toxicity", "of a sample of responses", _toxicity_cell),
     ("language", "of the same sample", _languages_cell),
     ("desirable", "ratings labelled desirable", lambda one: format_fraction(one.stats.desirable_fraction)),
-    ("pairs", "that the rankings make", _pairs_cell),
+    ("pairs", "of the rankings", _pairs_cell),
     ("chosen minus rejected length", "mean over pairs", _length_gap_cell),
     ("longer response chosen", "fraction of pairs; equal lengths count half", _longer_chosen_cell),
 )  # fmt: skip

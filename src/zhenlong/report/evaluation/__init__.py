@@ -1,4 +1,4 @@
-"""How good is each model, really? An evaluation's folder as a page: tables, diagrams, and every instance."""
+"""The report of an evaluation: tables, charts, and a browser of all instances."""
 
 from zhenlong.report.evaluation.evaluation_data import is_evaluation
 from zhenlong.report.evaluation.page import write_evaluation_report

@@ -1,4 +1,4 @@
-"""Reliability diagrams: of the answers that a model was so sure of, how many are right?"""
+"""Reliability diagrams: accuracy against confidence."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioS
 from zhenlong.report.evaluation.number_format import decimals_for, describe_interval
 from zhenlong.report.evaluation.svg_charts import Chart, Point, Series, build_chart, unit_axis
 
-ConfidencesAndCorrectness = tuple[list[float], list[float]]  # confidences, and whether the answers are right
-MIN_ANSWERS = 30  # answers from which a diagram says something
+ConfidencesAndCorrectness = tuple[list[float], list[float]]  # confidences, correctness (0 or 1)
+MIN_ANSWERS = 30  # no diagram with fewer answers
 
 
 def confidences_by_model(
     evaluation: EvaluationData, scenario_shots: ScenarioShots, records: Mapping[str, Sequence[InstanceRecord]]
 ) -> dict[str, ConfidencesAndCorrectness]:
-    """Of each model the confidence in its unperturbed answers and whether they are right, where it is known.
+    """For each model, confidence and correctness of its unperturbed answers, if known.
 
-    Of generated answers only where the scenario measures calibration: elsewhere a score of 1 need not mean right.
+    Generated answers count only if the scenario measures calibration: elsewhere a score of 1 need not mean correct.
     """
     found = {}
     measured = bool(evaluation.results_by_model(scenario_shots, "ece_10_bin"))
@@ -43,7 +43,7 @@ def confidences_by_model(
 def reliability_diagram(
     evaluation: EvaluationData, scenario_shots: ScenarioShots, confidences: Mapping[str, ConfidencesAndCorrectness]
 ) -> Chart | None:
-    """The diagram of a scenario, in ten bins of equally many answers; None where no model's confidence is known."""
+    """The diagram of a scenario with ten equal-mass bins; None if no model's confidence is known."""
     series, error_texts = [], []
     calibration_errors = evaluation.results_by_model(scenario_shots, "ece_10_bin")
     for at, model in enumerate(evaluation.models):
@@ -69,12 +69,12 @@ def reliability_diagram(
 
 def _point(model: str, found: ReliabilityPoint) -> Point:
     right = found.accuracy
-    tooltip = f"{model}: confidence {found.confidence:.2f}, right {right.mean:.2f} (n = {right.n})"
+    tooltip = f"{model}: confidence {found.confidence:.2f}, accuracy {right.mean:.2f} (n = {right.n})"
     return Point(found.confidence, right.mean, tooltip, right.ci95)
 
 
 def _correctness(record: InstanceRecord, main: str) -> float | None:
-    """Whether the chosen reference is a correct one, else whether the main score is 1; None where neither is told."""
+    """Whether the chosen reference is correct, else whether the main score is 1; None if neither is known."""
     if record.predicted is not None and record.predicted < len(record.references):
         return float(bool(record.references[record.predicted].get("correct")))
     score = record.scores.get(main)

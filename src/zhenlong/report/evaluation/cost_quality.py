@@ -1,4 +1,4 @@
-"""Cost against quality, and quality by the number of examples in the prompt, as charts."""
+"""Charts of quality against cost, and of quality by number of in-context examples."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ COST_TITLES: Final = {
 
 
 def cost_quality_charts(evaluation: EvaluationData) -> list[Chart]:
-    """A chart for each cost: its mean over scenarios against the mean of their main measures.
+    """A chart per cost: its mean over scenarios against the mean of their main measures.
 
-    Only scenarios count that every model drawn has both numbers of, and of which more is better.
+    Only scenarios count for which every plotted model has both numbers, and with a main measure where higher is better.
     """
     charts = []
     for measure, cost_title in COST_TITLES.items():
@@ -54,7 +54,7 @@ def cost_quality_charts(evaluation: EvaluationData) -> list[Chart]:
 
 
 def shot_charts(evaluation: EvaluationData) -> list[Chart]:
-    """For each scenario asked with several numbers of examples, its main measure by their number."""
+    """For each scenario with several numbers of in-context examples, its main measure by that number."""
     charts = []
     for scenario in evaluation.scenarios:
         with_shots = [place for place in evaluation.scenario_shots if place[0] == scenario]
@@ -88,13 +88,13 @@ def shot_charts(evaluation: EvaluationData) -> list[Chart]:
 
 
 def _quality_axis(values: Sequence[float], title: str) -> Axis:
-    """From 0 to 1 where the values fill at least a third of that, else over the values."""
+    """An axis from 0 to 1 if the values span at least a third of it, else one that fits the values."""
     inside = all(0 <= value <= 1 for value in values)
     return unit_axis(title) if inside and max(values) - min(values) > 1 / 3 else axis_for(values, title)
 
 
 def _cost_quality_pairs(evaluation: EvaluationData, cost: str) -> dict[str, dict[tuple[str, int], tuple[float, float]]]:
-    """Of each model the cost and the main measure of each scenario that it has both of."""
+    """For each model, cost and main measure of each scenario for which it has both."""
     found: dict[str, dict[tuple[str, int], tuple[float, float]]] = {}
     for place in evaluation.scenario_shots:
         quality = evaluation.results_by_model(place, evaluation.main_measure(place[0]))

@@ -1,4 +1,4 @@
-"""Which model is better? Paired differences on the very same instances, tested as `zhenlong compare` tests them."""
+"""Paired differences between models on the same instances, with the tests of `zhenlong compare`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from zhenlong.evaluate.statistics.significance import holm_correction, mcnemar, 
 from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioShots, measure_title, short_model_name
 from zhenlong.report.evaluation.number_format import decimals_for, format_decimal, format_with_half_width
 
-MAX_PAIRS: Final = 6  # of models up to which all are compared; with more, each is compared with the baseline
+MAX_PAIRS: Final = 6  # with more pairs of models, each model is compared with the baseline only
 
 
 @dataclass(frozen=True)
 class DifferenceRow:
-    """One measure of a model less that of another; `level` is -2 for a sure loss, 2 for a sure gain, else 0."""
+    """The difference of one measure between two models; `level` is 2 or -2 for a significant gain or loss, else 0."""
 
     scenario: str
     label: str
@@ -34,7 +34,7 @@ class DifferenceRow:
     interval_text: str
     p_holm_text: str = ""  # p after Holm's correction for all rows of the pair
     level: int = 0
-    bar: tuple[float, float, float] | None = None  # low, mean and high as hundredths of the drawn width
+    bar: tuple[float, float, float] | None = None  # low, mean and high in per cent of the drawn width
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class ModelPair:
 
     @property
     def title(self) -> str:
-        """Which is taken from which."""
-        return f"{short_model_name(self.model)} less {short_model_name(self.other)}"
+        """The models, minuend first."""
+        return f"{short_model_name(self.model)} - {short_model_name(self.other)}"
 
 
 def compared_pairs(evaluation: EvaluationData) -> list[tuple[str, str]]:
-    """The pairs (later, earlier) of models that are compared: all, or of many models each with the baseline.
+    """The pairs (later, earlier) of models to compare: all, or for many models each with the baseline.
 
-    That is the `baseline` of evaluation.json, else the first model.
+    The baseline is the `baseline` of evaluation.json, else the first model.
     """
     every = [(later, earlier) for earlier, later in combinations(evaluation.models, 2)]
     baseline = evaluation.manifest.get("baseline")
@@ -65,9 +65,9 @@ def compared_pairs(evaluation: EvaluationData) -> list[tuple[str, str]]:
 def scenario_differences(
     evaluation: EvaluationData, scenario_shots: ScenarioShots, records: Mapping[str, Sequence[InstanceRecord]]
 ) -> Iterator[tuple[tuple[str, str], DifferenceRow]]:
-    """A scenario's differences for each pair of models that share at least two answered instances.
+    """A scenario's differences for each pair of models with at least two common instances that did not fail.
 
-    They are of the main measure; where the scenario is the only one, of every measure that has a direction.
+    They cover the main measure; if there is only one scenario, every measure with a direction.
     """
     for measure, higher_is_better in _measures_to_compare(evaluation, scenario_shots):
         values = {model: _mean_scores_by_instance(own, scenario_shots[1], measure) for model, own in records.items()}
@@ -85,9 +85,9 @@ def scenario_differences(
 
 
 def apply_holm(pairs: Sequence[ModelPair]) -> list[ModelPair]:
-    """The same with p-values corrected within each pair, and bars on one scale.
+    """The pairs with p-values corrected within each pair, and bars on a common scale.
 
-    The scale is wide enough for every interval within -1 and 1; larger ones are of another unit and have no bar.
+    The scale covers every interval within -1 and 1; larger ones have another unit and get no bar.
     """
     ends = [end for pair in pairs for row in pair.rows for end in row.value.ci95 if abs(end) <= 1]
     widest = max((abs(end) for end in ends), default=1.0) or 1.0
@@ -114,7 +114,7 @@ def _measures_to_compare(evaluation: EvaluationData, scenario_shots: ScenarioSho
 
 
 def _mean_scores_by_instance(records: Sequence[InstanceRecord], shots: int, measure: str) -> dict[str, float]:
-    """The mean score over the trials of each unperturbed instance."""
+    """The score of each unperturbed instance, averaged over trials."""
     found: dict[str, list[float]] = {}
     for one in records:
         if not one.perturbation and not one.failed and one.shots == shots and measure in one.scores:
@@ -125,7 +125,7 @@ def _mean_scores_by_instance(records: Sequence[InstanceRecord], shots: int, meas
 def _difference(
     scenario: str, label: str, both: tuple[list[float], list[float]], higher_is_better: bool | None
 ) -> DifferenceRow:
-    """The second values less the first."""
+    """The second values minus the first."""
     differences = np.subtract(both[1], both[0])
     value = Interval(float(differences.mean()), paired_bounds(both), len(differences))
     p = mcnemar(*both).p if are_binary(both) else permutation_test(differences)

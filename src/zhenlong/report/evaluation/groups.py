@@ -1,4 +1,4 @@
-"""Fairness between groups: the main measure over each group of instances, and how far apart the groups are."""
+"""Results by group: the main measure over each group of instances, and the gap between groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUP_LEVEL_TEXTS = {
 
 @dataclass(frozen=True)
 class GroupTable:
-    """One measure of a scenario by the values of one group, a column for each model; gaps are best less worst."""
+    """One measure of a scenario by the values of one group, a column per model; a gap is best minus worst."""
 
     scenario: str
     name: str
@@ -38,7 +38,7 @@ class GroupTable:
 
 
 def group_tables(evaluation: EvaluationData, scenario_shots: ScenarioShots) -> list[GroupTable]:
-    """The groupings of a scenario that have at least two values, by its main measure or one that is only by group."""
+    """The groupings of a scenario with at least two values, for its main measure or one that exists only by group."""
     own = [
         one
         for one in evaluation.results
@@ -82,7 +82,7 @@ def _group_table(
 
 
 def _cell(result: Result | None, overall: Result | None, digits: int) -> HeatCell | None:
-    """A group's number, coloured where its interval leaves out what the model reaches over all."""
+    """A group's cell, coloured if its interval excludes the model's overall value."""
     if result is None:
         return None
     text, half = format_with_half_width(result.value, digits)

@@ -1,7 +1,7 @@
-"""The heat table: every model on every scenario in the seven categories, coloured by what the intervals say.
+"""The heat table: every model on every scenario in the seven categories, coloured by significance.
 
-A cell's colour says how far the model lies from the mean of the models in its row, in half-widths of its own interval,
-and on which side: noise stays pale, however it looks as a number.
+The colour of a cell shows the distance from the mean of its row in half-widths of the cell's own interval, and the
+side: noise stays pale, whatever the size of the number.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zhenlong.report.evaluation.number_format import (
     mean,
 )
 
-LEVEL_THRESHOLDS: Final = (1.0, 2.0, 4.0)  # half-widths from the row's mean at which a colour deepens
+LEVEL_THRESHOLDS: Final = (1.0, 2.0, 4.0)  # half-widths from the row's mean at which the colour level rises
 LEVEL_TEXTS: Final = {
     -3: "far below the row", -2: "well below the row", -1: "below the row", 0: "",
     1: "above the row", 2: "well above the row", 3: "far above the row",
@@ -39,7 +39,7 @@ DIRECTION_TEXTS: Final = {True: "higher is better", False: "lower is better", No
 
 @dataclass(frozen=True)
 class HeatCell:
-    """One model's number: its text, half its interval's width, its colour (-3 worst to 3 best), what it says aloud."""
+    """One model's value: text, half-width, colour level (-3 worst to 3 best), label for screen readers."""
 
     text: str
     half_width: str
@@ -52,7 +52,7 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """One measure of one scenario, a cell for each model (None: not measured). `chief` stands for its category."""
+    """One measure of one scenario, a cell per model (None: not measured). `main` marks the main one of its category."""
 
     scenario_shots: ScenarioShots
     scenario: str
@@ -65,14 +65,14 @@ class HeatRow:
 
     @property
     def n(self) -> str:
-        """The numbers of instances, said once where all models have the same."""
+        """The numbers of instances, or one number if it is the same for all models."""
         counts = sorted({cell.n for cell in self.cells if cell})
         return "" if not counts else f"n = {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
 
 
 @dataclass(frozen=True)
 class CategoryTable:
-    """The rows of one of the seven categories, and how large a share of the other models each model beats."""
+    """The rows of one of the seven categories, with each model's win rate."""
 
     name: str
     rows: list[HeatRow]
@@ -81,7 +81,7 @@ class CategoryTable:
 
 @dataclass(frozen=True)
 class ScenarioBlock:
-    """One scenario in the overview: for each model a cell of each category; `measures` names the columns' numbers."""
+    """One scenario of the overview: a cell per model and category; `measures` names the measure of each column."""
 
     scenario: str
     measures: list[str]
@@ -89,7 +89,7 @@ class ScenarioBlock:
 
 
 def category_tables(evaluation: EvaluationData) -> list[CategoryTable]:
-    """A table for each category that has numbers, in the order of the seven."""
+    """A table for each category with results, in the fixed order of the seven."""
     found = []
     for name in CATEGORIES:
         rows = [row for place in evaluation.scenario_shots for row in _rows(evaluation, place, name)]
@@ -99,7 +99,7 @@ def category_tables(evaluation: EvaluationData) -> list[CategoryTable]:
 
 
 def overview_blocks(evaluation: EvaluationData, categories: Sequence[CategoryTable]) -> list[ScenarioBlock]:
-    """For each scenario the chief number of every category and model."""
+    """For each scenario, the main result of every category and model."""
     blocks = []
     for place in evaluation.scenario_shots:
         main_rows = [next((row for row in one.rows if row.scenario_shots == place), None) for one in categories]
@@ -115,9 +115,9 @@ def overview_blocks(evaluation: EvaluationData, categories: Sequence[CategoryTab
 
 
 def result_category(result: Result) -> str:
-    """The category whose table a number over all instances stands in; empty for one that stands in none.
+    """The category whose table shows a result over all instances; empty if none does.
 
-    The worst over perturbations stands for robustness and fairness, each perturbation by itself nowhere here.
+    Robustness and fairness show the worst case over perturbations; single perturbations are not shown here.
     """
     if not result.perturbation:
         return result.category
@@ -125,7 +125,7 @@ def result_category(result: Result) -> str:
 
 
 def heat_levels(results: Sequence[Result | None]) -> list[int]:
-    """Each number's colour: how surely it is better (positive) or worse than the mean of its row."""
+    """Each result's colour level: positive if better than the mean of its row, negative if worse."""
     means = [one.value.mean for one in results if one and math.isfinite(one.value.mean)]
     if len(means) < 2:
         return [0] * len(results)
@@ -141,7 +141,7 @@ def _heat_level(result: Result, row_mean: float) -> int:
 
 
 def _rows(evaluation: EvaluationData, scenario_shots: ScenarioShots, category: str) -> list[HeatRow]:
-    """The measures of a scenario in a category, the one that stands for it first."""
+    """The measures of a scenario in a category, the main one first."""
     own = [
         one
         for one in evaluation.results

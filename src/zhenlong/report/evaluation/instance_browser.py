@@ -1,7 +1,7 @@
-"""The instances inside the page: prompts, answers and scores, packed so that tens of thousands stay quick to open.
+"""The instances embedded in the page (prompts, outputs, scores), packed so that tens of thousands open fast.
 
-A scenario is one JSON text, deflated, in base64. Its questions are held once for all models, and a prompt is what it
-adds to the model's previous one, for prompts of a scenario share their instructions and examples.
+A scenario is one JSON text, deflated, in base64. Its questions are stored once for all models, and a prompt as a delta
+to the model's previous one, because the prompts of a scenario share instructions and examples.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from zhenlong.evaluate.results.result_files import InstanceRecord, instances_pat
 from zhenlong.loop.atomic import to_jsonable
 from zhenlong.report.evaluation.evaluation_data import EvaluationData
 
-MAX_RECORDS: Final = 50_000  # in a page
-MAX_BYTES: Final = 64 << 20  # of the JSON texts in a page, before they are packed
-MIN_COMMON_PREFIX: Final = 60  # characters from which a beginning that all prompts share is passed over within a line
-ROW_OVERHEAD_BYTES: Final = 200  # bytes of a question or an answer beside its texts, about
+MAX_RECORDS: Final = 50_000  # records in a page
+MAX_BYTES: Final = 64 << 20  # JSON in a page, before compression
+MIN_COMMON_PREFIX: Final = 60  # characters; only a longer common prefix may end within a line
+ROW_OVERHEAD_BYTES: Final = 200  # approximate size of a question or an answer without its texts
 QUESTION_FIELDS: Final = ("id", "references", "groups", "perturbation", "shots", "trial", "prompt")
 ANSWER_FIELDS: Final = tuple(one.name for one in fields(InstanceRecord) if one.name not in QUESTION_FIELDS)
 
 
 @dataclass(frozen=True)
 class ScenarioChunk:
-    """A scenario as the page holds it: its packed instances, how many there are of how many, and its main measure."""
+    """A scenario in the page: its packed instances, their number, the total number, and its main measure."""
 
     scenario: str
     packed: str
@@ -37,12 +37,12 @@ class ScenarioChunk:
 
     @property
     def omitted(self) -> int:
-        """Instances that are in the folder's files only."""
+        """The number of instances that are only in the folder's files."""
         return self.questions - self.shown
 
 
 def max_min_fair_shares(sizes: Sequence[float], total: float) -> list[float]:
-    """`total` shared out so that the small get all they want and the large equal parts of what is left."""
+    """Max-min fair division of `total`: small sizes in full, equal parts of the rest for larger ones."""
     found = [0.0] * len(sizes)
     remaining = float(total)
     order = sorted(range(len(sizes)), key=lambda at: sizes[at])
@@ -73,7 +73,7 @@ def pack_scenario(
     max_records: float = MAX_RECORDS,
     max_bytes: float = MAX_BYTES,
 ) -> ScenarioChunk:
-    """The first instances of a scenario, as many as the limits allow; every one with the answers of all models."""
+    """The first instances of a scenario within the limits, each with the outputs of all models."""
     answers: dict[tuple[str, str, int, int], list[tuple[int, InstanceRecord]]] = {}
     for at, model in enumerate(evaluation.models):
         for record in records.get(model, ()):
@@ -96,7 +96,7 @@ def pack_scenario(
 
 
 def _json(value: Any) -> str:
-    """As ASCII, in which halves of surrogate pairs survive; numbers that JSON does not have become null."""
+    """JSON in ASCII, which preserves lone surrogates; NaN and infinities become null."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -104,12 +104,12 @@ def _json(value: Any) -> str:
 
 
 class _ScenarioPacker:
-    """Questions and answers as they are added, and about how many bytes they come to."""
+    """Accumulates questions and answers, with an estimate of their size in bytes."""
 
     def __init__(self) -> None:
         self.questions: list[dict[str, Any]] = []
         self.answer_rows: list[dict[str, Any]] = []
-        self.prompts: list[tuple[int, int, str]] = []  # the prompt it begins like, its shared UTF-16 units, the rest
+        self.prompts: list[tuple[int, int, str]] = []  # (base prompt, common prefix in UTF-16 units, rest)
         self.prompt_texts: list[str] = []
         self.prompt_indices: dict[str, int] = {}
         self.last_prompt: dict[int, int] = {}  # model -> its previous prompt
@@ -120,7 +120,7 @@ class _ScenarioPacker:
         return len(self.answer_rows)
 
     def add(self, several: Sequence[tuple[int, InstanceRecord]]) -> None:
-        """One question with the answers of some models."""
+        """Add one question with the answers of some models."""
         first = several[0][1]
         question = {"id": first.id, "references": first.references, "groups": first.groups, "shots": first.shots,
                     "perturbation": first.perturbation, "trial": first.trial}  # fmt: skip
@@ -137,7 +137,7 @@ class _ScenarioPacker:
             self.approximate_bytes += ROW_OVERHEAD_BYTES + sum(map(len, record.outputs))
 
     def as_json(self) -> dict[str, Any]:
-        """What the page's script reads. `lead`: by model and shots, how much all prompts begin with."""
+        """The data for the page's script. `leads`: length of the common prefix of all prompts by model and shots."""
         return {
             "questions": self.questions,
             "answers": self.answer_rows,
@@ -146,7 +146,7 @@ class _ScenarioPacker:
         }
 
     def _add_prompt(self, model: int, text: str) -> int:
-        """The place of a prompt, which is added where it is new."""
+        """The index of a prompt, which is added if it is new."""
         if text not in self.prompt_indices:
             base = self.last_prompt.get(model, -1)
             shared = _common_prefix_length(self.prompt_texts[base], text) if base >= 0 else 0
@@ -166,7 +166,7 @@ class _ScenarioPacker:
         found = {}
         for kind, places in by_kind.items():
             several = [self.prompt_texts[place] for place in places]
-            first, last = min(several), max(several)  # in the order of texts the two that differ soonest
+            first, last = min(several), max(several)  # lexicographic extremes: their common prefix is that of all
             lead = first[: _common_prefix_length(first, last)] if len(several) > 1 else ""
             lead = lead[: lead.rfind("\n") + 1] or (
                 lead[: lead.rfind(" ") + 1] if len(lead) > MIN_COMMON_PREFIX else ""
@@ -177,13 +177,13 @@ class _ScenarioPacker:
 
 
 def _answer_fields(record: InstanceRecord) -> dict[str, Any]:
-    """What one model did with a question; what is empty is left out."""
+    """The non-empty fields of one model's answer to a question."""
     found = {name: getattr(record, name) for name in ANSWER_FIELDS}
     return {name: value for name, value in found.items() if value not in (None, "", (), {})}
 
 
 def _common_prefix_length(first: str, second: str) -> int:
-    """How many characters two texts begin with in common."""
+    """The length of the common prefix of two texts."""
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2
@@ -195,5 +195,5 @@ def _common_prefix_length(first: str, second: str) -> int:
 
 
 def _utf16_length(text: str) -> int:
-    """A text's length as JavaScript counts it."""
+    """The length of a text in UTF-16 code units, as JavaScript counts."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown: the tables of the page, for places where only text goes."""
+"""The evaluation's report as Markdown: the tables of the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhenlong.report.summary_table import escape_markdown, markdown_row
 def evaluation_markdown(title: str, about: Sequence[str], sections: EvaluationSections) -> str:
     """The evaluation's tables: the seven categories, win rates, differences, worst cases and groups."""
     lines = [f"# {escape_markdown(title)}", "", escape_markdown(", ".join(about)) + ".", ""]
-    lines += ["Each number is a mean over instances with half the width of its 95 % interval.", ""]
+    lines += ["Each number is a mean over instances ± half the width of its 95 % interval.", ""]
     models = [name for _, name, _ in sections.models]
     for category in sections.categories:
         lines += [f"## {category.name.capitalize()}", "", *_rows(models, [*category.rows, *category.other_rows]), ""]
@@ -22,7 +22,7 @@ def evaluation_markdown(title: str, about: Sequence[str], sections: EvaluationSe
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], num_text_columns: int = 1) -> list[str]:
-    """A table whose first columns, `texts` of them, are text and the others numbers."""
+    """A table with `num_text_columns` text columns, followed by numeric ones."""
     rule = "| " + " | ".join(["---"] * num_text_columns + ["---:"] * (len(heads) - num_text_columns)) + " |"
     return [markdown_row(heads), rule, *map(markdown_row, rows)]
 
@@ -66,7 +66,7 @@ def _differences(sections: EvaluationSections) -> Iterator[str]:
 def _worst_case(sections: EvaluationSections) -> Iterator[str]:
     if sections.worst_case:
         yield from ("## Worst case", "")
-        heads = ["Scenario", "Model", "As written", "Worst, robustness", "Change", "Worst, fairness", "Change"]
+        heads = ["Scenario", "Model", "Unperturbed", "Worst, robustness", "Change", "Worst, fairness", "Change"]
         rows = []
         for fall in [fall for several in sections.worst_case for fall in several]:
             pairs = [

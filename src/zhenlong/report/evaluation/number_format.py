@@ -1,4 +1,4 @@
-"""How measured numbers are written: as many digits as their interval is worth."""
+"""Number formats: as many digits as the interval justifies."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.report.cost_table import format_si
 from zhenlong.report.labels import MINUS_SIGN, MISSING_TEXT
 
-SI_PREFIX_FROM = 1e5  # from here a number is written with a prefix
+SI_PREFIX_FROM = 1e5  # numbers from here on get an SI prefix
 
 
 def half_width(value: Interval) -> float | None:
-    """Half the width of an interval; None where there is none."""
+    """Half the width of an interval; None if there is none."""
     half = (value.ci95[1] - value.ci95[0]) / 2
     return half if math.isfinite(half) else None
 
 
 def decimals_for(values: Iterable[Interval]) -> int:
-    """Decimals for numbers that stand in a row: two significant ones of their typical half-width, three at most.
+    """Decimals for the numbers of a row: two significant digits of their typical half-width, at most three decimals.
 
-    Numbers below 0.1 have as many more as they need.
+    Numbers below 0.1 get more decimals as needed.
     """
     several = [one for one in values if math.isfinite(one.mean)]
     halves = [half for half in map(half_width, several) if half]
@@ -37,24 +37,24 @@ def decimals_for(values: Iterable[Interval]) -> int:
 
 
 def format_decimal(value: float | None, digits: int, *, signed: bool = False) -> str:
-    """A number with its decimals; a large one with a prefix (12.3 k), none as a dash."""
+    """A number with `digits` decimals; a large one with a prefix (12.3 k), None as a dash."""
     if value is None or not math.isfinite(value):
         return MISSING_TEXT
     text = format_si(value) if abs(value) >= SI_PREFIX_FROM else f"{value:,.{digits}f}"
     if text.startswith("-") and float(text.replace(",", "")[1:].split()[0]) == 0:
-        text = text[1:]  # no minus before a number that is 0 as written
+        text = text[1:]  # no minus sign on a number that rounds to 0
     sign = "+" if signed and value > 0 else ""
     return sign + text.replace("-", MINUS_SIGN)
 
 
 def format_with_half_width(value: Interval, digits: int, *, signed: bool = False) -> tuple[str, str]:
-    """A number, and half the width of its interval or nothing."""
+    """A number, and the half-width of its interval or an empty text."""
     half = half_width(value)
     return format_decimal(value.mean, digits, signed=signed), "" if half is None else format_decimal(half, digits)
 
 
 def describe_interval(value: Interval, digits: int) -> str:
-    """A number with its interval in words, for those who hear the page."""
+    """A number with its interval in words, for screen readers."""
     if not math.isfinite(value.mean):
         return "not measured"
     if half_width(value) is None:

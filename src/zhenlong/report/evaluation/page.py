@@ -1,4 +1,4 @@
-"""An evaluation's report: report.html, one page that needs nothing but itself, and report.md."""
+"""An evaluation's report: report.html, a self-contained page, and report.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPTS: Final = ("instance_browser.js",)
 def write_evaluation_report(folder: str | Path) -> Path:
     """Write `report.html` and `report.md` into an evaluation's folder; returns the path of the first.
 
-    Raises `UserError` when the folder holds no evaluation, or cannot be read or written.
+    Raises `UserError` if the folder is not an evaluation, or cannot be read or written.
 
     Args:
         folder: Folder that `zhenlong evaluate --output` wrote.

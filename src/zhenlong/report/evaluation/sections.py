@@ -1,4 +1,4 @@
-"""What the report of an evaluation shows, section by section: for its own page, a recipe's page, and Markdown."""
+"""The sections of an evaluation's report, for its own page, a recipe's page, and Markdown."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ MANIFEST_FIELDS: Final = (
     "limit",
     "seed",
     "judge",
-)  # of evaluation.json, told at the head where they are
+)  # keys of evaluation.json shown in the subtitle
 
 
 @dataclass(frozen=True)
 class EvaluationSections:
-    """All that the sections show. Models are in the order of their colours."""
+    """The data of all sections. Models are in the order of their colours."""
 
-    models: list[tuple[str, str, str]]  # name, name for reading, shape
+    models: list[tuple[str, str, str]]  # name, display name, marker shape
     categories: list[CategoryTable]
     overview: list[ScenarioBlock]
     win_rates: WinRates | None
-    worst_case: list[list[PerturbationDrop]]  # of each scenario that was perturbed
+    worst_case: list[list[PerturbationDrop]]  # one list per perturbed scenario
     reliability_diagrams: list[Chart]
     group_tables: list[GroupTable]
     cost_charts: list[Chart]
@@ -56,7 +56,7 @@ class EvaluationSections:
 
     @property
     def browser_index(self) -> dict[str, Any]:
-        """What the page's script knows before it unpacks a scenario."""
+        """The data that the page's script needs before it unpacks a scenario."""
         return {
             "models": [{"name": name, "title": title} for name, title, _ in self.models],
             "scenarios": [{"name": one.scenario, "main": one.main_measure} for one in self.chunks],
@@ -66,7 +66,7 @@ class EvaluationSections:
 def build_sections(
     evaluation: EvaluationData, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES
 ) -> EvaluationSections:
-    """Everything that the page shows of an evaluation, reading its records once, one scenario at a time."""
+    """Build all sections of the page, reading the records once, one scenario at a time."""
     categories = category_tables(evaluation)
     sizes = record_and_byte_counts(evaluation)
     limits = zip(
@@ -110,7 +110,7 @@ def build_sections(
 
 
 def subtitle_parts(evaluation: EvaluationData, sections: EvaluationSections) -> list[str]:
-    """What was evaluated, in a few words each."""
+    """The parts of the subtitle: numbers of models and scenarios, settings."""
     models, scenarios = len(evaluation.models), len(evaluation.scenarios)
     prompts = sum(chunk.questions for chunk in sections.chunks)  # perturbed copies, shots and trials included
     parts = [

@@ -1,4 +1,4 @@
-"""Charts as lines and marks in an SVG's own units: they need no script, print sharply and take the page's colours."""
+"""Static SVG charts: they need no script, print sharply and use the page's colours."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from zhenlong.report.evaluation.number_format import format_decimal
 
 WIDTH, HEIGHT = 300.0, 210.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 18.0, 8.0, 34.0
-LOG_SCALE_RATIO: Final = 30.0  # largest over smallest value from which an axis is logarithmic
-MARKER_SHAPES: Final = (  # a shape for each model, about the origin, so that colour is not all that tells them apart
+LOG_SCALE_RATIO: Final = 30.0  # an axis is logarithmic from this ratio of largest to smallest value
+MARKER_SHAPES: Final = (  # a shape per model around the origin, so that colour is not the only distinction
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
     "M-3.5,-3.5H3.5V3.5H-3.5Z",
     "M0,-4.8L4.6,3.4H-4.6Z",
@@ -31,7 +31,7 @@ FRAME: Final[dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Point:
-    """A value at a place, with the ends of the intervals that it has; `says` is told where the pointer rests."""
+    """A data point with its intervals, if any, and its tooltip."""
 
     x: float
     y: float
@@ -42,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """The points of one model, which is the `place`-th on the page."""
+    """The points of one model, with the model's index on the page."""
 
     model_index: int
     points: Sequence[Point]
@@ -60,14 +60,14 @@ class Axis:
     log: bool = False
 
     def fraction(self, value: float) -> float:
-        """Where on the axis a value lies: 0 at its low end, 1 at its high end."""
+        """The position of a value on the axis: 0 at the low end, 1 at the high end."""
         low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         return (at - low) / (high - low)
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A model's shape at a place of the chart."""
+    """A model's marker at a position of the chart."""
 
     x: float
     y: float
@@ -78,7 +78,7 @@ class Marker:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the template draws. Lines are (path, colour's number)."""
+    """The data that the template draws. Lines are (path, colour index)."""
 
     title: str
     aria_label: str
@@ -97,7 +97,7 @@ class Chart:
 def build_chart(
     title: str, series: Sequence[Series], x: Axis, y: Axis, *, aria_label: str, diagonal: bool = False, note: str = ""
 ) -> Chart:
-    """A chart of the series."""
+    """Build a chart of the series."""
 
     def at(px: float, py: float) -> tuple[float, float]:
         return _x_pixel(x, px), _y_pixel(y, py)
@@ -132,9 +132,9 @@ def build_chart(
 
 
 def axis_for(values: Iterable[float], title: str, *, ticks_at_values: bool = False) -> Axis:
-    """An axis that all values fit on, with round ticks; logarithmic where they span much.
+    """An axis that covers all values, with round ticks; logarithmic for a wide range.
 
-    `whole`: the ticks are the values themselves.
+    `ticks_at_values`: the ticks are the values themselves.
     """
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)

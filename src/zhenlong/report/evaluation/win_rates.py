@@ -1,4 +1,4 @@
-"""Mean win rates: over the scenarios of a category, how large a share of the other models a model beats."""
+"""Mean win rates: the fraction of other models that a model beats, averaged over the scenarios of a category."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from zhenlong.report.evaluation.number_format import format_decimal
 
 @dataclass(frozen=True)
 class WinRates:
-    """For each model its mean win rate in each category (a dash where it has none), and the numbers of scenarios."""
+    """For each model its mean win rate per category (a dash if it has none), and the numbers of scenarios."""
 
     categories: list[str]
     scenario_counts: list[int]
-    rows: list[tuple[str, list[tuple[str, float]]]]  # model; text and share (NaN: none) of each category
+    rows: list[tuple[str, list[tuple[str, float]]]]  # model; text and rate (NaN: none) per category
 
 
 def win_rate_table(evaluation: EvaluationData, categories: Sequence[CategoryTable]) -> WinRates | None:
@@ -44,7 +44,7 @@ def win_rate_table(evaluation: EvaluationData, categories: Sequence[CategoryTabl
 
 
 def _column(evaluation: EvaluationData, category: str, row: HeatRow) -> MeasureColumn:
-    """The models' values in a row of a table, and which way is better."""
+    """The models' values in a row of a table, and whether higher is better."""
     found = {
         one.model: one
         for one in evaluation.results

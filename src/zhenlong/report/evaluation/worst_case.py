@@ -1,4 +1,4 @@
-"""What perturbations cost: the main measure as written against the worst over each instance's perturbed copies."""
+"""Worst case under perturbations: the main measure unperturbed, and the worst over each instance's perturbed copies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zhenlong.report.evaluation.number_format import decimals_for, format_decima
 
 @dataclass(frozen=True)
 class Change:
-    """From the original to another number: both, the difference, its half-width, and its colour (-3 to 3)."""
+    """The change from the original to another value: both, difference, half-width, and colour level (-3 to 3)."""
 
     name: str
     value: str
@@ -31,7 +31,7 @@ class Change:
 
 @dataclass(frozen=True)
 class PerturbationDrop:
-    """One model on one scenario: its number as written, the worst of each kind, and each perturbation by itself."""
+    """One model on one scenario: unperturbed value, worst case of each kind, and each single perturbation."""
 
     scenario: str
     label: str
@@ -44,7 +44,7 @@ class PerturbationDrop:
 def perturbation_drops(
     evaluation: EvaluationData, scenario_shots: ScenarioShots, records: Mapping[str, Sequence[InstanceRecord]]
 ) -> list[PerturbationDrop]:
-    """A scenario's falls, for the models that were perturbed."""
+    """A scenario's drops, for the models with perturbed instances."""
     main = evaluation.main_measure(scenario_shots[0])
     original = evaluation.results_by_model(scenario_shots, main)
     perturbed = _perturbed(evaluation, scenario_shots, main)
@@ -83,7 +83,7 @@ ScoresByPerturbation = Mapping[str, Mapping[tuple[str, int], float]]  # perturba
 
 
 def _perturbed(evaluation: EvaluationData, scenario_shots: ScenarioShots, main: str) -> dict[str, dict[str, Result]]:
-    """The main measure under each perturbation, by its name and model."""
+    """The main measure under each perturbation, by perturbation and model."""
     found: dict[str, dict[str, Result]] = {}
     for one in evaluation.results:
         if (one.scenario, one.shots, one.measure) == (*scenario_shots, main) and one.perturbation and not one.group:
@@ -102,7 +102,7 @@ def _scores_by_perturbation(records: Sequence[InstanceRecord], shots: int, main:
 def _change(
     name: str, unperturbed: Result, own: Mapping[str, Result], scores: ScoresByPerturbation, digits: int
 ) -> Change:
-    """The change to a perturbation, paired by instance where the records have the scores."""
+    """The change under a perturbation, paired by instance if the records have the scores."""
     end = own[name]
     names = [name]
     if name.startswith(WORST_CASE_PREFIX):
@@ -119,7 +119,7 @@ def _change(
 def _paired_change(
     names: Sequence[str], scores: ScoresByPerturbation, higher_is_better: bool | None, with_original: bool
 ) -> Interval | None:
-    """The paired change from the original to the worst of several perturbations."""
+    """The paired change from the original to the worst case over several perturbations."""
     original = scores.get("", {})
     pick = max if higher_is_better is False else min
     pairs = []

@@ -1,6 +1,6 @@
 "use strict";
-// The evaluation's tabs, and its instances: unpacked scenario by scenario, filtered, paged, one opened beside the list.
-// What is shown is in the address after "#instances?", so that it can be linked. Text only ever becomes text nodes.
+// The evaluation's tabs, and its instance browser: unpack a scenario, filter, page, open one instance next to the list.
+// The state of the view is in the URL after "#instances?", so that it can be linked. Text only becomes text nodes.
 (() => {
   const root = document.documentElement;
   const tabs = document.querySelector("#measures .tabs");
@@ -87,7 +87,7 @@
     label.hidden = values.length < 2 && !(name === "group" && values.length);
     options(fields[name], [["*", everything], ...values.map((value) => [value, titles(value)])], wanted || "*");
   };
-  const readable = (row, models) => {  // all text of a row that a search looks at, made once
+  const readable = (row, models) => {  // the searchable text of a row, cached
     const key = models.join();
     if (row.key !== key) {
       const parts = [row.question.id, ...(row.question.references || []).map((one) => one.text)];
@@ -161,7 +161,7 @@
     const total = state.chunk.rows.length.toLocaleString("en");
     count.textContent = state.found.length
       ? `${(from + 1).toLocaleString("en")} to ${(from + shown.length).toLocaleString("en")} of ${state.found.length.toLocaleString("en")} found; ${total} in all`
-      : `None of ${total} instances is like that.`;
+      : `None of ${total} instances matches.`;
   };
 
   // ---- one instance
@@ -206,13 +206,13 @@
   const heading = (text) => make("h4", { textContent: text });
   const modelPart = (at, answer, wish, samePrompt) => {
     const part = make("section", { className: "model", ariaLabel: data.models[at].title }, heading(data.models[at].title));
-    if (!answer) { part.append(make("p", { className: "none", textContent: "Was not asked this." })); return part; }
+    if (!answer) { part.append(make("p", { className: "none", textContent: "Not evaluated on this instance." })); return part; }
     if (!samePrompt) part.append(heading("Prompt"), verbatim(answer.prompt, answer.lead, `Prompt of ${data.models[at].title}`));
     if (answer.failed) part.append(heading("Failed"), make("p", { className: "why", textContent: answer.failed }));
     const outputs = answer.outputs || [];
-    if (outputs.length) part.append(heading(outputs.length > 1 ? `${outputs.length} answers` : "Answer"));
-    for (const text of outputs) part.append(text ? verbatim(text, 0, "Answer") : make("p", { className: "empty", textContent: "(nothing)" }));
-    for (const text of answer.turns || []) part.append(heading("Next answer"), verbatim(text, 0, "Next answer"));
+    if (outputs.length) part.append(heading(outputs.length > 1 ? `${outputs.length} responses` : "Response"));
+    for (const text of outputs) part.append(text ? verbatim(text, 0, "Response") : make("p", { className: "empty", textContent: "(nothing)" }));
+    for (const text of answer.turns || []) part.append(heading("Next response"), verbatim(text, 0, "Next response"));
     if (answer.scores) part.append(heading("Scores"), pairs(answer.scores));
     if (answer.judgement) part.append(heading("Judgement"), pairs(answer.judgement));
     if (answer.cost) part.append(heading("Cost"), pairs(answer.cost));
@@ -263,7 +263,7 @@
     if (button) button.focus();
   };
 
-  // ---- the address
+  // ---- the URL
   const KEPT = ["scenario", "model", "beside", "q", "show", "measure", "from", "to", "perturbation", "group", "shots", "order"];
   const remember = () => {
     const kept = new URLSearchParams();
@@ -304,9 +304,9 @@
     return true;
   };
 
-  // ---- what happens when
+  // ---- events
   let turn = 0;
-  const enter = async (kept) => {  // unpack the chosen scenario, offer what it has, and filter
+  const enter = async (kept) => {  // unpack the chosen scenario, fill the filters, and apply them
     const at = fields.scenario.selectedIndex, mine = ++turn;
     count.textContent = `Reading ${fields.scenario.value} …`;
     let chunk;
@@ -315,7 +315,7 @@
     if (state.chunk !== chunk) state.open = null;
     state.chunk = chunk;
     options(fields.measure, chunk.measures.map((name) => [name, name.replace(/_/g, " ")]), kept ? kept.get("measure") : fields.measure.value);
-    offer("perturbation", chunk.perturbations, "any", (value) => value || "as written", kept && kept.get("perturbation"));
+    offer("perturbation", chunk.perturbations, "any", (value) => value || "unperturbed", kept && kept.get("perturbation"));
     if (kept && kept.get("perturbation") === "" && chunk.perturbations.includes("")) fields.perturbation.value = "";
     offer("group", chunk.groups, "any", (value) => value, kept && kept.get("group"));
     offer("shots", chunk.shots, "any", (value) => value, kept && kept.get("shots"));

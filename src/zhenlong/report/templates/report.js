@@ -1,5 +1,5 @@
 "use strict";
-// Draws each chart when it comes near the screen, in the page's own colours; all of them, in light ones, for printing.
+// Draws each chart when it is about to become visible, in the page's colours; all charts in light colours for printing.
 (() => {
   const root = document.documentElement;
   const charts = [...document.querySelectorAll(".chart")];

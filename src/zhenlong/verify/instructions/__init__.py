@@ -1,4 +1,4 @@
-"""Were the instructions followed? The 25 kinds of instruction of IFEval that a program can check.
+"""Instruction following: the 25 kinds of verifiable instruction of IFEval.
 
 Rules: Zhou et al. 2023, arXiv:2311.07911 (google-research/google-research: instruction_following_eval).
 """

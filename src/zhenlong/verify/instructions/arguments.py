@@ -1,4 +1,4 @@
-"""What an instruction's arguments mean: `at least` and `less than`, and texts that may be regular expressions."""
+"""Arguments of instructions: the relations `at least` and `less than`, and texts that may be regular expressions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def satisfies_relation(count: int, relation: str, threshold: float) -> bool:
 
 
 def to_pattern(text: str) -> str:
-    """A text of IFEval as the regular expression that the official code reads it as; escaped where it is not one."""
+    """A text of IFEval as a regular expression, as the official code uses it; escaped if it is not a valid one."""
     try:
         re.compile(text)
     except re.error:

@@ -1,4 +1,4 @@
-"""Which of a prompt's instructions does a response follow? By kind and arguments, to the letter or with some leeway."""
+"""Which of a prompt's instructions a response follows, by IFEval's strict or loose rule."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def instructions_followed(
     """Whether each instruction is followed: `instruction_ids` and `kwargs` are a row's `instruction_id_list` and
     `kwargs`.
 
-    Strict looks at the response, loose accepts any of its eight `loose_variants`; a form of white space alone follows
-    nothing. A reasoning trace is not part of the response. Arguments that are None are absent ones; 0 is an argument.
-    Raises UserError for a kind that does not exist and for arguments that it does not have or lacks.
+    Strict checks the response, loose accepts any of its eight `loose_variants`; a blank variant follows nothing. A
+    reasoning trace is not part of the response. Arguments that are None count as absent; 0 is a value. Raises UserError
+    for an unknown kind, and for unknown or missing arguments.
     """
     if not instruction_ids or (kwargs and len(kwargs) != len(instruction_ids)):
         raise UserError(

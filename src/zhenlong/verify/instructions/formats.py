@@ -1,4 +1,4 @@
-"""Shapes inside a response: bullets, highlights, sections, placeholders, a title, a postscript, JSON, a set answer."""
+"""Format instructions: bullets, highlights, sections, placeholders, title, postscript, JSON, constrained responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POSTSCRIPTS: Final = {"P.P.S": r"\s*p\.\s?p\.\s?s.*$", "P.S.": r"\s*p\.\s?s\..*
 
 
 def number_of_placeholders(response: str, num_placeholders: int) -> bool:
-    """detectable_content:number_placeholders: at least so many `[in square brackets]`."""
+    """detectable_content:number_placeholders: at least this many `[in square brackets]`."""
     return len(re.findall(r"\[.*?\]", response)) >= num_placeholders
 
 
@@ -26,7 +26,7 @@ def has_postscript(response: str, postscript_marker: str) -> bool:
 
 
 def number_of_bullets(response: str, num_bullets: int) -> bool:
-    """detectable_format:number_bullet_lists: exactly so many lines that begin with `*` (not `**`) or `-`."""
+    """detectable_format:number_bullet_lists: exactly this many lines that begin with `*` (not `**`) or `-`."""
     stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE)
     dashes = re.findall(r"^\s*-.*$", response, re.MULTILINE)
     return len(stars) + len(dashes) == num_bullets
@@ -38,10 +38,10 @@ def constrained_response(response: str) -> bool:
 
 
 def number_of_highlights(response: str, num_highlights: int) -> bool:
-    """detectable_format:number_highlighted_sections: at least so many `*highlights*` with something in them.
+    """detectable_format:number_highlighted_sections: at least this many non-empty `*highlights*`.
 
-    What stands between single stars and what stands between double ones is searched for apart and added up, as in the
-    official code: `*this*` and `**this**` count once, `***this***` twice.
+    Text in single and in double stars is counted separately and added, as in the official code: `*this*` and `**this**`
+    count once, `***this***` twice.
     """
     single = re.findall(r"\*[^\n\*]*\*", response)
     double = re.findall(r"\*\*[^\n\*]*\*\*", response)
@@ -51,7 +51,7 @@ def number_of_highlights(response: str, num_highlights: int) -> bool:
 
 
 def number_of_sections(response: str, section_spliter: str, num_sections: int) -> bool:
-    """detectable_format:multiple_sections: at least so many headings such as `Section 1`."""
+    """detectable_format:multiple_sections: at least this many headings such as `Section 1`."""
     return len(re.split(rf"\s?{to_pattern(section_spliter.strip())}\s?\d+\s?", response)) - 1 >= num_sections
 
 
@@ -68,5 +68,5 @@ def is_json(response: str) -> bool:
 
 
 def has_title(response: str) -> bool:
-    """detectable_format:title: something `<<in double angular brackets>>` on one line."""
+    """detectable_format:title: a non-empty `<<title in double angle brackets>>` on one line."""
     return any(title.lstrip("<").rstrip(">").strip() for title in re.findall(r"<<[^\n]+>>", response))

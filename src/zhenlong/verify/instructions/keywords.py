@@ -1,4 +1,4 @@
-"""Words and letters: is one there, is one absent, and how often does it come?"""
+"""Keyword instructions: presence, absence and frequency of words and letters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def letter_frequency(response: str, letter: str, let_frequency: int, let_relatio
     """keywords:letter_frequency: the letter this often, in either case.
 
     Two prompts of IFEval ask for `#` and `!`. The official code replaces a character that is no ASCII letter by a
-    random letter; here it is counted as asked.
+    random letter; here the requested character is counted.
     """
     if len(letter.strip()) != 1:
         raise UserError(f"instruction keywords:letter_frequency: letter: expected one character, got {letter!r}")
@@ -38,6 +38,6 @@ def letter_frequency(response: str, letter: str, let_frequency: int, let_relatio
 
 
 def capital_word_frequency(response: str, capital_frequency: int, capital_relation: str) -> bool:
-    """change_case:capital_word_frequency: so many words all in capitals; a hyphenated word is one."""
+    """change_case:capital_word_frequency: this many words in all capitals; a hyphenated word counts as one."""
     capitals = sum(word.isupper() for word in punkt_word_tokens(response))
     return satisfies_relation(capitals, capital_relation, capital_frequency)

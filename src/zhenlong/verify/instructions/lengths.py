@@ -1,4 +1,4 @@
-"""How long is the response, in sentences, paragraphs and words, and what does a paragraph begin with?"""
+"""Length instructions: sentences, words, paragraphs, and the first word of a paragraph."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from zhenlong.verify.instructions.sentences import split_sentences
 
 
 def number_of_sentences(response: str, num_sentences: int, relation: str) -> bool:
-    """length_constraints:number_sentences: so many sentences, as nltk's Punkt splits them."""
+    """length_constraints:number_sentences: this many sentences, as split by nltk's Punkt."""
     return satisfies_relation(len(split_sentences(response)), relation, num_sentences)
 
 
 def number_of_words(response: str, num_words: int, relation: str) -> bool:
-    r"""length_constraints:number_words: so many runs of `\w`; "don't" is two."""
+    r"""length_constraints:number_words: this many runs of `\w`; "don't" is two."""
     return satisfies_relation(len(re.findall(r"\w+", response)), relation, num_words)
 
 
 def number_of_paragraphs(response: str, num_paragraphs: int) -> bool:
-    """length_constraints:number_paragraphs: exactly so many parts between dividers `***`, empty only at the ends."""
+    """length_constraints:number_paragraphs: exactly this many parts between dividers `***`, empty only at the ends."""
     parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", response)]
     return all(parts[1:-1]) and sum(map(bool, parts)) == num_paragraphs
 
 
 def first_word_of_paragraph(response: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
-    r"""length_constraints:nth_paragraph_first_word: so many paragraphs between `\n\n`, and the nth begins so.
+    r"""length_constraints:nth_paragraph_first_word: this many paragraphs between `\n\n`, the nth with this first word.
 
-    Empty parts are no paragraphs, but they do count for which part is the nth. The word ends at its first punctuation
-    mark and is compared without regard to case.
+    Empty parts do not count as paragraphs, but they do count for which part is the nth. The word ends at its first
+    punctuation mark and is compared case-insensitively.
     """
     parts = response.split("\n\n")
     count = sum(bool(part.strip()) for part in parts)

@@ -1,25 +1,25 @@
-"""The response as a whole: its language, its case, its beginning and end, what must not be in it."""
+"""Instructions about the whole response: language, case, start and end, commas."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any, Final
 
-LANGDETECT_SEED: Final = 0  # langdetect draws at random; the official code leaves that to chance
+LANGDETECT_SEED: Final = 0  # langdetect samples at random; the official code sets no seed
 
 
 def in_language(response: str, language: str) -> bool:
-    """language:response_language: langdetect takes it for this language (ISO 639-1); undetectable text passes."""
+    """language:response_language: langdetect detects this language (ISO 639-1); undetectable text passes."""
     return detect_language(response) in (language, None)
 
 
 def english_capitals(response: str) -> bool:
-    """change_case:english_capital: no small letter, and English by langdetect."""
+    """change_case:english_capital: no lower-case letter, and English by langdetect."""
     return response.isupper() and detect_language(response) in ("en", None)
 
 
 def english_lowercase(response: str) -> bool:
-    """change_case:english_lowercase: no capital letter, and English by langdetect."""
+    """change_case:english_lowercase: no upper-case letter, and English by langdetect."""
     return response.islower() and detect_language(response) in ("en", None)
 
 
@@ -35,7 +35,7 @@ def is_quoted(response: str) -> bool:
 
 
 def ends_with(response: str, end_phrase: str) -> bool:
-    """startend:end_checker: it ends with the phrase, in any case, quotation marks at the ends aside."""
+    """startend:end_checker: it ends with the phrase, in any case, ignoring quotation marks at the ends."""
     return response.strip().strip('"').lower().endswith(end_phrase.strip().lower())
 
 
@@ -52,7 +52,7 @@ def two_responses(response: str) -> bool:
 
 
 def detect_language(text: str) -> str | None:
-    """The ISO 639-1 code that langdetect gives a text, the same every time; None where it sees no features."""
+    """The ISO 639-1 code that langdetect assigns to a text, deterministically; None if it finds no features."""
     from langdetect import LangDetectException
 
     try:
@@ -65,13 +65,13 @@ def detect_language(text: str) -> str | None:
 
 
 def supported_languages() -> tuple[str, ...]:
-    """The codes that `detect_language` can give, in order."""
+    """The codes that `detect_language` can return, sorted."""
     return tuple(sorted(_detector_factory().get_lang_list()))
 
 
 @cache
 def _detector_factory() -> Any:
-    """Language profiles with a seed of their own: langdetect's shared factory is left as it is."""
+    """Language profiles with their own seed, without changing langdetect's shared factory."""
     from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
 
     factory = DetectorFactory()

@@ -1,8 +1,8 @@
-"""Where do sentences end? By nltk's Punkt, with its English model where that is installed and a small one where not.
+"""Sentence splitting by nltk's Punkt, with its English model if installed, else a small built-in one.
 
 IFEval counts sentences with Punkt's English model (Kiss and Strunk 2006), which is data that nltk downloads: `python -m
-nltk.downloader punkt_tab`. Without it the same algorithm runs with the abbreviations, sentence openers and small words
-below, and says so once. The page on instructions has the agreement that was measured.
+nltk.downloader punkt_tab`. Without it the same algorithm runs with the abbreviations, sentence starters and lower-case
+words below, and warns once. The page on instructions has the measured agreement.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ a about after all also an any are as at be because before by can could did do do
 have how into is just let like maybe more most much no not of on once one only or other our out over perhaps please
 should somewhere soon than to too until up was well were which will with would
 """
-_ORTHO_LOWERCASE: Final = 1 << 5  # nltk's orthographic flag for a word seen in small letters within sentences
+_ORTHO_LOWERCASE: Final = 1 << 5  # nltk's orthographic flag for a word seen in lower case within sentences
 
 
 def split_sentences(text: str) -> list[str]:
@@ -60,7 +60,7 @@ def _sentence_tokenizer() -> Any:
 
 
 def fallback_sentence_tokenizer() -> Any:
-    """Punkt with the lists of this module in place of a learnt model."""
+    """Punkt with the lists of this module instead of a trained model."""
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
     parameters = PunktParameters()

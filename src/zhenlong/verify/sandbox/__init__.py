@@ -1,4 +1,4 @@
-"""Run programs that nobody has read, so that all they can do is print: docs/evaluation/code.md."""
+"""A sandbox for untrusted programs, whose only effect is their output: docs/evaluation/code.md."""
 
 from zhenlong.verify.sandbox.isolation_backends import Isolation
 from zhenlong.verify.sandbox.limits import Limits, ProgramResult

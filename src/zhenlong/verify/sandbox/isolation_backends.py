@@ -1,4 +1,4 @@
-"""How this machine can isolate a program: bubblewrap, else Linux namespaces, else not at all."""
+"""Isolation backends: bubblewrap, else Linux namespaces, else none."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from zhenlong.errors import UserError
 
 PACKAGE_FOLDER: Final = str(Path(__file__).resolve().parent)
 LIBRARIES: Final = ("/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store")
-UID_RANGE: Final = range(1 << 29, 1 << 30)  # user ids that nobody has; each program gets one of its own
+UID_RANGE: Final = range(1 << 29, 1 << 30)  # unused user ids; each program gets its own
 LAUNCH_CODE: Final = "import sys; sys.path.append({!r}); from guest.supervise import main; main()"
 ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # the order of a set of texts is the same in every run
+    "PYTHONHASHSEED": "0",  # deterministic order of sets of strings
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
@@ -31,9 +31,7 @@ ENVIRONMENT: Final = {
 
 @dataclass(frozen=True)
 class Isolation:
-    """A way to run a program: `bubblewrap`, `namespaces` or `unsafe`. `own_uid`: under a user id of its own, by
-    root.
-    """
+    """How a program runs: `bubblewrap`, `namespaces` or `unsafe`. `own_uid`: started by root under its own user id."""
 
     kind: str
     own_uid: bool = False
@@ -55,9 +53,7 @@ def isolation_candidates() -> list[tuple[str, Isolation | None]]:
 
 
 def launch_command(isolation: Isolation, work_folder_bytes: int, packages: tuple[str, ...]) -> list[str]:
-    """The command line of the trusted process that runs within. `work_folder_bytes`: the size of the working folder in
-    bytes.
-    """
+    """The command line of the trusted process inside the sandbox; `work_folder_bytes` limits the working folder."""
     start = [python_executable(), "-S", "-B", "-X", "utf8", "-c"]
     if isolation.kind != "bubblewrap":
         return [*start, LAUNCH_CODE.format(PACKAGE_FOLDER)]
@@ -76,7 +72,7 @@ def launch_command(isolation: Isolation, work_folder_bytes: int, packages: tuple
 
 
 def job_settings(isolation: Isolation, folder: str, packages: tuple[str, ...]) -> dict[str, Any]:
-    """The part of a job that depends on the isolation: paths as they are within, identity, environment."""
+    """The part of a job that depends on the isolation: paths inside the sandbox, user id, environment."""
     unsafe = isolation.kind == "unsafe"
     work = folder if unsafe else "/tmp"
     package_folders = sorted({os.path.dirname(path) for path in _package_paths(packages)}) if unsafe else ["/packages"]
@@ -92,19 +88,19 @@ def job_settings(isolation: Isolation, folder: str, packages: tuple[str, ...]) -
         "work": work,
         "visible": [] if unsafe else visible_paths(packages),
         "uid": random.SystemRandom().choice(UID_RANGE) & ~1 if isolation.own_uid else None,
-        # since Linux 5.14 a user namespace counts its own processes; root's are not counted at all
+        # since Linux 5.14 RLIMIT_NPROC counts per user namespace; processes of root are not counted
         "count_processes": isolation.own_uid or (not unsafe and release >= (5, 14) and os.geteuid() != 0),
         "environment": environment,
     }
 
 
 def python_executable() -> str:
-    """The interpreter itself, without the virtual environment around it."""
+    """The path of the interpreter itself, outside any virtual environment."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def visible_paths(packages: tuple[str, ...]) -> list[tuple[str, str]]:
-    """What of this machine's files a program sees, read-only: pairs of a path here and its path within."""
+    """The files that a program can read: pairs of a path on this machine and its path inside the sandbox."""
     prefix = os.path.realpath(sys.base_prefix)
     libraries = [*LIBRARIES, os.path.join(prefix, "lib"), sysconfig.get_paths()["stdlib"], "/etc/ld.so.cache"]
     paths: list[str] = []
@@ -120,7 +116,7 @@ def visible_paths(packages: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def _package_paths(packages: tuple[str, ...]) -> list[str]:
-    """The folders of importable packages, and of the shared libraries that wheels put beside them."""
+    """The folders of importable packages, and of the shared libraries that wheels install next to them."""
     found = []
     for name in packages:
         spec = find_spec(name)

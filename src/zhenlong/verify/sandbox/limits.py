@@ -1,4 +1,4 @@
-"""What a program may use, and what is known of it when it has ended."""
+"""Resource limits of a program, and its result."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MEBIBYTE: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a run. Sizes are bytes, times seconds.
+    """Limits of a run. Sizes are in bytes, times in seconds.
 
-    `memory` is address space of one process, `disk` the working folder in memory, `output` both streams together.
-    `processes` counts threads too; without `fork` a program may start threads only.
+    `memory` is the address space of one process, `disk` the size of the in-memory working folder, `output` stdout and
+    stderr together. `processes` counts threads too; without `fork` a program may start only threads.
     """
 
-    seconds: float = 5.0  # from start to end, by the clock
-    cpu_seconds: int = 0  # of the processor; 0: as many as the clock's, rounded up, and one more
+    seconds: float = 5.0  # wall-clock time
+    cpu_seconds: int = 0  # CPU time; 0: `seconds` rounded up, plus one
     memory: int = 2048 * MEBIBYTE
     processes: int = 64
     fork: bool = False
@@ -38,7 +38,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """What a program did. `reason` says which limit ended it: time limit, cpu limit, output limit; else empty."""
+    """The result of a run. `reason` is the limit that ended it: time limit, cpu limit, output limit; else empty."""
 
     stdout: str
     stderr: str
@@ -47,14 +47,14 @@ class ProgramResult:
     reason: str = ""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    memory: int = 0  # bytes, at its peak
+    memory: int = 0  # peak, in bytes
 
     @property
     def timed_out(self) -> bool:
-        """Whether it was stopped for the time that it took."""
+        """Whether it exceeded a time limit."""
         return self.reason in ("time limit", "cpu limit")
 
     @property
     def succeeded(self) -> bool:
-        """Whether it came to its own end without an error."""
+        """Whether it exited by itself with code 0."""
         return not self.reason and self.exit_code == 0

@@ -1,4 +1,4 @@
-"""Run programs that nobody has read: one, or many at a time."""
+"""Run untrusted programs: one, or many in parallel."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def run(
     packages: tuple[str, ...] = (),
     unsafe: bool = False,
 ) -> ProgramResult:
-    """Run a Python program once and return what it printed and how it ended.
+    """Run a Python program once and return its output and how it ended.
 
-    `files` are put into its working folder, `packages` are importable. Raises `UserError` where this machine cannot
+    `files` are written to its working folder, `packages` are importable. Raises `UserError` if this machine cannot
     isolate it and `unsafe` is not set.
     """
     with Sandbox(program, limits=limits, files=files, packages=packages, unsafe=unsafe) as sandbox:
@@ -42,7 +42,7 @@ def run_all(
     unsafe: bool = False,
     workers: int | None = None,
 ) -> list[ProgramResult]:
-    """`run` for each program, as many at a time as there are cores; the results in the programs' order."""
+    """`run` for each program, one per core in parallel; results in the programs' order."""
     return map_in_threads(
         lambda program: run(program, stdin=stdin, limits=limits, packages=packages, unsafe=unsafe), programs, workers
     )
@@ -51,7 +51,7 @@ def run_all(
 def map_in_threads(
     function: Callable[[JobT], ResultT], jobs: Iterable[JobT], workers: int | None = None
 ) -> list[ResultT]:
-    """Call a function for each job in threads, which is enough where the work is in other processes."""
+    """Call a function for each job in threads, which suffice because the work happens in other processes."""
     items = list(jobs)
     num_threads = min(workers or available_cores(), len(items))
     if num_threads < 2:
@@ -61,5 +61,5 @@ def map_in_threads(
 
 
 def available_cores() -> int:
-    """The processor cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""One sandbox around one program: started, asked, closed. Whatever happens, nothing of it is left afterwards."""
+"""One sandbox for one program: start, send commands, close. Closing always removes processes and files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.verify.sandbox.guest import call_server, supervise  # loaded here so that their compiled form is kept
+from zhenlong.verify.sandbox.guest import call_server, supervise  # imported so that their bytecode is cached
 from zhenlong.verify.sandbox.isolation_backends import (
     UNSAFE,
     Isolation,
@@ -30,16 +30,16 @@ from zhenlong.verify.sandbox.isolation_backends import (
 )
 from zhenlong.verify.sandbox.limits import Limits
 
-GRACE_SECONDS: Final = 20.0  # seconds that the trusted part may take on a busy machine beyond the program's own limit
+GRACE_SECONDS: Final = 20.0  # seconds for the trusted process on a busy machine, beyond the program's own limit
 
 
 _PRELOADED: Final = (call_server, supervise)
 
 
 class Sandbox:
-    """A sandbox that holds a program in one of the modes `run`, `serve`, `check`, `same_process` (guest/supervise.py).
+    """A sandbox with a program in one of the modes `run`, `serve`, `check`, `same_process` (guest/supervise.py).
 
-    The program starts afresh for each `run`; under `serve` it stays loaded from call to call.
+    In mode `run` the program restarts for each command; in mode `serve` it stays loaded between calls.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Sandbox:
             "files": _validate_files(files or {}),
             "swallow_exit": swallow_exit,
         }
-        visible_paths(packages)  # or say now which is not installed
+        visible_paths(packages)  # raises now if a package is missing
         self._folder = tempfile.mkdtemp(prefix="zhenlong-") if chosen.kind == "unsafe" else ""
         job = job_settings(chosen, self._folder, packages) | program_settings | {"limits": asdict(self.limits)}
         self._received = bytearray()
@@ -88,14 +88,14 @@ class Sandbox:
             raise
 
     def request(self, command: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
-        """Send a command and wait for its report. Raises `OSError` where the sandbox itself fails."""
+        """Send a command and wait for its report. Raises `OSError` if the sandbox itself fails."""
         deadline = time.monotonic() + (self.limits.seconds * 2 + GRACE_SECONDS if seconds is None else seconds)
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(command).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # the reason is in what it said before it ended
+            pass  # the reason is in its last output
         line = self._read_line(deadline)
         if line is None:
             raise OSError(self._error_message())
@@ -103,7 +103,7 @@ class Sandbox:
         return report
 
     def close(self) -> None:
-        """End it and everything in it, and remove its folder."""
+        """Kill all processes of the sandbox and remove its folder."""
         self._kill()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
@@ -122,7 +122,7 @@ class Sandbox:
         self.close()
 
     def _read_line(self, deadline: float) -> bytes | None:
-        """The next line of its reports; None where there is none before the deadline."""
+        """The next line of its reports; None if there is none before the deadline."""
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         poll = select.poll()
@@ -140,14 +140,14 @@ class Sandbox:
         return line
 
     def _error_message(self) -> str:
-        """What the trusted part said before it ended."""
+        """The last line that the trusted process wrote before it ended."""
         self._kill()
         assert self._process.stderr is not None
         lines = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "it ended without an answer"
 
     def _kill(self) -> None:
-        """The group of the outermost process: what is inside dies with it, by the kernel's word."""
+        """Kill the group of the outermost process; the kernel then kills everything inside."""
         if self._process.poll() is None:
             if self._folder and self._process.stdin is not None:
                 self._wait_for_exit()
@@ -155,7 +155,7 @@ class Sandbox:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _wait_for_exit(self) -> None:
-        """Without a namespace it is the trusted process that kills its descendants: let it, while it answers."""
+        """Without a namespace the trusted process kills its descendants: give it time while it responds."""
         try:
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -184,7 +184,7 @@ def best_isolation() -> Isolation:
 
 
 def probe(isolation: Isolation) -> str:
-    """Why this isolation does not work here; empty where it does."""
+    """Why this isolation does not work here; empty if it does."""
     try:
         with Sandbox("print(6 * 7)", isolation=isolation) as sandbox:
             report = sandbox.request({"stdin": ""})

@@ -1,1 +1,1 @@
-"""What runs within the sandbox: standard library only, for it is all that is there. Imports within it are relative."""
+"""Code that runs inside the sandbox: standard library only, because nothing else is there. Imports are relative."""

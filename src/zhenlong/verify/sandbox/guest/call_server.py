@@ -1,4 +1,4 @@
-"""Load a program and answer calls of its functions: a line of JSON in, a line of JSON out."""
+"""Load a program and serve calls of its functions: one line of JSON in, one line of JSON out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPLY_FD: Final = 5
 
 
 def serve_calls(path: str, load_module: Callable[[str, str], object]) -> None:
-    """Load a file, say so, and answer requests until there are none."""
+    """Load a file, report that it is loaded, and serve requests until end of input."""
     requests = os.fdopen(REQUEST_FD, "rb")
     os.set_inheritable(REQUEST_FD, False)
     os.set_inheritable(REPLY_FD, False)
@@ -23,7 +23,7 @@ def serve_calls(path: str, load_module: Callable[[str, str], object]) -> None:
         requests.readline,
         _handle_request,
         _send_reply,
-    )  # taken now: the program may change what names mean
+    )  # bound now: the program may rebind names
     try:
         module = load_module(path, "candidate")
     except BaseException as error:
@@ -46,7 +46,7 @@ def _handle_request(
     compile_code: Any = compile,
 ) -> dict[str, Any]:
     request = parse(line)
-    if "tests" in request:  # tests that share objects with the program, and so its process
+    if "tests" in request:  # tests that share objects, and so a process, with the program
         sys.settrace(None)
         sys.setprofile(None)
         execute(compile_code(request["tests"], "tests", "exec"), module.__dict__)

@@ -1,4 +1,4 @@
-"""How a process gives up what it may do before it runs what is not trusted: limits, identity, privileges, calls."""
+"""Restrict a process before it runs untrusted code: resource limits, user id, capabilities, system calls."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from typing import Any, Final
 
 from . import seccomp
 
-STACK_BYTES: Final = 64 << 20  # bytes; enough for the recursion of contest programs, and what each thread reserves
+STACK_BYTES: Final = 64 << 20  # bytes; enough for the recursion of contest programs; each thread reserves as much
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER = 1, 4, 24, 38, 36
 _CAPABILITY_VERSION: Final = 0x20080522
 _CAPABILITIES: Final = 64
 
 
 def drop_privileges(job: Mapping[str, Any], uid_offset: int = 0) -> None:
-    """Limit this process by the job's limits and drop its privileges, for itself and all that it starts.
+    """Apply the job's limits to this process and all its children, and drop its privileges.
 
-    `uid_offset` is added to the user id where the job names one, so that two confined processes cannot signal each
-    other.
+    `uid_offset` is added to the job's user id, if any, so that two confined processes cannot signal each other.
     """
     set_limits(job["limits"], job["count_processes"])
     if sys.platform != "linux":
@@ -42,11 +41,11 @@ def drop_privileges(job: Mapping[str, Any], uid_offset: int = 0) -> None:
 
 
 def set_limits(limits: Mapping[str, Any], count_processes: bool) -> None:
-    """The kernel's own limits of a process. `count_processes`: its user id counts nothing but this sandbox."""
+    """Set the kernel's limits of a process. `count_processes`: limit processes too, if the user id has no others."""
     cpu = int(limits["cpu_seconds"])
     rlimits = [
         (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_CPU, cpu, cpu + 1),  # the first ends it by a signal that tells, the second without appeal
+        (resource.RLIMIT_CPU, cpu, cpu + 1),  # soft limit: SIGXCPU, hard limit: SIGKILL
         (resource.RLIMIT_FSIZE, limits["file_size"], limits["file_size"]),
         (resource.RLIMIT_NOFILE, limits["open_files"], limits["open_files"]),
         (resource.RLIMIT_STACK, STACK_BYTES, None),
@@ -63,19 +62,19 @@ def set_limits(limits: Mapping[str, Any], count_processes: bool) -> None:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends. Lost by a change of user, kept over exec."""
+    """Ask the kernel to kill this process when its parent ends. A change of user resets it, exec does not."""
     if sys.platform == "linux":
         _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def hide_memory() -> None:
-    """Let no process of the same user trace this one or read its memory."""
+    """Prevent other processes of the same user from tracing this one or reading its memory."""
     if sys.platform == "linux":
         _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends, so that they can be found and killed."""
+    """Become the subreaper of orphaned descendants, so that they can be found and killed."""
     if sys.platform == "linux":
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
@@ -91,5 +90,5 @@ def _drop_capabilities() -> None:
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     arguments = [ctypes.c_ulong(number) for number in (value, 0, 0, 0)]
-    if libc.prctl(option, *arguments) and option != _PR_CAPBSET_DROP:  # a capability that this kernel does not know
+    if libc.prctl(option, *arguments) and option != _PR_CAPBSET_DROP:  # else: unknown to this kernel
         raise OSError(ctypes.get_errno(), f"prctl {option}")

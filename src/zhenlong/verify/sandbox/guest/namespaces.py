@@ -1,6 +1,6 @@
-"""A world of its own: new namespaces, and a file system that holds Python, a few devices and an empty folder.
+"""New namespaces, with a file system that contains Python, a few devices and an empty folder.
 
-Called by the launcher. The process that returns is process 1 of the new world; when it ends, all of it ends.
+Called by the launcher. The process that returns is PID 1 of the new namespace; when it ends, everything inside ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .drop_privileges import die_with_parent
 
-WORK_FOLDER: Final = "/tmp"  # the program's folder, as it sees it
+WORK_FOLDER: Final = "/tmp"  # the program's folder inside the sandbox
 DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 NOBODY: Final = 65534
 MAX_INODES: Final = 4096
@@ -20,17 +20,17 @@ _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 1 << 17, 1 << 26, 1 << 27
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 1 << 12, 1 << 14, 1 << 18
 _LOCKED_FLAGS: Final = (
     _NOSUID | _NODEV | _NOEXEC | (1 << 10) | (1 << 11)
-)  # what a new namespace may not take off a mount
+)  # mount flags that a new namespace cannot clear
 _ST_RELATIME, _RELATIME = 1 << 12, 1 << 21
 _DETACH: Final = 2
 _PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
-_NEW_ROOT: Final = "/proc"  # where the new root is put together; hides nothing that is bound into it
+_NEW_ROOT: Final = "/proc"  # where the new root is assembled; hides nothing that is bound into it
 
 
 def enter_namespaces(job: Mapping[str, Any]) -> None:
-    """Go into namespaces of one's own, as process 1. Raises `OSError` where the machine refuses them."""
+    """Enter new namespaces as PID 1. Raises `OSError` if the machine refuses them."""
     flags = _NEWNS | _NEWPID | _NEWNET | _NEWIPC | _NEWUTS
-    if job["uid"] is not None:  # true root: no user namespace is needed, the program gets a user id of its own
+    if job["uid"] is not None:  # real root: no user namespace needed, the program gets its own user id
         _unshare(flags)
     else:
         user, group = os.geteuid(), os.getegid()
@@ -48,7 +48,7 @@ def enter_namespaces(job: Mapping[str, Any]) -> None:
 
 
 def mount_work_folder(job: Mapping[str, Any]) -> None:
-    """An empty folder in memory for the program, of limited size; the one before is gone."""
+    """Mount an empty in-memory folder of limited size for the program, replacing the previous one."""
     if os.path.ismount(WORK_FOLDER):
         _libc_call("umount2", WORK_FOLDER.encode(), _DETACH)
     owner = NOBODY if job["uid"] is None else job["uid"]
@@ -58,7 +58,7 @@ def mount_work_folder(job: Mapping[str, Any]) -> None:
 
 
 def _build_root(visible: list[tuple[str, str]]) -> None:
-    """The new root: `visible` pairs of a path outside and its path inside, read-only; devices; nothing else."""
+    """Build the new root: `visible` pairs of an outside and an inside path, read-only; devices; nothing else."""
     _mount("none", "/", None, _REC | _PRIVATE)
     _mount("tmpfs", _NEW_ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")
     for outside, within in visible:
@@ -84,7 +84,7 @@ def _build_root(visible: list[tuple[str, str]]) -> None:
 
 
 def _make_mount_point(outside: str, target: str) -> None:
-    """Something to mount on: a folder for a folder, a file for anything else."""
+    """Create a mount point: a folder for a folder, a file for anything else."""
     if os.path.isdir(outside):
         os.makedirs(target, exist_ok=True)
     else:
@@ -106,7 +106,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 
 
 def _libc_call(name: str, *arguments: Any) -> None:
-    """A function of the C library that gives -1 for a failure."""
+    """Call a C library function; raises `OSError` if it returns -1."""
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments) == -1:
         number = ctypes.get_errno()

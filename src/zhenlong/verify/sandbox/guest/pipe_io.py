@@ -1,4 +1,4 @@
-"""Watch a running program: feed it, read it, and stop at the first limit that it meets."""
+"""I/O with a running program: feed its input, collect its output, and stop at the first limit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 CHUNK_BYTES: Final = 1 << 16
-POLL_SECONDS: Final = 0.02  # seconds between looks at a process where the kernel cannot wake us
+POLL_SECONDS: Final = 0.02  # polling interval in seconds, if the kernel cannot notify us
 
 
 class PipeIO:
-    """The pipes of a program. `read` ends hold what came so far; `write` ends are fed what is pending."""
+    """The pipes of a program: data received from read ends, data pending for write ends."""
 
     def __init__(self, output_limit: int) -> None:
         self.output_limit = output_limit
@@ -22,19 +22,19 @@ class PipeIO:
         self._selector = selectors.DefaultSelector()
 
     def add_reader(self, fd: int) -> None:
-        """Collect what comes from a pipe."""
+        """Collect data from a pipe."""
         os.set_blocking(fd, False)
         self.received[fd] = bytearray()
         self._selector.register(fd, selectors.EVENT_READ)
 
     def add_writer(self, fd: int, data: bytes, close: bool = False) -> None:
-        """Feed data to a pipe as it takes them, then close it if asked."""
+        """Feed data to a pipe as it accepts them, then optionally close it."""
         os.set_blocking(fd, False)
         self._pending[fd] = memoryview(data)
         self._selector.register(fd, selectors.EVENT_WRITE, close)
 
     def run_until(self, done: Callable[[], bool], deadline: float) -> str:
-        """Move data until something is done ("") or a limit is met ("time limit", "output limit")."""
+        """Transfer data until `done()` (returns "") or a limit is reached ("time limit", "output limit")."""
         while not done():
             remaining = deadline - time.monotonic()
             if remaining <= 0:
@@ -42,11 +42,11 @@ class PipeIO:
             self._poll(min(remaining, POLL_SECONDS))
             if sum(map(len, self.received.values())) > self.output_limit:
                 return "output limit"
-        self._poll(0)  # what was written before the end
+        self._poll(0)  # data written before the end
         return "output limit" if sum(map(len, self.received.values())) > self.output_limit else ""
 
     def pop_line(self, fd: int) -> bytes | None:
-        """The next whole line from a pipe, taken from what was received; None: not yet."""
+        """Remove and return the next complete line received from a pipe; None if there is none yet."""
         found = self.received[fd].find(b"\n")
         if found < 0:
             return None
@@ -55,11 +55,11 @@ class PipeIO:
         return taken
 
     def is_closed(self, fd: int) -> bool:
-        """Whether nothing more can come from a pipe."""
+        """Whether a pipe has reached end of file."""
         return fd not in self._selector.get_map()
 
     def close(self) -> None:
-        """Let go of all pipes."""
+        """Close all pipes."""
         for key in list(self._selector.get_map().values()):
             os.close(key.fd)
         self._selector.close()
@@ -74,7 +74,7 @@ class PipeIO:
                     self._write(fd, bool(key.data))
             except BlockingIOError:
                 continue
-            except OSError:  # the other side is gone
+            except OSError:  # the other end is closed
                 self._unregister(fd, True)
 
     def _read(self, fd: int) -> None:

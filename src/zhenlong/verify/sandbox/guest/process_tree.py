@@ -1,4 +1,4 @@
-"""End everything that a program has started."""
+"""Kill all processes that a program has started."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def kill_all(isolation: str, program_pid: int = 0, on_reap: Callable[[int, int, Any], None] | None = None) -> None:
-    """Kill every other process of the sandbox and wait until they are gone.
+    """Kill all other processes of the sandbox and wait for them to end.
 
-    Process 1 of its own process namespace reaches all of them at once. Elsewhere they are this process's descendants:
-    it adopts orphans, so that whatever left its parent is found as a child.
+    PID 1 of a process namespace can signal all of them at once. Otherwise they are this process's descendants: it is
+    their subreaper, so orphans are found as its children.
     """
     while True:
         if isolation == "unsafe":
@@ -29,7 +29,7 @@ def kill_all(isolation: str, program_pid: int = 0, on_reap: Callable[[int, int, 
 
 def _kill_descendants(program_pid: int) -> None:
     if program_pid:
-        _kill(-program_pid)  # its process group, where there is no /proc to look into
+        _kill(-program_pid)  # its process group, if there is no /proc
         _kill(program_pid)
     found = {os.getpid()}
     parents = dict(_parent_pids())

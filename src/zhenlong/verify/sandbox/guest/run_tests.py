@@ -1,7 +1,7 @@
-"""The tests' process: run test code in which the program's functions are stand-ins that call the program elsewhere.
+"""The tests' process: run test code with proxies for the program's functions, which run in another process.
 
-The program is in another process under another identity. What comes back from it are plain values, so that a test's
-`==` is that of the built-in types and its `assert` that of this interpreter, whatever the program did to its own.
+The program runs in another process under another user id. It returns plain values only, so a test's `==` is that of the
+built-in types and its `assert` that of this interpreter, whatever the program did to its own.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any, BinaryIO
 
 from .serialization import Opaque, encode, loads
 
-MAX_LINE_BYTES = 64 << 20  # bytes; a longer answer breaks the connection
+MAX_LINE_BYTES = 64 << 20  # bytes; a longer reply breaks the connection
 
 
 class ProtocolError(Exception):
-    """The program ended, or did not keep to the protocol."""
+    """The program ended, or violated the protocol."""
 
 
 def run_tests(context: str, names: Sequence[str], tests: str, request_fd: int, reply_fd: int) -> dict[str, Any]:
-    """Whether the tests run to their end: `{"passed": bool, "error": why not}`.
+    """Whether the tests finish without an exception: `{"passed": bool, "error": why not}`.
 
-    `context` is code that the tests need beside the program (imports, the functions that a prompt gives); `names` are
-    the program's functions, called over the file descriptors `request_fd` and `reply_fd`.
+    `context` is code that the tests need besides the program (imports, functions given in the prompt); `names` are the
+    program's functions, called through the file descriptors `request_fd` and `reply_fd`.
     """
     protocol_errors: list[str] = []
     with os.fdopen(reply_fd, "rb") as reply_stream:
@@ -52,7 +52,7 @@ def _proxy_function(
             if "value" in answer:
                 return loads(json.dumps(answer["value"]))
         except (OSError, ValueError, ProtocolError) as error:
-            protocol_errors.append(f"{type(error).__name__}: {error}")  # kept, for a test may catch what is raised here
+            protocol_errors.append(f"{type(error).__name__}: {error}")  # recorded: a test may catch the exception
             raise ProtocolError(str(error)) from None
         raise _to_exception(answer)
 
@@ -69,10 +69,10 @@ def _await_loaded(reply_stream: BinaryIO) -> None:
 def _read_reply(reply_stream: BinaryIO) -> Mapping[str, Any]:
     line = reply_stream.readline(MAX_LINE_BYTES)
     if not line.endswith(b"\n"):
-        raise ProtocolError("the program ended without an answer")
+        raise ProtocolError("the program ended without a reply")
     answer = json.loads(line)
     if not isinstance(answer, dict):
-        raise ProtocolError("not an answer")
+        raise ProtocolError("not a reply")
     return answer
 
 
@@ -83,7 +83,7 @@ def _send_request(request_fd: int, request: Mapping[str, Any]) -> None:
 
 
 def _to_exception(answer: Mapping[str, Any]) -> Exception:
-    """What the program raised, where it is a built-in exception; else one that no test expects."""
+    """The exception that the program raised, if it is built in; else one that no test expects."""
     kind = getattr(builtins, str(answer.get("error")), None)
     message = str(answer.get("message", ""))[:500]
     if isinstance(kind, type) and issubclass(kind, Exception):

@@ -1,8 +1,8 @@
-"""Which system calls a program may make: a seccomp filter, in the kernel's own small language, without privileges.
+"""The seccomp filter: which system calls a program may make, as BPF instructions, without privileges.
 
-Namespaces say what a program can see; the filter keeps it from what they do not cover (sockets to the virtual
-machine's host, the kernel's key rings, io_uring), from tracing its neighbours, and from building namespaces of its own.
-Without `fork` it may start threads but no processes, and signal nobody but itself. Numbers: Linux, asm/unistd.h.
+Namespaces limit what a program can see; the filter blocks what they do not cover (sockets to the virtual machine's
+host, kernel key rings, io_uring), tracing of other processes, and creation of namespaces. Without `fork` the program
+may start threads but no processes, and signal only itself. Numbers: Linux, asm/unistd.h.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 import sys
 from typing import Final
 
-# x86-64, arm64; the calls that both have under one number come after. 0 stands for a call that arm64 does not have.
+# (x86-64, arm64) numbers; calls with the same number on both follow. 0: a call that arm64 does not have.
 _DENIED_CALLS: Final[dict[str, tuple[int, int]]] = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
@@ -54,7 +54,7 @@ _DENIED_CALLS: Final[dict[str, tuple[int, int]]] = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "tkill": (200, 130),
-    "shmget": (29, 194),  # memory that no limit of the process counts
+    "shmget": (29, 194),  # memory outside the process's limits
     "semget": (64, 190),
     "msgget": (68, 186),
     "mq_open": (240, 180),
@@ -93,14 +93,14 @@ Instruction = tuple[int, int, int, int]  # code, steps to skip if true, steps to
 
 
 def supported() -> bool:
-    """Whether the filter is written for this machine."""
+    """Whether the filter supports this machine's architecture."""
     return sys.platform == "linux" and os.uname().machine in ARCHITECTURES
 
 
 def install(fork: bool) -> None:
-    """Put this process and all its children under the filter, for good. `no_new_privs` must be set before.
+    """Install the filter for this process and all its children, permanently. `no_new_privs` must be set before.
 
-    Raises `OSError` where the kernel refuses it.
+    Raises `OSError` if the kernel refuses it.
     """
     instructions = filter_program(fork, os.getpid())
     code = b"".join(struct.pack("HBBI", *step) for step in instructions)
@@ -112,7 +112,7 @@ def install(fork: bool) -> None:
 
 
 def filter_program(fork: bool, pid: int) -> list[Instruction]:
-    """The filter's steps; a call that is not named is allowed."""
+    """The filter's instructions; calls that are not listed are allowed."""
     column, architecture = ARCHITECTURES[os.uname().machine]
     number = {name: both[column] for name, both in _FILTERED_CALLS.items()}
     instructions: list[Instruction] = [
@@ -121,13 +121,13 @@ def filter_program(fork: bool, pid: int) -> list[Instruction]:
         (_RET, 0, 0, _KILL),
         (_LD, 0, 0, _NUMBER),
     ]
-    if column == 0:  # the x32 calls would be a second set of numbers for the same calls
+    if column == 0:  # x32 has a second set of numbers for the same calls
         instructions += [(_JGE, 0, 1, 0x40000000), (_RET, 0, 0, _KILL)]
     for refused in (*(both[column] for both in _DENIED_CALLS.values()), *_DENIED_CALLS_SAME_NUMBER):
         instructions += _on_call(refused, [_return_errno(errno.EPERM)])
     instructions += _on_call(
         CLONE3, [_return_errno(errno.ENOSYS)]
-    )  # its flags are out of the filter's sight; the C library uses clone
+    )  # clone3's flags are in memory, which a filter cannot read; the C library falls back to clone
     instructions += _on_call(number["socket"], _allow_only(AF_UNIX, errno.EACCES))
     if fork:
         instructions += _on_call(
@@ -146,7 +146,7 @@ def filter_program(fork: bool, pid: int) -> list[Instruction]:
 
 
 def _on_call(number: int, body: list[Instruction]) -> list[Instruction]:
-    """Steps for one call; every path of the body returns."""
+    """Instructions for one call; every path of the body returns."""
     return [(_JEQ, 0, len(body), number), *body] if number else []
 
 
@@ -155,7 +155,7 @@ def _allow_only(value: int, error: int) -> list[Instruction]:
 
 
 def _load_argument() -> Instruction:
-    return (_LD, 0, 0, _FIRST_ARGUMENT)  # its low half: all of these arguments are 32-bit integers
+    return (_LD, 0, 0, _FIRST_ARGUMENT)  # the low half: all of these arguments are 32-bit integers
 
 
 def _return_errno(error: int) -> Instruction:

@@ -1,7 +1,7 @@
-"""Values as text, and back as plain values: what passes between a program that is not trusted and whoever judges it.
+"""Serialization of values between an untrusted program and its tests.
 
-Only values of built-in types come out of `decode`, whatever was sent, so that no class of the program can take part in
-a comparison. An object that is none of them becomes an `Opaque`, which is equal to nothing but itself.
+`decode` returns values of built-in types only, whatever was sent, so that no class of the program takes part in a
+comparison. Any other object becomes an `Opaque`, which equals only itself.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final
 
-MAX_DEPTH: Final = 200  # deeper is opaque; JSON's own reader gives up at about a thousand
-MAX_ITEMS: Final = 100_000  # taken from an iterator, which may have no end
+MAX_DEPTH: Final = 200  # deeper values are opaque; JSON's parser fails at about a thousand
+MAX_ITEMS: Final = 100_000  # items taken from an iterator, which may be infinite
 _MAX_JSON_INT: Final = 1 << 63
 _NUMBER_TYPES: Final = (("decimal", "Decimal"), ("fractions", "Fraction"))
 
 
 class Opaque:
-    """Stands for an object that does not pass, such as an instance of the program's own class."""
+    """Placeholder for an object that is not serialized, such as an instance of the program's own class."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -43,7 +43,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def encode(value: Any, depth: int = 0) -> Any:
-    """A value in JSON's terms. Subclasses become the built-in class; what is no plain value becomes opaque."""
+    """A value as JSON data. Subclasses become the built-in class; other objects become opaque."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -62,14 +62,14 @@ def encode(value: Any, depth: int = 0) -> Any:
     for name, kind, encoder in _ENCODERS:
         if isinstance(value, kind):
             return {"type": name, "value": encoder(value, depth + 1)}
-    for module, kind_name in _NUMBER_TYPES:  # not loaded: then the value is none of them
+    for module, kind_name in _NUMBER_TYPES:  # if the module is not loaded, the value is not one of its numbers
         if module in sys.modules and isinstance(value, getattr(sys.modules[module], kind_name)):
             return {"type": "number", "value": [module, str(value)]}
     return _encode_opaque(value)
 
 
 def decode(data: Any) -> Any:
-    """The plain value that JSON's terms stand for."""
+    """The plain value of JSON data."""
     if isinstance(data, list):
         return [decode(item) for item in data]
     if isinstance(data, dict):

@@ -1,11 +1,11 @@
-"""The trusted process inside: starts the program, holds it to its limits, and reports what came of it.
+"""The trusted process inside the sandbox: starts the program, enforces its limits, and reports the result.
 
-Commands come as lines of JSON on standard input, reports go as lines of JSON to standard output. The first line is the
-job; what the others ask for depends on its mode:
+Commands are lines of JSON on standard input, reports are lines of JSON on standard output. The first line is the job;
+the meaning of the others depends on its mode:
 
 run       {"stdin": text}                  run the program once
 serve     {"name", "class", "arguments", "keywords"}   call one of its functions; the program stays loaded
-check     {"context", "names", "tests"}    run tests beside it (run_tests.py)
+check     {"context", "names", "tests"}    run tests in a separate process (run_tests.py)
 same_process  {"tests"}                    run tests in its own process
 """
 
@@ -25,16 +25,16 @@ from .process_tree import kill_all
 from .run_tests import run_tests
 
 LAUNCH_CODE: Final = "import sys; sys.path.append({!r}); from guest.program import main; main()"
-START_SECONDS: Final = 10.0  # for Python itself, on a busy machine
-MAX_REPORT_BYTES: Final = 1 << 16  # characters of output that a report on calls or tests keeps
+START_SECONDS: Final = 10.0  # for starting Python on a busy machine
+MAX_REPORT_BYTES: Final = 1 << 16  # characters of output in a report on calls or tests
 
 
 def main() -> None:
-    """Read the job, isolate, then answer commands until there are no more."""
+    """Read the job, isolate, then process commands until end of input."""
     job = json.loads(sys.stdin.readline())
     drop_privileges.die_with_parent()
     if os.getppid() != job["parent"] and job["isolation"] != "bubblewrap":
-        return  # whoever started this is gone already
+        return  # the parent is already gone
     if job["isolation"] == "namespaces":
         try:
             namespaces.enter_namespaces(job)
@@ -100,7 +100,7 @@ def _check_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[st
 
 
 def _run_tests_process(job: Mapping[str, Any], command: Mapping[str, Any], program: Program, verdict_fd: int) -> None:
-    """The tests in a process of their own, made by forking this one: nothing of it is untrusted but their text."""
+    """Run the tests in a fork of this process: only their text is untrusted."""
     try:
         requests, replies, verdict_copy = _duplicate_fds([program.requests, program.replies, verdict_fd])
         null = os.open(os.devnull, os.O_RDWR)
@@ -119,7 +119,7 @@ def _same_process_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], 
         program = Program(job, "serve")
         answer, reason = program.read_reply(program.deadline)
         if "loaded" in answer:
-            nonce = os.urandom(16).hex()  # made after the program was loaded: it cannot have said it already
+            nonce = os.urandom(16).hex()  # created after the program was loaded: it cannot know it
             request = json.dumps({"tests": command["tests"], "nonce": nonce})
             program.pipes.add_writer(program.requests, request.encode() + b"\n")
             answer, reason = program.read_reply(program.deadline)
@@ -133,7 +133,7 @@ def _same_process_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], 
 
 
 class Program:
-    """One process that runs what is not trusted, with the pipes to it."""
+    """One process that runs untrusted code, with the pipes to it."""
 
     def __init__(self, job: Mapping[str, Any], mode: str, *options: str) -> None:
         self.job = job
@@ -145,7 +145,7 @@ class Program:
         child_fds = [stdin, stdout, stderr, started]
         self.pipes = PipeIO(job["limits"]["output"])
         if mode == "serve":
-            os.close(self.stdin)  # at its end from the start
+            os.close(self.stdin)  # empty input
             requests, self.requests = os.pipe()
             self.replies, replies = os.pipe()
             child_fds += [requests, replies]
@@ -161,7 +161,7 @@ class Program:
         self.pipes.add_reader(self.stderr)
         self.pipes.add_reader(begun)
         self.pipes.run_until(lambda: self.pipes.is_closed(begun), time.monotonic() + START_SECONDS)
-        self.started = time.monotonic()  # the interpreter is ready, the program's own code begins
+        self.started = time.monotonic()  # the interpreter is ready, the program's own code starts
         self.deadline = self.started + job["limits"]["seconds"]
         self.status: int | None = None
         self.usage: Any = None
@@ -175,7 +175,7 @@ class Program:
         return self.status is not None
 
     def read_reply(self, deadline: float) -> tuple[dict[str, Any], str]:
-        """The next line that the program's process sends, and why there is none."""
+        """The next reply of the program's process, or why there is none."""
         if self.replies not in self.pipes.received:
             self.pipes.add_reader(self.replies)
         lines: list[bytes] = []
@@ -191,11 +191,11 @@ class Program:
         try:
             answer = json.loads(lines[0])
         except (ValueError, RecursionError):
-            return {}, "not an answer"
-        return (answer, "") if isinstance(answer, dict) else ({}, "not an answer")
+            return {}, "not a reply"
+        return (answer, "") if isinstance(answer, dict) else ({}, "not a reply")
 
     def finish(self, reason: str, **more: Any) -> dict[str, Any]:
-        """Kill what is left of the program and say what is known of it."""
+        """Kill all remaining processes of the program and return the report."""
         seconds = time.monotonic() - self.started
         self.has_exited()
         kill_all(self.job["isolation"], self.pid, self._on_reap)
@@ -224,7 +224,7 @@ class Program:
 
 
 def _exec_program(job: Mapping[str, Any], command: list[str], fds: list[int]) -> None:
-    """Turn this forked process into the program's."""
+    """Replace this forked process by the program's."""
     try:
         os.setsid()
         for number, fd in enumerate(_duplicate_fds(fds)):
@@ -241,19 +241,19 @@ def _exec_program(job: Mapping[str, Any], command: list[str], fds: list[int]) ->
 
 
 def _duplicate_fds(fds: list[int]) -> list[int]:
-    """The same file descriptors under higher numbers, beyond all that are open."""
+    """Duplicate file descriptors to numbers above all open ones."""
     import fcntl
 
     return [fcntl.fcntl(end, fcntl.F_DUPFD, 40) for end in fds]
 
 
 def _reset_work_folder(job: Mapping[str, Any]) -> None:
-    """The program's folder as it is before each run: its own file and what it was given."""
+    """Reset the program's folder before a run: its own file and the given files."""
     work = job["work"]
     if job["isolation"] == "namespaces":
         namespaces.mount_work_folder(job)
     else:
-        import shutil  # loads the compression libraries
+        import shutil  # slow: loads the compression libraries
 
         for entry in os.scandir(work):
             if entry.is_dir(follow_symlinks=False):
