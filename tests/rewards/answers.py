@@ -1,4 +1,4 @@
-"""Answers to small sums, for the tests of rewards."""
+"""Responses to small sums, for the tests of rewards."""
 
 from zhenlong.records import Message, Task
 from zhenlong.rewards import TaskResponse

@@ -1,4 +1,4 @@
-"""Rewards written in one line: their meaning, and errors that point at the place."""
+"""The reward grammar: meaning of expressions, and errors with their position."""
 
 import pytest
 from answers import CUT, RIGHT, WRONG, answer
@@ -101,7 +101,7 @@ def test_structure() -> None:
         ("python:math.nothing", "has no function 'nothing'"),
     ],
 )
-def test_nonsense_is_a_user_error_that_says_where(spec, expected: str) -> None:
+def test_invalid_text_is_a_user_error_with_the_position(spec, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         build_reward_fn(spec)
 
@@ -116,7 +116,7 @@ def test_functions_are_found_in_files_and_modules(tmp_path, monkeypatch) -> None
         build_reward_fn(f'"{tmp_path}/bad.py":length')
 
 
-def test_what_a_named_reward_returns_is_tested(tmp_path) -> None:
+def test_values_of_a_named_reward_are_validated(tmp_path) -> None:
     (tmp_path / "few.py").write_text("def score(prompts, responses):\n    return [float('nan')] * len(prompts)\n")
     with pytest.raises(UserError, match=r"few\.py:score: expected a finite number for response 0"):
         build_reward_fn(f'verifier + "{tmp_path}/few.py":score')(ANSWERS)

@@ -1,4 +1,4 @@
-"""A classifier's log-odds of a label for an answer's text, whatever the architecture and the batch."""
+"""Classifier rewards: log-odds of a label, for any architecture and batch."""
 
 import math
 
@@ -28,7 +28,7 @@ def classifier(architecture: str = "bert", **settings):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
-def test_it_is_the_logit_of_the_label_s_probability(architecture: str) -> None:
+def test_the_reward_is_the_logit_of_the_label_s_probability(architecture: str) -> None:
     model, tokenizer = classifier(architecture, id2label=LABELS, label2id={v: k for k, v in LABELS.items()}), None
     tokenizer = tiny_tokenizer()
     odds = classifier_reward(model, tokenizer, "angry")(ANSWERS)
@@ -43,7 +43,7 @@ def test_it_is_the_logit_of_the_label_s_probability(architecture: str) -> None:
     assert len({round(value, 5) for value in odds}) == 5
 
 
-def test_labels_that_do_not_exclude_each_other_have_a_sigmoid_each() -> None:
+def test_multi_label_models_use_a_sigmoid_per_label() -> None:
     logits = torch.tensor([[1.0, -2.0, 3.0]])
     assert log_odds(logits, 1, False).item() == -2.0
     assert log_odds(logits, 1, True).item() == pytest.approx(-2 - math.log(math.e + math.e**3))
@@ -53,7 +53,7 @@ def test_labels_that_do_not_exclude_each_other_have_a_sigmoid_each() -> None:
     assert classifier_reward(model, tiny_tokenizer(), "sad")([answer("Yes")])[0] == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_folder_by_name_and_what_is_no_classifier_or_no_label(tmp_path) -> None:
+def test_a_folder_loads_by_name_and_a_missing_classifier_or_label_is_an_error(tmp_path) -> None:
     model, tokenizer = classifier(id2label=LABELS), tiny_tokenizer()
     save_model(model, tokenizer, tmp_path / "mood")
     expected = classifier_reward(model, tokenizer, "sad")(ANSWERS)
@@ -67,7 +67,7 @@ def test_a_folder_by_name_and_what_is_no_classifier_or_no_label(tmp_path) -> Non
         build_reward_fn(f"classifier:{tmp_path}/lm:1", device="cpu")
 
 
-def test_a_text_beyond_the_model_s_length_is_cut() -> None:
+def test_a_text_beyond_the_model_s_length_is_truncated() -> None:
     model, tokenizer = classifier(), tiny_tokenizer()
     long, cut = classifier_reward(model, tokenizer, "1")([answer("x" * 200), answer("x" * 64)])
     assert long == pytest.approx(cut, abs=1e-6)

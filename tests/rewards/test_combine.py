@@ -1,4 +1,4 @@
-"""Sums and gates of rewards, and that a reward which breaks its promise is named."""
+"""Combinations of rewards, and validation errors that name the reward."""
 
 import math
 
@@ -25,7 +25,7 @@ from zhenlong.rewards import (
 
 
 def given(*values):
-    """A reward that returns these numbers to whoever asks."""
+    """A reward that returns these values."""
     return lambda answers: list(values[: len(answers)])
 
 
@@ -34,7 +34,7 @@ def test_weighted_sum() -> None:
     assert reward([RIGHT, WRONG, CUT]) == [0.5, 0.0, -2.0]
 
 
-def test_a_gate_asks_the_reward_only_about_what_passes() -> None:
+def test_a_gate_computes_the_reward_only_for_responses_that_pass() -> None:
     asked = []
 
     def reward(answers):
@@ -54,7 +54,7 @@ def test_failing_a_gate_never_pays_more_than_passing_it() -> None:
 
 
 @pytest.mark.parametrize("values", [[1, 0.5], np.array([1.0, 0.5]), torch.tensor([1.0, 0.5]), (np.float32(1), True)])
-def test_any_real_numbers_are_taken_as_floats(values) -> None:
+def test_any_real_numbers_become_floats(values) -> None:
     result = validated_reward(lambda _: values, "mine")([RIGHT, WRONG])
     assert result[0] == 1.0
     assert all(type(value) is float for value in result)
@@ -63,7 +63,7 @@ def test_any_real_numbers_are_taken_as_floats(values) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([1.0], "mine: expected 2 numbers, one a response, got 1"),
+        ([1.0], "mine: expected 2 numbers, one per response, got 1"),
         ([1.0, 2.0, 3.0], "got 3"),
         ([1.0, float("nan")], "response 1 .*got nan"),
         ([float("-inf"), 1.0], "response 0 .*got -inf"),
@@ -74,7 +74,7 @@ def test_any_real_numbers_are_taken_as_floats(values) -> None:
         (1.0, "got float"),
     ],
 )
-def test_a_broken_promise_names_the_reward_and_the_answer(values, expected: str) -> None:
+def test_an_invalid_value_names_the_reward_and_the_response(values, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         validated_reward(lambda _: values, "mine")([RIGHT, WRONG])
 
@@ -105,7 +105,7 @@ def test_ensembles_are_the_closed_forms_over_their_members() -> None:
     for k in (0.0, 0.5, 2.0):
         spread = np.sqrt(((members - members.mean(0)) ** 2).mean(0))
         assert mean_minus_std(rewards, k)(asked) == pytest.approx(members.mean(0) - k * spread)
-    assert mean_minus_std(rewards, 3.0)(asked)[2] == 0.5  # nothing is taken where they agree
+    assert mean_minus_std(rewards, 3.0)(asked)[2] == 0.5  # no penalty if they agree
     assert product(rewards)(asked) == pytest.approx(members.prod(0))
     assert [reward(rewards)([]) for reward in (mean, minimum, product)] == [[], [], []]
 
@@ -125,8 +125,8 @@ def logit(p: float) -> float:
         (0.5, 0.9, "safety"),
     ],
 )
-def test_llama_2_lets_the_safety_score_decide_where_safety_is_at_stake(unsafe_prompt, safety, expected) -> None:
-    """The rule in the paper's own terms: probabilities are chosen between, then their logit is taken."""
+def test_safety_gate_selects_the_safety_score_as_llama_2_does(unsafe_prompt, safety, expected) -> None:
+    """The rule as in the paper: select one of two probabilities, then take its logit."""
     probabilities = {"helpful": 0.7, "safety": safety}
     rewards = (given(logit(0.7)), given(logit(safety)), given(unsafe_prompt))
     assert safety_gate(*rewards)([RIGHT]) == pytest.approx([logit(probabilities[expected])])

@@ -1,4 +1,4 @@
-"""A reward model's score: the plain model's own at the last token, whatever else is in the batch."""
+"""A reward model's score equals the plain model's at the last token, independent of the batch."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_score_depends_neither_on_the_batch_nor_on_its_order() -> None:
     assert [small([item])[0] for item in ANSWERS] == pytest.approx(together, abs=1e-5)
 
 
-def test_a_cut_off_answer_is_scored_without_an_end_of_turn() -> None:
+def test_a_truncated_response_is_scored_without_an_end_of_turn() -> None:
     model, template = classifier(), ChatTemplate.from_tokenizer(tiny_tokenizer())
     whole, cut = model_reward(model, template)([answer("Four"), answer("Four", truncated=True)])
     assert abs(whole - cut) > 1e-4
@@ -82,7 +82,7 @@ def test_a_folder_gives_the_same_scores_and_wrong_folders_are_user_errors(tmp_pa
         model_reward(classifier(labels=2), ChatTemplate.from_tokenizer(tokenizer))
 
 
-def test_longer_than_the_context_is_a_user_error() -> None:
+def test_input_longer_than_the_context_is_a_user_error() -> None:
     model, template = classifier(max_position_embeddings=40), ChatTemplate.from_tokenizer(tiny_tokenizer())
     with pytest.raises(UserError, match=r"response 1 has .* context is 40"):
         model_reward(model, template)([answer("x"), answer("x" * 40)])

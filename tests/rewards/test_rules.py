@@ -1,4 +1,4 @@
-"""Rewards that are rules: overlong answers, languages, groups of tasks, refusals, and the verifiers behind them."""
+"""Rule-based rewards: length penalty, languages, groups of tasks, refusals, and verifiers."""
 
 import pytest
 from answers import RIGHT, WRONG, answer
@@ -30,7 +30,7 @@ def grouped(text: str, kind: str) -> TaskResponse:
 
 
 @pytest.mark.parametrize(("longest", "cache"), [(20, 8), (20480, 4096), (10, 10), (7, 1)])
-def test_overlong_is_dapo_s_piecewise_formula(longest: int, cache: int) -> None:
+def test_overlong_penalty_is_dapo_s_piecewise_formula(longest: int, cache: int) -> None:
     def eq_13(length: int) -> float:
         if length <= longest - cache:
             return 0.0
@@ -42,12 +42,12 @@ def test_overlong_is_dapo_s_piecewise_formula(longest: int, cache: int) -> None:
     assert overlong_penalty(longest, cache)([of(n) for n in lengths]) == pytest.approx([eq_13(n) for n in lengths])
 
 
-def test_overlong_needs_counted_tokens() -> None:
+def test_overlong_penalty_needs_token_counts() -> None:
     with pytest.raises(UserError, match="no token count"):
         overlong_penalty(10, 5)([RIGHT])
 
 
-def test_a_language_is_told_by_langdetect_the_same_every_time() -> None:
+def test_language_detection_is_deterministic() -> None:
     reward = language_reward("de")
     for _ in range(3):
         assert reward([answer(GERMAN), answer(ENGLISH), answer("42")]) == [1.0, 0.0, 1.0]
@@ -60,7 +60,7 @@ def test_refusals_are_right_in_one_group_of_tasks_and_wrong_in_the_others() -> N
     assert correct_refusal_reward("kind=harmful")(cases) == [1, 0, 0, 0, 1, 0]
 
 
-def test_a_group_that_tasks_do_not_have_is_named() -> None:
+def test_a_group_that_tasks_do_not_have_is_an_error() -> None:
     with pytest.raises(UserError, match="group colour=red: a task has no group colour; it has kind"):
         group_reward("colour=red")([grouped("x", "harmful")])
 
@@ -95,7 +95,7 @@ def test_every_kind_of_verifier_is_a_reward(verifier, arguments, reference, righ
     assert build_reward_fn("verifier")([TaskResponse(task, right), TaskResponse(task, wrong)]) == [1.0, 0.0]
 
 
-def test_parts_are_known_by_name_and_none_where_a_gate_kept_them_from_being_asked() -> None:
+def test_components_are_named_and_none_if_a_gate_skipped_them() -> None:
     graded = build_reward_fn("gate(verifier, 2*regex:4 + overlong_penalty(10, 5), -1)").breakdown(
         [of_text("4", 8), WRONG]
     )
@@ -108,7 +108,7 @@ def test_parts_are_known_by_name_and_none_where_a_gate_kept_them_from_being_aske
     assert graded.component_means() == {"verifier": 0.5, "regex:4": 1.0, "overlong_penalty(10, 5)": pytest.approx(-0.6)}
 
 
-def test_a_part_s_numbers_are_those_of_this_call_alone() -> None:
+def test_a_component_s_values_are_those_of_the_current_call() -> None:
     reward = build_reward_fn("gate(verifier, regex:4)")
     assert reward.breakdown([RIGHT]).components["regex:4"] == [1.0]
     assert reward.breakdown([WRONG]).components["regex:4"] == [None]

@@ -1,4 +1,4 @@
-"""The official IFEval checker as lm-evaluation-harness has it, made to run offline: the other side of a comparison."""
+"""The official IFEval checker from lm-evaluation-harness, made to run offline, for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IFEval's 25 checks: what follows and what does not, against the official code, and on the real prompts."""
+"""IFEval's 25 checks on cases, against the official code, and on the real prompts."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_all_kinds_have_cases():
 
 
 @pytest.mark.parametrize(("kind", "arguments", "response", "expected"), VERDICTS)
-def test_a_response_follows_or_not(kind, arguments, response, expected):
+def test_a_response_follows_the_instruction_or_not(kind, arguments, response, expected):
     assert instructions_followed(response, [kind], [arguments]) == [expected]
 
 
@@ -163,12 +163,12 @@ def test_an_empty_response_follows_nothing(kind):
 
 
 @given(st.text('ab*\n ,"', max_size=30), st.sampled_from(sorted(CASES)))
-def test_whatever_is_followed_strictly_is_followed_loosely(response, kind):
+def test_strict_implies_loose(response, kind):
     strict = instructions_followed(response, [kind], [CASES[kind][0]])
     assert instructions_followed(response, [kind], [CASES[kind][0]], loose=True) >= strict
 
 
-def test_the_eight_loosened_forms():
+def test_the_eight_loose_variants():
     assert loose_variants("a\n*b*\nc") == ["a\n*b*\nc", "*b*\nc", "a\n*b*", "*b*", "a\nb\nc", "b\nc", "a\nb", "b"]
 
 
@@ -184,13 +184,13 @@ def test_zero_is_an_argument_and_none_is_not():
         instructions_followed("a", ["length_constraints:number_words"], [{"num_words": None, "relation": "at least"}])
 
 
-def test_a_mark_that_is_no_letter_is_counted_as_asked():
+def test_a_character_that_is_no_letter_is_counted_as_requested():
     asked = {"letter": "!", "let_frequency": 2, "let_relation": "at least"}
     assert instructions_followed("Go! Go!", ["keywords:letter_frequency"], [asked]) == [True]
     assert instructions_followed("Go! Go", ["keywords:letter_frequency"], [asked]) == [False]
 
 
-def test_a_keyword_that_is_no_regular_expression_stands_for_itself():
+def test_a_keyword_that_is_no_valid_regular_expression_matches_literally():
     assert instructions_followed("I write (in C) code", ["keywords:existence"], [{"keywords": ["c)"]}]) == [True]
     assert instructions_followed("I write C code", ["keywords:existence"], [{"keywords": ["c)"]}]) == [False]
 
@@ -209,7 +209,7 @@ def test_a_keyword_that_is_no_regular_expression_stands_for_itself():
         ),
     ],
 )
-def test_what_cannot_be_checked_is_said_in_a_line(kinds, kwargs, message):
+def test_invalid_instructions_are_a_one_line_error(kinds, kwargs, message):
     with pytest.raises(UserError, match=message):
         instructions_followed("text", kinds, kwargs)
 
@@ -230,11 +230,11 @@ def test_a_task_is_verified_by_its_instructions():
         verify(Task(prompt=task.prompt, verifier="instructions"), "yes")
 
 
-def test_the_language_of_a_doubtful_text_is_the_same_every_time():
+def test_the_language_of_an_ambiguous_text_is_deterministic():
     assert len({detect_language("ja no si ok la de") for _ in range(10)}) == 1
 
 
-def test_sentences_end_as_punkt_ends_them():
+def test_sentences_are_split_as_by_punkt():
     split = sentences.fallback_sentence_tokenizer().tokenize
     assert split("Dr. Lee met Mr. Roy. They sat!") == ["Dr. Lee met Mr. Roy.", "They sat!"]
     assert split("It cost 3.50 at example.com today. Yes?") == ["It cost 3.50 at example.com today.", "Yes?"]
@@ -242,7 +242,7 @@ def test_sentences_end_as_punkt_ends_them():
     assert split("1. Eat the rice") == ["1.", "Eat the rice"]
 
 
-def test_a_missing_model_of_sentences_is_said(monkeypatch):
+def test_a_missing_sentence_model_gives_a_warning(monkeypatch):
     def missing(language):
         raise LookupError(language)
 

@@ -6,7 +6,7 @@ from zhenlong.errors import UserError
 from zhenlong.verify import check_exact, check_regex, normalize_text
 
 
-def test_normalised_match_does_not_see_case_punctuation_articles_or_spacing() -> None:
+def test_normalised_match_ignores_case_punctuation_articles_and_spacing() -> None:
     assert check_exact("  The Eiffel  Tower! ", "eiffel tower") == 1.0
     assert check_exact("Eiffel tower, Paris", "eiffel tower") == 0.0
     assert (
@@ -14,7 +14,7 @@ def test_normalised_match_does_not_see_case_punctuation_articles_or_spacing() ->
     )
 
 
-def test_plain_match_sees_everything_but_the_ends() -> None:
+def test_plain_match_ignores_only_white_space_at_the_ends() -> None:
     assert check_exact(" Paris\n", "Paris", normalize=False) == 1.0
     assert check_exact("paris", "Paris", normalize=False) == 0.0
 
@@ -24,7 +24,7 @@ def test_other_accepted_answers_count_too() -> None:
     assert check_exact("Boston", "New York", accept=["nyc"]) == 0.0
 
 
-def test_pattern_is_searched_or_has_to_match_all() -> None:
+def test_a_pattern_is_searched_or_has_to_match_fully() -> None:
     assert check_regex("It is 42, I think", "", pattern=r"\d+") == 1.0
     assert check_regex("It is 42", "", pattern=r"\d+", full=True) == 0.0
     assert check_regex(" 42\n", "", pattern=r"\d+", full=True) == 1.0

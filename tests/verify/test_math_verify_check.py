@@ -1,4 +1,4 @@
-"""Mathematical answers: the forms they come in, and that nothing a model writes can stop or mislead the checker."""
+"""Mathematical answers in their usual forms, and robustness of the check against hostile responses."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ from zhenlong.verify import check_math
         ("(1, 2)", "so we get $(1, 2)$"),
     ],
 )
-def test_right_answers_in_the_forms_they_come_in(reference: str, response: str) -> None:
+def test_right_answers_in_all_forms(reference: str, response: str) -> None:
     assert check_math(response, reference) == 1.0
 
 
@@ -45,7 +45,7 @@ def test_right_answers_in_the_forms_they_come_in(reference: str, response: str) 
         ("72", "$" * 3000),
     ],
 )
-def test_wrong_and_unreadable_answers_are_wrong(reference: str, response: str) -> None:
+def test_wrong_and_unparsable_answers_are_wrong(reference: str, response: str) -> None:
     assert check_math(response, reference) == 0.0
 
 

@@ -1,4 +1,4 @@
-"""Final answers of worked solutions: where they stand, and when two are the same, against the official scorers."""
+"""Extraction and equality of final answers, against the official scorers."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ PARTS = [*PIECES.split("|"), "\n"]
         ("no number", None, "", ""),
     ],
 )
-def test_the_three_readings_of_a_gsm8k_answer(text, exact, strict, flexible):
+def test_the_three_extraction_rules_of_gsm8k(text, exact, strict, flexible):
     assert (gsm8k_answer(text), gsm8k_strict_match(text), gsm8k_flexible_extract(text)) == (exact, strict, flexible)
 
 
 @pytest.mark.peers("lm_eval")
 @given(st.text("#$-.,0123 x\n", max_size=30))
-def test_gsm8k_readings_are_lm_evaluation_harness_filters(text):
+def test_gsm8k_extraction_equals_lm_evaluation_harness_filters(text):
     from lm_eval.api import metrics
     from lm_eval.filters import extraction
 
@@ -102,7 +102,7 @@ def test_between_the_first_and_the_last_dollar():
         (".5x", "0.5x"),
     ],
 )
-def test_the_same_answer_spelt_differently(left, right):
+def test_equal_answers_with_different_spelling(left, right):
     assert math_equivalent(left, right)
     assert math_equivalent(right, left)
 
@@ -118,7 +118,7 @@ def test_an_answer_that_cannot_be_normalised_equals_only_itself():
 
 
 @pytest.mark.peers("lm_eval")
-def test_the_normaliser_is_the_official_one():
+def test_the_normaliser_equals_the_official_one():
     """lm-evaluation-harness's copy gives up where `int` fails on one side of a slash; the original does not."""
     from lm_eval.tasks.hendrycks_math import utils as official
 
@@ -180,7 +180,7 @@ def test_mmlu_pros_chain(text, letter):
 
 
 @given(st.text("ABJK answeris:()\nx", max_size=60))
-def test_mmlu_pros_chain_is_the_official_one(text):
+def test_mmlu_pros_chain_equals_the_official_one(text):
     first = re.search(r"answer is \(?([A-J])\)?", text) or re.search(r".*[aA]nswer:\s*([A-J])", text)
     last = re.search(r"\b[A-J]\b(?!.*\b[A-J]\b)", text, re.DOTALL)
     official = first[1] if first else last[0] if last else None
@@ -206,14 +206,14 @@ def test_gpqas_chain(text, letter):
     assert extract_choice_letter(text, "gpqa") == letter
 
 
-def test_long_answers_without_a_letter_are_read_quickly():
+def test_extraction_from_long_text_without_a_letter_is_linear():
     """A quadratic search would take minutes here."""
     text = "answer " * 100_000
     assert extract_choice_letter(text, "gpqa") is None
     assert extract_choice_letter(text, "mmlu_pro") is None
 
 
-def test_a_guess_depends_on_the_question_alone_and_uses_every_letter():
+def test_a_guess_depends_only_on_the_question_and_uses_every_letter():
     assert random_choice_letter("17", 10) == random_choice_letter("17", 10)
     assert {random_choice_letter(str(number), 3) for number in range(100)} == set("ABC")
 
@@ -229,5 +229,5 @@ def test_a_guess_depends_on_the_question_alone_and_uses_every_letter():
         ("said <think>more", "said"),
     ],
 )
-def test_a_trace_is_cut_off(text, answer):
+def test_a_reasoning_trace_is_removed(text, answer):
     assert strip_reasoning(text) == answer

@@ -1,4 +1,4 @@
-"""The refusal detector on phrasings of refusals and on answers that only look like them."""
+"""The refusal detector on refusals and on responses that only resemble them."""
 
 import pytest
 

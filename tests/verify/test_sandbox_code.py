@@ -56,7 +56,7 @@ def check(answer: str, tests: dict[str, Any], **rules: Any) -> CodeTestResult:
         ("    while True: pass\n", False),
     ],
 )
-def test_a_completion_passes_when_check_runs_to_its_end(answer: str, passes: bool) -> None:
+def test_a_completion_passes_if_check_raises_nothing(answer: str, passes: bool) -> None:
     verdict = check(answer, CHECK, seconds=0.5 if "while" in answer else 3)
     assert verdict.passed == passes
     assert bool(verdict.reason) != passes
@@ -68,7 +68,7 @@ def test_tests_see_the_prompts_helpers_and_exceptions_of_the_answer() -> None:
     assert not check("    return 0\n", CHECK | {"test": test}).passed
 
 
-def test_a_program_that_dies_fails_though_the_test_catches_everything() -> None:
+def test_a_program_that_dies_fails_even_if_the_test_catches_everything() -> None:
     test = "def check(f):\n    try:\n        f([])\n    except BaseException:\n        pass\n"
     assert not check("    import os\n    os._exit(0)\n", CHECK | {"test": test}).passed
 
@@ -84,7 +84,7 @@ def test_a_program_that_dies_fails_though_the_test_catches_everything() -> None:
         ("I cannot help with that.", False),
     ],
 )
-def test_a_chats_answer_is_the_block_that_defines_the_function(answer: str, passes: bool) -> None:
+def test_chat_extraction_takes_the_block_that_defines_the_function(answer: str, passes: bool) -> None:
     assert check(answer, CHECK | {"extraction": "chat"}).passed == passes
 
 
@@ -100,7 +100,7 @@ def test_assertions_call_the_functions_that_they_name() -> None:
     assert check(right, imports).passed
 
 
-def test_tests_that_make_objects_of_the_answers_classes_run_beside_them() -> None:
+def test_tests_that_instantiate_the_programs_classes_run_in_its_process() -> None:
     tests = {"kind": "asserts", "setup": "root = Node(3)", "asserts": ["assert value(root) == 3"], "same_process": True}
     right = "class Node:\n    def __init__(self, x):\n        self.x = x\ndef value(n):\n    return n.x"
     assert check(right, tests).passed
@@ -114,7 +114,7 @@ def test_tests_that_make_objects_of_the_answers_classes_run_beside_them() -> Non
         assert not check(wrong, tests).passed
 
 
-def test_a_program_that_reads_its_input_is_run_for_each_test_and_compared_outside() -> None:
+def test_a_stdin_program_runs_once_per_test_and_its_output_is_compared_outside() -> None:
     tests = {"inputs": ["1\n2\n", "5\n5\n", "7\n1\n"], "outputs": ["3", "10.0\n", "8"]}
     whole = check("print(sum(int(input()) for _ in range(2)))", tests)
     assert (whole.passed, whole.num_tests, whole.num_passed) == (True, 3, 3)
@@ -134,7 +134,7 @@ def test_a_program_that_reads_its_input_is_run_for_each_test_and_compared_outsid
         ("input()", False),
     ],
 )
-def test_the_way_a_program_ends_counts_but_for_its_exit_code(code: str, passes: bool) -> None:
+def test_a_crash_fails_but_an_exit_code_does_not(code: str, passes: bool) -> None:
     assert check(code, {"inputs": [""], "outputs": ["1"]}).passed == passes
 
 
@@ -154,7 +154,7 @@ def test_a_method_is_called_with_the_arguments_and_a_tuple_is_a_list() -> None:
     assert check("def other():\n    pass", METHOD).reason == "test 1: AttributeError"
 
 
-def test_a_function_that_fails_one_test_is_asked_the_others_and_one_that_dies_is_not() -> None:
+def test_the_remaining_tests_run_after_a_failure_but_not_after_the_program_died() -> None:
     alive = check("def join(a, b):\n    return [4, 0] if b == 0 else 1 / 0", METHOD, all_tests=True)
     dead = check("import os\ndef join(a, b):\n    return [4, 0] if b == 0 else os._exit(0)", METHOD, all_tests=True)
     assert (alive.num_passed, dead.num_passed) == (1, 0)
@@ -213,14 +213,14 @@ def test_values_are_equal_by_each_benchmarks_rule() -> None:
         ("a\n```python\nx = 1\n```\nb\n```\ny = 2\nz\n```\n", "y = 2\nz"),
         ("```python\nx = 1", ""),
         ("none", ""),
-        ("```\nx\n```\n```", ""),  # the last two fences hold nothing, as upstream reads it
+        ("```\nx\n```\n```", ""),  # nothing between the last two fences, as upstream
     ],
 )
 def test_livecodebench_takes_the_lines_between_the_last_two_fences(answer: str, block: str) -> None:
     assert last_fenced_block(answer) == block
 
 
-def test_a_completion_is_cut_at_the_first_stop_and_only_where_it_is_asked_for() -> None:
+def test_a_completion_is_truncated_at_the_first_stop_only_if_requested() -> None:
     text = "    return 1\n\ndef other():\n    pass\nprint(1)"
     assert truncate_at_stop(text) == "    return 1\n"
     assert extract_program(text, "completion", prompt="P\n") == "P\n" + text
@@ -229,13 +229,13 @@ def test_a_completion_is_cut_at_the_first_stop_and_only_where_it_is_asked_for() 
         extract_program("", "telepathy")
 
 
-def test_a_prompt_without_a_body_is_still_code_that_runs() -> None:
+def test_a_prompt_without_a_body_becomes_runnable_code() -> None:
     assert "pass" in executable_prompt("def f(x):\n")
     assert executable_prompt(PROMPT) == PROMPT
     assert executable_prompt("def f(x") == ""
 
 
-def test_called_names_are_what_the_tests_leave_to_the_program() -> None:
+def test_required_functions_are_those_that_the_tests_call_but_do_not_define() -> None:
     tests = "x = g(1)\nassert math.isclose(f(x), len([h(y) for y in z]))\ndef local(): pass\nlocal()"
     assert required_functions(tests, "import math\ndef h(y): return y") == ("g", "f")
     with pytest.raises(ValueError, match="not valid Python"):
@@ -244,11 +244,11 @@ def test_called_names_are_what_the_tests_leave_to_the_program() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize(("n", "c"), [(5, 0), (5, 1), (5, 3), (5, 5), (200, 7)])
-def test_pass_at_k_is_one_minus_the_chance_of_none(n: int, c: int, k: int) -> None:
+def test_pass_at_k_is_one_minus_the_probability_that_none_passes(n: int, c: int, k: int) -> None:
     assert pass_at_k(n, c, k) == pytest.approx(1 - math.comb(n - c, k) / math.comb(n, k), abs=1e-12)
 
 
-def test_pass_at_k_holds_for_numbers_whose_binomials_no_float_holds() -> None:
+def test_pass_at_k_does_not_overflow() -> None:
     assert 0 < pass_at_k(10**5, 1, 10) == pytest.approx(1e-4)
     assert pass_at_k(10**5, 10**5 - 9, 10) == 1.0
     with pytest.raises(ValueError, match="expected"):
@@ -277,7 +277,7 @@ class Bomb:
 @pytest.mark.parametrize(
     "text", [encoded(Bomb()), encoded(7), "%%%", "eJw=", base64.b64encode(b"x").decode(), "[1]", "{}"]
 )
-def test_what_is_no_private_test_is_refused_and_nothing_is_called(
+def test_invalid_private_tests_are_refused_without_executing_anything(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -300,13 +300,13 @@ def test_what_is_no_private_test_is_refused_and_nothing_is_called(
         ({"public_test_cases": "x", "private_test_cases": "[]"}, "public_test_cases"),
     ],
 )
-def test_tests_that_are_not_whole_are_a_user_error(tests: dict[str, Any], message: str) -> None:
+def test_incomplete_tests_are_a_user_error(tests: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_code("", tests, unsafe=True)
 
 
 @pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs, and rewards run nothing without isolation")
-def test_a_task_is_rewarded_by_its_tests_all_of_them_or_by_share() -> None:
+def test_a_task_is_rewarded_for_passing_all_tests_or_by_fraction() -> None:
     prompt = (Message("user", "Print twice the number."),)
     tests = {"inputs": ["1", "2"], "outputs": ["2", "4"], "extraction": "block"}
     assert verify(Task(prompt, "", "code", tests), FENCED.format("print(2 * int(input()))")) == 1.0

@@ -1,4 +1,4 @@
-"""Programs that would escape, use the machine up, or be taken for right: each is contained and fails; the next runs."""
+"""Hostile programs that try to escape, exhaust the machine, or forge a pass: each is contained and fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIGHT: dict[str, Any] = {"memory": 256 << 20, "disk": 8 << 20, "file_size": 4 <<
 
 
 class Surroundings:
-    """What of this machine the programs are after: a secret file, a port, a socket, a process."""
+    """Targets of the programs on this machine: a secret file, a port, a socket, a process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class Surroundings:
 
 
 def beside(code: str, hostile: Hostile) -> dict[str, Any]:
-    """The report on a program with its tests in a process beside it."""
+    """The report on a program with its tests in a separate process."""
     limits = Limits(seconds=hostile.seconds, fork=hostile.fork, processes=24, **TIGHT)
     with Sandbox(code, "check", limits=limits) as box:
         return box.request({"context": "", "names": ["double"], "tests": TESTS})
@@ -87,7 +87,7 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
 
 @pytest.fixture(scope="module")
 def reports(around: Surroundings) -> dict[str, dict[str, Any]]:
-    """What came of every program, as a solution beside its tests, several at a time."""
+    """The report of every program, run as a solution, several in parallel."""
     found = map_in_threads(lambda one: beside(around.filled(one), one), EVERY)
     return {one.name: report for one, report in zip(EVERY, found, strict=True)}
 
@@ -108,7 +108,7 @@ def test_a_hostile_program_is_contained_and_fails(
 
 
 @pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs")
-def test_after_all_of_them_the_next_program_runs_and_nothing_of_them_is_left(
+def test_afterwards_the_next_program_runs_and_no_process_or_file_is_left(
     reports: dict[str, dict[str, Any]], around: Surroundings
 ) -> None:
     assert len(reports) == len(EVERY)
@@ -132,7 +132,7 @@ def children() -> set[int]:
 
 
 @pytest.mark.skipif(ISOLATED, reason="this machine isolates programs")
-def test_where_nothing_isolates_hostile_programs_are_not_run() -> None:
+def test_without_isolation_hostile_programs_are_not_run() -> None:
     with pytest.raises(UserError, match="cannot isolate a program"):
         check_code(RIGHT, {"kind": "check", "entry_point": "double", "test": TESTS})
 

@@ -1,4 +1,4 @@
-"""An ordinary program in the sandbox: what it reads and prints, how it ends, what it may use, when it is refused."""
+"""Ordinary programs in the sandbox: input, output, exit, limits, and refusal without isolation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zhenlong.verify.sandbox.guest.serialization import Opaque, dumps, loads
 
 
 @pytest.mark.parametrize("unsafe", [UNSAFE, True])
-def test_a_program_reads_and_prints_and_ends_as_it_does_anywhere(unsafe: bool) -> None:
+def test_a_program_reads_prints_and_exits_as_usual(unsafe: bool) -> None:
     code = (
         "import sys\nname = input()\nprint(f'hello {name}', len(sys.stdin.read()))\n"
         "print('oh', file=sys.stderr)\nsys.exit(3)"
@@ -36,7 +36,7 @@ def test_a_program_reads_and_prints_and_ends_as_it_does_anywhere(unsafe: bool) -
     assert found.memory > 1 << 20
 
 
-def test_it_has_its_files_its_own_folder_and_what_python_usually_has() -> None:
+def test_a_program_has_its_files_its_own_folder_and_the_usual_builtins() -> None:
     code = "import os, helper\nprint(helper.VALUE, open('a/b.txt').read(), sorted(os.listdir()), __name__)\nexit()"
     files = {"helper.py": "VALUE = 7", "a/b.txt": "text"}
     found = run(code, files=files, unsafe=UNSAFE)
@@ -50,7 +50,7 @@ def test_a_file_outside_of_the_folder_is_refused(name: str) -> None:
         run("", files={name: ""}, unsafe=True)
 
 
-def test_each_run_of_a_box_starts_afresh() -> None:
+def test_each_run_of_a_sandbox_starts_with_a_clean_folder() -> None:
     with Sandbox("import os\nprint(os.path.exists('left'), input())\nopen('left', 'w')", unsafe=UNSAFE) as box:
         assert [box.request({"stdin": f"{k}\n"})["stdout"] for k in range(3)] == [f"False {k}\n" for k in range(3)]
 
@@ -60,7 +60,7 @@ def test_many_programs_come_back_in_their_order() -> None:
     assert [one.stdout for one in found] == [f"{k}\n" for k in range(5)]
 
 
-def test_the_order_of_a_set_of_texts_is_the_same_in_every_run() -> None:
+def test_set_order_is_deterministic() -> None:
     code = "print({'a', 'b', 'c', 'd', 'e'}, hash('x'))"
     assert len({one.stdout for one in run_all([code] * 3, unsafe=UNSAFE)}) == 1
 
@@ -73,14 +73,14 @@ def test_the_order_of_a_set_of_texts_is_the_same_in_every_run() -> None:
         ("print('x' * 4096)", {"output": 1024}, "output limit"),
     ],
 )
-def test_the_limit_that_ended_a_program_is_said(code: str, limits: dict[str, Any], reason: str) -> None:
+def test_the_reason_names_the_limit_that_ended_a_program(code: str, limits: dict[str, Any], reason: str) -> None:
     found = run(code, limits=Limits(**limits), unsafe=UNSAFE)
     assert found.reason == reason
     assert found.timed_out == (reason != "output limit")
     assert len(found.stdout) <= limits.get("output", 1 << 20)
 
 
-def test_memory_beyond_the_limit_is_refused_to_the_program() -> None:
+def test_allocation_beyond_the_memory_limit_fails() -> None:
     code = "try:\n    bytearray(1 << 29)\nexcept MemoryError:\n    print('refused')"
     assert run(code, limits=Limits(memory=256 << 20), unsafe=UNSAFE).stdout == "refused\n"
 
@@ -94,7 +94,7 @@ def test_threads_may_be_started_and_deep_recursion_has_its_stack() -> None:
     assert run(code, unsafe=UNSAFE).stdout == "20000\n"
 
 
-def test_packages_are_importable_where_they_are_asked_for() -> None:
+def test_packages_are_importable_only_if_requested() -> None:
     code = "try:\n    import numpy\n    print(int(numpy.arange(4).sum()))\nexcept ImportError:\n    print('none')"
     assert run(code, unsafe=UNSAFE, packages=("numpy",)).stdout == "6\n"
     assert run(code, unsafe=UNSAFE).stdout == "none\n"
@@ -103,7 +103,7 @@ def test_packages_are_importable_where_they_are_asked_for() -> None:
 
 
 @pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs")
-def test_all_it_sees_is_python_and_an_empty_folder() -> None:
+def test_a_program_sees_only_python_and_an_empty_folder() -> None:
     code = (
         "import os, socket\nprint(os.listdir('/tmp'), os.path.exists('/proc'), os.path.exists('/bin'), os.getcwd())\n"
         "print(sorted(os.environ), socket.gethostname())\nprint(os.path.exists({!r}), os.path.exists({!r}))"
@@ -116,7 +116,7 @@ def test_all_it_sees_is_python_and_an_empty_folder() -> None:
 
 
 @pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs")
-def test_processes_are_started_only_where_they_are_allowed_and_end_with_the_program() -> None:
+def test_processes_start_only_if_allowed_and_end_with_the_program() -> None:
     code = "import os, time\nif os.fork() == 0:\n    print('child', flush=True)\n    time.sleep(1000)\nos.read(0, 1)"
     assert "Operation not permitted" in run(code).stderr
     allowed = run(code, limits=Limits(fork=True, seconds=3))
@@ -127,14 +127,14 @@ def test_processes_are_started_only_where_they_are_allowed_and_end_with_the_prog
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 @pytest.mark.parametrize("unsafe", [UNSAFE, True])
-def test_a_program_ends_when_whoever_started_it_is_killed(unsafe: bool, tmp_path: Path) -> None:
-    """`kill -9` of this side: the kernel ends the rest."""
+def test_a_program_ends_when_its_parent_is_killed(unsafe: bool, tmp_path: Path) -> None:
+    """After `kill -9` of the parent the kernel ends the rest."""
     starter = (
         "import threading, time\nfrom zhenlong.verify.sandbox import Limits, Sandbox\n"
         f"box = Sandbox('import time\\ntime.sleep(1000)', limits=Limits(seconds=1000), unsafe={unsafe})\n"
         "threading.Thread(target=box.request, args=({'stdin': ''},)).start()\nprint(box._process.pid, flush=True)"
     )
-    here = os.environ | {"TMPDIR": str(tmp_path)}  # for what nobody is left to remove
+    here = os.environ | {"TMPDIR": str(tmp_path)}  # for files that nobody removes
     with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True, env=here) as process:
         assert process.stdout is not None
         within = os.pidfd_open(int(process.stdout.readline()))
@@ -144,7 +144,7 @@ def test_a_program_ends_when_whoever_started_it_is_killed(unsafe: bool, tmp_path
     assert ended
 
 
-def test_where_nothing_isolates_a_program_it_is_refused_with_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_isolation_a_program_is_refused_with_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         sandbox_module, "isolation_candidates", lambda: [("bubblewrap", None), ("namespaces", Isolation("namespaces"))]
     )
@@ -159,7 +159,7 @@ def test_where_nothing_isolates_a_program_it_is_refused_with_what_was_tried(monk
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has the rights that this takes")
-def test_a_way_of_isolation_that_fails_says_why() -> None:
+def test_a_failing_isolation_backend_says_why() -> None:
     assert "not permitted" in sandbox_module.probe(Isolation("namespaces", own_uid=True))
 
 
@@ -170,7 +170,7 @@ def test_limits_are_above_zero(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.skipif(not seccomp.supported(), reason="the filter is not written for this machine")
-def test_the_filters_jumps_stay_within_it_and_end_in_a_return() -> None:
+def test_the_filters_jumps_stay_in_range_and_end_in_a_return() -> None:
     for fork in (False, True):
         steps = seccomp.filter_program(fork, os.getpid())
         for place, (code, yes, no, _) in enumerate(steps):
@@ -198,13 +198,13 @@ VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_plain_values_come_back_as_they_were(value: Any) -> None:
+def test_plain_values_survive_a_round_trip(value: Any) -> None:
     back = loads(dumps(value))
     assert type(back) is type(value)
     assert repr(back) == repr(value)
 
 
-def test_what_is_no_plain_value_is_equal_to_nothing_and_subclasses_lose_their_methods() -> None:
+def test_other_objects_equal_nothing_and_subclasses_lose_their_methods() -> None:
     class Odd(int):
         def __eq__(self, other: object) -> bool:
             return True
@@ -223,6 +223,6 @@ def test_what_is_no_plain_value_is_equal_to_nothing_and_subclasses_lose_their_me
 @pytest.mark.parametrize(
     "line", ['{"type": "eval", "value": 1}', "{}", '{"type": "set", "value": [[]]}', "x", "[" * 10**5]
 )
-def test_a_line_that_is_no_value_is_refused(line: str) -> None:
+def test_an_invalid_line_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         loads(line)

@@ -1,4 +1,4 @@
-"""Which checker a task asks, and the errors of a task that cannot be checked."""
+"""The verifier that a task names, and the errors of tasks that cannot be verified."""
 
 import pytest
 
@@ -28,17 +28,17 @@ def test_each_verifier_tells_right_from_wrong(verifier: str, arguments: dict) ->
         (Task(PROMPT, "42", "exact", {"normalise": True}), "no argument normalise; expected normalize, accept"),
         (Task(PROMPT, "42", "regex"), "arguments.pattern"),
         (Task(PROMPT, "", "exact"), "needs a reference"),
-        (Task(PROMPT, "", "math"), "no mathematical expression"),
-        (Task((Message("user", "xyzzy plugh"),), "", "world"), "verifier world cannot judge it"),
+        (Task(PROMPT, "", "math"), "not a mathematical expression"),
+        (Task((Message("user", "xyzzy plugh"),), "", "world"), "verifier world cannot verify it"),
     ],
 )
-def test_a_task_that_cannot_be_checked_is_a_user_error(task: Task, expected: str) -> None:
+def test_a_task_that_cannot_be_verified_is_a_user_error(task: Task, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         verify(task, "42")
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_the_world_s_ideal_answers_are_right_and_refusing_is_right_only_where_harm_is_asked_for(seed: int) -> None:
+def test_the_world_s_ideal_responses_are_right_and_refusals_only_for_harmful_requests(seed: int) -> None:
     refusal = "I cannot help with that."
     tasks = World(seed).tasks(120, seed=1)
     assert {task.groups["kind"] for task in tasks} >= {"answer", "harmful", "lookalike"}
@@ -64,7 +64,7 @@ def test_the_world_s_ideal_answers_are_right_and_refusing_is_right_only_where_ha
         ({"harmful": True, "refused": True}, 1.0),
     ],
 )
-def test_the_world_s_verdict_needs_all_that_was_asked_for(monkeypatch, parts, expected) -> None:
+def test_the_world_s_verifier_needs_every_requested_part(monkeypatch, parts, expected) -> None:
     nothing = {
         "correct": None,
         "format": None,

@@ -1,4 +1,4 @@
-"""What is a good answer worth? Rewards from a model, a verifier, a rule, a judge or a function, and combinations."""
+"""How good is a response? Rewards from a model, a verifier, a rule, a judge or a function, and combinations."""
 
 from zhenlong.rewards.build import build_reward_fn
 from zhenlong.rewards.classifier import classifier_reward, load_classifier_reward

@@ -1,4 +1,4 @@
-"""From what a user writes to a reward: the command line's and YAML's `reward` option."""
+"""Build a reward function from the `reward` option of the command line, YAML or Python."""
 
 from __future__ import annotations
 
@@ -59,12 +59,11 @@ def build_reward_fn(
     tokens_per_microbatch: int = 8192,
     judge_cache: str | Path = IN_MEMORY,
 ) -> CompositeReward:
-    """The reward that `spec` describes: text (see `grammar`), a reward itself, or a list of either, which is summed.
+    """The reward of `spec`: text (see `grammar`), a reward function, or a list of either, which is summed.
 
-    Every component is validated, and named in what `breakdown` returns. The other arguments are those of
-    `load_model_reward`; `judge_cache` is the file that keeps what judges replied, so that nothing is asked twice.
-    Raises UserError for text that makes no sense, before anything is loaded, for a model, file or function that is not
-    there, and for an ensemble of reward models with different tokenizers.
+    Every component is validated and appears in `breakdown`. The other arguments are those of `load_model_reward`;
+    `judge_cache` is the file that caches the judges' responses. Raises UserError for invalid text, before anything is
+    loaded, for a missing model, file or function, and for an ensemble of reward models with different tokenizers.
     """
     specs = [spec] if isinstance(spec, str) or callable(spec) else list(spec)
     if not specs:
@@ -81,7 +80,7 @@ def build_reward_fn(
 
 @dataclass
 class _RewardBuilder:
-    """Builds the parts of one reward; a model that is named twice is loaded once."""
+    """Builds the components of one reward; a model that is named twice is loaded once."""
 
     device: str
     dtype: str
@@ -125,7 +124,7 @@ class _RewardBuilder:
         )
 
     def build_named(self, name: str) -> RewardFn:
-        """The reward of a name."""
+        """The reward with this name."""
         kind, _, argument = name.partition(":")
         if name in RULE_REWARDS:
             return RULE_REWARDS[name]()

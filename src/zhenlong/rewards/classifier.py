@@ -1,4 +1,4 @@
-"""A classifier's opinion of a response's text, such as a model of toxicity or sentiment, of any architecture."""
+"""A sequence classifier as a reward: the log-odds or probability of a label, such as toxicity or sentiment."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def classifier_reward(
 ) -> RewardFn:
     """The log-odds of `label` for the response's text, or its probability.
 
-    `label` is a name of the model's `id2label`, or its number. Labels exclude each other (softmax) unless there is one,
-    or the model's `problem_type` says that several may hold (sigmoid). The text stands alone, without prompt or chat
-    template, and is cut at the model's length, as classifiers are used. Raises UserError for a label that is not there.
+    `label` is a name in the model's `id2label`, or its index. Labels are mutually exclusive (softmax) unless there is
+    only one, or the model's `problem_type` is multi-label (sigmoid). The input is the text alone, without prompt or
+    chat template, truncated at the model's length. Raises UserError for an unknown label.
     """
     index = _label_index(model, label)
     mutually_exclusive = model.config.num_labels > 1 and model.config.problem_type != "multi_label_classification"
@@ -58,7 +58,7 @@ def load_classifier_reward(
 def log_odds(logits: torch.Tensor, label: int, mutually_exclusive: bool) -> torch.Tensor:
     """log p / (1 - p) of one label, [texts], from logits [texts, labels].
 
-    z - logsumexp of the others' z where labels exclude each other, which no shift of all logits changes; else z.
+    For mutually exclusive labels z - logsumexp of the others' z, which is invariant to a shift of all logits; else z.
     """
     if not mutually_exclusive:
         return logits[:, label]
@@ -72,7 +72,7 @@ def _label_index(model: PreTrainedModel, label: str) -> int:
         return names[label]
     if label.isdecimal() and int(label) < model.config.num_labels:
         return int(label)
-    raise UserError(f"classifier: it has no label {label!r}; expected one of {', '.join(names)}")
+    raise UserError(f"classifier: no label {label!r}; expected one of {', '.join(names)}")
 
 
 def _tokenize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -84,7 +84,7 @@ def _tokenize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts:
 
 
 def _equal_length_batches(ids: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The places of the rows in batches of one length: without padding a score depends on nothing else."""
+    """Indices of the texts in batches of equal length: without padding a score is independent of the batch."""
     by_length: dict[int, list[int]] = {}
     for place, row in enumerate(ids):
         by_length.setdefault(len(row), []).append(place)

@@ -1,4 +1,4 @@
-"""Rewards made of rewards, and the check that a reward keeps its promise."""
+"""Combinations of rewards, and validation of a reward's values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from zhenlong.errors import UserError
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
 
-SAFETY_THRESHOLD: Final = 0.15  # Llama 2's threshold of the safety score
+SAFETY_THRESHOLD: Final = 0.15  # Llama 2's threshold for the safety score
 
 
 def weighted_sum(terms: Sequence[tuple[float, RewardFn]]) -> RewardFn:
-    """Σ weight · reward. For rewards that can be traded against each other; a condition is a `gated_reward` instead."""
+    """Σ weight · reward, for rewards that may be traded off; use `gated_reward` for a condition."""
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
         columns = [(weight, part(responses)) for weight, part in terms]
@@ -27,7 +27,7 @@ def weighted_sum(terms: Sequence[tuple[float, RewardFn]]) -> RewardFn:
 
 
 def product(reward_fns: Sequence[RewardFn]) -> RewardFn:
-    """Π reward. For shares from 0 to 1 of which each has to hold; two negative factors would make a good response."""
+    """Π reward, for scores from 0 to 1 that all have to be high; two negative factors would give a positive reward."""
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
         return [float(value) for value in _stack(reward_fns, responses).prod(0)]
@@ -36,11 +36,11 @@ def product(reward_fns: Sequence[RewardFn]) -> RewardFn:
 
 
 def gated_reward(condition: RewardFn, reward_fn: RewardFn, floor: float = 0.0) -> RewardFn:
-    """`reward_fn` where `condition` is at least one half, and `floor` where it is not; never below `floor`.
+    """max(`reward_fn`, `floor`) if `condition` is at least one half, else `floor`.
 
-    Format and correctness as conditions: a bonus added for them is earned by padding a response, and grows length
-    (open-instruct, docs/algorithms/grpo.md). Because of the lower bound, failing the gate never pays. Give a `floor`
-    below what the reward usually says, some -5 for a reward model, or responses beneath it are all the same.
+    Use it for format and correctness: a bonus added for them can be earned by padding a response, which increases
+    length (open-instruct, docs/algorithms/grpo.md). Because of the lower bound, failing the gate never pays. Choose a
+    `floor` below the usual range of the reward, such as -5 for a reward model: lower rewards are indistinguishable.
     """
 
     def combined(responses: Sequence[TaskResponse]) -> list[float]:
@@ -57,7 +57,7 @@ def mean(reward_fns: Sequence[RewardFn]) -> RewardFn:
 
 
 def minimum(reward_fns: Sequence[RewardFn]) -> RewardFn:
-    """The worst that a member of an ensemble says: the worst-case optimisation of Coste et al. (2023)."""
+    """The minimum over an ensemble's members: worst-case optimisation of Coste et al. (2023)."""
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
         return [float(value) for value in _stack(reward_fns, responses).min(0)]
@@ -66,9 +66,9 @@ def minimum(reward_fns: Sequence[RewardFn]) -> RewardFn:
 
 
 def mean_minus_std(reward_fns: Sequence[RewardFn], k: float = 1.0) -> RewardFn:
-    """The members' mean less `k` times their standard deviation (divided by K): what they are unsure of counts less.
+    """The members' mean minus `k` times their (population) standard deviation: penalises disagreement.
 
-    The aggregate "mean minus std" of Eisenstein et al. (2023); Coste et al. (2023) take the variance in its place.
+    The "mean minus std" aggregate of Eisenstein et al. (2023); Coste et al. (2023) use the variance instead.
     """
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
@@ -81,10 +81,10 @@ def mean_minus_std(reward_fns: Sequence[RewardFn], k: float = 1.0) -> RewardFn:
 def safety_gate(
     helpful: RewardFn, safe: RewardFn, unsafe_prompt: RewardFn | None = None, threshold: float = SAFETY_THRESHOLD
 ) -> RewardFn:
-    """The safety score where the prompt is unsafe (at least one half) or safety is in doubt, else the helpful one.
+    """The safety score if the prompt is unsafe (at least one half) or σ(safe) < `threshold`, else the helpful one.
 
-    Both are logits. Safety is in doubt where σ(safe) < `threshold`. Llama 2 picks one of two probabilities and takes
-    its logit (Touvron et al. 2023, §3.2.2), which is to pick one of two logits; `whitened_reward` comes after it.
+    Both scores are logits. Llama 2 selects one of two probabilities and takes its logit (Touvron et al. 2023, §3.2.2),
+    which equals selecting one of two logits; apply `whitened_reward` to the result.
     """
     if not 0 < threshold < 1:
         raise UserError(
@@ -102,9 +102,10 @@ def safety_gate(
 
 
 def whitened_reward(reward_fn: RewardFn) -> RewardFn:
-    """Shifted and scaled to mean 0 and variance 1 over the responses of one call, as a rule those of a rollout.
+    """Shifted and scaled to mean 0 and variance 1 over the responses of one call, usually one rollout batch.
 
-    All 0 where they are equal. Differences of responses keep their sign, and no number means anything outside its call.
+    All 0 if the rewards are equal. Differences between responses keep their sign; values of different calls are not
+    comparable.
     """
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
@@ -116,9 +117,9 @@ def whitened_reward(reward_fn: RewardFn) -> RewardFn:
 
 
 def validated_reward(reward_fn: RewardFn, name: str) -> RewardFn:
-    """The reward with its result tested: one finite number for each response, or UserError naming it and the response.
+    """The reward with its result validated: one finite number per response, else UserError naming both.
 
-    Tensors, arrays and any real numbers are taken; no responses are not asked about.
+    Accepts tensors, arrays and any real numbers; an empty batch is not passed on.
     """
 
     def validated(responses: Sequence[TaskResponse]) -> list[float]:
@@ -129,7 +130,7 @@ def validated_reward(reward_fn: RewardFn, name: str) -> RewardFn:
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise UserError(f"reward {name}: expected a list of {len(responses)} numbers, got {type(values).__name__}")
         if len(values) != len(responses):
-            raise UserError(f"reward {name}: expected {len(responses)} numbers, one a response, got {len(values)}")
+            raise UserError(f"reward {name}: expected {len(responses)} numbers, one per response, got {len(values)}")
         for i, value in enumerate(values):
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise UserError(
@@ -142,5 +143,5 @@ def validated_reward(reward_fn: RewardFn, name: str) -> RewardFn:
 
 
 def _stack(reward_fns: Sequence[RewardFn], responses: Sequence[TaskResponse]) -> NDArray[np.float64]:
-    """What each part says of each response, [parts, responses]."""
+    """The reward of each component for each response, [components, responses]."""
     return np.asarray([part(responses) for part in reward_fns], dtype=np.float64)

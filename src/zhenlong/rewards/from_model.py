@@ -1,4 +1,4 @@
-"""A reward model's score of the whole conversation, read at the answer's last token."""
+"""A reward model as a reward: its score of the conversation at the response's last token."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LoadedRewardModel = tuple[PreTrainedModel, ChatTemplate]
 def model_reward(model: PreTrainedModel, template: ChatTemplate, *, tokens_per_microbatch: int = 8192) -> RewardFn:
     """Scores by a sequence classifier with one label; `template` is that of the model's own tokenizer.
 
-    An answer is written as in training: the prompt, the answer, and the end of the turn unless it was truncated (an
-    empty answer always has one, to be scored at). Answers to one prompt share its computation, and micro-batches hold
-    at most `tokens_per_microbatch` tokens; neither changes a score. The model is used in eval mode, without gradient,
-    and left in the mode it was in. Raises UserError for more labels, and for what exceeds the model's context.
+    Input is formatted as in training: the prompt, the response, and the end-of-turn token unless the response was
+    truncated (an empty response always has one, to be scored at). Responses to one prompt share its computation, and
+    micro-batches have at most `tokens_per_microbatch` tokens; neither changes a score. The model runs in eval mode,
+    without gradient, and is left in its previous mode. Raises UserError for more labels, and for overlong input.
     """
     labels = model.config.num_labels
     if labels != 1:
@@ -61,8 +61,8 @@ def load_model_reward(
 ) -> RewardFn:
     """`model_reward` of a folder, run folder or hub id.
 
-    Raises UserError when nothing loadable is there, when it has several labels, and when it is a language model: its
-    scoring layer would be random numbers.
+    Raises UserError if nothing loadable is there, if it has several labels, and if it is a language model, whose
+    scoring head would be random.
     """
     loaded = load_reward_model(name, device=device, dtype=dtype, chat_template=chat_template)
     return model_reward(*loaded, tokens_per_microbatch=tokens_per_microbatch)
@@ -71,7 +71,7 @@ def load_model_reward(
 def load_reward_model(
     name: str, *, device: str = "auto", dtype: str = "float32", chat_template: str = "auto"
 ) -> LoadedRewardModel:
-    """The model and its template, as `load_reward_model` does."""
+    """Load a reward model and its chat template, with the checks of `load_model_reward`."""
     model, tokenizer = load_model(name, kind="reward", dtype=dtype, device=device)
     architectures = AutoConfig.from_pretrained(resolve_model_path(name)).architectures or []
     if not any("SequenceClassification" in architecture for architecture in architectures):
@@ -83,10 +83,10 @@ def load_reward_model(
 
 
 def require_same_tokenizer(models: Mapping[str, LoadedRewardModel]) -> None:
-    """Raise UserError unless the models of an ensemble number the same tokens alike.
+    """Raise UserError unless the models of an ensemble have the same tokenizer.
 
-    Members are trained from one model on the same data; scores of unrelated models lie on scales of their own, and
-    neither their mean nor their minimum means anything.
+    Members are trained from one model on the same data; unrelated models have different scales, so that neither their
+    mean nor their minimum is meaningful.
     """
     if not models:
         return
@@ -95,14 +95,14 @@ def require_same_tokenizer(models: Mapping[str, LoadedRewardModel]) -> None:
         if template.tokenizer.get_vocab() != first_template.tokenizer.get_vocab():
             raise UserError(
                 f"reward: model:{first} and model:{name} have different tokenizers; expected an ensemble of models "
-                "that were trained from one, with other seeds or data; a weighted sum takes any models"
+                "trained from one model, with other seeds or data; a weighted sum accepts any models"
             )
 
 
 def _trees_by_prompt(
     responses: Sequence[TaskResponse], template: ChatTemplate, max_context: int | None
 ) -> tuple[list[TreeNode], list[list[int]]]:
-    """One tree a prompt with its answers beneath it, and for each tree the indices of those answers."""
+    """One tree per prompt with its responses as leaves, and for each tree the indices of those responses."""
     by_prompt: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
     for i, response in enumerate(responses):
         messages = response.task.prompt
@@ -112,7 +112,7 @@ def _trees_by_prompt(
         if max_context is not None and len(prompt_ids) + len(response_ids) > max_context:
             raise UserError(
                 f"reward model: response {i} has {len(prompt_ids) + len(response_ids)} tokens with its prompt, "
-                f"and the model's context is {max_context}; use shorter prompts or a smaller max_tokens"
+                f"but the model's context is {max_context}; use shorter prompts or a smaller max_tokens"
             )
         by_prompt.setdefault(prompt_ids, []).append((i, response_ids))
     trees = [make_tree(prompt, [response for _, response in found]) for prompt, found in by_prompt.items()]

@@ -7,7 +7,7 @@
     function = gate | mean | min | mean_minus_std | safety_gate | whiten | overlong_penalty
     name     = verifier | truncated | is_refusal | model:PATH | ... (see NAMES_USAGE)
 
-Spaces and any of + * ( ) , belong to a name only between double quotes: regex:"(yes|no), sir".
+Spaces and any of + * ( ) , are part of a name only within double quotes: regex:"(yes|no), sir".
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ NUMBER_PATTERN: Final = re.compile(r"-?\d+(\.\d+)?")
 
 @dataclass(frozen=True)
 class FunctionSignature:
-    """What stands in a function's brackets: at least and at most so many rewards (None: any number), then numbers.
+    """A function's arguments: a minimum and maximum number of rewards (None: any number), then numbers.
 
-    The last numbers have the values of `defaults` where they are left out.
+    `defaults` are the values of the last numbers if they are omitted.
     """
 
     usage: str
@@ -66,14 +66,14 @@ class RewardName:
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """Weights, and what they weigh."""
+    """A sum of weighted expressions."""
 
     terms: tuple[tuple[float, Expression], ...]
 
 
 @dataclass(frozen=True)
 class Product:
-    """What is multiplied."""
+    """A product of expressions."""
 
     factors: tuple[Expression, ...]
 
@@ -91,7 +91,7 @@ Expression = RewardName | WeightedSum | Product | FunctionCall
 
 
 def parse_reward(text: str) -> Expression:
-    """The structure of a reward's text. Raises UserError with the place where it stops making sense."""
+    """The syntax tree of a reward's text. Raises UserError with the position of a syntax error."""
     parser = _Parser(text)
     expression = parser.sum()
     if parser.token is not None:
@@ -100,7 +100,7 @@ def parse_reward(text: str) -> Expression:
 
 
 class _Parser:
-    """Reads a text from left to right; `token` is the one it stands at, None at the end."""
+    """A recursive-descent parser; `token` is the current token, None at the end."""
 
     def __init__(self, text: str) -> None:
         self.text, self.start, self.end = text, 0, 0
@@ -171,7 +171,7 @@ class _Parser:
         )
 
     def number_argument(self) -> float | None:
-        """A number that ends an argument; None, with nothing read, where it is the weight of a reward."""
+        """A number that is a whole argument; None, with nothing consumed, if it is the weight of a reward."""
         position = self.start, self.end, self.token
         if self.token is None or not NUMBER_PATTERN.fullmatch(self.token):
             return None
@@ -202,6 +202,6 @@ class _Parser:
         rest = self.text[self.end :]
         at = match.end(1) if match else self.end + len(rest) - len(rest.lstrip())
         if self.text[at : at + 1] == '"' and not (match and match[1] in "+*(),"):
-            self.start, self.token = at, self.text[at:]  # a closed one would have been read as part of the name
-            self.fail("a double quote is never closed; expected another one")
+            self.start, self.token = at, self.text[at:]  # a closed quote would be part of the name
+            self.fail("a double quote is never closed; expected a closing one")
         self.start, self.end, self.token = (match.start(1), match.end(1), match[1]) if match else (at, at, None)

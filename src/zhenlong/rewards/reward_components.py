@@ -1,4 +1,4 @@
-"""What a reward is made of: the number that each of its named parts gave each response, for the metrics of a run."""
+"""Components of a reward: the value of each named component for each response, for the metrics of a run."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from zhenlong.rewards.combine import validated_reward
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
 
-ComponentValues = list[float | None]  # a part's number for each response; None where it was not asked, behind a gate
+ComponentValues = list[float | None]  # a component's value per response; None if a gate skipped it
 
 
 @dataclass(frozen=True)
 class RewardBreakdown:
-    """The rewards of responses, and what each named part said of them."""
+    """The rewards of responses, with the values of each named component."""
 
     rewards: list[float]
     components: Mapping[str, ComponentValues] = field(default_factory=dict)
 
     def component_means(self) -> dict[str, float]:
-        """Each part's mean over the responses it was asked about; none where no part was asked."""
+        """Each component's mean over the responses it was computed for, without components never computed."""
         known = {name: [value for value in column if value is not None] for name, column in self.components.items()}
         return {name: float(np.mean(values)) for name, values in known.items() if values}
 
 
 class CompositeReward:
-    """A reward that remembers, during one call, what its named parts say: `breakdown` gives both, a call the sum only.
+    """A reward that records the values of its named components: `breakdown` returns both, a call only the rewards.
 
-    Make the components with `component` and put what is combined of them into `reward_fn`.
+    Create components with `component` and assign their combination to `reward_fn`.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class CompositeReward:
         return self.breakdown(responses).rewards
 
     def breakdown(self, responses: Sequence[TaskResponse]) -> RewardBreakdown:
-        """The rewards with their parts."""
+        """The rewards with their components."""
         for recorded in self._recorded.values():
             recorded.clear()
         values = self.reward_fn(responses)
@@ -49,7 +49,7 @@ class CompositeReward:
         )
 
     def component(self, reward_fn: RewardFn, name: str) -> RewardFn:
-        """The reward, checked, whose numbers become the part `name`."""
+        """The validated reward, whose values are recorded as the component `name`."""
         validated = validated_reward(reward_fn, name)
         self._recorded.setdefault(name, {})
 
@@ -61,14 +61,14 @@ class CompositeReward:
         return recording
 
     def record(self, name: str, responses: Sequence[TaskResponse], values: Sequence[float]) -> None:
-        """Add to the part `name` what is said of these responses."""
+        """Record values of the component `name` for these responses."""
         self._recorded.setdefault(name, {}).update(
             {id(one): value for one, value in zip(responses, values, strict=True)}
         )
 
 
 def compute_rewards(reward_fn: RewardFn, responses: Sequence[TaskResponse]) -> RewardBreakdown:
-    """The rewards of responses, with the parts of a reward that has any."""
+    """The rewards of responses, with the components of a composite reward."""
     return (
         reward_fn.breakdown(responses)
         if isinstance(reward_fn, CompositeReward)
@@ -77,4 +77,4 @@ def compute_rewards(reward_fn: RewardFn, responses: Sequence[TaskResponse]) -> R
 
 
 def _unset_reward_fn(responses: Sequence[TaskResponse]) -> list[float]:
-    raise RuntimeError("a CompositeReward has to be given its reward")
+    raise RuntimeError("CompositeReward.reward_fn is not set")

@@ -1,4 +1,4 @@
-"""Rewards that are rules: a task's own verifier, patterns, language, refusal, length."""
+"""Rule-based rewards: a task's own verifier, patterns, language, refusal, length."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from zhenlong.verify.instructions.response_level import in_language, supported_l
 
 
 def verifier_reward() -> RewardFn:
-    """How right each response is, 0 to 1, by the verifier its task names. Raises UserError for a task that has none."""
+    """The correctness of each response, 0 to 1, by its task's verifier. Raises UserError for a task without one."""
     return _per_response(lambda response: verify(response.task, response.text))
 
 
 def regex_reward(pattern: str) -> RewardFn:
-    """1 where `pattern` is found in the response, else 0. Raises UserError for an invalid pattern."""
+    """1 if `pattern` is found in the response, else 0. Raises UserError for an invalid pattern."""
     check_regex("", "", pattern=pattern)
     return _per_response(lambda response: check_regex(response.text, "", pattern=pattern))
 
 
 def truncated_reward() -> RewardFn:
-    """1 for a response that was cut off, else 0; with a negative weight, the price of not coming to an end."""
+    """1 for a truncated response, else 0; use a negative weight as a penalty."""
     return _per_response(lambda response: float(response.truncated))
 
 
 def overlong_penalty(max_tokens: float, cache: float) -> RewardFn:
     """0 up to `max_tokens` - `cache` tokens, falling to -1 at `max_tokens`, and -1 beyond: DAPO's soft punishment.
 
-    Eq. 13 of Yu et al. (2025), to be added to the reward of the response. Raises UserError for a response whose tokens
-    nobody counted, and for lengths that make no sense.
+    Eq. 13 of Yu et al. (2025), to be added to the response's reward. Raises UserError for a response without a token
+    count, and for invalid lengths.
     """
     if not (0 < cache <= max_tokens and int(cache) == cache and int(max_tokens) == max_tokens):
         raise UserError(f"overlong_penalty({max_tokens:g}, {cache:g}): expected whole tokens, 0 < cache <= max_tokens")
@@ -46,30 +46,28 @@ def overlong_penalty(max_tokens: float, cache: float) -> RewardFn:
 
 
 def language_reward(language: str) -> RewardFn:
-    """1 where langdetect takes the response for `language` (ISO 639-1), or sees no language in it, else 0.
+    """1 if langdetect detects `language` (ISO 639-1) in the response, or no language at all, else 0.
 
-    Numbers and symbols have no language: ask for words in another way. Seeded, so the same every time.
+    Numbers and symbols have no language, so this does not require words. Seeded, and so deterministic.
     """
     if language not in supported_languages():
-        raise UserError(
-            f"language:{language}: not a language it knows; expected one of {', '.join(supported_languages())}"
-        )
+        raise UserError(f"language:{language}: unknown language; expected one of {', '.join(supported_languages())}")
     return _per_response(lambda response: float(in_language(response.text, language)))
 
 
 def group_reward(group: str) -> RewardFn:
-    """1 where the task's group is as `group` says, `key=value`: a property of the prompt, for gates."""
+    """1 if the task has the group `key=value`, else 0: a property of the prompt, for gates."""
     in_group = _group_predicate(group)
     return _per_response(lambda response: float(in_group(response)))
 
 
 def is_refusal_reward() -> RewardFn:
-    """1 where the response refuses in English; see `zhenlong.verify.is_refusal`."""
+    """1 if the response is an English refusal, else 0; see `zhenlong.verify.is_refusal`."""
     return _per_response(lambda response: float(is_refusal(response.text)))
 
 
 def correct_refusal_reward(group: str) -> RewardFn:
-    """1 where a response to a task of the group `key=value` refuses, and any other says something and does not."""
+    """1 for refusing a task of the group `key=value`, and for a non-empty response without refusal to any other."""
     in_group = _group_predicate(group)
 
     def correct(response: TaskResponse) -> float:

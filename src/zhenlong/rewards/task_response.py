@@ -1,4 +1,4 @@
-"""What a reward looks at, and what a reward is."""
+"""The input and the type of a reward function."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from zhenlong.records import Task
 
 @dataclass(frozen=True)
 class TaskResponse:
-    """A response to a task's prompt; `truncated` when it was cut off before it ended by itself.
+    """A response to a task's prompt; `truncated` if it reached the token limit.
 
-    `num_tokens` counts those that the policy sampled, the end of the turn included; None where nobody counted.
+    `num_tokens` counts the tokens sampled by the policy, end-of-turn token included; None if unknown.
     """
 
     task: Task
@@ -22,6 +22,6 @@ class TaskResponse:
 
 
 RewardFn = Callable[[Sequence[TaskResponse]], list[float]]
-"""One finite number for each response, in order. It must not depend on what else is in the batch: `whitened_reward`
-alone does.
+"""One finite number per response, in order. It must not depend on the rest of the batch; only `whitened_reward`
+does.
 """
