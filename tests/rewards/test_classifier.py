@@ -61,7 +61,7 @@ def test_a_folder_loads_by_name_and_a_missing_classifier_or_label_is_an_error(tm
         expected, abs=1e-5
     )
     with pytest.raises(UserError, match="no label 'glad'; expected one of calm, angry, sad"):
-        build_reward_fn(f"probability:{tmp_path}/mood:glad", device="cpu")
+        build_reward_fn(f"classifier_probability:{tmp_path}/mood:glad", device="cpu")
     save_model(tiny_model(), tokenizer, tmp_path / "lm")
     with pytest.raises(UserError, match=r"lack 1 weights .* such as score.weight"):
         build_reward_fn(f"classifier:{tmp_path}/lm:1", device="cpu")

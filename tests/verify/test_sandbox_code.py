@@ -292,7 +292,7 @@ def test_invalid_private_tests_are_refused_without_executing_anything(
         ({"kind": "check", "test": ""}, "entry_point is missing"),
         ({"kind": "check", "test": "", "entry_point": "a.b"}, "name of a function"),
         ({"kind": "stdin", "inputs": ["1"], "outputs": []}, "1 inputs and 0 outputs"),
-        ({"inputs": [], "outputs": []}, "and some"),
+        ({"inputs": [], "outputs": []}, "at least one"),
         ({"inputs": ["1"], "outputs": ["1"], "prelude": "x"}, "prelude: expected one of"),
         ({"inputs": ["1"], "outputs": ["1"], "compare": "x"}, "compare: expected one of"),
         ({"inputs": ["1"], "outputs": ["1"], "second": 3}, "no key second"),
