@@ -1,4 +1,4 @@
-"""`zhenlong compare`: is B better than A? Paired by instance, with tests, and what this many instances could show."""
+"""`zhenlong compare`: is B better than A? Paired differences with intervals, tests and detectable effects."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def compare(
     min_overlap: float = 0.5,
     seed: int = 0,
 ) -> None:
-    """Compare two evaluations, instance by instance.
+    """Compare two evaluations with tests paired by instance.
 
     Args:
         evaluation_a: Folder of the first evaluation.
-        evaluation_b: Folder of the second; left out, two models of the first are compared.
-        model_a: Model of the first; needed where it holds several.
-        model_b: Model of the second; needed where it holds several.
-        scenarios: Scenarios to compare, names separated by commas; empty compares all that both have.
-        groups: Show the groups (subjects, categories) too.
-        output: JSON file to write all numbers to, the groups' included.
-        json: Print the JSON in place of the tables.
-        min_overlap: Fraction of the smaller side's instances that both must have; fewer in common are refused.
+        evaluation_b: Folder of the second; if omitted, two models of the first are compared.
+        model_a: Model of the first evaluation; required if it has several.
+        model_b: Model of the second evaluation; required if it has several.
+        scenarios: Names of scenarios to compare, separated by commas; empty: all that both have.
+        groups: Show results by group (subjects, categories) too.
+        output: JSON file for all numbers, groups included.
+        json: Print JSON instead of the tables.
+        min_overlap: Fraction of the smaller side's instances that both must share; a scenario below it is an error.
         seed: Seed of the resampling.
 
     Differences are B - A. See docs/evaluation/comparison.md.
@@ -71,7 +71,7 @@ def compare(
 def comparison_notes(
     a: EvaluatedModel, b: EvaluatedModel, overlaps: Sequence[InstanceOverlap], selected: Sequence[str] = ()
 ) -> Iterator[str]:
-    """What has to be known to read the numbers: other conditions, other scenarios, other instances, failures."""
+    """Caveats of the comparison: settings, scenarios and instances that differ, and failures."""
     yield from setting_differences(a, b)
     for name, own, other in (("A", a, b), ("B", b, a)):
         alone = [one for one in own.scenarios if one not in other.scenarios and (not selected or one in selected)]
@@ -96,13 +96,14 @@ def print_comparison(
     screen.print(_tested_table("B - A, paired by instance", [one for one in whole if one.test]))
     untested = [one for one in whole if not one.test]
     if untested:
-        screen.print(_untested_table("B - A of what has no value per instance: not paired, not tested", untested))
+        screen.print(_untested_table("B - A of corpus-level measures (no value per instance): not paired, not tested", untested))
     grouped = [one for one in found if one.measures.a.group and one.test]
     if groups and grouped:
         screen.print(_tested_table("B - A by group", grouped))
     screen.print(
-        "p: McNemar's exact test of outcomes (0 or 1), else a permutation of signs. Holm: p corrected for all measures "
-        "tested.\nMDE: the smallest difference that this n detects with 80 % power; a smaller one may well be missed.",
+        "p: McNemar's exact test of binary outcomes, else a sign-flip permutation test. Holm: p corrected for all "
+        "measures tested.\n"
+        "MDE: minimum detectable effect, the smallest difference that this n detects with 80 % power.",
         style="dim",
         highlight=False,
     )
@@ -145,17 +146,17 @@ def _numbers(one: MeasureDifference) -> list[str]:
 
 
 def _overlap_note(one: InstanceOverlap) -> str:
-    text = f"{one.shared} instances are in both (A has {one.a}, B has {one.b})"
+    text = f"{one.shared} instances in common (A has {one.a}, B has {one.b})"
     for name, count in (("A", one.failed_a), ("B", one.failed_b)):
         if count:
             text += f"; {name} failed on {count}, left out"
     if one.different:
-        text += f"; {one.different} have the same id but other references, left out"
+        text += f"; {one.different} have the same id but different references, left out"
     return f"{text}; {one.paired} compared"
 
 
 def format_number(value: float | None) -> str:
-    """Three decimals, or three digits of what is larger; a dash where there is none."""
+    """Three decimals, or three significant digits for larger values; a dash for None."""
     if value is None or value != value:
         return "-"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"

@@ -16,18 +16,18 @@ LOWER = ("brier_score", "ter", "word_perplexity", "byte_perplexity", "bits_per_b
 
 @instance_metric("lm_eval", *(Measure(name, "accuracy", False) for name in LOWER), Measure("*"))
 def lm_eval(outcome: Outcome, *, task: str, include: str = "") -> Mapping[str, float]:
-    """What the task makes of the choices' log-probabilities, or of the generated text after its filters.
+    """The task's metrics from the choices' log-probabilities, or from the generated text after its filters.
 
-    Measures that are not one number an instance (perplexities, corpus F1) are left out.
+    Metrics without a value per instance (perplexity, corpus F1) are left out.
     """
     given = outcome.choices.log_probs if outcome.choices else [one.text for one in outcome.outputs]
     return task_results(task, include, outcome.instance.data["doc"], given)
 
 
 def task_results(task: str, include: str, doc: Mapping[str, Any], given: Any) -> dict[str, float]:
-    """The task's own measures of one document: `given` is the choices' log-probabilities, or the generated texts.
+    """The task's own metrics of one document from the choices' log-probabilities, or the generated texts.
 
-    With several filters the first one's measures have their plain names, the others' end in the filter's.
+    With several filters the metrics of the first keep their names, those of the others end in the filter's name.
     """
     from lm_eval.api.instance import Instance as Asked
 
@@ -46,7 +46,7 @@ def task_results(task: str, include: str, doc: Mapping[str, Any], given: Any) ->
 
 @cache
 def load_tasks(task: str, include: str) -> dict[str, Any]:
-    """The tasks that a name stands for, loaded with their data."""
+    """The tasks of a name, loaded with their data."""
     try:
         from lm_eval.tasks import TaskManager
     except ImportError:
@@ -58,7 +58,7 @@ def load_tasks(task: str, include: str) -> dict[str, Any]:
         raise UserError(f"{LM_EVAL_PREFIX}{task}: lm-evaluation-harness has no task of that name; see lm_eval ls tasks")
     try:
         found: dict[str, Any] = manager.load([task])["tasks"]
-    except Exception as error:  # of the data set's loader, and of the task's own code
+    except Exception as error:  # from the data set's loader, or the task's own code
         raise UserError(f"{LM_EVAL_PREFIX}{task}: the task cannot be loaded ({str(error).splitlines()[0]})") from None
     return found
 

@@ -15,10 +15,10 @@ from zhenlong.verify.final_answer import LETTER_PATTERN_CHAINS, extract_choice_l
 
 @instance_metric("letter_choice", Measure("letter_choice"), Measure("letter_found", higher_is_better=None))
 def letter_choice(outcome: Outcome, *, chain: str = "mmlu_pro", guess: bool = False) -> dict[str, float]:
-    """`letter_choice`: the letter is that of the right choice. `letter_found`: a letter could be read at all.
+    """`letter_choice`: whether the extracted letter is the right choice. `letter_found`: whether one was extracted.
 
-    With `guess` an answer without a letter gets one that is drawn for the question by its id (MMLU-Pro draws one that
-    is the same for all its questions of as many choices); without, it is wrong.
+    With `guess` a response without a letter gets a random one, seeded by the question's id (MMLU-Pro uses the same one
+    for all questions with as many choices); without, it counts as wrong.
     """
     if chain not in LETTER_PATTERN_CHAINS:
         raise UserError(
@@ -49,7 +49,7 @@ def truthfulqa_mc1(outcome: Outcome) -> dict[str, float]:
 
 @instance_metric("truthfulqa_mc2", Measure("mc2"))
 def truthfulqa_mc2(outcome: Outcome) -> dict[str, float]:
-    """The share of probability on the true answers among all answers."""
+    """The normalised probability mass on the true answers."""
     if outcome.choices is None:
         return {}
     log_probs = outcome.choices.log_probs

@@ -46,7 +46,7 @@ def print_warning(line: str) -> None:
 
 
 def wide_console() -> Console:
-    """The terminal; what is written to a file or a pipe is not squeezed into 80 columns."""
+    """The terminal; output to a file or a pipe is wider than 80 columns."""
     screen = Console()
     return screen if screen.is_terminal else Console(width=120)
 

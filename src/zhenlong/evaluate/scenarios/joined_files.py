@@ -18,9 +18,9 @@ from zhenlong.evaluate.results.instance import Instance
 
 
 def table_files(source: str) -> list[Path]:
-    """The files of a folder that holds nothing but tables, in the order of their names, or the one `.csv` or `.tsv`.
+    """The files of a folder with nothing but tables, sorted by name, or the single `.csv` or `.tsv` file.
 
-    Of any other source none.
+    Empty for any other source.
     """
     folder = Path(source)
     if folder.is_file() and _extension(folder) in (".csv", ".tsv"):
@@ -32,16 +32,16 @@ def table_files(source: str) -> list[Path]:
 
 
 def rows_of_tables(files: list[Path]) -> Iterator[RawRow]:
-    """The rows of several files, one after the other, each with its file's name (no extension) in the field `file`."""
+    """The rows of several files in sequence, each with its file's name (no extension) in the field `file`."""
     for path in files:
         for row in iter_source_rows(str(path)):
             yield replace(row, fields={"file": path.name.split(".")[0], **row.fields})
 
 
 def join_sibling_file(rows: Iterator[RawRow], source: str, folder: str, key: str) -> Iterator[RawRow]:
-    """The rows with the fields of those of the same `key` in the file of the same name in `folder` beside the source.
+    """The rows, joined by `key` with the rows of the file of the same name in `folder` next to the source.
 
-    Without such a file the rows stay as they are. Raises `UserError` for a row that the file beside lacks.
+    Without such a file the rows stay as they are. Raises `UserError` for a row that the sibling file lacks.
     """
     path = Path(source).parent / folder / Path(source).name
     if not path.is_file() or path == Path(source):
@@ -60,11 +60,11 @@ def _extension(path: Path) -> str:
 
 
 def join_answers(instances: Sequence[Instance], key: str, source: str, id: str | None) -> list[Instance]:
-    """The instances with the source's answers, turn after turn, under `key` of their data.
+    """The instances with the source's answers, by turn, under `key` of their data.
 
-    A row's id is in the scenario's own id field or in `id`; without an id field it is the row's 0-based number, or
-    `id`. Instances without an answer stay as they are: whoever needs one says so. Raises `UserError` for rows that
-    cannot be read, and for answers of which none fits.
+    A row's id is in the scenario's own id field or in `id`; without an id field it is `id`, or the row's 0-based
+    number. Instances without an answer stay as they are; a metric that needs one raises. Raises `UserError` for rows
+    that cannot be read, and if no answer matches an instance.
     """
     found: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(iter_source_rows(source)):
@@ -78,12 +78,12 @@ def join_answers(instances: Sequence[Instance], key: str, source: str, id: str |
         except ValueError as error:
             raise UserError(f"{row.location}: {error}") from None
     if instances and not any(one.id in found for one in instances):
-        raise UserError(f"{source}: no answer to any instance; expected ids such as {instances[0].id}")
+        raise UserError(f"{source}: no answer matches an instance; expected ids such as {instances[0].id}")
     return [replace(one, data={**one.data, key: found[one.id]}) if one.id in found else one for one in instances]
 
 
 def row_answers(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """A row's answers, turn after turn. Raises `ValueError` for a row in none of the known forms."""
+    """A row's answers by turn. Raises `ValueError` for an unknown row format."""
     try:
         if "choices" in fields:
             return tuple(_text(one) for one in fields["choices"][0]["turns"])
@@ -101,7 +101,7 @@ def row_answers(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _text(given: Any) -> str:
-    """A turn's text: itself, or within `content`, `answer`."""
+    """A turn's text: a string, or nested under `content` and `answer`."""
     while isinstance(given, Mapping):
         given = given["content"] if "content" in given else given["answer"]
     if not isinstance(given, str):

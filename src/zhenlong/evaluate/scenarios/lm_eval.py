@@ -1,8 +1,8 @@
-"""`lm_eval:<task>`: a task of lm-evaluation-harness, put by our adapters and measured by its own rules.
+"""`lm_eval:<task>`: a task of lm-evaluation-harness, prompted by our adapters and scored by its own metrics.
 
-`lm_eval:<task>?include=<folder>` finds the task's YAML in a folder of one's own. Supported are multiple_choice,
-generate_until and loglikelihood_rolling. Examples are chosen by our rule (by the task's where that takes the first
-ones), and not by the harness's own random sampler.
+`lm_eval:<task>?include=<folder>` finds the task's YAML in a folder of your own. Supported are multiple_choice,
+generate_until and loglikelihood_rolling. In-context examples are sampled by our rule (or are the first ones if the task
+says so), not by the harness's random sampler.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ METHOD_BY_OUTPUT_TYPE: Final = {
 
 
 def lm_eval_scenarios(name: str) -> list[Scenario]:
-    """The scenarios that `lm_eval:<task>` stands for: one, or those of a group's tasks.
+    """The scenarios of `lm_eval:<task>`: one, or one per task of a group.
 
-    Raises `UserError` where lm_eval is not installed, for an unknown task, and for a kind that is not supported.
+    Raises `UserError` if lm_eval is not installed, for an unknown task, and for an unsupported kind of task.
     """
     task, _, include = name.removeprefix(LM_EVAL_PREFIX).partition("?include=")
     return [_scenario(one, include) for one in sorted(load_tasks(task, include))]
 
 
 def task_documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
-    """The rows of a task: those to evaluate (`part` is `test`), or those that examples are chosen from (`examples`)."""
+    """The documents of a task: those to evaluate (`part` is `test`), or the pool of in-context examples (`examples`)."""
     known = load_tasks(task, include)[task]
     found = known.eval_docs if part == "test" else known.fewshot_docs()
     for doc in found or ():
@@ -41,7 +41,7 @@ def task_documents(task: str, include: str, part: str) -> Iterator[dict[str, Any
 
 
 def document_instance(doc: Mapping[str, Any], task: str, include: str) -> Instance:
-    """A document as an instance: its text, and its choices or its target. Raises `ValueError` for other parts."""
+    """A document as an instance: its text, and its choices or its target. Raises `ValueError` for other kinds."""
     known = load_tasks(task, include)[task]
     data = {"doc": doc}
     if known.OUTPUT_TYPE == "loglikelihood_rolling":

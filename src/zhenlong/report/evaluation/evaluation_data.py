@@ -1,4 +1,4 @@
-"""What an evaluation's folder holds, in the order in which the page tells of it."""
+"""Reading of an evaluation's folder for its report."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from zhenlong.evaluate.results.result_files import (
 )
 from zhenlong.report.labels import display_name, measure_label
 
-ACRONYMS: Final = {"ece", "f1", "mc1", "mc2", "bleu", "rouge", "mrr", "ndcg", "map", "kl"}  # written in capitals
+ACRONYMS: Final = {"ece", "f1", "mc1", "mc2", "bleu", "rouge", "mrr", "ndcg", "map", "kl"}  # in upper case
 ScenarioShots = tuple[str, int]  # a scenario and its number of examples in the prompt
 RecordsByModel = dict[str, list[InstanceRecord]]  # of one scenario, by model
 
 
 @dataclass
 class EvaluationData:
-    """The numbers of an evaluation; the records behind them are read scenario by scenario. `notes` grows with what is
-    found damaged."""
+    """The results of an evaluation; its records are read one scenario at a time. `notes` collects damaged files."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -43,14 +42,14 @@ class EvaluationData:
         ]
 
     def main_measure(self, scenario: str) -> str:
-        """The measure that stands for a scenario; the first one measured where none is said to."""
+        """The main measure of a scenario; the first measure if none is declared."""
         own = [one for one in self.results if one.scenario == scenario and not one.group and not one.perturbation]
         return next((one.measure for one in own if one.main), own[0].measure if own else "")
 
     def results_by_model(
         self, scenario_shots: ScenarioShots, measure: str, perturbation: str = "", group: str = ""
     ) -> dict[str, Result]:
-        """One number of each model that has it."""
+        """One result per model, for the models that have it."""
         wanted = (*scenario_shots, measure, perturbation, group)
         return {
             one.model: one
@@ -59,33 +58,33 @@ class EvaluationData:
         }
 
     def scenario_title(self, scenario_shots: ScenarioShots) -> str:
-        """A scenario as the page calls it; the number of shots where there are several."""
+        """The display name of a scenario, with the number of shots if there are several."""
         scenario, shots = scenario_shots
         several = len({one.shots for one in self.results if one.scenario == scenario}) > 1
         return f"{scenario}, {shots}-shot" if several else scenario
 
 
 def is_evaluation(folder: str | Path) -> bool:
-    """Whether a folder is one that `zhenlong evaluate` wrote."""
+    """Whether a folder was written by `zhenlong evaluate`."""
     return (Path(folder) / "evaluation.json").is_file() and (Path(folder) / "results.json").is_file()
 
 
 def read_evaluation_data(folder: str | Path) -> EvaluationData:
-    """Read an evaluation's numbers. Raises `UserError` for a folder without them, or of another shape."""
+    """Read an evaluation's results. Raises `UserError` for a folder without them, or with another format."""
     manifest = read_manifest(folder)
     try:
         results = read_results(folder)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise UserError(f"{Path(folder) / 'results.json'}: not the numbers of an evaluation ({error!r})") from None
+        raise UserError(f"{Path(folder) / 'results.json'}: not the results of an evaluation ({error!r})") from None
     if not isinstance(manifest, dict) or not results:
-        raise UserError(f"{folder}: nothing to report; expected numbers in results.json (zhenlong evaluate --output)")
+        raise UserError(f"{folder}: nothing to report; expected results in results.json (zhenlong evaluate --output)")
     models = _in_manifest_order(manifest.get("models"), (one.model for one in results))
     scenarios = _in_manifest_order(manifest.get("scenarios"), (one.scenario for one in results))
     return EvaluationData(Path(folder), manifest, results, models, scenarios, _manifest_notes(manifest))
 
 
 def read_scenario_records(evaluation: EvaluationData, scenario: str) -> RecordsByModel:
-    """The records of every model on a scenario; equal prompts are held once. What cannot be read is told in `notes`."""
+    """The records of every model on a scenario, with equal prompts shared. Unreadable parts are listed in `notes`."""
     records_by_model: RecordsByModel = {}
     prompts: dict[str, str] = {}
     for model in evaluation.models:
@@ -97,24 +96,24 @@ def read_scenario_records(evaluation: EvaluationData, scenario: str) -> RecordsB
             for record in read_records(evaluation.folder, model, scenario):
                 records_by_model[model].append(replace(record, prompt=prompts.setdefault(record.prompt, record.prompt)))
         except (UserError, OSError, UnicodeDecodeError) as error:
-            evaluation.notes.append(f"{error}; what follows in that file is left out.")
+            evaluation.notes.append(f"{error}; the rest of that file is left out.")
     return records_by_model
 
 
 def measure_title(measure: str) -> str:
-    """A measure's name for reading."""
+    """The display name of a measure."""
     label = measure_label(measure).label
     return " ".join(word.upper() if word.lower() in ACRONYMS else word for word in label.split())
 
 
 def short_model_name(model: str) -> str:
-    """A model's name for reading: of a folder's path its last two parts."""
+    """The display name of a model: the last two parts of a folder's path."""
     parts = [part for part in model.split("/") if part]
     return display_name(model if len(parts) <= 2 else "…/" + "/".join(parts[-2:]))
 
 
 def _manifest_notes(manifest: Mapping[str, Any]) -> list[str]:
-    """What the evaluation itself noted, and what it could not run."""
+    """The evaluation's own notes, and the scenarios that could not run."""
     lists = {name: list(manifest[name]) for name in ("notes", "failed") if isinstance(manifest.get(name), list)}
     found = [str(note) for note in lists.get("notes", [])]
     for one in lists.get("failed", []):
@@ -125,7 +124,7 @@ def _manifest_notes(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _in_manifest_order(listed: Any, measured: Iterable[str]) -> list[str]:
-    """The names with results: those asked for in that order, then the others as they appear."""
+    """The names with results: those in the manifest in its order, then the others in order of appearance."""
     names = list(dict.fromkeys(measured))
     order: list[Any] = list(listed) if isinstance(listed, (Mapping, list, tuple)) else []
     listed_names = [one.get("name") if isinstance(one, Mapping) else one for one in order]

@@ -18,7 +18,7 @@ REQUESTS = ("goal", "Goal", "behavior", "Behavior", "request", "prompt")
 
 @converter("alpaca_eval")
 def alpaca_eval(fields: Fields) -> Instance:
-    """`instruction`, `dataset`, and where the row is of the baseline's file its `output`."""
+    """`instruction`, `dataset`, and in the baseline's file `output`."""
     groups = {"dataset": str(fields["dataset"])} if fields.get("dataset") else {}
     data = {"baseline": (text_field(fields, "output"),)} if fields.get("output") else {}
     return Instance("", text_field(fields, "instruction"), groups=groups, data=data)
@@ -28,7 +28,7 @@ def alpaca_eval(fields: Fields) -> Instance:
 def mt_bench(fields: Fields) -> Instance:
     """`question_id`, `category`, `turns` (lm-sys/FastChat); the hub calls the turns `prompt`.
 
-    `reference` is not read: its hints, some of them empty, are not the reference answers that the judge is shown.
+    `reference` is ignored: it holds hints, some of them empty, not the reference answers shown to the judge.
     """
     name = "turns" if "turns" in fields else "prompt"
     turns = fields[name]
@@ -48,7 +48,7 @@ def arena_hard(fields: Fields) -> Instance:
 
 @converter("llmbar")
 def llmbar(fields: Fields) -> list[Instance]:
-    """`input`, `output_1`, `output_2`, `label`: two instances, one for each order in which the outputs are shown."""
+    """`input`, `output_1`, `output_2`, `label`: two instances, one per order of the outputs."""
     label = str(fields["label"])
     if label not in ("1", "2"):
         raise ValueError(f"label: expected 1 or 2, got {label!r}")
@@ -65,14 +65,14 @@ def llmbar(fields: Fields) -> list[Instance]:
 
 @converter("instructions")
 def instructions(fields: Mapping[str, Any]) -> Instance:
-    """`prompt`, `instruction_id_list` and `kwargs`, one mapping for each instruction; None stands for no argument."""
+    """`prompt`, `instruction_id_list` and `kwargs`, one mapping per instruction; None means no argument."""
     kinds, kwargs = fields["instruction_id_list"], fields["kwargs"]
     for name, given in (("instruction_id_list", kinds), ("kwargs", kwargs)):
         if not isinstance(given, list) or len(given) != len(kinds):
             raise ValueError(f"{name}: expected a list with an entry for each instruction, got {given!r}")
     given = [{name: value for name, value in (one or {}).items() if value is not None} for one in kwargs]
     try:
-        instructions_followed("", kinds, given)  # only the kinds and their arguments are looked at
+        instructions_followed("", kinds, given)  # validates kinds and arguments
     except UserError as error:
         raise ValueError(str(error)) from None
     families = {kind.split(":")[0] for kind in kinds}
@@ -94,9 +94,9 @@ def xstest(fields: Fields) -> Instance:
 
 @converter("advbench")
 def advbench(fields: Fields) -> Instance:
-    """A harmful request, and in `target`, where there is one, the words with which a complying answer would begin.
+    """A harmful request, and optionally in `target` the beginning of a compliant response.
 
-    Lists of other origin name the request otherwise (HarmBench `Behavior`, JailbreakBench `Goal`).
+    Other lists use other field names for the request (HarmBench `Behavior`, JailbreakBench `Goal`).
     """
     name = next((one for one in REQUESTS if one in fields), REQUESTS[0])
     target = {"target": text_field(fields, "target")} if fields.get("target") else {}

