@@ -38,7 +38,7 @@ def helms_choice(pool, count, seed):
     random.seed(seed)
     by_label = defaultdict(list)
     for one in pool:
-        by_label[one.correct[0]].append(one)
+        by_label[one.correct_texts[0]].append(one)
     by_count = defaultdict(list)
     for label, members in sorted(by_label.items()):
         by_count[len(members)].append(label)

@@ -16,7 +16,7 @@ from zhenlong.inference.requests import GeneratedOutput, RequestCost
 class Made(Scenario):
     """A scenario with the test's own metrics, which are not registered."""
 
-    def bound_metrics(self):
+    def bind_metrics(self):
         return [(one, one.function) for one in METRICS]
 
 

@@ -188,4 +188,4 @@ def test_responses_end_at_the_templates_end_of_turn(monkeypatch):
     sample = TorchSampler.sample
     monkeypatch.setattr(TorchSampler, "sample", lambda self, *a: asked.append(a[1]) or sample(self, *a))
     sample_responses(tiny_model(), TOKENIZER, TASKS[:1], SamplingParams(max_tokens=2))
-    assert set(ChatTemplate.from_tokenizer(TOKENIZER).stop_ids) <= set(asked[0].stop_ids)
+    assert set(ChatTemplate.from_tokenizer(TOKENIZER).stop_ids) <= set(asked[0].stop_token_ids)

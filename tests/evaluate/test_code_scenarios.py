@@ -97,7 +97,7 @@ def scores(one: Scenario, instance: Instance, *answers: str) -> dict[str, float]
     for known, _ in one.bind_metrics():
         options = next(dict(row) for row in one.metrics if row["name"] == known.name)
         options.pop("name")
-        found |= known.bound(options | {"unsafe": UNSAFE})(outcome)
+        found |= known.bind(options | {"unsafe": UNSAFE})(outcome)
     return found
 
 

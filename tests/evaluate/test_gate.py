@@ -53,7 +53,7 @@ def test_a_drop_significantly_larger_than_allowed_fails_and_a_smaller_one_passes
     after = spoiled(before, 40)  # a drop of 0.10, and no gain elsewhere
     found = judged(before, after, {"allowed_drop": 0.02})["quiz", "exact_match"]
     assert found.drop == pytest.approx(0.1)
-    assert found.least > 0.02
+    assert found.drop_low > 0.02
     assert not found.passed
     assert judged(before, after, {"allowed_drop": 0.12})["quiz", "exact_match"].passed
     assert judged(before, after, {"allowed_drop": 0.09})["quiz", "exact_match"].passed  # not significantly more
@@ -72,7 +72,7 @@ def test_no_worse_fails_unless_a_larger_drop_can_be_excluded(judged):
     rule = {"allowed_drop": 0.02, "require": "no_worse"}
     found = judged(same, same, rule)["quiz", "exact_match"]
     assert not found.passed  # twenty equal answers cannot exclude a drop of two points
-    assert found.most == pytest.approx(tango_interval(0, 0, 20, 0.9)[1])
+    assert found.drop_high == pytest.approx(tango_interval(0, 0, 20, 0.9)[1])
     assert judged(same, same, {"allowed_drop": 0.02})["quiz", "exact_match"].passed
     many = random_outcomes(2000, 0.7, 1)
     assert judged(many, many, rule)["quiz", "exact_match"].passed
@@ -81,7 +81,7 @@ def test_no_worse_fails_unless_a_larger_drop_can_be_excluded(judged):
 def test_a_handful_of_instances_fails_nothing_by_chance(judged):
     before, after = {"quiz": records([0.9, 0.8, 0.95])}, {"quiz": records([0.5, 0.4, 0.6])}
     found = judged(before, after, {})["quiz", "exact_match"]
-    assert found.least > 0  # the bootstrap interval of three drops is too narrow
+    assert found.drop_low > 0  # the bootstrap interval of three drops is too narrow
     assert found.p == pytest.approx(1 / 8)
     assert found.passed
 
@@ -125,7 +125,7 @@ def test_the_last_matching_rule_applies_and_patterns_match_many(judged):
         ("riddles", "exact_match"): False,
     }
     assert found["quiz", "exact_match"].rule.place == "rule 2"
-    assert next(iter(found.values())).row.a.scenario == "riddles"  # what failed comes first
+    assert next(iter(found.values())).measures.a.scenario == "riddles"  # what failed comes first
 
 
 def test_measures_without_values_per_instance_are_judged_by_their_intervals(tmp_path):

@@ -120,7 +120,7 @@ def test_a_scenarios_main_measure_is_one_of_its_measures(name):
     one = get_scenario(name)
     assert one.num_rows
     assert one.verified
-    assert any(metric.measure(one.main) for metric, _ in one.bind_metrics() if _has(metric.measures, one.main))
+    assert any(metric.find_measure(one.main) for metric, _ in one.bind_metrics() if _has(metric.measures, one.main))
 
 
 def _has(measures: tuple[Measure, ...], name: str) -> bool:

@@ -61,7 +61,7 @@ def test_several_outputs_and_turns(outcomes):
 
 def test_other_fields_of_a_row_are_recorded(outcomes):
     found = outcomes({"id": "a", "output": "x", "log_prob": -1.5, "truncated": True, "verdict": "A>B", "note": None})[0]
-    assert found.recorded == {"verdict": "A>B", "note": None}  # null: an unparsed verdict
+    assert found.metadata == {"verdict": "A>B", "note": None}  # null: an unparsed verdict
     assert (found.outputs[0].log_prob, found.outputs[0].truncated) == (-1.5, True)
 
 

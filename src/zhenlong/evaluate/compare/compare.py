@@ -96,7 +96,7 @@ def print_comparison(
     screen.print(_tested_table("B - A, paired by instance", [one for one in whole if one.test]))
     untested = [one for one in whole if not one.test]
     if untested:
-        screen.print(_untested_table("B - A of corpus-level measures (no value per instance): not paired, not tested", untested))
+        screen.print(_untested_table("B - A of corpus-level measures: not paired, not tested", untested))
     grouped = [one for one in found if one.measures.a.group and one.test]
     if groups and grouped:
         screen.print(_tested_table("B - A by group", grouped))

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness, loaded by its own code, and their measures by its own `process_results`."""
+"""Tasks of lm-evaluation-harness, loaded by its own code, and their metrics by its own `process_results`."""
 
 from __future__ import annotations
 

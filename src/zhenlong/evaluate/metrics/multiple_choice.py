@@ -1,5 +1,5 @@
-"""Was the right one of several choices chosen? By the letter that a reasoned answer settles on (MMLU-Pro, GPQA), or by
-probability (TruthfulQA's MC1 and MC2, Lin et al. 2022).
+"""Accuracy of multiple choice: by the letter extracted from a chain of thought (MMLU-Pro, GPQA), or by probability
+(TruthfulQA's MC1 and MC2, Lin et al. 2022).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def letter_choice(outcome: Outcome, *, chain: str = "mmlu_pro", guess: bool = Fa
 
 @instance_metric("truthfulqa_mc1", Measure("mc1"))
 def truthfulqa_mc1(outcome: Outcome) -> dict[str, float]:
-    """1 where the likeliest answer is the true one; the first of equally likely answers counts.
+    """1 if the most likely answer is the true one; ties go to the first answer.
 
     Rules of both: EleutherAI/lm-evaluation-harness:lm_eval/tasks/truthfulqa/.
     """

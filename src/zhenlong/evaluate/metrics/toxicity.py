@@ -1,7 +1,7 @@
-"""Are the answers toxic? The measures of RealToxicityPrompts (Gehman et al. 2020), by a scorer that runs here:
-a lexicon, or any text-classification model.
+"""Toxicity of responses: the metrics of RealToxicityPrompts (Gehman et al. 2020), by a local scorer: a lexicon, or any
+text-classification model.
 
-HELM asks the Perspective API, which ends in December 2026. A lexicon is a rough stand-in: it sees words, not meaning.
+HELM uses the Perspective API, which ends in December 2026. A lexicon is a rough substitute: it matches words only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Data of a scenario that lies in several files: tables of one folder, fields in a file beside, answers joined by id.
+"""Scenario data in several files: tables of one folder, fields in a sibling file, answers joined by id.
 
-Answers are those of a baseline or a reference, in the forms in which benchmarks publish them: FastChat's and
+Answers are those of a baseline or a reference, in the formats in which benchmarks publish them: FastChat's and
 Arena-Hard's `choices[0].turns`, Arena-Hard v2's `messages`, AlpacaEval's `output`, and our own `outputs`.
 """
 

@@ -33,7 +33,7 @@ def lm_eval_scenarios(name: str) -> list[Scenario]:
 
 
 def task_documents(task: str, include: str, part: str) -> Iterator[dict[str, Any]]:
-    """The documents of a task: those to evaluate (`part` is `test`), or the pool of in-context examples (`examples`)."""
+    """The documents of a task: those to evaluate (`part` is `test`), or the pool of examples (`examples`)."""
     known = load_tasks(task, include)[task]
     found = known.eval_docs if part == "test" else known.fewshot_docs()
     for doc in found or ():

@@ -87,9 +87,9 @@ class Scenario:
 
 
 def get_scenario(name: str) -> Scenario:
-    """The built-in scenario of that name, or the one in a YAML file of the user's own where `name` is its path.
+    """The built-in scenario of that name, or the scenario in a user's YAML file if `name` is a path.
 
-    Raises `UserError` with the nearest names for an unknown one, and with file and key for a file that does not fit.
+    Raises `UserError` with the closest names for an unknown name, and with file and key for an invalid file.
     """
     known = all_scenarios()
     if name.endswith(SCENARIO_FILE_ENDINGS):

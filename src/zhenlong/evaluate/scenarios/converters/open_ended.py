@@ -1,4 +1,4 @@
-"""Prompts answered in free text: graded by a judge, checked by a program (IFEval), or searched for refusals."""
+"""Converters for open-ended prompts: rated by a judge, verified by a program (IFEval), or checked for refusals."""
 
 from __future__ import annotations
 
