@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tiny import tiny_model
 from tiny_files import DEMONSTRATIONS, PAIRS, model_folder, read_metrics, weight_bytes, write_files, write_jsonl_file
 
 from zhenlong.cli import main
+from zhenlong.deprecation import ZhenlongDeprecationWarning, warn_deprecated
 from zhenlong.recipes import shipped_recipes
 from zhenlong.registry import commands
 
@@ -423,3 +425,18 @@ def test_the_report_takes_its_folder_by_position_and_says_what_it_made(capsys, f
     capsys.readouterr()
     main(["report", str(run)])
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+
+
+def test_a_deprecation_of_our_own_is_shown_and_those_of_libraries_are_not(files, tmp_path, capsys, monkeypatch):
+    """In one line, however often a program has warned before."""
+    with pytest.warns(ZhenlongDeprecationWarning):
+        warn_deprecated("--old", "--new", "0.4", stacklevel=2)
+
+    def validate(sources: str, *, kind: str = "") -> None:
+        """Validate."""
+        warnings.warn("library: soon gone", FutureWarning, stacklevel=1)
+        warn_deprecated("--old", "--new", "0.4", stacklevel=2)
+
+    monkeypatch.setattr("zhenlong.data.commands.validate", validate)
+    main(["data", "validate", "x"])
+    assert capsys.readouterr().err == ("zhenlong: warning: --old is deprecated and will be removed in 0.4; use --new\n")

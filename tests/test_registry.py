@@ -1,5 +1,6 @@
 """The registry is the one list of stages and tools: what it says exists, and who reads it needs no other list."""
 
+import importlib.metadata
 import inspect
 import re
 import subprocess
@@ -47,7 +48,7 @@ def new_stage(monkeypatch):
             seed: Seed.
         """
         Path(output).mkdir(parents=True)
-        (Path(output) / "config.yaml").write_text(f"model: {model}\nsteps: {steps}\n")
+        (Path(output) / "settings.txt").write_text(f"model: {model}, steps: {steps}")
         return Path(output)
 
     module = types.ModuleType("imitating")
@@ -64,7 +65,7 @@ def test_one_entry_makes_a_command_a_recipe_step_and_a_public_name(new_stage, tm
     recipe = {"arguments": {"output": str(tmp_path / "recipe")}, "steps": [{"imitate": {"model": "m", "steps": 7}}]}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     run(str(tmp_path / "recipe.yaml"))
-    assert "steps: 7" in (tmp_path / "recipe" / "imitate" / "config.yaml").read_text()
+    assert "steps: 7" in (tmp_path / "recipe" / "imitate" / "settings.txt").read_text()
 
 
 def test_no_other_file_of_the_package_lists_the_stages():
@@ -83,6 +84,7 @@ def test_the_stub_for_type_checkers_is_up_to_date():
 def test_every_public_name_is_there():
     assert zhenlong.__all__ == dir(zhenlong) == sorted(targets())
     assert all(callable(getattr(zhenlong, name)) for name in zhenlong.__all__)
+    assert zhenlong.__version__ == importlib.metadata.version("zhenlong")
     with pytest.raises(AttributeError, match="has no attribute 'dop'"):
         _ = zhenlong.dop
 

@@ -19,6 +19,10 @@ __all__ = sorted(targets())
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("zhenlong")
     target = targets().get(name)
     if target is None:
         raise AttributeError(f"module 'zhenlong' has no attribute {name!r}")

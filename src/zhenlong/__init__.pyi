@@ -45,6 +45,7 @@ from zhenlong.studies.leaderboard import leaderboard as leaderboard
 from zhenlong.world import World as World
 from zhenlong.world import gold_reward as gold_reward
 
+__version__: str
 __all__ = [
     "ChatTemplate",
     "SamplingParams",

@@ -20,7 +20,7 @@ def stub_text() -> str:
     imports = [f"from {module} import {own_name} as {name}" for module, own_name, name in homes]
     names = [f'    "{name}",' for name in sorted(public)]
     head = "# Written by `python -m zhenlong.api_stub` from registry.py and public_api.py.\n"
-    return "\n".join([head, *imports, "", "__all__ = [", *names, "]", ""])
+    return "\n".join([head, *imports, "", "__version__: str", "__all__ = [", *names, "]", ""])
 
 
 if __name__ == "__main__":

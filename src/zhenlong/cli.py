@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zhenlong.deprecation import ZhenlongDeprecationWarning
 from zhenlong.errors import UserError
 from zhenlong.recipes import recipe_summary, shipped_recipes
 from zhenlong.registry import GROUPS, commands
@@ -64,6 +65,7 @@ def _one_line_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
             warnings.simplefilter("ignore", category)
+        warnings.simplefilter("always", ZhenlongDeprecationWarning)  # our own are for those who type commands
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 

@@ -10,6 +10,7 @@ from tiny import FAMILIES, tiny_model, tiny_tokenizer
 from tiny_files import model_folder
 
 from zhenlong.errors import UserError
+from zhenlong.folder_format import FORMAT_NOTE
 from zhenlong.models import load_model, load_tokenizer, resolve_model_path, save_model
 
 
@@ -48,7 +49,7 @@ def refusal(name):
 
 
 def test_a_run_that_is_not_finished(tmp_path):
-    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    (tmp_path / "config.yaml").write_text(f"# {FORMAT_NOTE}\nseed: 0\n")
     assert "has no model yet; finish it first" in refusal(tmp_path)
 
 

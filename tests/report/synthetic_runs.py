@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from zhenlong.folder_format import FORMAT_NOTE
+
 HOSTILE_TEXT = "<script>alert('x')</script> & \"quotes\" </pre> {{ 7 * 7 }} \u2028 end"
 
 
@@ -21,7 +23,7 @@ def write_run(folder: Path, stage: str = "sft", steps: int = 60) -> Path:
     """A finished run with all files that a stage writes."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(
-        yaml.safe_dump({"model": "pocket", "data": HOSTILE_TEXT, "lr": 1e-4, "seed": 3})
+        f"# {FORMAT_NOTE}\n" + yaml.safe_dump({"model": "pocket", "data": HOSTILE_TEXT, "lr": 1e-4, "seed": 3})
     )
     rows = [{"step": i, "loss": 3.0 - 0.01 * i + 0.3 * (i % 3), "lr": 1e-4 / i, "odd": None, "tokens": i, "seconds": i}
             for i in range(1, steps + 1)]  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 from synthetic_runs import HOSTILE_TEXT, write_lines, write_recipe, write_run
 
 from zhenlong.errors import UserError
+from zhenlong.folder_format import FORMAT_NOTE
 from zhenlong.report import write_report
 from zhenlong.report.page import render_report
 from zhenlong.report.report_data import read_report_data
@@ -143,7 +144,7 @@ def test_damage_is_left_out_and_reported(tmp_path):
     lines = metrics.read_text().splitlines()
     metrics.write_text("\n".join([*lines[:10], '{"step": 11, "lo', "[]", *lines[12:], '{"step": 61, "l']))
     (folder / "ledger.json").write_text("not json")
-    (folder / "config.yaml").write_text("a: [1")
+    (folder / "config.yaml").write_text(f"# {FORMAT_NOTE}\na: [1")
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     assert "sft/metrics.jsonl: 2 damaged lines were left out." in page.text  # the torn last line is no damage
     assert "sft/ledger.json does not hold an object" in page.text

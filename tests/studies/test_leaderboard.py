@@ -8,6 +8,7 @@ from scipy import stats
 
 from zhenlong.cli import main
 from zhenlong.errors import UserError
+from zhenlong.folder_format import FORMAT
 from zhenlong.studies.leaderboard import leaderboard, mean_over_seeds, prompt_paired_gain
 
 GOLD = {"sft": (0.40, 0.44, 0.45), "dpo": (0.50, 0.56, 0.56), "dpo_norm": (0.39, 0.46, 0.46)}
@@ -35,7 +36,7 @@ def folder(path, seed, **changes):
     models = {name: measures(values[seed]) for name, values in GOLD.items()}
     summary = {"seed": seed, "seconds": 185.0, "step_seconds": seconds, "models": models} | changes
     (path / "summary.json").write_text(json.dumps(summary))
-    (path / "progress.json").write_text(json.dumps({"recipe": changes.get("recipe", steps)}))
+    (path / "progress.json").write_text(json.dumps({"format": FORMAT, "recipe": changes.get("recipe", steps)}))
     for name in ("sft", "dpo", "dpo_norm"):
         (path / name).mkdir()
         (path / name / "ledger.json").write_text(json.dumps({"flops": 3e12}))

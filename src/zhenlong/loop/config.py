@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from zhenlong.errors import UserError
+from zhenlong.folder_format import FORMAT_NOTE, require_run_format
 from zhenlong.loop.atomic import write_text
 from zhenlong.loop.options import RESUMABLE_CHANGES, TrainingOptions
 
@@ -33,10 +34,10 @@ def resolve_config(config: Mapping[str, Any], options: TrainingOptions) -> dict[
 
 
 def write_config(path: Path, stage: str, config: Mapping[str, Any]) -> None:
-    """Write the file, with the stage and the versions that it ran with as comments at the top."""
+    """Write the file, with the stage, the folder format and the versions as comments at the top."""
     version_list = ", ".join(f"{package} {version}" for package, version in package_versions().items())
     command = f"zhenlong {stage} --config <this file> --output <another folder>"
-    header = f"# zhenlong {stage}, again: {command}\n# {version_list}\n"
+    header = f"# zhenlong {stage}, {FORMAT_NOTE}; again: {command}\n# {version_list}\n"
     write_text(path, header + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
@@ -55,6 +56,7 @@ def check_run_folder(output: Path, config: Mapping[str, Any], resume: bool) -> N
         raise UserError(f"{output}: this folder holds a run; continue it with --resume, or choose another output")
     if not (output / "config.yaml").exists():
         raise UserError(f"{output}: holds files of a run but no config.yaml to resume from; choose another output")
+    require_run_format(output)
     saved = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
     if not isinstance(saved, dict):
         raise UserError(f"{output}/config.yaml: expected the arguments of a run; choose another output")

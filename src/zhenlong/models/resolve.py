@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from zhenlong.errors import UserError
+from zhenlong.folder_format import require_run_format
 
 POCKET: Final = Path(__file__).parent / "pocket"
 
@@ -14,7 +15,8 @@ POCKET: Final = Path(__file__).parent / "pocket"
 def resolve_model_path(name: str) -> str:
     """A path or hub id that transformers can load.
 
-    Raises `UserError` for a folder that is not a model: missing, without configuration, or without safetensors.
+    Raises `UserError` for a folder that is not a model: missing, without configuration, without
+    safetensors, or the run of another version.
     """
     if name == "pocket":
         return str(POCKET)
@@ -25,6 +27,8 @@ def resolve_model_path(name: str) -> str:
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "runs/")):
             return name
         raise UserError(f"model {name}: no such folder; expected pocket, a model or run folder, or a hub id owner/name")
+    if not (path / "config.json").is_file():  # else a model's own folder, whatever config.yaml it has
+        require_run_format(path)
     folder = path / "model" if (path / "model" / "config.json").is_file() else path
     _require_model(folder, name, is_run=(path / "config.yaml").is_file())
     return str(folder)

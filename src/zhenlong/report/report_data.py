@@ -14,6 +14,7 @@ from typing import Any, Final
 import yaml
 
 from zhenlong.errors import UserError
+from zhenlong.folder_format import require_json_format, require_run_format
 from zhenlong.registry import stages
 
 RUN_FILES: Final = ("config.yaml", "metrics.jsonl", "ledger.json", "samples.jsonl", "finished.json")
@@ -49,7 +50,7 @@ class ReportData:
 def read_report_data(folder: str | Path) -> ReportData:
     """Read a run's folder, or a folder of run folders with summary.json and evaluation/<model>.jsonl.
 
-    Raises `UserError` if the folder is missing, cannot be read, or contains no run.
+    Raises `UserError` if the folder is missing, cannot be read, contains no run, or was written by another version.
     """
     folder = Path(folder)
     notes: list[str] = []
@@ -58,6 +59,11 @@ def read_report_data(folder: str | Path) -> ReportData:
             raise UserError(f"{folder}: no such folder; expected a run's folder, or a folder of runs")
         run_folders = [folder] if _is_run_folder(folder) else []
         run_folders += sorted((p for p in folder.iterdir() if p.is_dir() and _is_run_folder(p)), key=_stage_order)
+        for place in run_folders:
+            require_run_format(place)
+        progress = _read_json_object(folder / "progress.json", [])
+        if progress:
+            require_json_format(folder, progress)
         runs = [_read_run(place, notes) for place in run_folders]
         summary = _read_json_object(folder / "summary.json", notes)
         evaluation_files = sorted(

@@ -27,6 +27,7 @@ import yaml
 from rich.console import Console
 
 from zhenlong.errors import UserError
+from zhenlong.folder_format import FORMAT, require_json_format
 from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import write_json
 from zhenlong.loop.config import RECIPE_PROGRESS_FILE
@@ -198,11 +199,13 @@ def _read_progress(output: Path) -> dict[str, Any]:
     """The steps done before, with their seconds and what they found."""
     path = output / RECIPE_PROGRESS_FILE
     if not path.exists():
-        return {"recipe": None, "seconds": {}, "models": {}}
+        return {"format": FORMAT, "recipe": None, "seconds": {}, "models": {}}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        progress = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise UserError(f"{path}: is not the progress of a recipe; choose another output") from None
+    require_json_format(output, progress)
+    return progress
 
 
 def _describe_steps(steps: list[Step]) -> list[Any]:

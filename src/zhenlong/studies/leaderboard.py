@@ -22,6 +22,7 @@ from scipy import stats
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.folder_format import require_json_format
 from zhenlong.loop.atomic import to_jsonable, write_json, write_text
 from zhenlong.report.labels import display_name, mean_value
 from zhenlong.report.summary_table import markdown_row
@@ -236,9 +237,10 @@ def _require_comparable(folders: Sequence[Path], summaries: Sequence[Mapping[str
 
 def _recipe_without_seed(folder: Path, summary: Mapping[str, Any]) -> str:
     """The recipe as it ran, with output folder and seed replaced by placeholders."""
-    text = yaml.safe_dump(
-        _read_json(folder / "progress.json").get("recipe") if (folder / "progress.json").exists() else None
-    )
+    progress = _read_json(folder / "progress.json") if (folder / "progress.json").exists() else {}
+    if progress:
+        require_json_format(folder, progress)
+    text = yaml.safe_dump(progress.get("recipe"))
     text = text.replace(str(folder), "OUTPUT").replace(folder.as_posix(), "OUTPUT")
     return re.sub(rf"seed(=|: ){summary['seed']}\b", "seed", text)
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.folder_format import FORMAT, require_json_format
 from zhenlong.loop.atomic import to_jsonable, write_json
 
 WORST_CASE_PREFIX: Final = "worst_case/"  # before the kind of the perturbations that a result is the worst of
@@ -75,19 +76,22 @@ class InstanceRecord:
 
 def write_results(folder: str | Path, manifest: Mapping[str, Any], results: Iterable[Result]) -> None:
     """Write `evaluation.json` and `results.json`, each whole or not at all."""
-    write_json(Path(folder) / "evaluation.json", dict(manifest))
+    write_json(Path(folder) / "evaluation.json", {"format": FORMAT, **manifest})
     rows = [asdict(one) | {"value": one.value.as_json()} for one in results]
     write_json(Path(folder) / "results.json", rows)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of the evaluation in a folder. Raises `UserError` if there is none."""
+    """The manifest of the evaluation in a folder. Raises `UserError` if there is none, or of another format."""
     found: dict[str, Any] = _read_json(Path(folder) / "evaluation.json")
+    if isinstance(found, dict):
+        require_json_format(folder, found)
     return found
 
 
 def read_results(folder: str | Path) -> list[Result]:
-    """The results of an evaluation. Raises `UserError` if there are none."""
+    """The results of an evaluation. Raises `UserError` if there are none, or of another format."""
+    read_manifest(folder)
     found = []
     for row in _read_json(Path(folder) / "results.json"):
         value = row.pop("value")
