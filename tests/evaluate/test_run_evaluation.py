@@ -74,6 +74,11 @@ def test_numbers_groups_records_and_costs_of_a_run(known, tmp_path):
         found.results
     )
     assert list(read_manifest(tmp_path / "e")["models"]) == ["stand-in"]
+    ledger = read_manifest(tmp_path / "e")["ledger"]["stand-in"]
+    assert (ledger["requests"], ledger["from_cache"], ledger["seconds"]) == (5, 0, 2.5)
+    evaluate([wrong_at_3], tmp_path / "e", scenarios=["capitals"], shots=[0])
+    ledger = read_manifest(tmp_path / "e")["ledger"]["stand-in"]
+    assert (ledger["requests"], ledger["from_cache"], ledger["seconds"]) == (5, 5, 0.0)
 
 
 def test_several_shots_are_several_results_with_that_many_examples(known, tmp_path):

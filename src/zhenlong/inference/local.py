@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 from zhenlong.forest import forward, log_probs, make_tree, pack_trees
 from zhenlong.forest.lm_head import lm_head_of
 from zhenlong.forest.scoring import model_context_length
+from zhenlong.inference.fingerprint import folder_hash, hash_values, weights_hash
 from zhenlong.inference.prefixes import PrefixBatch, prefix_batches
 from zhenlong.inference.requests import (
     GeneratedOutput,
@@ -30,8 +29,7 @@ from zhenlong.inference.requests import (
     ScoreTextRequest,
 )
 from zhenlong.inference.tokens import RequestTokenizer, ScoredSequence
-from zhenlong.loop.ledger import FlopEstimator as Arithmetic
-from zhenlong.loop.ledger import peak_memory
+from zhenlong.loop.ledger import FlopEstimator, peak_memory
 from zhenlong.models import load_model
 from zhenlong.models.load import load_tokenizer
 from zhenlong.models.model_argument import ModelLike
@@ -40,13 +38,6 @@ from zhenlong.randomness import eval_mode
 from zhenlong.sampling import Completion, SamplingParams, TorchSampler
 
 SCORE_CHUNK = 1024  # requests whose tokens are held at a time when scoring
-FINGERPRINT_SUFFIXES = (
-    ".safetensors",
-    ".json",
-    ".jinja",
-    ".model",
-    ".txt",
-)  # the files of a model folder that change its answers
 
 
 class LocalBackend:
@@ -78,13 +69,13 @@ class LocalBackend:
                 RequestTokenizer(model[1], chat_template),
                 model_context_length(model[0]),
             )
-            weights = _weights_hash(model[0], model[1])
+            weights = weights_hash(model[0], model[1])
         else:
             self.request_tokenizer = RequestTokenizer(load_tokenizer(str(model)), chat_template)
             config = AutoConfig.from_pretrained(resolve_model_path(str(model)))
             self.context_length = getattr(config.get_text_config(), "max_position_embeddings", None)
-            weights = _folder_hash(str(model), config, file_hash)
-        self.fingerprint = _hash("local", weights, dtype, chat_template)
+            weights = folder_hash(str(model), config, file_hash)
+        self.fingerprint = hash_values("local", weights, dtype, chat_template)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -175,7 +166,7 @@ class LocalBackend:
         values = sums.index_add(0, batch.sequence_of_token, scored).cpu().numpy()
         share = np.asarray(lengths) / sum(lengths)
         counts = len(forest.tokens), len(forest.target), forest.attention_pairs, forest.last_layer_tokens
-        flops = Arithmetic.for_model(self.network).forward(*counts)
+        flops = FlopEstimator.for_model(self.network).forward(*counts)
         return np.stack([values, share * (time.perf_counter() - begun), share * flops])
 
     def _sequences(self, request: ScoreRequest | ScoreTextRequest) -> list[ScoredSequence]:
@@ -215,13 +206,13 @@ class LocalBackend:
         ]
         seconds = (time.perf_counter() - begun) / max(1, sum(sizes))
         memory = peak_memory(next(self.network.parameters()).device)
-        arithmetic = Arithmetic.for_model(self.network)
+        flop_estimator = FlopEstimator.for_model(self.network)
         results: list[RequestResult] = []
         for (ids, request), several, size in zip(requests, found, sizes, strict=True):
             outputs = tuple(self._output(ids, one, request) for one in several)
             written = sum(len(one.token_ids) for one in several)
             cost = RequestCost(
-                seconds * size, len(ids), written, _generation_flops(arithmetic, len(ids), several), memory
+                seconds * size, len(ids), written, _generation_flops(flop_estimator, len(ids), several), memory
             )
             prompt = self._decode(ids) if conversation else ""
             results.append(RequestResult(outputs=outputs, prompt=prompt, cost=cost))
@@ -273,33 +264,10 @@ class LocalBackend:
         return str(self.request_tokenizer.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
-def _generation_flops(arithmetic: Arithmetic, prompt: int, completions: Sequence[Completion]) -> float:
+def _generation_flops(flop_estimator: FlopEstimator, prompt: int, completions: Sequence[Completion]) -> float:
     """FLOPs of a prompt read once and of its answers, each token after all before it."""
-    flops = arithmetic.forward(prompt, 1, prompt * (prompt + 1) / 2)
+    flops = flop_estimator.forward(prompt, 1, prompt * (prompt + 1) / 2)
     for one in completions:
         count = max(0, len(one.token_ids) - 1)  # the last token is not read
-        flops += arithmetic.forward(count, count, count * prompt + count * (count + 1) / 2)
+        flops += flop_estimator.forward(count, count, count * prompt + count * (count + 1) / 2)
     return flops
-
-
-def _folder_hash(model: str, config: Any, file_hash: Callable[[Path], str]) -> str:
-    """The hash of a model's files; of a model of the hub, the name and the commit that was loaded."""
-    folder = Path(resolve_model_path(model))
-    if not folder.is_dir():
-        return _hash(model, getattr(config, "_commit_hash", None))
-    files = sorted(one for one in folder.iterdir() if one.suffix in FINGERPRINT_SUFFIXES and one.is_file())
-    return _hash(*((one.name, file_hash(one)) for one in files))
-
-
-def _weights_hash(network: PreTrainedModel, tokenizer: Any) -> str:
-    """The hash of a loaded model: its configuration, its tokenizer and every weight."""
-    digest = hashlib.sha256(network.config.to_json_string().encode())
-    digest.update(json.dumps([sorted(tokenizer.get_vocab().items()), str(tokenizer.chat_template)]).encode())
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -11,8 +11,8 @@ from typing import Any, Final
 from zhenlong.errors import UserError
 from zhenlong.evaluate.results.result_files import Result, read_manifest, read_results
 
-IGNORED_SETTINGS: Final = ("models", "scenarios", "suite", "limit", "failed", "notes")
-"""Manifest entries that are compared separately, or show in the scenarios and instance counts."""
+IGNORED_SETTINGS: Final = ("models", "scenarios", "suite", "limit", "failed", "notes", "ledger", "judge_ledger")
+"""Manifest entries that are compared separately, show in the scenarios and instance counts, or are the cost of a run."""
 
 
 @dataclass(frozen=True)

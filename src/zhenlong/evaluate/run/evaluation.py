@@ -123,6 +123,9 @@ def evaluate(
                         name, client, prepared, options, folder, judge_client, progress_callback(bars, label)
                     )
                 folder.manifest["models"][name] |= client.backend.metadata
+                folder.manifest["ledger"][name] = client.ledger.as_dict()
+            if judge_client:
+                folder.manifest["judge_ledger"] = judge_client.ledger.as_dict()
             folder.write()
     finally:
         os.close(lock)

@@ -45,6 +45,7 @@ class EvaluationFolder:
             "scenarios": before.get("scenarios", {}),
             "failed": before.get("failed", []),
             "notes": before.get("notes", []),
+            "ledger": before.get("ledger", {}),  # of each model's last run: requests, cached ones, tokens, seconds
             "versions": package_versions(),
         }
 
