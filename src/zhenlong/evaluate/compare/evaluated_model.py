@@ -12,7 +12,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.results.result_files import Result, read_manifest, read_results
 
 IGNORED_SETTINGS: Final = ("models", "scenarios", "suite", "limit", "failed", "notes", "ledger", "judge_ledger")
-"""Manifest entries that are compared separately, show in the scenarios and instance counts, or are the cost of a run."""
+"""Manifest entries compared separately, shown in the scenarios and instance counts, or telling the cost of a run."""
 
 
 @dataclass(frozen=True)
