@@ -1,4 +1,4 @@
-"""Types of the commands' options: a value that is none of them is told in a line."""
+"""Argument types of the benchmark commands; an invalid value is a one-line error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def subset_of(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """Some of the known words, with commas."""
+    """A comma-separated subset of the known names."""
 
     def chosen(text: str) -> list[str]:
         given = text.split(",")
@@ -20,12 +20,12 @@ def subset_of(known: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def positive_int(text: str) -> int:
-    """How many there are of something."""
+    """An integer above 0."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
+        raise argparse.ArgumentTypeError(f"expected an integer above 0, got {text}")
     return int(text)
 
 
 def optional_path(text: str) -> Path | None:
-    """A page whose table is renewed; empty for none."""
+    """A page whose table is updated; empty: none."""
     return Path(text) if text else None

@@ -1,9 +1,9 @@
-"""Every comparison, one after the other, into one results file and the table of docs/performance.md: `make bench`.
+"""`make bench`: run all comparisons in sequence and write one results file and the table of docs/performance.md.
 
     make bench ARGS="--benchmark sft,dpo --model small --vocab_size 4096 --shape long_answer --pairs 2"
 
-Each comparison first checks that both sides compute the same; one that differs or fails is told, left out, and makes
-the exit code 1. What is compared, and how, is in docs/performance.md.
+Each comparison first checks that both sides compute the same; one that differs or fails is reported, left out, and sets
+the exit code to 1. docs/performance.md says what is compared, and how.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     torch.set_num_threads(args.threads)
     machine = results_table.machine_info(args.threads, args.device)
-    print(f"load average {machine['load_before']:.2f} before the start; the figures need a quiet machine", flush=True)
+    print(f"load average {machine['load_before']:.2f} before the start; timings need an idle machine", flush=True)
     sides = SideProcess("zhenlong", "run_zhenlong"), SideProcess("TRL", "run_trl")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
@@ -65,14 +65,14 @@ def _run_comparison(
     machine: dict[str, Any],
     folder: Path,
 ) -> bool:
-    """Make a comparison and write its rows at once, so that an interruption loses one; False if the sides differ."""
+    """Run a comparison and write its rows immediately, so that an interruption loses one; False if sides differ."""
     started = time.perf_counter()
     compare = {
         "ppo": _compare_ppo_phases,
         "sampling": _compare_sampling,
         "multiple_choice": _compare_multiple_choice,
     }.get(benchmark, _compare_training)
-    is_bf16 = args.dtype == "bfloat16" and args.device == "cpu"  # a GPU's rows have it all
+    is_bf16 = args.dtype == "bfloat16" and args.device == "cpu"  # on a GPU every benchmark runs in bf16
     name = f"{model}-{vocab_size // 1000}k" + "-bf16" * is_bf16 + "-compiled" * args.compile
     print(f"{benchmark}, {name}, {shape}:", flush=True)
     try:
@@ -80,7 +80,7 @@ def _run_comparison(
     except ResultsDiffer as error:
         print(f"{error}: left out", flush=True)
         return False
-    except Exception as error:  # out of memory, say: the other comparisons are still worth having
+    except Exception as error:  # such as out of memory: go on with the other comparisons
         traceback.print_exc()
         traceback.clear_frames(error.__traceback__)
         return False
@@ -103,7 +103,7 @@ def _with_model(args: argparse.Namespace, model: str, vocab_size: int) -> argpar
 def _compare_training(
     benchmark: str, name: str, shape: str, sides: tuple[Any, Any], args: argparse.Namespace, folder: Path
 ) -> list[BenchmarkRow]:
-    """Against TRL, tuned and at its defaults."""
+    """Compare with TRL, tuned and with its defaults."""
     return [
         results_table.make_row(
             (benchmark, name, shape, f"trl-{found['against']}"),
@@ -119,7 +119,7 @@ def _compare_training(
 def _compare_ppo_phases(
     benchmark: str, name: str, shape: str, sides: tuple[Any, Any], args: argparse.Namespace, folder: Path
 ) -> list[BenchmarkRow]:
-    """Against the sum of its parts, which are timed within the same run."""
+    """Compare a PPO step with the sum of its phases, timed in the same run."""
     spec, _ = training.prepare_run(benchmark, shape, args, folder, args.pairs * args.steps)
     run = sides[0].train(spec, training.zhenlong_options(args), function="train_with_phase_times")
     turn_seconds = [sum(turn) for turn in training.split_into_turns(run.seconds, args.steps)]
@@ -146,7 +146,7 @@ def _compare_ppo_phases(
 def _compare_sampling(
     benchmark: str, name: str, shape: str, sides: tuple[Any, Any], args: argparse.Namespace, folder: Path
 ) -> list[BenchmarkRow]:
-    """Against transformers' `generate`."""
+    """Compare with transformers' `generate`."""
     found = sampling.measure_sampling(folder, workload.scaled_shape(args.model, shape), args)
     ratios = [ours / peer for ours, peer in found["speeds"]]
     return [
@@ -185,26 +185,26 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     ):
         parser.add_argument(f"--{name}", type=subset_of((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
-    parser.add_argument("--pairs", type=positive_int, default=5, help="turns of each side, A B, B A, ... (default: 5)")
-    parser.add_argument("--steps", type=positive_int, default=2, help="timed training steps of a turn (default: 2)")
-    parser.add_argument("--questions", type=positive_int, default=64, help="of multiple choice (default: 64)")
+    parser.add_argument("--pairs", type=positive_int, default=5, help="turns per side, A B, B A, ... (default: 5)")
+    parser.add_argument("--steps", type=positive_int, default=2, help="timed training steps per turn (default: 2)")
+    parser.add_argument("--questions", type=positive_int, default=64, help="multiple-choice questions (default: 64)")
     parser.add_argument(
-        "--threads", type=positive_int, default=os.cpu_count(), help="of each side (default: one a core)"
+        "--threads", type=positive_int, default=os.cpu_count(), help="threads per side (default: one per core)"
     )
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave peak memory out")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip peak memory")
     training.add_device_options(parser)
     add_output_options(parser)
     return parser.parse_args(argv)
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say where results go."""
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    """Add the options for output files."""
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
     parser.add_argument(
         "--page",
         type=optional_path,
         default=results_table.PERFORMANCE_PAGE,
-        help="page whose table is renewed; empty for none",
+        help="page whose table is updated; empty: none",
     )
 
 

@@ -1,9 +1,9 @@
-"""Each compiled kernel against PyTorch's own operations: the same numbers first, then the times of both, in turn.
+"""Each compiled kernel against PyTorch's operations: first equality of results, then the times of both, interleaved.
 
     .venv/bin/python benchmarks/compiled_kernels.py [--threads 2] [--repeats 15] [--page docs/performance.md]
 
-Milliseconds are medians. Products compare oneDNN with the MKL of `torch.nn.functional.linear`. With `--page` the table
-goes between the markers of that page.
+Times are medians in milliseconds. Matrix multiplications compare oneDNN with the MKL of `torch.nn.functional.linear`.
+With `--page` the table is written between the markers of that page.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ from zhenlong.sampling.token_sampling import sample_tokens
 
 MARKERS: Final = "<!-- table of compiled_kernels.py: begin -->", "<!-- table of compiled_kernels.py: end -->"
 Operation = Callable[..., Any]
-KernelCase = tuple[str, str, Operation, Operation]  # what, its shape, by the kernel, by PyTorch
+KernelCase = tuple[str, str, Operation, Operation]  # operation, shape, kernel, PyTorch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=positive_int, default=os.cpu_count(), help="of PyTorch (default: one a core)")
-    parser.add_argument("--repeats", type=positive_int, default=15, help="of each side, in turn (default: 15)")
-    parser.add_argument("--page", type=optional_path, help="page whose table is renewed; empty for none")
+    parser.add_argument(
+        "--threads", type=positive_int, default=os.cpu_count(), help="threads of PyTorch (default: one per core)"
+    )
+    parser.add_argument("--repeats", type=positive_int, default=15, help="repeats per side, interleaved (default: 15)")
+    parser.add_argument("--page", type=optional_path, help="page whose table is updated; empty: none")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     if build.load_library() is None:
         print(
-            "benchmarks/compiled_kernels.py compares compiled kernels, and there are none here: is there a C compiler?"
+            "benchmarks/compiled_kernels.py needs compiled kernels, and none are available; is a C compiler installed?"
         )
         return 2
     machine = results_table.machine_info(args.threads)
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def median_seconds(ours: Operation, theirs: Operation, repeats: int) -> tuple[float, float]:
-    """Median seconds of both, taken in turn."""
+    """Median seconds of both, interleaved."""
     spent: tuple[list[float], list[float]] = ([], [])
     for repeat in range(repeats):
         sides = [(ours, spent[0]), (theirs, spent[1])]
@@ -74,7 +76,7 @@ def median_seconds(ours: Operation, theirs: Operation, repeats: int) -> tuple[fl
 
 
 def kernel_cases() -> list[KernelCase]:
-    """What is compared."""
+    """All kernels with their PyTorch equivalents."""
     torch.manual_seed(0)
     found: list[KernelCase] = []
     for heads, size in ((4, 32), (8, 64)):
@@ -95,7 +97,7 @@ def kernel_cases() -> list[KernelCase]:
 
 
 def benchmark_forests() -> list[tuple[str, Forest]]:
-    """The shapes of `make bench`."""
+    """Forests with the shapes of `make bench`."""
     lengths = np.random.default_rng(0)
 
     def some(low: int, high: int) -> list[int]:
@@ -147,7 +149,7 @@ def elementwise_cases(count: int, width: int, ffn_size: int) -> list[KernelCase]
 
 
 def matmul_cases(count: int, inputs: int, outputs: int, bf16: bool = False) -> list[KernelCase]:
-    """In fp32, or as mixed precision has it, PyTorch's by autocast, with what its result is needed in."""
+    """In fp32 or mixed precision; PyTorch's side by autocast, including the cast of its result."""
     states, weight = (torch.randn(size, inputs, requires_grad=True) for size in (count, outputs))
 
     def run(by: Operation) -> Operation:
@@ -164,7 +166,7 @@ def matmul_cases(count: int, inputs: int, outputs: int, bf16: bool = False) -> l
 
 
 def weight_gradient_case(count: int, inputs: int, outputs: int) -> KernelCase:
-    """By oneDNN, whichever of the two libraries is chosen on this processor, and by MKL."""
+    """oneDNN against MKL, whichever of the two is the default on this processor."""
     states, gradient = torch.randn(count, inputs), torch.randn(count, outputs)
 
     def by_onednn() -> torch.Tensor:
@@ -179,7 +181,7 @@ def lm_head_case(count: int, inputs: int, vocab_size: int) -> KernelCase:
     states, weight = (torch.randn(size, inputs, requires_grad=True) for size in (count, vocab_size))
     target, plain = torch.randint(vocab_size, (count,)), (1.0, None, 1.0)
 
-    def run() -> Any:  # backward overwrites what forward kept
+    def run() -> Any:  # backward overwrites tensors saved by forward
         scored, entropy = _LogProbs.apply(states, weight, None, target, plain, True)
         return entropy, *torch.autograd.grad(scored.sum(), (states, weight))
 
@@ -194,7 +196,7 @@ def lm_head_case(count: int, inputs: int, vocab_size: int) -> KernelCase:
 def forward_backward_cases(
     what: str, shape: str, ours: Operation, inputs: tuple[torch.Tensor, ...], theirs: Operation | None = None
 ) -> list[KernelCase]:
-    """Forward alone, and the gradients of `given`; without `theirs` it is `ours` without kernels."""
+    """Forward only, and with gradients of `given`; `theirs` defaults to `ours` without kernels."""
     plain = theirs or without_kernels(ours)
     sides = [(run, run()) for run in (ours, plain)]
     weights = torch.randn(sides[0][1].shape)
@@ -207,7 +209,7 @@ def forward_backward_cases(
 
 
 def without_gradient(run: Operation) -> Operation:
-    """The same without what the backward pass needs."""
+    """The operation under `no_grad`."""
 
     def plain() -> Any:
         with torch.no_grad():
@@ -217,7 +219,7 @@ def without_gradient(run: Operation) -> Operation:
 
 
 def without_kernels(run: Operation) -> Operation:
-    """The same by PyTorch's operations."""
+    """The operation with kernels disabled."""
 
     def plain() -> Any:
         with build.kernels_disabled():

@@ -3,11 +3,11 @@
     python benchmarks/evaluation.py [--model small|default|medium] [--questions 64] [--threads 2] [--settings
     letters,...]
 
-`letters` scores the four letters of a question after five examples, `texts` four answers of eight words, `generate`
-continues questions greedily by 64 tokens, `examples` the same after five examples. Both sides first do all rows once,
-and must give equal log-likelihoods (1e-4), equal accuracies and equal texts. Then they alternate (A B, B A, ...). Ours
-is timed from the instances to the outcomes: prompts, tokens, an empty cache on disk; theirs from its requests, that is
-from prompts that are made already. `cached` is a second run of `letters`, in seconds for 1,000 requests.
+`letters` scores the four choice letters of a question after five examples, `texts` four answers of eight words,
+`generate` continues questions greedily by 64 tokens, `examples` the same after five examples. Both sides first process
+all rows once, and must give equal log-likelihoods (1e-4), accuracies and texts. Then they alternate (A B, B A, ...).
+Our time goes from the instances to the outcomes, including prompts, tokenization and an empty cache on disk; theirs
+starts with finished prompts. `cached` is a second run of `letters`, in seconds per 1,000 requests.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NUM_SHOTS = 5
 HARNESS_BATCH_SIZES = {
     "cpu": 16,
     "cuda": 8,
-}  # rows that the harness takes at a time: 80 GB hold no more of their logits in fp32
+}  # batch size of the harness: the largest whose fp32 logits fit 80 GB
 PROMPT_FORMAT = {"input_prefix": "w3 ", "input_suffix": " ", "choice_prefix": "A ", "choice_suffix": " ",
          "output_prefix": "w4 ", "output_suffix": " ", "instance_separator": ""}  # fmt: skip
 ADAPTERS = {
@@ -61,14 +61,14 @@ ADAPTERS = {
 
 @dataclass
 class EvaluationWorkload:
-    """What both sides are asked: the instances and examples, and the same as the requests of the harness."""
+    """The work of both sides: instances and examples, and the same as requests of the harness."""
 
     setting: AdapterContext
     instances: list[Instance]
 
     @cached_property
     def requests(self) -> list[Any]:
-        """Made when they are first asked for: a profile of our side does without the harness."""
+        """Created on first use: a profile of our side does not need the harness."""
         return harness_requests(self)
 
 
@@ -82,7 +82,7 @@ def make_evaluation_workload(
     answer_tokens: int = 8,
     shots: int = NUM_SHOTS,
 ) -> EvaluationWorkload:
-    """Questions of about `words` words with four answers, and `shots` examples, of random words."""
+    """Questions of about `words` random words with four answers, and `shots` examples."""
     rng = np.random.default_rng(seed)
 
     def text(count: int) -> str:
@@ -107,7 +107,7 @@ def make_evaluation_workload(
 
 
 def harness_requests(workload: EvaluationWorkload) -> list[Any]:
-    """The requests of the harness for the very prompts of our adapters."""
+    """The harness's requests for the prompts of our adapters."""
     from lm_eval.api.instance import Instance as HarnessRequest
 
     found = []
@@ -128,7 +128,7 @@ def harness_requests(workload: EvaluationWorkload) -> list[Any]:
 
 
 def evaluate_with_zhenlong(workload: EvaluationWorkload, cache: Path) -> list[Outcome]:
-    """From instances to outcomes, answers kept in `cache`."""
+    """From instances to outcomes, with results cached in `cache`."""
     with RequestCache(cache) as kept:
         reader = workload.setting.token_counter
         return run_plans(
@@ -144,17 +144,17 @@ def evaluate_with_harness(workload: EvaluationWorkload, harness: Any) -> list[An
 
 
 def check_equal_results(name: str, workload: EvaluationWorkload, found: list[Outcome], other: list[Any]) -> str:
-    """Stop unless both sides agree; returns what they agree on."""
+    """Raise unless both sides agree; returns a description of the agreement."""
     if workload.setting.adapter.method == "generation":
         different = sum(one.text != text for one, text in zip(found, other, strict=True))
         if different:
-            raise ResultsDiffer(f"{name}: {different} of {len(found)} texts differ; a ratio would mean nothing")
+            raise ResultsDiffer(f"{name}: {different} of {len(found)} texts differ; a speed ratio would be meaningless")
         return f"{len(found)} equal texts"
     our_log_probs = np.array([one.choices.log_probs for one in found if one.choices])
     harness_log_probs = np.array(other).reshape(our_log_probs.shape)
     worst = float(
         (np.abs(our_log_probs - harness_log_probs) / np.maximum(1, np.abs(harness_log_probs) / 100)).max()
-    )  # fp32 sums have 1e-6 of their size
+    )  # relative rounding error of fp32 sums: 1e-6
     correct_choices = [one.correct_indices[0] for one in workload.instances]
     accuracies = [float((values.argmax(1) == correct_choices).mean()) for values in (our_log_probs, harness_log_probs)]
     if worst > TOLERANCE or accuracies[0] != accuracies[1]:
@@ -163,7 +163,7 @@ def check_equal_results(name: str, workload: EvaluationWorkload, found: list[Out
 
 
 def time_in_alternation(a: Callable[[], Any], b: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of both, in alternation."""
+    """Seconds of both, alternating."""
     pairs: list[tuple[float, float]] = []
     for repeat in range(repeats):
         pair = [0.0, 0.0]
@@ -200,10 +200,10 @@ def prepare_multiple_choice(
 
 
 def measure_multiple_choice(folder: Path, shape: LengthShape | None, args: argparse.Namespace) -> dict[str, Any]:
-    """Multiple choice: four texts in a shape's lengths after one example, or letters after five where there is none.
+    """Multiple choice: four texts in a shape's lengths after one example, or letters after five if there is no shape.
 
-    Both are compared in fp32, whatever the dtype in which they are timed. Returns the `seconds` of both sides in each
-    pair, and the `tokens` of the requests.
+    Results are compared in fp32, whatever the timed dtype. Returns the `seconds` of both sides for each pair, and the
+    `tokens` of the requests.
     """
     from lm_eval.models.huggingface import HFLM
 
@@ -227,7 +227,7 @@ def measure_multiple_choice(folder: Path, shape: LengthShape | None, args: argpa
     dtype = getattr(torch, args.dtype)
     if dtype != torch.float32:
         pair[0].to(dtype), transformers_model.to(dtype)
-        fresh(), evaluate_with_harness(workload, harness)  # what was not needed in fp32 is compiled
+        fresh(), evaluate_with_harness(workload, harness)  # warm-up: compiles what fp32 did not need
     seconds = time_in_alternation(fresh, lambda: evaluate_with_harness(workload, harness), args.pairs)
     tokens = sum(len("".join(request.args).split()) for request in workload.requests)
     return {"seconds": list(zip(*seconds, strict=True)), "tokens": tokens}
@@ -258,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def with_choice_letters(model: Path, folder: Path) -> Path:
-    """The same model in a folder of its own, with a tokenizer of which four words are the letters of the choices."""
+    """A copy of the model in its own folder, whose tokenizer has the choice letters as four of its tokens."""
     place = Path(tempfile.mkdtemp(prefix="letters-", dir=folder)) / "model"
     shutil.copytree(model, place, copy_function=os.link)
     path = place / "tokenizer.json"
@@ -266,7 +266,7 @@ def with_choice_letters(model: Path, folder: Path) -> Path:
     words = file["model"]["vocab"]
     for number, letter in enumerate("ABCD", 5):
         words[letter] = words.pop(f"w{number}")
-    path.unlink()  # the other folder has it too
+    path.unlink()  # the original folder has it too
     path.write_text(json.dumps(file))
     return place
 
@@ -308,7 +308,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
-        "--settings", default="letters,texts,generate,examples,cached", help="those to measure, with commas"
+        "--settings", default="letters,texts,generate,examples,cached", help="settings to measure, separated by commas"
     )
     return parser.parse_args(argv)
 

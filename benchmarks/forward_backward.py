@@ -1,10 +1,10 @@
-"""A forward and backward pass over a forest, three ways: by PyTorch's operations, by the kernels, and compiled.
+"""A forward and backward pass over a forest with three backends: PyTorch's operations, the kernels, and compiled.
 
     python benchmarks/forward_backward.py --device cuda --dtype bfloat16 --model qwen-0.5b --vocab_size 151936 --scale 4
 
-Same weights and rows; losses and gradient norms of all three are shown, so that a difference is seen. Times are
-medians, memory is the most that torch allocated (on CUDA). `--operations 20` tells where the kernels' way spends its
-time on the device.
+Same weights and rows; losses and gradient norms of all three are printed for comparison. Times are medians, memory is
+torch's peak allocation (on CUDA). `--operations 20` lists the operations that take most time on the device with the
+kernels.
 """
 
 from __future__ import annotations
@@ -94,17 +94,17 @@ def _measure(model: torch.nn.Module, forest: Forest, args: argparse.Namespace) -
 
 
 def _forward_backward(model: torch.nn.Module, forest: Forest, dtype: str) -> float:
-    """One pass with its gradients; the mean loss."""
+    """One forward and backward pass; returns the mean loss."""
     model.zero_grad()
     kind = getattr(torch, dtype)
     with torch.autocast(forest.tokens.device.type, kind, enabled=kind != torch.float32):
         loss = -log_probs(model, forward(model, forest), forest).mean()
     loss.backward()
-    return float(loss.detach())  # waits for all that the device was given
+    return float(loss.detach())  # synchronizes with the device
 
 
 def _operations(model: torch.nn.Module, forest: Forest, args: argparse.Namespace) -> str:
-    """Milliseconds on the device by operation, of one pass."""
+    """Device milliseconds of one pass, by operation."""
     with torch.profiler.profile() as profile:
         _forward_backward(model, forest, args.dtype)
         if args.device == "cuda":
@@ -122,17 +122,19 @@ def _operations(model: torch.nn.Module, forest: Forest, args: argparse.Namespace
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=tuple(workload.MODEL_SIZES), default="small", help="shape (default: small)")
-    parser.add_argument("--vocab_size", type=int, default=4096, help="tokens of the vocabulary (default: 4096)")
-    parser.add_argument("--scale", type=int, default=1, help="times the lengths of the rows (default: 1)")
-    parser.add_argument("--repeats", type=positive_int, default=8, help="timed passes (default: 8)")
-    parser.add_argument("--operations", type=int, default=0, help="operations that are listed (default: none)")
     parser.add_argument(
-        "--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="which of them (default: all)"
+        "--model", choices=tuple(workload.MODEL_SIZES), default="small", help="model size (default: small)"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")
+    parser.add_argument("--vocab_size", type=int, default=4096, help="vocabulary size (default: 4096)")
+    parser.add_argument("--scale", type=int, default=1, help="multiplies the lengths of the rows (default: 1)")
+    parser.add_argument("--repeats", type=positive_int, default=8, help="timed passes (default: 8)")
+    parser.add_argument("--operations", type=int, default=0, help="number of operations to list (default: 0)")
+    parser.add_argument(
+        "--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="backends to run (default: all)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
-                        help="precision of products (default: float32)")  # fmt: skip
+                        help="dtype of matrix multiplications (default: float32)")  # fmt: skip
     return parser.parse_args(argv)
 
 

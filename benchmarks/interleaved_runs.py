@@ -1,7 +1,7 @@
-"""Two training runs, in two processes, that go on in turn: one waits between two of its steps while the other works.
+"""Two interleaved training runs in two processes: one waits between two of its steps while the other works.
 
-What slows the machine down for some seconds then meets both sides alike, and each side starts and warms up once.
-A side's process has a `Pace`, which waits for the turns that `in_turn` gives in the benchmark's own process.
+A temporary slow-down of the machine then affects both sides alike, and each side starts and warms up once. Each side's
+process has a `StepClock`, which waits for the turns given by `run_interleaved` in the benchmark's process.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from workload import WARM_UP, RunSpec
 
 from zhenlong.loop.ledger import measure_matmul_rate
 
-POLL_SECONDS: Final = 1.0  # seconds between two looks at whether a side is still alive
+POLL_SECONDS: Final = 1.0  # interval in seconds of checks that a side is alive
 
 
 class SideProcess:
-    """One of the two, in a process of its own that is kept, so that libraries are loaded once."""
+    """One of the two sides, in its own persistent process, so that libraries are loaded once."""
 
     def __init__(self, name: str, module: str) -> None:
         self.name, self.module = name, module
         self._start_process()
 
     def train(self, *given: Any, function: str = "train") -> Any:
-        """The outcome of a run that takes no turns."""
+        """The outcome of a run without turns."""
         return self._submit(function, *given).result()
 
     def start(self, *given: Any) -> Future[Any]:
-        """Begin a run that takes turns, up to its first step."""
+        """Start a run with turns, up to its first step."""
         run = self._submit("train", *given)
         self._wait_for_end_of_turn(run)
         return run
 
     def take_turn(self, run: Future[Any]) -> None:
-        """Let the run make the steps of its next turn."""
+        """Let the run do the steps of its next turn."""
         self._turn_granted.release()
         self._wait_for_end_of_turn(run)
 
     def finish(self, run: Future[Any]) -> Any:
-        """Let a run whose steps are made end; its outcome."""
+        """Let a run finish after its last step; returns its outcome."""
         self._turn_granted.release()
         while not run.done():
             if self._turn_ended.acquire(timeout=POLL_SECONDS):
@@ -54,7 +54,7 @@ class SideProcess:
         return run.result()
 
     def abandon(self, run: Future[Any]) -> None:
-        """End a run that may wait for a turn, so that the process is free for the next one."""
+        """Abort a run that may be waiting for a turn, so that the process is free for the next run."""
         self._aborted.set()
         self._turn_granted.release()
         run.exception()
@@ -64,7 +64,7 @@ class SideProcess:
                 pass
 
     def peak_memory(self, *given: Any) -> Any:
-        """In a fresh process, whose peak is that of nothing else."""
+        """Peak memory in a fresh process, unaffected by earlier runs."""
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             return process.submit(_call_by_name, self.module, "peak_memory", *given).result()
 
@@ -81,7 +81,7 @@ class SideProcess:
     def _submit(self, function: str, *given: Any) -> Future[Any]:
         try:
             return self._process.submit(_call_by_name, self.module, function, *given)
-        except BrokenProcessPool:  # the last run took it down, for want of memory, say
+        except BrokenProcessPool:  # killed by the last run, for example out of memory
             self._start_process()
             return self._process.submit(_call_by_name, self.module, function, *given)
 
@@ -95,7 +95,7 @@ class SideProcess:
 def run_interleaved(
     sides: tuple[SideProcess, SideProcess], runs: tuple[tuple[Any, ...], tuple[Any, ...]], num_turns: int
 ) -> list[Any]:
-    """The outcomes of two runs that warm up in turn and then take `turns` turns: A B, B A, A B, ..."""
+    """The outcomes of two runs that warm up one after the other and then alternate `turns` turns: A B, B A, A B, ..."""
     started: list[tuple[SideProcess, Future[Any]]] = []
     try:
         for side, given in zip(sides, runs, strict=True):
@@ -111,18 +111,18 @@ def run_interleaved(
 
 
 class StepClock:
-    """The clock of a run's steps, which waits for this side's turn before a step that begins one.
+    """Times the steps of a run, and waits for this side's turn before the first step of a turn.
 
-    The first turn is the warm-up; every other one has `work.turn` steps, 0 of them for a run that takes no turns.
-    `seconds` has each step that ended, without the waiting. `rates` has the step at which each turn began, and the
-    matmul rate of that moment, FLOP/s.
+    The first turn is the warm-up; every other one has `spec.turn` steps (0: a run without turns). `seconds` holds the
+    time of each finished step, without waiting. `rates` holds the first step of each turn and the matmul rate at that
+    moment, in FLOP/s.
     """
 
     _signals: tuple[Any, Any, Any] | None = None
 
     @classmethod
     def attach(cls, *signals: Any) -> None:
-        """What a side's process is told when it starts."""
+        """Pass the synchronization objects to a side's process at its start."""
         cls._signals = signals
 
     def __init__(self, spec: RunSpec, dtype: torch.dtype) -> None:
@@ -132,7 +132,7 @@ class StepClock:
         self._step_start = 0.0
 
     def begin_step(self) -> None:
-        """A step begins now, or as soon as it is this side's turn."""
+        """Start a step, as soon as it is this side's turn."""
         if self._at_turn_boundary:
             self._wait_for_turn()
             self.matmul_rates.append(
@@ -141,13 +141,13 @@ class StepClock:
         self._step_start = time.perf_counter()
 
     def end_step(self) -> None:
-        """A step ended."""
+        """End a step."""
         self.seconds.append(time.perf_counter() - self._step_start)
         if len(self.seconds) == self.spec.steps:
             self._wait_for_turn()
 
     def matmul_fraction(self, flops: Mapping[int, float]) -> float:
-        """Of the matmul rate, what steps of so many FLOPs reached: the median over turns, without the warm-up."""
+        """Fraction of the matmul rate reached by steps with these FLOPs: median over turns, without the warm-up."""
         ends = [*(step for step, _ in self.matmul_rates[1:]), len(self.seconds)]
         first = min(WARM_UP, len(self.seconds) - 1)
         shares = []
@@ -159,7 +159,7 @@ class StepClock:
 
     @property
     def _at_turn_boundary(self) -> bool:
-        """Whether the steps that ended are whole turns, the first of which is the warm-up."""
+        """Whether the finished steps are complete turns, the first of which is the warm-up."""
         done, turn = len(self.seconds), self.spec.steps_per_turn
         return done == 0 or (turn > 0 and done >= WARM_UP and (done - WARM_UP) % turn == 0)
 
@@ -171,7 +171,7 @@ class StepClock:
         waits.release()
         go.acquire()
         if over.is_set():
-            raise RuntimeError("abandoned, for the other side failed")
+            raise RuntimeError("aborted, because the other side failed")
 
 
 def _call_by_name(module: str, function: str, *given: Any) -> Any:

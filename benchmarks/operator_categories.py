@@ -1,7 +1,7 @@
-"""From the calls that a profiler saw to shares of the wall time: what each operator belongs to.
+"""Categories of operators: from a profiler's events to fractions of the wall time.
 
-Nothing is left out and nothing counted twice: an operator counts with the time of its own, without that of the
-operators it called, and what is left of the wall time is Python and dispatch.
+Every event counts exactly once: an operator counts with its self time, without the operators it calls, and the rest of
+the wall time is Python and dispatch.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-SPAN_PREFIX: Final = "where time goes: "  # begins the names of the spans that the benchmark puts around functions
+SPAN_PREFIX: Final = "where time goes: "  # prefix of the spans that the benchmark records around functions
 OPERATOR_CATEGORIES: Final = {
     "products": "matrix products",
     "attention": "attention",
     "elementwise": "norms, elementwise, copies",
-    "head_products": "products of the head",
+    "head_products": "matmuls of the head",
     "head": "softmax of the head",
     "optimizer": "optimizer",
     "sampling": "sampling",
@@ -23,7 +23,7 @@ OPERATOR_CATEGORIES: Final = {
     "data": "data, collation",
     "python": "Python, dispatch",
 }
-# What happens beneath such a call belongs to it whole, Python included; the outermost one decides.
+# Everything inside such a call belongs to its category, Python included; the outermost call decides.
 SUBTREE_CATEGORIES: Final = {
     f"{SPAN_PREFIX}sampling": "sampling",
     f"{SPAN_PREFIX}data": "data",
@@ -39,7 +39,7 @@ SUBTREE_CATEGORIES: Final = {
     f"{SPAN_PREFIX}compiled layers": "layers",
     f"{SPAN_PREFIX}compiled softmax": "head",
 }
-# Of these only the operators beneath them; the innermost decides.
+# Only the operators inside these calls belong to the category; the innermost call decides.
 ENCLOSING_CATEGORIES: Final = {
     f"{SPAN_PREFIX}attention": "attention",
     "GatherRows": "attention",
@@ -51,7 +51,7 @@ MATMUL_OPERATORS: Final = frozenset(
     f"aten::{name}"
     for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_", "matmul", "linear", "mv", "addmv")
 ) | {"mkldnn::_linear_pointwise"}
-# Functions whose time is not told by the names of operators, and the column that they belong to.
+# Functions that operator names do not identify, and their category.
 FUNCTION_SPANS: Final = {
     "torch.nn.utils.clip_grad_norm_": "optimizer",
     "zhenlong.data.Mixture.draw": "data",
@@ -66,7 +66,7 @@ FUNCTION_SPANS: Final = {
     "zhenlong.inference.cache.RequestCache.read": "data",
     "zhenlong.inference.cache.RequestCache.write": "data",
 }
-# Where all is sampling, its own parts: attention, and the drawing of tokens.
+# For the sampling benchmark: attention and token sampling separately.
 SAMPLING_SPANS: Final = {
     "zhenlong.sampling.fused_llama.flat_attention": "attention",
     "zhenlong.sampling.continuous_batch.sample_tokens": "sampling",
@@ -76,13 +76,13 @@ SAMPLING_SPANS: Final = {
     "zhenlong.kernels.fused_ops.swiglu_rows": "compiled elementwise",
     "zhenlong.kernels.fused_ops.apply_rope_interleaved": "compiled elementwise",
 }
-MAX_LISTED_OPERATORS: Final = 12  # operators that a result names
+MAX_LISTED_OPERATORS: Final = 12  # operators listed in a result
 
 TimeFractions = dict[str, float]
 
 
 def operator_category(names: Sequence[str]) -> str:
-    """The column of an operator, from the names of the calls it happened in, outermost first, and its own."""
+    """The category of an operator, from the names of its enclosing calls, outermost first, and its own."""
     for name in names:
         for sign, whole in SUBTREE_CATEGORIES.items():
             if name.startswith(sign):
@@ -97,10 +97,10 @@ def operator_category(names: Sequence[str]) -> str:
 
 
 def time_fractions(events: Iterable[Any], wall: float) -> tuple[TimeFractions, TimeFractions]:
-    """Shares of `wall` microseconds by column, which sum to 1, and of the operators that take most, by column and name.
+    """Fractions of `wall` microseconds by category, which sum to 1, and of the most expensive operators.
 
-    Events are those of a profiler: `name`, `cpu_parent` and `self_cpu_time_total`. Raises `ValueError` if they took
-    longer than the wall time, which two threads side by side would.
+    Events are a profiler's: `name`, `cpu_parent` and `self_cpu_time_total`. Raises `ValueError` if they take longer
+    than the wall time, as events of parallel threads would.
     """
     time_by_category: dict[str, float] = dict.fromkeys(OPERATOR_CATEGORIES, 0.0)
     time_by_operator: dict[str, float] = defaultdict(float)
@@ -118,7 +118,7 @@ def time_fractions(events: Iterable[Any], wall: float) -> tuple[TimeFractions, T
 
 
 def profile_table(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a row for each stage, or two where it was measured `before`."""
+    """Markdown: a row per stage, or two if it was measured `before`."""
     with_before = bool(before)
     lines = [f"| stage | model, shape |{' |' * with_before} ms a step | {' | '.join(OPERATOR_CATEGORIES.values())} |"]
     lines.append("|---" * (lines[0].count("|") - 1) + "|")

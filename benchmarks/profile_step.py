@@ -1,10 +1,10 @@
-"""Where the time of a step goes: operators by kind, and what is left for Python and dispatch.
+"""Profile of a training step: time by category of operators, and the rest for Python and dispatch.
 
     .venv/bin/python benchmarks/profile_step.py [--benchmark sft,dpo] [--model small] [--vocab_size 4096] [--label
     before]
 
-Each stage of `make bench` runs on its workloads: a warm-up, `--steps` steps with a clock alone, `--steps` under
-torch's profiler. The shares are of the profiled steps; the seconds are of the others, so they hold no profiler. Writes
+Each stage of `make bench` runs on its workloads: a warm-up, `--steps` timed steps, `--steps` steps under torch's
+profiler. The fractions are from the profiled steps; the seconds from the others, without profiler overhead. Writes
 `results/profile-<date>-<machine>[-<label>].json` and the table of docs/performance.md; `--before` puts an earlier
 file's rows above the new ones. To profile an earlier commit on the same workloads: `git worktree add ../old <commit>`
 and run this there with `PYTHONPATH=src`.
@@ -57,12 +57,12 @@ class StepProfiler:
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.total_steps = WARM_UP + 2 * steps
-        self._step_starts: list[float] = []  # when steps began, from the first after the warm-up to the first profiled
+        self._step_starts: list[float] = []  # start times from the first step after the warm-up to the first profiled
         self._profiled_seconds = 0.0  # of the profiled steps
         self._profiler = profile(activities=[ProfilerActivity.CPU], acc_events=True)
 
     def profiled(self, steps: Iterator[int]) -> Iterator[int]:
-        """The same steps, watched."""
+        """The same steps, timed and profiled."""
         first = WARM_UP + self.steps + 1
         for step in steps:
             if WARM_UP < step <= first:
@@ -76,7 +76,7 @@ class StepProfiler:
                 self._profiler.stop()
 
     def measurements(self) -> dict[str, Any]:
-        """What was seen, as a row of the results begins."""
+        """The measurements, as the start of a results row."""
         seconds_per_step = statistics.median(b - a for a, b in pairwise(self._step_starts))
         fractions, operators = time_fractions(self._profiler.events(), 1e6 * self._profiled_seconds)
         slower = self._profiled_seconds / self.steps / seconds_per_step - 1
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     torch.set_num_threads(args.threads)
     machine = results_table.machine_info(args.threads)
-    matmul_rate(torch.device("cpu"), torch.float32)  # measured once a process, and not within a step
+    matmul_rate(torch.device("cpu"), torch.float32)  # measured once per process, not within a step
     print(f"load average {machine['load_before']:.2f} before the start", flush=True)
     found: dict[str, Any] = {
         "machine": machine,
@@ -142,7 +142,7 @@ def _profile_row(benchmark: str, model: str, vocab_size: int, shape: str, args: 
 def _profile_stage(
     stage: str, dtype: str, profiler: StepProfiler, model: str, vocab_size: int, shape: str, threads: int, folder: Path
 ) -> None:
-    """A stage's own steps, from its loop's `steps`."""
+    """Profile the steps of a stage, by wrapping `Run.steps`."""
     settings = argparse.Namespace(model=model, vocab_size=vocab_size, threads=threads, device="cpu")
     spec, _ = training.prepare_run(stage, shape, settings, folder, 2 * profiler.steps)
     steps = Run.steps
@@ -153,7 +153,7 @@ def _profile_stage(
 def _profile_sampling(
     profiler: StepProfiler, model: str, vocab_size: int, shape: str, threads: int, folder: Path
 ) -> None:
-    """8 prompts x 8 samples a step, as in `sampling.measure_sampling`."""
+    """8 prompts x 8 samples per step, as in `sampling.measure_sampling`."""
     workload.make_model(folder, workload.MODEL_SIZES[model], vocab_size, unreachable_eos=True)
     sampler = TorchSampler(*load_model(str(folder / "model"), device="cpu"))
     length, max_tokens = workload.scaled_shape(model, shape).middle_lengths
@@ -167,7 +167,7 @@ def _profile_sampling(
 def _profile_multiple_choice(
     profiler: StepProfiler, model: str, vocab_size: int, shape: str, threads: int, folder: Path
 ) -> None:
-    """All questions a step, as in `evaluation.measure_multiple_choice`, each time with an empty cache."""
+    """All questions per step, as in `evaluation.measure_multiple_choice`, each time with an empty cache."""
     evaluation_workload, *_ = evaluation.prepare_multiple_choice(folder, model, vocab_size, workload.SHAPES[shape], 64)
     for step in profiler.profiled(iter(range(1, profiler.total_steps + 1))):
         evaluation.evaluate_with_zhenlong(evaluation_workload, folder / f"{step}.sqlite")
@@ -175,7 +175,7 @@ def _profile_multiple_choice(
 
 @contextmanager
 def record_spans(categories: dict[str, str]) -> Iterator[None]:
-    """Calls of the functions in here are seen by the profiler, under the names of their columns."""
+    """Within this context the profiler records calls of these functions as spans named after their category."""
     with ExitStack() as patched:
         for place, column in categories.items():
             patched.enter_context(patch(place, _with_span(resolve_name(place), f"{SPAN_PREFIX}{column}")))
@@ -192,7 +192,7 @@ def _with_span(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def _commit() -> str:
-    """The commit of the code that is measured, with a + where it was changed."""
+    """The commit of the measured code, with a + if there are uncommitted changes."""
     git = ("git", "-C", str(Path(zhenlong.__file__).parent))
     described = subprocess.run(
         [*git, "describe", "--always", "--dirty=+", "--exclude=*"], capture_output=True, text=True
@@ -206,10 +206,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                               ("vocab_size", bench.VOCAB_SIZES, ()), ("shape", bench.SHAPES, ("even",))):  # fmt: skip
         parser.add_argument(f"--{name}", type=subset_of((*known, *also)), default=list(known),
                             help=f"some of {','.join((*known, *also))} (default: {','.join(known)})")  # fmt: skip
-    parser.add_argument("--steps", type=positive_int, default=3, help="timed steps, and as many profiled (default: 3)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products in training")
-    parser.add_argument("--threads", type=positive_int, default=os.cpu_count(), help="default: one a core")
-    parser.add_argument("--label", default="", help="ends the name of the results file")
+    parser.add_argument(
+        "--steps", type=positive_int, default=3, help="number of timed and of profiled steps (default: 3)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="dtype of matrix multiplications in training",
+    )
+    parser.add_argument("--threads", type=positive_int, default=os.cpu_count(), help="threads (default: one per core)")
+    parser.add_argument("--label", default="", help="suffix of the results file's name")
     parser.add_argument("--before", type=Path, help="an earlier results file, for the table")
     bench.add_output_options(parser)
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""What `make bench` writes: rows of ratios as one JSON file, and as a table of docs/performance.md.
+"""The results of `make bench`: rows of ratios as a JSON file, and as a table of docs/performance.md.
 
 python benchmarks/results_table.py results.json                # the file's table into the page, between its markers
 python benchmarks/results_table.py one.json other.json ...     # one table of several processors, side by side
@@ -22,7 +22,7 @@ from typing import Any, Final
 import torch
 
 BenchmarkRow = dict[str, Any]
-ROW_KEY: Final = ("work", "model", "shape", "peer")  # what a row is about; there is one row for each
+ROW_KEY: Final = ("work", "model", "shape", "peer")  # identifies a row
 PACKAGES: Final = ("zhenlong", "torch", "transformers", "trl", "accelerate", "lm_eval")
 CPU_TABLE, GPU_TABLE = "table of make bench", "table of make bench on a GPU"
 SHAPE_ORDER: Final = ("long_answer", "long_prompt", "even", "letters")
@@ -37,7 +37,7 @@ def make_row(
     matmul_fraction: float | None = None,
     memory_ratio: float | None = None,
 ) -> BenchmarkRow:
-    """A row: `about` in the order of KEY; ratios above 1 where we are faster; `tokens_per_s` of ours and the peer."""
+    """A row: `about` in the order of ROW_KEY; ratios above 1 if we are faster; `tokens_per_s` of ours and the peer."""
     return {
         **dict(zip(ROW_KEY, key, strict=True)),
         "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
@@ -49,7 +49,7 @@ def make_row(
 
 
 def update_results_file(rows: Sequence[BenchmarkRow], folder: Path, machine: dict[str, Any]) -> Path:
-    """Write `<date>-<machine>.json`; rows that today's file has of other comparisons stay, if versions are the same."""
+    """Write `<date>-<machine>.json`; today's rows of other comparisons stay if the versions are the same."""
     path = folder / f"{results_file_stem(machine)}.json"
     found: dict[str, Any] = {"machine": machine, "versions": package_versions(PACKAGES)}
     before = json.loads(path.read_text()) if path.is_file() else {}
@@ -62,14 +62,14 @@ def update_results_file(rows: Sequence[BenchmarkRow], folder: Path, machine: dic
 
 
 def results_file_stem(machine: dict[str, Any]) -> str:
-    """What the name of a results file ends with: the date and the machine."""
+    """The stem of a results file's name: date and machine."""
     machine_name = machine.get("accelerator") or f"{machine['cpu']} {machine['cores']} cores"
     name = re.sub(r"[^a-z0-9]+", "-", machine_name.lower()).strip("-")
     return f"{date.today().isoformat()}-{name}"
 
 
 def package_versions(packages: Sequence[str]) -> dict[str, str]:
-    """The version of each package that is installed."""
+    """The version of each installed package."""
     found = {}
     for name in packages:
         with suppress(PackageNotFoundError):
@@ -78,39 +78,39 @@ def package_versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def machine_info(threads: int, device: str = "cpu") -> dict[str, Any]:
-    """The processor, its cores, the threads used, how busy it was before the start, and the accelerator if any."""
+    """The processor, its cores, the threads used, the load average before the start, and the accelerator if any."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     cpuinfo = dict([part.strip() for part in line.split(":", 1)] for line in lines if ":" in line)
     cpu = cpuinfo.get("model name") or platform.processor() or platform.machine()
-    if "cpu family" in cpuinfo:  # virtual machines have names like "AMD EPYC", whatever the generation
+    if "cpu family" in cpuinfo:  # virtual machines report names like "AMD EPYC" without the generation
         cpu += f" (family {cpuinfo['cpu family']}, model {cpuinfo.get('model', '?')})"
     found = {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "load_before": os.getloadavg()[0]}
     return found | ({} if device == "cpu" else {"accelerator": torch.cuda.get_device_name()})
 
 
 def update_page_table(path: Path, page: Path) -> None:
-    """Put the rows of a results file into the page's table of CPUs or GPUs."""
+    """Write the rows of a results file into the page's CPU or GPU table."""
     found = json.loads(path.read_text())
     name = GPU_TABLE if "accelerator" in found["machine"] else CPU_TABLE
     replace_between_markers(page, _markers(name), f"{provenance(found, path)}\n\n{_table(found['rows'])}")
 
 
 def update_processors_table(paths: Sequence[Path], page: Path) -> None:
-    """Put the ratios of several results files side by side into the page's table of processors."""
+    """Write the ratios of several results files side by side into the page's table of processors."""
     found = [json.loads(path.read_text()) for path in paths]
     replace_between_markers(page, _markers(PROCESSORS_TABLE), processors_table(found))
 
 
 def replace_between_markers(page: Path, markers: tuple[str, str], text: str) -> None:
-    """Put `text` between two markers of a page."""
+    """Replace the text between two markers of a page."""
     before, rest = page.read_text().split(markers[0])
     after = rest.split(markers[1])[1]
     page.write_text(f"{before}{markers[0]}\n{text}\n{markers[1]}{after}")
 
 
 def provenance(found: dict[str, Any], path: Path) -> str:
-    """Where the numbers of a results file come from."""
+    """The provenance of a results file: machine, versions, file name."""
     machine = found["machine"]
     versions_text = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
     accelerator = f"{machine['accelerator']}, with " if "accelerator" in machine else ""
@@ -121,7 +121,7 @@ def provenance(found: dict[str, Any], path: Path) -> str:
 
 
 def _table(rows: Sequence[BenchmarkRow]) -> str:
-    """A line for each benchmark, model and peer: a column for each shape; the other columns list them in that order."""
+    """A line per benchmark, model and peer, a column per shape; the other columns list the shapes in that order."""
     shapes = [shape for shape in SHAPE_ORDER if any(one["shape"] == shape for one in rows)]
     head = ["benchmark", "model", "against", *shapes, "tokens/s", "of matmul rate", "memory"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -135,7 +135,7 @@ def _table(rows: Sequence[BenchmarkRow]) -> str:
 
 
 def processors_table(found: Sequence[dict[str, Any]]) -> str:
-    """A line for each comparison that every file has, with its median ratio for each shape that two of them have."""
+    """A line per comparison that every file has, with its median ratio for each shape that at least two files have."""
     tables = [_by_comparison(one["rows"]) for one in found]
     head = ["benchmark", "model", "against", "shapes", *(one["machine"]["cpu"] for one in found)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -162,7 +162,7 @@ def _markers(name: str) -> tuple[str, str]:
 
 
 def format_row(one: BenchmarkRow) -> str:
-    """A row in a line for the terminal."""
+    """A row as one line for the terminal."""
     ratio, spread, speeds, share, memory = _value_cells(one)
     parts = [f"{ratio} {one['peer']} ({spread.replace(',', ' to')})", f"{speeds.replace(', ', ' and ')} tokens/s"]
     parts += [f"{share} of the matmul rate"] * bool(share) + [f"peak memory {memory}"] * bool(memory)
@@ -170,7 +170,7 @@ def format_row(one: BenchmarkRow) -> str:
 
 
 def _value_cells(one: BenchmarkRow) -> list[str]:
-    """Ratio, spread, tokens a second of both, share of the matmul rate and memory, as the table has them."""
+    """Cells of the table: ratio, spread, tokens per second of both, fraction of the matmul rate, and memory."""
     ratio, share, memory = one["ratio"], one["share_of_matmul_rate"], one["peak_memory_ratio"]
     return [f"{ratio['median']:.2f} ×", f"{ratio['min']:.2f}, {ratio['max']:.2f}",
             f"{one['ours_tokens_per_s']:,.0f}, {one['peer_tokens_per_s']:,.0f}",

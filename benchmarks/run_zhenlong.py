@@ -1,4 +1,4 @@
-"""One training run by this project's own stage functions, as a user would call them."""
+"""One training run by this project's stage functions, called as a user would."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from zhenlong.stages.sft import sft
 
 @dataclass
 class RunMeasurements:
-    """What a run tells of each of its steps: the `seconds`, and what else could be recorded.
+    """The measurements of a run, one value per step.
 
-    `answers` are the tokens generated in each step, `scored` the tokens that the loss of a step is over.
+    `generated_tokens` are the tokens generated in each step, `scored_tokens` the tokens that a step's loss is over.
     """
 
     seconds: list[float]
@@ -44,13 +44,13 @@ class RunMeasurements:
     grad_norms: list[float] = field(default_factory=list)
     generated_tokens: list[float] = field(default_factory=list)
     loss_tokens: list[float] = field(default_factory=list)
-    peak_memory_bytes: float = 0.0  # bytes of memory beyond those after start-up
-    matmul_fraction: float | None = None  # of the machine's matmul rate, over the steps that are timed
-    phase_seconds: dict[str, list[float]] = field(default_factory=dict)  # seconds of each step in each part of it
+    peak_memory_bytes: float = 0.0  # bytes above the level after start-up
+    matmul_fraction: float | None = None  # fraction of the machine's matmul rate, over the timed steps
+    phase_seconds: dict[str, list[float]] = field(default_factory=dict)  # seconds per phase and step
 
 
 def train(spec: RunSpec, settings: dict[str, Any]) -> RunMeasurements:
-    """Run the stage; `settings` are options of it beside those that both sides share."""
+    """Run the stage; `settings` are its options besides the shared ones."""
     return workload.with_device_memory(spec, lambda: _train(spec, settings))
 
 
@@ -79,7 +79,7 @@ def _train(spec: RunSpec, settings: dict[str, Any]) -> RunMeasurements:
 
 
 def train_with_phase_times(spec: RunSpec, settings: dict[str, Any]) -> RunMeasurements:
-    """PPO by its stage, with the seconds that each step spends in sampling, scoring and the update."""
+    """Run PPO with the seconds that each step spends in sampling, scoring and the update."""
     seconds: dict[str, list[float]] = {"sampling": [], "scoring": [], "update": []}
     with ExitStack() as timed:
         for part, name in (
@@ -106,7 +106,7 @@ def _with_timing(function: Callable[..., Any], seconds: list[float]) -> Callable
 
 @contextmanager
 def _step_clock(spec: RunSpec, dtype: torch.dtype) -> Iterator[tuple[StepClock, Counter[int]]]:
-    """The clock of the steps in here, each with what is done between it and the next, and the FLOPs of each step."""
+    """The clock of the steps in this context, including the work between steps, and the FLOPs of each step."""
     clock, flops_per_step = StepClock(spec, dtype), Counter[int]()
     count, steps = Ledger.count, Run.steps
 
@@ -127,7 +127,7 @@ def _step_clock(spec: RunSpec, dtype: torch.dtype) -> Iterator[tuple[StepClock, 
 
 
 def _without_saving() -> Any:
-    """Runs end without writing their model, whose gigabytes nobody reads."""
+    """Runs in this context do not write their model."""
     return patch.object(Run, "finish", lambda run, *given: run.finish_without_model())
 
 
@@ -189,7 +189,7 @@ def _run_stage(spec: RunSpec, output: str, settings: dict[str, Any]) -> None:
 
 
 class _ReplaySampler:
-    """A sampler that says what the other side said in the same step, with this model's log-probabilities of it."""
+    """A sampler that replays the other side's rollouts of the same step, with this model's log-probabilities."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: RunSpec) -> None:
         self.model, self.tokenizer, self.spec = model, tokenizer, spec

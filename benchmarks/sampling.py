@@ -3,10 +3,10 @@
     python benchmarks/sampling.py [--model pocket|small] [--vocab_size 1024] [--prompts 8] [--samples_per_prompt 8]
     [--threads 2]
 
-First both decode greedily and must give the same ids. Then they alternate (A B, B A, ...) in settings of their own:
-`fixed` forbids the end-of-text id, so that every completion has `--max_tokens`; `random` makes one token in 32 end a
-completion, and tokens a second count those up to the end; `ragged` is `fixed` with prompts of uneven length, which
-`generate` pads. Printed are the medians, and the ratio of each pair: its median, lowest and highest.
+First both decode greedily and must give the same ids. Then they alternate (A B, B A, ...) in three settings: `fixed`
+forbids the end-of-text id, so that every completion has `--max_tokens`; in `random` one token in 32 ends a completion,
+and tokens per second count those up to the end; `ragged` is `fixed` with prompts of different lengths, which `generate`
+pads. Prints the medians, and median, minimum and maximum of the pairwise ratios.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ SIZES = {  # random weights: speed does not depend on their values
     },
 }  # fmt: skip
 PAD = 0
-NUM_BINS: Final = 16  # of equal probability, into which the vocabulary is cut
-MIN_P_VALUE: Final = 1e-6  # below it, the tokens of a fixed seed are not those of the model
-CHECKED_TOKENS: Final = 16  # of greedy answers on CUDA
+NUM_BINS: Final = 16  # bins of equal probability, into which the vocabulary is divided
+MIN_P_VALUE: Final = 1e-6  # below it, the sampled tokens do not follow the model's distribution
+CHECKED_TOKENS: Final = 16  # tokens of greedy responses compared on CUDA
 
 
 @dataclass
 class SamplingSetting:
-    """What both sides are asked to do."""
+    """The sampling work of both sides."""
 
     prompts: list[list[int]]
     samples_per_prompt: int
@@ -58,7 +58,7 @@ class SamplingSetting:
 
 
 def sample_with_zhenlong(sampler: TorchSampler, setting: SamplingSetting, seed: int) -> list[list[int]]:
-    """Generated ids, row by row, by the sampler."""
+    """Generated ids of each sequence, by the sampler."""
     sampling = SamplingParams(
         0.0 if setting.greedy else 1.0, max_tokens=setting.max_tokens, stop_token_ids=setting.stop_ids, seed=seed
     )
@@ -67,7 +67,7 @@ def sample_with_zhenlong(sampler: TorchSampler, setting: SamplingSetting, seed: 
 
 
 def sample_with_transformers(model: LlamaForCausalLM, setting: SamplingSetting, seed: int) -> list[list[int]]:
-    """Generated ids, row by row, by `generate`; what follows the end is cut off."""
+    """Generated ids of each sequence, by `generate`, truncated after the end token."""
     torch.manual_seed(seed)
     longest = max(map(len, setting.prompts))
     rows = [prompt for prompt in setting.prompts for _ in range(setting.samples_per_prompt)]
@@ -87,7 +87,7 @@ def sample_with_transformers(model: LlamaForCausalLM, setting: SamplingSetting, 
 def time_in_alternation(
     name: str, a: Callable[[int], list[list[int]]], b: Callable[[int], list[list[int]]], repeats: int
 ) -> list[tuple[float, float]]:
-    """Time both in alternation; prints and returns their tokens a second, pair by pair."""
+    """Time both in alternation; prints and returns their tokens per second, pair by pair."""
     speeds: list[tuple[float, float]] = []
     for repeat in range(repeats + 1):
         pair = [0.0, 0.0]
@@ -109,7 +109,7 @@ def time_in_alternation(
 def measure_sampling(folder: Path, shape: LengthShape, args: argparse.Namespace) -> dict[str, Any]:
     """8 prompts x 8 samples in a shape's middle lengths: `speeds` of pairs, and our `share` of the matmul rate.
 
-    Both are compared in fp32, whatever the dtype in which they are timed.
+    Results are compared in fp32, whatever the timed dtype.
     """
     vocab_size, dtype = args.vocab_size, getattr(torch, args.dtype)
     place, _ = cached_model(folder, args.model, vocab_size, args.device, unreachable_eos=True)
@@ -141,7 +141,7 @@ def measure_sampling(folder: Path, shape: LengthShape, args: argparse.Namespace)
 def check_first_tokens(
     sampler: TorchSampler, model: LlamaForCausalLM, prompt: list[int], num_samples: int = 1024
 ) -> None:
-    """Stop unless the first tokens of either side are spread as the model's probabilities say (chi-square)."""
+    """Raise unless the first tokens of both sides follow the model's probabilities (chi-square test)."""
     with torch.no_grad():
         probabilities = model(torch.tensor([prompt], device=model.device)).logits[0, -1].cpu().double().softmax(-1)
     order = probabilities.argsort(descending=True)
@@ -155,7 +155,7 @@ def check_first_tokens(
     ):
         seen = torch.bincount(bin_of_token[[row[0] for row in rows]], minlength=NUM_BINS).double()
         if chisquare(seen[expected > 0].numpy(), expected[expected > 0].numpy()).pvalue < MIN_P_VALUE:
-            raise ResultsDiffer(f"sampling: the tokens of {name} are not spread as the model's probabilities are")
+            raise ResultsDiffer(f"sampling: the tokens of {name} do not follow the model's probabilities")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def check_equal_greedy(sampler: TorchSampler, model: LlamaForCausalLM, setting: SamplingSetting) -> None:
     a, b = sample_with_zhenlong(sampler, setting, 0), sample_with_transformers(model, setting, 0)
     if a != b:
-        raise ResultsDiffer("greedy decoding differs between the two sides; a speed ratio would mean nothing")
+        raise ResultsDiffer("greedy decoding differs between the two sides; a speed ratio would be meaningless")
 
 
 def _truncate_at_stop(row: list[int], stop_ids: Sequence[int]) -> list[int]:
@@ -222,7 +222,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max_num_seqs", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--settings", default="fixed,random,ragged", help="those to measure, separated by commas")
+    parser.add_argument("--settings", default="fixed,random,ragged", help="settings to measure, separated by commas")
     return parser.parse_args(argv)
 
 

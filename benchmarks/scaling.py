@@ -1,11 +1,11 @@
-"""What a step costs against tokens, group size, prompt share, vocabulary and options, and its memory against length.
+"""Scaling of a step's time with tokens, group size, prompt fraction, vocabulary and choices, and of its memory.
 
     .venv/bin/python benchmarks/scaling.py [--curves tokens_sft,samples_per_prompt] [--threads 2] [--repeats 5]
 
 Seconds are the median of `--repeats` steps (forward, backward, clipping, AdamW) of this project's own loop, losses and
-forest on a small Llama with random weights. The points of a curve take turns, so that a noisy minute is everyone's.
-Peak memory is that of a fresh process a point. Each curve gets a line by least squares, its R², and the exponent
-between logarithms. Writes `results/scaling-<date>-<machine>.json` and the tables of docs/performance.md.
+forest on a small Llama with random weights. The points of a curve are interleaved, so that noise affects all alike.
+Peak memory is measured in a fresh process per point. Each curve gets a least-squares line, its R², and the exponent of
+a log-log fit. Writes `results/scaling-<date>-<machine>.json` and the tables of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from zhenlong.objectives.preference import preference_loss
 from zhenlong.objectives.reduce import sum_per_response
 from zhenlong.stages.stage_steps import token_loss
 
-Points = Iterator[tuple[float, Callable[[], object]]]  # x, and what is timed there
+Points = Iterator[tuple[float, Callable[[], object]]]  # x, and the function timed at x
 MODEL: Final = "small"
 VOCAB_SIZE: Final = 4096
 MARKERS: Final = "<!-- table of scaling.py: begin -->", "<!-- table of scaling.py: end -->"
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     torch.set_num_threads(args.threads)
     machine = results_table.machine_info(args.threads)
-    print(f"load average {machine['load_before']:.2f} before the start; the figures need a quiet machine", flush=True)
+    print(f"load average {machine['load_before']:.2f} before the start; timings need an idle machine", flush=True)
     found: list[ScalingCurve] = []
     for name in args.curves:
         for one in _memory_curves(args) if name == "memory" else [_measure_time(*TIMED_CURVES[name], args)]:
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = args.output / f"scaling-{results_table.results_file_stem(machine)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
-    if args.page and args.scale == 1:  # the labels are those of whole sizes
+    if args.page and args.scale == 1:  # the labels hold for scale 1 only
         results_table.replace_between_markers(
             args.page, MARKERS, f"{results_table.provenance(results, path)}\n\n{curve_table(found)}"
         )
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure_time(what: str, against: str, points: Callable[[float], Points], args: argparse.Namespace) -> ScalingCurve:
-    """Milliseconds at each point, which take turns, forth and back."""
+    """Milliseconds at each point, interleaved forwards and backwards."""
     listed = list(points(args.scale))
     for _, run in listed:
         run()
@@ -92,7 +92,7 @@ def _measure_time(what: str, against: str, points: Callable[[float], Points], ar
 
 
 def _memory_curves(args: argparse.Namespace) -> Iterator[ScalingCurve]:
-    """MiB that a step of DPO takes beyond libraries, weights, gradients and AdamW's moments, against two things."""
+    """MiB of a DPO step on top of libraries, weights, gradients and AdamW's moments, by vocabulary and by length."""
     longest = int(1024 * args.scale)
     sizes = [1024, 4096, 16384, 32768, 65536]
     yield fit_curve(f"memory of dpo, 2 answers of {longest:,}", "vocabulary", "MiB", sizes,
@@ -104,7 +104,7 @@ def _memory_curves(args: argparse.Namespace) -> Iterator[ScalingCurve]:
 
 
 def _peak_memory(vocab_size: int, length: int, threads: int) -> float:
-    """In a fresh process, whose peak is that of nothing else."""
+    """Peak memory in a fresh process, unaffected by other work."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(_peak_memory_in_this_process, vocab_size, length, threads).result()
 
@@ -113,18 +113,18 @@ def _peak_memory_in_this_process(vocab_size: int, length: int, threads: int) -> 
     torch.set_num_threads(threads)
     before = workload.peak_memory()
     step = TrainingStep("dpo", _random_trees(1, 64, 2, length, vocab_size), vocab_size)
-    for _ in range(2):  # AdamW makes its moments in the first
+    for _ in range(2):  # AdamW allocates its moments in the first
         step()
     states = 4 * 4 * sum(parameter.numel() for parameter in step.model.parameters())
     return (workload.peak_memory() - before - states) / MIB
 
 
 class TrainingStep:
-    """An optimiser step over token trees, as the stages make it."""
+    """An optimiser step over token trees, as in the stages."""
 
     def __init__(self, stage: str, trees: Sequence[TreeNode], vocab_size: int = VOCAB_SIZE) -> None:
         self.model = workload.new_model(workload.MODEL_SIZES[MODEL], vocab_size)
-        patching.patch_model(self.model)  # as in a model that is loaded
+        patching.patch_model(self.model)  # as for a loaded model
         malloc.keep_freed_memory()
         self.trees, self._loss = trees, partial(LOSSES[stage], self.model)
         self._learner = Learner(self.model, TrainingOptions(lr=1e-5, dtype="float32", device="cpu"), 1 << 30)
@@ -158,7 +158,7 @@ LOSSES: Final = {"sft": token_loss, "dpo": _dpo_loss, "grpo": _grpo_loss}
 def _random_trees(
     count: int, prompt: int, num_responses: int, response: int, vocab_size: int = VOCAB_SIZE
 ) -> list[TreeNode]:
-    """Random prompts with answers, all of one length."""
+    """Random prompts with responses, all of the same lengths."""
     draw = np.random.default_rng(0).integers
     return [
         make_tree(draw(vocab_size, size=prompt).tolist(), draw(vocab_size, size=(num_responses, response)).tolist())
@@ -175,7 +175,7 @@ def _token_points(
 
 
 def _length_points(scale: float) -> Points:
-    """Ever fewer conversations that are ever longer."""
+    """Fewer and longer conversations with the same total tokens."""
     total = int(4096 * scale)
     for count in (32, 16, 8, 4, 2, 1):
         yield total // count, TrainingStep("sft", _random_trees(count, total // count // 4, 1, total // count * 3 // 4))
@@ -202,7 +202,7 @@ def _vocab_size_points(scale: float) -> Points:
 
 
 def _choice_points(scale: float) -> Points:
-    """16 questions of 128 words, whose options have 8."""
+    """16 questions of 128 words with choices of 8 words."""
     with tempfile.TemporaryDirectory() as name:
         workload.make_model(Path(name), workload.MODEL_SIZES[MODEL], VOCAB_SIZE)
         backend = LocalBackend(load_model(f"{name}/model", device="cpu"), file_hash=lambda path: "", device="cpu")
@@ -218,7 +218,7 @@ def _choice_points(scale: float) -> Points:
         yield num_choices, lambda asked=requests: list(backend.score(asked))
 
 
-# The step, what it is measured against, and the points as a function of `--scale`.
+# The step, the x-axis, and the points as a function of `--scale`.
 TIMED_CURVES: Final[dict[str, tuple[str, str, Callable[[float], Points]]]] = {
     "tokens_sft": ("sft, 32 + 128 tokens", "tokens", partial(_token_points, "sft", 32, 1, 128, (4, 8, 16, 32, 64))),
     "tokens_dpo": ("dpo, 32 + 2 × 128 tokens", "tokens", partial(_token_points, "dpo", 32, 2, 128, (2, 4, 8, 16, 32))),
@@ -236,8 +236,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--curves", type=subset_of(CURVE_NAMES), default=list(CURVE_NAMES),
                         help=f"some of {','.join(CURVE_NAMES)} (default: all)")  # fmt: skip
-    parser.add_argument("--repeats", type=positive_int, default=5, help="steps a point (default: 5)")
-    parser.add_argument("--threads", type=positive_int, default=os.cpu_count(), help="default: one a core")
+    parser.add_argument("--repeats", type=positive_int, default=5, help="steps per point (default: 5)")
+    parser.add_argument("--threads", type=positive_int, default=os.cpu_count(), help="threads (default: one per core)")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="scales lengths and counts, to try the command quickly"
     )

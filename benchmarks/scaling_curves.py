@@ -1,4 +1,4 @@
-"""Measured curves: a line through each by least squares, how well it fits, and the tables that show them."""
+"""Measured scaling curves: least-squares lines, their fit, and tables."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ScalingCurve:
-    """What a cost was at each point: `y` in `unit`, against `x`, of `what`.
+    """The cost `y` in `unit` of `what` at each point `x`.
 
-    `slope` and `fixed` are those of the line that fits best, `r2` is the share of the variance that it explains;
-    `exponent` is the slope between the logarithms: 1 for a proportional cost, less where a part is fixed. It is None
-    where a point is 0 or the cost falls.
+    `slope` and `fixed` (intercept) are those of the least-squares line, `r2` is the fraction of variance it explains;
+    `exponent` is the slope of the log-log fit: 1 for a proportional cost, less with a fixed part. It is None if a point
+    is 0 or the cost falls.
     """
 
     what: str
@@ -33,7 +33,7 @@ class ScalingCurve:
 
 
 def fit_curve(what: str, against: str, unit: str, x: Sequence[float], y: Sequence[float]) -> ScalingCurve:
-    """Fit a line to three points or more."""
+    """Fit a line to at least three points."""
     xs, ys = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     slope, intercept = np.polyfit(xs, ys, 1)
     residuals, deviations = ys - (slope * xs + intercept), ys - ys.mean()
@@ -46,7 +46,7 @@ def fit_curve(what: str, against: str, unit: str, x: Sequence[float], y: Sequenc
 
 
 def curve_table(curves: Sequence[ScalingCurve]) -> str:
-    """Markdown: a row for each curve, its points as `x: y`."""
+    """Markdown: a row per curve, its points as `x: y`."""
     lines = ["| step | against | measured | slope | intercept | R² | exponent |", "|---|---|---|---|---|---|---|"]
     for one in curves:
         points = ", ".join(f"{_short(x)}: {_short(y)}" for x, y in zip(one.x, one.y, strict=True))

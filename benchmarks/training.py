@@ -1,11 +1,11 @@
-"""Training speed and memory against TRL, with proof that both sides compute the same.
+"""Training speed and memory against TRL, after a check that both sides compute the same.
 
     python benchmarks/training.py [--benchmark sft,dpo,grpo] [--shape even,long_prompt] [--model default] [--pairs 3]
 
-Each kind of training runs here through the project's stage and there through TRL's trainer: the same random model, the
-same rows in the same batches, the same hyperparameters. First a short run of both must give the same losses and
-gradient norms, else nothing is timed and the exit code is 1. Then both run in turn, each in a process of its own that
-waits while the other works. See benchmarks/README.md for what is equal, and for the two ways in which TRL is set.
+Each benchmark runs the project's stage and TRL's trainer: the same random model, the same rows in the same batches, the
+same hyperparameters. First a short run of both must give the same losses and gradient norms, else nothing is timed and
+the exit code is 1. Then both run interleaved, each in its own process that waits while the other works.
+docs/performance.md says what is equal, and describes the two settings of TRL.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ BATCH_GROWS_WITH_MODEL: Final = (
     "sft",
     "reward_model",
     "dpo",
-)  # with the model's size; TRL's KTO has to take a step's rows at once
-CUDA_OPTIONS: Final = {"tokens_per_microbatch": 49152}  # options of the stage: a step at once
-EOS_EMBEDDING_SCALE: Final = 12.0  # ends sampled answers of the free run after some 30 of at most 64 tokens
+)  # by model size; TRL's KTO needs all rows of a step in one micro-batch
+CUDA_OPTIONS: Final = {"tokens_per_microbatch": 49152}  # options of the stage: a whole step in one micro-batch
+EOS_EMBEDDING_SCALE: Final = 12.0  # grpo-free: responses end after about 30 of at most 64 tokens
 SHAPES: Final = ("even", "long_answer", "long_prompt")
 MEMORY_VOCAB_SIZES: Final = (4096, 32000)
 
@@ -49,9 +49,9 @@ MEMORY_VOCAB_SIZES: Final = (4096, 32000)
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     if importlib.util.find_spec("trl") is None:
-        print('benchmarks/training.py compares with TRL, which is not installed: pip install -e ".[bench]"')
+        print('benchmarks/training.py needs TRL, which is not installed; run pip install -e ".[bench]"')
         return 2
-    print(f"load average {os.getloadavg()[0]:.2f} before the start; the figures need a quiet machine", flush=True)
+    print(f"load average {os.getloadavg()[0]:.2f} before the start; timings need an idle machine", flush=True)
     found: dict[str, Any] = {
         "arguments": vars(args),
         "machine": _machine_info(),
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def compare_speed(
     benchmark: str, shape: str, sides: tuple[SideProcess, SideProcess], args: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
-    """Check, then time both sides in turn; one result for each way in which TRL is set."""
+    """Check, then time both sides interleaved; one result per setting of TRL."""
     stage = benchmark.removesuffix("-free")
     spec, parameters = prepare_run(benchmark, shape, args, folder, args.pairs * args.steps)
     settings = zhenlong_options(args)
@@ -106,7 +106,7 @@ def compare_speed(
                 side.peak_memory(short, how).peak_memory_bytes for side, how in ((theirs, given[1]), (ours, given[0]))
             )
             results[-1]["peak_memory_ratio"] = other / mine
-        elif args.memory:  # the device tells it within the timed runs
+        elif args.memory:  # on a device it is measured in the timed runs
             mine, other = (
                 statistics.median(one.peak_memory_bytes for one in of_side) for of_side in zip(*runs, strict=True)
             )
@@ -120,7 +120,7 @@ def _timed_runs(
     settings: tuple[dict[str, Any], dict[str, Any]],
     args: argparse.Namespace,
 ) -> list[Any]:
-    """Outcomes of both sides: on a CPU of one run each, in turns; on a GPU, which cannot hold both, of runs in turn."""
+    """Outcomes of both sides: on a CPU one interleaved run each; on a GPU, which cannot hold both, alternating runs."""
     if args.device == "cpu":
         spec = replace(spec, steps_per_turn=args.steps)
         return [run_interleaved(sides, ((spec, settings[0]), (spec, settings[1])), args.pairs)]
@@ -134,12 +134,12 @@ def _timed_runs(
 
 
 def zhenlong_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Options of this project's stages that no trainer of TRL has."""
+    """Options of this project's stages without a counterpart in TRL."""
     return {"dtype": args.dtype, "compile": args.compile} | (CUDA_OPTIONS if args.device == "cuda" else {})
 
 
 def tokens_per_step(spec: Any, runs: list[Any]) -> float:
-    """Mean tokens of a timed step: of whole sequences, or those generated."""
+    """Mean tokens of a timed step: of complete sequences, or the generated ones."""
     if spec.stage in workload.STAGES_WITH_SAMPLING:
         return statistics.fmean(count for one in runs for count in one.generated_tokens[WARM_UP:])
     return (
@@ -149,7 +149,7 @@ def tokens_per_step(spec: Any, runs: list[Any]) -> float:
 
 
 def prepare_run(benchmark: str, shape: str, args: argparse.Namespace, folder: Path, steps: int) -> tuple[Any, int]:
-    """A run of the warm-up and `steps` more steps, its rows and model written; and the model's number of parameters."""
+    """Write rows and model of a run with warm-up and `steps` more steps; returns it and the number of parameters."""
     stage = benchmark.removesuffix("-free")
     lengths = workload.scaled_shape(args.model, shape)
     place = Path(tempfile.mkdtemp(prefix=benchmark, dir=folder))
@@ -178,7 +178,7 @@ def _check_equal_losses(
     theirs: tuple[SideProcess, dict[str, Any]],
     tolerance: float,
 ) -> None:
-    """The same losses and gradient norms over the first steps; for GRPO on the rollouts that TRL sampled."""
+    """Check for equal losses and gradient norms over the first steps; for GRPO on the rollouts sampled by TRL."""
     replay = str(Path(spec.folder) / "rollouts.json") if spec.stage == "grpo" else ""
     logged = replace(spec, steps=NUM_CHECKED_STEPS, log_every_step=True, rollouts_file=replay)
     other, mine = (side.train(logged, settings) for side, settings in (theirs, ours))
@@ -196,7 +196,7 @@ def _check_equal_losses(
 
 
 def _check_same_work(benchmark: str, name: str, mine: Any, other: Any, tolerance: float) -> None:
-    """The timed runs did what the checked ones did: the mean loss, or the tokens sampled, are the same."""
+    """Check that the timed runs did the same work: equal mean loss, or equal numbers of sampled tokens."""
     if benchmark == "grpo":
         if set(mine.generated_tokens) != set(other.generated_tokens):
             raise ResultsDiffer(
@@ -210,7 +210,7 @@ def _check_same_work(benchmark: str, name: str, mine: Any, other: Any, tolerance
 
 
 def _seconds_per_step(outcome: Any, args: argparse.Namespace) -> list[float]:
-    """Seconds, the median of each turn's steps."""
+    """Median seconds per step of each turn."""
     return [statistics.median(turn) for turn in split_into_turns(outcome.seconds, args.steps)]
 
 
@@ -224,7 +224,7 @@ def _ms_per_generated_token(outcome: Any, args: argparse.Namespace) -> list[floa
 
 
 def split_into_turns(numbers: Sequence[float], steps: int) -> list[Sequence[float]]:
-    """A run's numbers, one a step, by turns of so many steps, without the warm-up."""
+    """A run's values per step, split into turns of `steps` steps, without the warm-up."""
     return [numbers[begin : begin + steps] for begin in range(WARM_UP, len(numbers), steps)]
 
 
@@ -255,7 +255,7 @@ def _print_result(
 def _compare_memory(
     _: str, shape: str, sides: tuple[SideProcess, SideProcess], args: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
-    """Peak resident memory of a few DPO steps beyond that of the libraries, each side in a fresh process."""
+    """Peak resident memory of a few DPO steps minus that of the libraries, each side in a fresh process."""
     results = []
     for vocab_size in MEMORY_VOCAB_SIZES:
         place = folder / f"memory-{shape}-{vocab_size}"
@@ -299,28 +299,28 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=list(TRAINING_BENCHMARKS),
         help=f"some of {','.join(TRAINING_BENCHMARKS)} (default: all)",
     )
-    parser.add_argument("--shape", type=subset_of(SHAPES), default=list(SHAPES), help="lengths of prompts and answers "
+    parser.add_argument("--shape", type=subset_of(SHAPES), default=list(SHAPES), help="lengths of prompt and responses "
                         f"(workload.py): some of {','.join(SHAPES)} (default: all)")  # fmt: skip
     parser.add_argument("--model", choices=("small", "default", "medium"), default="default",
                         help="about 1.4, 7 or 28 million parameters")  # fmt: skip
-    parser.add_argument("--pairs", type=positive_int, default=3, help="turns of each side, A B, B A, ... (default: 3)")
-    parser.add_argument("--steps", type=positive_int, default=4, help="timed steps of a turn (default: 4)")
-    parser.add_argument("--threads", type=positive_int, default=2, help="threads of each side (default: 2)")
+    parser.add_argument("--pairs", type=positive_int, default=3, help="turns per side, A B, B A, ... (default: 3)")
+    parser.add_argument("--steps", type=positive_int, default=4, help="timed steps per turn (default: 4)")
+    parser.add_argument("--threads", type=positive_int, default=2, help="threads per side (default: 2)")
     parser.add_argument("--against", type=lambda text: text.split(","), default=["tuned", "default"],
-                        help="how TRL is set: tuned, default or both (default: tuned,default)")  # fmt: skip
+                        help="settings of TRL: tuned, default or both (default: tuned,default)")  # fmt: skip
     add_device_options(parser)
-    parser.add_argument("--vocab_size", type=int, default=4096, help="tokens of the vocabulary (default: 4096)")
-    parser.add_argument("--memory", action="store_true", help="the peak memory of each kind as well")
-    parser.add_argument("--json", type=Path, default=here / "results" / "training.json", help="file of the results")
+    parser.add_argument("--vocab_size", type=int, default=4096, help="vocabulary size (default: 4096)")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too")
+    parser.add_argument("--json", type=Path, default=here / "results" / "training.json", help="results file")
     return parser.parse_args(argv)
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say where both sides compute, and how exactly."""
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both sides (default: cpu)")
-    parser.add_argument("--compile", action="store_true", help="the layers of this project's side, by torch.compile")
+    """Add the options for device and precision of both sides."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device of both sides (default: cpu)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the layers of this project's side")
     parser.add_argument("--dtype", choices=tuple(TOLERANCE), default="float32",
-                        help="precision of both sides, TRL at its defaults excepted (default: float32)")  # fmt: skip
+                        help="dtype of both sides, except TRL at its defaults (default: float32)")  # fmt: skip
 
 
 def _machine_info() -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""How TRL is set.
+"""Settings of TRL.
 
-`tuned` is what is fastest at equal work: the benchmark's dtype, no gradient checkpointing, no logging, the reference's
+`tuned` is fastest at equal work: the benchmark's dtype, no gradient checkpointing, no logging, reference
 log-probabilities computed before training, and the layout and micro-batch that were fastest of those tried on a CPU
-(docs/performance.md). DEFAULT leaves to TRL whatever does not change the method: bf16, gradient checkpointing,
-micro-batches of 8 rows, a reference recomputed at every step.
+(docs/performance.md). DEFAULT keeps TRL's defaults for everything that does not change the method: bf16, gradient
+checkpointing, micro-batches of 8 rows, a reference recomputed at every step.
 
-Left out, for they need packages beside TRL: padding-free batches and packing (FlashAttention), vLLM, Liger's and the
-hub's kernels. TRL's own Triton kernels of the output layer are used on CUDA.
+Left out, because they need other packages: padding-free batches and packing (FlashAttention), vLLM, Liger's and the
+hub's kernels. TRL's own Triton kernels of the LM head are used on CUDA.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ TUNED_SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "sft": {"per_device_train_batch_size": 8},
     "dpo": {"per_device_train_batch_size": 8, "precompute_ref_log_probs": True},
     "reward_model": {"per_device_train_batch_size": 8},
-    "kto": {"per_device_train_batch_size": 16, "precompute_ref_log_probs": True},  # all of a step: it has one baseline
+    "kto": {
+        "per_device_train_batch_size": 16,
+        "precompute_ref_log_probs": True,
+    },  # all rows of a step, which share one baseline
     "grpo": {"per_device_train_batch_size": 64, "loss_type": "grpo"},
 }
 CUDA_BATCH_SIZES: Final = {
     "sft": 16,
     "reward_model": 16,
     "grpo": 16,
-}  # rows or pairs of a micro-batch in 80 GB, in bf16
+}  # rows or pairs per micro-batch that fit 80 GB in bf16
 DEFAULT_SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "sft": {},
     "dpo": {},
@@ -36,7 +39,7 @@ DEFAULT_SETTINGS: Final[dict[str, dict[str, Any]]] = {
 
 
 def tuned_settings(stage: str, device: str, dtype: str) -> dict[str, Any]:
-    """The quickest settings of a trainer."""
+    """The fastest settings of a trainer."""
     settings = FAST_SETTINGS | TUNED_SETTINGS[stage] | {"bf16": dtype == "bfloat16"}
     if device == "cuda" and stage in CUDA_BATCH_SIZES:
         settings["per_device_train_batch_size"] = CUDA_BATCH_SIZES[stage]

@@ -1,7 +1,7 @@
-"""What both sides train on: a randomly initialised model, a tokenizer of one token a word, and rows of known lengths.
+"""The workload of both sides: a randomly initialised model, a tokenizer with one token per word, and random rows.
 
-Everything is made from a seed. A row is written twice, in the order in which the other side reads it (`plan.jsonl`) and
-in the order that makes this project's shuffled draw give the same rows (`data.jsonl`), so both see equal batches.
+Everything is derived from a seed. Rows are written twice: in the order in which the other side reads them
+(`plan.jsonl`), and in the order that this project's shuffling maps to it (`data.jsonl`), so both see equal batches.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ TEMPLATE: Final = (
     "{% if add_generation_prompt %}<|assistant|> {% endif %}"
 )
 WARM_UP: Final = 2  # steps that are not timed
-TEMPLATE_TOKENS: Final = 2  # tokens that the template puts around a prompt
-STAGES_WITH_SAMPLING: Final = ("grpo", "ppo")  # kinds whose answers are sampled
-MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.discard("qwen2")  # whose tokenizer would be taken in place of ours
+TEMPLATE_TOKENS: Final = 2  # tokens that the template adds to a prompt
+STAGES_WITH_SAMPLING: Final = ("grpo", "ppo")  # stages with sampled responses
+MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.discard("qwen2")  # else its tokenizer would replace ours
 
 
 class ResultsDiffer(Exception):
-    """The two sides did not compute the same."""
+    """The two sides computed different results."""
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The shape of a model with tied embeddings: a Llama, or a Qwen2 where the key-value heads are fewer.
+    """The size of a model with tied embeddings: a Llama, or a Qwen2 if it has fewer key-value heads.
 
-    `times` is how much longer its texts are than SHAPES, and how many more rows of them a step has. With too high a
-    learning rate two runs that differ by rounding part after a step.
+    `times` scales the lengths of SHAPES and the rows per step. With too high a learning rate, two runs that differ by
+    rounding diverge after a step.
     """
 
     hidden_size: int
@@ -95,14 +95,14 @@ MODEL_SIZES: Final = {
 
 @dataclass(frozen=True)
 class LengthShape:
-    """Lengths in tokens, each drawn evenly between two: of prompts, and of each answer to it."""
+    """Ranges of lengths in tokens, sampled uniformly: of prompts, and of each response."""
 
     prompt: tuple[int, int]
     response: tuple[int, int]
 
     @property
     def middle_lengths(self) -> tuple[int, int]:
-        """The middle length of a prompt, and that of a sampled answer, at most MOST_SAMPLED."""
+        """The middle length of a prompt, and of a sampled response, at most MAX_SAMPLED_TOKENS."""
         return sum(self.prompt) // 2, min(sum(self.response) // 2, MAX_SAMPLED_TOKENS)
 
     def __mul__(self, times: int) -> LengthShape:
@@ -119,11 +119,11 @@ SHAPES: Final = {
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training run that both sides do: `steps` updates from `batch` rows each, out of the files in `folder`.
+    """One training run for both sides: its number of steps, batch size, and the folder with its files.
 
-    `new_tokens` is the longest answer of a rollout, `group` the answers to a prompt; `logged` asks for the loss and
-    gradient norm of every step, `replay` is a file of rollouts to learn from in place of new ones. `turn` is the number
-    of steps after which a run lets the other side work (`interleaved_runs.py`), 0 for a run by itself.
+    It also bounds the response length and the samples per prompt of a rollout, says whether to log loss and gradient
+    norm of every step, and may name a file of rollouts to replay instead of sampling. `turn` is the number of steps
+    after which a run yields to the other side (`interleaved_runs.py`), 0 for a run on its own.
     """
 
     stage: str
@@ -132,7 +132,7 @@ class RunSpec:
     batch_size: int
     threads: int
     lr: float
-    model: str  # its folder
+    model: str  # folder
     device: str = "cpu"
     samples_per_prompt: int = 8
     max_tokens: int = 64
@@ -146,12 +146,12 @@ class RunSpec:
         return str(Path(self.folder) / "data.jsonl")
 
     def rows_in_order(self) -> list[dict[str, Any]]:
-        """The rows in the order of training."""
+        """The rows in training order."""
         return [json.loads(line) for line in (Path(self.folder) / "plan.jsonl").read_text().splitlines()]
 
 
 def scaled_shape(model: str, shape: str) -> LengthShape:
-    """A shape in the lengths of a model's size."""
+    """A shape with the lengths scaled for a model size."""
     return SHAPES[shape] * MODEL_SIZES[model].length_scale
 
 
@@ -165,7 +165,7 @@ def cached_model(
     unreachable_eos: bool = False,
     eos_embedding_scale: float = 1.0,
 ) -> tuple[Path, int]:
-    """The folder of a model that is made once, on the device, and its number of parameters; see `make_model`."""
+    """The folder of a model, created once, on the device, and its number of parameters; see `make_model`."""
     return _make_cached_model(folder, model, vocab_size, device, reward_head, unreachable_eos, eos_embedding_scale)
 
 
@@ -204,9 +204,9 @@ def make_model(
 ) -> int:
     """Write model and tokenizer to `folder`/model; returns the number of parameters.
 
-    With `scores` it is a reward model. With `endless` the end-of-turn token lies just outside of the model's
-    vocabulary, so that no sampled answer ends before its longest length, on either side. `end_scale` scales the end's
-    embedding (tied: its output weights too), so that sampled answers do end.
+    Optionally it is a reward model; or its end-of-turn token lies just outside of the vocabulary, so that on both sides
+    every sampled response has the maximum length; or the embedding of the end token (tied to its output weights) is
+    scaled, so that sampled responses end early.
     """
     model = new_model(size, vocab_size, reward_head=reward_head, unreachable_eos=unreachable_eos)
     with torch.no_grad():
@@ -227,7 +227,7 @@ MODEL_CLASSES: Final = {
 def new_model(
     size: ModelSize, vocab_size: int, *, reward_head: bool = False, unreachable_eos: bool = False
 ) -> PreTrainedModel:
-    """A model with random weights, the same ones each time."""
+    """A model with random weights from a fixed seed."""
     config = size.config(
         vocab_size,
         bos_token_id=None,
@@ -241,14 +241,14 @@ def new_model(
 
 
 def load_transformers_model(folder: Path) -> PreTrainedModel:
-    """The causal model of a folder as transformers loads it, for the other side."""
+    """The causal LM of a folder, loaded by transformers, for the other side."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def make_rows(stage: str, count: int, seed: int, vocab_size: int, shape: LengthShape) -> list[dict[str, Any]]:
-    """Random rows of a kind, in the form of TRL's data sets, which this project reads too.
+    """Random rows for a stage, in TRL's data format, which this project reads too.
 
-    Prompts of rollouts all have the middle length of the shape: TRL would pad them, and this is not about padding.
+    Prompts of rollouts all have the middle length of the shape: TRL would pad them, and padding is not measured here.
     """
     rng = np.random.default_rng(seed)
     texts = _RandomMessages(rng, vocab_size)
@@ -262,7 +262,7 @@ def make_rows(stage: str, count: int, seed: int, vocab_size: int, shape: LengthS
             found.append({"messages": [prompt_message, texts.message("assistant", chosen)]})
         elif stage in STAGES_WITH_SAMPLING:
             found.append({"prompt": [prompt_message]})
-        elif stage == "kto":  # thumbs up and down in turn
+        elif stage == "kto":  # desirable and undesirable, alternating
             answer = [texts.message("assistant", chosen)]
             found.append({"prompt": [prompt_message], "completion": answer, "label": len(found) % 2 == 0})
         else:
@@ -275,7 +275,7 @@ def make_rows(stage: str, count: int, seed: int, vocab_size: int, shape: LengthS
 
 
 def count_tokens(row: dict[str, Any]) -> int:
-    """Tokens of a row's sequences, each response with its prompt, as a trainer without shared prompts reads them."""
+    """Tokens of a row's sequences, each response with its prompt, as for a trainer without prompt sharing."""
     if "messages" in row:
         asked, told = row["messages"]
         return _message_tokens(asked) + _message_tokens(told)
@@ -288,7 +288,7 @@ def _message_tokens(turn: dict[str, str]) -> int:
 
 
 def write_rows(folder: Path, rows: list[dict[str, Any]], seed: int) -> None:
-    """Write the rows in the order of training and in the order that this project's draw turns into it."""
+    """Write the rows in training order, and in the order that this project's shuffling maps to it."""
     placed: list[dict[str, Any]] = [{} for _ in rows]
     for row, place in zip(rows, Mixture([len(rows)], None, seed).draw(len(rows)), strict=True):
         placed[place] = row
@@ -297,7 +297,7 @@ def write_rows(folder: Path, rows: list[dict[str, Any]], seed: int) -> None:
 
 
 def word_sum_reward(prompts: list[Any], responses: list[str]) -> list[float]:
-    """The reward of both sides: a number made from the words, cheap to compute and different for nearly every text."""
+    """The reward of both sides: computed from the words, cheap, and different for nearly every text."""
     return [float(sum(int(word[1:]) % 13 for word in text.split())) for text in responses]
 
 
@@ -307,13 +307,13 @@ class _RandomMessages:
     vocab_size: int
 
     def message(self, role: str, tokens: int) -> dict[str, str]:
-        """A turn of `tokens` tokens, with those that the template adds."""
+        """A turn of `tokens` tokens, including those that the template adds."""
         count = tokens - (1 if role == "assistant" else TEMPLATE_TOKENS)
         return {"role": role, "content": " ".join(f"w{n}" for n in self.rng.integers(3, self.vocab_size - 1, count))}
 
 
 def _word_tokenizer(vocab_size: int, unreachable_eos: bool) -> PreTrainedTokenizerFast:
-    """One token a word: w3, w4, ... with their own numbers as ids, and four markers."""
+    """One token per word: w3, w4, ... with their numbers as ids, and four special tokens."""
     end = vocab_size if unreachable_eos else vocab_size - 1
     ids = {PAD: 0, USER: 1, ASSISTANT: 2, **{f"w{n}": n for n in range(3, end)}, END: end}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=PAD))
@@ -326,9 +326,9 @@ def _word_tokenizer(vocab_size: int, unreachable_eos: bool) -> PreTrainedTokeniz
 
 
 def peak_memory() -> int:
-    """Most resident bytes of this process since it began.
+    """Peak resident bytes of this process since its start.
 
-    Not `ru_maxrss`: on Linux a new process begins with what that of its parent was, however small it is itself.
+    Not `ru_maxrss`: on Linux a new process inherits its parent's peak.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -337,18 +337,18 @@ def peak_memory() -> int:
 
 
 def with_device_memory(spec: RunSpec, train: Callable[[], Any]) -> Any:
-    """The outcome of `run`, on CUDA with the most memory of the device beyond fp32 weights, which is free afterwards.
+    """The outcome of `train`, on CUDA with peak device memory minus fp32 weights; device memory is freed afterwards.
 
-    Both sides' processes share the device: one that waits holds nothing there, nor does one whose run has failed.
+    Both sides' processes share the device: a waiting process, or one with a failed run, holds no device memory.
     """
     if spec.device == "cpu":
         return train()
-    torch.cuda.init()  # the counters are none before
+    torch.cuda.init()  # before this there are no counters
     torch.cuda.reset_peak_memory_stats()
     try:
         outcome = train()
     except Exception as error:
-        traceback.clear_frames(error.__traceback__)  # they hold what the run computed
+        traceback.clear_frames(error.__traceback__)  # frames hold tensors of the run
         raise
     finally:
         release_device_memory(spec.device)
@@ -358,7 +358,7 @@ def with_device_memory(spec: RunSpec, train: Callable[[], Any]) -> Any:
 
 
 def release_device_memory(device: str) -> None:
-    """Give back memory of a CUDA device that no tensor uses any more."""
+    """Release cached memory of a CUDA device."""
     if device != "cpu":
         gc.collect()
         torch.cuda.empty_cache()

@@ -161,7 +161,7 @@ def made_row(work: str) -> dict:
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", ""])
 def test_a_count_that_is_none_is_told(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="whole number above 0"):
+    with pytest.raises(argparse.ArgumentTypeError, match="integer above 0"):
         argument_types.positive_int(text)
     assert argument_types.positive_int("12") == 12
 
