@@ -120,7 +120,7 @@ def test_the_worst_case_leaves_out_instances_whose_original_failed():
 def test_an_unknown_perturbation_needs_its_kind():
     with pytest.raises(ValueError, match="backwards"):
         numbers([outcome(0, "yes"), outcome(0, "yes", "backwards")])
-    found = numbers([outcome(0, "yes"), outcome(0, "no", "backwards")], kinds={"backwards": "fairness"})
+    found = numbers([outcome(0, "yes"), outcome(0, "no", "backwards")], perturbation_kinds={"backwards": "fairness"})
     assert found["right", 0, "worst_case/fairness", ""].value.mean == 0.0
 
 

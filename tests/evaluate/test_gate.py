@@ -109,7 +109,7 @@ def test_a_percentage_is_of_the_baselines_value(judged):
     after = [value - 0.5 for value in before]
     rule = {"allowed_drop": 0.05, "relative": True}  # 5 % of 8 is 0.4
     found = judged({"quiz": records(before)}, {"quiz": records(after)}, rule)["quiz", "exact_match"]
-    assert found.allowed == pytest.approx(0.4)
+    assert found.allowed_drop == pytest.approx(0.4)
     assert not found.passed
     assert judged({"quiz": records(before)}, {"quiz": records(after)}, {**rule, "allowed_drop": 0.07})[
         "quiz", "exact_match"
@@ -124,7 +124,7 @@ def test_the_last_matching_rule_applies_and_patterns_match_many(judged):
         ("quiz", "exact_match"): True,
         ("riddles", "exact_match"): False,
     }
-    assert found["quiz", "exact_match"].rule.place == "rule 2"
+    assert found["quiz", "exact_match"].rule.source == "rule 2"
     assert next(iter(found.values())).measures.a.scenario == "riddles"  # what failed comes first
 
 

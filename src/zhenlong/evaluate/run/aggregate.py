@@ -60,10 +60,10 @@ def aggregate(
 ) -> tuple[list[Result], list[InstanceRecord]]:
     """The results of one model on one scenario, and one record per outcome, in order.
 
-    `kinds` maps the name of a perturbation that is not built in to robustness or fairness. For each number of shots the
-    results are: every measure over all instances, over each group, under each perturbation, and the worst case over the
-    perturbations of a kind; then efficiency. An instance's value is the mean over its trials; a corpus measure is
-    computed per trial, and its value and interval are averaged over trials. Failed outcomes enter no mean; an instance
+    `perturbation_kinds` maps names of perturbations that are not built in to robustness or fairness. For each number
+    of shots the results are: every measure over all instances, over each group, under each perturbation, and the worst
+    case over the perturbations of a kind; then efficiency. An instance's value is the mean over its trials; a corpus
+    measure is computed per trial, and its value and interval are averaged. Failed outcomes enter no mean; an instance
     counts as failed if all its trials failed. Raises `UserError` if a judge's verdict is missing and there is no judge.
     """
     bound = scenario.bind_metrics()
