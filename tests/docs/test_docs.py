@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from pages import PAGES, ROOT, anchors, fences, links, option_table
 from tiny import tiny_model, tiny_tokenizer
+from walkthrough import blocks
 
+from zhenlong.evaluate.metrics import registry
 from zhenlong.loop import TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.registry import commands, stages
@@ -22,7 +24,8 @@ from zhenlong.registry import commands, stages
 STAGES = tuple(stages())
 COMMANDS = commands()
 SHARED = {field.name: field.default for field in fields(TrainingOptions)}
-RUNNABLE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+RUNNABLE = [CONTRIBUTING, ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
 
 
 def stage(name: str) -> Callable[..., Any]:
@@ -85,12 +88,33 @@ def test_python_on_the_pages_imports_what_exists_and_calls_stages_with_options_t
 def test_the_examples_run(page, tmp_path, monkeypatch):
     """Each page's blocks run one after the other where `runs/sft` holds a model; their asserts are their results."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_METRICS", dict(registry.all_metrics()))  # what a page registers ends with it
     save_model(tiny_model(), tiny_tokenizer(), tmp_path / "runs" / "sft" / "model")
     found: dict[str, Any] = {"__name__": "example"}
-    blocks = fences(page, "python")
-    assert blocks
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), found)  # the page is the project's own
+    for block in blocks(page):
+        if block.file:
+            (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            exec(compile(block.text, str(page), "exec"), found)  # the page is the project's own
+    assert len(found) > 1
+
+
+def test_what_contributing_tells_to_touch_is_there():
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:src|tests|docs|benchmarks)/[\w./]+)`", text):
+        assert (ROOT / path).exists(), path
+    named = re.findall(r"((?:`\w+`(?:, | and | or (?:, for `[^`]+`, )?)?)+) in\s+`(src/[\w./]+)`", text)
+    assert len(named) >= 8
+    for names, path in named:
+        code = (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(def )?{name}\b", code, re.MULTILINE), f"{name} in {path}"
+
+
+def test_the_make_targets_of_contributing_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    asked = set(re.findall(r"(?:`|^)make ([\w-]+)", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"test", "check", "docs"} <= asked <= set(re.findall(r"^([\w-]+):.*##", makefile, re.MULTILINE))
 
 
 def test_the_index_leads_to_every_page():
