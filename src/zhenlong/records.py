@@ -1,8 +1,8 @@
-"""What flows between the rooms: everything upstream of tokens is one of these frozen records.
+"""Records: the frozen dataclasses that all data becomes before it is tokenised.
 
-Readers produce them, the built-in world produces them, and one JSON object a line is how they are kept on disk
-(`to_json`, `from_json`; the `kind` field names the record). A record checks itself when it is made: a wrong field
-raises `ValueError` naming the field and what was expected, and whoever knows the file and line adds them.
+Readers and the built-in world produce them. On disk a record is one JSON object per line (`to_json`, `from_json`; the
+field `kind` names its class). A record validates itself when it is created: a wrong field raises `ValueError` naming
+the field and what was expected; the reader adds the file and line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def map_collecting_errors(function: Callable[..., T], argument_tuples: Iterable[tuple[Any, ...]]) -> list[T]:
-    """The function's result for each tuple of arguments. All problems (`ValueError`) are reported in one error."""
+    """Call the function with each tuple of arguments. All `ValueError`s are collected into one."""
     results, problems = [], []
     for arguments in argument_tuples:
         try:
@@ -38,7 +38,7 @@ def map_collecting_errors(function: Callable[..., T], argument_tuples: Iterable[
 class Message:
     """One turn of a conversation.
 
-    `tool_calls` are the assistant's; `tools`, which only the system's turn has, are signatures of what may be called.
+    `tool_calls` are made by the assistant; `tools`, allowed only in the system turn, are the signatures it may call.
     Both follow the OpenAI schema: `{"type": "function", "function": {...}}`.
     """
 
@@ -62,7 +62,7 @@ Messages = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """Plain text to pretrain on."""
+    """Plain text for pretraining."""
 
     text: str
     source: str = ""
@@ -74,7 +74,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A conversation to imitate: the loss is on the assistant's tokens only, of which there must be some."""
+    """A conversation to imitate. The loss is on the assistant's tokens only; there must be at least one."""
 
     messages: Messages
     source: str = ""
@@ -85,14 +85,14 @@ class Demonstration:
         assistant = [m for m in self.messages if m.role == "assistant"]
         _require(bool(assistant), "messages: expected at least one assistant turn, got none")
         empty = any(not m.content.strip() and not m.tool_calls for m in assistant)
-        _require(not empty, "messages: expected every assistant turn to say something, got an empty one")
+        _require(not empty, "messages: expected text or a tool call in every assistant turn, got an empty one")
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """K >= 2 responses to one prompt and their ranks (1 is best; equal ranks are ties and make no pair).
+    """K >= 2 responses to one prompt and their ranks: 1 is best, equal ranks are ties and form no pair.
 
-    `strength` is the four-level scale 1 (negligibly) to 4 (significantly better) between the best and the rest.
+    `strength`, from 1 (negligibly) to 4 (significantly better), is how much better the best response is than the rest.
     """
 
     prompt: Messages
@@ -121,7 +121,7 @@ class Ranking:
             _require(distinct, "responses: expected chosen and rejected to differ, got the same text twice")
 
     def pairs(self) -> list[tuple[int, int]]:
-        """All (chosen, rejected) pairs of response indices; ties make none."""
+        """All (chosen, rejected) pairs of response indices; ties form none."""
         return [(i, j) for i, a in enumerate(self.ranks) for j, b in enumerate(self.ranks) if a < b]
 
 
@@ -142,7 +142,7 @@ class Rating:
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt whose answer can be checked: by `verifier` (name and arguments) against `reference`."""
+    """A prompt whose response can be verified: by `verifier` (name and arguments) against `reference`."""
 
     prompt: Messages
     reference: str = ""
@@ -166,7 +166,7 @@ RECORD_KINDS: Final[dict[str, type]] = {
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """The record as a JSON object; `from_json` is its inverse. Fields at their default are left out."""
+    """The record as a JSON object; `from_json` is its inverse. Fields with their default value are omitted."""
     row: dict[str, Any] = {"kind": type(record).__name__.lower()}
     for item in fields(record):
         value = getattr(record, item.name)
@@ -181,7 +181,7 @@ def to_json(record: Record) -> dict[str, Any]:
 
 
 def from_json(row: Mapping[str, Any]) -> Record:
-    """The record a JSON object describes. Raises `ValueError` naming the field that is missing, unknown or wrong."""
+    """The record that a JSON object describes. Raises `ValueError` naming a missing, unknown or wrong field."""
     kind = row.get("kind")
     if kind not in RECORD_KINDS:
         raise ValueError(f"kind: expected one of {', '.join(RECORD_KINDS)}, got {kind!r}")
@@ -210,7 +210,7 @@ def _messages(value: Any, name: str) -> Messages:
 
 def _message(value: Any, name: str) -> Message:
     _require(isinstance(value, Mapping), f"{name}: expected objects with role and content, got {type(value).__name__}")
-    _require("role" in value, f"{name}: a message has no role")
+    _require("role" in value, f"{name}: expected a role in every message, got none")
     content = value.get("content")
     calls, tools = (tuple(value.get(name) or ()) for name in ("tool_calls", "tools"))
     return Message(value["role"], "" if content is None else content, calls, tools)

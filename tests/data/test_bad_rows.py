@@ -37,7 +37,11 @@ BAD = {
         {"messages": CHAT[1:]},
         r"messages\[0\]: expected the system's or the user's turn",
     ),
-    "empty response": (Demonstration, chat(content=" "), "messages: expected every assistant turn to say something"),
+    "empty response": (
+        Demonstration,
+        chat(content=" "),
+        "messages: expected text or a tool call in every assistant turn",
+    ),
     "content of another type": (
         Demonstration,
         chat(content=3),

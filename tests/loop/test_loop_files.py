@@ -1,4 +1,4 @@
-"""Files and checkpoints are whole or absent, hold what was put in, and never a pickle."""
+"""Files and checkpoints are complete or absent, restore what was saved, and contain no pickle."""
 
 import json
 import resource
@@ -41,7 +41,7 @@ def same(a, b) -> bool:
 
 @contextmanager
 def full_disk(size: int = 4096):
-    """Let no file grow past `size` bytes: writes fail as they do on a full disk."""
+    """Limit files to `size` bytes, so that writes fail as on a full disk."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
@@ -52,7 +52,7 @@ def full_disk(size: int = 4096):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_state_comes_back_equal_in_value_type_and_dtype(tmp_path):
+def test_a_restored_state_is_equal_in_value_type_and_dtype(tmp_path):
     state = STATE | {"arrays": (*STATE["arrays"][:2], 0.1)}  # numpy's float64 comes back as a float
     path = save_checkpoint(tmp_path, 3, STATE)
     assert same(load_checkpoint(path), state)
@@ -60,19 +60,19 @@ def test_a_state_comes_back_equal_in_value_type_and_dtype(tmp_path):
     assert b"pickle" not in (path / "state.safetensors").read_bytes()
 
 
-def test_a_state_that_json_and_tensors_cannot_hold_is_refused(tmp_path):
+def test_unsupported_types_in_a_state_are_refused(tmp_path):
     with pytest.raises(TypeError, match="state/a/1: a checkpoint cannot hold a set"):
         save_checkpoint(tmp_path, 1, {"a": [None, {1}]})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_the_newest_are_kept_by_number_not_by_name(tmp_path):
+def test_only_the_newest_checkpoints_stay_ordered_by_number_not_by_name(tmp_path):
     for step in (2, 999_999, 1_000_000):
         save_checkpoint(tmp_path, step, {"step": step}, keep_last=2)
     assert [step for step, _ in list_checkpoints(tmp_path)] == [999_999, 1_000_000]
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_one_clear_line(tmp_path):
+def test_a_full_disk_leaves_the_old_checkpoint_and_a_one_line_error(tmp_path):
     save_checkpoint(tmp_path, 1, {"x": torch.zeros(10)}, keep_last=1)
     with full_disk(), pytest.raises(UserError, match=r"step-000002: cannot be written \(.*\); free or allow") as error:
         save_checkpoint(tmp_path, 2, {"x": torch.zeros(10_000)}, keep_last=1)
@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, name):
         load_checkpoint(path)
 
 
-def test_a_file_is_the_old_or_the_new_one(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "ledger.json"
     write_json(path, {"tokens": 1})
     with full_disk(), pytest.raises(UserError, match="cannot be written"):
@@ -98,7 +98,7 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_place_that_takes_no_files_is_one_clear_line(tmp_path):
+def test_an_unwritable_folder_is_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         write_text(tmp_path / "file" / "run" / "config.yaml", "x")
@@ -106,14 +106,14 @@ def test_a_place_that_takes_no_files_is_one_clear_line(tmp_path):
         JsonLines(tmp_path / "metrics.jsonl").append({"step": 1})
 
 
-def test_numbers_become_plain_json(tmp_path):
+def test_numbers_of_other_libraries_become_json_numbers(tmp_path):
     values = {"nan": float("nan"), "inf": torch.tensor(float("inf")), "np": np.float32(0.5), "tensor": torch.tensor(2)}
     JsonLines(tmp_path / "lines").append({"step": 1, **values, "path": tmp_path})
     row = json.loads((tmp_path / "lines").read_text(), parse_constant=pytest.fail)
     assert row == {"step": 1, "nan": None, "inf": None, "np": 0.5, "tensor": 2, "path": str(tmp_path)}
 
 
-def test_lines_are_cut_after_a_step_and_at_damage(tmp_path):
+def test_truncation_drops_lines_after_a_step_and_after_damage(tmp_path):
     lines = JsonLines(tmp_path / "lines")
     lines.truncate_after(5)  # nothing there yet
     for step in (1, 2, 2, 3):

@@ -1,4 +1,4 @@
-"""An optimiser step does what its equation says, however it is cut into micro-batches."""
+"""An optimiser step follows its equation, however it is split into micro-batches."""
 
 import math
 
@@ -26,7 +26,7 @@ def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 
 def token_losses(model, rows: list[torch.Tensor]) -> torch.Tensor:
-    """The sum of next-token losses over rows of different lengths."""
+    """The sum of next-token losses over sequences of different lengths."""
     logits = [model(row[None, :-1]).logits[0] for row in rows]
     losses = [
         nn.functional.cross_entropy(one.float(), row[1:], reduction="sum")
@@ -40,8 +40,8 @@ def rows_of(lengths: list[int]) -> list[torch.Tensor]:
     return [torch.randint(259, (n,), generator=generator) for n in lengths]
 
 
-def test_cutting_a_step_into_microbatches_changes_nothing():
-    """One batch, single rows, and uneven cuts all equal plain AdamW on the mean over all scored tokens."""
+def test_splitting_a_step_into_microbatches_does_not_change_the_update():
+    """One batch, single rows and uneven splits all equal plain AdamW on the mean over all scored tokens."""
     rows = rows_of([3, 9, 4, 17, 2, 6, 5, 12])
     count = sum(len(row) - 1 for row in rows)
     plain = tiny_model("llama")
@@ -60,7 +60,7 @@ def test_cutting_a_step_into_microbatches_changes_nothing():
         assert metrics["loss"] == pytest.approx(math.log(259), rel=0.05)
 
 
-def test_the_rate_follows_the_schedule():
+def test_the_learning_rate_follows_the_schedule():
     model = nn.Linear(2, 1)
     options = TrainingOptions(lr=0.5, schedule="cosine", warmup_steps=2, device="cpu")
     learner = Learner(model, options, 6)
@@ -68,7 +68,7 @@ def test_the_rate_follows_the_schedule():
     assert seen == pytest.approx([learning_rate(step, options, 6) for step in range(6)])
 
 
-def test_only_matrices_are_decayed():
+def test_weight_decay_applies_to_matrices_only():
     model = nn.Sequential(nn.Embedding(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     before = weights(model)
     learner = Learner(model, TrainingOptions(weight_decay=0.1, **SMOOTH), 10)
@@ -77,7 +77,7 @@ def test_only_matrices_are_decayed():
     assert close(weights(model), shrunk)
 
 
-def test_clipping_can_be_turned_off():
+def test_a_max_grad_norm_of_0_disables_clipping():
     model = nn.Linear(3, 1, bias=False)
     before = model.weight.detach().clone()
     learner = Learner(model, TrainingOptions(max_grad_norm=0.0, **SMOOTH), 10)
@@ -86,7 +86,7 @@ def test_clipping_can_be_turned_off():
     assert torch.allclose(model.weight, before - 0.1 * 100 / (100 + 1))  # AdamW's first step: g / (|g| + eps)
 
 
-def test_metrics_are_sums_over_the_step_s_count_or_over_their_own():
+def test_metrics_are_sums_divided_by_the_step_s_count_or_their_own():
     model = nn.Linear(1, 1)
     learner = Learner(model, TrainingOptions(device="cpu"), 10)
 
@@ -114,7 +114,7 @@ def bad_gradient(model: nn.Linear, x: float) -> StepLoss:
     ("loss", "message"),
     [(bad_loss, "the loss is not finite on records c, d;"), (bad_gradient, "the gradient is not finite on records a,")],
 )
-def test_a_step_that_is_not_finite_is_refused_and_changes_nothing(loss, message):
+def test_a_non_finite_step_raises_and_changes_nothing(loss, message):
     model = nn.Linear(2, 1, bias=False)
     learner = Learner(model, TrainingOptions(**SMOOTH), 10)
     learner.step([1.0], lambda x: bad_loss(model, x), 1)
@@ -128,8 +128,8 @@ def test_a_step_that_is_not_finite_is_refused_and_changes_nothing(loss, message)
     assert learner.updates == 1
 
 
-def test_extra_modules_have_their_own_rate_and_their_own_clipping():
-    """A critic with an enormous gradient does not shrink the policy's; what both hold is trained once."""
+def test_extra_modules_have_their_own_learning_rate_and_clipping():
+    """A critic with an enormous gradient does not shrink the policy's; shared parameters are trained once."""
     policy, alone = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
     alone.load_state_dict(policy.state_dict())
     critic = nn.Sequential(policy, nn.Linear(1, 1, bias=False))
@@ -159,7 +159,7 @@ def test_frozen_parameters_are_neither_trained_nor_saved():
         Learner(model, TrainingOptions(**SMOOTH), 10)
 
 
-def test_bfloat16_is_for_the_products_and_weights_stay_float32():
+def test_bfloat16_applies_to_matrix_products_and_weights_stay_float32():
     model = nn.Linear(4, 4)
     learner = Learner(model, TrainingOptions(dtype="bfloat16", **SMOOTH), 10)
     seen = []
@@ -177,12 +177,12 @@ def test_bfloat16_is_for_the_products_and_weights_stay_float32():
 
 def test_another_model_s_state_is_refused():
     one, other = (Learner(nn.Linear(n, 1), TrainingOptions(**SMOOTH), 10) for n in (2, 3))
-    with pytest.raises(UserError, match="not those of the run to resume"):
+    with pytest.raises(UserError, match="differ from those of the run to resume"):
         one.load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize(("batches", "count"), [([], 1), ([1], 0), ([1], -1), ([1], math.nan)])
-def test_a_step_without_anything_to_learn_from_is_an_error(batches, count):
+def test_a_step_without_microbatches_or_count_is_an_error(batches, count):
     model = nn.Linear(1, 1)
     with pytest.raises(ValueError, match="count above 0"):
         Learner(model, TrainingOptions(**SMOOTH), 10).step(batches, lambda _: StepLoss(model.weight.sum()), count)

@@ -1,4 +1,4 @@
-"""The options check themselves, and reach a stage's command line flat and documented."""
+"""Options validate themselves, and appear on a stage's command line with default and help."""
 
 import dataclasses
 from typing import Any
@@ -21,17 +21,17 @@ from zhenlong.loop.options import OPTION_NAMES, RESUMABLE_CHANGES
         ("keep_checkpoints", 0), ("log_every", 0), ("save_every", -1), ("wandb", None),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_refused_by_the_option_s_name(name, value):
+def test_an_error_names_the_option_with_the_invalid_value(name, value):
     with pytest.raises(UserError, match=f"^{name}: expected .*, got {value!r}".replace("(", r"\(")):
         TrainingOptions(**{name: value})
 
 
-def test_whole_numbers_pass_as_floats():
+def test_integers_are_accepted_as_floats():
     assert TrainingOptions(warmup_steps=3, epochs=2) == TrainingOptions(warmup_steps=3.0, epochs=2.0)
     assert type(TrainingOptions(lr=1).lr) is float
 
 
-def test_what_a_resumed_run_may_change_are_options():
+def test_resumable_changes_are_names_of_options():
     assert set(OPTION_NAMES) >= RESUMABLE_CHANGES
 
 
@@ -48,7 +48,7 @@ def test_a_stage_s_command_line_has_every_option_once_with_its_default_and_help(
     expected = {field.name: field.default for field in dataclasses.fields(TrainingOptions)} | {"lr": 5e-7, "data": None}
     assert {name: defaults[name] for name in expected} == expected
     text = " ".join(parser.format_help().split())
-    assert "less saves memory, and the gradient stays the same." in text
+    assert "fewer tokens save memory and do not change the gradient." in text
     assert "{constant,linear,cosine,wsd}" in text
     parsed = parser.parse_args(["--data=x", "--schedule=wsd", "--steps=7"])
     assert stage(**vars(parsed)) == TrainingOptions(lr=5e-7, schedule="wsd", steps=7)

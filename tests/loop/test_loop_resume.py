@@ -1,4 +1,4 @@
-"""An interrupted run that is resumed ends with the bits of one that was not, and its files show no seam."""
+"""A resumed run ends with the same bits as an uninterrupted one, and its files show no gap or repetition."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 7, 9])
-def test_a_crash_in_any_step_changes_nothing(uninterrupted, tmp_path, at):
+def test_resume_after_a_crash_in_any_step_gives_the_same_result(uninterrupted, tmp_path, at):
     """An epoch ends in steps 3, 5 and 8; a checkpoint exists after every second step."""
     with pytest.raises(Crash):
         tiny_stage(tmp_path / "run", during=crash_at(at))
@@ -57,7 +57,7 @@ def test_a_crash_in_any_step_changes_nothing(uninterrupted, tmp_path, at):
     assert [row["step"] for row in metrics(tmp_path / "run")] == list(range(1, 10))
 
 
-def test_two_interruptions_change_nothing(uninterrupted, tmp_path):
+def test_resume_after_two_interruptions_gives_the_same_result(uninterrupted, tmp_path):
     for at in (3, 5):
         with pytest.raises(Crash):
             tiny_stage(tmp_path / "run", during=crash_at(at), resume=True)
@@ -66,7 +66,7 @@ def test_two_interruptions_change_nothing(uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGKILL", -9), ("SIGTERM", 143)])
-def test_a_killed_process_is_resumed_exactly(uninterrupted, tmp_path, name, code):
+def test_resume_after_a_signal_gives_the_same_result(uninterrupted, tmp_path, name, code):
     """kill -9 goes back to the checkpoint of step 4; SIGTERM finishes step 5, saves it and exits with 143."""
     script = Path(__file__).with_name("tiny_stage.py")
     environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
@@ -80,7 +80,7 @@ def test_a_killed_process_is_resumed_exactly(uninterrupted, tmp_path, name, code
     assert same_results(uninterrupted, tmp_path / "run")
 
 
-def test_a_signal_inside_a_step_waits_for_its_end_and_handlers_are_given_back(tmp_path):
+def test_a_signal_inside_a_step_takes_effect_at_its_end_and_handlers_are_restored(tmp_path):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted) as stop:
         tiny_stage(tmp_path / "run", during=lambda run, step: os.kill(os.getpid(), signal.SIGINT))
@@ -89,7 +89,7 @@ def test_a_signal_inside_a_step_waits_for_its_end_and_handlers_are_given_back(tm
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_torn_lines_and_half_written_checkpoints_are_forgotten(uninterrupted, tmp_path):
+def test_incomplete_lines_and_checkpoints_are_ignored(uninterrupted, tmp_path):
     with pytest.raises(Crash):
         tiny_stage(tmp_path / "run", during=crash_at(4))
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
@@ -99,12 +99,12 @@ def test_torn_lines_and_half_written_checkpoints_are_forgotten(uninterrupted, tm
     assert same_results(uninterrupted, tmp_path / "run")
 
 
-def test_resume_without_a_checkpoint_starts_afresh(uninterrupted, tmp_path):
+def test_resume_without_a_checkpoint_starts_from_the_beginning(uninterrupted, tmp_path):
     tiny_stage(tmp_path / "run", resume=True)
     assert same_results(uninterrupted, tmp_path / "run")
 
 
-def test_another_run_in_the_folder_is_refused_and_left_alone(uninterrupted):
+def test_a_folder_with_another_run_is_refused_and_unchanged(uninterrupted):
     before = sorted((path, path.stat().st_mtime_ns) for path in uninterrupted.rglob("*"))
     with pytest.raises(UserError, match="holds a run; continue it with --resume, or choose another output"):
         tiny_stage(uninterrupted)
@@ -118,7 +118,7 @@ def test_a_finished_run_is_not_repeated(uninterrupted, capsys):
     assert (uninterrupted / "metrics.jsonl").stat().st_mtime_ns == before
 
 
-def test_a_changed_config_is_refused_by_name_unless_harmless(uninterrupted, tmp_path):
+def test_a_changed_config_is_refused_except_for_resumable_changes(uninterrupted, tmp_path):
     with pytest.raises(Crash):
         tiny_stage(tmp_path / "run", during=crash_at(4))
     with pytest.raises(UserError, match=r"lr \(0.01 -> 0.02\), beta2 \(0.95 -> 0.9\)"):
@@ -128,7 +128,7 @@ def test_a_changed_config_is_refused_by_name_unless_harmless(uninterrupted, tmp_
 
 
 def test_changed_data_is_refused(tmp_path):
-    """The same arguments, but the file behind them has grown."""
+    """The arguments are the same, but the data file has grown."""
     with pytest.raises(Crash):
         tiny_stage(tmp_path / "run", during=crash_at(4), steps=9)
     config = tmp_path / "run" / "config.yaml"
@@ -137,8 +137,8 @@ def test_changed_data_is_refused(tmp_path):
         tiny_stage(tmp_path / "run", resume=True, records=11, steps=9)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state_before_it(uninterrupted, tmp_path):
-    """The kept state is the one that an ordinary checkpoint after the step before would hold."""
+def test_a_non_finite_loss_stops_the_run_and_saves_the_state_before_it(uninterrupted, tmp_path):
+    """The saved state equals an ordinary checkpoint of the step before."""
 
     def spoil(run, step):
         if step == 3:

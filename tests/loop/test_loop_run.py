@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, when it appears, and what evaluation and displays leave alone."""
+"""The run folder: its files, when they appear, and that evaluation and loggers do not affect training."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_folder_of_a_finished_run(tmp_path):
+def test_a_finished_run_folder_holds_all_files(tmp_path):
     run = tiny_stage(tmp_path / "run", sample_every=4)
     assert {path.name for path in run.iterdir()} == {
         "config.yaml", "metrics.jsonl", "samples.jsonl", "ledger.json", "checkpoints", "model", "finished.json",
@@ -40,13 +40,13 @@ def test_the_folder_of_a_finished_run(tmp_path):
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-000006", "step-000008"]
 
 
-def test_training_learns(tmp_path):
+def test_training_lowers_the_loss(tmp_path):
     metrics = rows(tiny_stage(tmp_path / "run", epochs=12) / "metrics.jsonl")
     assert metrics[-1]["loss"] < metrics[0]["loss"] - 0.5
 
 
-def test_the_config_is_one_that_the_stage_reads_again(tmp_path):
-    """config.yaml holds nothing but arguments, so the saved file makes the same run; versions are in its comments."""
+def test_the_saved_config_makes_the_same_run(tmp_path):
+    """config.yaml holds only arguments; versions are in its comments."""
     run = tiny_stage(tmp_path / "run", steps=2, schedule="wsd", seed=3)
     text = (run / "config.yaml").read_text()
     config = yaml.safe_load(text)
@@ -57,7 +57,7 @@ def test_the_config_is_one_that_the_stage_reads_again(tmp_path):
     assert f"torch {torch.__version__}" in text.splitlines()[1]
 
 
-def test_nothing_appears_before_the_first_step(tmp_path):
+def test_nothing_is_written_before_the_first_step(tmp_path):
     with pytest.raises(UserError, match="at least one record"):
         tiny_stage(tmp_path / "run", records=0)
     assert not (tmp_path / "run").exists()
@@ -71,13 +71,13 @@ def test_an_output_that_cannot_be_a_folder_is_refused(tmp_path):
         tiny_stage(tmp_path / "file" / "run")
 
 
-def test_fewer_lines_and_no_checkpoints_on_request(tmp_path):
+def test_log_every_and_save_every_are_followed(tmp_path):
     run = tiny_stage(tmp_path / "run", log_every=4, save_every=0)
     assert [row["step"] for row in rows(run / "metrics.jsonl")] == [4, 8, 9]
     assert not (run / "checkpoints").exists()
 
 
-def test_two_logs_in_a_step_make_one_line_and_none_are_taken_outside(tmp_path):
+def test_logs_of_one_step_are_merged_and_refused_outside_a_step(tmp_path):
     def log_more(run, step):
         run.log({"reward": float("nan"), "loss": 0})
 
@@ -89,7 +89,7 @@ def test_two_logs_in_a_step_make_one_line_and_none_are_taken_outside(tmp_path):
 
 
 def disturb(run: Run, step: int) -> None:
-    """Draw from every generator, and use the model in eval mode."""
+    """Use every random generator, and use the model in eval mode."""
     with run.eval_mode():
         model = run._tracked["learner"].modules[0]
         assert not any(part.training for part in model.modules())
@@ -105,14 +105,14 @@ def test_evaluation_never_changes_the_next_step(tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_generator_first_used_in_evaluation_is_new_to_training(tmp_path):
+def test_a_generator_first_used_in_evaluation_starts_afresh_in_training(tmp_path):
     run, other = (Run(tmp_path, {}, TrainingOptions(device="cpu")) for _ in range(2))
     with run.eval_mode():
         torch.rand(1, generator=run.generator("data"))
     assert torch.equal(*(torch.rand(5, generator=one.generator("data")) for one in (run, other)))
 
 
-def test_evaluating_keeps_the_modes_of_the_parts_also_after_an_error():
+def test_eval_mode_restores_the_mode_of_each_submodule_even_after_an_error():
     model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
     model.train()
     model[1].eval()
@@ -134,7 +134,7 @@ def test_seeds_differ_by_purpose_step_and_seed_and_by_nothing_else(tmp_path):
     assert one.generator("a").initial_seed() == two.generator("a").initial_seed() != two.generator("b").initial_seed()
 
 
-def test_one_seed_fixes_every_global_generator():
+def test_one_seed_determines_every_global_generator():
     def draw():
         return random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002
 
@@ -164,7 +164,7 @@ def test_results_mark_the_run_as_finished(tmp_path):
     assert stage(resume=True) is None
 
 
-def test_notes_wait_for_the_folder(tmp_path):
+def test_notes_are_written_when_the_folder_is_created(tmp_path):
     with Run(tmp_path / "run", {}, TrainingOptions(progress=False, device="cpu")) as run:
         run.write_note("skipped.json", [3, 5])
         assert not run.output.exists()
@@ -174,19 +174,19 @@ def test_notes_wait_for_the_folder(tmp_path):
     assert json.loads((run.output / "skipped.json").read_text()) == [3, 5]
 
 
-def test_lines_where_there_is_no_terminal(tmp_path, capsys):
+def test_progress_lines_without_a_terminal(tmp_path, capsys):
     tiny_stage(tmp_path / "run", progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["tiny 1/9", "tiny 9/9"]
     assert all("loss " in line and "tokens/s" in line and line.endswith("s left") for line in lines)
 
 
-def test_silence_on_request(tmp_path, capsys):
+def test_progress_can_be_disabled(tmp_path, capsys):
     tiny_stage(tmp_path / "run")
     assert capsys.readouterr() == ("", "")
 
 
-def test_tensorboard_gets_the_metrics(tmp_path):
+def test_tensorboard_receives_the_metrics(tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = tiny_stage(tmp_path / "run", tensorboard=True)
     events = reader.EventAccumulator(str(run / "tensorboard")).Reload().Scalars("loss")
@@ -197,23 +197,23 @@ def test_tensorboard_gets_the_metrics(tmp_path):
 @pytest.mark.parametrize(
     ("option", "module"), [({"wandb": "project"}, "wandb"), ({"tensorboard": True}, "torch.utils.tensorboard")]
 )
-def test_a_missing_display_names_the_extra(tmp_path, monkeypatch, option, module):
+def test_a_missing_logger_package_names_the_extra(tmp_path, monkeypatch, option, module):
     monkeypatch.setitem(sys.modules, module, None)
     name = next(iter(option))
     with pytest.raises(UserError, match=rf"{name}: the package is not installed; .*zhenlong\[{name}\]"):
         tiny_stage(tmp_path / "run", **option)
 
 
-def test_an_absent_device_is_refused(tmp_path):
+def test_an_unavailable_device_is_refused(tmp_path):
     with pytest.raises(UserError, match="device: expected auto, cpu"):
         tiny_stage(tmp_path / "run", device="gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="device: 'cuda' is not here"):
+        with pytest.raises(UserError, match="device: 'cuda' is not available"):
             tiny_stage(tmp_path / "run", device="cuda")
 
 
-def test_weights_and_biases_goes_on_under_the_same_id(tmp_path, monkeypatch):
-    """A stand-in for the package records what it is told; the second run resumes the first."""
+def test_weights_and_biases_resumes_with_the_same_id(tmp_path, monkeypatch):
+    """A stand-in for the package records its calls; the second run resumes the first."""
     told = []
 
     class Told(types.SimpleNamespace):
@@ -237,7 +237,7 @@ def test_weights_and_biases_goes_on_under_the_same_id(tmp_path, monkeypatch):
     assert told[-2][2] == rows(run / "metrics.jsonl")[-1]["loss"]
 
 
-def test_a_bar_where_there_is_a_terminal():
+def test_a_progress_bar_in_a_terminal():
     out = io.StringIO()
     bar = ProgressBar(Console(file=out, force_terminal=True, width=120), "tiny", 2, 9)
     bar.log(5, {"step": 5, "loss": 1.25, "reward": 0.5, "tokens_per_second": 1234.5})
@@ -245,7 +245,7 @@ def test_a_bar_where_there_is_a_terminal():
     assert all(part in out.getvalue() for part in ("tiny", "5/9", "loss 1.25", "reward 0.5", "1,234 tokens/s"))
 
 
-def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
+def test_two_simultaneous_runs_in_one_folder_are_refused(tmp_path):
     def start_another(run, step):
         with pytest.raises(UserError, match="another process is writing a run here"):
             tiny_stage(tmp_path / "run", resume=True, steps=2)
@@ -253,7 +253,7 @@ def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
     assert len(rows(tiny_stage(tmp_path / "run", during=start_another, steps=2) / "metrics.jsonl")) == 2
 
 
-def test_the_first_signal_waits_inside_a_step_and_the_second_does_not():
+def test_the_first_signal_waits_for_the_step_and_the_second_does_not():
     signals = StopSignals()
     signals.install()
     try:

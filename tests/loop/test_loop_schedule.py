@@ -1,4 +1,4 @@
-"""The schedules start above zero, peak after the warm-up, end where they say, and never jump."""
+"""Schedules start above zero, peak after the warm-up, end at their minimum, and are continuous."""
 
 import math
 from itertools import pairwise
@@ -27,7 +27,7 @@ def test_end_points(schedule, warmup):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_continuous_and_monotone_after_the_warmup(schedule):
-    """On a grid n times finer no jump stays: the largest change shrinks at least as 1/sqrt(n), the slope of 1-sqrt."""
+    """On an n times finer grid no jump remains: the largest change shrinks at least as 1/sqrt(n), as for 1-sqrt."""
     coarse, fine = (rates(n, schedule=schedule, warmup_steps=0.1) for n in (100, 10_000))
     largest = [max(abs(a - b) for a, b in pairwise(rate)) for rate in (coarse, fine)]
     assert largest[1] <= largest[0] / math.sqrt(100) + 1e-12

@@ -1,4 +1,4 @@
-"""The smallest stage: a GPT-2 with dropout on, random data from every generator, through the whole loop.
+"""A minimal stage for tests: GPT-2 with dropout, random data from every generator, the whole loop.
 
 As a script (`python tiny_stage.py OUTPUT STEP SIGNAL`) it sends itself the signal inside a step.
 """

@@ -27,7 +27,8 @@ def waited(pace):
     clock.now += 100
 
 clock, wait = Clock(), interleaved_runs.StepClock._wait_for_turn
-turns.time, turns.measure_matmul_rate, interleaved_runs.StepClock._wait_for_turn = clock, rate, waited
+interleaved_runs.time, interleaved_runs.measure_matmul_rate = clock, rate
+interleaved_runs.StepClock._wait_for_turn = waited
 
 def train(work, name):
     pace, log = interleaved_runs.StepClock(work, None), Path(work.folder)
@@ -97,7 +98,7 @@ def test_a_run_by_itself_waits_for_nobody(sides, tmp_path):
 
 
 @pytest.mark.parametrize(("given", "told"), [(1, "steps left"), (3, "ended before")])
-def test_turns_that_do_not_fit_the_steps_are_told(given, told, interleaved_runs, sides, tmp_path):
+def test_a_number_of_turns_that_does_not_divide_the_steps_is_refused(given, told, interleaved_runs, sides, tmp_path):
     with pytest.raises(RuntimeError, match=told):
         interleaved_runs.run_interleaved(sides, runs(tmp_path / "log", "ab"), num_turns=given)
 

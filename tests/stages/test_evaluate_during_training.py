@@ -114,7 +114,7 @@ def test_the_command_exits_with_1_where_the_gate_is_broken(files, tmp_path, meas
     ("case", "options", "expected"),
     [
         ("sft", {"evaluate_every": 1, "evaluation_suite": "wrld"}, "did you mean world"),
-        ("sft", {"stop_on_gate": "gate.yaml"}, "evaluate_every: expected 1 or more, for stop_on_gate is given"),
+        ("sft", {"stop_on_gate": "gate.yaml"}, "evaluate_every: expected 1 or more, because stop_on_gate is set"),
         ("sft", {"evaluate_every": 1, "stop_on_gate": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
         ("sft", {"evaluate_every": -1}, "evaluate_every: expected a whole number of 0 or more"),
         ("reward_model", {"evaluate_every": 1}, "a reward model answers nothing"),

@@ -1,6 +1,6 @@
-"""How a step happens: options, learning-rate schedule, optimiser step, run folder, checkpoints, costs.
+"""The training loop's parts: options, learning-rate schedule, optimiser step, run folder, checkpoints, costs.
 
-A stage calls these; there is no trainer to inherit from. `docs/loop.md` has the rules that they keep.
+Stages call these functions; there is no trainer class to inherit from. See `docs/loop.md` for the guarantees.
 """
 
 from zhenlong.loop.learner import Learner, Metric, NonFiniteError, StepLoss

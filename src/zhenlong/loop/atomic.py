@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and lines that are only ever added."""
+"""Atomic files and folders (complete or absent), a lock for the run folder, and append-only JSON lines."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TEMPORARY_PREFIX = ".partial-"
 
 @contextmanager
 def reporting_write_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about a full disk or a read-only folder into a `UserError` naming `path`."""
+    """Turn an error of the operating system (full disk, read-only folder) into a `UserError` that names `path`."""
     try:
         yield
-    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
+    except (OSError, SafetensorError) as error:  # safetensors has its own error type for a full disk
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"{path}: cannot be written ({reason}); free or allow the space, or choose another output"
@@ -33,7 +33,7 @@ def reporting_write_errors(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file, or leave the old one as it was: a temporary file in the same folder, synced, then renamed."""
+    """Write the file atomically: to a temporary file in the same folder, synced, then renamed over the old one."""
     with reporting_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
@@ -48,13 +48,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; numbers that are not finite become null."""
+    """Write `value` as indented JSON, atomically; non-finite numbers become null."""
     write_text(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which becomes `path` when the block ends and vanishes when it raises."""
+    """Yield a temporary folder to fill. It becomes `path` when the block ends, and is deleted when the block raises."""
     with reporting_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
@@ -75,9 +75,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def lock_folder(path: Path) -> int:
-    """Make the folder and keep other processes from writing a run to it until the returned descriptor is closed.
+    """Create the folder and lock it against other processes until the returned descriptor is closed.
 
-    The system gives the lock back when the process dies, however it dies. Raises `UserError` when another has it.
+    The operating system releases the lock when the process dies. Raises `UserError` when another process holds it.
     """
     with reporting_write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -90,45 +90,45 @@ def lock_folder(path: Path) -> int:
             f"{path}: another process is writing a run here; wait for it, or choose another output"
         ) from None
     except OSError as error:  # some network file systems have no locks
-        print(f"{path}: cannot be locked ({error.strerror}); see that no other process writes here", file=sys.stderr)
+        print(f"{path}: cannot be locked ({error.strerror}); check that no other process writes here", file=sys.stderr)
     return descriptor
 
 
 class JsonLines:
-    """A file of one JSON object a line, each with a `step`, to which lines are only added."""
+    """An append-only file with one JSON object per line, each with a `step`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one line. It has left this process when the call returns, so a killed process loses no line."""
+        """Append one line. It is flushed when the call returns, so killing the process loses no line."""
         line = json.dumps(to_jsonable(row), ensure_ascii=False, allow_nan=False) + "\n"
         with reporting_write_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(line)
 
     def sync(self) -> None:
-        """Wait until the lines are on the disk."""
+        """Flush the lines to disk (fsync)."""
         if self.path.exists():
             with reporting_write_errors(self.path), open(self.path, "rb") as file:
                 _fsync(file.fileno())
 
     def truncate_after(self, step: int) -> None:
-        """Drop the lines after `step`, and a last line that was torn while it was written."""
+        """Remove the lines after `step`, and an incomplete last line."""
         if not self.path.exists():
             return
         lines = []
-        for line in self.path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline is a torn line
+        for line in self.path.read_bytes().split(b"\n")[:-1]:  # text after the last newline is an incomplete line
             try:
                 if json.loads(line)["step"] > step:
                     break
             except (ValueError, KeyError, TypeError):
-                break  # a damaged line: what follows it cannot be older
+                break  # a damaged line: drop it and all later ones
             lines.append(line.decode("utf-8") + "\n")
         write_text(self.path, "".join(lines))
 
 
 def to_jsonable(value: Any) -> Any:
-    """The value in JSON's own types: paths and numbers of other libraries converted, non-finite numbers to None."""
+    """Convert to JSON types: paths become text, numpy and torch scalars numbers, non-finite numbers None."""
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -147,7 +147,7 @@ def _fsync(descriptor: int) -> None:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut."""
+    """Make a rename in the folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         _fsync(descriptor)

@@ -1,10 +1,10 @@
-"""Checkpoints: any nested state as tensors in a safetensors file and the rest in a JSON file, never a pickle.
+"""Checkpoints: tensors of any nested state in a safetensors file, the rest in a JSON file; nothing is pickled.
 
     checkpoints/step-000123/state.safetensors    every tensor, named by its path in the state
     checkpoints/step-000123/state.json           everything else, with references to the tensors
 
-A state is made of dicts, lists, tuples, text, numbers, booleans, None, torch tensors and numpy arrays, and comes back
-equal in value, type and dtype.
+A state consists of dicts, lists, tuples, strings, numbers, booleans, None, torch tensors and numpy arrays. It is
+restored with equal values, types and dtypes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
 def save_checkpoint(folder: Path, step: int, state: Any, keep_last: int = 0) -> Path:
-    """Write `state` to `folder/step-…` so that it exists whole or not at all; then drop all but the newest `keep_last`.
+    """Write `state` to `folder/step-…` atomically, then delete all but the newest `keep_last` checkpoints.
 
-    `keep_last` 0 drops none. Raises `UserError` when the disk refuses, `TypeError` for a state of another type.
+    `keep_last=0` deletes none. Raises `UserError` on a write error, `TypeError` for an unsupported type in the state.
     """
     path = folder / f"step-{step:06d}"
     tensors: dict[str, torch.Tensor] = {}
@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, step: int, state: Any, keep_last: int = 0) -> 
 
 
 def load_checkpoint(path: Path) -> Any:
-    """The state that `save_checkpoint` wrote, its tensors on the CPU. Raises `UserError` when it is damaged."""
+    """The state that `save_checkpoint` wrote, tensors on the CPU. Raises `UserError` when the checkpoint is damaged."""
     try:
         tensors = load_file(path / "state.safetensors")
         return _from_json(json.loads((path / "state.json").read_text(encoding="utf-8")), tensors)
@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> Any:
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The whole checkpoints of a folder as (step, path), oldest first."""
+    """The complete checkpoints of a folder as (step, path), oldest first."""
     if not folder.is_dir():
         return []
     found = ((STEP_FOLDER.fullmatch(path.name), path) for path in folder.iterdir())
@@ -62,7 +62,7 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _to_json(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """The value as JSON; tensors go to `tensors` and leave their path behind. JSON lists and plain dicts need a tag."""
+    """The value as JSON; each tensor goes to `tensors` and leaves a reference. Lists and dicts are tagged by type."""
     if isinstance(value, torch.Tensor):
         tensors[path] = value.detach()
         return {"tensor": path}
@@ -77,7 +77,7 @@ def _to_json(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
         }
     if isinstance(value, (list, tuple)):
         if all(type(item) in (int, float, str, bool) for item in value):
-            return {type(value).__name__: list(value)}  # a long list of numbers needs no tag for each
+            return {type(value).__name__: list(value)}  # flat lists are stored as they are, without a tag per item
         items = [_to_json(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
         return {"items": items, "of": type(value).__name__}
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -107,7 +107,7 @@ def _check_key(key: Any, path: str) -> Any:
 
 
 def _for_safetensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors on the CPU, contiguous and each with memory of its own, as safetensors wants them."""
+    """Tensors as safetensors requires them: on the CPU, contiguous, none sharing memory."""
     seen: set[int] = set()
     result = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""config.yaml: the resolved arguments of a run, in the form that the stage's own `--config` reads."""
+"""config.yaml: the resolved arguments of a run, in a form that the stage's own `--config` reads."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from zhenlong.loop.options import RESUMABLE_CHANGES, TrainingOptions
 
 PACKAGES: Final = ("zhenlong", "torch", "transformers", "tokenizers", "numpy")
 RUN_FILES: Final = ("config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "finished.json")
-"""What shows that a folder holds a run."""
+"""Files whose presence shows that a folder holds a run."""
 RECIPE_PROGRESS_FILE: Final = "progress.json"
-"""What shows that a folder holds the runs of a recipe, one folder each."""
+"""The file whose presence shows that a folder holds the runs of a recipe, one folder each."""
 
 
 def resolve_config(config: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
-    """The stage's arguments and every shared option, flat and in YAML's own types.
+    """The stage's arguments and all shared options, as one flat dictionary of YAML types.
 
-    `config` may be the stage's `dict(locals())`, taken on its first line: the `training` mapping in it is left out,
-    because the options say the same in full.
+    `config` may be the stage's `dict(locals())`, taken on its first line. Its `training` mapping is dropped, because
+    `options` contains the same values.
     """
     stage_arguments = {name: _to_yaml(value) for name, value in config.items() if name != "training"}
     return stage_arguments | {name: _to_yaml(value) for name, value in options.as_dict().items()} | {"resume": False}
 
 
 def write_config(path: Path, stage: str, config: Mapping[str, Any]) -> None:
-    """Write the file, with the stage, the folder format and the versions as comments at the top."""
+    """Write config.yaml, with the stage, the folder format and the package versions as comments at the top."""
     version_list = ", ".join(f"{package} {version}" for package, version in package_versions().items())
     command = f"zhenlong {stage} --config <this file> --output <another folder>"
     header = f"# zhenlong {stage}, {FORMAT_NOTE}; again: {command}\n# {version_list}\n"
@@ -42,9 +42,9 @@ def write_config(path: Path, stage: str, config: Mapping[str, Any]) -> None:
 
 
 def check_run_folder(output: Path, config: Mapping[str, Any], resume: bool) -> None:
-    """Raise `UserError` unless the folder is free for a run, or holds this very one and `resume` is on.
+    """Raise `UserError` unless the folder is free, or holds this run and `resume` is on.
 
-    This very one: `RESUMABLE_CHANGES` and the folder's name may differ from the saved config, and nothing else.
+    It is this run if the saved config is equal apart from `RESUMABLE_CHANGES` and the name of the folder.
     """
     if (output / RECIPE_PROGRESS_FILE).exists():
         raise UserError(f"{output}: this folder holds the runs of a recipe; choose another output")
@@ -55,7 +55,7 @@ def check_run_folder(output: Path, config: Mapping[str, Any], resume: bool) -> N
     if not resume:
         raise UserError(f"{output}: this folder holds a run; continue it with --resume, or choose another output")
     if not (output / "config.yaml").exists():
-        raise UserError(f"{output}: holds files of a run but no config.yaml to resume from; choose another output")
+        raise UserError(f"{output}: the folder holds files of a run but no config.yaml; choose another output")
     require_run_format(output)
     saved = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
     if not isinstance(saved, dict):
@@ -67,24 +67,24 @@ def check_run_folder(output: Path, config: Mapping[str, Any], resume: bool) -> N
     ]
     if changed:
         raise UserError(
-            f"{output}: a run is resumed with the config it began with, but this changed: {', '.join(changed)}; "
+            f"{output}: a run must be resumed with its original config, but this changed: {', '.join(changed)}; "
             "change it back, or choose another output"
         )
 
 
 def package_versions() -> dict[str, str]:
-    """Python's version and those of the packages that decide a result."""
+    """The versions of Python and of the packages that affect results."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"  # zhenlong itself, run from a source folder
+            found[package] = "not installed"  # zhenlong itself, when run from a source folder
     return found
 
 
 def _to_yaml(value: Any) -> Any:
-    """The value in YAML's own types; a function is known by its name, any other object by its text."""
+    """Convert to YAML types: a function becomes its qualified name, any other object its `str`."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -1,7 +1,7 @@
-"""One optimiser step: micro-batches forward and backward, whole-step normalisation, clipping, AdamW.
+"""One optimiser step: forward and backward over micro-batches, whole-step normalisation, clipping, AdamW.
 
-What it leaves out: ranks. The count that normalises a step is an argument, so a stage that splits a step over ranks
-passes the count over all of them.
+Not included: data parallelism. The normalising count is an argument, so that a stage that splits a step over ranks can
+pass the count over all ranks.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Metric = Number | tuple[Number, Number]
 class StepLoss:
     """What a loss function returns for one micro-batch: sums, which the learner divides by the step's count.
 
-    `total` is the sum of the loss over the scored items (tokens, responses or pairs), a scalar with a gradient. A
-    metric is a sum over the same items, or a pair (sum, its own count).
+    `total` is the sum of the loss over tokens, responses or pairs: a scalar with a gradient. Each metric is a sum over
+    the same items, or a tuple (sum, its own count).
     """
 
     total: Tensor
@@ -40,12 +40,12 @@ class StepLoss:
 
 
 class NonFiniteError(UserError):
-    """A loss or gradient that is infinite or not a number: the weights are those from before the step."""
+    """The loss or gradient is not finite. The weights are still those from before the step."""
 
 
 @dataclass
 class _TrainedModule:
-    """A module that is trained, with its own peak learning rate and its own gradient clipping."""
+    """A trained module with its own peak learning rate and its own gradient clipping."""
 
     module: nn.Module
     lr: float
@@ -56,9 +56,9 @@ class _TrainedModule:
 class Learner:
     """Trains the parameters of `model` that require a gradient.
 
-    `total_steps` is the number of updates that the schedule spans. `extra_modules` are trained too, each with a peak
-    learning rate of its own under the same schedule and clipped by its own gradient norm: `{"critic": (critic, 1e-5)}`.
-    Parameters that an extra module shares with the model stay the model's. All modules are put into train mode.
+    `total_steps` is the number of updates that the schedule spans. `extra_modules` are trained too, each with its own
+    peak learning rate under the same schedule and its own gradient clipping: `{"critic": (critic, 1e-5)}`. A parameter
+    shared by an extra module and the model is trained once, as the model's. All modules are set to train mode.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Learner:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The modules that are trained."""
+        """All trained modules."""
         return [part.module for part in self._trained_modules.values()]
 
     @property
     def schedule_phase(self) -> SchedulePhase:
-        """The part of the schedule that the next update is in."""
+        """The schedule phase of the next update."""
         return schedule_phase(self.updates, self.options, self.total_steps)
 
     @cached_property
@@ -100,7 +100,7 @@ class Learner:
         return FlopEstimator.for_model(self._trained_modules["model"].module)
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The precision that `step` runs the loss in, for log-probabilities that must agree with it."""
+        """The precision context in which `step` computes the loss; use it for log-probs that must match."""
         return autocast(self.options, self.device)
 
     def step(
@@ -113,17 +113,17 @@ class Learner:
         """Make one update with the gradient of sum(total) / `count` over all micro-batches.
 
         Args:
-            microbatches: the micro-batches of the step; how the step is cut into them never changes the gradient.
-            loss_fn: what one micro-batch contributes, as sums.
-            count: scored tokens, responses or pairs in the whole step, above 0.
-            record_ids: for each micro-batch the ids of its records, to name them if the loss is not finite.
+            microbatches: the micro-batches of the step; how the step is split never changes the gradient.
+            loss_fn: the loss of one micro-batch, as sums.
+            count: number of scored tokens, responses or pairs in the whole step, above 0.
+            record_ids: the record ids of each micro-batch, reported if the loss is not finite.
 
         Returns:
-            loss, lr and grad_norm (before clipping), the same as `<name>_lr` and `<name>_grad_norm` for extra modules,
-            and the metrics of the loss. A metric whose own count is 0 is left out.
+            loss, lr and grad_norm (before clipping), `<name>_lr` and `<name>_grad_norm` for extra modules, and the
+            metrics of the loss. A metric whose own count is 0 is omitted.
 
         Raises:
-            NonFiniteError: the loss or the gradient is not finite; weights and optimiser are untouched.
+            NonFiniteError: the loss or the gradient is not finite; weights and optimiser are unchanged.
         """
         if not microbatches or not count > 0:
             raise ValueError(f"a step needs micro-batches and a count above 0, got {len(microbatches)} and {count}")
@@ -147,7 +147,7 @@ class Learner:
         return metrics | _aggregate_metrics([one.metrics for one in losses], count)
 
     def state_dict(self) -> dict[str, Any]:
-        """Trained parameters, persistent buffers, optimiser and number of updates. Tensors are shared, not copied."""
+        """Trained parameters, persistent buffers, optimiser state, number of updates. Tensors are not copied."""
         modules = {
             name: {**part.parameters, **_persistent_buffers(part.module)}
             for name, part in self._trained_modules.items()
@@ -161,7 +161,7 @@ class Learner:
             saved = state["modules"].get(name, {})
             if {key: t.shape for key, t in tensors.items()} != {key: t.shape for key, t in saved.items()}:
                 raise UserError(
-                    f"{name}: its trained parameters are not those of the run to resume; choose another output"
+                    f"{name}: the trained parameters differ from those of the run to resume; choose another output"
                 )
             with torch.no_grad():
                 for key, tensor in tensors.items():
@@ -171,7 +171,7 @@ class Learner:
         self.updates = state["updates"]
 
     def _clip_gradient(self, part: _TrainedModule) -> Tensor:
-        """Clip the part's gradients in place; returns their norm before that. A gradient that is not finite is left."""
+        """Clip the gradients in place and return their norm before clipping. Non-finite gradients stay unchanged."""
         limit = self.options.max_grad_norm or math.inf
         return nn.utils.clip_grad_norm_(part.parameters.values(), limit, foreach=True)
 
@@ -194,19 +194,19 @@ class Learner:
         records = f" on records {', '.join(named[:20])}{' and more' if len(named) > 20 else ''}" if named else ""
         raise NonFiniteError(
             f"step {self.updates + 1}: the {what} is not finite{records}; "
-            "the weights are those from before this step; lower lr, or look at these records"
+            "the weights are those from before this step; lower lr, or inspect these records"
         )
 
 
 def _trained_module(name: str, module: nn.Module, lr: float, assigned: set[int]) -> _TrainedModule:
-    """The module with those of its trainable parameters that no earlier part has."""
+    """The module with its trainable parameters, except those that an earlier module already has."""
     found = {key: p for key, p in module.named_parameters() if p.requires_grad and id(p) not in assigned}
     assigned.update(id(p) for p in found.values())
     return _TrainedModule(module, lr, found, name)
 
 
 def _parameter_groups(part: _TrainedModule, options: TrainingOptions) -> list[dict[str, Any]]:
-    """AdamW's groups for a part: matrices and embeddings are decayed, vectors (biases, norm gains) are not."""
+    """AdamW's parameter groups: weight decay for matrices and embeddings, none for vectors (biases, norm gains)."""
     matrices = [p for p in part.parameters.values() if p.dim() >= 2]
     vectors = [p for p in part.parameters.values() if p.dim() < 2]
     decays = ((matrices, options.weight_decay), (vectors, 0.0))
@@ -214,13 +214,13 @@ def _parameter_groups(part: _TrainedModule, options: TrainingOptions) -> list[di
 
 
 def _persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """The buffers that belong to the module's state, such as running statistics."""
+    """The buffers that are part of the module's state dict, such as running statistics."""
     persistent = module.state_dict(keep_vars=True).keys()
     return {name: buffer for name, buffer in module.named_buffers() if name in persistent}
 
 
 def _backward(result: StepLoss, count: float) -> StepLoss:
-    """Add the micro-batch's share of the gradient; returns its sums without their graph."""
+    """Accumulate the gradient of one micro-batch; returns its sums, detached."""
     (result.total / count).backward()
     return StepLoss(result.total.detach(), {name: _detached(metric) for name, metric in result.metrics.items()})
 
@@ -232,7 +232,7 @@ def _detached(metric: Metric) -> Metric:
 
 
 def _aggregate_metrics(metrics: Sequence[Mapping[str, Metric]], count: float) -> dict[str, float]:
-    """Sums over the micro-batches, divided by the step's count or by the metric's own."""
+    """Sums over all micro-batches, divided by the step's count or by the metric's own."""
     sums: dict[str, list[float]] = {}
     for name, metric in (item for one in metrics for item in one.items()):
         value, metric_count = (metric[0], float(metric[1])) if isinstance(metric, tuple) else (metric, math.nan)

@@ -1,4 +1,4 @@
-"""What a run cost: tokens, arithmetic, time, memory, and whatever else a stage counts."""
+"""The cost of a run: tokens, FLOPs, time, memory, and any other amount that a stage counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEASURE_SECONDS = 0.2
 
 
 class Ledger:
-    """Running totals, saved with the run. The clock runs from `start` to `stop`, evaluation and sampling included."""
+    """Running totals, saved in checkpoints. The clock runs from `start` to `stop`, evaluation included."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -31,7 +31,7 @@ class Ledger:
         self._started_at: float | None = None
 
     def count(self, tokens: int = 0, flops: float = 0.0, **extras: float) -> None:
-        """Add to the totals. `extras` are counted under their own names, such as `annotations=3` or `money=0.2`."""
+        """Add to the totals. `extras` are counted by name, such as `annotations=3` or `money=0.2`."""
         self.tokens += tokens
         self.flops += flops
         for name, amount in extras.items():
@@ -39,19 +39,19 @@ class Ledger:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds, those before an interruption included."""
+        """Wall-clock seconds, including those before an interruption."""
         return self._elapsed_before + (time.perf_counter() - self._started_at if self._started_at is not None else 0.0)
 
     def start(self) -> None:
-        """Let the clock run."""
+        """Start the clock."""
         self._started_at = time.perf_counter()
 
     def stop(self) -> None:
-        """Halt the clock."""
+        """Stop the clock."""
         self._elapsed_before, self._started_at = self.seconds, None
 
     def summary(self) -> dict[str, Any]:
-        """The totals, their rates, and the peak memory, as ledger.json has them."""
+        """Totals, rates and peak memory, as written to ledger.json."""
         seconds = max(self.seconds, 1e-9)
         peak_rate = matmul_rate(self.device, self.dtype)
         return {
@@ -70,7 +70,7 @@ class Ledger:
         return {"tokens": self.tokens, "flops": self.flops, "seconds": self.seconds, "extras": dict(self.extras)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from saved totals; a running clock goes on from them."""
+        """Continue from saved totals; a running clock keeps running."""
         self.tokens, self.flops, self.extras = state["tokens"], state["flops"], dict(state["extras"])
         self._elapsed_before = state["seconds"]
         self._started_at = None if self._started_at is None else time.perf_counter()
@@ -78,13 +78,13 @@ class Ledger:
 
 @dataclass(frozen=True)
 class FlopEstimator:
-    """The arithmetic of a model's matrix products, one multiplication and one addition being two FLOPs.
+    """FLOPs of a model's matrix products; one multiplication and one addition are two FLOPs.
 
-    `body` and `head` are the matrix elements that a token and a scored position are multiplied with, `trained_body` and
-    `trained_head` those of them that get a gradient, and `attention` is layers x width of the attention. `last_layer`
-    and
-    `trained_last_layer` are the part of the body that the forest's last layer spares tokens that are not read, and
-    `last_layer_attention` the width of its attention; 0 where it spares nothing.
+    `body` and `head` are the matrix elements that each token and each scored position is multiplied with;
+    `trained_body` and `trained_head` are those that get a gradient. `attention` is layers x width of the attention.
+    `last_layer` and `trained_last_layer` are the part of the body that the forest's sparse last layer skips for tokens
+    whose output is not needed, and `last_layer_attention` is the width of that layer's attention; all 0 where nothing
+    is skipped.
     """
 
     body: float
@@ -100,8 +100,8 @@ class FlopEstimator:
     def for_model(cls, model: nn.Module) -> FlopEstimator:
         """The cost of a transformers causal language model or sequence classifier.
 
-        The input embedding is a lookup and costs nothing. Of a mixture of experts only the share that a token visits
-        counts. An adapter costs its own matrices.
+        The input embedding is a lookup and costs nothing. For a mixture of experts, only the active fraction of the
+        experts counts. A LoRA adapter adds its own matrices.
         """
         config: Any = getattr(model, "config", None)
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
@@ -135,11 +135,11 @@ class FlopEstimator:
         attention_pairs: float = 0.0,
         last_layer_tokens: float | None = None,
     ) -> float:
-        """FLOPs of a forward pass: 2 a parameter and token, and 4 layers x width for each attended pair.
+        """FLOPs of a forward pass: 2 per parameter and token, and 4 x layers x width per attended pair.
 
-        `scored` positions go through the head (all tokens when None); `attention_pairs` is the number of (query, key)
-        pairs that attention looks at, n (n + 1) / 2 for one causal sequence of n tokens. `last_layer_tokens` go through
-        the last layer (all tokens when None), and as large a share of the pairs.
+        `scored` positions go through the head (all tokens when None). `attention_pairs` is the number of (query, key)
+        pairs, n (n + 1) / 2 for one causal sequence of n tokens. `last_layer_tokens` go through the whole last layer
+        (all tokens when None); that layer's attention pairs are scaled by the same fraction.
         """
         skipped = tokens - _or_all_tokens(last_layer_tokens, tokens)
         products = self.body * tokens - self.last_layer * skipped + self.head * _or_all_tokens(scored, tokens)
@@ -152,7 +152,7 @@ class FlopEstimator:
         attention_pairs: float = 0.0,
         last_layer_tokens: float | None = None,
     ) -> float:
-        """FLOPs of forward and backward: 6 a trained parameter and token, 4 a frozen one (no weight gradient)."""
+        """FLOPs of forward and backward: 6 per trained parameter and token, 4 per frozen one (no weight gradient)."""
         forward, skipped = (
             self.forward(tokens, scored, attention_pairs, last_layer_tokens),
             tokens - _or_all_tokens(last_layer_tokens, tokens),
@@ -171,7 +171,7 @@ def _or_all_tokens(count: float | None, tokens: float) -> float:
 
 
 def _embedding_and_head_ids(model: nn.Module) -> tuple[set[int], set[int]]:
-    """The ids of the parameters that are only looked up, and of those of the output head (a tied one is the head's)."""
+    """Ids of the parameters that are only looked up, and of those of the output head (which owns tied weights)."""
     get_input = getattr(model, "get_input_embeddings", lambda: None)
     get_output = getattr(model, "get_output_embeddings", lambda: None)
     looked_up, head = (
@@ -191,11 +191,11 @@ def _attention_width(config: Any) -> float:
 
 
 def measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large square matrix product on this device now: the best of 0.2 s of tries."""
+    """FLOP/s of a large square matrix product on this device: the best rate seen in 0.2 s."""
     size = 4096 if device.type == "cuda" else 768
     generator = torch.Generator(device).manual_seed(
         0
-    )  # no global random number is drawn; of ones the product is quicker
+    )  # a local generator leaves the global ones alone; random values, since products of ones run faster
     a, b = (torch.randn(size, size, generator=generator, device=device, dtype=dtype) for _ in range(2))
     wait = functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else (lambda: None)
     linear_no_grad(a, b)
@@ -215,12 +215,12 @@ def _cached_matmul_rate(device: str, dtype: torch.dtype, threads: int) -> float:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large square matrix product on this device, as `measure_matmul_rate` finds it once a process."""
+    """FLOP/s of a large square matrix product on this device, measured once per process."""
     return _cached_matmul_rate(str(device), dtype, torch.get_num_threads())
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes in use since the process began: on CUDA those that torch allocated there, else the resident memory."""
+    """Peak memory in bytes since the process began: allocated by torch on CUDA, else the resident set size."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts kilobytes on Linux, bytes on macOS

@@ -1,4 +1,4 @@
-"""Where a run's numbers are shown while it goes on: the terminal, TensorBoard, Weights & Biases."""
+"""Where metrics are shown during a run: the terminal, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRESS_METRICS = ("loss", "reward", "accuracy", "kl")
 
 
 class MetricLogger(Protocol):
-    """Something that shows the metrics of a step."""
+    """Shows the metrics of a step."""
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None: ...
 
@@ -30,7 +30,7 @@ class MetricLogger(Protocol):
 def make_loggers(
     options: TrainingOptions, folder: Path, name: str, config: Mapping[str, Any], step: int, total: int
 ) -> list[MetricLogger]:
-    """The displays that the options ask for, for a run that has done `step` of `total` steps.
+    """The loggers that the options enable, for a run that has completed `step` of `total` steps.
 
     Raises `UserError` naming the extra to install when a package is missing.
     """
@@ -63,16 +63,16 @@ class ProgressBar:
         self._progress.start()
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         self._progress.update(self._task, completed=step, numbers=_format_metrics(metrics))
 
     def close(self) -> None:
-        """Leave the bar as it is and give the terminal back."""
+        """Stop updating; the bar stays on screen."""
         self._progress.stop()
 
 
 class ProgressLines:
-    """A line for the first and the last step, and in between one every 15 seconds."""
+    """Plain progress lines: one for the first and the last step, and one every 15 seconds between."""
 
     def __init__(self, name: str, step: int, total: int) -> None:
         self.name, self.total = name, total
@@ -80,7 +80,7 @@ class ProgressLines:
         self._started_at = self._last_printed_at = time.monotonic()
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Print the step, when it is time to."""
+        """Print the step if a line is due."""
         now = time.monotonic()
         if step not in (self._first, self.total) and now - self._last_printed_at < LINE_INTERVAL_SECONDS:
             return
@@ -93,11 +93,11 @@ class ProgressLines:
         )
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is open."""
 
 
 class TensorBoardLogger:
-    """Scalars for TensorBoard; those after `step`, left by an interrupted run, are purged."""
+    """Scalars for TensorBoard; those after `step`, from an interrupted run, are purged."""
 
     def __init__(self, folder: Path, step: int) -> None:
         try:
@@ -109,7 +109,7 @@ class TensorBoardLogger:
         self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Add the step's scalars."""
+        """Write the step's scalars."""
         for key, value in metrics.items():
             if key != "step" and isinstance(value, (int, float)):
                 self._writer.add_scalar(key, value, step)
@@ -120,7 +120,7 @@ class TensorBoardLogger:
 
 
 class WandbLogger:
-    """Metrics to a Weights & Biases project; a resumed run goes on under the id that the run folder keeps."""
+    """Sends metrics to a Weights & Biases project; a resumed run keeps its id, stored in the run folder."""
 
     def __init__(self, project: str, folder: Path, name: str, config: Mapping[str, Any]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Where the arithmetic happens and in which precision."""
+"""The device and the precision that the options select."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zhenlong.loop.options import TrainingOptions
 
 
 def device_of(options: TrainingOptions) -> torch.device:
-    """The device that the options name; `auto` is the first CUDA device, else the CPU. `UserError` if it is absent."""
+    """The device that the options name; `auto` is the first CUDA device, else the CPU. `UserError` if it is missing."""
     has_cuda = torch.cuda.is_available()
     if options.device == "auto":
         return torch.device("cuda" if has_cuda else "cpu")
@@ -21,12 +21,12 @@ def device_of(options: TrainingOptions) -> torch.device:
         raise UserError(f"device: expected auto, cpu, cuda or cuda:<number>, got {options.device!r}") from None
     if device.type == "cuda" and (not has_cuda or (device.index or 0) >= torch.cuda.device_count()):
         count = torch.cuda.device_count() if has_cuda else 0
-        raise UserError(f"device: {options.device!r} is not here ({count} CUDA devices found); use auto or cpu")
+        raise UserError(f"device: {options.device!r} is not available ({count} CUDA devices found); use auto or cpu")
     return device
 
 
 def compute_dtype(options: TrainingOptions, device: torch.device) -> torch.dtype:
-    """The precision of matrix products: bfloat16 when asked for, or on a CUDA device that has it; else float32."""
+    """Precision of matrix products: bfloat16 when requested, or when `auto` and CUDA supports it; else float32."""
     if options.dtype == "auto":
         supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if supported else torch.float32
@@ -34,9 +34,9 @@ def compute_dtype(options: TrainingOptions, device: torch.device) -> torch.dtype
 
 
 def autocast(options: TrainingOptions, device: torch.device) -> AbstractContextManager[None]:
-    """Run a forward pass in the options' precision: weights stay as they are, bfloat16 products through autocast.
+    """Run a forward pass in the options' precision: weights keep their type, bfloat16 products go through autocast.
 
-    Reference, old and new log-probabilities must all be computed under the same context to be comparable.
+    Compute reference, old and new log-probabilities under the same context, or they are not comparable.
     """
     dtype = compute_dtype(options, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

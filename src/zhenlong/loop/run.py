@@ -1,4 +1,4 @@
-"""A run: one folder, one loop over steps, and everything that makes it survive an interruption.
+"""A run: one folder, one loop over steps, and exact resume after an interruption.
 
     with Run(output, config, options, "sft") as run:
         if run.finished:
@@ -9,7 +9,7 @@
             run.log(learner.step(...))
         return run.finish(model, tokenizer, save_model)
 
-Nothing is written before the first step, so bad data leaves no folder behind.
+Nothing is written before the first step, so a mistake in data or options leaves no folder behind.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ EVALUATION_FOLDER: Final = "evaluation"  # the run's folder of evaluations durin
 
 
 class Stateful(Protocol):
-    """State that a checkpoint holds: made of dicts, lists, tuples, text, numbers, None, tensors and numpy arrays."""
+    """State that a checkpoint can hold: dicts, lists, tuples, strings, numbers, None, tensors and numpy arrays."""
 
     def state_dict(self) -> Any: ...
 
@@ -60,18 +60,18 @@ class Run:
     """One training run in the folder `output`.
 
     Args:
-        output: the run folder, made at the first step.
-        config: the stage's arguments, for config.yaml; `dict(locals())` on the stage's first line will do.
+        output: the run folder, created at the first step.
+        config: the stage's arguments for config.yaml; `dict(locals())` on the stage's first line works.
         options: the shared options.
-        name: the stage, as its command is called.
+        name: the stage's command name.
 
     Attributes:
-        step: the step being made; outside the loop, the steps done (those of the checkpoint that is resumed).
+        step: the current step; outside the loop, the completed steps (of the checkpoint to resume from).
         ledger: the costs; a stage calls `run.ledger.count(tokens=…, flops=…)`.
-        device: where `options.device` says to train.
+        device: the device that `options.device` selects.
 
-    Raises `UserError` when the folder holds another run, or holds this one and `options.resume` is off, or the config
-    changed since.
+    Raises `UserError` when the folder holds another run, or holds this one but `options.resume` is off or the config
+    has changed.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run was finished before: nothing is left to do."""
+        """Whether the run finished earlier, so that nothing is left to do."""
         return (self.output / "finished.json").exists()
 
     def __enter__(self) -> Run:
@@ -123,7 +123,9 @@ class Run:
         if self._lock is not None:
             os.close(self._lock)
         if isinstance(error, NonFiniteError) and self._state_before_step:
-            learners = {name: one.state_dict() for name, one in self._learners().items()}  # they changed nothing
+            learners = {
+                name: one.state_dict() for name, one in self._learners().items()
+            }  # unchanged by the failed step
             state = self._state_before_step | {"tracked": self._state_before_step["tracked"] | learners}
             path = save_checkpoint(self.output / "nan_checkpoint", self._state_before_step["step"], state)
             raise NonFiniteError(f"{error}; the state before it is in {path}") from error
@@ -131,14 +133,14 @@ class Run:
             self._remove_new_folder()
 
     def track(self, **tracked: Stateful) -> None:
-        """Name what a checkpoint holds beside the random states: learners, data orders, rollout buffers, controllers.
+        """Register what checkpoints hold besides random states: learners, data orders, rollout buffers, controllers.
 
-        A `state_dict` other than a learner's must not share what a step changes in place.
+        The `state_dict` of anything but a learner must not share objects that a step changes in place.
         """
         self._tracked |= tracked
 
     def steps(self, total: int) -> Iterator[int]:
-        """Yield the steps, counted from 1, from the first that is not done to `total`; saves and stops in between."""
+        """Yield the steps (counted from 1) from the first one not done to `total`; saves and stops in between."""
         self._start(total)
         self.ledger.start()
         self._signals.in_step = True
@@ -161,38 +163,38 @@ class Run:
         self.ledger.stop()
 
     def log(self, metrics: Mapping[str, Any]) -> None:
-        """Add to the step's line in metrics.jsonl; several calls in one step make one line."""
+        """Add metrics to the step's line in metrics.jsonl; several calls in one step are merged."""
         if not self._state_before_step:
             raise RuntimeError("log() belongs inside the loop over steps(); results go to finish(results=…)")
         self._step_metrics |= metrics
 
     def should_sample(self) -> bool:
-        """Whether samples are due in this step: every `sample_every`, and in the last one."""
+        """Whether samples are due in this step: every `sample_every` steps and in the last one."""
         every = self.options.sample_every
         return bool(every) and (self.step % every == 0 or self.step == self._total_steps)
 
     def should_evaluate(self) -> bool:
-        """Whether an evaluation is due after this step: every `evaluate_every`, and in the last one."""
+        """Whether an evaluation is due after this step: every `evaluate_every` steps and after the last one."""
         every = self.options.evaluate_every
         return bool(every) and (self.step % every == 0 or self.step == self._total_steps)
 
     def log_step_zero(self, metrics: Mapping[str, Any]) -> None:
-        """Write what was measured before the first step as the line of step 0, in the loop of the first step."""
+        """Write metrics from before training as the line of step 0. Call it inside the first step."""
         self._metrics_file.truncate_after(-1)
         self._metrics_file.append(to_jsonable({"step": 0} | dict(metrics)))
 
     def stop_after_step(self, reason: BaseException) -> None:
-        """End this step as ever, save a checkpoint, and raise the reason: what was done can be resumed."""
+        """Complete this step, save a checkpoint, then raise `reason`; the run can be resumed."""
         self._stop_reason = reason
 
     def write_samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
-        """Add what the model said to samples.jsonl: rows with `prompt` (messages), `response` and maybe `reward`."""
+        """Append responses to samples.jsonl: rows with `prompt` (messages), `response` and optionally `reward`."""
         for row in samples:
             self._samples_file.append({"step": self.step, **row})
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
-        """Evaluate or sample in here: the learners' modules in eval mode, no gradients, no effect on training."""
+        """Evaluate or sample inside: learners' modules in eval mode, no gradients, no effect on training."""
         generators = {name: generator.get_state() for name, generator in self._generators.items()}
         try:
             with eval_mode(*(module for learner in self._learners().values() for module in learner.modules)):
@@ -203,7 +205,7 @@ class Run:
                 self._generators[name].set_state(state)
 
     def generator(self, name: str) -> torch.Generator:
-        """A CPU generator for one purpose, seeded from the run's seed and the name, and kept in checkpoints."""
+        """A CPU generator for one purpose, seeded from the run's seed and the name, and saved in checkpoints."""
         if name not in self._generators:
             self._generators[name] = torch.Generator().manual_seed(derived_seed(self.options.seed, name))
             if name in self._saved_generators:
@@ -211,16 +213,16 @@ class Run:
         return self._generators[name]
 
     def write_note(self, name: str, value: Any) -> None:
-        """Keep a fact about the run as the JSON file `name` in its folder, such as the bad rows that were skipped.
+        """Write a JSON file `name` into the run folder, such as the list of skipped rows.
 
-        Before the first step the file waits for the folder.
+        Notes made before the first step are written when the folder is created.
         """
         self._notes[name] = value
         if self._lock is not None:
             write_json(self.output / name, value)
 
     def step_seed(self, name: str) -> int:
-        """A seed for one purpose in this step, from the run's seed, the name and the step: nothing to keep."""
+        """A seed for one purpose in this step, from the run's seed, the name and the step; nothing to save."""
         return derived_seed(self.options.seed, name, self.step)
 
     def save(self) -> Path:
@@ -238,24 +240,24 @@ class Run:
         save_model: Callable[[Any, Any, Path], Any],
         results: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write model/ and ledger.json, then finished.json with the `results`, which marks the run as done.
+        """Write model/ and ledger.json, then finished.json with the `results`, which marks the run as finished.
 
-        `save_model(model, tokenizer, folder)` has to be atomic. Returns the run folder.
+        `save_model(model, tokenizer, folder)` must be atomic. Returns the run folder.
         """
         with reporting_write_errors(self.output / "model"):
             save_model(model, tokenizer, self.output / "model")
         return self.finish_without_model(results)
 
     def finish_without_model(self, results: Mapping[str, Any] | None = None) -> Path:
-        """`finish` without a model, for a run that makes something else: ledger.json, then finished.json."""
+        """`finish` for a run that produces no model: ledger.json, then finished.json."""
         self._write_ledger()
         write_json(self.output / "finished.json", {"steps": self.step, "results": dict(results or {})})
         return self.output
 
     def _start(self, total: int) -> None:
-        """Make the folder, or go back to the last checkpoint and forget what came after it."""
+        """Create the folder, or restore the last checkpoint and drop everything written after it."""
         if self.finished:
-            raise RuntimeError(f"{self.output}: the run is finished; a stage asks run.finished first")
+            raise RuntimeError(f"{self.output}: the run is finished; a stage must check run.finished first")
         self._total_steps = total
         self._is_new = not (self.output / "config.yaml").exists()
         self._lock = lock_folder(self.output)
@@ -270,7 +272,7 @@ class Run:
         self._loggers = make_loggers(self.options, self.output, self.name, self.config, self.step, total)
 
     def _remove_new_folder(self) -> None:
-        """Leave no run behind that never made a step: a mistake in its first one is not something to resume."""
+        """Delete a new folder whose first step failed: there is nothing to resume."""
         with suppress(OSError):  # the folder could not be made, or holds something else
             for name in ("config.yaml", "samples.jsonl", "metrics.jsonl", *self._notes):
                 (self.output / name).unlink(missing_ok=True)
@@ -306,7 +308,7 @@ class Run:
         restore_random_state(state["random"])
 
     def _log_step(self, tokens: int, seconds: float) -> None:
-        """The finished step's line, to the file and to the displays."""
+        """Write the finished step's line to the file and to the loggers."""
         ledger = {"tokens": self.ledger.tokens, "tokens_per_second": tokens / seconds, "seconds": self.ledger.seconds}
         should_log = self.step % self.options.log_every == 0 or self.step == self._total_steps
         if should_log or self._stop_reason is not None or self.should_evaluate():
@@ -324,14 +326,14 @@ class Run:
         write_json(self.output / "ledger.json", summary)
 
     def _stop_on_signal(self, signal_number: int) -> None:
-        """Save and leave."""
+        """Save, then exit."""
         self._save_if_unsaved()
         stop = Interrupted(signal_number)
         print(f"{self.output}: {stop.name}: saved after step {self.step}; continue with --resume", file=sys.stderr)
         raise stop
 
     def _save_if_unsaved(self) -> None:
-        """Save, unless this step was saved just now."""
+        """Save a checkpoint of this step unless there is one."""
         if (self.step, self.checkpoints_folder / f"step-{self.step:06d}") not in list_checkpoints(
             self.checkpoints_folder
         ):

@@ -1,4 +1,4 @@
-"""The learning rate of every step: warm-up, then constant, linear, cosine or WSD."""
+"""The learning rate of each step: warm-up, then constant, linear, cosine or WSD."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SchedulePhase = Literal["warmup", "stable", "decay"]
 
 
 def learning_rate(step: int, options: TrainingOptions, total: int) -> float:
-    """The learning rate of the update that follows `step` finished ones, of `total` in all.
+    """The learning rate of the next update after `step` completed ones, of `total`.
 
     With W warm-up steps, T = `total`, k = `step` and p = (k - W) / (T - W), as fractions of `options.lr`:
 
@@ -22,8 +22,8 @@ def learning_rate(step: int, options: TrainingOptions, total: int) -> float:
         wsd                1, and over the last D steps 1 - sqrt((k - (T - D)) / D)
                            (warm-up, stable, decay: Hu et al. 2024, MiniCPM; the 1-sqrt shape: Hägele et al. 2024)
 
-    and a decay goes to `min_lr_ratio` instead of 0. The first update has a rate above 0, the first after the warm-up
-    the peak, and `step = total`, the end of the decay, is the update that is no longer made.
+    and decays end at `min_lr_ratio` instead of 0. The first update has a rate above 0, the first update after the
+    warm-up has the peak rate, and the end of the decay, `step = total`, is one past the last update.
     """
     warmup = _warmup_steps(options, total)
     if step < warmup:
@@ -33,9 +33,9 @@ def learning_rate(step: int, options: TrainingOptions, total: int) -> float:
 
 
 def schedule_phase(step: int, options: TrainingOptions, total: int) -> SchedulePhase:
-    """Which part of the schedule that update is in: `warmup`, `stable` (at the peak) or `decay`.
+    """The schedule phase of that update: `warmup`, `stable` (at the peak) or `decay`.
 
-    For WSD the decay is where pretraining changes its data mixture; linear and cosine decay from the warm-up on.
+    With WSD, pretraining changes its data mixture when the decay begins; linear and cosine decay right after warm-up.
     """
     if step < _warmup_steps(options, total):
         return "warmup"
@@ -57,11 +57,11 @@ def _decay_factor(step: int, options: TrainingOptions, warmup: int, total: int) 
 
 
 def _warmup_steps(options: TrainingOptions, total: int) -> int:
-    """Whole warm-up steps, at most all of them."""
+    """Whole warm-up steps, at most `total`."""
     steps = options.warmup_steps if options.warmup_steps >= 1 else round(options.warmup_steps * total)
     return min(int(steps), total)
 
 
 def _decay_start(options: TrainingOptions, total: int) -> int:
-    """The first step of WSD's decay; never inside the warm-up."""
+    """The first step of WSD's decay; never before the end of the warm-up."""
     return max(total - round(options.decay_fraction * total), _warmup_steps(options, total))

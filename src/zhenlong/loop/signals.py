@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupted(SystemExit):
-    """The run was told to stop, and what it did can be resumed. Unhandled, the process exits with 128 + the signal."""
+    """The run was interrupted and can be resumed. If unhandled, the process exits with 128 + the signal number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -17,9 +17,9 @@ class Interrupted(SystemExit):
 
 
 class StopSignals:
-    """While installed, a first SIGTERM or SIGINT is kept in `received` if `in_step`, and stops the run otherwise.
+    """Handlers for SIGTERM and SIGINT: inside a step (`in_step`) the first one is stored in `received`, else raised.
 
-    A second one raises at once. Signals reach only the main thread; elsewhere nothing is installed.
+    A second signal raises at once. Python delivers signals to the main thread only; elsewhere nothing is installed.
     """
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Take the signals over."""
+        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def restore(self) -> None:
-        """Give them back to whoever had them."""
+        """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
