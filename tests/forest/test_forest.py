@@ -1,4 +1,4 @@
-"""The forest computes what the plain model computes: values and gradients, whatever the trees and the architecture."""
+"""The forest equals the plain forward pass in values and gradients, for any trees and all tested architectures."""
 
 import random
 import warnings
@@ -32,7 +32,7 @@ def mixed_trees() -> list[TreeNode]:
 
 
 def plain_log_probs(model, root: TreeNode) -> list[torch.Tensor]:
-    """Scored log-probabilities of each response, one row at a time through the model's own forward pass."""
+    """Scored log-probabilities of each response, one sequence at a time through the model's own forward pass."""
     found = []
 
     def visit(node: TreeNode, before: list[int]) -> None:
@@ -56,7 +56,7 @@ def gradients_of(model, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def weighted_loss(values: torch.Tensor) -> torch.Tensor:
-    """A loss that weights every scored token differently, so that a mixed-up order shows."""
+    """A loss that weights every scored token differently, to detect a wrong order."""
     return (values * torch.linspace(0.5, 1.5, len(values))).sum()
 
 
@@ -89,7 +89,7 @@ def test_padded_layout_equals_forest_in_values_and_gradients(family):
         torch.testing.assert_close(ours_gradient[name], gradient, atol=2e-4, rtol=1e-3, msg=name)
 
 
-def test_an_architecture_the_forest_does_not_compute_is_served_by_the_padded_layout_and_says_so():
+def test_an_unsupported_architecture_uses_the_padded_layout_with_a_warning():
     model = tiny_model("bloom")
     with pytest.warns(UserWarning, match="padded layout"):
         assert layout_of(model) == "padded"
@@ -101,7 +101,7 @@ def test_an_architecture_the_forest_does_not_compute_is_served_by_the_padded_lay
         layout_of(model)
 
 
-def test_attention_refuses_keywords_that_would_change_its_result():
+def test_attention_refuses_unknown_keywords():
     states = torch.zeros(1, 2, 3, 4)
     forest = pack_trees([TreeNode([1, 2, 3], [False, True, True])])
     forest_attention(torch.nn.Identity(), states, states, states, None, forest=forest, use_cache=False)
@@ -109,7 +109,7 @@ def test_attention_refuses_keywords_that_would_change_its_result():
         forest_attention(torch.nn.Identity(), states, states, states, None, forest=forest, s_aux=torch.zeros(2))
 
 
-def test_sequences_longer_than_the_size_classes_and_than_the_window():
+def test_sequences_longer_than_a_length_bucket_and_than_the_window():
     model = tiny_model("mistral_window")
     trees = [
         make_tree(random_ids(90), [random_ids(70, 1), random_ids(3, 2)]),
@@ -122,7 +122,7 @@ def test_sequences_longer_than_the_size_classes_and_than_the_window():
     torch.testing.assert_close(log_probs(model, forward(model, forest), forest), plain, atol=3e-5, rtol=1e-5)
 
 
-def test_other_trees_in_the_batch_change_nothing():
+def test_a_tree_s_values_do_not_depend_on_the_rest_of_the_batch():
     model = tiny_model("llama")
     alone = pack_trees(mixed_trees()[:1])
     together = pack_trees(mixed_trees())
@@ -130,7 +130,7 @@ def test_other_trees_in_the_batch_change_nothing():
     torch.testing.assert_close(ours, log_probs(model, forward(model, alone), alone), atol=1e-6, rtol=1e-6)
 
 
-def test_the_model_keeps_its_own_attention_between_calls():
+def test_a_model_keeps_its_own_attention_between_calls():
     model = tiny_model("llama")
     before = model.config._attn_implementation
     forward(model, pack_trees(mixed_trees()))
@@ -138,7 +138,7 @@ def test_the_model_keeps_its_own_attention_between_calls():
     assert torch.isfinite(model(torch.tensor([random_ids(4)])).logits).all()
 
 
-def test_planting_numbers_responses_depth_first_and_continues_positions():
+def test_packing_numbers_responses_depth_first_and_continues_positions():
     forest = pack_trees(mixed_trees())
     assert forest.response_tree.tolist() == [0, 0, 1, 1, 1, 2, 3, 3, 3, 3]
     assert forest.tokens[forest.response_end].tolist()[:2] == [random_ids(5, 1)[-1], random_ids(9, 2)[-1]]
@@ -153,22 +153,22 @@ def test_planting_numbers_responses_depth_first_and_continues_positions():
     [
         (TreeNode([], True), "no tokens"),
         (TreeNode([1, 2], [True]), "a mask of 1"),
-        (TreeNode([1, 2], True), "nothing comes before it"),
+        (TreeNode([1, 2], True), "no token precedes it"),
     ],
 )
-def test_trees_that_make_no_sense_are_refused(bad, match):
+def test_invalid_trees_are_refused(bad, match):
     with pytest.raises(ValueError, match=match):
         pack_trees([bad])
 
 
-def test_micro_batches_cover_everything_once_within_the_budget():
+def test_micro_batches_contain_each_tree_once_within_the_budget():
     sizes = [random.Random(1).randint(1, 60) for _ in range(200)] + [500]
     groups = microbatch_indices(sizes, 128)
     assert sorted(index for group in groups for index in group) == list(range(201))
     assert all(sum(sizes[i] for i in group) <= 128 or len(group) == 1 for group in groups)
 
 
-def test_micro_batching_does_not_change_the_gradient():
+def test_splitting_into_micro_batches_does_not_change_the_gradient():
     model, trees = tiny_model("llama"), mixed_trees()
 
     def total(groups: list[list[int]]) -> dict[str, torch.Tensor]:

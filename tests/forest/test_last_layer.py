@@ -1,4 +1,4 @@
-"""The last layer computes what is read and nothing else; what is read, and all gradients, are those of whole layers."""
+"""The sparse last layer computes only needed outputs; values and all gradients equal those of the full layer."""
 
 import copy
 import functools
@@ -23,7 +23,7 @@ SPARSE_FAMILIES = ["llama", "qwen2", "qwen3", "mistral_window"]
 
 
 def trees():
-    """A pair with a long prompt, an answer with a mask of holes, a tree of depth two, and one that nobody reads."""
+    """A pair with a long prompt, a response with a mask of gaps, a tree of depth two, and one without scored tokens."""
     inner = TreeNode(range(20, 23), True, (TreeNode(range(30, 34), [True, False, False, True]), TreeNode([5], True)))
     return [
         make_tree(range(40), [range(50, 55), range(60, 69)]),
@@ -34,7 +34,7 @@ def trees():
 
 
 def outputs_and_gradients(model, output_positions, sparse, monkeypatch):
-    """States that are read and every parameter's gradient, with the last layer narrowed or whole."""
+    """Needed states and every parameter's gradient, with a sparse or a full last layer."""
     if not sparse:
         monkeypatch.setattr(decoder, "_query_subset_for_last_layer", lambda *_: None)
     forest = pack_trees(trees())
@@ -48,7 +48,7 @@ def outputs_and_gradients(model, output_positions, sparse, monkeypatch):
 
 @pytest.mark.parametrize("read", ["scored", "response_ends"])
 @pytest.mark.parametrize("family", SPARSE_FAMILIES)
-def test_states_and_gradients_are_those_of_a_whole_layer(family, read, monkeypatch):
+def test_states_and_gradients_equal_those_of_the_full_layer(family, read, monkeypatch):
     model = tiny_model(family)
     assert layout_of(model) == "forest"
     forest, ours, gradients = outputs_and_gradients(model, read, True, monkeypatch)
@@ -68,7 +68,7 @@ def test_states_and_gradients_are_those_of_a_whole_layer(family, read, monkeypat
 @pytest.mark.parametrize(
     ("family", "given"), [("gpt2", {}), ("gemma2", {}), ("opt", {}), ("granite", {"residual_multiplier": 0.5})]
 )
-def test_layers_with_other_parts_or_another_way_to_put_them_together_compute_every_token(family, given):
+def test_unsupported_layers_compute_every_token(family, given):
     model = tiny_model(family, **given)
     assert layout_of(model) == "forest"
     forest = pack_trees(trees())
@@ -76,7 +76,7 @@ def test_layers_with_other_parts_or_another_way_to_put_them_together_compute_eve
     assert forest.last_layer_tokens == len(forest.tokens)
 
 
-def test_a_layer_with_a_part_more_or_that_computes_something_else_stays_whole(monkeypatch):
+def test_a_layer_with_an_extra_module_or_another_result_stays_full(monkeypatch):
     model = tiny_model("llama")
     layer = model.model.layers[-1]
     assert last_layer_of(model.model) is layer
@@ -90,20 +90,20 @@ def test_a_layer_with_a_part_more_or_that_computes_something_else_stays_whole(mo
     monkeypatch.setattr(type(layer), "forward", lambda self, states, **named: 1 + own(self, states, **named))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert layout_of(model) == "forest"  # which it still is
+        assert layout_of(model) == "forest"  # the layout does not change
     forest = pack_trees(trees())
     forward(model, forest)
     assert forest.last_layer_tokens == len(forest.tokens)
     assert "forward" not in layer.__dict__
 
 
-def test_the_window_is_the_one_that_the_layer_hands_to_attention():
+def test_the_sliding_window_is_the_one_that_the_layer_passes_to_attention():
     model = tiny_model("mistral_window")
     forward(model, pack_trees(trees()))
     assert model.model.layers[-1].sparse_settings.attention_kwargs["sliding_window"] == model.config.sliding_window
 
 
-def test_what_is_read_nearly_everywhere_is_computed_everywhere_and_nothing_scored_is_nothing_read():
+def test_the_full_layer_runs_where_nearly_all_or_no_outputs_are_needed():
     model = tiny_model("llama")
     text = pack_trees([TreeNode(range(30), [False] + [True] * 29)])
     forward(model, text)
@@ -113,7 +113,7 @@ def test_what_is_read_nearly_everywhere_is_computed_everywhere_and_nothing_score
     assert forward(model, silent, None).shape == (30, model.config.hidden_size)
 
 
-def test_dropout_of_attention_is_that_of_training():
+def test_attention_dropout_applies_in_training_only():
     model = tiny_model("llama")
     layout_of(model)
     attention = model.model.layers[-1].self_attn
@@ -125,7 +125,7 @@ def test_dropout_of_attention_is_that_of_training():
     assert not torch.allclose(forward(model, forest), still)
 
 
-def test_checkpointing_and_copies_keep_it(monkeypatch):
+def test_gradient_checkpointing_and_copies_keep_the_sparse_layer(monkeypatch):
     model = tiny_model("llama")
     _, states, expected = outputs_and_gradients(model, "scored", True, monkeypatch)
     other = copy.deepcopy(model).train()
@@ -138,7 +138,7 @@ def test_checkpointing_and_copies_keep_it(monkeypatch):
         torch.testing.assert_close(gradients[name], gradient, msg=name)
 
 
-def test_a_plain_call_and_generation_are_as_before():
+def test_plain_calls_and_generation_are_unchanged():
     model, plain = tiny_model("llama"), tiny_model("llama")
     ids = torch.arange(12)[None]
     forward(model, pack_trees(trees()))
@@ -150,10 +150,12 @@ segments = st.lists(st.tuples(st.integers(1, 6), st.integers(-1, 8)), min_size=1
 
 @settings(max_examples=100, deadline=None)
 @given(segments, st.data())
-def test_parts_that_ask_are_exactly_what_is_read_and_see_all_that_comes_before(given_segments, data):
+def test_query_parts_are_exactly_the_needed_tokens_and_attend_to_their_whole_path(given_segments, data):
     spans, start, tree_of = [], 0, []
     for length, wanted in given_segments:
-        roots = [number for number in range(len(spans)) if tree_of[number] == max(tree_of)]  # trees lie one by one
+        roots = [
+            number for number in range(len(spans)) if tree_of[number] == max(tree_of)
+        ]  # trees are stored one after another
         parent = roots[wanted % len(roots)] if wanted >= 0 and roots else -1
         tree_of.append(tree_of[parent] if parent >= 0 else max(tree_of, default=-1) + 1)
         spans.append((start, length, parent, start))
@@ -161,7 +163,7 @@ def test_parts_that_ask_are_exactly_what_is_read_and_see_all_that_comes_before(g
     rows = np.asarray(sorted(data.draw(st.sets(st.integers(0, start - 1), min_size=1))))
 
     def paths(some):
-        """The flat tokens that each query row sees."""
+        """The packed tokens that each query attends to."""
         seen, before = {}, []
         for first, length, parent, row in some:
             above = before[parent] if parent >= 0 else []

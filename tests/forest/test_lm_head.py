@@ -1,4 +1,4 @@
-"""The chunked output head equals log-softmax over all logits, however small its chunks."""
+"""The chunked output head equals log-softmax over all logits, for any chunk size."""
 
 from types import SimpleNamespace
 
@@ -47,7 +47,7 @@ def test_values_entropies_and_gradients_equal_the_plain_head(family, chunk, kept
 
 
 @pytest.mark.parametrize(("room", "chunks"), [(0, []), (59, [20, 20]), (60, [20, 20, 20]), (99, [20, 20, 20, 10])])
-def test_the_first_chunks_are_kept_for_the_backward_pass_as_long_as_there_is_room(room, chunks, monkeypatch):
+def test_the_first_chunks_are_cached_for_the_backward_pass_within_the_budget(room, chunks, monkeypatch):
     monkeypatch.setitem(lm_head.LOGITS_PER_CHUNK, "cpu", 20)
     monkeypatch.setattr(lm_head, "MIN_CHUNK_ROWS", 1)
     monkeypatch.setattr(lm_head, "PREFERRED_CHUNK", (1, 1))
@@ -65,12 +65,12 @@ def test_the_first_chunks_are_kept_for_the_backward_pass_as_long_as_there_is_roo
     assert kept == chunks
 
 
-def test_bias_of_the_head_gets_its_gradient():
+def test_the_bias_of_the_head_gets_a_gradient():
     model = tiny_model("llama")
     model.lm_head.bias = torch.nn.Parameter(torch.randn(259))
     forest = pack_trees(TREES)
     log_probs(model, forward(model, forest), forest).sum().backward()
-    # The log-probabilities of one prediction sum to zero gradient over the vocabulary.
+    # The gradients of one prediction's log-probability sum to zero over the vocabulary.
     assert model.lm_head.bias.grad.sum().abs() < 1e-4
     assert model.lm_head.bias.grad.abs().sum() > 1
 
@@ -88,7 +88,7 @@ def test_half_precision_gradients_of_the_head_are_summed_in_fp32():
 
 
 @pytest.mark.parametrize("kept", [1 << 24, 0])
-def test_half_precision_pushes_a_token_that_is_nearly_certain_as_little_as_fp32_does(kept, monkeypatch):
+def test_the_gradient_of_a_nearly_certain_token_is_as_small_in_half_precision_as_in_fp32(kept, monkeypatch):
     monkeypatch.setattr(lm_head, "MAX_CACHED_LOGITS", kept)
     states = torch.tensor([[8.0, 0.0, 0.0, 0.0]])
     weight = torch.zeros(40, 4)
@@ -110,7 +110,7 @@ def test_a_head_that_is_not_a_plain_linear_layer_is_refused():
         lm_head.lm_head_of(model)
 
 
-def test_how_many_logits_are_kept_on_a_gpu_follows_from_its_memory(monkeypatch):
+def test_the_number_of_cached_logits_on_a_gpu_depends_on_its_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=64 << 30))
     assert lm_head._max_cached_logits(torch.device("cuda")) == 2 << 30
     assert lm_head._max_cached_logits(torch.device("cpu")) == lm_head.MAX_CACHED_LOGITS

@@ -1,4 +1,4 @@
-"""Sequences of unequal lengths attend as dense blocks do; without a CUDA device a plain kernel stands in."""
+"""Variable-length attention equals dense blocks; without a CUDA device a plain implementation replaces the kernel."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ trees = st.recursive(
 
 
 def attention_and_gradients(forest, window, device, dtype, varlen):
-    """Result and gradients of attention with random states."""
+    """Output and gradients of attention on random states."""
     generator = torch.Generator().manual_seed(len(forest.tokens))
     states = [
         torch.randn(1, heads, len(forest.tokens), SIZE, generator=generator).to(device, dtype).requires_grad_()
@@ -48,7 +48,7 @@ def attention_and_gradients(forest, window, device, dtype, varlen):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(trees, min_size=1, max_size=4), st.sampled_from([None, 1, 5]))
-def test_paths_as_sequences_are_the_same_as_dense_blocks(roots, window):
+def test_paths_as_sequences_equal_dense_blocks(roots, window):
     forest = pack_trees(roots)
     kernel, varlen.varlen_attn = varlen.varlen_attn, reference_varlen_attn
     try:
@@ -61,7 +61,7 @@ def test_paths_as_sequences_are_the_same_as_dense_blocks(roots, window):
         torch.testing.assert_close(mine, blocks, atol=1e-6, rtol=1e-6)
 
 
-def test_dense_blocks_serve_what_the_kernel_does_not():
+def test_dense_blocks_are_used_where_the_kernel_is_unsupported():
     states = torch.zeros(1, 2, 3, SIZE)
     assert not varlen.supports_varlen(states, states, 0.0, None)  # not on CUDA
 
@@ -79,7 +79,7 @@ def test_the_kernel_agrees_with_dense_blocks_in_fp32(window):
 
 
 @needs_cuda
-def test_half_precision_on_cuda_is_packed_where_the_kernel_can():
+def test_half_precision_on_cuda_uses_the_varlen_kernel_where_supported():
     states = torch.zeros(1, 2, 3, SIZE, device="cuda", dtype=torch.bfloat16)
     assert varlen.supports_varlen(states, states, 0.0, None)
     assert not varlen.supports_varlen(states, states, 0.1, None)

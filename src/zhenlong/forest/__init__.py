@@ -1,4 +1,4 @@
-"""How do tokens become log-probabilities? Trees of tokens, one flat forward pass, scored positions."""
+"""From tokens to log-probabilities: trees of tokens, one packed forward pass, scored positions."""
 
 from zhenlong.forest.decoder import forward, layout_of
 from zhenlong.forest.lm_head import log_probs

@@ -1,7 +1,7 @@
-"""Attention over a forest, registered with transformers under its own name.
+"""Attention over a forest, registered with transformers as an attention implementation.
 
-A model set to this implementation hands each layer's queries, keys and values to `forest_attention` together with the
-keyword `forest`, which `forward` put into the call. Every keyword that changes the result is honoured or refused.
+A model set to it calls `forest_attention` in each layer with queries, keys, values and the keyword `forest`, which
+`forward` adds to the call. Keywords that would change the result are supported or refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zhenlong.forest.packing import Forest
 
 ATTENTION_NAME: Final = "zhenlong_forest"
-# Keywords that models pass along and that do not change what attention computes over a forest.
+# Keywords that models pass along and that do not affect attention over a forest.
 IGNORABLE_KWARGS: Final = {
     "cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "deterministic", "head_mask", "is_causal", "max_length_k",
     "max_length_q", "output_attentions", "output_hidden_states", "output_router_logits", "past_key_values",
@@ -32,10 +32,10 @@ IGNORABLE_KWARGS: Final = {
 
 
 class UnsupportedAttention(Exception):
-    """A model asks of attention what the forest does not do; the padded layout serves it instead."""
+    """The model needs an attention feature that the forest lacks; the padded layout is used instead."""
 
 
-@torch.compiler.disable  # the forest's tables differ from batch to batch; compiled layers call this as it is
+@torch.compiler.disable  # index tables differ per batch, so compiled layers call this uncompiled
 def forest_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -52,11 +52,11 @@ def forest_attention(
     module_settings: dict[torch.nn.Module, dict[str, Any]] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of every token over its own segment's past and all of its ancestors.
+    """Attention of each token to the preceding tokens of its own segment and to all of its ancestors.
 
-    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. With `metadata`, of the last layer, the queries
-    [1, H, P, D] and the result are those of the P tokens that ask in it. `module_settings` gets the settings of each
-    module that attends. Raises `UnsupportedAttention` for keywords it does not know to be harmless, such as attention
+    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. In the sparse last layer `metadata` is given, and
+    the queries [1, H, P, D] and the result are those of P tokens only. `module_settings` collects the settings of each
+    attention module. Raises `UnsupportedAttention` for keywords that are not known to be harmless, such as attention
     sinks.
     """
     if module_settings is not None:
@@ -64,9 +64,9 @@ def forest_attention(
     metadata = metadata or forest.attention_metadata
     unsupported = sorted(name for name, given in kwargs.items() if given is not None and name not in IGNORABLE_KWARGS)
     if unsupported or attention_mask is not None:
-        raise UnsupportedAttention(f"attention is asked to honour {', '.join(unsupported) or 'a mask of its own'}")
+        raise UnsupportedAttention(f"attention needs {', '.join(unsupported) or 'a mask of its own'}")
     if query.shape[1] == 1 and key.shape[1] != 1:
-        raise UnsupportedAttention("queries come with fewer heads than keys")
+        raise UnsupportedAttention("there are fewer query heads than key heads")
     forest.attention_calls += 1
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
     if supports_varlen(query, value, dropout, softcap):
@@ -99,11 +99,11 @@ def _attend_block(
     dropout: float,
     softcap: float | None,
 ) -> torch.Tensor:
-    """One block's results, [B*Q, H, D], from its queries [B*Q, H, D] and keys and values [B*K, Hkv, D]."""
+    """One block's output [B*Q, H, D] from its queries [B*Q, H, D] and keys and values [B*K, Hkv, D]."""
     q, k, v = (states.unflatten(0, (block.num_rows, -1)).transpose(1, 2) for states in (q, k, v))
     if softcap is None:
         grouped_query = q.shape[1] != k.shape[1]
-        if grouped_query and block.mask is not None and q.is_cuda:  # no kernel there takes a mask and shared heads
+        if grouped_query and block.mask is not None and q.is_cuda:  # no CUDA kernel supports a mask with grouped heads
             k, v = (states.repeat_interleave(q.shape[1] // k.shape[1], 1) for states in (k, v))
             grouped_query = False
         out = scaled_dot_product_attention(
@@ -123,7 +123,7 @@ def _softcapped_attention(
     dropout: float,
     softcap: float,
 ) -> torch.Tensor:
-    """Attention whose scores pass through softcap * tanh(score / softcap) before the mask (Gemma 2, §2)."""
+    """Attention with scores softcap * tanh(score / softcap), applied before the mask (Gemma 2, §2)."""
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(-1, -2) * (scaling if scaling is not None else q.shape[-1] ** -0.5)

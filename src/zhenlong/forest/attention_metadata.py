@@ -1,10 +1,10 @@
-"""Who attends to whom in a layer: segments of a flat batch, and which of them ask.
+"""Attention metadata of a packed batch: its segments, and which of their tokens are queries.
 
-All layers but the last compute every token. What the last one computes is read at some positions only, so there only
-these ask, while all tokens before them are seen. `split_by_query` cuts segments into parts that ask and parts that do
-not.
+In all layers but the last, every token is a query. The last layer's output is needed at some positions only, so only
+those are queries there; all tokens before them are keys. `split_by_query` splits segments into query and key-only
+parts.
 
-Shapes: N flat tokens, P positions that are read.
+Shapes: N packed tokens, P positions whose output is needed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from zhenlong.kernels.attention import SegmentTable
 
 @dataclass
 class AttentionMetadata:
-    """Segments, parents before children, the number of tokens that ask, and the tables that attention needs of them.
+    """Segments (parents before children), the number of query tokens, and the tables that attention needs for them.
 
-    Each table is built once, when it is first asked for, and shared by all layers.
+    Each table is built once, on first use, and shared by all layers.
     """
 
     spans: list[Span]
@@ -36,7 +36,7 @@ class AttentionMetadata:
     _kernel_trees: SegmentTable | None = field(default=None, repr=False)
 
     def block_layout(self, sliding_window: int | None = None) -> BlockLayout:
-        """Which tokens attend to which, in dense blocks, for a sliding window."""
+        """The dense blocks, for a sliding window or None."""
         if sliding_window not in self._block_layouts:
             self._block_layouts[sliding_window] = build_block_layout(
                 self.spans, self.num_queries, sliding_window, self.device
@@ -45,7 +45,7 @@ class AttentionMetadata:
 
     @property
     def varlen_layout(self) -> VarlenLayout:
-        """The same as sequences of unequal lengths."""
+        """The same as variable-length sequences."""
         if self._varlen_layout is None:
             self._varlen_layout = build_varlen_layout(self.spans, self.device)
         return self._varlen_layout
@@ -60,8 +60,8 @@ class AttentionMetadata:
 
 @dataclass(frozen=True)
 class QuerySubset:
-    """The positions that are read: `query_indices` [P], ascending flat indices, the metadata of the layer that computes
-    only them, and `inverse`, the place in `query_indices` of each position asked for; None where that is the same."""
+    """The positions whose output is needed: `query_indices` [P], ascending packed indices; the metadata of the layer
+    that computes only them; `inverse`, the index into `query_indices` of each requested position (None: identity)."""
 
     query_indices: torch.Tensor
     attention_metadata: AttentionMetadata
@@ -69,7 +69,7 @@ class QuerySubset:
 
     @classmethod
     def from_indices(cls, spans: Sequence[Span], indices: np.ndarray, device: torch.device) -> QuerySubset:
-        """From flat indices in any order, some of them more than once."""
+        """From packed indices in any order, possibly repeated."""
         unique, inverse = np.unique(indices, return_inverse=True)
         already_unique = len(unique) == len(inverse) and bool((inverse == np.arange(len(inverse))).all())
         attention_metadata = AttentionMetadata(split_by_query(spans, unique), len(unique), device)
@@ -78,10 +78,9 @@ class QuerySubset:
 
 
 def split_by_query(spans: Sequence[Span], query_indices: np.ndarray) -> list[Span]:
-    """The same segments in parts that ask or do not; `query_indices` [P] are the flat tokens that are queries,
-    ascending.
+    """Split segments into query parts and key-only parts; `query_indices` [P] are the query tokens, ascending.
 
-    Parts that nobody asks about are left out.
+    Parts that no query attends to are omitted.
     """
     parts: list[Span] = []
     last_parts: list[int] = []  # the last part of each segment

@@ -1,10 +1,10 @@
-"""How a flat batch attends: segments of similar size gathered into a few dense blocks, one attention call each.
+"""Attention of a packed batch in dense blocks: segments of similar length, one attention call per block.
 
-Inside a block every row is one segment: its queries are its own tokens, its keys its ancestors' and then its own.
-Only attention sees this padding; linear layers, norms and the output head run on the flat tokens.
+Each row of a block is one segment: its queries are the segment's tokens, its keys are its ancestors' tokens followed by
+its own. Only attention sees this padding; linear layers, norms and the output head run on the packed tokens.
 
-Shapes: N flat tokens, P of them that ask (all but in the last layer), B rows of a block, Q the most queries of a row, K
-the most keys of a row.
+Shapes: N packed tokens, P query tokens (all N except in the last layer), B rows of a block, Q and K the most queries
+and keys of a row.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-Span = tuple[int, int, int, int]  # start, length, parent (-1 for a root), its first token's row among the queries
-KEY_ONLY: Final = -1  # the row of a segment that only gives keys and values
+Span = tuple[int, int, int, int]  # start, length, parent (-1 for a root), index of its first token among the queries
+KEY_ONLY: Final = -1  # query index of a segment that has only keys and values
 
 
 @dataclass(frozen=True)
 class Block:
-    """Segments attended to in one call: B rows of Q queries and K keys, and who sees whom.
+    """Segments in one attention call: B rows of Q queries and K keys, and the mask.
 
-    `mask` [B, 1, Q, K] is None where plain causal attention is right: roots, whose padding lies behind every real key.
+    `mask` [B, 1, Q, K] is None where plain causal attention suffices: for roots, whose padding follows all real keys.
     """
 
     num_rows: int
@@ -36,11 +36,11 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """The blocks, and which flat tokens their rows hold.
+    """The blocks, and the tokens in their rows.
 
-    `query_indices` [sum of B*Q] are rows of the queries and `key_indices` [sum of B*K] flat tokens of all blocks, one
-    block after the other, so that one gather serves them all; `unpad_indices` [P] is the place of each query in
-    `query_indices`. With `keys_are_queries` the keys are the queries, and so every token is a key once.
+    `query_indices` [sum of B*Q] index the queries and `key_indices` [sum of B*K] the packed tokens of all blocks, block
+    after block, so that one gather is enough; `unpad_indices` [P] is the index of each query in `query_indices`. With
+    `keys_are_queries`, keys and queries are the same tokens, so every token is a key exactly once.
     """
 
     blocks: tuple[Block, ...]
@@ -53,9 +53,9 @@ class BlockLayout:
 def build_block_layout(
     spans: Sequence[Span], num_queries: int, sliding_window: int | None, device: torch.device | str
 ) -> BlockLayout:
-    """Blocks for segments, parents before children, of which `num_queries` tokens are queries.
+    """Blocks for `spans` (parents before children) with `num_queries` query tokens.
 
-    `sliding_window` limits attention to so many last positions, the query's own included (sliding-window attention).
+    `sliding_window` limits attention to that many last positions, including the query's own.
     """
     paths = ancestor_paths(spans)
     by_size: dict[tuple[bool, int, int], list[int]] = defaultdict(list)
@@ -95,11 +95,11 @@ def build_block_layout(
 
 
 class GatherRows(torch.autograd.Function):
-    """`states` [N, H, D] at `index` [P].
+    """Gather `states` [N, H, D] at `index` [P].
 
-    Where every state is read once, `inverse` [N] says from which place. The rest of the index is padding, whose
-    gradient is 0 because no result depends on it; so the gradient is a gather too, without a tensor of zeros to add
-    into. Gradients of a state that is read several times are summed in fp32.
+    If every state is gathered exactly once, apart from padding, `inverse` [N] is the inverse index. Padding gets no
+    gradient, because no result depends on it, so the backward pass is a gather too and needs no zeros to add into.
+    Without `inverse`, gradients of states gathered several times are summed in fp32.
     """
 
     @staticmethod
@@ -118,7 +118,7 @@ class GatherRows(torch.autograd.Function):
 
 
 def ancestor_paths(spans: Sequence[Span]) -> list[list[int]]:
-    """The segments from the root down to each segment, itself included."""
+    """The segments on the path from the root to each segment, itself included."""
     paths: list[list[int]] = []
     for segment, (_, _, parent, _) in enumerate(spans):
         paths.append([*(paths[parent] if parent >= 0 else []), segment])
@@ -126,12 +126,12 @@ def ancestor_paths(spans: Sequence[Span]) -> list[list[int]]:
 
 
 def _length_bucket(length: int) -> int:
-    """Lengths that may share a block: one class up to 32, then steps of a factor 1.5, so that padding stays small."""
+    """Lengths in one bucket share a block: one bucket up to 32, then steps of a factor 1.5, to keep padding small."""
     return 0 if length <= 32 else 1 + int(np.log(length / 32) / np.log(1.5))
 
 
 def _pad_indices(rows: list[np.ndarray]) -> np.ndarray:
-    """The index rows side by side, -1 where a row is shorter than the longest."""
+    """Index rows stacked into a table, padded with -1."""
     table = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
     for row, indices in zip(table, rows, strict=True):
         row[: len(indices)] = indices
@@ -139,7 +139,7 @@ def _pad_indices(rows: list[np.ndarray]) -> np.ndarray:
 
 
 def _attention_mask(lengths: list[int], keys: np.ndarray, max_queries: int, sliding_window: int | None) -> np.ndarray:
-    """Who sees whom, [B, 1, Q, K]: along a path positions are consecutive, so key j is at position j of its row."""
+    """The mask [B, 1, Q, K]. Positions along a path are consecutive, so key j of a row is at position j."""
     totals = (keys >= 0).sum(1)
     first = (totals - np.asarray(lengths))[:, None, None]  # position of the row's first query
     position = first + np.arange(max_queries)[None, :, None]
@@ -147,10 +147,10 @@ def _attention_mask(lengths: list[int], keys: np.ndarray, max_queries: int, slid
     mask = (key <= position) & (key < totals[:, None, None])
     if sliding_window is not None:
         mask &= key > position - sliding_window
-    padding = position >= totals[:, None, None]  # padded queries see something, so that their softmax is finite
+    padding = position >= totals[:, None, None]  # padded queries attend to key 0, so that their softmax is finite
     return (mask | (padding & (key == 0)))[:, None]
 
 
 def _flat_index_tensor(tables: list[np.ndarray], device: torch.device | str) -> torch.Tensor:
-    """Padding reads token 0; no real query sees it and nothing reads its result."""
+    """One index tensor of all tables; padding indexes token 0, whose results are not used."""
     return torch.from_numpy(np.maximum(np.concatenate([table.reshape(-1) for table in tables]), 0)).to(device)

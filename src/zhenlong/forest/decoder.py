@@ -1,4 +1,4 @@
-"""One pass of any Hugging Face decoder over a forest, and the check that it computes what the plain model computes."""
+"""Forward pass of any Hugging Face decoder over a forest, checked against the plain forward pass."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from zhenlong.forest.lm_head import log_probs
 from zhenlong.forest.packing import Forest, OutputPositions, TreeNode, make_tree, pack_trees
 
 Layout = Literal["forest", "padded"]
-TOLERANCE: Final = 5e-5  # largest relative deviation in log-probability that is still rounding in fp32
+TOLERANCE: Final = 5e-5  # largest relative deviation in log-probability that is attributed to fp32 rounding
 _layout_of_model: WeakKeyDictionary[PreTrainedModel, Layout] = WeakKeyDictionary()
-_sparse_models: WeakSet[PreTrainedModel] = WeakSet()  # models whose last layer computes only what is read
+_sparse_models: WeakSet[PreTrainedModel] = WeakSet()  # models with a sparse last layer
 
 
 def forward(
     model: PreTrainedModel, forest: Forest, output_positions: OutputPositions | None = "scored"
 ) -> torch.Tensor:
-    """Last hidden states, ready for the output head: [M, d] of what predicts the scored tokens, as `log_probs` wants.
+    """Last hidden states, ready for the output head: [M, d] at the positions that predict scored tokens.
 
-    With `output_positions="response_ends"` those of each response's last token, [R, d]; with None those of every token,
-    [N, d]. Where it is known how, the last layer computes no others. The first call with a model compares the forest
-    with the plain forward pass on a few tokens. Where they differ the model is served by the padded layout from then
-    on, and a warning says so.
+    With `output_positions="response_ends"`, those of each response's last token, [R, d]; with None, those of every
+    token, [N, d]. Where the architecture is supported, the last layer computes no others. The first call with a model
+    compares the forest with the plain forward pass on a few tokens; if they differ, the model uses the padded layout
+    from then on, with a warning.
     """
     return _forward_with_layout(model, forest, layout_of(model), output_positions)
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
-    """Which layout serves the model: `forest`, or `padded` where the forest does not compute it exactly."""
+    """The model's layout: `forest`, or `padded` where the forest does not reproduce the plain forward pass."""
     if model not in _layout_of_model:
         _layout_of_model[model] = _choose_layout(model)
     return _layout_of_model[model]
@@ -76,7 +76,7 @@ def _forward_with_layout(
 def _query_subset_for_last_layer(
     model: PreTrainedModel, forest: Forest, output_positions: OutputPositions | None
 ) -> QuerySubset | None:
-    """What the last layer is to compute; None for everything."""
+    """The queries that the last layer must compute; None for all."""
     if output_positions is None or model not in _sparse_models or not len(forest.output_indices[output_positions]):
         return None
     query_subset = forest.query_subset(output_positions)
@@ -84,7 +84,7 @@ def _query_subset_for_last_layer(
 
 
 def _select_outputs(states: torch.Tensor, forest: Forest, output_positions: OutputPositions | None) -> torch.Tensor:
-    """Of states [N, d] those that are read."""
+    """The needed ones of states [N, d]."""
     if output_positions is None:
         return states
     return states.index_select(0, forest.source if output_positions == "scored" else forest.response_end)
@@ -92,7 +92,7 @@ def _select_outputs(states: torch.Tensor, forest: Forest, output_positions: Outp
 
 @contextmanager
 def _use_forest_attention(decoder: PreTrainedModel) -> Iterator[None]:
-    """The decoder's attention replaced for one call, so that generation and plain calls keep their own."""
+    """Switch the decoder to forest attention for one call; generation and plain calls keep the model's own."""
     config = decoder.config.get_text_config()
     before = config._attn_implementation
     config._attn_implementation_internal = ATTENTION_NAME
@@ -103,7 +103,7 @@ def _use_forest_attention(decoder: PreTrainedModel) -> Iterator[None]:
 
 
 def _padded_forward(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
-    """The same hidden states from one padded row for each path from a root to a tip, by the model's own attention."""
+    """The same hidden states from one padded row per root-to-leaf path, with the model's own attention."""
     paths = root_to_leaf_paths(forest)
     device = forest.tokens.device
     width = max(len(path) for path in paths)
@@ -119,7 +119,7 @@ def _padded_forward(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
 
 
 def root_to_leaf_paths(forest: Forest) -> list[torch.Tensor]:
-    """The flat indices from root to tip of every segment that nothing continues."""
+    """The packed indices from root to leaf, for every segment without children."""
     parents = {segment.parent for segment in forest.segments}
     paths: list[torch.Tensor] = []
     own = [torch.arange(s.start, s.start + s.length, device=forest.tokens.device) for s in forest.segments]
@@ -142,12 +142,12 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
         with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, enabled=False):
             padded = _relative_deviation(model, "padded")
             if not math.isfinite(padded):
-                raise UserError(f"{type(model).__name__}: its own forward pass gives values that are not finite; "
-                                "its weights are damaged or have diverged, choose an earlier model")  # fmt: skip
+                raise UserError(f"{type(model).__name__}: its forward pass gives non-finite values; its weights are "
+                                "damaged or have diverged, choose an earlier model")  # fmt: skip
             if padded > TOLERANCE:
                 kind = type(model).__name__
-                raise UserError(f"{kind}: its output layer gives other log-probabilities than the model itself "
-                                f"(off by {padded:.1e}); this architecture is not supported")  # fmt: skip
+                raise UserError(f"{kind}: log-probabilities from its output layer differ from the model's own "
+                                f"(by {padded:.1e}); this architecture is not supported")  # fmt: skip
             module_settings: dict[nn.Module, dict[str, Any]] = {}
             try:
                 deviation = _relative_deviation(model, "forest", module_settings=module_settings)
@@ -165,7 +165,7 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
 
 
 def _try_sparse_last_layer(model: PreTrainedModel, module_settings: dict[nn.Module, dict[str, Any]]) -> None:
-    """Let the last layer compute only what is read, if that gives what the plain forward pass gives."""
+    """Enable the sparse last layer if it reproduces the plain forward pass."""
     layer: Any = last_layer_of(decoder_of(model))
     if layer is None or layer.self_attn not in module_settings:
         return
@@ -181,7 +181,7 @@ def _try_sparse_last_layer(model: PreTrainedModel, module_settings: dict[nn.Modu
 
 
 def _relative_deviation(model: PreTrainedModel, layout: Layout, **kwargs: Any) -> float:
-    """Largest difference in log-probability (hidden state for models without an output head) to plain rows."""
+    """Largest difference in log-probability (or hidden state, without an output head) from the plain forward pass."""
     parameter = next(model.parameters())
     device = parameter.device
     config = model.config.get_text_config()
@@ -194,8 +194,8 @@ def _relative_deviation(model: PreTrainedModel, layout: Layout, **kwargs: Any) -
     ends = not model.get_output_embeddings()
     states = _forward_with_layout(model, forest, layout, "response_ends" if ends else "scored", **kwargs)
     if layout == "forest" and not forest.attention_calls:
-        raise UnsupportedAttention("its layers do not call the attention they are given")
-    tolerance = 1.0 if parameter.dtype == torch.float32 else 1 / 400  # half precision rounds far more coarsely
+        raise UnsupportedAttention("its layers do not call the registered attention")
+    tolerance = 1.0 if parameter.dtype == torch.float32 else 1 / 400  # half precision has far larger rounding errors
     if ends:
         plain = [decoder_of(model)(torch.tensor([row], device=device)).last_hidden_state[0, -1]
                  for row in (prompt + first, prompt + second, second)]  # fmt: skip
@@ -210,7 +210,7 @@ def _relative_deviation(model: PreTrainedModel, layout: Layout, **kwargs: Any) -
 def _plain_log_probs(
     model: PreTrainedModel, prompt: list[int], response: list[int], device: torch.device
 ) -> torch.Tensor:
-    """Log-probabilities of `scored` after `before` by the model's own forward pass over one row."""
+    """Log-probabilities of `response` after `prompt` by the model's own forward pass."""
     logits = model(torch.tensor([prompt + response], device=device)).logits[0].float()
     rows = logits[len(prompt) - 1 : -1].log_softmax(-1)
     return rows.gather(1, torch.tensor(response, device=device)[:, None]).squeeze(1)

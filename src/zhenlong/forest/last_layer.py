@@ -1,11 +1,11 @@
-"""The last layer of a decoder where its result is read, and nowhere else.
+"""The sparse last layer: it computes outputs only where they are needed.
 
-A layer hands a token to later ones by two ways: as a key and value to tokens after it, and as its own state. No layer
-comes after the last one, so there queries, attention, what is done with them, and the feed-forward part are needed only
-of the positions that are read: those that predict scored tokens, or the last token of each response. Of a prompt that
-eight answers share, the last layer then computes keys and values and little else. Results and gradients are the same.
+A layer's result for a token is used in two ways: as key and value by later tokens, and as the input of the next layer.
+The last layer has no next layer, so queries, attention, output projection and MLP are needed only at the positions
+that predict scored tokens, or at the last token of each response. For a prompt shared by eight responses, it computes
+keys and values and little else. Results and gradients are unchanged.
 
-It serves layers with the parts of Llama, Mistral, Qwen 2 and 3 and their like, found by name and by trying.
+It supports layers built like those of Llama, Mistral, Qwen 2 and 3, recognised by module names and a trial run.
 """
 
 from __future__ import annotations
@@ -23,23 +23,27 @@ from zhenlong.forest.attention import forest_attention
 
 LAYER_MODULES: Final = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 ATTENTION_MODULES: Final = {"q_proj", "k_proj", "v_proj", "o_proj"}
-QK_NORMS: Final = {"q_norm", "k_norm"}  # of each head, in Qwen 3
-KEY_VALUE_PARAMETERS: Final = ("input_layernorm.", "self_attn.k_", "self_attn.v_")  # parameters, for keys and values
-DROPOUT_ATTRIBUTES: Final = {"residual_dropout", "hidden_dropout"}  # a trial in eval mode would not show them
-MAX_QUERY_FRACTION: Final = 0.9  # of all tokens that are read at most: gathering them costs as well
+QK_NORMS: Final = {"q_norm", "k_norm"}  # per head, in Qwen 3
+KEY_VALUE_PARAMETERS: Final = (
+    "input_layernorm.",
+    "self_attn.k_",
+    "self_attn.v_",
+)  # parameters needed for keys and values
+DROPOUT_ATTRIBUTES: Final = {"residual_dropout", "hidden_dropout"}  # a trial in eval mode would not reveal them
+MAX_QUERY_FRACTION: Final = 0.9  # above this fraction of needed tokens, gathering costs more than it saves
 RotaryFunction = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class SparseLayerSettings:
-    """What a sparse layer does as its attention does: keywords handed on, and the rotation of queries and keys."""
+    """What a sparse layer needs from its attention: the keywords passed on, and the rotary function."""
 
     attention_kwargs: dict[str, Any]
     apply_rotary: RotaryFunction
 
 
 def last_layer_of(decoder: nn.Module) -> nn.Module | None:
-    """The last layer, if it has the parts that `enable_sparse_last_layer` knows and nothing else."""
+    """The last layer, if it has exactly the modules that `enable_sparse_last_layer` supports; else None."""
     layers = getattr(decoder, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not len(layers):
         return None
@@ -64,39 +68,39 @@ def last_layer_of(decoder: nn.Module) -> nn.Module | None:
 
 
 def enable_sparse_last_layer(layer: Any, attention_kwargs: dict[str, Any]) -> None:
-    """Let the layer compute only the queries of a call's `query_subset`, where it has one.
+    """Make the layer compute only the queries of a call's `query_subset`, if it is given.
 
-    `attention_kwargs` are the keywords that its own attention hands on, which this one hands on too.
+    `attention_kwargs` are the keywords that its own attention passes on; the sparse layer passes them on too.
     """
     apply_rotary = _rotary_function(layer.self_attn)
-    assert apply_rotary is not None  # last_layer_of has looked
+    assert apply_rotary is not None  # checked by last_layer_of
     layer.sparse_settings = SparseLayerSettings(attention_kwargs, apply_rotary)
     if "forward" not in layer.__dict__:
         layer.forward = MethodType(_sparse_forward, layer)
 
 
 def disable_sparse_last_layer(layer: nn.Module) -> None:
-    """Give the layer its own forward pass back."""
+    """Restore the layer's own forward pass."""
     if getattr(layer.__dict__.get("forward"), "__func__", None) is _sparse_forward:
         del layer.forward
     layer.__dict__.pop("sparse_settings", None)
 
 
 def skippable_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the last layer that tokens which nobody reads can do without; none where it is not known."""
+    """Parameters of the last layer that are skipped for tokens whose output is not needed; [] if unsupported."""
     layer = last_layer_of(decoder_of(model))
     parts = [] if layer is None else layer.named_parameters()
     return [part for name, part in parts if not name.startswith(KEY_VALUE_PARAMETERS)]
 
 
 def decoder_of(model: Any) -> Any:
-    """The stack of layers beneath the output head, adapters included."""
+    """The stack of layers below the output head, adapters included."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return getattr(inner, getattr(inner, "base_model_prefix", ""), inner)
 
 
 def _sparse_forward(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    """hidden_states [1, N, d] -> [1, P, d] for a subset of P queries, and as the layer itself without one."""
+    """hidden_states [1, N, d] -> [1, P, d] for a subset of P queries; the layer's own forward pass without one."""
     query_subset = kwargs.get("query_subset")
     if query_subset is None:
         return type(layer).forward(layer, hidden_states, *args, **kwargs)
@@ -106,7 +110,7 @@ def _sparse_forward(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwarg
     normed_states = layer.input_layernorm(hidden_states)
     q = _project_heads(
         attention, "q", layer.input_layernorm(query_states)
-    )  # once more, rather than a gradient of N rows for P
+    )  # normalised again: cheaper than a gradient of N rows for P queries
     k, v = (_project_heads(attention, name, normed_states) for name in "kv")
     cos, sin = kwargs["position_embeddings"]
     q, _ = sparse.apply_rotary(
@@ -128,7 +132,7 @@ def _project_heads(attention: Any, name: str, states: torch.Tensor) -> torch.Ten
 
 
 def _rotary_function(attention: nn.Module) -> RotaryFunction | None:
-    """What the attention's own forward pass rotates queries and keys by."""
+    """The function by which the attention's own forward pass rotates queries and keys."""
     forward = inspect.unwrap(getattr(attention.forward, "__func__", attention.forward))
     return getattr(forward, "__globals__", {}).get("apply_rotary_pos_emb")
 

@@ -1,8 +1,8 @@
 """From hidden states to log-probabilities: the output head on scored positions only, in chunks.
 
-The logits of all positions, [N, vocabulary], never exist. Those of the first chunks are kept for the backward pass, up
-to a number that depends on neither vocabulary nor length, and those of all other chunks are computed again. Logits in
-half precision are not widened: softmax reads them as they are, computes in fp32, and what is written is half as much.
+The full logits [N, vocabulary] never exist. The first chunks are cached for the backward pass, up to a number of logits
+that depends on neither vocabulary nor length; all other chunks are recomputed. Half-precision logits are not upcast in
+memory: the softmax reads them as they are and computes in fp32, which halves the memory traffic.
 
 Shapes: M scored tokens, d hidden size, V vocabulary.
 """
@@ -22,14 +22,13 @@ from zhenlong.kernels.onednn_linear import add_weight_gradient, linear_no_grad
 from zhenlong.kernels.softmax import exp_rows, supports
 from zhenlong.kernels.softmax import log_softmax_gather as kernel_log_softmax_gather
 
-# By kind of device. A GPU needs chunks of a thousand rows and more to be busy with a vocabulary of 150,000.
-LOGITS_PER_CHUNK: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # logits computed at a time: 4 MB in fp32, 1 GB
-MIN_CHUNK_ROWS: Final = 128  # that a chunk has in any case: products of fewer rows are slow
-PREFERRED_CHUNK: Final = 256, 1 << 23  # that it has where they are no more logits than that: a tenth of the head's time
-MAX_CACHED_LOGITS: Final = 1 << 24  # on a CPU, kept for backward rather than computed again: 64 MB
-CUDA_BYTES_PER_CACHED_LOGIT: Final = (
-    32  # of the device's memory for each logit kept: in half precision they take a sixteenth of it
-)
+# By device type. With a vocabulary of 150,000, a GPU needs chunks of at least a thousand rows to be busy.
+LOGITS_PER_CHUNK: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # 4 MB in fp32, 1 GB
+MIN_CHUNK_ROWS: Final = 128  # smallest chunk: matmuls with fewer rows are slow
+PREFERRED_CHUNK: Final = 256, 1 << 23  # smallest chunk up to this many logits: 10 % of the head's time
+MAX_CACHED_LOGITS: Final = 1 << 24  # on a CPU: 64 MB
+# Of the device's memory, for each cached logit: in half precision the cache takes up to a sixteenth of it.
+CUDA_BYTES_PER_CACHED_LOGIT: Final = 32
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class LMHead:
 
 
 def lm_head_of(model: PreTrainedModel) -> LMHead:
-    """The model's output layer with the scaling its configuration asks for. Raises `UserError` if it is not linear."""
+    """The model's output layer with the scaling of its configuration. Raises `UserError` if it is not linear."""
     layer = model.get_output_embeddings()
     if type(layer) is not nn.Linear:
         layer_type = type(layer).__name__
@@ -60,11 +59,11 @@ def lm_head_of(model: PreTrainedModel) -> LMHead:
 def log_probs(
     model: PreTrainedModel, states: torch.Tensor, forest: Forest, temperature: float = 1.0, return_entropy: bool = False
 ) -> Any:
-    """Log-probability of each scored token, [M], in float32; with `return_entropy`, also the entropy [M] of each
-    prediction.
+    """Log-probability of each scored token, [M], in float32; with `return_entropy`, also the entropy of each
+    prediction, [M].
 
-    `states` [M, d] come from `forward`. The logits are divided by `temperature` first, as they were when sampling. The
-    entropy carries no gradient.
+    `states` [M, d] come from `forward`. Logits are divided by `temperature` first, as during sampling. The entropy
+    carries no gradient.
     """
     head = lm_head_of(model)
     weight, bias = head.weight, head.bias
@@ -78,7 +77,7 @@ def log_probs(
 
 
 class _LogProbs(torch.autograd.Function):
-    """log softmax(logits / temperature)[target], with logits made, used and dropped chunk by chunk."""
+    """log softmax(logits / temperature)[target]; logits are created, used and freed chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -96,7 +95,7 @@ class _LogProbs(torch.autograd.Function):
             torch.empty(num_rows, dtype=torch.float32, device=device) for _ in range(3)
         )
         entropies = torch.empty_like(target_log_probs) if return_entropy else None
-        caches = any(ctx.needs_input_grad) and settings[1] is None  # a soft cap's slope needs the logits
+        caches = any(ctx.needs_input_grad) and settings[1] is None  # the derivative of a soft cap needs the logits
         cache_budget = _max_cached_logits(device) if caches else 0
         cached, used_kernel = [], False
         for start in range(0, num_rows, chunk_rows):
@@ -116,7 +115,7 @@ class _LogProbs(torch.autograd.Function):
             cache_budget -= exp_logits.numel()
             if cache_budget >= 0:
                 cached.append(exp_logits)
-            del exp_logits  # before the next chunk is made
+            del exp_logits  # free it before the next chunk is computed
         ctx.save_for_backward(states, weight, bias, target, target_log_probs, max_logits, exp_sums, *cached)
         ctx.settings, ctx.size, ctx.compiled = settings, chunk_rows, used_kernel
         if entropies is not None:
@@ -129,7 +128,7 @@ class _LogProbs(torch.autograd.Function):
         scale, softcap, temperature = ctx.settings
         to_states, to_weight, to_bias = ctx.needs_input_grad[:3]
         d_states = torch.empty_like(states) if to_states else None
-        # Summed over chunks in fp32: adding many bf16 chunks would lose the small ones.
+        # Summed over chunks in fp32: adding up many bf16 chunks would lose small values.
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if to_weight else None
         d_bias = torch.zeros(len(weight), dtype=torch.float32, device=weight.device) if to_bias else None
         for number, start in enumerate(range(0, len(target), ctx.size)):
@@ -145,9 +144,9 @@ class _LogProbs(torch.autograd.Function):
                     if ctx.compiled
                     else _exp_logits(d_logits, max_logits[chunk, None])
                 )
-            # d log p / d logits = one-hot - softmax, here with its sign turned and times the sum of the powers; at the
-            # target 1 - p, exact where p is near 1. Each row's own factor is left to the products, whose sides are far
-            # smaller than the logits.
+            # d log p / d logits = one-hot - softmax; here negated and multiplied by exp_sums. At the target this is
+            # 1 - p, exact where p is near 1. Each row's factor is applied to the small operands of the matmuls instead
+            # of to the logits.
             at_target = torch.expm1(target_log_probs[chunk, None]) * exp_sums[chunk, None]
             d_logits.scatter_(1, target[chunk, None], at_target.to(d_logits.dtype))
             if softcap_slope is not None:
@@ -175,7 +174,7 @@ def _chunk_rows(vocab_size: int, device: torch.device) -> int:
 def _logits(
     states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, settings: tuple[float, float | None, float]
 ) -> torch.Tensor:
-    """[rows, V] in fp32, scaled, capped and divided by the temperature; where that is nothing, as the product is."""
+    """[rows, V] in fp32, scaled, capped and divided by the temperature; if none applies, in the dtype of the matmul."""
     scale, softcap, temperature = settings
     logits = linear_no_grad(states, weight, bias)
     if settings == (1.0, None, 1.0):
@@ -191,9 +190,9 @@ def _logits(
 def _log_softmax_gather(
     logits: torch.Tensor, target: torch.Tensor, return_entropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """Of each row: the target's log-probability, the largest logit, the sum of powers, the entropy if asked for.
+    """For each row: log-probability of the target, largest logit, sum of exponentials, and entropy if requested.
 
-    In fp32. The last result is what `_exp_logits` makes exponentials of, [rows, V]: themselves (`logits` are
+    All in fp32. The last result, [rows, V], is the input of `_exp_logits`: the exponentials themselves (`logits` are
     overwritten), or in half precision the logits.
     """
     if logits.dtype != torch.float32:
@@ -218,8 +217,8 @@ def _log_softmax_gather(
 
 
 def _exp_logits(logits: torch.Tensor, max_logits: torch.Tensor | None = None) -> torch.Tensor:
-    """exp(logits - top), from logits, which are overwritten, or themselves without `max_logits`; in half precision
-    softmax.
+    """exp(logits - max_logits), in place; without `max_logits` the argument already holds exponentials. In half
+    precision, the softmax.
     """
     if logits.dtype != torch.float32:
         return logits.softmax(-1)
@@ -227,7 +226,7 @@ def _exp_logits(logits: torch.Tensor, max_logits: torch.Tensor | None = None) ->
 
 
 def _max_cached_logits(device: torch.device) -> int:
-    """Logits that are kept for the backward pass at most."""
+    """Maximum number of logits that are cached for the backward pass."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory // CUDA_BYTES_PER_CACHED_LOGIT)
     return MAX_CACHED_LOGITS

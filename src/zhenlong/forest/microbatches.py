@@ -1,4 +1,4 @@
-"""Which trees go through the model together: by their number of tokens, never by their number."""
+"""Micro-batches: groups of trees that go through the model together, limited by their number of tokens."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ class Microbatch:
 
 
 def microbatch_indices(lengths: Sequence[int], tokens_per_microbatch: int) -> list[list[int]]:
-    """Cut trees of `lengths` tokens into groups of at most `tokens_per_microbatch` tokens, similar sizes together.
+    """Split trees of `lengths` tokens into groups of at most `tokens_per_microbatch` tokens, similar sizes together.
 
-    Returns lists of indices that cover every record once. A record larger than the budget is a group of its own.
-    Sorting by size keeps the padding inside attention blocks small; which records share a group never changes the
-    gradient.
+    Returns lists of indices that contain every tree once. A tree larger than the budget forms its own group. Sorting by
+    size keeps padding inside attention blocks small; the grouping never changes the gradient.
     """
     groups: list[list[int]] = []
     group_tokens = tokens_per_microbatch + 1

@@ -1,8 +1,8 @@
-"""The token forest: batches as trees of token segments, planted into one flat sequence without padding.
+"""The token forest: a batch of trees of token segments, packed into one sequence without padding.
 
 A conversation to imitate is a tree of one node; a preference pair is a prompt with two children, a ranking has K, a
-group of sampled answers G; trees may be deeper, and nodes anywhere may hold tokens to score. Planting lays all nodes
-one after another, parents before children, so that a token is computed once however many continuations share it.
+group of sampled responses G. Trees may be deeper, and any node may hold scored tokens. Packing places all nodes one
+after another, parents before children, so that a shared token is computed once for all of its continuations.
 
 Shapes: N tokens, S segments, M scored tokens, R responses (segments that hold scored tokens).
 """
@@ -19,12 +19,12 @@ import torch
 from zhenlong.forest.attention_metadata import AttentionMetadata, QuerySubset
 from zhenlong.forest.block_layout import Span
 
-OutputPositions = Literal["scored", "response_ends"]  # what predicts scored tokens, or the last token of each response
+OutputPositions = Literal["scored", "response_ends"]  # positions that predict scored tokens, or response ends
 
 
 @dataclass(frozen=True)
 class TreeNode:
-    """A run of tokens, which of them are scored (predicted from the token before), and what continues it."""
+    """A sequence of tokens, which of them are scored (predicted from the token before), and its continuations."""
 
     tokens: Sequence[int]
     scored: Sequence[bool] | bool = False
@@ -32,24 +32,24 @@ class TreeNode:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens in this node and all beneath it: what the tree costs in a micro-batch."""
+        """Tokens in this node and all nodes below it: what the tree costs in a micro-batch."""
         return len(self.tokens) + sum(child.num_tokens for child in self.children)
 
     @property
     def num_scored(self) -> int:
-        """Scored tokens in this node and all beneath it."""
+        """Scored tokens in this node and all nodes below it."""
         own = (len(self.tokens) if self.scored else 0) if isinstance(self.scored, bool) else sum(self.scored)
         return own + sum(child.num_scored for child in self.children)
 
 
 def make_tree(prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> TreeNode:
-    """A prompt that is not scored, with one fully scored child for each response."""
+    """An unscored prompt with one fully scored child per response."""
     return TreeNode(prompt, False, tuple(TreeNode(response, True) for response in responses))
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Where a planted node lies: `start` and `length` in the flat batch, parent segment (-1 for a root), tree."""
+    """A packed node: `start` and `length` in the packed batch, parent segment (-1 for a root), tree."""
 
     start: int
     length: int
@@ -59,12 +59,12 @@ class Segment:
 
 @dataclass
 class Forest:
-    """A flat batch of trees.
+    """A packed batch of trees.
 
-    tokens [N] and positions [N] (restarting with each tree, continuing from parent to child); source [M], the flat
-    index of the hidden state that predicts; target [M], the token id it should predict; response_index [M], the
-    response it belongs to; response_tree [R], the tree of each response, and response_end [R], the flat index of its
-    last token. Responses are numbered in packing order, depth first.
+    tokens [N]; positions [N], restarting with each tree and continuing from parent to child; source [M], the packed
+    index whose hidden state predicts a scored token; target [M], the token id to predict; response_index [M], the
+    response of the target; response_tree [R], the tree of each response; response_end [R], the packed index of its last
+    token. Responses are numbered in packing order, depth first.
     """
 
     tokens: torch.Tensor
@@ -77,9 +77,9 @@ class Forest:
     response_end: torch.Tensor
     output_indices: dict[OutputPositions, np.ndarray] = field(
         repr=False
-    )  # flat indices of each kind of output positions
-    attention_calls: int = 0  # calls of the forest's attention so far
-    last_layer_tokens: int = 0  # positions that the last layer computed when the forest last went through a model
+    )  # packed indices of each kind of output positions
+    attention_calls: int = 0  # number of calls of the forest's attention
+    last_layer_tokens: int = 0  # positions that the last layer computed in the latest forward pass
     _attention_metadata: AttentionMetadata | None = field(default=None, repr=False)
     _query_subsets: dict[OutputPositions, QuerySubset] = field(default_factory=dict, repr=False)
 
@@ -91,7 +91,7 @@ class Forest:
     @property
     def attention_pairs(self) -> int:
         """Number of (query, key) pairs that attention computes."""
-        path_lengths: list[int] = []  # tokens on the path down to each segment, itself included
+        path_lengths: list[int] = []  # tokens on the path to each segment, itself included
         total = 0
         for segment in self.segments:
             ancestor_tokens = path_lengths[segment.parent] if segment.parent >= 0 else 0
@@ -101,13 +101,13 @@ class Forest:
 
     @property
     def attention_metadata(self) -> AttentionMetadata:
-        """Who attends to whom where every token is a query."""
+        """The metadata of layers in which every token is a query."""
         if self._attention_metadata is None:
             self._attention_metadata = AttentionMetadata(self._spans, len(self.tokens), self.tokens.device)
         return self._attention_metadata
 
     def query_subset(self, output_positions: OutputPositions) -> QuerySubset:
-        """The queries that the last layer computes for these output positions."""
+        """The queries that the sparse last layer computes for these output positions."""
         if output_positions not in self._query_subsets:
             self._query_subsets[output_positions] = QuerySubset.from_indices(
                 self._spans, self.output_indices[output_positions], self.tokens.device
@@ -120,10 +120,10 @@ class Forest:
 
 
 def pack_trees(trees: Sequence[TreeNode], device: torch.device | str = "cpu") -> Forest:
-    """Lay the trees out flat.
+    """Pack the trees into one sequence.
 
-    Raises `ValueError` for an empty node, a mask of the wrong length, or a tree that scores its very first token, which
-    nothing predicts.
+    Raises `ValueError` for an empty node, a mask of the wrong length, or a scored first token of a tree, which nothing
+    predicts.
     """
     tokens: list[np.ndarray] = []
     positions: list[np.ndarray] = []
@@ -171,7 +171,7 @@ def pack_trees(trees: Sequence[TreeNode], device: torch.device | str = "cpu") ->
 
 
 def _walk_depth_first(root: TreeNode, first_segment: int) -> Iterator[tuple[TreeNode, int, int]]:
-    """Every node below `root`, parents first, with its parent's segment number and the position of its first token."""
+    """Each node of the tree, parents first, with its parent's segment number and the position of its first token."""
     segment = first_segment
     stack = [(root, -1, 0)]
     while stack:
@@ -189,7 +189,7 @@ def _scored_offsets(node: TreeNode, tree_index: int, is_root: bool) -> np.ndarra
             raise ValueError(f"tree {tree_index}: {len(node.tokens)} tokens but a mask of {len(node.scored)}")
         offsets = np.flatnonzero(np.asarray(node.scored, dtype=bool))
     if is_root and len(offsets) and offsets[0] == 0:
-        raise ValueError(f"tree {tree_index}: its first token is scored, but nothing comes before it to predict it")
+        raise ValueError(f"tree {tree_index}: its first token is scored, but no token precedes it to predict it")
     return offsets
 
 

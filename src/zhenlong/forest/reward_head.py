@@ -1,4 +1,4 @@
-"""One score for each response: a reward model's single output, at the response's last token or of the whole text."""
+"""Reward scores: a sequence classifier's single output, at a response's last token or for the whole text."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from zhenlong.models.encoders import is_encoder
 def score_responses(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
     """The score of each response of a forest, [R] in float32, by a sequence classifier with one label.
 
-    A decoder reads prompts once for all their responses (`apply_reward_head`). An encoder, which reads in both
-    directions, has nothing to share: its own forward pass gets a padded row for each response, the response's tokens of
-    type 1 where it has an embedding for that, as BERT does and RoBERTa does not.
+    A decoder computes a prompt once for all its responses (`apply_reward_head`). An encoder attends in both directions,
+    so nothing can be shared: its own forward pass gets one padded row per response, with token type 1 for the
+    response's tokens if the model has an embedding for it (BERT has, RoBERTa has not).
     """
     if not is_encoder(model.config):
         return apply_reward_head(model, forward(model, forest, "response_ends"))
     paths = root_to_leaf_paths(forest)
     ends = [int(path[-1]) for path in paths]
     if ends != forest.response_end.tolist():
-        raise ValueError("an encoder scores trees whose responses are their tips, and no others")
+        raise ValueError("an encoder scores only trees whose responses are their leaves")
     lengths = {segment.start + segment.length - 1: segment.length for segment in forest.segments}
     device = forest.tokens.device
     shape = len(paths), max(map(len, paths))
@@ -39,8 +39,8 @@ def score_responses(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
 def apply_reward_head(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
     """States [R, d] of a sequence classifier with one label, at each response's last token -> scores [R] in float32.
 
-    The last real token is found by the forest's own table, never by looking for a padding id, so that a score does not
-    depend on what shares the batch. Source: Ouyang et al. (2022), §3.5.
+    The last token comes from the forest's own table, not from a search for the padding id, so a score does not depend
+    on the rest of the batch. Source: Ouyang et al. (2022), §3.5.
     """
     base_model = model.get_base_model() if hasattr(model, "get_base_model") else model
     return base_model.score(states).squeeze(-1).float()

@@ -1,4 +1,4 @@
-"""How probable does a model find given texts? Summed log-probabilities of many responses, without gradients.
+"""Scores of many responses without gradients: summed log-probabilities, or a reward model's scores.
 
 Shapes: R responses of a micro-batch, M scored tokens.
 """
@@ -18,13 +18,13 @@ from zhenlong.forest.packing import Forest
 from zhenlong.models.encoders import context_length
 from zhenlong.randomness import eval_mode
 
-DEFAULT_TOKENS_PER_MICROBATCH: Final = 8192  # tokens of one forward pass, unless the caller says otherwise
+DEFAULT_TOKENS_PER_MICROBATCH: Final = 8192  # tokens per forward pass
 
 
 def log_prob_sums(
     model: PreTrainedModel, trees: Sequence[TreeNode], tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH
 ) -> list[NDArray[np.float64]]:
-    """For each tree, the log-probability of each of its responses in packing order, in nats at temperature 1."""
+    """For each tree, the log-probability of each of its responses, in packing order, in nats at temperature 1."""
 
     def sum_log_probs(forest: Forest) -> torch.Tensor:
         token_log_probs = log_probs(model, forward(model, forest), forest).double()  # [M]
@@ -38,7 +38,7 @@ def log_prob_sums(
 def reward_scores(
     model: PreTrainedModel, trees: Sequence[TreeNode], tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH
 ) -> list[NDArray[np.float64]]:
-    """For each tree, the reward model's score of each of its responses in packing order."""
+    """For each tree, the reward model's score of each of its responses, in packing order."""
 
     def score(forest: Forest) -> torch.Tensor:
         return score_responses(model, forest).double()
@@ -47,12 +47,12 @@ def reward_scores(
 
 
 def model_context_length(model: PreTrainedModel) -> int | None:
-    """The most tokens the model was made for, or None where its configuration sets no limit."""
+    """The model's context length in tokens, or None where its configuration sets no limit."""
     return context_length(model.config)
 
 
 def longest_path_tokens(node: TreeNode) -> int:
-    """Tokens from the root to the end of the longest response: what has to fit the model's context."""
+    """Tokens on the longest path from root to leaf, which must fit the model's context."""
     return len(node.tokens) + max((longest_path_tokens(child) for child in node.children), default=0)
 
 
@@ -62,7 +62,7 @@ def _response_values_by_tree(
     tokens_per_microbatch: int,
     score_forest: Callable[[Forest], torch.Tensor],
 ) -> list[NDArray[np.float64]]:
-    """`score_forest` of every micro-batch [R], handed back to the trees that the responses belong to."""
+    """`score_forest` applied to each micro-batch [R], returned per tree."""
     values_of_trees: list[NDArray[np.float64]] = [np.empty(0)] * len(trees)
     with eval_mode(model):
         for batch in make_microbatches(trees, tokens_per_microbatch, next(model.parameters()).device):

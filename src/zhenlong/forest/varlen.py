@@ -1,10 +1,10 @@
-"""Attention over a forest by a kernel for sequences of unequal lengths: no padding, no mask.
+"""Attention over a forest with a kernel for variable-length sequences: no padding, no mask.
 
-Each segment is a sequence whose queries are its own tokens and whose keys are those of its path: its ancestors' tokens
-and then its own, causal from the end. FlashAttention (Dao 2023, arXiv:2307.08691) computes this on CUDA devices in half
-precision; elsewhere the forest attends in dense blocks (`zhenlong.forest.block_layout`).
+Each segment is a sequence: its queries are its own tokens, its keys the tokens of its path (its ancestors' and then its
+own), causal from the end. FlashAttention (Dao 2023, arXiv:2307.08691) computes this on CUDA devices in half precision;
+elsewhere the forest uses dense blocks (`zhenlong.forest.block_layout`).
 
-Shapes: N flat tokens, P of them that ask (all but in the last layer), S segments that ask, K keys of all paths
+Shapes: N packed tokens, P query tokens (all N except in the last layer), S segments with queries, K keys of all paths
 together, H query heads, Hkv key heads, D head size.
 """
 
@@ -21,8 +21,8 @@ from torch.nn.attention.varlen import varlen_attn
 
 from zhenlong.forest.block_layout import KEY_ONLY, GatherRows, Span, ancestor_paths
 
-MAX_HEAD_DIM: Final = 256  # of FlashAttention
-# Releases differ in whether fewer key heads than query heads have to be asked for.
+MAX_HEAD_DIM: Final = 256  # FlashAttention's limit
+# Some releases of torch need a keyword for grouped-query attention.
 GQA_KWARGS: Final[dict[str, Any]] = (
     {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 )
@@ -30,11 +30,11 @@ GQA_KWARGS: Final[dict[str, Any]] = (
 
 @dataclass(frozen=True)
 class VarlenLayout:
-    """Where each segment's queries and keys lie.
+    """The query and key indices of each segment.
 
-    `key_indices` [K] are the flat tokens of all paths, one path after the other; None where every segment is a root
-    that asks, whose keys are its own tokens. `cu_seqlens_q` and `cu_seqlens_k` [S + 1] are where sequences begin and
-    end.
+    `key_indices` [K] are the packed tokens of all paths, one path after another; None if all segments are roots and
+    queries, so that keys are the tokens themselves. `cu_seqlens_q` and `cu_seqlens_k` [S + 1] are the cumulative
+    sequence lengths.
     """
 
     key_indices: torch.Tensor | None
@@ -51,7 +51,7 @@ class VarlenLayout:
         key_lengths: Sequence[int],
         device: torch.device | str,
     ) -> VarlenLayout:
-        """From the numbers of queries and of keys of each sequence."""
+        """From the number of queries and keys of each sequence."""
         cu_seqlens_q, cu_seqlens_k = (
             torch.from_numpy(np.concatenate(([0], np.cumsum(each))).astype(np.int32)).to(device)
             for each in (query_lengths, key_lengths)
@@ -60,7 +60,7 @@ class VarlenLayout:
 
 
 def build_varlen_layout(spans: Sequence[Span], device: torch.device | str) -> VarlenLayout:
-    """The sequences of the segments that ask; segments lie one after the other, parents before children."""
+    """The sequences of the segments with queries; `spans` are in packing order, parents before children."""
     paths = [path for path, span in zip(ancestor_paths(spans), spans, strict=True) if span[3] != KEY_ONLY]
     query_lengths = [spans[path[-1]][1] for path in paths]
     key_lengths = [sum(spans[s][1] for s in path) for path in paths]
@@ -72,7 +72,7 @@ def build_varlen_layout(spans: Sequence[Span], device: torch.device | str) -> Va
 
 
 def supports_varlen(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: float | None) -> bool:
-    """Whether the kernel computes this: half precision on CUDA, heads it knows, no dropout and no cap of scores."""
+    """Whether the kernel supports this: half precision on CUDA, its head sizes, no dropout, no soft cap."""
     head_dim = query.shape[-1]
     return (
         query.is_cuda
@@ -87,7 +87,7 @@ def supports_varlen(query: torch.Tensor, value: torch.Tensor, dropout: float, so
 
 
 def attention_dtype(states: torch.Tensor) -> torch.dtype:
-    """The precision in which attention runs: that of mixed precision where it is on."""
+    """The precision in which attention runs: that of autocast if it is enabled."""
     kind = states.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
 
@@ -108,5 +108,5 @@ def varlen_attention(
     left_window = -1 if sliding_window is None else sliding_window - 1
     sequences = layout.cu_seqlens_q, layout.cu_seqlens_k, layout.max_seqlen_q, layout.max_seqlen_k
     out = varlen_attn(q, k, v, *sequences, scale=scaling, window_size=(left_window, 0), **GQA_KWARGS)
-    assert isinstance(out, torch.Tensor)  # nothing else was asked for
+    assert isinstance(out, torch.Tensor)  # no log-sum-exp was requested
     return out
