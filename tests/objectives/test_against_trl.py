@@ -1,6 +1,6 @@
-"""The same losses as TRL 1.16 on the same log-probabilities, scores and advantages.
+"""The losses equal those of TRL 1.16 on the same log-probabilities, scores and advantages.
 
-TRL's losses are inside its trainers; they are called here on a stand-in that has only what the loss reads, and a model
+TRL's losses are methods of its trainers; here they are called on a stub that has only what the loss reads, with a model
 that returns given numbers.
 """
 
@@ -38,7 +38,7 @@ def accelerator() -> SimpleNamespace:
 
 
 def returning(values: torch.Tensor):
-    """A model whose output is these log-probabilities."""
+    """A model that outputs the given log-probabilities."""
     zeros = torch.zeros_like(values)
     out = SimpleNamespace(log_probs=values, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool(), aux_loss=None)
     return lambda **_: out
@@ -74,7 +74,7 @@ def random_log_probs(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, to
 
 
 def our_preference_loss(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, **options):
-    """`preference_loss` of the same."""
+    """`preference_loss` of the same inputs."""
     (chosen, rejected), (reference_chosen, reference_rejected), (chosen_tokens, rejected_tokens) = (
         x.sum(1).chunk(2) for x in (policy * mask, reference * mask, mask)
     )
@@ -107,7 +107,7 @@ def test_the_sft_term_over_the_tokens_of_the_step(loss: str) -> None:
     )
     assert not torch.isclose(
         our_preference_loss(*given, **options).losses.mean(), theirs
-    )  # over each response by itself
+    )  # the mean per response differs
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -125,7 +125,7 @@ def test_simpo(smoothing: float) -> None:
 
 
 def test_orpo() -> None:
-    """The odds ratio's term; the likelihood's is the SFT term, over the response where TRL takes the prompt too."""
+    """The odds-ratio term only; the SFT term is over the response here and includes the prompt in TRL."""
     from trl.experimental.orpo.orpo_trainer import ORPOTrainer
 
     policy, reference, mask = random_log_probs([5, 2, 7, 7, 1, 4])
@@ -161,7 +161,7 @@ def trl_kto(policy, reference, kl_policy, kl_reference, mask, labels, **options)
 @pytest.mark.parametrize("labels", [[True, False, True, True, False], [False] * 5])
 def test_kto(loss: str, above: float, labels: list[bool]) -> None:
     policy, reference, mask = random_log_probs([5, 2, 7, 1, 4])
-    kl_policy = reference.flip(0) + above  # a baseline above 0, and one that is clamped
+    kl_policy = reference.flip(0) + above  # one baseline above 0, and one clamped to 0
     desirable = torch.tensor(labels)
     theirs, logged = trl_kto(
         policy, reference, kl_policy, reference.flip(0), mask, desirable, beta=0.3, desirable_weight=1.2,
@@ -257,6 +257,6 @@ def test_group_advantages(scale: str) -> None:
     if scale != "none":
         spread = nanstd(grouped, dim=1).repeat_interleave(4) if scale == "group" else nanstd(rewards)
         theirs = theirs / (spread + 1e-4)
-    order = torch.randperm(12)  # ours are keyed by prompt, so their order is free
+    order = torch.randperm(12)  # ours identify groups by id, so order does not matter
     mine = group_advantages(rewards[order], (torch.arange(12) // 4)[order], scale_rewards=scale)
     torch.testing.assert_close(mine, theirs[order], **CLOSE)

@@ -1,4 +1,4 @@
-"""Best of n: the closed forms, against all ways to choose and against a policy that can be computed."""
+"""Best of n: the closed forms equal enumeration over all choices, and the KL of an exactly computed policy."""
 
 import math
 from itertools import combinations, product
@@ -9,7 +9,7 @@ import pytest
 from zhenlong.objectives.best_of_n import best_of_kl, expected_best_of_n, order_statistic_weights, powers_of_two_up_to
 
 
-def test_expected_best_is_the_mean_over_all_ways_to_choose_n_of_the_samples() -> None:
+def test_the_expected_best_is_the_mean_over_all_subsets_of_n_samples() -> None:
     rewards = [0.3, -2.0, 5.0, 0.3, 1.5, 1.5, -0.1]
     for n in range(1, len(rewards) + 1):
         brute = np.mean([max(chosen) for chosen in combinations(rewards, n)])
@@ -18,7 +18,7 @@ def test_expected_best_is_the_mean_over_all_ways_to_choose_n_of_the_samples() ->
     assert expected_best_of_n(rewards, len(rewards)) == 5.0
 
 
-def test_a_second_value_follows_the_choice_and_equal_rewards_share_it() -> None:
+def test_values_follow_the_chosen_sample_and_ties_are_averaged() -> None:
     rewards, gold = [1.0, 2.0, 2.0, 0.0, 2.0], [9.0, 1.0, 4.0, -3.0, 2.5]
 
     def chosen(places) -> float:
@@ -31,7 +31,7 @@ def test_a_second_value_follows_the_choice_and_equal_rewards_share_it() -> None:
 
 
 def test_the_estimate_is_unbiased() -> None:
-    """Over all draws of four from a die of three sides, the estimate for n = 2 has the mean of the larger of two."""
+    """Over all rolls of four three-sided dice, the estimate for n = 2 has the mean of the larger of two."""
     sides = [0.0, 1.0, 5.0]
     estimates = [expected_best_of_n(drawn, 2) for drawn in product(sides, repeat=4)]
     assert np.mean(estimates) == pytest.approx(np.mean([max(pair) for pair in product(sides, repeat=2)]))
@@ -45,8 +45,8 @@ def test_weights_sum_to_one_and_rise(samples: int, n: int) -> None:
     assert not weights[: n - 1].any()
 
 
-def test_the_kl_is_reached_by_many_equally_likely_answers_and_only_bounded_by_few() -> None:
-    """The best of n of K equally likely answers with different rewards is the i-th with p = (i^n - (i-1)^n) / K^n."""
+def test_the_kl_bound_is_tight_for_many_equally_likely_responses_and_loose_for_few() -> None:
+    """Of K equally likely responses with different rewards, the i-th is best of n with p = (i^n - (i-1)^n) / K^n."""
 
     def kl(answers: int, n: int) -> float:
         i = np.arange(1, answers + 1)
@@ -64,7 +64,7 @@ def test_a_curve_has_points_at_the_powers_of_two_and_at_its_end() -> None:
     assert [powers_of_two_up_to(n) for n in (1, 2, 5, 16)] == [[1], [1, 2], [1, 2, 4, 5], [1, 2, 4, 8, 16]]
 
 
-def test_what_has_no_meaning_is_refused() -> None:
+def test_invalid_n_is_refused() -> None:
     for samples, n in ((3, 0), (3, 4)):
         with pytest.raises(ValueError, match="expected a number from 1 to the 3 samples"):
             order_statistic_weights(samples, n)

@@ -1,4 +1,4 @@
-"""KL estimators and losses, checked against two small categoricals by enumerating every outcome (no sampling noise)."""
+"""KL estimators and losses against exact values, enumerating all outcomes of small categorical distributions."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def exact_kl(logits: torch.Tensor) -> torch.Tensor:
 
 
 def expected(per_token: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """E_π[per_token], the tokens' probabilities being where they were sampled: without gradient."""
+    """E_π[per_token], with the sampling probabilities treated as constants (no gradient)."""
     return (logits.detach().softmax(0) * per_token).sum()
 
 
@@ -25,7 +25,7 @@ def gradient(loss, logits: torch.Tensor = POLICY) -> torch.Tensor:
     return torch.autograd.grad(loss(x), x)[0]
 
 
-def test_k1_and_k3_are_unbiased_values_and_k2_is_not() -> None:
+def test_the_values_of_k1_and_k3_are_unbiased_and_that_of_k2_is_not() -> None:
     log_p, kl = POLICY.log_softmax(0), exact_kl(POLICY).item()
     assert expected(kl_estimate(log_p, REFERENCE, "k1"), POLICY).item() == pytest.approx(kl)
     assert expected(kl_estimate(log_p, REFERENCE, "k3"), POLICY).item() == pytest.approx(kl)
@@ -54,7 +54,7 @@ def test_k3_plus_has_the_value_of_k3() -> None:
     torch.testing.assert_close(kl_loss(log_p, REFERENCE, "k3+"), kl_estimate(log_p, REFERENCE, "k3"))
 
 
-def test_differentiating_k1_gives_nothing_and_k3_the_other_direction() -> None:
+def test_the_gradient_of_k1_is_zero_and_that_of_k3_is_of_the_reverse_kl() -> None:
     of_k1 = gradient(lambda x: expected(kl_estimate(x.log_softmax(0), REFERENCE, "k1"), x))
     assert of_k1.abs().max() < 1e-12
     of_k3 = gradient(lambda x: expected(kl_estimate(x.log_softmax(0), REFERENCE, "k3"), x))
@@ -72,7 +72,7 @@ def test_no_penalty_and_no_gradient_at_the_reference() -> None:
         assert x.grad.tolist() == [0.0] * 4
 
 
-def test_wrong_kinds_are_user_errors() -> None:
+def test_unknown_estimators_are_user_errors() -> None:
     with pytest.raises(UserError, match="wrong gradient"):
         kl_loss(POLICY, REFERENCE, "k3")
     with pytest.raises(UserError, match="k1, k2, k3"):
@@ -90,7 +90,7 @@ def test_controller_moves_towards_the_target_by_at_most_a_fifth_per_horizon() ->
     assert (high.coefficient, low.coefficient) == (pytest.approx(0.12), pytest.approx(0.08))
 
 
-def test_controller_is_fixed_without_a_target_and_resumes_where_it_was() -> None:
+def test_controller_is_fixed_without_a_target_and_restores_its_state() -> None:
     fixed = KLController(0.05)
     fixed.update(100.0, 10**6)
     assert fixed.coefficient == 0.05

@@ -1,4 +1,4 @@
-"""Bradley-Terry: closed forms, invariances, and each ranking counting once."""
+"""Bradley-Terry: closed forms, invariances, and that each ranking counts once."""
 
 import math
 
@@ -11,7 +11,7 @@ from zhenlong.records import Message, Ranking
 FIRST, SECOND = torch.tensor([0]), torch.tensor([1])
 
 
-def test_equal_scores_lose_log_two_and_count_as_half_right() -> None:
+def test_equal_scores_have_loss_log_two_and_accuracy_one_half() -> None:
     loss, metrics = bradley_terry_loss(torch.tensor([3.0, 3.0]), FIRST, SECOND)
     assert loss.item() == pytest.approx(math.log(2))
     assert metrics["accuracy"].item() == 0.5
@@ -25,7 +25,7 @@ def test_loss_is_minus_log_of_the_bradley_terry_probability() -> None:
     assert bradley_terry_loss(scores, SECOND, FIRST)[0].item() == pytest.approx(-math.log(1 - probability), abs=1e-6)
 
 
-def test_only_differences_of_scores_matter_to_the_loss_but_not_to_centring() -> None:
+def test_the_loss_depends_on_differences_only_and_centering_on_the_level() -> None:
     scores = torch.randn(4, dtype=torch.float64)
     better, worse = torch.tensor([0, 2]), torch.tensor([1, 3])
     moved = bradley_terry_loss(scores + 5.0, better, worse)[0]
@@ -37,14 +37,14 @@ def test_only_differences_of_scores_matter_to_the_loss_but_not_to_centring() -> 
     assert reward_centering_loss(opposite, FIRST, SECOND).item() == 0.0
 
 
-def test_smoothed_loss_is_least_where_the_probability_is_one_minus_epsilon() -> None:
+def test_the_smoothed_loss_is_minimal_at_probability_one_minus_epsilon() -> None:
     difference = torch.tensor(math.log(0.9 / 0.1), dtype=torch.float64, requires_grad=True)
     scores = torch.stack([difference, torch.zeros_like(difference)])
     bradley_terry_loss(scores, FIRST, SECOND, label_smoothing=0.1)[0].backward()
     assert abs(difference.grad.item()) < 1e-12
 
 
-def test_margin_shifts_the_difference_and_leaves_accuracy_alone() -> None:
+def test_a_margin_shifts_the_difference_but_not_the_accuracy() -> None:
     scores = torch.tensor([1.0, 0.0])
     loss, metrics = bradley_terry_loss(scores, FIRST, SECOND, margin=torch.tensor([1.0]))
     assert loss.item() == pytest.approx(math.log(2))
@@ -53,7 +53,7 @@ def test_margin_shifts_the_difference_and_leaves_accuracy_alone() -> None:
     assert strength_margin(torch.tensor([1, 2, 3, 4]), max_margin=3.0).tolist() == pytest.approx([0, 1, 2, 3])
 
 
-def test_every_ranking_counts_once_however_many_pairs_it_has() -> None:
+def test_pair_weights_make_every_ranking_count_once() -> None:
     prompt = (Message("user", "?"),)
     four = Ranking(prompt, ("a", "b", "c", "d"), (1, 2, 3, 4)).pairs()
     tied = Ranking(prompt, ("a", "b", "c"), (1, 2, 2)).pairs()

@@ -1,4 +1,4 @@
-"""The clipped surrogate, the value loss and entropy: first step, clip regions, exact gradients."""
+"""The clipped surrogate, the value loss and entropy: first step, clipping regions, exact gradients."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ ADVANTAGES = torch.tensor([1.0, 1.0, 1.0, -2.0, -2.0], dtype=torch.float64)
 
 
 def single_token_loss(ratio: float, advantage: float, **options):
-    """Loss, its derivative by the new log-probability, and the metrics, for a single token."""
+    """Loss, derivative with respect to the new log-probability, and metrics, for a single token."""
     x = torch.tensor([ratio], dtype=torch.float64).log().requires_grad_()
     zero = torch.zeros(1, dtype=torch.float64)
     advantages = torch.tensor([advantage], dtype=torch.float64)
@@ -22,7 +22,7 @@ def single_token_loss(ratio: float, advantage: float, **options):
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
-def test_first_step_has_ratio_one_nothing_clipped_and_the_policy_gradient(level: str) -> None:
+def test_on_the_first_step_the_ratio_is_one_and_the_gradient_is_the_policy_gradient(level: str) -> None:
     x = OLD.clone().requires_grad_()
     loss, metrics = policy_loss(x, OLD, ADVANTAGES, RESPONSE_INDEX, 2, importance_sampling_level=level)
     loss.backward()
@@ -39,20 +39,20 @@ def test_first_step_has_ratio_one_nothing_clipped_and_the_policy_gradient(level:
     ("ratio", "advantage", "loss", "moves"),
     [
         (1.1, 1.0, -1.1, True),
-        (1.5, 1.0, -1.28, False),  # already likelier than the upper bound
-        (0.5, 1.0, -0.5, True),  # a good token made rarer: no clip protects that
+        (1.5, 1.0, -1.28, False),  # above the upper bound already
+        (0.5, 1.0, -0.5, True),  # a good token became less probable: never clipped
         (0.5, -1.0, 0.8, False),
         (1.5, -1.0, 1.5, True),
     ],
 )
-def test_clip_removes_only_gains_beyond_the_range(ratio, advantage, loss, moves) -> None:
+def test_clipping_removes_only_gains_beyond_the_range(ratio, advantage, loss, moves) -> None:
     value, derivative, metrics = single_token_loss(ratio, advantage, clip_low=0.2, clip_high=0.28)
     assert value == pytest.approx(loss)
     assert derivative == pytest.approx(-advantage * ratio if moves else 0.0)
     assert metrics["clip_fraction"].item() == (0.0 if moves else 1.0)
 
 
-def test_sequence_ratio_is_the_length_normalised_one_for_all_its_tokens() -> None:
+def test_the_sequence_ratio_is_length_normalised_and_shared_by_all_tokens() -> None:
     moves = torch.tensor([0.3, -0.1, 0.1, 0.4, 0.0], dtype=torch.float64)
     _, metrics = policy_loss(OLD + moves, OLD, ADVANTAGES, RESPONSE_INDEX, 2, importance_sampling_level="sequence")
     expected = 3 * torch.tensor(0.1).exp() + 2 * torch.tensor(0.2).exp()
@@ -71,7 +71,7 @@ def test_sequence_ratio_is_the_length_normalised_one_for_all_its_tokens() -> Non
     assert loss.item() == pytest.approx(-(torch.tensor(0.1).exp() - 2 * torch.tensor(0.2).exp()).item())
 
 
-def test_approx_kl_is_unbiased_for_old_against_new() -> None:
+def test_approx_kl_is_an_unbiased_estimate_of_kl_old_to_new() -> None:
     old, new = torch.tensor([0.2, 0.5, 0.3]).double(), torch.tensor([0.4, 0.4, 0.2]).double()
     total = 0.0
     for p, q in zip(old, new, strict=True):
@@ -99,7 +99,7 @@ def test_value_loss_without_clip_is_half_the_squared_error() -> None:
     assert metrics["value_clip_fraction"].item() == 0.0
 
 
-def test_value_clip_stops_a_value_that_ran_ahead_and_never_lowers_the_loss() -> None:
+def test_value_clipping_stops_a_value_outside_the_range_and_never_lowers_the_loss() -> None:
     x = torch.tensor([1.0], requires_grad=True)
     loss, metrics = value_loss(x, torch.tensor([0.0]), torch.tensor([1.5]), clip=0.2)
     loss.backward()
@@ -117,12 +117,12 @@ def test_value_gradcheck() -> None:
     assert torch.autograd.gradcheck(lambda v: value_loss(v, old, returns, weights=weights)[0], values)
 
 
-def test_entropy_of_uniform_and_of_certain() -> None:
+def test_entropy_of_uniform_and_certain_distributions() -> None:
     assert entropy(torch.zeros(3, 8)).tolist() == pytest.approx([torch.tensor(8.0).log().item()] * 3)
     assert entropy(torch.tensor([1e4, 0.0])).item() == 0.0
 
 
-def test_sampled_entropy_has_the_value_and_the_gradient_of_entropy_in_expectation() -> None:
+def test_sampled_entropy_has_the_expected_value_and_gradient_of_entropy() -> None:
     logits = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
     sampled = (logits.detach().softmax(0) * sampled_entropy(logits.log_softmax(0))).sum()
     exact = entropy(logits)

@@ -1,4 +1,4 @@
-"""The DPO family: value at the reference, limits, optima and gradients."""
+"""The DPO family: values at the reference, limits, optima and gradients."""
 
 import math
 
@@ -17,7 +17,7 @@ def sigmoid(x: float) -> float:
 
 
 def loss_and_derivative(h: float, **options):
-    """The loss of one pair whose log-ratio difference is h, and its derivative by h."""
+    """The loss of one pair with log-ratio difference h, and its derivative with respect to h."""
     x = torch.tensor([h], dtype=torch.float64, requires_grad=True)
     zero = torch.zeros(1, dtype=torch.float64)
     losses = preference_loss(x, zero, zero, zero, **options).losses
@@ -25,7 +25,7 @@ def loss_and_derivative(h: float, **options):
     return losses.item(), x.grad.item()
 
 
-def test_at_the_reference_dpo_is_log_two_and_rewards_are_zero() -> None:
+def test_at_the_reference_the_dpo_loss_is_log_two_and_rewards_are_zero() -> None:
     chosen, rejected = torch.tensor([-12.5, -40.0]), torch.tensor([-30.0, -8.0])
     for loss in ("sigmoid", "robust"):
         result = preference_loss(chosen, rejected, chosen, rejected, loss=loss)
@@ -36,13 +36,13 @@ def test_at_the_reference_dpo_is_log_two_and_rewards_are_zero() -> None:
     assert ipo.losses.tolist() == [1.0, 1.0]
 
 
-def test_sigmoid_goes_to_zero_for_a_clear_win_and_is_linear_for_a_clear_loss() -> None:
+def test_sigmoid_vanishes_for_large_positive_and_is_linear_for_large_negative_h() -> None:
     assert loss_and_derivative(1e4)[0] == pytest.approx(0.0, abs=1e-12)
     assert loss_and_derivative(-1e4)[0] == pytest.approx(1e3)
     assert loss_and_derivative(0.0)[1] == pytest.approx(-0.1 / 2)
 
 
-def test_cdpo_stops_at_its_noise_level_and_robust_dpo_does_not() -> None:
+def test_the_gradient_of_cdpo_is_zero_at_its_noise_level_and_that_of_robust_dpo_is_not() -> None:
     h = math.log(0.8 / 0.2) / 0.1  # σ(βh) = 0.8
     assert loss_and_derivative(h, label_smoothing=0.2)[1] == pytest.approx(0.0, abs=1e-12)
     assert loss_and_derivative(h, label_smoothing=0.2, loss="robust")[1] < -1e-3
@@ -54,7 +54,7 @@ def test_robust_dpo_is_unbiased_under_flipped_labels() -> None:
     assert 0.7 * right + 0.3 * flipped == pytest.approx(clean)
 
 
-def test_ipo_averages_over_tokens_and_is_least_at_its_target() -> None:
+def test_ipo_averages_over_tokens_and_is_minimal_at_its_target() -> None:
     options = {"loss": "ipo", "beta": 0.25, "chosen_tokens": torch.tensor([4]), "rejected_tokens": torch.tensor([7])}
     assert loss_and_derivative(4 * 2.0, **options) == pytest.approx((0.0, 0.0))
     assert loss_and_derivative(8 * 2.0, **options)[0] == pytest.approx(4.0)
@@ -75,8 +75,8 @@ def test_rewards_are_beta_times_the_log_ratio_without_gradient() -> None:
     assert not result.chosen_rewards.requires_grad
 
 
-def test_apo_zero_moves_each_side_by_itself() -> None:
-    """σ(βw) above ½ and σ(βv) below it cost less; what one side does changes nothing for the other."""
+def test_apo_zero_treats_chosen_and_rejected_independently() -> None:
+    """σ(βw) above ½ and σ(βv) below it lower the loss; neither side affects the other's gradient."""
     sums = {name: torch.tensor([x], dtype=torch.float64, requires_grad=True) for name, x in (("w", 3.0), ("v", -2.0))}
     zero = torch.zeros(1, dtype=torch.float64)
     result = preference_loss(sums["w"], sums["v"], zero, zero, loss="apo_zero", beta=0.5)
@@ -86,21 +86,21 @@ def test_apo_zero_moves_each_side_by_itself() -> None:
     assert sums["v"].grad.item() == pytest.approx(0.5 * sigmoid(1.0) * sigmoid(-1.0))
 
 
-def test_apo_down_lowers_the_chosen_too_and_the_rejected_further() -> None:
+def test_apo_down_lowers_the_chosen_and_the_rejected_further() -> None:
     sums = [torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     zero = torch.zeros(1, dtype=torch.float64)
     preference_loss(*sums, zero, zero, loss="apo_down", beta=0.4).losses.sum().backward()
     down, further = (x.grad.item() for x in sums)
-    assert down == pytest.approx(0.0)  # at the reference the two pulls on the chosen one cancel
+    assert down == pytest.approx(0.0)  # at the reference the two gradients of the chosen response cancel
     assert further == pytest.approx(0.4 / 4)
     away = [torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (0.0, -4.0)]
     preference_loss(*away, zero, zero, loss="apo_down", beta=0.4).losses.sum().backward()
-    assert away[0].grad.item() > 0  # and once it is ahead it goes down
+    assert away[0].grad.item() > 0  # once it is above the reference, its gradient lowers it
 
 
 @pytest.mark.parametrize("loss", ["sigmoid_norm", "ipo", "simpo", "orpo"])
-def test_a_loss_of_means_takes_no_notice_of_length(loss: str) -> None:
-    """Each response said twice: sums and counts double, the means stay."""
+def test_a_loss_of_means_does_not_depend_on_length(loss: str) -> None:
+    """Each response repeated twice: sums and token counts double, means stay."""
     given, counts = [torch.tensor([x]) for x in (-6.0, -9.0, -7.0, -8.0)], [torch.tensor([3]), torch.tensor([4])]
     losses = [
         preference_loss(
@@ -124,7 +124,7 @@ def test_simpo_has_a_margin_and_no_reference() -> None:
     assert other.losses.item() == at_margin.losses.item()
 
 
-def test_orpo_is_the_ratio_of_odds() -> None:
+def test_orpo_is_the_log_odds_ratio() -> None:
     p, q, one = 0.8, 0.3, torch.tensor([1])
     options = {"loss": "orpo", "beta": 0.25, "chosen_tokens": one, "rejected_tokens": one}
     given = [torch.tensor([math.log(x)], dtype=torch.float64) for x in (p, q)]
@@ -152,8 +152,8 @@ def test_the_sft_term_is_the_mean_over_the_chosen_tokens() -> None:
     assert [x.grad.item() for x in given] == pytest.approx([-0.5 / 3, 0.0, 0.0, 0.0])
 
 
-def test_the_sft_term_is_the_mean_over_each_response_or_over_the_tokens_of_all() -> None:
-    """Summed over pairs and divided by their number; the long response counts five times as much as the short one."""
+def test_the_sft_term_is_a_mean_per_response_or_over_all_tokens() -> None:
+    """Summed over pairs and divided by their number; the long response weighs five times as much as the short one."""
     chosen, zero = torch.tensor([-1.0, -20.0]), torch.zeros(2)
     given, tokens = (chosen, zero, chosen, zero), torch.tensor([1, 5])
     options = {"chosen_tokens": tokens, "rejected_tokens": tokens, "sft_weight": 1.0}
@@ -164,13 +164,13 @@ def test_the_sft_term_is_the_mean_over_each_response_or_over_the_tokens_of_all()
 
 
 @pytest.mark.parametrize("options", [{"loss": "sigmoid"}, {"loss": "apo_zero"}])
-def test_a_reference_that_is_missing_is_not_taken_for_zero(options) -> None:
+def test_a_missing_reference_is_an_error(options) -> None:
     with pytest.raises(ValueError, match="reference_chosen"):
         preference_loss(torch.zeros(1), torch.zeros(1), **options)
 
 
 @pytest.mark.parametrize("options", [{"loss": "simpo"}, {"loss": "sigmoid_norm"}, {"sft_weight": 1.0}])
-def test_token_counts_that_are_missing_are_named(options) -> None:
+def test_the_error_names_missing_token_counts(options) -> None:
     with pytest.raises(ValueError, match="chosen_tokens"):
         preference_loss(*torch.zeros(4, 1), **options)
 
@@ -206,6 +206,6 @@ def test_gradient(options) -> None:
         {"sft_weight": math.nan},
     ],
 )
-def test_wrong_options_are_user_errors(options) -> None:
+def test_invalid_options_are_user_errors(options) -> None:
     with pytest.raises(UserError):
         loss_and_derivative(1.0, **options)

@@ -1,4 +1,4 @@
-"""Reductions over responses, and that micro-batches change no loss."""
+"""Reductions per response, and that splitting into micro-batches does not change the loss."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_sums_counts_and_means_per_response() -> None:
     assert mean_per_response(values, RESPONSE_INDEX, 4).tolist() == [1.5, 0.0, 4.0, 6.0]
 
 
-def test_order_of_tokens_does_not_matter() -> None:
+def test_the_order_of_tokens_does_not_matter() -> None:
     values, order = torch.randn(6, dtype=torch.float64), torch.randperm(6)
     shuffled = sum_per_response(values[order], RESPONSE_INDEX[order], 4)
     torch.testing.assert_close(shuffled, sum_per_response(values, RESPONSE_INDEX, 4))
@@ -38,7 +38,7 @@ def test_order_of_tokens_does_not_matter() -> None:
     ],
 )
 @pytest.mark.parametrize("cut", [[[0, 1, 2]], [[0], [1, 2]], [[2], [0], [1]]])
-def test_weighted_sum_over_the_step_is_the_mean_whatever_the_micro_batches(mode, expected, cut) -> None:
+def test_the_weighted_sum_over_the_step_is_the_mean_for_any_micro_batches(mode, expected, cut) -> None:
     losses = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0, 5.0]), torch.tensor([6.0])]
     total = 0.0
     for responses in cut:
@@ -49,14 +49,14 @@ def test_weighted_sum_over_the_step_is_the_mean_whatever_the_micro_batches(mode,
     assert total / count == pytest.approx(expected)
 
 
-def test_unknown_reduction_and_missing_length_are_user_errors() -> None:
+def test_an_unknown_aggregation_and_missing_max_tokens_are_user_errors() -> None:
     with pytest.raises(UserError, match="token, sequence, constant"):
         token_weights(RESPONSE_INDEX, 4, "batch")
     with pytest.raises(UserError, match="max_tokens"):
         token_weights(RESPONSE_INDEX, 4, "constant")
 
 
-def test_likelihood_of_a_uniform_model_is_log_vocabulary_per_token() -> None:
+def test_the_loss_of_a_uniform_model_is_log_vocabulary_per_token() -> None:
     log_probs = torch.full((7,), -torch.log(torch.tensor(50.0)))
     assert negative_log_likelihood(log_probs).item() / 7 == pytest.approx(3.912023, abs=1e-5)
     weights = torch.tensor([1.0, 0, 0, 0, 0, 0, 0.5])

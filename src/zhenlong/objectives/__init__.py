@@ -1,8 +1,8 @@
-"""What is the loss? Pure functions of log-probabilities, scores and rewards; no model, no loop.
+"""Losses as pure functions of log-probabilities, scores and rewards; no model, no loop.
 
-Tokens are flat, [M], and `response_index [M]` says to which of R responses each belongs. Losses are sums over tokens,
-responses or pairs: the loop divides by the count of the whole optimiser step, so micro-batches and ranks change
-nothing.
+Tokens are flat, [M], and `response_index [M]` gives the response (of R) of each token. Losses are sums over tokens,
+responses or pairs. The loop divides by the count of the whole optimiser step, so splitting the step into micro-batches
+or over ranks does not change the gradient.
 """
 
 from zhenlong.objectives.advantage import (

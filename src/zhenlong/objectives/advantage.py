@@ -1,7 +1,7 @@
-"""How much better than expected: advantages from rewards, with a critic (GAE) or with a group of samples.
+"""Advantages from rewards: with a critic (GAE), or relative to a group of samples.
 
-M scored tokens of R responses, flat; `response_index [M]` says which response. Tokens of one response stand in their
-order in the text. Nothing here carries a gradient.
+M scored tokens of R responses, flat; `response_index [M]` gives the response of each token. The tokens of one response
+are in text order. Nothing here carries a gradient.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def generalized_advantage(
     gamma: float = 1.0,
     gae_lambda: float = 0.95,
 ) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation (Eq. 16, Schulman et al. 2016) in each response -> advantages [M], returns [M].
+    """Generalised advantage estimation (Eq. 16, Schulman et al. 2016) per response -> advantages [M], returns [M].
 
     δ_t = r_t + γ V_{t+1} - V_t, A_t = Σ_k (γλ)^k δ_{t+k}, return = A_t + V_t. `rewards [M]` per token, `values [M]` of
-    the state *before* each token. Only scored tokens are steps, so values pass over tool or user tokens in between.
+    the state *before* each token. Only scored tokens are steps, so tool or user tokens in between are skipped.
 
-    `bootstrap_values` is the value after the last token, and has to be chosen: None ends every response there (value
-    0); [R] gives it one by one, 0 for those that ended with an end-of-turn token, the critic's estimate for truncated
-    ones.
+    `bootstrap_values` is the value after the last token and must be chosen: None means value 0 after every response;
+    [R] gives one per response: 0 where it ended with an end-of-turn token, the critic's estimate where it was
+    truncated.
     """
     row, column, width = _table_positions(response_index, num_responses)
     padded_rewards, padded_values = (
@@ -61,9 +61,9 @@ def generalized_advantage(
 
 
 def terminal_rewards(scores: Tensor, response_index: Tensor) -> Tensor:
-    """Each response's score [R] on its last token, 0 elsewhere -> [M]. The end-of-turn token is that last token.
+    """Each response's score [R] on its last token, 0 elsewhere -> [M]. The end-of-turn token is the last token.
 
-    Raises ValueError when a response has no token to carry its score.
+    Raises ValueError when a response has no tokens.
     """
     num_responses = scores.shape[0]
     row, column, _ = _table_positions(response_index, num_responses)
@@ -82,10 +82,10 @@ def whiten(
     shift_mean: bool = True,
     all_reduce: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
-    """`values [M]` scaled to variance 1, and to mean 0 unless `shift_mean` is False -> [M].
+    """`values [M]` normalised to variance 1, and to mean 0 unless `shift_mean` is False -> [M].
 
-    Statistics are over the tokens that `mask [M]` (bool) marks, all by default, and over all ranks: `all_reduce` sums a
-    tensor over them. One token or equal values have variance 0 and give 0 (or the values, unshifted), never NaN.
+    Statistics are over the tokens in `mask [M]` (bool; default all) and over all ranks: `all_reduce` sums a tensor over
+    ranks. A single token, or equal values, have variance 0 and give 0 (or the unshifted values), never NaN.
     """
     weights = torch.ones_like(values) if mask is None else mask.to(values.dtype)
     count, summed = all_reduce(torch.stack([weights.sum(), (values * weights).sum()]))
@@ -101,14 +101,14 @@ def whiten(
 def group_advantages(
     rewards: Tensor, group_ids: Tensor, *, advantage_baseline: str = "mean", scale_rewards: str = "group"
 ) -> Tensor:
-    """Rewards compared with those of the same prompt's other samples -> [R].
+    """Rewards relative to those of the other samples of the prompt -> [R].
 
-    `rewards [R]`, `group_ids [R]`: any integer id of the prompt; members need not stand together nor be equally many.
+    `rewards [R]`, `group_ids [R]`: any integer id of the prompt; groups may be interleaved and differ in size.
     `advantage_baseline`: `mean` of the group; `leave_one_out`, the mean of the others (RLOO, Ahmadian et al. 2024);
     `none`.
-    `scale_rewards`: divide by the standard deviation (n-1) + 1e-4 of the `group` (GRPO, Shao et al. 2024), of the whole
-    `batch`, or not, `none` (Dr. GRPO, Liu et al. 2025; RLOO). With a baseline, a group of one or of equal rewards
-    gives exactly 0: it has nothing to compare.
+    `scale_rewards`: divide by the standard deviation (n-1) + 1e-4 of the `group` (GRPO, Shao et al. 2024) or of the
+    whole `batch`, or not at all, `none` (Dr. GRPO, Liu et al. 2025; RLOO). With a baseline, a group of size one or with
+    equal rewards gives exactly 0.
     """
     if advantage_baseline not in ADVANTAGE_BASELINES:
         raise UserError(
@@ -137,9 +137,9 @@ def group_advantages(
 
 
 def has_nonzero_std(rewards: Tensor, group_ids: Tensor) -> Tensor:
-    """Whether a response's group has different rewards -> [R] bool; the others teach nothing (DAPO's dynamic sampling).
+    """Whether a response's group has different rewards -> [R] bool; other groups give no gradient.
 
-    §3.2, Yu et al. 2025: sample again until enough groups are varied. A group of one is not.
+    DAPO's dynamic sampling (§3.2, Yu et al. 2025) samples again until enough groups do. A group of one never does.
     """
     _, index = group_ids.unique(return_inverse=True)
     high = rewards.new_full((rewards.shape[0],), -torch.inf).scatter_reduce(0, index, rewards, "amax")[index]
@@ -148,7 +148,7 @@ def has_nonzero_std(rewards: Tensor, group_ids: Tensor) -> Tensor:
 
 
 def _table_positions(response_index: Tensor, num_responses: int) -> tuple[Tensor, Tensor, int]:
-    """Where each token stands in a padded [R, T] table: its row [M], its column [M], and T."""
+    """Position of each token in a padded [R, T] table: its row [M], its column [M], and T."""
     count = tokens_per_response(response_index, num_responses)
     order = torch.argsort(response_index, stable=True)
     start = (count.cumsum(0) - count)[response_index[order]]

@@ -1,7 +1,7 @@
-"""Best of n: what choosing by a reward among n samples gains, and how far it goes from the model that was sampled.
+"""Best-of-n sampling: the expected reward of the best of n samples, and the KL of the best-of-n policy.
 
-N samples of one prompt tell about every n up to N: the best of n of them has an expectation over all ways to choose n,
-which is a weighted sum of the sorted samples.
+N samples of one prompt are enough for every n up to N: the expectation over all ways to choose n of them is a weighted
+sum of the sorted samples.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ FloatArray = NDArray[np.float64]
 
 
 def best_of_kl(n: int) -> float:
-    """log n - (n - 1) / n, in nats: a bound of the KL of the best-of-n policy to the model it samples from.
+    """log n - (n - 1) / n, in nats: an upper bound of the KL of the best-of-n policy to the model it samples from.
 
-    Nearly reached where all rewards differ and no answer is likely to be drawn twice, which is where Stiennon et al.
-    (2020), App. G.3, have it from; elsewhere the KL is less (Beirami et al. 2024). Raises ValueError for n below 1.
+    It is nearly tight where all rewards differ and no response is likely to be sampled twice, the setting of Stiennon
+    et al. (2020), App. G.3; elsewhere the KL is less (Beirami et al. 2024). Raises ValueError for n below 1.
     """
     if n < 1:
         raise ValueError(f"n: expected 1 or more, got {n}")
@@ -27,7 +27,7 @@ def best_of_kl(n: int) -> float:
 
 
 def order_statistic_weights(num_samples: int, n: int) -> FloatArray:
-    """C(i - 1, n - 1) / C(N, n) for i = 1 .. N: how often the i-th smallest of N is the best of n of them -> [N].
+    """C(i - 1, n - 1) / C(N, n) for i = 1 .. N: the probability that the i-th smallest of N is the best of n -> [N].
 
     They sum to 1. Nakano et al. 2021 (WebGPT), App. I. Raises ValueError unless 1 <= n <= N.
     """
@@ -38,10 +38,10 @@ def order_statistic_weights(num_samples: int, n: int) -> FloatArray:
 
 
 def expected_best_of_n(rewards: Sequence[float], n: int, values: Sequence[float] | None = None) -> float:
-    """The expected reward of the best of n, estimated without bias from N >= n samples of one prompt.
+    """Unbiased estimate of the expected reward of the best of n, from N >= n samples of one prompt.
 
-    With `values`, that of the sample's value where the reward chooses, as of a gold reward under its proxy (Gao et al.
-    2022); among equal rewards each sample is chosen as often.
+    With `values`, the expected value of the sample that has the highest reward, such as a gold reward under its proxy
+    (Gao et al. 2022). Samples with equal rewards are chosen with equal probability.
     """
     order = np.argsort(np.asarray(rewards, dtype=np.float64), kind="stable")
     ordered = np.asarray(rewards, dtype=np.float64)[order]
@@ -54,5 +54,5 @@ def expected_best_of_n(rewards: Sequence[float], n: int, values: Sequence[float]
 
 
 def powers_of_two_up_to(n: int) -> list[int]:
-    """1, 2, 4, ... below n, and n: the numbers of samples at which a curve is drawn."""
+    """1, 2, 4, ... below n, and n: the numbers of samples at which a curve has points."""
     return [*(1 << power for power in range((n - 1).bit_length())), n] if n > 1 else [1]

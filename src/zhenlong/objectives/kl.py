@@ -1,6 +1,6 @@
-"""How far the policy has gone from the reference: estimates, a loss whose gradient is right, an adaptive coefficient.
+"""KL divergence to the reference: estimators, a loss with the correct gradient, an adaptive coefficient.
 
-One sampled token a ~ π gives δ = log π(a) - log π_ref(a); KL(π ‖ π_ref) = E_π[δ]. All estimates are [M], in nats.
+A sampled token a ~ π gives δ = log π(a) - log π_ref(a); KL(π ‖ π_ref) = E_π[δ]. All estimates are [M], in nats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: st
     """Single-sample estimates of KL(π ‖ π_ref) *as a value* -> [M] (Schulman 2020, joschu.net/blog/kl-approx.html).
 
     `k1` = δ: unbiased, large variance. `k2` = δ²/2: biased, small variance. `k3` = e^-δ - 1 + δ: unbiased, never
-    negative. For a reward (k1, the choice of InstructGPT) or a log line; to differentiate one, use `kl_loss`.
+    negative. For rewards (InstructGPT uses k1) and logging; to differentiate, use `kl_loss`.
     """
     delta = log_probs - reference_log_probs
     if kl_estimator == "k1":
@@ -32,12 +32,12 @@ def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: st
 
 
 def kl_loss(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: str = "k2") -> Tensor:
-    """A KL penalty *to differentiate* -> [M]: its gradient's expectation over tokens sampled from π is that of the KL.
+    """A KL penalty *to differentiate* -> [M]: over tokens sampled from π its expected gradient is that of the KL.
 
-    ∇KL = E_π[δ ∇log π], which is E_π[∇k2]. The gradient of k1 has expectation 0, that of k3 is the gradient of the
-    other direction, KL(π_ref ‖ π); hence `k2`, or `k3+`: the value of k3 with the gradient of k2, as in veRL. Tokens
-    sampled before the last updates (π has moved) leave the usual off-policy error. Earlier tokens' effect on later
-    states is not in it; k1 in the reward has that too.
+    ∇KL = E_π[δ ∇log π], which is E_π[∇k2]. The gradient of k1 has expectation 0; that of k3 is the gradient of the
+    reverse direction, KL(π_ref ‖ π). Hence `k2`, or `k3+`: the value of k3 with the gradient of k2, as in veRL. Tokens
+    sampled before the last updates cause the usual off-policy error. The effect of a token on later states is not
+    included; k1 in the reward includes it.
     """
     k2 = kl_estimate(log_probs, reference_log_probs, "k2")
     if kl_estimator == "k2":
@@ -52,10 +52,10 @@ def kl_loss(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: str = 
 
 
 class KLController:
-    """The coefficient of the KL in the reward: fixed, or steered towards a target (§2, Ziegler et al. 2019).
+    """The coefficient of the KL in the reward: fixed, or adapted towards a target (§2, Ziegler et al. 2019).
 
     With a target, after each batch: coefficient *= 1 + clip(kl / target - 1, ±0.2) · samples / horizon. `kl` is in nats
-    per response, like `target`; `horizon` is the number of samples over which a full error changes it by 20 %.
+    per response, like `target`; over `horizon` samples at the clip limit the coefficient changes by 20 %.
     """
 
     def __init__(self, coefficient: float, target: float | None = None, horizon: float = 10_000.0) -> None:
@@ -67,13 +67,13 @@ class KLController:
         self.coefficient, self.target, self.horizon = float(coefficient), target, horizon
 
     def update(self, kl: float, num_responses: int) -> None:
-        """Take a batch of `samples` responses whose mean KL was `kl`; nothing happens without a target."""
+        """Update after a batch of `num_responses` responses with mean KL `kl`; without a target, do nothing."""
         if self.target is not None:
             error = min(max(kl / self.target - 1.0, -0.2), 0.2)
             self.coefficient *= 1.0 + error * num_responses / self.horizon
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return {"coefficient": self.coefficient}
 
     def load_state_dict(self, state: dict[str, float]) -> None:

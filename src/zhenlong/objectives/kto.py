@@ -1,4 +1,4 @@
-"""KTO: learn from single responses with a thumb up or down, each against what the policy gives to any response.
+"""KTO: learn from single responses labelled desirable or undesirable, relative to a KL baseline.
 
 R rated responses of one optimiser step; all log-probabilities are sums over a response's tokens, [R].
 """
@@ -36,7 +36,7 @@ def kto_loss(
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> KTOLosses:
-    """Loss of each rated response -> [R]; sum them and divide by the step's responses.
+    """Loss of each rated response -> [R]; sum and divide by the number of responses of the step.
 
     With r = log π/π_ref and z = `baseline`, in nats (Eqs. 7 and 8, Ethayarajh et al. 2024):
 
@@ -44,9 +44,8 @@ def kto_loss(
     - false: λ_U (1 - σ(β(z - r))), λ_U = `undesirable_weight`.
 
     z is `kl_baseline` of the whole step and carries no gradient; with z = 0 this is APO-zero on unpaired data
-    (D'Oosterlinck et al. 2024, as in TRL's `apo_zero_unpaired`). The loss saturates on both sides: a response that the
-    policy already finds far better or far worse than average pulls little. The rewards are βr. At π = π_ref each loss
-    is half its weight.
+    (D'Oosterlinck et al. 2024, as in TRL's `apo_zero_unpaired`). The loss saturates on both sides: a response far above
+    or below the baseline gets little gradient. The rewards are βr. At π = π_ref each loss is half its weight.
     """
     log_ratio = log_probs - reference_log_probs  # [R]
     sign = torch.where(desirable, 1.0, -1.0).to(log_ratio.dtype)
@@ -56,18 +55,18 @@ def kto_loss(
 
 
 def kl_baseline(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
-    """max(0, mean log π/π_ref) over prompts with another prompt's response [R] -> scalar, in nats, without gradient.
+    """max(0, mean log π/π_ref) over mismatched prompts and responses [R] -> scalar, in nats, without gradient.
 
-    A rough estimate of KL(π ‖ π_ref) that is biased, but needs no sampling (§4.1, Ethayarajh et al. 2024). It is of the
-    whole step: one of each micro-batch alone would make the loss depend on how the step is cut.
+    A rough, biased estimate of KL(π ‖ π_ref) that needs no sampling (§4.1, Ethayarajh et al. 2024). Compute it over the
+    whole step: per micro-batch it would make the loss depend on how the step is split.
     """
     return (log_probs - reference_log_probs).detach().mean().clamp(min=0.0)
 
 
 def mismatched(responses: Sequence[T]) -> list[T]:
-    """The responses moved on by one, the last to the front: each prompt meets the response of the one before it.
+    """The responses rotated by one: each prompt is paired with the response of the prompt before it.
 
-    Reversing them instead, as TRL did until trl#1911, leaves the middle of an odd number where it was. Raises
+    Reversing them instead, as TRL did until trl#1911, leaves the middle response of an odd number in place. Raises
     ValueError for fewer than two.
     """
     if len(responses) < 2:
@@ -76,7 +75,7 @@ def mismatched(responses: Sequence[T]) -> list[T]:
 
 
 def check_kto_settings(beta: float, loss: str, desirable_weight: float, undesirable_weight: float) -> None:
-    """Raise `UserError` for settings of KTO that mean nothing."""
+    """Raise `UserError` for invalid settings of KTO."""
     if not 0.0 < beta < math.inf:
         raise UserError(f"beta: expected a finite number above 0, got {beta}")
     if loss not in KTO_LOSSES:

@@ -1,8 +1,8 @@
 """Policy gradient with a trust region: PPO's clipped surrogate and value loss, on flat tokens.
 
-M scored tokens of R responses; `response_index [M]` says which response. `old_log_probs [M]` are those of the policy
-that sampled the tokens, at the sampling temperature. Losses are sums over tokens, weighted by `weights [M]` (see
-`token_weights`); metrics are unweighted sums over tokens, to be divided by the step's tokens.
+M scored tokens of R responses; `response_index [M]` gives the response of each token. `old_log_probs [M]` are those of
+the policy that sampled the tokens, at the sampling temperature. Losses are sums over tokens, weighted by `weights [M]`
+(see `token_weights`); metrics are unweighted sums over tokens, to be divided by the step's tokens.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def policy_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """-Σ w min(ρ A, clip(ρ, 1-clip_low, 1+clip_high) A) -> scalar (Eq. 7, Schulman et al. 2017), with metric sums.
 
-    `advantages [M]`, per token (a response's own: `advantages[response_index]`). The ratio ρ is of probabilities new /
-    old:
-    `token` by token, or one for the whole `sequence`, length-normalised, exp(mean_t log ρ_t), as in GSPO (Eq. 7, Zheng
-    et al. 2025), where clip ranges are some 3e-4. `clip_high` > `clip_low` is DAPO's clip-higher (Yu et al. 2025).
+    `advantages [M]` are per token (for one per response: `advantages[response_index]`). The probability ratio ρ is
+    new / old, per `token`, or one for the whole `sequence`, length-normalised, exp(mean_t log ρ_t), as in GSPO (Eq. 7,
+    Zheng et al. 2025), where clip ranges are about 3e-4. `clip_high` > `clip_low` is DAPO's clip-higher (Yu et al.
+    2025).
 
-    Metrics: `ratio`; `clip_fraction`, tokens whose gradient the clip removed; `approx_kl`, the k3 estimate of
+    Metrics: `ratio`; `clip_fraction`, tokens whose gradient is clipped away; `approx_kl`, the k3 estimate of
     KL(old ‖ new). On the first step after sampling they are 1, 0 and 0 per token.
     """
     log_ratio = _log_ratio(log_probs - old_log_probs, response_index, num_responses, importance_sampling_level)  # [M]
@@ -77,7 +77,7 @@ def value_loss(
     """½ Σ w max((V - G)^2, (V_clipped - G)^2) -> scalar, with metric sums.
 
     `values`, `old_values` (at sampling) and `returns` are [M]. V_clipped stays within `clip` (reward units) of the old
-    value; None leaves the clip out. As in OpenAI's baselines and InstructGPT. Metric: `value_clip_fraction`.
+    value; None disables clipping. As in OpenAI's baselines and InstructGPT. Metric: `value_clip_fraction`.
     """
     squares = (values - returns) ** 2
     losses, is_clipped = squares, torch.zeros_like(squares)
@@ -96,11 +96,11 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def sampled_entropy(log_probs: Tensor) -> Tensor:
-    """An entropy term [M] from the sampled tokens' log-probabilities alone, without [M, vocabulary] logits, in nats.
+    """Entropy term [M] from the log-probabilities of sampled tokens, without the [M, vocabulary] logits, in nats.
 
     The value is -log π(a), whose mean over tokens sampled from π is the entropy H; the gradient is that of -½ (log π)²,
-    since ∇H = -E_π[log π ∇log π]. (The gradient of the mean of -log π itself has expectation 0.) Subtract it, times a
-    coefficient, from the loss to keep the policy exploring.
+    since ∇H = -E_π[log π ∇log π]. (The gradient of -log π itself has expectation 0.) Subtract it, times a
+    coefficient, from the loss to encourage exploration.
     """
     bonus = -0.5 * log_probs**2
     return -log_probs.detach() + (bonus - bonus.detach())

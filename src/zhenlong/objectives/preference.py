@@ -1,7 +1,7 @@
-"""The DPO family: a preference loss on the policy itself, without a reward model.
+"""The DPO family: preference losses on the policy itself, without a reward model.
 
-P pairs of responses; all log-probabilities are sums over a response's tokens, [P], of the policy and, for the losses
-that have one, of the frozen reference.
+P pairs of responses; all log-probabilities are sums over a response's tokens, [P], of the policy and, unless the loss
+is reference-free, of the frozen reference.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PREFERENCE_LOSSES: Final = (
     "orpo",
 )
 REFERENCE_FREE: Final = frozenset({"simpo", "orpo"})
-"""The losses of the policy's own log-probabilities."""
+"""Losses without a reference model."""
 LENGTH_NORMALIZED: Final = frozenset({"sigmoid_norm", "ipo", "simpo", "orpo"})
-"""The losses that compare means over a response's tokens; all others compare sums."""
+"""Losses of mean log-probabilities per token; all others use sums."""
 SUPPORTS_LABEL_SMOOTHING: Final = frozenset({"sigmoid", "sigmoid_norm", "robust", "simpo"})
-"""The losses that `label_smoothing` has a meaning for."""
+"""Losses that support `label_smoothing`."""
 
 
 class PreferenceLosses(NamedTuple):
@@ -57,41 +57,40 @@ def preference_loss(
     rejected_tokens: Tensor | None = None,
     sft_tokens: Tensor | float | None = None,
 ) -> PreferenceLosses:
-    """Loss of each pair -> [P]; sum them and divide by the step's pairs.
+    """Loss of each pair -> [P]; sum and divide by the number of pairs of the step.
 
     With w and v the log-ratios log π/π_ref of the chosen and of the rejected response, h = w - v, a bar for means over
-    the responses' tokens (`chosen_tokens`, `rejected_tokens` [P]), and ε = `label_smoothing`:
+    a response's tokens (`chosen_tokens`, `rejected_tokens` [P]), and ε = `label_smoothing`:
 
     - `sigmoid`: -(1-ε) log σ(βh) - ε log σ(-βh). DPO (Eq. 7, Rafailov et al. 2023); ε > 0 is cDPO (Mitchell 2023),
-      which assumes labels flipped with probability ε and stops pushing once σ(βh) = 1-ε.
-    - `sigmoid_norm`: the same of h̄. DPO with length normalisation (Tülu 3, Lambert et al. 2024); β is per token.
+      which assumes labels flipped with probability ε; its gradient is 0 once σ(βh) = 1-ε.
+    - `sigmoid_norm`: the same with h̄: length-normalised DPO (Tülu 3, Lambert et al. 2024); β is per token.
     - `robust`: [-(1-ε) log σ(βh) + ε log σ(-βh)] / (1-2ε), the unbiased estimate, under such noise, of the clean loss
-      (Chowdhury et al. 2024). Unlike cDPO it can be negative and keeps pushing. ε < 1/2.
+      (Chowdhury et al. 2024). Unlike cDPO it can be negative, and its gradient never vanishes. ε < 1/2.
     - `ipo`: (h̄ - 1/(2β))^2 (Eq. 17, Azar et al. 2023). The paper's formula sums; its authors' results and TRL use the
       mean, OpenRLHF the sum. We do what TRL 1.16 does, so β here is per token.
     - `hinge`: max(0, 1 - βh) (SLiC, Zhao et al. 2023; RSO, Liu et al. 2023).
-    - `apo_zero`: 1 - σ(βw) + σ(βv) (Eq. 7, D'Oosterlinck et al. 2024): the chosen up and the rejected down, each alone.
-    - `apo_down`: σ(βw) + 1 - σ(βh) (Eq. 8): both down, the rejected one further.
-    - `simpo`: `sigmoid` of β(m_w - m_v) - γ, where m = log π / tokens and γ = `gamma` is the margin asked for (Eq. 6,
+    - `apo_zero`: 1 - σ(βw) + σ(βv) (Eq. 7, D'Oosterlinck et al. 2024): raises chosen, lowers rejected, independently.
+    - `apo_down`: σ(βw) + 1 - σ(βh) (Eq. 8): lowers both, the rejected further.
+    - `simpo`: `sigmoid` of β(m_w - m_v) - γ, where m = log π / tokens and γ = `gamma` is the target margin (Eq. 6,
       Meng et al. 2024). No reference.
     - `orpo`: -β log σ(o_w - o_v), o = log(p / (1-p)) with p = exp(m) (Eqs. 4 and 7, Hong et al. 2024). No reference; β
       is the paper's λ, and the paper's loss is the one with `sft_weight` 1 (Eq. 6).
 
-    `sft_weight` adds that much of -log π(chosen) / tokens to any loss. The tokens are each response's own (RPO, Pang et
-    al. 2024), or `sft_tokens`: with the mean number of chosen tokens of the whole step's pairs, the term summed over
-    them and divided by their number is the mean over the step's chosen tokens, as TRL's `sft`.
+    `sft_weight` adds this multiple of -log π(chosen) / tokens to any loss. `tokens` is each response's own number (RPO,
+    Pang et al. 2024), or `sft_tokens`: if that is the mean number of chosen tokens over the pairs of the whole step,
+    the term, summed over pairs and divided by their number, is the mean over the step's chosen tokens, as TRL's `sft`.
 
-    The rewards are βw and βv, summed over tokens, for every loss with a reference, and βm for one without. At
-    π = π_ref: h = 0, and `sigmoid` is log 2. Raises UserError for what `check_preference_settings` refuses, ValueError
-    for a missing reference or token count.
+    The rewards are βw and βv, from sums over tokens, for every loss with a reference, and βm for one without. At
+    π = π_ref: h = 0, and `sigmoid` is log 2. Raises UserError for settings that `check_preference_settings` refuses,
+    ValueError for a missing reference or token count.
     """
     check_preference_settings(beta, loss, label_smoothing, gamma, sft_weight)
     chosen_log_ratio, rejected_log_ratio = chosen_log_probs, rejected_log_probs
     if loss not in REFERENCE_FREE:
         if reference_chosen_log_probs is None or reference_rejected_log_probs is None:
             raise ValueError(
-                f"{loss} compares with a reference: reference_chosen_log_probs and reference_rejected_log_probs "
-                "are needed"
+                f"{loss} needs a reference: reference_chosen_log_probs and reference_rejected_log_probs are missing"
             )
         chosen_log_ratio, rejected_log_ratio = (
             chosen_log_probs - reference_chosen_log_probs,
@@ -120,7 +119,7 @@ def preference_loss(
 def check_preference_settings(
     beta: float, loss: str, label_smoothing: float, gamma: float = 0.0, sft_weight: float = 0.0
 ) -> None:
-    """Raise `UserError` for settings of `preference_loss` that mean nothing, or not together."""
+    """Raise `UserError` for settings of `preference_loss` that are invalid or do not go together."""
     if not 0.0 < beta < math.inf:
         raise UserError(f"beta: expected a finite number above 0, got {beta}")
     if loss not in PREFERENCE_LOSSES:
@@ -129,7 +128,7 @@ def check_preference_settings(
         raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {label_smoothing}")
     if label_smoothing and loss not in SUPPORTS_LABEL_SMOOTHING:
         raise UserError(
-            f"label_smoothing: {loss} has none; use it with {', '.join(sorted(SUPPORTS_LABEL_SMOOTHING))}, "
+            f"label_smoothing: {loss} does not support it; use it with {', '.join(sorted(SUPPORTS_LABEL_SMOOTHING))}, "
             "or set it to 0"
         )
     for name, value in (("gamma", gamma), ("sft_weight", sft_weight)):
@@ -141,12 +140,12 @@ def check_preference_settings(
 
 def _per_token(sums: Tensor, tokens: Tensor | None, what: str) -> Tensor:
     if tokens is None:
-        raise ValueError(f"{what} averages over tokens: chosen_tokens and rejected_tokens are needed")
+        raise ValueError(f"{what} averages over tokens: chosen_tokens and rejected_tokens are missing")
     return sums / tokens.clamp(min=1)
 
 
 def _pair_losses(w: Tensor, v: Tensor, beta: float, loss: str, label_smoothing: float, gamma: float) -> Tensor:
-    """The loss of each pair [P] from what it compares: log-ratios or log-probabilities, sums or means."""
+    """The loss of each pair [P] from the log-ratios or log-probabilities, sums or means, of its two responses."""
     h = w - v
     if loss == "ipo":
         return (h - 1.0 / (2.0 * beta)) ** 2
@@ -165,6 +164,6 @@ def _pair_losses(w: Tensor, v: Tensor, beta: float, loss: str, label_smoothing: 
 
 
 def _log_odds(log_p: Tensor) -> Tensor:
-    """log(p / (1-p)); a p that rounds to 1 is taken as the number below it, where odds and gradient are finite."""
+    """log(p / (1-p)). If p rounds to 1, the next smaller number is used, so that odds and gradient stay finite."""
     log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
     return log_p - torch.log(-torch.expm1(log_p))

@@ -1,7 +1,7 @@
-"""From tokens to responses: sums and means over `response_index`, and the weight each token carries in a policy's loss.
+"""From tokens to responses: sums and means per response, and the weight of each token in a policy's loss.
 
-M scored tokens of R responses, flat; `response_index [M]` says which response a token belongs to, 0..R-1. A response is
-never cut in two by a micro-batch, so everything here can be computed one micro-batch at a time.
+M scored tokens of R responses, flat; `response_index [M]` gives the response of each token, 0..R-1. Micro-batches never
+split a response, so everything here can be computed per micro-batch.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ def token_weights(
 ) -> Tensor:
     """Weight of each token in the sum over a micro-batch -> [M] float32, without gradient.
 
-    The loss of an optimiser step is Σ weight · loss over all its micro-batches, divided by the whole step's count of
+    The loss of an optimiser step is Σ weight · loss over all micro-batches, divided by the whole step's count of
     `AGGREGATION_UNITS[loss_aggregation]`:
 
-    - `token`: 1, by tokens. The mean over all tokens of the step (DAPO, §3.3, Yu et al. 2025).
-    - `sequence`: 1 / length, by responses. Mean in each response, then over responses (GRPO, Eq. 3, Shao et al. 2024).
-    - `constant`: 1 / `max_tokens`, by responses. A fixed divisor, so that length changes no token's weight
-      (Dr. GRPO, Liu et al. 2025); `max_tokens` is the longest response that sampling allows.
+    - `token`: 1; count of tokens. The mean over all tokens of the step (DAPO, §3.3, Yu et al. 2025).
+    - `sequence`: 1 / length; count of responses. Mean per response, then over responses (GRPO, Eq. 3, Shao et al.
+      2024).
+    - `constant`: 1 / `max_tokens`; count of responses. A fixed divisor, so that length does not change a token's weight
+      (Dr. GRPO, Liu et al. 2025); `max_tokens` is the sampling limit of a response.
     """
     if loss_aggregation == "token":
         return torch.ones(response_index.shape[0], device=response_index.device)
