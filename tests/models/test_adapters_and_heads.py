@@ -1,4 +1,4 @@
-"""LoRA, reward models and new models: what is trained, what is saved, and that a seed decides what is drawn."""
+"""LoRA, reward models and new models: what is trained, what is saved, and that the seed determines initial weights."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def logits(model, ids=IDS):
 
 
 def adapted(folder, kind="causal", **changes):
-    """A model with an adapter that does something: its B matrices, which begin at zero, are filled."""
+    """A model with an adapter that changes its output: the B matrices, initially zero, are filled."""
     model, tokenizer = load_model(folder, kind=kind, lora=Lora(**{"rank": 3, "alpha": 6.0, **changes}), device="cpu")
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
@@ -46,7 +46,7 @@ def adapted(folder, kind="causal", **changes):
     return model, tokenizer
 
 
-def test_only_adapters_are_trained_and_they_begin_as_nothing(folder):
+def test_only_adapters_are_trained_and_initially_change_nothing(folder):
     plain, _ = load_model(folder, device="cpu")
     model, _ = load_model(folder, lora=Lora(2), device="cpu")
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -56,7 +56,7 @@ def test_only_adapters_are_trained_and_they_begin_as_nothing(folder):
     assert torch.equal(logits(model), logits(plain))
 
 
-def test_the_base_beneath_the_adapter_is_the_original(folder):
+def test_the_base_model_under_the_adapter_is_unchanged(folder):
     plain, _ = load_model(folder, device="cpu")
     model, _ = adapted(folder)
     with without_adapter(model) as base:
@@ -64,7 +64,7 @@ def test_the_base_beneath_the_adapter_is_the_original(folder):
     assert (logits(model) - logits(plain)).abs().max() > 1e-2
 
 
-def test_the_named_modules_alone_get_an_adapter(folder):
+def test_only_the_named_modules_get_an_adapter(folder):
     model, _ = load_model(folder, lora=Lora(2, targets="q_proj, v_proj"), device="cpu")
     trained = {part for name, p in model.named_parameters() if p.requires_grad for part in name.split(".")}
     assert {part for part in trained if part.endswith("_proj")} == {"q_proj", "v_proj"}
@@ -72,7 +72,7 @@ def test_the_named_modules_alone_get_an_adapter(folder):
         load_model(folder, lora=Lora(2, targets="nonsense"), device="cpu")
 
 
-def test_an_adapter_is_drawn_from_its_seed_alone(folder):
+def test_an_adapter_s_initial_weights_depend_on_the_seed_only(folder):
     def drawn(seed):
         model, _ = load_model(folder, lora=Lora(2), device="cpu", seed=seed)
         return torch.cat([p.flatten() for name, p in model.named_parameters() if "lora_A" in name])
@@ -87,7 +87,7 @@ def test_an_adapter_is_drawn_from_its_seed_alone(folder):
 
 
 @pytest.mark.parametrize("kind", ["causal", "reward"])
-def test_a_saved_adapter_is_merged_and_kept_beside(kind, folder, tmp_path):
+def test_a_saved_adapter_is_merged_and_also_saved_separately(kind, folder, tmp_path):
     model, tokenizer = adapted(folder, kind)
     wanted = logits(model)
     save_model(model, tokenizer, tmp_path / "saved")
@@ -99,7 +99,7 @@ def test_a_saved_adapter_is_merged_and_kept_beside(kind, folder, tmp_path):
     assert torch.equal(logits(model), wanted), "saving must not merge the model that is being trained"
 
 
-def test_a_tied_model_with_an_adapter_is_saved_as_it_was_trained(tmp_path):
+def test_a_model_with_tied_weights_and_an_adapter_is_saved_as_trained(tmp_path):
     folder = model_folder(tmp_path / "base", tie_word_embeddings=True)
     model, tokenizer = adapted(folder)
     wanted = logits(model)
@@ -107,7 +107,7 @@ def test_a_tied_model_with_an_adapter_is_saved_as_it_was_trained(tmp_path):
     assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()), wanted, atol=1e-5)
 
 
-def test_with_an_adapter_a_reward_model_trains_its_score_too(folder):
+def test_a_reward_model_with_an_adapter_also_trains_its_score_layer(folder):
     model, _ = load_model(folder, kind="reward", lora=Lora(2), device="cpu")
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert any("score" in name for name in trained)
@@ -115,7 +115,7 @@ def test_with_an_adapter_a_reward_model_trains_its_score_too(folder):
     assert not any(name.endswith("score.original_module.weight") for name in trained)
 
 
-def test_the_seed_decides_a_new_scoring_layer(folder):
+def test_the_seed_determines_a_new_score_layer(folder):
     def drawn(seed):
         return load_model(folder, kind="reward", seed=seed, device="cpu")[0].score.weight
 
@@ -127,22 +127,22 @@ def test_the_seed_decides_a_new_scoring_layer(folder):
     assert 0.3 < float(first.detach().std()) * 33**0.5 < 2
 
 
-def test_a_reward_model_comes_back_with_its_scores(folder, tmp_path):
+def test_a_loaded_reward_model_gives_the_same_scores(folder, tmp_path):
     model, tokenizer = load_model(folder, kind="reward", seed=1, device="cpu")
     save_model(model, tokenizer, tmp_path / "saved")
     again, _ = load_model(str(tmp_path / "saved"), kind="reward", seed=2, device="cpu")
     assert torch.equal(logits(model), logits(again))
 
 
-def test_a_classifier_with_several_labels_is_no_reward_model(tmp_path, folder):
+def test_a_classifier_with_several_labels_is_refused_as_a_reward_model(tmp_path, folder):
     AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="expected a reward model with one output, got 3 labels"):
         load_model(str(tmp_path), kind="reward", device="cpu")
 
 
-def test_a_score_is_that_of_transformers_whatever_shares_the_batch(folder):
-    """One text alone, as one of three answers to a prompt, and among other trees; ends in the padding token too."""
+def test_a_score_equals_that_of_transformers_for_any_batch(folder):
+    """One text alone, as one of three responses to a prompt, and among other trees, also if it ends in padding."""
     model, _ = load_model(folder, kind="reward", device="cpu")
     prompt, answers = [5, 6, 7], [[8, 9, 256], [10], [11, 12, 13, 14, 256, 256]]
     alone = torch.cat([one_score(model, [make_tree(prompt, [answer])]) for answer in answers])
@@ -165,7 +165,7 @@ def one_score(model, trees):
         return apply_reward_head(model, forward(model, forest, "response_ends"))
 
 
-def test_a_frozen_copy_stays_while_the_model_moves(folder):
+def test_a_frozen_copy_stays_while_the_model_changes(folder):
     model, _ = load_model(folder, device="cpu")
     model.train()
     copy = frozen_copy(model)
@@ -177,14 +177,14 @@ def test_a_frozen_copy_stays_while_the_model_moves(folder):
     assert not any(parameter.requires_grad for parameter in copy.parameters())
 
 
-def test_a_value_head_begins_at_zero_and_computes_in_float32():
+def test_a_value_head_starts_at_zero_and_computes_in_float32():
     head = ValueHead(8)
     values = head(torch.randn(5, 8).bfloat16())
     assert values.dtype == torch.float32
     assert torch.equal(values, torch.zeros(5))
 
 
-def test_a_new_model_is_drawn_from_its_seed_alone():
+def test_a_new_model_depends_on_its_seed_only():
     shape = ModelShape(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=24, context=32)
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -197,7 +197,7 @@ def test_a_new_model_is_drawn_from_its_seed_alone():
 
 
 @pytest.mark.parametrize("wrong", [{"heads": 3}, {"kv_heads": 3}, {"layers": 0}, {"heads": 0}, {"context": 0}])
-def test_a_shape_that_does_not_fit_together_is_refused(wrong):
+def test_an_inconsistent_shape_is_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         ModelShape(**wrong)
 
@@ -207,7 +207,7 @@ def learned():
     return train_tokenizer(["The hill is long and the hill is green. " * 5, "12 and 34 are 46."], 275, "{{ messages }}")
 
 
-def test_a_new_tokenizer_has_the_size_asked_for_and_the_chat_markers(learned):
+def test_a_new_tokenizer_has_the_requested_size_and_the_chat_markers(learned):
     assert len(learned) == 275
     assert learned.eos_token == learned.pad_token == "<|endoftext|>"
     assert all(len(learned(marker)["input_ids"]) == 1 for marker in ("<|im_start|>", "<|im_end|>"))
@@ -217,7 +217,7 @@ def test_a_new_tokenizer_has_the_size_asked_for_and_the_chat_markers(learned):
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_any_text_comes_back_from_a_new_tokenizer(learned, text):
+def test_any_text_round_trips_through_a_new_tokenizer(learned, text):
     assert learned.decode(learned(text, add_special_tokens=False)["input_ids"]) == text
 
 

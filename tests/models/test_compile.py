@@ -1,4 +1,4 @@
-"""Compiled layers compute what they computed before, under their old names."""
+"""Compiled layers compute the same, under the same parameter names."""
 
 import copy
 
@@ -33,7 +33,7 @@ def test_compiled_layers_give_the_same_loss_and_gradients_for_batches_of_any_siz
         for name, gradient in gradients.items():
             torch.testing.assert_close(slopes[name], gradient, atol=1e-5, rtol=1e-4)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    again = loss_and_gradients(copy.deepcopy(compiled), 1)[0]  # as a reference is made
+    again = loss_and_gradients(copy.deepcopy(compiled), 1)[0]  # as frozen_copy makes a reference
     torch.testing.assert_close(again, plain[0][0])
 
 

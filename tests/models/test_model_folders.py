@@ -1,4 +1,4 @@
-"""What a model's name may be, what is refused in one line, and folders that appear whole or not at all."""
+"""Model names, one-line errors, and atomic saves."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def contents(path):
     return {one.relative_to(path): one.read_bytes() for one in sorted(path.rglob("*")) if one.is_file()}
 
 
-def test_what_is_saved_is_what_is_loaded(folder):
+def test_a_saved_model_loads_with_equal_weights_and_tokenizer(folder):
     model, tokenizer = load_model(folder, device="cpu")
     assert not model.training
     saved = tiny_model().state_dict()
@@ -32,7 +32,7 @@ def test_what_is_saved_is_what_is_loaded(folder):
     assert tokenizer.chat_template == tiny_tokenizer().chat_template
 
 
-def test_a_run_folder_names_the_model_in_it(folder, tmp_path):
+def test_a_run_folder_resolves_to_its_model(folder, tmp_path):
     (tmp_path / "run").mkdir()
     shutil.move(folder, tmp_path / "run" / "model")
     assert resolve_model_path(str(tmp_path / "run")) == str(tmp_path / "run" / "model")
@@ -48,26 +48,26 @@ def refusal(name):
     return said
 
 
-def test_a_run_that_is_not_finished(tmp_path):
+def test_an_unfinished_run_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text(f"# {FORMAT_NOTE}\nseed: 0\n")
     assert "has no model yet; finish it first" in refusal(tmp_path)
 
 
-def test_no_such_folder(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     assert "no such folder; expected pocket, a model or run folder, or a hub id" in refusal(tmp_path / "nowhere")
 
 
-def test_a_file(folder):
+def test_a_file_is_refused(folder):
     assert "got a single file" in refusal(f"{folder}/model.safetensors")
 
 
-def test_a_folder_with_other_things(tmp_path):
+def test_a_folder_without_a_config_is_refused(tmp_path):
     assert "no config.json there" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("pickle", ["pytorch_model.bin", "model.pt", "weights.pth", "a.pkl"])
-def test_a_pickle_is_never_opened(folder, pickle, tmp_path):
-    """It would leave a file behind if it were."""
+def test_a_pickle_is_never_loaded(folder, pickle, tmp_path):
+    """Loading this one would create a file."""
     os.remove(f"{folder}/model.safetensors")
     trap = f"cposix\nsystem\n(S'touch {tmp_path}/opened'\ntR.".encode()
     (tmp_path / "base" / pickle).write_bytes(trap)
@@ -75,52 +75,52 @@ def test_a_pickle_is_never_opened(folder, pickle, tmp_path):
     assert not (tmp_path / "opened").exists()
 
 
-def test_no_weights(folder):
+def test_a_folder_without_weights_is_refused(folder):
     os.remove(f"{folder}/model.safetensors")
     assert "no *.safetensors" in refusal(folder)
 
 
-def test_a_hub_id_that_is_not_on_this_disk_when_offline():
+def test_a_hub_id_that_is_not_cached_is_refused_when_offline():
     assert "cannot be loaded" in refusal("nobody-here/no-such-model")
 
 
-def test_weights_that_are_damaged(folder, tmp_path):
+def test_damaged_weights_are_refused(folder, tmp_path):
     whole = (tmp_path / "base" / "model.safetensors").read_bytes()
     (tmp_path / "base" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     assert "cannot be loaded" in refusal(folder)
 
 
-def test_a_configuration_that_is_damaged(folder, tmp_path):
+def test_a_damaged_configuration_is_refused(folder, tmp_path):
     (tmp_path / "base" / "config.json").write_text('{"model_type": "llama", ')
     assert "cannot be loaded" in refusal(folder)
 
 
-def test_an_architecture_that_nobody_knows(folder, tmp_path):
+def test_an_unknown_architecture_is_refused(folder, tmp_path):
     (tmp_path / "base" / "config.json").write_text('{"model_type": "abacus"}')
     assert "cannot be loaded" in refusal(folder)
 
 
-def test_a_folder_without_tokenizer(folder, tmp_path):
+def test_a_folder_without_a_tokenizer_is_refused(folder, tmp_path):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         os.remove(tmp_path / "base" / name)
     assert "cannot be loaded" in refusal(folder)
 
 
-def test_weights_of_another_shape_than_the_configuration_says(folder, tmp_path):
+def test_weights_of_another_shape_than_the_configuration_are_refused(folder, tmp_path):
     config = (tmp_path / "base" / "config.json").read_text()
     (tmp_path / "base" / "config.json").write_text(config.replace('"hidden_size": 32', '"hidden_size": 64'))
     assert "cannot be loaded" in refusal(folder)
 
 
-def test_weights_that_lack_a_part_are_not_made_up(folder, tmp_path):
-    """A checkpoint of a shorter model: the layers it lacks would be random numbers."""
+def test_missing_weights_are_refused(folder, tmp_path):
+    """A checkpoint of a shorter model: its missing layers would be random numbers."""
     config = (tmp_path / "base" / "config.json").read_text()
     (tmp_path / "base" / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
     assert "lack" in refusal(folder)
 
 
-def test_a_reward_model_is_no_language_model(folder, tmp_path):
-    """It has no output layer; a random one would speak nonsense."""
+def test_a_reward_model_is_refused_as_a_language_model(folder, tmp_path):
+    """It has no output layer, and a random one would be useless."""
     save_model(*load_model(folder, kind="reward", device="cpu"), tmp_path / "reward")
     assert "lack 1 weights that a LlamaForCausalLM of its config.json has, such as lm_head.weight" in refusal(
         tmp_path / "reward"
@@ -129,20 +129,20 @@ def test_a_reward_model_is_no_language_model(folder, tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [False, True])
-def test_every_family_comes_back_whole(family, tied, tmp_path):
+def test_every_architecture_round_trips(family, tied, tmp_path):
     save_model(tiny_model(family, tie_word_embeddings=tied), tiny_tokenizer(), tmp_path / "saved")
     model, _ = load_model(str(tmp_path / "saved"), device="cpu")
     wanted = tiny_model(family, tie_word_embeddings=tied).state_dict()
     assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
 
 
-def test_a_device_that_is_not_there(folder):
-    with pytest.raises(UserError, match="--device cuda:9: not usable here"):
+def test_an_unavailable_device_is_refused(folder):
+    with pytest.raises(UserError, match="--device cuda:9: not available"):
         load_model(folder, device="cuda:9")
 
 
 @pytest.mark.parametrize("fails", ["weights", "tokenizer", "first rename", "second rename"])
-def test_a_save_that_fails_leaves_the_old_folder_whole_and_nothing_else(fails, folder, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_folder_and_nothing_else(fails, folder, tmp_path, monkeypatch):
     before = contents(tmp_path)
     model, tokenizer = tiny_model(seed=1), tiny_tokenizer()
     replace, calls = os.replace, []
@@ -170,7 +170,7 @@ def test_a_save_that_fails_leaves_the_old_folder_whole_and_nothing_else(fails, f
     assert contents(tmp_path) == before
 
 
-def test_a_save_in_place_of_another_leaves_nothing_of_it(folder, tmp_path):
+def test_a_save_replaces_the_old_folder_completely(folder, tmp_path):
     (tmp_path / "base" / "stray.txt").write_text("old")
     save_model(tiny_model(seed=1), tiny_tokenizer(), folder)
     assert not (tmp_path / "base" / "stray.txt").exists()
@@ -179,7 +179,7 @@ def test_a_save_in_place_of_another_leaves_nothing_of_it(folder, tmp_path):
     assert torch.equal(saved["lm_head.weight"], tiny_model(seed=1).lm_head.weight)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the model there"):
         save_model(tiny_model(), tiny_tokenizer(), tmp_path / "file" / "model")

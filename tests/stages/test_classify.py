@@ -212,9 +212,9 @@ def test_a_trained_classifier_goes_on_with_its_own_labels_only(data, tmp_path):
     quick = {key: value for key, value in QUICK.items() if key not in SIZES}
     again = classify(data=data, model=str(run), output=str(tmp_path / "again"), max_length=32, **quick)
     assert load_classifier(str(again)).labels == ("bad", "good")
-    with pytest.raises(UserError, match="knows the labels bad, good, and the data has minus, plus"):
+    with pytest.raises(UserError, match="was trained on the labels bad, good, but the data has minus, plus"):
         classify(
             data=data, model=str(run), output=str(tmp_path / "x"), labels="bad=minus,good=plus", max_length=32, **quick
         )
-    with pytest.raises(UserError, match="is no classifier"):
+    with pytest.raises(UserError, match="is not a classifier"):
         load_classifier("pocket")

@@ -1,4 +1,4 @@
-"""What is the network? Loading and saving in Hugging Face format, adapters, heads, and the built-in pocket model."""
+"""Models: loading and saving in Hugging Face format, LoRA adapters, heads, and the built-in pocket model."""
 
 from zhenlong.models.load import (
     Lora,

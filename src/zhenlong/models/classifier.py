@@ -1,7 +1,7 @@
-"""A text classifier of any of the three architectures: encoder-only, decoder-only, encoder-decoder.
+"""Text classifiers of three architectures: encoder-only, decoder-only, encoder-decoder.
 
-Encoders and decoders get a head with one output a label. Encoder-decoders answer with the label as a word, as T5 does
-(Raffel et al. 2020, §2.4), or get a head too where transformers has one for them (T5, BART).
+Encoders and decoders have a classification head with one output per label. Encoder-decoders generate the label as text,
+as T5 does (Raffel et al. 2020, §2.4), or use such a head too where transformers has one for them (T5, BART).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ HEAD_MODULES: Final = ("score", "classifier", "classification_head", "pre_classi
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, its tokenizer, the labels in the order of its outputs, and how it says them.
+    """A network, its tokenizer, the labels in the order of its outputs, and its head.
 
-    `verbalizers` holds the token ids of each label, the end included, for the head `words`.
+    For the head `words`, `verbalizers` are the token ids of each label, including the end token.
     """
 
     model: PreTrainedModel
@@ -53,7 +53,7 @@ class Classifier:
 
 
 def architecture_of(config: Any) -> Architecture:
-    """Which of the three a configuration describes."""
+    """The architecture that a configuration describes."""
     if config.is_encoder_decoder:
         return "encoder_decoder"
     return "decoder" if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not is_encoder(config) else "encoder"
@@ -68,10 +68,10 @@ def load_classifier(
     device: str = "auto",
     seed: int = 0,
 ) -> Classifier:
-    """A classifier in eval mode from a model's name, trained as one (labels left out) or with a new head for `labels`.
+    """Load a classifier in eval mode: a trained one (without `labels`), or any model with a new head for `labels`.
 
-    `auto` takes words for encoder-decoders and classes for the others. Raises `UserError` for a model that is no
-    classifier where no labels are given, and for one with other labels than those.
+    `auto` is `words` for encoder-decoders and `classes` for the others. Raises `UserError` for a model that is not a
+    classifier when no labels are given, and for a classifier with other labels.
     """
     source = resolve_model_path(name)
     config = _from_pretrained(AutoConfig, source, name)
@@ -79,11 +79,11 @@ def load_classifier(
     has_head = any("SequenceClassification" in one for one in config.architectures or [])
     trained_labels = tuple(getattr(config, "classifier_labels", None) or (_label_names(config) if has_head else ()))
     if not trained_labels and not labels:
-        raise UserError(f"model {name}: it is no classifier; train one with zhenlong classify --model {name}")
+        raise UserError(f"model {name}: it is not a classifier; train one with zhenlong classify --model {name}")
     if trained_labels and labels and set(trained_labels) != set(labels):
         raise UserError(
-            f"model {name}: it knows the labels {', '.join(trained_labels)}, and the data has {', '.join(labels)}; "
-            "rename the data's with labels, or start from a model without a classification head"
+            f"model {name}: it was trained on the labels {', '.join(trained_labels)}, but the data has "
+            f"{', '.join(labels)}; rename the data's with labels, or start from a model without a classification head"
         )
     default_head: ClassifierHead = "classes" if architecture != "encoder_decoder" or has_head else "words"
     resolved_head: ClassifierHead = default_head if head == "auto" else head
@@ -100,7 +100,7 @@ def load_classifier(
             "label2id": {label: i for i, label in enumerate(all_labels)},
         }
     rng_state = torch.get_rng_state()
-    torch.manual_seed(seed)  # what the new head is drawn from
+    torch.manual_seed(seed)  # initialises the new head
     try:
         model, info = _from_pretrained(loader, source, name, **settings)
     finally:
@@ -126,9 +126,9 @@ def init_classifier(
     head: str = "auto",
     seed: int = 0,
 ) -> Classifier:
-    """A classifier with random weights drawn from `seed`: like BERT, like Llama, or like T5, of the same width.
+    """A classifier of the given architecture (BERT, Llama or T5) with random weights from `seed`.
 
-    `shape.layers` are those of the encoder or the decoder; an encoder-decoder gives half of them to each, so that the
+    `shape.layers` are those of the encoder or the decoder; an encoder-decoder has half of them in each, so that all
     three are of similar size.
     """
     resolved_head: ClassifierHead = "words" if architecture == "encoder_decoder" and head != "classes" else "classes"
@@ -149,7 +149,7 @@ def init_classifier(
 
 
 def train_classifier_tokenizer(texts: Sequence[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerBase:
-    """A byte-level BPE that writes `[CLS] text <|endoftext|>`: encoders read the first token, decoders the last."""
+    """A byte-level BPE that encodes `[CLS] text <|endoftext|>`: encoders use the first token, decoders the last."""
     tokenizer = train_tokenizer(texts, vocab_size)
     tokenizer.add_special_tokens({"cls_token": "[CLS]", "pad_token": "[PAD]"})
     start, end = tokenizer.cls_token, tokenizer.eos_token
@@ -168,7 +168,7 @@ def _with_labels(
     architecture: Architecture,
     head: ClassifierHead,
 ) -> Classifier:
-    """The classifier, its labels kept in the configuration; labels that are the same word are refused."""
+    """The classifier, with its labels saved in the configuration. Labels with equal token ids are refused."""
     model.config.classifier_labels = list(labels)
     if model.config.pad_token_id is None:
         pad = tokenizer.pad_token_id
@@ -179,7 +179,7 @@ def _with_labels(
     if head == "words":
         verbalizers = tuple(tuple(ids) for ids in tokenizer(text_target=list(labels))["input_ids"])
         if len(set(verbalizers)) < len(verbalizers):
-            raise UserError(f"labels: expected words that the tokenizer tells apart, got {', '.join(labels)}")
+            raise UserError(f"labels: expected labels with different token ids, got {', '.join(labels)}")
     return Classifier(model, tokenizer, labels, architecture, head, verbalizers)
 
 
@@ -221,9 +221,9 @@ def _llama_config(shape: ModelShape, tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 def _init_std(shape: ModelShape) -> float:
-    """The standard deviation of new weights: wide enough that a model of this width learns within hundreds of steps.
+    """The standard deviation of initial weights, large enough for a model of this width to learn in hundreds of steps.
 
-    T5's own embeddings begin with 1, which its tied output layer turns into confident nonsense.
+    T5's own embeddings start with standard deviation 1, which its tied output layer turns into large random logits.
     """
     return shape.hidden_size**-0.5 / 2
 
@@ -249,7 +249,7 @@ _CONFIG_BUILDERS: Final = {"encoder": _bert_config, "decoder": _llama_config, "e
 
 
 def _add_lora(classifier: Classifier, lora: Lora, seed: int) -> Classifier:
-    """With adapters on the linear layers; a classification head is trained whole, as it has learned nothing yet."""
+    """Add adapters on the linear layers; the classification head is trained in full, because it is new."""
     targets = lora.targets if lora.targets == "all-linear" else [t.strip() for t in lora.targets.split(",")]
     head_modules = (
         [name for name in HEAD_MODULES if hasattr(classifier.model, name)] if classifier.head == "classes" else None

@@ -1,4 +1,4 @@
-"""Models in and out: Hugging Face format, safetensors only, atomic on the way out."""
+"""Loading and saving models: Hugging Face format, safetensors only, atomic saves."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def load_model(
     dropout: bool = True,
     seed: int = 0,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model in eval mode and its tokenizer, from `pocket`, a folder, a run folder or a hub id.
+    """Load a model in eval mode and its tokenizer, from `pocket`, a folder, a run folder or a hub id.
 
-    kind `reward` gives a one-label sequence classifier; loaded from a causal model, its scoring layer is new, drawn
-    from `seed` with the scale 1/sqrt(d + 1) of Stiennon et al. (2020), an encoder's as transformers draws it. kind
-    `classifier` is a sequence classifier of any architecture with the labels that it was trained on. Raises `UserError`
-    for what cannot be loaded.
+    kind `reward` is a sequence classifier with one label. Loaded from a causal model, its score layer is new, sampled
+    from `seed` with standard deviation 1/sqrt(d + 1) (Stiennon et al. 2020); an encoder's is initialised by
+    transformers. kind `classifier` is a sequence classifier of any architecture with its trained labels. Raises
+    `UserError` for what cannot be loaded.
     """
     source = resolve_model_path(name)
     tokenizer = _from_pretrained(AutoTokenizer, source, name)
@@ -111,7 +111,7 @@ def load_model(
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of `pocket`, a folder (with a model or without), a run folder or a hub id."""
+    """The tokenizer of `pocket`, a folder (with or without a model), a run folder or a hub id."""
     path = Path(name).expanduser()
     if not path.is_dir():
         return _from_pretrained(AutoTokenizer, resolve_model_path(name), name)
@@ -119,19 +119,19 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device to compute on; `auto` is the GPU when there is one. Raises `UserError` for one that is not there."""
+    """The device to compute on; `auto` is the GPU if there is one. Raises `UserError` if it is not available."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: not usable here ({str(error).splitlines()[0]}); try cpu") from None
+        raise UserError(f"--device {device}: not available ({str(error).splitlines()[0]}); try cpu") from None
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
-    """Write a folder that transformers and vLLM load as it is; it appears whole or not at all.
+    """Write a folder that transformers and vLLM can load, atomically.
 
-    Adapters are merged into the weights of `folder` and kept on their own in `folder/adapter`.
+    Adapters are merged into the weights of `folder` and also saved separately in `folder/adapter`.
     """
     folder = Path(folder)
     try:
@@ -147,7 +147,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
                 merged = copy.deepcopy(model).merge_and_unload()
             merged.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
-        for path in (temporary, *temporary.rglob("*")):  # temporary files are private; a model is not
+        for path in (
+            temporary,
+            *temporary.rglob("*"),
+        ):  # temporary files are private; give the model normal permissions
             path.chmod(0o755 if path.is_dir() else 0o644)
         _replace_folder(temporary, folder)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -157,7 +160,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 def _replace_folder(temporary: Path, folder: Path) -> None:
-    """Rename `part` to `folder`; what was there before goes, or comes back when the renaming fails."""
+    """Rename `temporary` to `folder`, replacing it; if renaming fails, the old folder is restored."""
     old = temporary.with_name(temporary.name + "-old")
     if folder.exists():
         os.replace(folder, old)
@@ -171,33 +174,33 @@ def _replace_folder(temporary: Path, folder: Path) -> None:
 
 
 def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
-    """Let `torch.compile` compile the model's layers, in place, when they are first called; all share one compilation.
+    """Compile the model's layers with `torch.compile`, in place, on first use; all layers share one compilation.
 
-    Names of parameters and what is saved stay as they are. Raises `UserError` for a model that does not say which
-    modules its layers are.
+    Parameter names and saved files do not change. Raises `UserError` for a model that does not declare its layer
+    classes.
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UserError(f"compile: {type(model).__name__} has no layers that can be compiled one by one; leave it off")
-    kernel_patching.unpatch_model(model)  # the compiler makes its own
+    kernel_patching.unpatch_model(model)  # the compiler generates its own kernels
     for layer in layers:
         layer.compile(dynamic=True, backend=backend)
 
 
 def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """The model as it is now, without gradients: a reference. Adapters need no copy; see `without_adapter`."""
+    """A copy without gradients, as a reference model. LoRA needs no copy; see `without_adapter`."""
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 @contextmanager
 def without_adapter(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
-    """The base model beneath a LoRA adapter, for as long as the context lasts."""
+    """Disable the LoRA adapter inside the context: the base model."""
     with model.disable_adapter():
         yield model
 
 
 def _disable_dropout(model: PreTrainedModel) -> None:
-    """Dropout layers, and the rates that attention and feed-forward layers keep as numbers."""
+    """Set to 0 the dropout layers, and the rates that attention and feed-forward layers store as numbers."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -207,9 +210,9 @@ def _disable_dropout(model: PreTrainedModel) -> None:
 
 
 def _checkpoint_contexts(model: PreTrainedModel) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a checkpointed layer runs in, at first and again in the backward pass: with the attention of the first time.
+    """Contexts for a checkpointed layer's forward pass and its recomputation: both use the same attention.
 
-    A caller may give the model another attention for the length of a forward pass; the backward pass comes after it.
+    A caller may switch the model's attention for one forward pass only, while the backward pass runs later.
     """
     config = model.config.get_text_config()
     return nullcontext(), _use_attention(config, config._attn_implementation)
@@ -230,7 +233,7 @@ def _is_reward_model(config: Any) -> bool:
 
 
 def _require_all_weights(model: PreTrainedModel, missing: set[str], allowed_missing: set[str], name: str) -> None:
-    """Raise `UserError` where the files lack a weight that the configuration asks for: it would be random numbers."""
+    """Raise `UserError` if the files lack a weight that the configuration requires: it would be random."""
     lacking = sorted((missing & {key for key, _ in model.named_parameters()}) - allowed_missing)
     if lacking:
         raise UserError(
@@ -240,13 +243,13 @@ def _require_all_weights(model: PreTrainedModel, missing: set[str], allowed_miss
 
 
 def _classification_head_weights(model: PreTrainedModel, missing: set[str]) -> set[str]:
-    """Those of the missing weights that belong to an encoder's classification head: beside the body, or its pooler."""
+    """The missing weights that belong to an encoder's classification head: outside of the body, or its pooler."""
     return {key for key in missing if not key.startswith(f"{model.base_model_prefix}.") or ".pooler." in key}
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The global random state as `seed` sets it, and afterwards as it was."""
+    """Seed the global torch generator inside the context, and restore its state afterwards."""
     rng_state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -272,7 +275,7 @@ def _add_lora(model: PreTrainedModel, lora: Lora, kind: ModelKind, seed: int) ->
 
 
 def _from_pretrained(loader: Any, source: str, name: str, **settings: Any) -> Any:
-    """Any `from_pretrained`, quietly, with its many ways of failing turned into one line."""
+    """Any `from_pretrained`, silenced, with all its errors turned into a one-line `UserError`."""
     try:
         with _silence_transformers():
             return loader.from_pretrained(source, **settings)
@@ -283,7 +286,7 @@ def _from_pretrained(loader: Any, source: str, name: str, **settings: Any) -> An
 
 @contextmanager
 def _silence_transformers() -> Iterator[None]:
-    """No messages or progress bars of transformers: a command shows its own."""
+    """Silence messages and progress bars of transformers: commands have their own."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

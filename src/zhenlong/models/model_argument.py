@@ -1,4 +1,4 @@
-"""What is evaluated: a model by name, or one that is loaded already, with its tokenizer."""
+"""A model argument: a name, or a loaded model with its tokenizer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ModelLike = str | Path | LoadedModel
 
 
 def load_if_named(model: ModelLike, kind: ModelKind = "causal") -> LoadedModel:
-    """The model and its tokenizer, loaded if it is given by name, without touching the global random states.
+    """Load the model and its tokenizer if given by name, without changing the global random states.
 
-    Raises `UserError` when nothing loadable is there, and when a reward model is asked for and the name is a language
-    model's: its scores would be random numbers.
+    Raises `UserError` when the model cannot be loaded, or when `kind` is `reward` and the name is that of a language
+    model, whose scores would come from a random head.
     """
     if isinstance(model, tuple):
         return model
@@ -35,8 +35,8 @@ def load_if_named(model: ModelLike, kind: ModelKind = "causal") -> LoadedModel:
 
 
 def require_same_vocabulary(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, name: str) -> None:
-    """Raise `UserError` unless both tokenizers number the same tokens alike: else log-probabilities do not compare."""
+    """Raise `UserError` unless both tokenizers have the same vocabulary; else log-probabilities are not comparable."""
     if tokenizer.get_vocab() != other.get_vocab():
         raise UserError(
-            f"{name}: its tokenizer has other tokens than the model's; expected a reference with the same vocabulary"
+            f"{name}: its tokenizer differs from the model's; expected a reference with the same vocabulary"
         )

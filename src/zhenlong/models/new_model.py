@@ -1,4 +1,4 @@
-"""A new model from nothing: a Llama of a given shape with random weights, and a byte-level tokenizer."""
+"""New models: a Llama of a given shape with random weights, and a byte-level tokenizer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPECIAL_TOKENS: Final = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The size of a new model."""
+    """The shape of a new model."""
 
     hidden_size: int = 128
     layers: int = 6
@@ -47,7 +47,7 @@ class ModelShape:
 
 
 def init_model(shape: ModelShape, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
-    """A Llama with tied embeddings and random weights drawn from `seed`, in eval mode."""
+    """A Llama with tied embeddings and random weights from `seed`, in eval mode."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden_size,
@@ -74,10 +74,10 @@ def init_model(shape: ModelShape, tokenizer: PreTrainedTokenizerBase, seed: int 
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, chat_template: str | None = None) -> PreTrainedTokenizerBase:
-    """A byte-level BPE of `vocab_size` tokens: every UTF-8 text round-trips, whatever it was trained on.
+    """A byte-level BPE tokenizer of `vocab_size` tokens; every UTF-8 text round-trips, whatever the training texts.
 
-    Digits are tokens of their own (so that numbers are read digit by digit), and the chat markers of ChatML are there.
-    Raises `UserError` for a vocabulary without room for every byte; texts of few distinct words give fewer tokens.
+    Each digit is a token of its own, and ChatML's markers are special tokens. Raises `UserError` for a vocabulary
+    smaller than all bytes and markers; texts with few distinct words give fewer tokens.
     """
     min_vocab_size = 256 + len(SPECIAL_TOKENS)
     if vocab_size < min_vocab_size:

@@ -1,4 +1,4 @@
-"""What a model's name stands for: the built-in `pocket`, a folder, a run's folder, or a hub id."""
+"""Resolving a model's name: the built-in `pocket`, a model folder, a run folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def _require_model(folder: Path, name: str, is_run: bool) -> None:
     if not (folder / "config.json").is_file():
         if is_run:
             raise UserError(f"model {name}: this run has no model yet; finish it first with --resume true")
-        raise UserError(f"model {name}: no config.json there; expected a model folder in Hugging Face format")
+        raise UserError(f"model {name}: no config.json in {folder}; expected a model folder in Hugging Face format")
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for p in folder.glob(pattern))
     if pickles:
         raise UserError(
-            f"model {name}: {pickles[0]} is a pickle, which can run code when it is opened, so it is never read; "
+            f"model {name}: {pickles[0]} is a pickle, which can run code when it is loaded, so it is refused; "
             "expected *.safetensors: save the model again with save_pretrained from a place you trust"
         )
     raise UserError(f"model {name}: no *.safetensors in {folder}; expected the weights beside config.json")

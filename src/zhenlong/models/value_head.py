@@ -1,4 +1,4 @@
-"""A value for every token: a linear layer on the decoder's last hidden states."""
+"""The value head: a value per token, from a linear layer on the decoder's last hidden states."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class ValueHead(nn.Module):
-    """hidden [N, d] -> values [N] in float32. Starts at zero, so that it adds nothing to the first advantages."""
+    """hidden [N, d] -> values [N] in float32. Starts at zero, so it adds no noise to the first advantages."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
