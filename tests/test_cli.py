@@ -216,7 +216,7 @@ def test_a_loss_that_is_not_finite(stage, files, tmp_path, capsys):
     assert stop.value.code == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert re.search("finite|not numbers", said[0])
+    assert "finite" in said[0]
     assert not (tmp_path / "out" / "model").exists()
     assert not list(tmp_path.rglob(".partial-*"))
 

@@ -1,4 +1,4 @@
-"""Conversations in the terminal and the command: what the model is shown, and what is written down."""
+"""Chat in the terminal and the sample command: the prompts that the model gets, and the output files."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from zhenlong.sampling.command import sample_command
 
 
 class Parrot:
-    """Answers every prompt with the same words, remembers the prompts, and refuses those over 90 tokens."""
+    """Responds to every prompt with the same text, records the prompts, and refuses those over 90 tokens."""
 
     def __init__(self) -> None:
         self.prompts: list[list[int]] = []
@@ -31,7 +31,7 @@ class Parrot:
 
 
 def typed(*lines: str):
-    """A keyboard that types these lines and then closes."""
+    """User input: these lines, then end of file."""
     left = iter(lines)
 
     def read(sign: str) -> str:
@@ -48,7 +48,7 @@ def template() -> ChatTemplate:
     return ChatTemplate.from_tokenizer(tiny_tokenizer())
 
 
-def test_a_conversation_remembers_its_turns(template):
+def test_a_prompt_contains_all_earlier_turns(template):
     parrot, said = Parrot(), []
     chat(parrot, template, SamplingParams(seed=4), system="Be kind.", read=typed("Hi", "", "Bye"), write=said.append)
     first = (Message("system", "Be kind."), Message("user", "Hi"))
@@ -59,7 +59,7 @@ def test_a_conversation_remembers_its_turns(template):
     assert all(set(template.stop_ids) <= set(sampling.stop_token_ids) for sampling in parrot.samplings)
 
 
-def test_a_new_conversation_forgets(template):
+def test_a_new_conversation_starts_without_earlier_turns(template):
     parrot = Parrot()
     chat(
         parrot, template, SamplingParams(), read=typed("Hi", "/new", "Hi", "/quit", "unheard"), write=lambda text: None
@@ -67,20 +67,20 @@ def test_a_new_conversation_forgets(template):
     assert parrot.prompts == [template.encode_prompt((Message("user", "Hi"),))] * 2
 
 
-def test_a_conversation_that_outgrows_the_context_says_so_and_begins_anew(template):
+def test_a_conversation_too_long_for_the_context_is_reported_and_restarted(template):
     parrot, said = Parrot(), []
     chat(parrot, template, SamplingParams(), read=typed("Hi", "x" * 60, "Hi"), write=said.append)
     assert parrot.prompts[-1] == parrot.prompts[0]
     assert any("too long" in text and "new conversation" in text for text in said)
 
 
-def test_plain_text_is_carried_on_line_by_line_without_a_template():
+def test_plain_text_is_completed_line_by_line_without_a_template():
     parrot, tokenizer = Parrot(), tiny_tokenizer()
     complete_lines(parrot, tokenizer, SamplingParams(), read=typed("Once", "upon"), write=lambda text: None)
     assert parrot.prompts == [document_prompt(tokenizer, "Once"), document_prompt(tokenizer, "upon")]
 
 
-def test_plain_text_begins_as_documents_did_in_pretraining():
+def test_plain_text_is_tokenized_like_a_pretraining_document():
     tokenizer = tiny_tokenizer()
     assert tokenizer.decode(document_prompt(tokenizer, "ab")) == "ab"
     assert document_prompt(tokenizer, "") == [tokenizer.eos_token_id]
@@ -95,7 +95,7 @@ def folder(tmp_path):
     return str(tmp_path / "model")
 
 
-def test_the_command_writes_what_the_sampler_says(folder, tmp_path, template):
+def test_the_command_writes_the_sampler_s_completions(folder, tmp_path, template):
     lines = tmp_path / "prompts.txt"
     lines.write_text("What is it?\n\nWho?\n", encoding="utf-8")
     output = tmp_path / "out.jsonl"
@@ -113,7 +113,7 @@ def test_the_command_writes_what_the_sampler_says(folder, tmp_path, template):
     assert rows[2]["prompt"] == [{"role": "system", "content": "Short."}, {"role": "user", "content": "Who?"}]
 
 
-def test_the_command_prints_one_answer_and_several(folder, capsys):
+def test_the_command_prints_one_completion_or_several(folder, capsys):
     sample_command(folder, "Once", raw=True, max_tokens=6, temperature=0.0)
     streamed = capsys.readouterr().out
     sample_command(folder, "Once", raw=True, max_tokens=6, temperature=0.0, samples_per_prompt=2)
@@ -126,11 +126,11 @@ def test_the_command_prints_one_answer_and_several(folder, capsys):
         ({"prompt": "a", "prompts": "b.txt"}, "expected one of them"),
         ({"prompt": "a", "raw": True, "system": "s"}, "--system"),
         ({"samples_per_prompt": 2}, "--samples_per_prompt and --output"),
-        ({"prompts": "missing.txt"}, "missing.txt: there is no such file"),
+        ({"prompts": "missing.txt"}, "missing.txt: no such file"),
         ({"prompt": "a", "temperature": -1.0}, "temperature"),
         ({"prompt": "x" * 600, "raw": True}, "prompt 0: 600 tokens"),
     ],
 )
-def test_wrong_options_are_one_line(folder, settings, message):
+def test_invalid_options_are_one_line_errors(folder, settings, message):
     with pytest.raises(UserError, match=message):
         sample_command(folder, **settings)

@@ -1,4 +1,4 @@
-"""Steps whose layers are one compiled kernel sample what layer after layer samples."""
+"""The compiled decoder samples the same as layer-by-layer execution."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ PROMPTS = [list(range(65, 65 + length)) for length in (3, 40, 17, 1)]
 
 
 def sharp(family, **changes):
-    """A model whose distributions are far from uniform, and whose norms have weights of their own."""
+    """A model with peaked distributions and norms with random weights."""
     model = tiny_model(family, **PANELS | changes)
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
@@ -29,7 +29,7 @@ def sharp(family, **changes):
     ("mistral_window", {}),
 ])  # fmt: skip
 @pytest.mark.parametrize("max_rows", [None, 7])
-def test_samples_and_log_probabilities_are_those_of_the_layers_one_by_one(family, changes, max_rows):
+def test_samples_and_log_probabilities_equal_those_of_layer_by_layer_execution(family, changes, max_rows):
     model = sharp(family, **changes)
     assert FusedLlama(model).compiled_decoder is not None
     sampling = SamplingParams(max_tokens=70, seed=0, stop_token_ids=(70, 71, 72))
@@ -39,30 +39,30 @@ def test_samples_and_log_probabilities_are_those_of_the_layers_one_by_one(family
         theirs = TorchSampler(model, tiny_tokenizer(), max_num_seqs=max_rows).sample(PROMPTS, sampling, 5)
     pairs = [pair for both in zip(ours, theirs, strict=True) for pair in zip(*both, strict=True)]
     same = [(one, other) for one, other in pairs if one.token_ids == other.token_ids]
-    assert len(same) >= len(pairs) - 1  # a number may lie on the border of two ids
+    assert len(same) >= len(pairs) - 1  # a uniform number may lie on the border of two ids
     assert len({one.token_ids for one, _ in pairs}) > 10
     for one, other in same:
         torch.testing.assert_close(torch.tensor(one.log_probs), torch.tensor(other.log_probs), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("family", "changes"), [
-    ("llama", {"head_dim": 8}),  # heads that are not whole panels of any processor
+    ("llama", {"head_dim": 8}),  # head size is no multiple of any processor's panel width
     ("llama", {"intermediate_size": 72}),
-    ("llama", {"attention_bias": True}),  # a bias of the output too
+    ("llama", {"attention_bias": True}),  # a bias in the output projection too
     ("llama", {"mlp_bias": True}),
     ("llama", {"hidden_act": "gelu"}),
     ("qwen3", {}),  # norms of queries and keys
 ])  # fmt: skip
-def test_layers_that_the_kernel_does_not_compute_run_one_by_one(family, changes):
+def test_unsupported_layers_run_one_by_one(family, changes):
     assert FusedLlama(sharp(family, **changes)).compiled_decoder is None
 
 
-def test_large_models_are_not_held_twice(monkeypatch):
+def test_weights_of_large_models_are_not_copied(monkeypatch):
     monkeypatch.setattr("zhenlong.sampling.fused_llama.MAX_COMPILED_ELEMENTS", 1000)
     assert FusedLlama(sharp("llama")).compiled_decoder is None
 
 
-def test_the_number_of_threads_changes_no_sample():
+def test_samples_do_not_depend_on_the_number_of_threads():
     model, sampling, before = sharp("llama"), SamplingParams(max_tokens=30, seed=0), torch.get_num_threads()
     alone = TorchSampler(model, tiny_tokenizer()).sample(PROMPTS, sampling, 3)
     torch.set_num_threads(2)

@@ -1,4 +1,4 @@
-"""Replayed steps sample what full steps sample; without a CUDA device, operations are recorded one by one."""
+"""Replayed steps sample the same as normal steps; without CUDA, torch operations are recorded and replayed."""
 
 import pytest
 import torch
@@ -18,13 +18,13 @@ from zhenlong.sampling.fused_llama import FusedLlama
 
 @pytest.fixture(autouse=True)
 def without_kernels():
-    """A recording sees torch's operations only, as a CUDA graph sees CUDA's."""
+    """Disable compiled kernels: the recording intercepts torch operations only, as a CUDA graph captures CUDA's."""
     with kernels_disabled():
         yield
 
 
 class Recording(TorchDispatchMode):
-    """The operations of a function, to be done again on the same memory, as a CUDA graph does them."""
+    """The operations of a function, to be repeated on the same memory, as a CUDA graph does."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +45,7 @@ class Recording(TorchDispatchMode):
 
 
 def replayed(recordings):
-    """An engine whose steps are recorded by `Recording`."""
+    """An engine whose steps are captured by `Recording`."""
 
     def record(function):
         recording = Recording()
@@ -74,18 +74,18 @@ def samples(sampler, engine, sampling):
 @pytest.mark.parametrize(
     ("max_rows", "top_p", "autocast"), [(4, 1.0, None), (64, 1.0, None), (4, 0.9, None), (4, 1.0, torch.bfloat16)]
 )
-def test_replayed_steps_sample_what_full_steps_sample(family, max_rows, top_p, autocast, monkeypatch):
-    monkeypatch.setattr(batch_module, "CAPTURED_COLUMNS", 16)  # grown on the way
+def test_replayed_steps_sample_the_same_as_normal_steps(family, max_rows, top_p, autocast, monkeypatch):
+    monkeypatch.setattr(batch_module, "CAPTURED_COLUMNS", 16)  # grows during the test
     sampler = TorchSampler(sharp_model(family), tiny_tokenizer(), max_num_seqs=max_rows, autocast=autocast)
     sampling = SamplingParams(
         max_tokens=70, top_p=top_p, stop_token_ids=tuple(range(3, 256, 40))
-    )  # rows end at different steps
+    )  # sequences finish at different steps
     recordings = []
     assert samples(sampler, replayed(recordings), sampling) == samples(sampler, fused_engine, sampling)
     assert sum(recording.runs for recording in recordings) > len(recordings) > 1
 
 
-def test_rows_that_ended_keep_their_slots_until_they_are_many():
+def test_finished_sequences_keep_their_slots_until_a_quarter_has_finished():
     sampler = TorchSampler(sharp_model("llama"), tiny_tokenizer(), max_num_seqs=64)
     sampling = SamplingParams(max_tokens=60, stop_token_ids=tuple(range(3, 256, 20)))
     recordings = []
@@ -99,7 +99,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 @needs_cuda
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral_window"])
-def test_cuda_graphs_sample_what_full_steps_sample(family):
+def test_cuda_graphs_sample_the_same_as_normal_steps(family):
     sampler = TorchSampler(sharp_model(family).cuda(), tiny_tokenizer(), max_num_seqs=4)
     sampling = SamplingParams(max_tokens=70, stop_token_ids=tuple(range(3, 256, 40)))
 

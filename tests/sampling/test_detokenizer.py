@@ -1,4 +1,4 @@
-"""Ids to text: whole characters, stop strings, nothing shown that has to be taken back."""
+"""Incremental detokenization: complete characters, stop strings, and no streamed text is withdrawn."""
 
 import pytest
 from tiny import tiny_tokenizer
@@ -12,7 +12,7 @@ def ids_of(text: str) -> list[int]:
     return tiny_tokenizer()(text, add_special_tokens=False)["input_ids"]
 
 
-def test_text_grows_by_whole_characters_to_the_full_text():
+def test_text_grows_by_complete_characters_to_the_full_text():
     reader, shown = IncrementalDetokenizer(tiny_tokenizer()), [""]
     for token in ids_of(TEXT):
         assert not reader.add_token(token)
@@ -22,7 +22,7 @@ def test_text_grows_by_whole_characters_to_the_full_text():
     assert shown[-1] == reader.finish() == TEXT
 
 
-def test_a_character_left_unfinished_is_shown_only_at_the_end():
+def test_an_incomplete_character_appears_only_at_the_end():
     reader = IncrementalDetokenizer(tiny_tokenizer())
     for token in ids_of("a世")[:-1]:
         reader.add_token(token)
@@ -30,7 +30,7 @@ def test_a_character_left_unfinished_is_shown_only_at_the_end():
     assert reader.finish() == "a\ufffd"
 
 
-def test_bytes_that_are_no_text_decode_as_a_whole():
+def test_invalid_utf8_bytes_are_decoded_at_the_end():
     ids = [200, 201, 65, 230, 188, 64, 255]
     reader = IncrementalDetokenizer(tiny_tokenizer())
     for token in ids:
@@ -50,11 +50,11 @@ def test_bytes_that_are_no_text_decode_as_a_whole():
 def test_text_ends_where_the_first_stop_string_begins(stop, text, length):
     reader = IncrementalDetokenizer(tiny_tokenizer(), stop)
     ended = [reader.add_token(token) for token in ids_of("Go on. STOP here")]
-    assert ended.index(True) == length - 1  # one token a byte: as soon as the string is whole
+    assert ended.index(True) == length - 1  # one token per byte: as soon as the string is complete
     assert reader.finish() == text
 
 
-def test_no_beginning_of_a_stop_string_is_shown():
+def test_no_prefix_of_a_stop_string_is_streamed():
     reader = IncrementalDetokenizer(tiny_tokenizer(), ("\n\nUser:",))
     for token in ids_of("Hi.\n\nUse it.\n\nUser:"):
         reader.add_token(token)

@@ -1,4 +1,4 @@
-"""Fused layers: used where they are the model's own arithmetic, and only there."""
+"""Fused layers are used exactly where they reproduce the model."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def engine_of(model):
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral_window"])
-def test_llama_like_models_are_fused_and_sample_what_the_plain_engine_samples(family):
+def test_llama_like_models_are_fused_and_sample_the_same_as_the_flat_engine(family):
     model = sharp_model(family)
     sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)
     assert sampler._make_engine is fused_engine
@@ -42,8 +42,8 @@ ROTATIONS = {
 
 
 @pytest.mark.parametrize("kind", ROTATIONS)
-def test_positions_are_turned_as_the_model_turns_them_far_out_too(kind):
-    short = 64 if kind == "dynamic" else 512  # dynamic rotations change once a pass reaches beyond it
+def test_rotary_positions_equal_the_model_s_even_beyond_the_original_context(kind):
+    short = 64 if kind == "dynamic" else 512  # dynamic rotary angles change once a pass exceeds it
     rotation = {"rope_type": kind, "rope_theta": 10000.0, **ROTATIONS[kind]}
     model = sharp_model("llama", rope_parameters=rotation, max_position_embeddings=short)
     sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)
@@ -59,11 +59,11 @@ def test_positions_are_turned_as_the_model_turns_them_far_out_too(kind):
 
 
 @pytest.mark.parametrize("family", ["gemma", "gemma2", "gpt2", "phi3", "opt"])
-def test_other_architectures_keep_their_own_forward_pass(family):
+def test_other_architectures_use_their_own_forward_pass(family):
     assert engine_of(sharp_model(family)) is flat_engine
 
 
-def test_fused_layers_that_compute_something_else_are_noticed(monkeypatch):
+def test_fused_layers_with_other_results_are_rejected(monkeypatch):
     import zhenlong.sampling.fused_llama as fused
 
     added = fused._add_residual
@@ -71,7 +71,7 @@ def test_fused_layers_that_compute_something_else_are_noticed(monkeypatch):
     assert engine_of(sharp_model("llama")) is flat_engine
 
 
-def test_an_adapter_that_comes_later_takes_part():
+def test_an_adapter_added_later_affects_sampling():
     model = sharp_model("llama")
     sampler = TorchSampler(model, tiny_tokenizer())
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
@@ -80,7 +80,7 @@ def test_an_adapter_that_comes_later_takes_part():
     assert deviation(adapted, PROMPTS[0], completion) < 1e-4
 
 
-def test_a_hook_is_not_passed_by():
+def test_a_forward_hook_affects_sampling():
     model = sharp_model("llama")
     sampler = TorchSampler(model, tiny_tokenizer())
     handle = model.model.layers[0].mlp.register_forward_hook(lambda module, inputs, output: 0.5 * output)
@@ -90,6 +90,6 @@ def test_a_hook_is_not_passed_by():
     handle.remove()
 
 
-def test_a_wrapped_model_keeps_its_own_forward_pass():
+def test_a_wrapped_model_uses_its_own_forward_pass():
     adapted = get_peft_model(sharp_model("llama"), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
     assert engine_of(adapted) is flat_engine

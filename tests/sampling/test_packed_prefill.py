@@ -1,4 +1,4 @@
-"""Prompts that enter in one step attend as each alone does."""
+"""Prompts prefilled in one step attend as each prompt alone does."""
 
 import pytest
 from reference_attention import reference_varlen_attn
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("kernels")
 
 @pytest.mark.parametrize("family", ["llama", "mistral_window"])
 @pytest.mark.parametrize("beginning", [0, 20])
-def test_prompts_that_enter_together_are_computed_as_each_alone(family, beginning, monkeypatch):
+def test_prompts_prefilled_together_equal_prompts_prefilled_alone(family, beginning, monkeypatch):
     sampler = TorchSampler(sharp_model(family), tiny_tokenizer(), max_num_seqs=4)
     prompts = [list(range(100, 100 + beginning)) + prompt for prompt in PROMPTS]
     sampling = SamplingParams(max_tokens=9, ignore_eos=True)

@@ -1,4 +1,4 @@
-"""The sampler: log-probabilities of the plain model, schedules that change nothing, ends, and no traces left."""
+"""The sampler: log-probabilities of the plain model, independence of the schedule, stopping, and no side effects."""
 
 import copy
 import warnings
@@ -21,7 +21,7 @@ FREE = SamplingParams(max_tokens=12, ignore_eos=True)
 
 
 def sharp_model(family: str = "llama", **overrides):
-    """A tiny model whose attention is far from uniform, so that one key too many or too few is seen in its output."""
+    """A tiny model with peaked attention, so that one key too many or too few changes its output."""
     model = tiny_model(family, **overrides)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -31,7 +31,7 @@ def sharp_model(family: str = "llama", **overrides):
 
 
 def deviation(model, prompt, completion: Completion, temperature: float = 1.0) -> float:
-    """Largest difference between stated log-probabilities and those of one plain forward pass."""
+    """Largest difference between reported log-probabilities and those of one plain forward pass."""
     ids = torch.tensor([list(prompt) + list(completion.token_ids)])
     with torch.no_grad():
         logits = model(ids, attention_mask=torch.ones_like(ids)).logits[0, len(prompt) - 1 : -1].float()
@@ -51,36 +51,38 @@ def test_log_probs_are_those_of_the_plain_forward_pass(family):
     assert worst < 1e-4
 
 
-def test_a_model_with_its_own_attention_is_served_with_its_own_cache():
+def test_a_model_with_custom_attention_is_sampled_with_its_own_cache():
     model = sharp_model("bloom")
     with pytest.warns(UserWarning, match="BloomForCausalLM"):
         sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)
     samples = sampler.sample(PROMPTS, FREE, samples_per_prompt=2)
     assert max(deviation(model, p, c) for p, cs in zip(PROMPTS, samples, strict=True) for c in cs) < 1e-4
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # said once for a model
+        warnings.simplefilter("error")  # warned once per model
         TorchSampler(model, tiny_tokenizer())
 
 
-def test_a_window_that_layers_keep_to_themselves_is_noticed():
+def test_a_window_that_layers_do_not_pass_to_attention_is_detected():
     model = sharp_model("llama")
-    model.config.sliding_window = 4096  # declared, never passed to attention, and too wide for a short comparison
+    model.config.sliding_window = (
+        4096  # declared, never passed to attention, and too wide to show in a short comparison
+    )
     with pytest.warns(UserWarning, match="sliding window"):
         TorchSampler(model, tiny_tokenizer())
 
 
-def test_a_wrong_flat_batch_is_noticed(monkeypatch):
+def test_a_wrong_flat_batch_is_detected(monkeypatch):
     import zhenlong.sampling.attention as attention
 
     capped = attention._apply_softcap
     monkeypatch.setattr(attention, "_apply_softcap", lambda scores, softcap: capped(1.3 * scores, softcap))
-    with pytest.warns(UserWarning, match="off by"):
+    with pytest.warns(UserWarning, match="deviates by"):
         TorchSampler(sharp_model("llama"), tiny_tokenizer())
 
 
-def test_a_model_that_no_engine_serves_exactly_is_an_error(monkeypatch):
+def test_a_model_that_no_engine_reproduces_is_an_error(monkeypatch):
     monkeypatch.setattr("zhenlong.sampling.engine_selection._log_prob_deviation", lambda *given: 0.5)
-    with pytest.raises(UserError, match=r"LlamaForCausalLM: .*off by 5\.0e-01.* not supported"):
+    with pytest.raises(UserError, match=r"LlamaForCausalLM: .*by 5\.0e-01.* not supported"):
         TorchSampler(tiny_model("llama"), tiny_tokenizer())
 
 
@@ -101,7 +103,7 @@ def test_both_engines_and_any_schedule_give_the_same_samples():
     ]
 
 
-def test_a_seed_of_its_own_makes_a_prompt_independent_of_its_company():
+def test_a_prompt_with_its_own_seed_is_independent_of_the_other_prompts():
     sampler = TorchSampler(sharp_model(), tiny_tokenizer())
     alone = sampler.sample([PROMPTS[2]], SamplingParams(max_tokens=10, seed=11), samples_per_prompt=2)
     among = sampler.sample(
@@ -128,7 +130,7 @@ def test_greedy_is_the_argmax_of_the_plain_forward_pass():
 
 def test_every_sequence_ends_at_max_tokens_a_stop_id_or_the_end_of_text():
     model, tokenizer = sharp_model(), tiny_tokenizer()
-    model.lm_head.weight.data[256] *= 12  # end-of-text comes up often
+    model.lm_head.weight.data[256] *= 12  # end-of-text is sampled often
     samples = TorchSampler(model, tokenizer).sample(
         PROMPTS, SamplingParams(max_tokens=30, stop_token_ids=(65, 66)), samples_per_prompt=8
     )
@@ -163,7 +165,7 @@ def test_a_stop_string_across_tokens_ends_the_text_before_it_and_keeps_the_ids()
     assert not cut.truncated
 
 
-def test_the_stream_adds_up_to_the_sample():
+def test_the_streamed_pieces_join_to_the_sampled_text():
     sampler = TorchSampler(sharp_model(), tiny_tokenizer())
     for seed in range(4):
         plain = SamplingParams(max_tokens=60, seed=seed)
@@ -176,27 +178,27 @@ def test_the_stream_adds_up_to_the_sample():
         assert all(pieces)
 
 
-def test_sampling_leaves_mode_attention_gradients_and_global_randomness_alone():
+def test_sampling_restores_mode_attention_gradients_and_global_random_states():
     model = sharp_model("llama", attention_dropout=0.5)
     sampler = TorchSampler(model, tiny_tokenizer())
     reference = sampler.sample(PROMPTS, FREE, samples_per_prompt=2)
     model.train()
-    model.model.layers[1].eval()  # a part that was frozen by hand
+    model.model.layers[1].eval()  # a submodule frozen in eval mode
     before = {name: module.training for name, module in model.named_modules()}
     torch.manual_seed(5)
     state, implementation = torch.get_rng_state(), model.config._attn_implementation
     stream = sampler.stream(PROMPTS[0], FREE)
     next(stream)
-    assert torch.is_grad_enabled()  # also while a stream waits
+    assert torch.is_grad_enabled()  # also while a stream is suspended
     assert model.config._attn_implementation == implementation
     assert sampler.sample(PROMPTS, FREE, samples_per_prompt=2) == reference  # no dropout in between
     assert {name: module.training for name, module in model.named_modules()} == before
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.requires_grad for parameter in model.parameters())
-    model(torch.tensor([PROMPTS[0]])).logits.sum().backward()  # what sampling touched can still be trained
+    model(torch.tensor([PROMPTS[0]])).logits.sum().backward()  # the model can still be trained after sampling
 
 
-def test_weights_changed_in_place_are_the_weights_sampled_from():
+def test_sampling_uses_weights_changed_in_place():
     model = sharp_model("qwen3")
     sampler = TorchSampler(model, tiny_tokenizer())
     [[before]] = sampler.sample([PROMPTS[2]], FREE)
@@ -218,7 +220,7 @@ def test_a_prompt_is_computed_once_for_all_its_samples():
     assert sizes == [sum(map(len, PROMPTS)), rows, rows]
 
 
-def test_finished_rows_leave_and_waiting_rows_enter():
+def test_finished_sequences_leave_and_waiting_sequences_start():
     model = sharp_model()
     sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)
     sizes = []
@@ -228,12 +230,12 @@ def test_finished_rows_leave_and_waiting_rows_enter():
     )
     needed = (
         sum(len(c.token_ids) - 1 for cs in samples for c in cs) + 2
-    )  # the last token is never fed, a prompt has one
+    )  # the last token is never an input; each prompt has one
     assert sum(sizes) == needed
-    assert max(sizes) <= 5  # four rows and an entering prompt
+    assert max(sizes) <= 5  # four sequences and a prompt to prefill
 
 
-def test_answers_longer_than_the_first_columns_and_a_row_that_outlives_the_others():
+def test_responses_longer_than_the_initial_columns_and_one_much_longer_than_the_others():
     model = sharp_model("gemma3")
     sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=3)
     lengths = SamplingParams(max_tokens=200, stop_token_ids=(10, 20, 30, 40))
@@ -242,7 +244,7 @@ def test_answers_longer_than_the_first_columns_and_a_row_that_outlives_the_other
     assert max(deviation(model, p, c) for p, cs in zip(PROMPTS, samples, strict=True) for c in cs) < 1e-4
 
 
-def test_the_context_ends_a_completion_and_refuses_a_prompt_without_room():
+def test_the_context_length_truncates_a_completion_and_refuses_a_prompt_that_fills_it():
     model = sharp_model("gpt2", n_positions=20)
     sampler = TorchSampler(model, tiny_tokenizer())
     [[completion]] = sampler.sample([list(range(15))], SamplingParams(max_tokens=50, ignore_eos=True))
@@ -261,17 +263,17 @@ def test_the_context_ends_a_completion_and_refuses_a_prompt_without_room():
         ([[1]], {"seeds": [1, 2]}, "seeds: expected 1"),
     ],
 )
-def test_a_wrong_request_is_refused_in_one_line(prompts, settings, message):
+def test_an_invalid_request_is_a_one_line_error(prompts, settings, message):
     with pytest.raises(UserError, match=message):
         TorchSampler(sharp_model(), tiny_tokenizer()).sample(prompts, FREE, **settings)
 
 
-def test_a_model_that_has_diverged_is_an_error_and_not_a_sample():
+def test_non_finite_logits_are_an_error():
     model = copy.deepcopy(sharp_model())
     sampler = TorchSampler(model, tiny_tokenizer())
     good = copy.deepcopy(model.state_dict())
     model.model.layers[0].mlp.up_proj.weight.data[:] = float("nan")
-    with pytest.raises(UserError, match="not numbers"):
+    with pytest.raises(UserError, match="not finite"):
         sampler.sample([PROMPTS[0]], FREE)
     model.load_state_dict(good)
     [[recovered]] = sampler.sample([PROMPTS[0]], FREE)
@@ -289,25 +291,25 @@ def test_half_precision_stays_near_full_precision(setting, family):
     assert max(deviation(full, PROMPTS[0], c) for c in completions) < 0.1
 
 
-def test_on_a_cpu_the_caller_s_mixed_precision_does_not_reach_the_samples():
+def test_on_a_cpu_the_caller_s_autocast_does_not_affect_samples():
     sampler = TorchSampler(sharp_model(), tiny_tokenizer())
     plain = sampler.sample([PROMPTS[0]], FREE, samples_per_prompt=3)
     with torch.autocast("cpu", torch.bfloat16):
         assert sampler.sample([PROMPTS[0]], FREE, samples_per_prompt=3) == plain
 
 
-def test_no_prompts_no_samples():
+def test_no_prompts_give_no_completions():
     assert TorchSampler(sharp_model(), tiny_tokenizer()).sample([], FREE) == []
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral_window", "gpt2"])
-def test_a_beginning_that_prompts_share_is_computed_once_and_changes_nothing(family):
+def test_a_common_prefix_is_computed_once_and_does_not_change_samples(family):
     model, start = sharp_model(family), list(range(30, 60))
     prompts = [[*start, 5, 6, 7], [*start, 9], [*start, 5, 8, *range(100, 120)]]
     seen = []
     embeddings = model.get_input_embeddings()
     hook = embeddings.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].numel()))
-    sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)  # the third prompt enters later
+    sampler = TorchSampler(model, tiny_tokenizer(), max_num_seqs=4)  # the third prompt is prefilled later
     seen.clear()
     samples = sampler.sample(prompts, FREE, samples_per_prompt=3)
     hook.remove()  # without it layers may be fused
@@ -318,7 +320,7 @@ def test_a_beginning_that_prompts_share_is_computed_once_and_changes_nothing(fam
     assert [[c.token_ids for c in cs] for cs in together] == [[c.token_ids for c in cs] for cs in alone]
 
 
-def test_as_many_rows_run_at_once_as_memory_allows():
+def test_as_many_sequences_run_at_once_as_memory_allows():
     model = sharp_model("llama")
     config = model.config
     token = 8 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim  # bytes in float32
@@ -330,7 +332,7 @@ def test_as_many_rows_run_at_once_as_memory_allows():
     assert TorchSampler(model, tokenizer, max_num_seqs=7)._num_seqs_that_fit(1) == 7
 
 
-def test_values_may_be_narrower_than_keys():
+def test_values_may_have_a_smaller_head_size_than_keys():
     config = DeepseekV3Config(
         vocab_size=256, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=2, n_routed_experts=4, num_experts_per_tok=2, n_group=1,

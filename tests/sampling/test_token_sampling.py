@@ -1,4 +1,4 @@
-"""Drawing: the right distribution, the right support, the right log-probabilities."""
+"""Sampling tokens: the correct distribution, support and log-probabilities."""
 
 import numpy as np
 import pytest
@@ -28,13 +28,13 @@ def uniforms(*shape: int, seed: int = 0) -> torch.Tensor:
         SamplingParams(min_p=0.3),
     ],
 )
-def test_frequencies_follow_the_distribution_that_the_log_probs_state(vocabulary, sampling):
+def test_frequencies_match_the_reported_log_probs(vocabulary, sampling):
     logits = torch.randn(1, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
     count = 40_000
     ids, log_probs = sample_tokens(logits, uniforms(1, count), sampling)
     stated = torch.zeros(vocabulary, dtype=torch.float64)
     stated[ids[0]] = log_probs[0].double().exp()
-    assert stated.sum() == pytest.approx(1, abs=5e-3)  # rare ids may not have come up
+    assert stated.sum() == pytest.approx(1, abs=5e-3)  # rare ids may be missing
     observed = torch.bincount(ids[0], minlength=vocabulary).double()
     often = stated * count >= 5
     seen, expected = observed[often], stated[often] * count
@@ -61,28 +61,28 @@ def test_truncated_log_probs_are_renormalised_over_the_kept_ids():
         assert log_probs[row].tolist() == pytest.approx([expected[i] for i in ids[row].tolist()], abs=1e-5)
 
 
-def test_the_nucleus_is_the_smallest_set_holding_the_mass_even_when_it_is_wide():
-    for vocabulary in (50, 2000):  # the second needs more than the likeliest few hundred ids
+def test_the_nucleus_is_the_smallest_set_with_the_mass_even_when_it_is_large():
+    for vocabulary in (50, 2000):  # the second needs more than the few hundred most probable ids
         logits = torch.randn(1, vocabulary, generator=torch.Generator().manual_seed(1)) * 0.1
         probs, order = logits.softmax(-1)[0].double().sort(descending=True)
         size = int((probs.cumsum(0) < 0.6).sum()) + 1
         ids, log_probs = sample_tokens(logits, uniforms(1, 20_000), SamplingParams(top_p=0.6))
         assert set(ids[0].tolist()) <= set(order[:size].tolist())
         least = order[size - 1]
-        if (ids[0] == least).any():  # the id that carries the set over the mass belongs to it
+        if (ids[0] == least).any():  # the id with which the set reaches the mass belongs to it
             stated = log_probs[0][ids[0] == least][0].exp()
             assert float(stated) == pytest.approx(float(probs[size - 1] / probs[:size].sum()), rel=1e-4)
         assert vocabulary > 50 or set(ids[0].tolist()) == set(order[:size].tolist())
 
 
-def test_min_p_keeps_ids_relative_to_the_likeliest():
+def test_min_p_keeps_ids_relative_to_the_highest_probability():
     logits = torch.tensor([[0.5, 0.3, 0.1, 0.06, 0.04]]).log()
     ids, _ = sample_tokens(logits, uniforms(1, 5000), SamplingParams(min_p=0.15))
     assert set(ids[0].tolist()) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("edge", [0.0, 1 - 2**-53, 0.5])
-def test_an_impossible_id_is_never_drawn(edge):
+def test_an_id_of_probability_zero_is_never_sampled(edge):
     logits = torch.full((1, 130), -torch.inf)
     logits[0, [3, 70]] = 0.0
     ids, log_probs = sample_tokens(logits, torch.full((1, 1), edge, dtype=torch.float64), SamplingParams())
@@ -90,7 +90,7 @@ def test_an_impossible_id_is_never_drawn(edge):
     assert log_probs.item() == pytest.approx(np.log(0.5))
 
 
-def test_the_far_tail_is_reached_with_its_own_probability():
+def test_very_rare_ids_are_sampled_with_their_probability():
     # The last id has probability 2e-9, less than one part in 2^24: a float32 cumulative sum would lose it.
     logits = torch.zeros(1, 128)
     logits[0, -1] = -15.0
@@ -100,7 +100,7 @@ def test_the_far_tail_is_reached_with_its_own_probability():
     assert ids[0].tolist() == [127, 126]
 
 
-def test_greedy_takes_the_likeliest_and_states_its_log_prob_at_temperature_one():
+def test_greedy_takes_the_most_probable_id_and_reports_its_log_prob_at_temperature_one():
     logits = torch.randn(5, 90)
     ids, log_probs = sample_tokens(logits, uniforms(5, 1), SamplingParams(temperature=0))
     assert torch.equal(ids[:, 0], logits.argmax(-1))
@@ -114,7 +114,7 @@ def test_a_tiny_temperature_is_greedy_without_overflow():
     assert log_probs.abs().max() == 0
 
 
-def test_random_numbers_depend_on_seed_prompt_and_row_alone():
+def test_random_numbers_depend_only_on_seed_prompt_and_sample():
     longer, shorter = philox_uniforms(5, 2, 3, 100), philox_uniforms(5, 2, 3, 10)
     assert np.array_equal(longer[:10], shorter)
     others = [philox_uniforms(*key, 10) for key in [(6, 2, 3), (5, 3, 3), (5, 2, 4), (5, 3, 2), (-1, 0, 0)]]
@@ -128,7 +128,7 @@ def test_random_numbers_depend_on_seed_prompt_and_row_alone():
         {"min_p": 2.0}, {"max_tokens": 0}, {"stop": ("",)},
     ],
 )  # fmt: skip
-def test_settings_out_of_range_are_refused_by_name(wrong):
+def test_the_error_names_a_parameter_out_of_range(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         SamplingParams(**wrong)
 
@@ -136,17 +136,17 @@ def test_settings_out_of_range_are_refused_by_name(wrong):
 @pytest.mark.skipif(load_library() is None, reason="no C compiler here")
 @pytest.mark.parametrize("vocabulary", [1, 5, 64, 200, 4096])
 @pytest.mark.parametrize("temperature", [0.02, 1.0, 3.0])
-def test_the_compiled_kernel_draws_what_torch_draws(vocabulary, temperature):
+def test_the_compiled_kernel_samples_the_same_ids_as_torch(vocabulary, temperature):
     generator = torch.Generator().manual_seed(0)
     logits = 5 * torch.randn(50, vocabulary + 3, generator=generator)[:, :vocabulary]
     logits[:, 1::7] = float("-inf")
     uniforms = torch.rand(50, 4, generator=generator, dtype=torch.float64)
-    uniforms[:, 0] = 0 if temperature == 1 else 0.01  # the least of probabilities near 0 are rounded to 0 by one side
+    uniforms[:, 0] = 0 if temperature == 1 else 0.01  # one implementation rounds the smallest probabilities to 0
     uniforms[:, 1] = torch.nextafter(torch.tensor(1.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64))
     ids, log_probs = sample_tokens(logits, uniforms, SamplingParams(temperature=temperature))
     with kernels_disabled():
         other_ids, other_log_probs = sample_tokens(logits, uniforms, SamplingParams(temperature=temperature))
-    assert (ids == other_ids).float().mean() > 0.95  # a number may lie on the border of two ids
+    assert (ids == other_ids).float().mean() > 0.95  # a uniform number may lie on the border of two ids
     assert log_probs.isfinite().all()
     expected = (logits / temperature).log_softmax(-1).gather(1, ids)
     torch.testing.assert_close(log_probs, expected, rtol=1e-4, atol=1e-5)
@@ -155,7 +155,7 @@ def test_the_compiled_kernel_draws_what_torch_draws(vocabulary, temperature):
 
 
 @pytest.mark.skipif(load_library() is None, reason="no C compiler here")
-def test_the_compiled_kernel_does_not_hide_what_is_not_a_number():
+def test_the_compiled_kernel_propagates_nan():
     logits = torch.zeros(2, 100)
     logits[0, 70] = float("nan")
     _, log_probs = sample_tokens(logits, torch.full((2, 1), 0.5, dtype=torch.float64), SamplingParams())

@@ -1,4 +1,4 @@
-"""What does it say? Samplers behind one protocol."""
+"""Text generation: samplers behind one protocol."""
 
 from zhenlong.sampling.sampler import TorchSampler
 from zhenlong.sampling.sampling_params import Completion, Sampler, SamplingParams

@@ -1,12 +1,12 @@
-"""Attention of one sampling step, registered with transformers under its own name.
+"""Attention of one sampling step, registered with transformers as an attention implementation.
 
-A step is one flat batch [1, N]: first one token of each of R running rows, then all tokens of prompts that enter. A
-running row attends to its prompt, whose keys and values all rows of the prompt share, and to what it has generated
-itself; both score blocks go through one softmax. A prompt attends causally to itself and leaves its keys and values in
-the store. With small models the number of tensor operations decides the speed, so whatever is the same for all layers
-is prepared once (`zhenlong.sampling.step_metadata`) and a layer is left with about ten operations.
-Legend: R rows, G prompts with running rows, S rows of a prompt, P positions of the longest prompt, W positions of the
-running rows' own, H query heads, Hkv key heads, Q = H / Hkv, D head size.
+A step is one flat batch [1, N]: first one token of each of R running sequences, then all tokens of the prompts to
+prefill. A running sequence attends to its prompt, whose keys and values all its samples share, and to its own response;
+both score blocks go through one softmax. A prompt attends causally to itself and writes its keys and values to the
+prompt cache. For small models the number of tensor operations limits the speed, so everything that is equal for all
+layers is prepared once (`zhenlong.sampling.step_metadata`), which leaves about ten operations per layer.
+Legend: R sequences, G prompts with running sequences, S samples of a prompt, P length of the longest prompt, W
+positions of the responses, H query heads, Hkv key heads, Q = H / Hkv, D head size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zhenlong.kernels.attention import supports as kernels_support
 from zhenlong.sampling.step_metadata import SHARED_PREFIX, AttentionMetadata, BatchLayout
 
 ATTENTION_NAME: Final = "zhenlong_sampling"
-QUERY_CHUNK: Final = 512  # queries of an entering prompt scored at a time where the scores have to be held
+QUERY_CHUNK: Final = 512  # queries of a prompt scored at a time where the scores are materialised
 
 
 @torch.compiler.disable
@@ -43,16 +43,16 @@ def sampling_attention(
     softcap: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of a flat batch of running rows and entering prompts.
+    """Attention of a flat batch of running sequences and prompts to prefill.
 
-    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. Raises `UnsupportedAttention` for keywords it does
-    not know to be harmless, such as attention sinks.
+    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. Raises `UnsupportedAttention` for keywords that
+    are not known to be harmless, such as attention sinks.
     """
     for name, given in others.items():
         if given is not None and (name not in IGNORABLE_KWARGS or (name == "is_causal" and not given)):
-            raise UnsupportedAttention(f"attention is asked to honour {name}")
+            raise UnsupportedAttention(f"attention needs {name}")
     if attention_mask is not None:
-        raise UnsupportedAttention("attention is asked to honour a mask of its own")
+        raise UnsupportedAttention("attention needs a mask of its own")
     metadata.sliding_windows.add(sliding_window)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = int(module.layer_idx)  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ def flat_attention(
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """The same of q [N, H, D], k and v [N, Hkv, D] -> [N, H, D], in the layer of that number."""
+    """The same for q [N, H, D], k and v [N, Hkv, D] -> [N, H, D], in layer number `layer`."""
     if not metadata.prefills:
         return _decode_attention(q, k, v, layer, metadata, scaling, window, softcap)
     parts = []
@@ -110,7 +110,7 @@ def _decode_attention(
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """One token of every running row: q [R, H, D], k and v [R, Hkv, D] -> [R, H, D]."""
+    """One token of every running sequence: q [R, H, D], k and v [R, Hkv, D] -> [R, H, D]."""
     if decoding.supports(q, v, softcap):
         response_kv, prompt_kv = (
             (store.keys[layer], store.values[layer]) for store in (metadata.response_cache, metadata.prompt_cache)
@@ -129,9 +129,11 @@ def _decode_attention(
     torch.add(_apply_softcap(_ungroup(products, layout, heads), softcap), prompt_mask, out=prompt_scores)
     products = torch.bmm(q, views.response_keys[layer])
     torch.add(_apply_softcap(products.view(response_scores.shape), softcap), response_mask, out=response_scores)
-    weights = scores.softmax(-1)  # of half precision computed in fp32
+    weights = scores.softmax(-1)  # computed in fp32, also for half precision
     products = torch.bmm(_group_by_prompt(weights[..., :longest_prompt], layout, heads), values)
-    attended = _ungroup(products, layout, heads).reshape(*q.shape[:2], -1)  # values may be narrower than keys
+    attended = _ungroup(products, layout, heads).reshape(
+        *q.shape[:2], -1
+    )  # values may have a smaller head size than keys
     return attended.baddbmm_(weights[..., longest_prompt:], views.response_values[layer]).view(
         metadata.num_sequences, -1, v.shape[-1]
     )
@@ -142,7 +144,7 @@ def _apply_softcap(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
 
 
 def _group_by_prompt(states: torch.Tensor, layout: BatchLayout, heads: int) -> torch.Tensor:
-    """[R*Hkv, Q, X] -> [G*Hkv, S*Q, X]: all rows of a prompt become the queries of one product."""
+    """[R*Hkv, Q, X] -> [G*Hkv, S*Q, X]: all samples of a prompt become the queries of one matmul."""
     queries, size = states.shape[1:]
     if layout.to_prompt_order is not None:
         states = states.reshape(layout.num_sequences, heads * queries * size).index_select(0, layout.to_prompt_order)
@@ -170,7 +172,7 @@ def _packed_prefill(
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
-    """All tokens of all entering prompts at once: q [N, H, D], k and v [N, Hkv, D] -> [N, H, D]."""
+    """All tokens of all prompts to prefill at once: q [N, H, D], k and v [N, Hkv, D] -> [N, H, D]."""
     prefill_keys = metadata.prefill_keys(q.device)
     if layer in metadata.shared_prefix_kv:
         prefix_kv = (part[0].transpose(0, 1) for part in metadata.shared_prefix_kv[layer])
@@ -191,9 +193,9 @@ def _packed_prefill(
 def _prefill_one(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, window: int | None, softcap: float | None
 ) -> torch.Tensor:
-    """Causal attention of the end of one prompt over all of it: q [1, H, L, D], k and v [1, Hkv, K, D] -> [1, H, L, D].
+    """Causal attention of the last L tokens of a prompt of K: q [1, H, L, D], k and v [1, Hkv, K, D] -> [1, H, L, D].
 
-    L is less than K where the prompt's beginning was computed before.
+    L is less than K if the prompt's prefix was computed before.
     """
     length, keys, grouped_heads = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
     if softcap is None and length == keys and kernels_support(q, v, 0.0, softcap):
@@ -220,12 +222,12 @@ def _prefill_one(
 def _masked_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, masked: torch.Tensor, scaling: float, softcap: float | None
 ) -> torch.Tensor:
-    """Attention with some keys hidden from some queries [Q, L]; scores pass through the cap before the mask."""
+    """Attention with a mask [Q, L], true where a key is hidden; the soft cap applies before the mask."""
     groups = q.shape[1] // k.shape[1]
     if softcap is None and not q.is_cuda:
         return scaled_dot_product_attention(q, k, v, attn_mask=~masked, scale=scaling, enable_gqa=groups > 1)
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    if softcap is None:  # no kernel on CUDA takes a mask and shared heads
+    if softcap is None:  # no CUDA kernel supports a mask with grouped heads
         return scaled_dot_product_attention(q, k, v, attn_mask=~masked, scale=scaling)
     scores = softcap * torch.tanh(q @ k.transpose(2, 3) * (scaling / softcap))
     return scores.masked_fill(masked, float("-inf")).softmax(-1, dtype=torch.float32).to(q.dtype) @ v

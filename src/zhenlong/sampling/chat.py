@@ -1,4 +1,4 @@
-"""Talking to a model in a terminal: a conversation turn by turn, or text that it carries on."""
+"""Interactive use in a terminal: a chat turn by turn, or completion of plain text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from zhenlong.errors import UserError
 from zhenlong.records import Message, Messages
 from zhenlong.sampling.sampling_params import SamplingParams
 
-HELP: Final = "/new begins a new conversation, /quit or Ctrl-D ends."
+HELP: Final = "/new starts a new conversation, /quit or Ctrl-D exits."
 
 
 class StreamingSampler(Protocol):
-    """A sampler that gives one completion piece by piece."""
+    """A sampler that streams one completion."""
 
     def stream(self, prompt: list[int], sampling: SamplingParams) -> Iterator[str]: ...
 
@@ -35,10 +35,10 @@ def chat(
     read: ReadLine = input,
     write: WriteText | None = None,
 ) -> None:
-    """Converse until the input ends: `read` gives the user's turns, `write` gets the answers as they are generated.
+    """Chat until the input ends: `read` returns the user's turns, `write` receives responses as they are generated.
 
-    Every answer is drawn with a seed of its own, the first with `sampling.seed`. A conversation that no longer fits the
-    model's context is said to have ended, and a new one begins.
+    Each response has its own seed, starting with `sampling.seed`. When a conversation exceeds the model's context, a
+    message says so and a new conversation starts.
     """
     write = write or _print_text
     start: Messages = (Message("system", system),) if system else ()
@@ -58,7 +58,7 @@ def chat(
                 response += piece
                 write(piece)
         except UserError as error:
-            write(f"[{error}; a new conversation begins]\n")
+            write(f"[{error}; a new conversation starts]\n")
             messages = start
             continue
         write("\n")
@@ -73,7 +73,7 @@ def complete_lines(
     read: ReadLine = input,
     write: WriteText | None = None,
 ) -> None:
-    """Carry on each line of text that `read` gives, until the input ends; no line knows of another."""
+    """Complete each line of text from `read` independently, until the input ends."""
     write = write or _print_text
     for turn, text in enumerate(_typed_lines(read, "text> ")):
         try:
@@ -85,14 +85,14 @@ def complete_lines(
 
 
 def document_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of the beginning of a document, as pretraining saw documents: one start token where the tokenizer has one.
+    """Token ids of the beginning of a document as in pretraining: with the BOS token if the tokenizer has one.
 
-    Empty text without a start token begins with the end-of-text token, after which documents follow one another.
+    Empty text without a BOS token becomes the end-of-text token, which separates documents.
     """
     start = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     ids = start + list(tokenizer(text, add_special_tokens=False)["input_ids"])
     if not ids and tokenizer.eos_token_id is None:
-        raise UserError("prompt: expected some text; the tokenizer has neither a start nor an end-of-text token")
+        raise UserError("prompt: expected some text; the tokenizer has neither a BOS nor an end-of-text token")
     return ids or [int(tokenizer.eos_token_id)]
 
 

@@ -1,4 +1,4 @@
-"""`zhenlong sample`: chat with a model, complete prompts, or do so for a file of them."""
+"""`zhenlong sample`: chat with a model, or complete one prompt or a file of prompts."""
 
 from __future__ import annotations
 
@@ -45,32 +45,32 @@ def sample_command(
 
     Args:
         model: The model: pocket, a model or run folder, or a hub id.
-        prompt: What to answer once; without it (and without `prompts`) every line typed is a turn of a conversation.
-        prompts: Prompts to answer one by one: a text file with one a line, or tasks (file, hf:owner/name, world:tasks).
-        output: File for the completions, one JSON object a line with prompt, response and truncated; else printed.
-        raw: Carry on plain text instead of answering as an assistant.
+        prompt: One prompt to complete; without it (and without `prompts`) a chat starts in the terminal.
+        prompts: Prompts to complete: a text file with one per line, or tasks (file, hf:owner/name, world:tasks).
+        output: File for the completions, one JSON object per line with prompt, response and truncated; else printed.
+        raw: Continue plain text instead of responding as an assistant.
         system: System message of every conversation.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        samples_per_prompt: Completions of each prompt.
-        temperature: Divides the logits; 0 always takes the likeliest token, below 1 is more careful, above 1 wilder.
-        top_k: Draw from this many likeliest tokens only; 0 from all.
-        top_p: Draw from the fewest tokens that have this probability together; 1 from all.
-        min_p: Draw only tokens at least this many times as likely as the likeliest; 0 from all.
-        max_tokens: Longest completion, in tokens.
-        stop: Strings that end a completion; they are not part of it.
+        samples_per_prompt: Completions per prompt.
+        temperature: Divides the logits; 0 is greedy, lower is more deterministic, higher more random.
+        top_k: Sample from this many most probable tokens; 0 from all.
+        top_p: Sample from the smallest set of tokens with this total probability; 1 from all.
+        min_p: Sample only tokens with at least this fraction of the highest probability; 0 from all.
+        max_tokens: Maximum length of a completion, in tokens.
+        stop: Strings that end a completion, excluded from it.
         seed: Seed; the same seed and prompts give the same completions.
-        max_num_seqs: Completions generated at a time; if not given, as many as fit the memory meant for them (16 to
-        256). dtype: Type of the weights, float32, bfloat16 or float16.
+        max_num_seqs: Completions generated at once; by default as many as fit the memory set aside (16 to 256).
+        dtype: Type of the weights: float32, bfloat16 or float16.
         device: Where to compute: auto, cpu, cuda, cuda:1, ...
     """
     sampling = SamplingParams(temperature, top_k, top_p, min_p, max_tokens, tuple(stop), (), seed)
     if prompt is not None and prompts is not None:
         raise UserError("--prompt and --prompts: expected one of them, got both")
     if raw and system:
-        raise UserError("--system: plain text has no system message; leave out --raw or --system")
+        raise UserError("--system: plain text has no system message; omit --raw or --system")
     if prompt is None and prompts is None and (samples_per_prompt != 1 or output):
         raise UserError(
-            "--samples_per_prompt and --output: a conversation has one answer a turn; give --prompt or --prompts"
+            "--samples_per_prompt and --output: a chat has one response per turn; give --prompt or --prompts"
         )
     inputs: Sequence[str | Messages] = _read_prompts(prompts, raw) if prompts is not None else [prompt or ""]
     network, tokenizer = load_model(model, dtype=dtype, device=device)
@@ -98,7 +98,7 @@ def _complete(
     samples_per_prompt: int,
     output: str | None,
 ) -> None:
-    """Complete every prompt `samples_per_prompt` times; print the completions, or write them to `output`."""
+    """Sample `samples_per_prompt` completions of each prompt; print them, or write them to `output`."""
     if output is None and samples_per_prompt == len(prompt_ids) == 1:
         for piece in sampler.stream(prompt_ids[0], sampling):
             print(piece, end="", flush=True)
@@ -118,19 +118,19 @@ def _complete(
 
 
 def _read_prompts(spec: str, raw: bool) -> Sequence[str | Messages]:
-    """One prompt a line of a text file, or the prompts of tasks."""
+    """The prompts in a text file, one per line, or those of tasks."""
     path = Path(spec)
     if raw or path.suffix in (".txt", ""):
         if not path.is_file():
             if not raw and ":" in spec:
                 return [task.prompt for task in read(spec, Task)]
-            raise UserError(f"--prompts {spec}: there is no such file; expected text with one prompt a line")
+            raise UserError(f"--prompts {spec}: no such file; expected text with one prompt per line")
         try:
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--prompts {spec}: cannot be read as UTF-8 text ({error})") from None
         if not lines:
-            raise UserError(f"--prompts {spec}: the file is empty; expected one prompt a line")
+            raise UserError(f"--prompts {spec}: the file is empty; expected one prompt per line")
         return lines
     return [task.prompt for task in read(spec, Task)]
 

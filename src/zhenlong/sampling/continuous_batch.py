@@ -1,9 +1,9 @@
-"""The running batch: which rows and prompts sit in which slots, and one step of all of them.
+"""Continuous batching: the running sequences and prompts, their slots, and one step of all of them.
 
-Rows leave when they end and waiting rows take their slots. Running rows always fill slots 0 to R-1 and their prompts
-slots 0 to G-1, so that attention reads plain slices: a hole is filled by a waiting row or by the last running one.
-Where steps are recorded and replayed, a change of slots costs a new recording; there rows that ended stay in their
-slots, unheard, until they are a quarter of all.
+Sequences leave when they finish, and waiting sequences take their slots. Running sequences always fill slots 0 to R-1
+and their prompts slots 0 to G-1, so that attention reads contiguous slices: a free slot is filled by a waiting sequence
+or by the last running one. With CUDA graphs, every change of slots costs a new capture; there, finished sequences keep
+their slot (ignored) until a quarter of the batch has finished.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from zhenlong.sampling.sequence_state import PromptState, SequenceState
 from zhenlong.sampling.step_metadata import SHARED_PREFIX, AttentionMetadata, BatchLayout
 from zhenlong.sampling.token_sampling import sample_tokens
 
-MAX_PREFILL_TOKENS: Final = 8192  # of entering prompts in one step, unless a single one is longer
-INITIAL_COLUMNS: Final = 64  # of the rows' own slots; doubled as answers grow
-CAPTURED_COLUMNS: Final = 256  # the same where steps are recorded: each doubling is a new recording
-COMPACTION_DIVISOR: Final = 4  # of so many rows one may have ended, where steps are recorded
-MIN_SHARED_PREFIX: Final = 16  # tokens that prompts have to begin with alike for these to be computed once
+MAX_PREFILL_TOKENS: Final = 8192  # in one step; a single longer prompt is allowed
+INITIAL_COLUMNS: Final = 64  # initial length of response slots; doubled as responses grow
+CAPTURED_COLUMNS: Final = 256  # the same with CUDA graphs, where each doubling costs a new capture
+COMPACTION_DIVISOR: Final = 4  # with CUDA graphs, 1/4 of the batch may have finished before compaction
+MIN_SHARED_PREFIX: Final = 16  # minimum length in tokens of a common prefix that is computed once
 
 
-# (ids [N], positions [N], step, tokens whose logits are wanted or None for all) -> logits
+# (ids [N], positions [N], metadata, indices of the tokens whose logits are needed or None for all) -> logits
 LogitsFn = Callable[[torch.Tensor, torch.Tensor, AttentionMetadata, "torch.Tensor | None"], torch.Tensor]
-# (logits [R, V], uniforms [R, K], how) -> ids and log-probabilities [R, K]
+# (logits [R, V], uniforms [R, K], parameters) -> ids and log-probabilities [R, K]
 SampleFn = Callable[[torch.Tensor, torch.Tensor, SamplingParams], tuple[torch.Tensor, torch.Tensor]]
 
 
 class ContinuousBatch:
-    """The state of sampling all rows of some prompts; `step` makes one step with the model's `logits_fn`."""
+    """The state while sampling all sequences of some prompts; `step` makes one step with the model's `logits_fn`."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class ContinuousBatch:
         self.logits_fn, self.sampling, self.max_num_seqs = logits_fn, sampling, max_num_seqs
         self.device = next(model.parameters()).device
         self.waiting_prompts = deque(prompts)
-        self.waiting_sequences: deque[SequenceState] = deque()  # rows that have their first token and no slot
-        self.running: list[SequenceState] = []  # rows[r] is in slot r
-        self.running_prompts: list[PromptState] = []  # prompts[g] is in slot g
+        self.waiting_sequences: deque[SequenceState] = deque()  # sequences that have their first token but no slot
+        self.running: list[SequenceState] = []  # running[r] is in slot r
+        self.running_prompts: list[PromptState] = []  # running_prompts[g] is in slot g
         total = sum(len(prompt.sequences) for prompt in prompts)
         layers = int(model.config.get_text_config().num_hidden_layers)
         limit = max(len(row.uniforms) for prompt in prompts for row in prompt.sequences)
@@ -70,11 +70,11 @@ class ContinuousBatch:
 
     @property
     def finished(self) -> bool:
-        """Whether no row is left."""
+        """Whether all sequences have finished."""
         return not (self.waiting_prompts or self.waiting_sequences or self.running)
 
     def step(self) -> None:
-        """One forward pass: every running row gets a token, and every entering prompt the first token of its rows."""
+        """One forward pass: a token for each running sequence, and first tokens for the sequences of new prompts."""
         prefills = self._schedule_prefills()
         num_running = len(self.running)
         logits = self._forward(prefills)
@@ -91,7 +91,7 @@ class ContinuousBatch:
         self._compact_prompts()
 
     def _schedule_prefills(self) -> list[PromptState]:
-        """Prompts that enter with this step, as many as free rows can use; each gets the next free slot."""
+        """The prompts to prefill in this step, as many as free slots allow; each gets the next free prompt slot."""
         prefills: list[PromptState] = []
         free, tokens = self.max_num_seqs - len(self.running) - len(self.waiting_sequences), 0
         while self.waiting_prompts and free > 0 and len(self.running_prompts) < self.metadata.prompt_cache.slots:
@@ -106,7 +106,7 @@ class ContinuousBatch:
         return prefills
 
     def _forward(self, prefills: list[PromptState]) -> torch.Tensor:
-        """Logits [R + entering, V]: of every running row's token and of the last token of every entering prompt."""
+        """Logits [R + prefills, V]: for each running sequence, and for the last token of each prompt to prefill."""
         tokens = [row.token_ids[-1] for row in self.running]
         num_cached = [len(row.token_ids) - 1 for row in self.running]
         positions = [len(row.prompt.token_ids) + count for row, count in zip(self.running, num_cached, strict=True)]
@@ -130,20 +130,20 @@ class ContinuousBatch:
     def _sample_and_append(
         self, sequences: Sequence[Sequence[SequenceState]], logits: torch.Tensor, numbers: np.ndarray
     ) -> None:
-        """Draw tokens for rows [R][K] from logits [R, V] with numbers [R, K] and hand them out."""
+        """Sample tokens for sequences [R][K] from logits [R, V] with uniforms [R, K], and append them."""
         uniforms = torch.from_numpy(numbers).to(self.device)
         ids, log_probs = (self.sample_fn or sample_tokens)(logits, uniforms, self.sampling)
         sampled_ids, sampled_log_probs = ids.tolist(), log_probs.cpu().numpy()
         if not np.isfinite(sampled_log_probs).all():
-            self.metadata.response_cache.pool.buffers.clear()  # it holds the numbers that are none
-            raise UserError("sampling: the model gives logits that are not numbers; its weights may have diverged")
+            self.metadata.response_cache.pool.buffers.clear()  # it may contain NaN
+            raise UserError("sampling: the model's logits are not finite; its weights may have diverged")
         for of_rows, tokens, values in zip(sequences, sampled_ids, sampled_log_probs.tolist(), strict=True):
             for row, token, value in zip(of_rows, tokens, values, strict=True):
                 if not row.finished:
                     row.append_token(token, value)
 
     def _compact_sequences(self) -> None:
-        """Put waiting rows into the slots of ended ones and close the holes that remain."""
+        """Put waiting sequences into the slots of finished ones, then close the remaining holes."""
         holes = [slot for slot, row in enumerate(self.running) if row.finished]
         can_admit = self.waiting_sequences and len(self.running) < self.max_num_seqs
         if not can_admit and len(holes) <= (len(self.running) // COMPACTION_DIVISOR if self.graph_capture else 0):
@@ -164,7 +164,7 @@ class ContinuousBatch:
         sequence.start_column = self.metadata.column
 
     def _compact_prompts(self) -> None:
-        """Drop prompts whose rows have all ended."""
+        """Remove prompts whose sequences have all finished."""
         holes = [slot for slot, prompt in enumerate(self.running_prompts) if not prompt.num_unfinished]
         if not holes:
             return
@@ -177,7 +177,7 @@ class ContinuousBatch:
         )
 
     def _current_layout(self) -> BatchLayout | None:
-        """Rows, prompts and columns; the same object from step to step until one of them changes."""
+        """The layout of sequences, prompts and columns; the same object until one of them changes."""
         if not self.running:
             self.metadata.column, self._layout = 0, None
             return None
@@ -193,7 +193,7 @@ class ContinuousBatch:
         return self._layout
 
     def _free_columns(self) -> None:
-        """Forget columns that no running row has written, or, where those are few, double the columns."""
+        """Drop leading columns that no running sequence uses, or, if there are few, double the number of columns."""
         response_cache, first = self.metadata.response_cache, min(row.start_column for row in self.running)
         self._layout = None
         if self.metadata.column - first > response_cache.positions // 2:
@@ -209,9 +209,9 @@ class ContinuousBatch:
 
 
 def _shared_prefix(prompts: Sequence[list[int]]) -> list[int]:
-    """What all prompts begin with, the last token of the shortest left out; nothing where it is not worth it.
+    """The common prefix of all prompts, without the last token of the shortest prompt; [] if too short to pay.
 
-    The first and the last prompt in sorted order differ at the earliest place of all.
+    The lexicographically first and last prompts have the shortest common prefix of all pairs.
     """
     first, last = min(prompts), max(prompts)
     most = min(len(prompt) for prompt in prompts) - 1
@@ -220,7 +220,7 @@ def _shared_prefix(prompts: Sequence[list[int]]) -> list[int]:
 
 
 def _fill_holes(items: list[Any], holes: list[int]) -> tuple[list[int], list[int]]:
-    """Shorten `items` to those outside `holes`, the last ones moved into the first holes: their old and new places."""
+    """Remove the items at `holes` by moving the last items into the first holes; returns their old and new indices."""
     left = len(items) - len(holes)
     gone = set(holes)
     targets = [place for place in holes if place < left]

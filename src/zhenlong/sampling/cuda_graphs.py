@@ -1,8 +1,8 @@
-"""Steps of sampling recorded once and replayed: on CUDA a step of a small model is bound by launching its kernels.
+"""CUDA graphs for sampling: for a small model, launching kernels takes most of a step's time.
 
-A step without entering prompts is the same operations on the same memory for as long as rows, prompts and columns keep
-their places (`StepMetadata.views`). Its first step runs as it is and so prepares whatever is prepared once; the second
-one is recorded as a CUDA graph, and this and all later ones are replays of it.
+A decoding step without prefills repeats the same operations on the same memory while sequences, prompts and columns
+keep their slots (`AttentionMetadata.views`). Its first step runs normally and thereby prepares what is prepared once;
+the second is captured as a CUDA graph, which this and all later steps replay.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SampledTokens = tuple[torch.Tensor, torch.Tensor]
 
 
 class GraphReplay:
-    """A network, and the drawing from its logits, that replay what `capture` makes of a step.
+    """A network, and the sampling from its logits, that replays steps captured by `capture`.
 
-    `capture` takes a function of no arguments and returns what does the same again on the same memory. Inputs lie in
-    memory of the recording; a result is valid until the next step.
+    `capture` takes a function without arguments and returns one that repeats it on the same memory. Inputs are copied
+    into the memory of the capture; a result is valid until the next step.
     """
 
     def __init__(self, network: FusedLlama, capture: Callable[[RunFn], RunFn] | None = None) -> None:
@@ -33,8 +33,8 @@ class GraphReplay:
         self._views: CacheViews | None = None
         self._captured_forward: CapturedFunction | None = None
         self._captured_sampling: CapturedFunction | None = None
-        self._replayed = False  # whether this step was
-        self._freqs_cis = network.freqs_cis  # what a recording reads lives as long as it
+        self._replayed = False  # whether this step was replayed
+        self._freqs_cis = network.freqs_cis  # keeps alive the memory that the capture reads
 
     def __call__(
         self,
@@ -43,7 +43,7 @@ class GraphReplay:
         metadata: AttentionMetadata,
         logits_to_keep: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Logits, as of the network."""
+        """The network's logits."""
         self._replayed = False
         if metadata.prefills:
             return self.network(ids, positions, metadata, logits_to_keep)
@@ -60,10 +60,10 @@ class GraphReplay:
         return self._captured_forward(ids, positions)
 
     def sample(self, logits: torch.Tensor, uniforms: torch.Tensor, sampling: SamplingParams) -> SampledTokens:
-        """Ids and log-probabilities, as `zhenlong.sampling.token_sampling.sample_tokens` gives them, from this step's
-        logits.
+        """Ids and log-probabilities sampled from this step's logits, as by
+        `zhenlong.sampling.token_sampling.sample_tokens`.
         """
-        if not self._replayed or 0 < sampling.top_p < 1:  # top-p looks at a number before it goes on
+        if not self._replayed or 0 < sampling.top_p < 1:  # top-p branches on a value, so it cannot be captured
             return sample_tokens(logits, uniforms, sampling)
         if self._captured_sampling is None:
             self._captured_sampling = CapturedFunction(
@@ -73,7 +73,7 @@ class GraphReplay:
 
 
 class CapturedFunction:
-    """A recorded function of tensors of fixed shapes."""
+    """A captured function of tensors of fixed shapes."""
 
     def __init__(
         self, function: Callable[..., Any], inputs: Sequence[torch.Tensor], capture: Callable[[RunFn], RunFn]
@@ -82,18 +82,18 @@ class CapturedFunction:
         self._run = capture(lambda: function(*self._inputs))
 
     def __call__(self, *inputs: torch.Tensor) -> Any:
-        """The function's result, in the recording's memory."""
+        """The function's result, in the memory of the capture."""
         for own, new in zip(self._inputs, inputs, strict=True):
             own.copy_(new)
         return self._run()
 
 
 class CudaGraphCapture:
-    """Records functions as CUDA graphs that share a pool of memory: they have to be run in the order of recording."""
+    """Captures functions as CUDA graphs with a shared memory pool: replay them in the order of capture."""
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._last: torch.cuda.CUDAGraph | None = None  # a pool lives as long as one of its graphs
+        self._last: torch.cuda.CUDAGraph | None = None  # the pool lives as long as one of its graphs
 
     def __call__(self, function: RunFn) -> RunFn:
         graph: Final = torch.cuda.CUDAGraph()

@@ -1,4 +1,4 @@
-"""Ids to text as they come: whole characters only, and nothing from the beginning of a stop string on."""
+"""Incremental detokenization: complete characters only, and no text from a stop string on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final
 
 from transformers import PreTrainedTokenizerBase
 
-REPLACEMENT_CHARACTER: Final = "\ufffd"  # what an incomplete character decodes to
+REPLACEMENT_CHARACTER: Final = "\ufffd"  # an incomplete character decodes to this
 
 
 class IncrementalDetokenizer:
-    """The text of a growing list of ids.
+    """The text of a growing list of token ids.
 
-    `text` grows by whole characters and ends where a stop string begins. Only the newest ids are decoded, together with
+    `text` grows by complete characters and ends before a stop string. Only the newest ids are decoded, together with
     the piece before them, because some tokenizers treat the first token of a text differently (the incremental
     decoding of text-generation-inference).
     """
@@ -23,12 +23,12 @@ class IncrementalDetokenizer:
         self.stop = tuple(stop)
         self.text = ""
         self.stopped = False
-        self._pending_ids: list[int] = []  # the piece before and everything not yet turned into text
-        self._prefix_length = 0  # how many of them are the piece before
+        self._pending_ids: list[int] = []  # the previous piece and the ids not yet decoded
+        self._prefix_length = 0  # how many of them are the previous piece
         self._longest_stop = max((len(string) for string in self.stop), default=1)
 
     def add_token(self, token: int) -> bool:
-        """Take one more id; true once the text holds a stop string."""
+        """Add one id; true once the text contains a stop string."""
         if self.stopped:
             return True
         self._pending_ids.append(token)
@@ -42,13 +42,13 @@ class IncrementalDetokenizer:
         return self.stopped
 
     def finish(self) -> str:
-        """The whole text, an unfinished character at its end included; nothing may be fed afterwards."""
+        """The full text, including an incomplete character at its end; add no tokens afterwards."""
         if not self.stopped:
             self._append_text(self._new_text())
         return self.text
 
     def streamable_text(self) -> str:
-        """The text that may be shown already: without an end that could be the beginning of a stop string."""
+        """The text that can be shown: without an end that could be the start of a stop string."""
         if self.stopped:
             return self.text
         for length in range(min(self._longest_stop - 1, len(self.text)), 0, -1):
@@ -70,7 +70,7 @@ class IncrementalDetokenizer:
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Text of ids, special tokens left out and spaces as they are."""
+    """The text of ids, without special tokens, spaces unchanged."""
     if not ids:
         return ""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -1,4 +1,4 @@
-"""Which engine serves a model: the flat batch where it computes what the plain forward pass computes."""
+"""Selects a model's engine: the flat batch if it reproduces the plain forward pass, else transformers' own cache."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from zhenlong.sampling.sampling_params import SamplingParams
 from zhenlong.sampling.sequence_state import PromptState, build_prompt_states
 from zhenlong.sampling.step_metadata import AttentionMetadata
 
-TOLERANCE: Final = 1e-4  # largest deviation in log-probability, relative to its size, that is still rounding in fp32
+TOLERANCE: Final = 1e-4  # largest relative deviation in log-probability that is attributed to fp32 rounding
 HALF_TOLERANCE: Final = 0.1  # the same for bf16 and fp16 weights
-PROBE_TOKENS: Final = 6  # sampled in the comparison
+PROBE_TOKENS: Final = 6  # number of tokens sampled in the comparison
 
 
 class Engine(Protocol):
@@ -49,9 +49,7 @@ def flat_engine(
     max_num_seqs: int,
     pool: BufferPool,
 ) -> ContinuousBatch:
-    """A `ContinuousBatch` with the model's own forward pass, whose attention is switched for its length and no
-    longer.
-    """
+    """A `ContinuousBatch` with the model's own forward pass, whose attention is switched for the duration of a call."""
 
     def logits_fn(
         ids: torch.Tensor, positions: torch.Tensor, metadata: AttentionMetadata, logits_to_keep: torch.Tensor | None
@@ -73,9 +71,7 @@ def fused_engine(
     max_num_seqs: int,
     pool: BufferPool,
 ) -> ContinuousBatch:
-    """A `ContinuousBatch` that computes the layers itself, as long as they are what it can compute (adapters may
-    come).
-    """
+    """A `ContinuousBatch` with fused layers, if they support the model as it is now (adapters may be added later)."""
     if not can_fuse(model):
         return flat_engine(model, prompts, sampling, max_num_seqs, pool)
     network = FusedLlama(model)
@@ -88,7 +84,7 @@ def fused_engine(
 
 
 def select_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EngineFactory:
-    """The engine for the model, found by sampling a few tokens with it once (in eval mode, without gradients)."""
+    """The engine for the model, selected once by sampling a few tokens (in eval mode, without gradients)."""
     if model not in _selected:
         with torch.autocast(next(model.parameters()).device.type, enabled=False):
             _selected[model] = _compare_engines(model, tokenizer)
@@ -97,7 +93,7 @@ def select_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 @contextmanager
 def _with_sampling_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Generation and training in between keep the attention they have."""
+    """Switch to the sampler's attention; plain generation and training keep the model's own."""
     config = model.config.get_text_config()
     before = config._attn_implementation
     config._attn_implementation_internal = ATTENTION_NAME
@@ -115,38 +111,38 @@ def _compare_engines(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     deviation = _run_probe(model, tokenizer, HFCacheEngine)[1]
     if deviation > _tolerance(model):
         raise UserError(
-            f"{model_class}: sampling with its own cache gives other log-probabilities than its forward pass (off by "
-            f"{deviation:.1e}); this architecture is not supported"
+            f"{model_class}: log-probabilities from sampling with its own cache differ from its forward pass by "
+            f"{deviation:.1e}; this architecture is not supported"
         )
     warnings.warn(f"{model_class}: sampling with transformers' own cache, which is slower; {reason}", stacklevel=4)
     return HFCacheEngine
 
 
 def _fused_agrees(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the fused layers compute what the model computes; if not, its own forward pass serves as well."""
+    """Whether the fused layers reproduce the model's log-probabilities; if not, its own forward pass is used."""
     return can_fuse(model) and _run_probe(model, tokenizer, fused_engine)[1] <= _tolerance(model)
 
 
 def _why_not_flat(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Why the flat batch cannot serve the model; None when it can."""
+    """Why the flat batch does not support the model; None if it does."""
     config = model.config.get_text_config()
     if getattr(config, "attention_chunk_size", None):
-        return "its attention works in chunks"
+        return "it uses chunked attention"
     if not hasattr(config, "num_hidden_layers"):
-        return "it does not say how many layers it has"
+        return "its configuration has no number of layers"
     try:
         batch, deviation = _run_probe(model, tokenizer, flat_engine)
     except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
     if _declares_sliding_window(config) and batch.metadata.sliding_windows <= {None}:
-        return "its layers keep their sliding window to themselves"
-    return None if deviation <= _tolerance(model) else f"the flat batch is off by {deviation:.1e} in log-probability"
+        return "its layers do not pass their sliding window to attention"
+    return None if deviation <= _tolerance(model) else f"the flat batch deviates by {deviation:.1e} in log-probability"
 
 
 def _run_probe(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, make_engine: Callable[..., E]
 ) -> tuple[E, float]:
-    """Sample a few tokens after two prompts: the engine, and its largest deviation in log-probability."""
+    """Sample a few tokens after two prompts; returns the engine and its largest deviation in log-probability."""
     prompts = _probe_prompts(model.config.get_text_config())
     sampling = SamplingParams(max_tokens=PROBE_TOKENS, ignore_eos=True)
     prompt_states = build_prompt_states(prompts, sampling, 2, None, tokenizer, 2**31)
@@ -165,7 +161,7 @@ def _tolerance(model: PreTrainedModel) -> float:
 
 
 def _probe_prompts(config: Any) -> list[list[int]]:
-    """Two random prompts, the first one longer than a short sliding window."""
+    """Two random prompts, the first longer than a short sliding window."""
     window = getattr(config, "sliding_window", None) or 0
     length = 12 if window > 64 else 12 + window
     generator = torch.Generator().manual_seed(0)
@@ -182,7 +178,7 @@ def _declares_sliding_window(config: Any) -> bool:
 def _log_prob_deviation(
     model: PreTrainedModel, prompt: list[int], response_ids: list[int], log_probs: list[float]
 ) -> float:
-    """Largest difference to the log-probabilities of the model's own forward pass, relative above 1."""
+    """Largest difference from the log-probabilities of the model's own forward pass; relative where they exceed 1."""
     device = next(model.parameters()).device
     whole = torch.tensor([prompt + response_ids], device=device)
     out = model(whole, attention_mask=torch.ones_like(whole), use_cache=False)

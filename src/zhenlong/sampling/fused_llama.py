@@ -1,9 +1,9 @@
-"""Llama-like decoders with fewer, larger operations, for the steps of sampling.
+"""Fused layers for Llama-like decoders: fewer, larger operations for sampling steps.
 
-A sampling step computes one token a row, so with small models the number of operations decides its speed, and of the
-sixty that transformers spends on a layer less than half are needed: the query, key and value projections are one
-product, and so are the two of the feed-forward; rotation is one complex product; the residual is added by the
-projection before it. Weights are gathered anew for each call of the sampler, so they are always the current ones.
+A sampling step computes one token per sequence, so for small models the number of operations limits the speed, and less
+than half of the sixty per layer in transformers are needed: the query, key and value projections are one matmul, and so
+are the gate and up projections; rotation is one complex product; the output projections add the residual. Weights are
+collected at each call of the sampler, so they are always current.
 Legend: N tokens, H query heads, Hkv key heads, D head size.
 """
 
@@ -27,32 +27,32 @@ from zhenlong.sampling.step_metadata import AttentionMetadata
 
 DYNAMIC_ROPE_TYPES: Final = frozenset(
     {"dynamic", "longrope"}
-)  # rotations that depend on the longest position of a pass
-PREPACK_ROWS: Final = 64  # that weights are packed for
-MAX_COMPILED_ELEMENTS: Final = 2**25  # numbers in the feed-forward weights of a model whose steps are compiled: 128 MB
+)  # rotary angles that depend on the longest position of a forward pass
+PREPACK_ROWS: Final = 64  # number of rows that weights are prepacked for
+MAX_COMPILED_ELEMENTS: Final = 2**25  # largest MLP weights, in elements, for the compiled decoder: 128 MB
 SILU_TYPES: Final = (nn.SiLU, SiLUActivation)
-FUSABLE_MODEL_TYPES: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})  # of config.model_type
+FUSABLE_MODEL_TYPES: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})  # values of config.model_type
 
 
 @dataclass(frozen=True)
 class RMSNorm:
-    """A root-mean-square norm. Its weight is None where the projection after it has taken it in."""
+    """RMSNorm parameters. `weight` is None if it has been folded into the next projection."""
 
     weight: torch.Tensor | None
     eps: float  # added to the mean square
-    eps_tensor: torch.Tensor  # the same, [1, 1]
+    eps_tensor: torch.Tensor  # eps as a tensor [1, 1]
 
 
 @dataclass(frozen=True)
 class PrepackedLinear:
-    """The weight [outputs, inputs] and the bias of a linear layer, in the precision that it computes in."""
+    """The weight [outputs, inputs] and bias of a linear layer, in the compute precision."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
 
     @classmethod
     def prepack(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> PrepackedLinear:
-        """In the dtype of mixed precision where that is on: cast once, not in every step."""
+        """In the autocast dtype if it is enabled: cast once, not in every step."""
         dtype = attention_dtype(weight)
         return cls(prepack_weight(weight.to(dtype), PREPACK_ROWS), None if bias is None else bias.to(dtype))
 
@@ -62,26 +62,24 @@ class PrepackedLinear:
 
 @dataclass(frozen=True)
 class FusedLayer:
-    """The weights of one layer, gathered."""
+    """The collected weights of one layer."""
 
     input_norm: RMSNorm
     post_attention_norm: RMSNorm
-    qkv_proj: PrepackedLinear  # outputs are queries, keys, values: (H + 2 Hkv) D; rotated pairs side by side
+    qkv_proj: PrepackedLinear  # outputs are queries, keys, values: (H + 2 Hkv) D; rotated pairs are adjacent
     q_norm: nn.Module | None
     k_norm: nn.Module | None
     o_proj: PrepackedLinear
-    gate_up_proj: PrepackedLinear  # outputs are gate, up: 2 inner
+    gate_up_proj: PrepackedLinear  # outputs are gate, up: 2 ffn_dim
     down_proj: PrepackedLinear
     activation: Any
-    is_silu: bool  # whether that is the activation
+    is_silu: bool  # whether the activation is SiLU
     window: int | None
 
 
 def can_fuse(model: PreTrainedModel) -> bool:
-    """Whether the model is made of nothing but what `FusedLlama` computes: plain linear layers, no adapters, no
-    hooks.
-    """
-    decoder = getattr(model, "model", None)  # a wrapped model's is the model itself
+    """Whether `FusedLlama` supports the model: plain linear layers, no adapters, no hooks."""
+    decoder = getattr(model, "model", None)  # for a wrapped model this is the model itself
     if (
         model.config.model_type not in FUSABLE_MODEL_TYPES
         or not hasattr(decoder, "layers")
@@ -105,7 +103,7 @@ def can_fuse(model: PreTrainedModel) -> bool:
 
 
 class FusedLlama:
-    """A forward pass with the model's present weights, in place of the model's own."""
+    """A forward pass with the model's current weights, instead of the model's own."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config
@@ -118,14 +116,14 @@ class FusedLlama:
         )
         self.final_norm = _rms_norm_of(model.model.norm)
         self.rotary = model.model.rotary_emb
-        self.scaling = float(model.model.layers[0].self_attn.scaling)  # these architectures have one for all layers
-        self.freqs_cis = torch.empty(0, 1, 0)  # of the positions from 0 on, as far as they were needed
+        self.scaling = float(model.model.layers[0].self_attn.scaling)  # the same in all layers of these architectures
+        self.freqs_cis = torch.empty(0, 1, 0)  # for positions from 0 on, extended as needed
         self.sliding_window = (
             config.sliding_window if config.model_type == "mistral" else None
-        )  # of layers that name none
+        )  # for layers without their own setting
         self.compilable_weights: (
             list[LayerWeights] | None
-        ) = []  # of all layers, as long as the compiled ones compute the same
+        ) = []  # weights of all layers; None once a layer is unsupported by the compiled decoder
         self.layers = [self._gather_layer(layer) for layer in model.model.layers]
         self.compiled_decoder = self._compile_decoder()
 
@@ -136,9 +134,9 @@ class FusedLlama:
         metadata: AttentionMetadata,
         logits_to_keep: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Logits [N, V] of a flat batch of ids and positions [N], or of the `logits_to_keep` ones of its tokens.
+        """Logits [N, V] of a flat batch of ids and positions [N], or only of the tokens `logits_to_keep`.
 
-        What mixed precision would cast is cast here, so that it does not depend on torch's lists of operations.
+        Casts that autocast would make are explicit here, so that they do not depend on torch's operator lists.
         """
         with torch.autocast(ids.device.type, enabled=False):
             hidden = self.embedding(ids)  # [N, hidden]
@@ -158,13 +156,14 @@ class FusedLlama:
 
     @property
     def has_static_rope(self) -> bool:
-        """Whether a step does the same operations wherever its tokens stand."""
+        """Whether a step runs the same operations at any position."""
         return getattr(self.rotary, "rope_type", "") not in DYNAMIC_ROPE_TYPES
 
     def _freqs_cis_at(self, hidden: torch.Tensor, positions: torch.Tensor, num_positions: int) -> torch.Tensor:
-        """Rotations [N, 1, D/2] of queries and keys at their positions [N], as complex numbers.
+        """Rotations [N, 1, D/2] of queries and keys at positions [N], as complex numbers.
 
-        Their length is the root of what scores are scaled by, so that products of queries and keys are scaled already.
+        Their magnitude is the square root of the attention scaling, so the products of queries and keys are already
+        scaled.
         """
         if not self.has_static_rope:
             return self._compute_freqs_cis(hidden, positions)
@@ -173,7 +172,7 @@ class FusedLlama:
         return self.freqs_cis.index_select(0, positions)
 
     def _compute_freqs_cis(self, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        cos, sin = self.rotary(hidden, positions[None])  # [1, N, D], each half the same
+        cos, sin = self.rotary(hidden, positions[None])  # [1, N, D], both halves are equal
         half = self.head_dim // 2
         freqs_cis = torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float()).unsqueeze(1)
         return freqs_cis * self.scaling**0.5
@@ -210,7 +209,7 @@ class FusedLlama:
         layer_index: int,
         metadata: AttentionMetadata,
     ) -> torch.Tensor:
-        """The layer from its rotated queries and keys [N, H + Hkv, D] and its values [N, Hkv, D] on."""
+        """The rest of a layer, from its rotated queries and keys [N, H + Hkv, D] and its values [N, Hkv, D]."""
         query, key = rotated[:, : self.num_heads], rotated[:, self.num_heads :]
         attended = flat_attention(query, key, value, layer_index, metadata, 1.0, layer.window, None)
         hidden = _add_residual(hidden, attended.reshape(len(hidden), -1), layer.o_proj)
@@ -270,7 +269,7 @@ class FusedLlama:
         )
 
     def _compile_decoder(self) -> CompiledDecoder | None:
-        """All layers as one compiled kernel, where it computes them and they are small enough to be held twice."""
+        """All layers as one compiled kernel, if it supports them and they are small enough to hold twice."""
         layers, self.compilable_weights = self.compilable_weights, None
         size = sum(each.gate_up_proj.numel() + each.down_proj.numel() for each in layers or ())
         if (
@@ -283,9 +282,9 @@ class FusedLlama:
         return CompiledDecoder(layers, self.num_heads, self.num_kv_heads, self.head_dim, self.final_norm.eps)
 
     def _interleave_halves(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        """Query, key and value weights in one, those of dimensions i and i + D/2 of queries and keys side by side.
+        """Query, key and value weights in one matrix; dimensions i and i + D/2 of queries and keys become adjacent.
 
-        Rotation turns these two as one complex number. Products of queries and keys do not depend on the order.
+        Rotary embedding rotates such a pair as one complex number. Attention scores do not depend on the order.
         """
         query, key = (
             part.unflatten(0, (-1, 2, self.head_dim // 2)).transpose(1, 2).flatten(0, 2) for part in parts[:2]
@@ -294,7 +293,7 @@ class FusedLlama:
 
 
 def _interleaved_head_norm(norm: Any, heads: torch.Tensor) -> torch.Tensor:
-    """The norm of each head, its weight in the order of `_interleave_halves`."""
+    """The norm of each head, with its weight in the order of `_interleave_halves`."""
     weight = norm.weight.unflatten(0, (2, -1)).t().flatten()
     return rms_norm(heads.to(weight.dtype), weight.shape, weight, norm.variance_epsilon).to(heads.dtype)
 
@@ -305,9 +304,9 @@ def _rms_norm_of(module: Any) -> RMSNorm:
 
 
 def _fold_norm_weight(module: Any, weights: torch.Tensor) -> tuple[torch.Tensor, RMSNorm]:
-    """The weights [outputs, hidden] of a projection that takes in the weight of the norm before it, and that norm.
+    """Fold the weight of a norm into the projection after it: the weights [outputs, hidden], and the norm.
 
-    Half precision would round their product once more, so there the norm keeps its weight.
+    In half precision the product would be rounded once more, so there the norm keeps its weight.
     """
     norm = _rms_norm_of(module)
     if weights.dtype != torch.float32 or norm.weight is None:
@@ -316,7 +315,7 @@ def _fold_norm_weight(module: Any, weights: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def _apply_rms_norm(norm: RMSNorm, hidden: torch.Tensor) -> torch.Tensor:
-    """Root-mean-square norm over the last dimension; torch's own is one kernel on CUDA and twice the time on a CPU."""
+    """RMSNorm over the last dimension; torch's own is one kernel on CUDA, but takes twice the time on a CPU."""
     if hidden.is_cuda:
         return rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.eps)
     if fused_ops.supports_no_grad(hidden):
@@ -328,7 +327,7 @@ def _apply_rms_norm(norm: RMSNorm, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _add_residual(hidden: torch.Tensor, rows: torch.Tensor, layer: PrepackedLinear) -> torch.Tensor:
-    """hidden + layer(rows), in place and one operation but for a bias, or mixed precision, which keeps them apart."""
+    """hidden + layer(rows), in place in one operation, unless there is a bias or the dtypes differ."""
     if layer.bias is not None or hidden.dtype != rows.dtype:
         return hidden + layer(rows)
     return add_linear(hidden, rows, layer.weight)

@@ -1,7 +1,7 @@
-"""Sampling with a model's own cache, for architectures that the flat batch does not serve.
+"""Sampling with a model's own transformers cache, for architectures that the flat batch does not support.
 
-Prompts of one length form a batch, so that nothing is padded: no mask, no shifted positions, and models without
-attention (state spaces) need no special case. Each batch runs until its last row ends.
+Prompts of equal length form a batch, so nothing is padded: no mask, no shifted positions, and models without attention
+(state-space models) need no special case. Each batch runs until its last sequence finishes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zhenlong.sampling.token_sampling import sample_tokens
 
 
 class HFCacheEngine:
-    """Batches of up to `max_num_seqs` rows whose prompts have one length, one batch after the other."""
+    """Batches of up to `max_num_seqs` sequences with prompts of equal length, one batch after another."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class HFCacheEngine:
                 sequences[start : start + max_num_seqs] for start in range(0, len(sequences), max_num_seqs)
             )
         self.input_ids: torch.Tensor | None = None  # [R, length so far] of the first batch
-        self.model_kwargs: dict[str, Any] = {}  # what the model wants to see again: its cache
+        self.model_kwargs: dict[str, Any] = {}  # what the model needs in the next step: its cache
 
     @property
     def finished(self) -> bool:
-        """Whether no row is left."""
+        """Whether all sequences have finished."""
         return not self.batches
 
     def step(self) -> None:
-        """One token for every row of the first batch; rows that have ended are computed along and ignored."""
+        """One token for each sequence of the first batch; finished sequences are computed but ignored."""
         sequences, first = self.batches[0], self.input_ids is None
         if self.input_ids is None:
             self.input_ids = torch.tensor([row.prompt.token_ids for row in sequences], device=self.device)
@@ -72,7 +72,7 @@ class HFCacheEngine:
             sequences, sampled_ids[:, 0].tolist(), sampled_log_probs[:, 0].tolist(), strict=True
         ):
             if not np.isfinite(value):
-                raise UserError("sampling: the model gives logits that are not numbers; its weights may have diverged")
+                raise UserError("sampling: the model's logits are not finite; its weights may have diverged")
             if not row.finished:
                 row.append_token(token, value)
         if all(row.finished for row in sequences):

@@ -1,4 +1,4 @@
-"""Where keys and values are kept: one block of memory for every layer and slot, written in place."""
+"""The KV cache: one buffer for all layers and slots, written in place."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Final
 
 import torch
 
-MAX_POOLED_BYTES: Final = 2**28  # of CPU memory a sampler holds from call to call
+MAX_POOLED_BYTES: Final = 2**28  # per buffer, CPU memory that a sampler keeps between calls
 
 
 @dataclass
 class BufferPool:
-    """Blocks of memory kept between calls, because fresh pages cost more than the numbers written to them.
+    """Buffers reused between calls, because faulting in new pages costs more than writing to them.
 
-    Only small blocks on the CPU are kept; on an accelerator torch's allocator keeps its own.
+    Only buffers of limited size on the CPU are kept; on an accelerator torch's allocator caches memory itself.
     """
 
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def get(self, name: str, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        """A tensor of finite numbers of that shape, and of the dtype and device of `like`.
+        """A tensor of finite numbers with this shape, and the dtype and device of `like`.
 
-        A masked position has weight 0, and 0 times NaN would be NaN: hence zeros, or what was left by an earlier call.
+        A masked position has weight 0, and 0 times NaN is NaN; hence zeros, or what an earlier call left.
         """
         buffer, size = self.buffers.get(name), prod(shape)
         if buffer is None or buffer.numel() < size or buffer.dtype != like.dtype or buffer.device != like.device:
@@ -43,28 +43,28 @@ class KVCache:
 
     @property
     def unallocated(self) -> bool:
-        """Whether no memory has been taken yet."""
+        """Whether no memory has been allocated yet."""
         return not self.keys.numel()
 
     def allocate(self, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Take the memory for keys and values shaped like these, [..., Hkv, anything, D]."""
+        """Allocate memory for keys and values of shape [..., Hkv, any, D]."""
         shape = (self.layers, self.slots, key.shape[-3], self.positions)
         self.keys = self.pool.get(f"{self.name} keys", (*shape, key.shape[-1]), key)
         self.values = self.pool.get(f"{self.name} values", (*shape, value.shape[-1]), value)
 
     def grow(self, positions: int) -> None:
-        """Let every slot hold that many positions; what is there stays."""
+        """Extend every slot to this many positions, keeping the contents."""
         self.positions = positions
         if not self.unallocated:
             self.keys, self.values = (_grown(old, positions) for old in (self.keys, self.values))
 
     def shift_to_start(self, start: int, end: int) -> None:
-        """Move the positions from `start` to `end` of every slot to the beginning."""
+        """Move the positions from `start` to `end` of every slot to its beginning."""
         for block in (self.keys, self.values):
             block[:, :, :, : end - start] = block[:, :, :, start:end].clone()
 
     def copy_slots(self, sources: Sequence[int], targets: Sequence[int], start: int, end: int) -> None:
-        """Copy the positions from `start` to `end` of some slots over those of others, none being both."""
+        """Copy the positions from `start` to `end` of slots `sources` to slots `targets`; the two are disjoint."""
         if sources and end > start:
             for block in (self.keys, self.values):
                 used = block[:, :, :, start:end]

@@ -1,4 +1,4 @@
-"""The in-process sampler: prompts computed once, keys and values kept in place, rows that come and go."""
+"""The in-process sampler: prompts computed once, an in-place KV cache, continuous batching."""
 
 from __future__ import annotations
 
@@ -16,24 +16,22 @@ from zhenlong.sampling.kv_cache import BufferPool
 from zhenlong.sampling.sampling_params import Completion, SamplingParams
 from zhenlong.sampling.sequence_state import build_prompt_states
 
-CPU_CACHE_BYTES: Final = 2**31  # for the keys and values of the running rows
+CPU_CACHE_BYTES: Final = 2**31  # for the KV cache of the running sequences
 MIN_NUM_SEQS: Final = 16
 DEFAULT_MAX_NUM_SEQS: Final = {
     "cpu": 256,
     "cuda": 1024,
-}  # by kind of device; more gain little: the products are large enough
+}  # by device type; more gain little, because the matmuls are large enough
 
 
 class TorchSampler:
-    """Samples from a Hugging Face causal language model in this process, with the weights it has at each call.
+    """Samples from a Hugging Face causal language model in this process, with its weights at each call.
 
-    `max_num_seqs` completions are generated at a time; more need more memory and are faster. Without it there are as
-    many as keep their keys and values within 2 GiB, or a quarter of the memory of an accelerator, from 16 up to 256, on
-    CUDA up to 1,024.
-    `autocast` is the dtype of mixed precision; without it the model computes in its own dtype, on a CPU even where the
-    caller has mixed precision on. When a model meets its
-    first sampler, a few tokens are sampled and compared with the plain forward pass; where they differ, transformers'
-    own cache is used from then on, and a warning says so.
+    `max_num_seqs` completions are generated at once; more need more memory and are faster. By default the KV cache may
+    take 2 GiB on a CPU or a quarter of an accelerator's memory, for 16 to 256 sequences, on CUDA up to 1,024.
+    `autocast` is a dtype for mixed precision; without it the model computes in its own dtype, on a CPU even inside the
+    caller's autocast. A model's first sampler samples a few tokens and compares them with the plain forward pass; if
+    they differ, transformers' own cache is used from then on, with a warning.
     """
 
     def __init__(
@@ -62,12 +60,12 @@ class TorchSampler:
         *,
         seeds: Sequence[int] | None = None,
     ) -> list[list[Completion]]:
-        """`samples_per_prompt` completions of each prompt (token ids), in the prompts' order; `seeds` gives each prompt
-        its own seed.
+        """Sample `samples_per_prompt` completions of each prompt (token ids), in order of the prompts; `seeds` gives
+        each prompt its own seed.
 
-        What row j of prompt i draws depends on (`sampling.seed`, i, j) alone, not on the batch it ran in. The model's
-        mode and the global random state are left as they were. Raises `UserError` for a prompt that is empty or leaves
-        no room in the model's context.
+        The random numbers of sample j of prompt i depend only on (`sampling.seed`, i, j), not on the batch. The model's
+        mode and the global random states are restored. Raises `UserError` for a prompt that is empty or leaves no room
+        in the model's context.
         """
         self._validate(prompts, samples_per_prompt, seeds)
         if not prompts:
@@ -83,9 +81,9 @@ class TorchSampler:
         return [[row.to_completion() for row in prompt.sequences] for prompt in prompt_states]
 
     def stream(self, prompt: Sequence[int], sampling: SamplingParams) -> Iterator[str]:
-        """The text of one completion as it is generated, in pieces of whole characters.
+        """Yield the text of one completion as it is generated, in pieces of complete characters.
 
-        Joined, the pieces are the text that `sample` returns. No part of a stop string is ever shown.
+        The pieces joined are the text that `sample` returns. No part of a stop string is yielded.
         """
         self._validate([prompt], 1, None)
         prompt_states = build_prompt_states(
@@ -105,7 +103,7 @@ class TorchSampler:
                 shown = text
 
     def _num_seqs_that_fit(self, tokens: float) -> int:
-        """Completions at a time, each of up to that many `tokens` with its share of the prompt."""
+        """How many sequences to run at once, if each needs `tokens` tokens of KV cache, its prompt shared."""
         if self.max_num_seqs is not None:
             return self.max_num_seqs
         parameter = next(self.model.parameters())
@@ -130,12 +128,12 @@ class TorchSampler:
         device_type = next(self.model.parameters()).device.type
         if self.autocast is not None:
             return torch.autocast(device_type, dtype=self.autocast)
-        # On a CPU reading keys and values takes a step's time, and the kernels for it are of fp32.
+        # On a CPU a step is bound by reading the KV cache, and the kernels for that are fp32 only.
         return torch.autocast(device_type, enabled=False) if device_type == "cpu" else nullcontext()
 
     def _validate(self, prompts: Sequence[Sequence[int]], samples_per_prompt: int, seeds: Sequence[int] | None) -> None:
         if samples_per_prompt < 1:
-            raise UserError(f"samples_per_prompt: expected at least 1 completion a prompt, got {samples_per_prompt}")
+            raise UserError(f"samples_per_prompt: expected at least 1 completion per prompt, got {samples_per_prompt}")
         if seeds is not None and len(seeds) != len(prompts):
             raise UserError(f"seeds: expected {len(prompts)}, one for each prompt, got {len(seeds)}")
         for number, ids in enumerate(prompts):
@@ -154,7 +152,7 @@ class TorchSampler:
 
 
 def _kv_elements_per_token(model: PreTrainedModel) -> int:
-    """Keys and values that one token leaves in all layers, as far as the configuration tells."""
+    """Elements in keys and values of one token over all layers, as far as the configuration tells."""
     config = model.config.get_text_config()
     heads = int(getattr(config, "num_attention_heads", None) or 1)
     size = int(getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads)

@@ -1,4 +1,4 @@
-"""What is asked of a sampler and what it gives back."""
+"""Sampling parameters, completions, and the sampler protocol."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from zhenlong.errors import UserError
 class SamplingParams:
     """How to choose tokens and when to stop.
 
-    The next token is drawn from softmax(logits / temperature), cut to the `top_k` likeliest ids (0: all), then to the
-    smallest set with probability `top_p`, then to ids at least `min_p` times as likely as the likeliest; temperature 0
-    takes the likeliest. A completion ends at `max_tokens`, at an id of `stop_token_ids`, at the tokenizer's end-of-text
-    id (unless `ignore_eos`) or once its text contains a string of `stop`.
+    The next token is sampled from softmax(logits / temperature), restricted to the `top_k` most probable ids (0: all),
+    then to the smallest set with probability `top_p`, then to ids with at least `min_p` times the highest probability;
+    temperature 0 is greedy. A completion ends at `max_tokens`, at an id in `stop_token_ids`, at the tokenizer's
+    end-of-text id (unless `ignore_eos`), or once its text contains a string of `stop`.
     """
 
     temperature: float = 1.0
@@ -43,7 +43,7 @@ class SamplingParams:
 
     @property
     def truncates_distribution(self) -> bool:
-        """Whether some ids are cut off before one is drawn."""
+        """Whether some ids are excluded before sampling."""
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
@@ -51,9 +51,9 @@ class SamplingParams:
 class Completion:
     """One continuation of a prompt.
 
-    `token_ids` holds every generated id, the stop id included; `log_probs` the log-probability of each under the
-    distribution it was drawn from (for greedy decoding: at temperature 1). `text` leaves out special tokens and
-    whatever follows the beginning of a stop string. `truncated` tells that it ended for want of room.
+    `token_ids` are all generated ids, including the stop id; `log_probs` their log-probabilities under the distribution
+    that was sampled from (for greedy decoding: at temperature 1). `text` omits special tokens and everything from a
+    stop string on. `truncated` is true if it ended at `max_tokens` or at the end of the model's context.
     """
 
     token_ids: tuple[int, ...]
@@ -63,7 +63,7 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """Anything that continues prompts, given as token ids."""
+    """Anything that completes prompts, given as token ids."""
 
     def sample(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, samples_per_prompt: int = 1

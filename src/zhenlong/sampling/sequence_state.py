@@ -1,4 +1,4 @@
-"""One completion while it is being generated."""
+"""The state of a completion while it is generated."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from zhenlong.sampling.token_sampling import philox_uniforms
 
 @dataclass
 class PromptState:
-    """A prompt and the rows that continue it."""
+    """A prompt and the sequences that continue it."""
 
     index: int
     token_ids: list[int]
     sequences: list[SequenceState]
-    slot: int = -1  # where its keys and values are kept while `num_unfinished` rows need them
+    slot: int = -1  # its slot in the prompt cache while `num_unfinished` sequences need it
     num_unfinished: int = 0
 
 
 @dataclass
 class SequenceState:
-    """One completion of one prompt: what it has so far and its own random numbers."""
+    """One completion of a prompt: its tokens so far and its own random numbers."""
 
     prompt: PromptState
     uniforms: np.ndarray  # [limit]
     stop_token_ids: frozenset[int]
     tokenizer: PreTrainedTokenizerBase
-    detokenizer: IncrementalDetokenizer | None  # only where text has to be followed
+    detokenizer: IncrementalDetokenizer | None  # only if the text is needed during generation
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
-    start_column: int = -1  # the column of its first own key
+    start_column: int = -1  # the column of its first key
     finished: bool = False
     truncated: bool = False
 
     def append_token(self, token: int, log_prob: float) -> bool:
-        """Add one token; true when it was the last one."""
+        """Append one token; true if it was the last one."""
         self.token_ids.append(token)
         self.log_probs.append(log_prob)
         if token in self.stop_token_ids or (self.detokenizer is not None and self.detokenizer.add_token(token)):
@@ -50,7 +50,7 @@ class SequenceState:
         return self.finished
 
     def to_completion(self) -> Completion:
-        """What it has come to."""
+        """The completion."""
         response_ids = (
             self.token_ids[:-1] if self.token_ids and self.token_ids[-1] in self.stop_token_ids else self.token_ids
         )
@@ -67,10 +67,10 @@ def build_prompt_states(
     context_length: int,
     stream_text: bool = False,
 ) -> list[PromptState]:
-    """Prompts with `samples_per_prompt` empty rows each. A row's random numbers depend on (seed, prompt's number, row's
-    number) only.
+    """Prompts with `samples_per_prompt` empty sequences each. A sequence's random numbers depend only on (seed,
+    prompt index, sample index).
 
-    A prompt with a seed of its own has the numbers of the first prompt under that seed, wherever it stands.
+    A prompt with its own seed gets the numbers of the first prompt under that seed, at any position.
     """
     stop_ids = set(sampling.stop_token_ids)
     if not sampling.ignore_eos and tokenizer.eos_token_id is not None:

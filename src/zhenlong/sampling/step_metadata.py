@@ -1,10 +1,10 @@
-"""What attention needs to know about one step, prepared once for all layers.
+"""Attention metadata of one sampling step, prepared once for all layers.
 
-Every running row writes its new key and value to the same column of its own slot; a row that entered later merely sees
-fewer columns. So writing is one copy a layer, and the mask changes by one column a step. Columns are handed out in
-strides of 8: views and masks are made anew only when the stride, the rows or the prompts change. Where steps are
-recorded, all columns are in view from the start and the one to write is told by a tensor, so that what was recorded in
-one step holds for the next.
+All running sequences write their new keys and values to the same column of their own slot; a sequence that started
+later just uses fewer columns. So writing is one copy per layer, and the mask changes by one column per step. Columns
+become visible in strides of 8: views and masks are rebuilt only when the stride, the sequences or the prompts change.
+With CUDA graphs, all columns are visible from the start and a tensor holds the column to write, so that the capture of
+one step is valid for the next.
 Legend as in `zhenlong.sampling.attention`; L layers.
 """
 
@@ -22,39 +22,35 @@ from zhenlong.kernels.decoding import DecodeIndex
 from zhenlong.sampling.kv_cache import KVCache
 
 COLUMN_STRIDE: Final = 8
-SHARED_PREFIX: Final = -1  # the slot of what all prompts begin with, which is computed once
+SHARED_PREFIX: Final = -1  # the slot of the common prefix of all prompts, computed once
 AdditiveMasks = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass
 class BatchLayout:
-    """Which running row continues which prompt, and since which column."""
+    """Which running sequence continues which prompt, and from which column."""
 
     num_sequences: int  # R
     num_prompts: int  # G
     max_samples: int  # S
-    to_prompt_order: (
-        torch.Tensor | None
-    )  # [G*S] rows of each prompt, padded with row 0; None: rows lie by prompt already
-    to_slot_order: torch.Tensor | None  # [R] place of each row in [G*S]
-    prompt_lengths: torch.Tensor  # [R] of each row's prompt
-    start_columns: torch.Tensor  # [R] first column of each row's own keys
+    to_prompt_order: torch.Tensor | None  # [G*S] sequences by prompt, padded with 0; None: in prompt order already
+    to_slot_order: torch.Tensor | None  # [R] index of each sequence in [G*S]
+    prompt_lengths: torch.Tensor  # [R] length of each sequence's prompt
+    start_columns: torch.Tensor  # [R] first column of each sequence
     longest_prompt: int  # P
-    first_column: int  # the least of `start_columns`
-    prompt_order: tuple[
-        np.ndarray, np.ndarray
-    ]  # [R] rows, those of a prompt side by side; [G + 1] where each prompt's begin
+    first_column: int  # the minimum of `start_columns`
+    prompt_order: tuple[np.ndarray, np.ndarray]  # [R] sequences ordered by prompt; [G + 1] offsets of the prompts
 
     @property
     def grouped_shape(self) -> tuple[int, int]:
-        """How rows are counted off: (G, S) where they lie by prompt, (R, 1) where they do not."""
+        """(G, S) if sequences are in prompt order, else (R, 1)."""
         return (self.num_prompts, self.max_samples) if self.to_slot_order is None else (self.num_sequences, 1)
 
     @classmethod
     def build(
         cls, prompt_slots: list[int], prompt_lengths: list[int], start_columns: list[int], device: torch.device
     ) -> BatchLayout:
-        """From each row's prompt (a slot), each prompt's length and each row's first column."""
+        """From each sequence's prompt slot, each prompt's length and each sequence's first column."""
         sequences_of: list[list[int]] = [[] for _ in range(max(prompt_slots) + 1)]
         for row, prompt in enumerate(prompt_slots):
             sequences_of[prompt].append(row)
@@ -86,11 +82,11 @@ class BatchLayout:
 
 @dataclass
 class CacheViews:
-    """Slices of the stores, one for each layer, and the memory for the scores of any layer."""
+    """Slices of the two caches, one per layer, and the buffer for the scores of any layer."""
 
     write_keys: tuple[
         torch.Tensor, ...
-    ]  # L x [R, Hkv, D] the column to write; all, [R, Hkv, positions, D], if recorded
+    ]  # L x [R, Hkv, D] the column to write; with CUDA graphs all, [R, Hkv, positions, D]
     write_values: tuple[torch.Tensor, ...]
     response_keys: tuple[torch.Tensor, ...]  # L x [R*Hkv, D, W]
     response_values: tuple[torch.Tensor, ...]  # L x [R*Hkv, W, D]
@@ -99,9 +95,9 @@ class CacheViews:
     _score_buffers: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def score_buffers(self, queries: torch.Tensor, layout: BatchLayout, heads: int) -> tuple[torch.Tensor, ...]:
-        """Memory that each layer writes anew: [R*Hkv, Q, P+W] for queries [R*Hkv, Q, D], and what of it is whose.
+        """A buffer that each layer overwrites, [R*Hkv, Q, P+W] for queries [R*Hkv, Q, D], and views of its two parts.
 
-        The parts of prompts and of own columns are views `layout.grouped_shape` x [Hkv, Q, P] and
+        The views, for prompts and responses, have shapes `layout.grouped_shape` x [Hkv, Q, P] and
         `layout.grouped_shape` x [Hkv, Q, W].
         """
         if self._score_buffers is None or self._score_buffers[0].shape[:2] != queries.shape[:2]:
@@ -114,11 +110,11 @@ class CacheViews:
 
 @dataclass(frozen=True)
 class PrefillKeys:
-    """Where the keys of all entering prompts are, one prompt's path after the other's: K keys.
+    """The keys of all prompts to prefill, one prompt's path after another: K keys.
 
-    `gather_index` [K] are places among the tokens that all prompts begin with, if they do, and then the entering ones;
-    `slots` and `positions` say where each key is kept, for all but the first `num_unstored`, which are the beginning's
-    own.
+    `gather_index` [K] indexes the tokens of the common prefix, if there is one, followed by the tokens to prefill.
+    `slots` and `positions` are where each key is stored, except for the first `num_unstored` keys, which are the
+    prefix itself.
     """
 
     gather_index: torch.Tensor
@@ -130,53 +126,53 @@ class PrefillKeys:
 
 @dataclass
 class AttentionMetadata:
-    """One step of the running batch, and what of it lasts for the steps after."""
+    """One step of the running batch, and the state that later steps reuse."""
 
-    prompt_cache: KVCache  # prompts: slot g holds prompt g
-    response_cache: KVCache  # answers: slot r holds row r
-    graph_capture: bool = False  # whether a step is recorded to be replayed as the next ones
-    sliding_windows: set[int | None] = field(default_factory=set)  # sliding windows that layers asked for
+    prompt_cache: KVCache  # slot g holds prompt g
+    response_cache: KVCache  # slot r holds sequence r
+    graph_capture: bool = False  # whether steps are captured as CUDA graphs
+    sliding_windows: set[int | None] = field(default_factory=set)  # sliding windows that layers passed
     num_sequences: int = 0  # R
     prefills: list[tuple[int, int, int]] = field(default_factory=list)  # (slot, start, end) in the flat batch
     shared_prefix_kv: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(
         default_factory=dict
     )  # by layer: [1, Hkv, X, D]
-    column: int = 0  # to be written by this step
-    num_positions: int = 0  # above every position of this step
+    column: int = 0  # the column that this step writes
+    num_positions: int = 0  # greater than every position of this step
     _prefill_keys: PrefillKeys | None = None
-    _column_tensor: torch.Tensor | None = None  # [1] the column, where steps are recorded
+    _column_tensor: torch.Tensor | None = None  # [1] the column, with CUDA graphs
     _layout: BatchLayout | None = None
-    _column_span: tuple[int, int] = (0, 0)  # columns in view
+    _column_span: tuple[int, int] = (0, 0)  # visible columns
     _views: CacheViews | None = None
     _masks: dict[int | None, AdditiveMasks] = field(default_factory=dict)
 
     @property
     def layout(self) -> BatchLayout:
-        """Rows and prompts of this step."""
+        """The sequences and prompts of this step."""
         assert self._layout is not None, "a step with running rows has a layout"
         return self._layout
 
     @property
     def decode_index(self) -> DecodeIndex:
-        """Where the running rows are, as the compiled kernels read it."""
+        """The indices of the running sequences for the compiled kernels."""
         return (*self.layout.prompt_order, self.layout.prompt_lengths, self.layout.start_columns)
 
     def prepare_step(
         self, layout: BatchLayout | None, prefills: list[tuple[int, int, int]], num_positions: int
     ) -> None:
-        """Prepare the step that writes `column`; a `layout` other than the last one drops everything prepared."""
+        """Prepare the step that writes `column`; a `layout` other than the last one discards prepared tables."""
         self.prefills, self.num_positions, self._prefill_keys = prefills, num_positions, None
         self.num_sequences = layout.num_sequences if layout is not None else 0
         if layout is None:
             self._layout = None
             return
         if self.prompt_cache.unallocated:
-            raise UnsupportedAttention("its layers do not call the attention they are given")
+            raise UnsupportedAttention("its layers do not call the registered attention")
         if self.response_cache.unallocated:
             self.response_cache.allocate(self.prompt_cache.keys, self.prompt_cache.values)
         self.num_positions = max(
             num_positions, layout.longest_prompt + self.response_cache.positions
-        )  # of all steps with this layout
+        )  # for all steps with this layout
         span = (
             layout.first_column // COLUMN_STRIDE * COLUMN_STRIDE,
             min((self.column // COLUMN_STRIDE + 1) * COLUMN_STRIDE, self.response_cache.positions),
@@ -202,7 +198,7 @@ class AttentionMetadata:
                     old.copy_(new)
 
     def write_kv(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
-        """Put new keys and values [R, Hkv, D] into this step's column."""
+        """Write new keys and values [R, Hkv, D] to this step's column."""
         views = self.views()
         for slots, new in ((views.write_keys[layer], k), (views.write_values[layer], v)):
             if self._column_tensor is None:
@@ -219,9 +215,9 @@ class AttentionMetadata:
         return keys, values
 
     def prefill_keys(self, device: torch.device) -> PrefillKeys:
-        """The keys of all entering prompts, for attention to all of them at once."""
+        """The keys of all prompts to prefill, for attention in one call."""
         if self._prefill_keys is None:
-            prefix_in_batch = self.prefills[0][0] == SHARED_PREFIX  # in this very step
+            prefix_in_batch = self.prefills[0][0] == SHARED_PREFIX  # computed in this step
             cached_prefix = (
                 0 if prefix_in_batch else next((keys.shape[2] for keys, _ in self.shared_prefix_kv.values()), 0)
             )
@@ -243,7 +239,7 @@ class AttentionMetadata:
         return self._prefill_keys
 
     def views(self) -> CacheViews:
-        """The slices that this step reads and writes."""
+        """The cache slices that this step reads and writes."""
         if self._views is None:
             start, end = self._column_span
             response_cache, prompt_cache, layout = self.response_cache, self.prompt_cache, self.layout
@@ -261,10 +257,10 @@ class AttentionMetadata:
         return self._views
 
     def masks(self, window: int | None) -> AdditiveMasks:
-        """0 where a row may look and -inf elsewhere: of its prompt and of its own columns, each [G, S, 1, 1, ...].
+        """Additive masks, 0 or -inf, for the prompt and for the response columns, each [G, S, 1, 1, ...].
 
-        Without a window they change by one column a step. With one, position p is seen from position p + window - 1 at
-        the latest.
+        Without a window they change by one column per step. With one, position p is visible up to position
+        p + window - 1.
         """
         if window not in self._masks:
             self._masks[window] = self._build_masks(window)

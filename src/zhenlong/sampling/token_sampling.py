@@ -1,8 +1,8 @@
-"""Drawing ids from logits with one uniform number each: truncation, then the inverse of the cumulative distribution.
+"""Sampling tokens from logits with one uniform number each: truncation, then inverse-CDF sampling.
 
-`torch.multinomial` walks the whole vocabulary with an exponential variable for every id; inverting the cumulative sum
-needs one uniform number a draw, and a generator keyed by request makes that number independent of the batch.
-Legend: R rows, V vocabulary, B blocks of W ids, K draws a row.
+`torch.multinomial` generates an exponential variable for every id of the vocabulary; inverting the cumulative sum needs
+one uniform number per sample, and a generator keyed by request makes that number independent of the batch.
+Legend: R rows, V vocabulary size, B blocks of W ids, K samples per row.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 from zhenlong.kernels import sample_tokens as compiled_sampling
 from zhenlong.sampling.sampling_params import SamplingParams
 
-BLOCK_SIZE: Final = 64  # ids in a block: the sum over blocks is searched first, then one block
-TOP_P_CANDIDATES: Final = 256  # likeliest ids looked at for top-p before all of them are sorted
+BLOCK_SIZE: Final = 64  # ids per block: the sums of blocks are searched first, then one block
+TOP_P_CANDIDATES: Final = 256  # most probable ids checked for top-p before a full sort
 
 
 def sample_tokens(
     logits: torch.Tensor, uniforms: torch.Tensor, sampling: SamplingParams
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and their log-probabilities, both [R, K], from logits [R, V] and uniforms in [0, 1) [R, K], float64.
+    """Sample ids and log-probabilities, both [R, K], from logits [R, V] and float64 uniforms in [0, 1) [R, K].
 
-    The log-probabilities are those of the distribution drawn from, after temperature and truncation. Temperature 0
-    takes the likeliest id and reports its log-probability at temperature 1. An id of probability 0 is never drawn.
+    The log-probabilities are those of the distribution sampled from, after temperature and truncation. Temperature 0 is
+    greedy and reports the log-probability at temperature 1. An id of probability 0 is never sampled.
     """
     logits = logits.float()
     if sampling.temperature == 0:
@@ -41,13 +41,13 @@ def sample_tokens(
 
 
 def philox_uniforms(seed: int, prompt_index: int, sample_index: int, count: int) -> np.ndarray:
-    """`count` numbers in [0, 1) that depend on nothing but the seed, the prompt's number and the row's number."""
+    """`count` numbers in [0, 1) that depend only on the seed, the prompt index and the sample index."""
     key = [seed % 2**64, (prompt_index << 32 | sample_index) % 2**64]
     return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64))).random(count)
 
 
 def _truncate_probs(probs: torch.Tensor, sampling: SamplingParams) -> torch.Tensor:
-    """Probabilities [R, V] with everything outside the support set to 0. Equal probabilities stay or go together."""
+    """Probabilities [R, V], 0 outside the support. Ids of equal probability are kept or removed together."""
     if 0 < sampling.top_k < probs.shape[1]:
         threshold = probs.topk(sampling.top_k).values[:, -1:]
         probs = probs.where(probs >= threshold, 0)
@@ -59,7 +59,7 @@ def _truncate_probs(probs: torch.Tensor, sampling: SamplingParams) -> torch.Tens
 
 
 def _nucleus_threshold(probs: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The smallest probability of the smallest set that holds `top_p` of the mass [R, 1] (Holtzman et al. 2020)."""
+    """The smallest probability in the smallest set with mass `top_p`, [R, 1] (Holtzman et al. 2020)."""
     mass = top_p * probs.sum(-1, keepdim=True, dtype=torch.float64)
     descending = probs.topk(min(TOP_P_CANDIDATES, probs.shape[1])).values
     if bool((descending.sum(-1, keepdim=True, dtype=torch.float64) < mass).any()):
@@ -70,10 +70,10 @@ def _nucleus_threshold(probs: torch.Tensor, top_p: float) -> torch.Tensor:
 
 
 def _inverse_cdf(probs: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ids at which the cumulative sum of `probs` passes each uniform number's share of the total, in float64.
+    """The ids at which the cumulative sum of `probs` exceeds each uniform number times the total, in float64.
 
-    `right=True` finds the first sum above the target, so the id found has added to it: its probability is positive.
-    Both targets stay below their totals because a double below 1 times a total rounds to less than the total.
+    `right=True` finds the first sum above the target, so the id found has positive probability. Both targets stay below
+    their totals, because a double below 1 times a total rounds to less than the total.
     """
     rows, vocab_size = probs.shape
     if vocab_size % BLOCK_SIZE:
