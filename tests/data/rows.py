@@ -1,4 +1,4 @@
-"""Rows of each format that the readers know, made up for the tests, with the record that each must give."""
+"""Test rows for each supported row format, with the record that each must give."""
 
 from zhenlong.records import Demonstration, Document, Message, Ranking, Rating, Task
 

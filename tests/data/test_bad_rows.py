@@ -1,4 +1,4 @@
-"""What is wrong with a row is said with file, line, field and what was expected; or the row is counted and listed."""
+"""A bad row raises an error with file, line, field and what was expected, or is skipped and listed."""
 
 import json
 
@@ -73,7 +73,7 @@ BAD = {
     "nothing shared": (
         Ranking,
         {"chosen": CHAT, "rejected": OTHER[1:]},
-        "rejected: expected it to begin with the same turns",
+        "rejected: expected it to start with the same turns",
     ),
     "two turns more": (
         Ranking,
@@ -137,7 +137,7 @@ def write(path, *rows):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_row_is_named_by_file_line_and_field(tmp_path, name):
+def test_the_error_for_a_bad_row_names_file_line_and_field(tmp_path, name):
     kind, row, problem, *good = BAD[name]
     path = write(tmp_path / "rows.jsonl", *(good or [GOOD[kind]]), row)
     with pytest.raises(UserError, match=rf"rows.jsonl, line 2: {problem}"):
@@ -145,7 +145,7 @@ def test_a_bad_row_is_named_by_file_line_and_field(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_skipped_row_is_listed_and_nothing_else_is_lost(tmp_path, name):
+def test_only_the_bad_row_is_skipped_and_it_is_listed(tmp_path, name):
     kind, row, _, *other = BAD[name]
     (good,) = other or [GOOD[kind]]
     path = write(tmp_path / "rows.jsonl", good, row, good)
@@ -156,19 +156,19 @@ def test_a_skipped_row_is_listed_and_nothing_else_is_lost(tmp_path, name):
     assert skipped[0].problem
 
 
-def test_skipped_rows_are_never_silent(tmp_path):
+def test_skipping_rows_without_a_list_warns(tmp_path):
     path = write(tmp_path / "rows.jsonl", GOOD[Document], {"text": ""})
-    with pytest.warns(UserWarning, match=r"1 bad rows left out; the first: .*line 2"):
+    with pytest.warns(UserWarning, match=r"1 bad rows skipped; the first: .*line 2"):
         read(path, Document, skip_bad_rows=True)
 
 
-def test_a_file_of_bad_rows_only_is_an_error(tmp_path):
+def test_a_file_with_only_bad_rows_is_an_error(tmp_path):
     path = write(tmp_path / "rows.jsonl", {"text": ""}, {"text": " "})
     with pytest.raises(UserError, match=r"no usable rows.*line 1: text: expected some text"):
         read(path, Document, skip_bad_rows=True)
 
 
-def test_a_first_row_of_no_known_format_lists_some_that_are(tmp_path):
+def test_the_error_for_an_unknown_format_lists_known_ones(tmp_path):
     path = write(tmp_path / "rows.jsonl", {"foo": 1, "bar": 2})
     with pytest.raises(UserError, match=r"line 1: no known row format has the fields foo, bar; expected .*instruction"):
         read(path, Document)
@@ -176,17 +176,17 @@ def test_a_first_row_of_no_known_format_lists_some_that_are(tmp_path):
 
 def test_a_transcript_without_speakers_is_refused(tmp_path):
     path = write(tmp_path / "rows.jsonl", {"chosen": "Red.", "rejected": f"{DIALOGUE} Blue."})
-    with pytest.raises(UserError, match=r"chosen: expected a dialogue that begins with 'Human:', got 'Red.'"):
+    with pytest.raises(UserError, match=r"chosen: expected a dialogue that starts with 'Human:', got 'Red.'"):
         read(path, Ranking)
 
 
-def test_an_unknown_field_of_our_own_format_is_refused(tmp_path):
+def test_an_unknown_field_of_the_native_format_is_refused(tmp_path):
     path = write(tmp_path / "rows.jsonl", {"kind": "document", "text": "a", "colour": 1})
     with pytest.raises(UserError, match="colour: not a field of a document"):
         read(path, Document)
 
 
-def test_limit_counts_records_and_reads_no_further(tmp_path):
+def test_limit_counts_records_and_stops_reading(tmp_path):
     path = write(tmp_path / "rows.jsonl", GOOD[Document], GOOD[Document], {"text": ""})
     assert len(read(path, Document, limit=2)) == 2
 

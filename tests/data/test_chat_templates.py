@@ -1,4 +1,4 @@
-"""Prompt, response and conversation are one text cut at one place; the mask is what the assistant says and its end."""
+"""Prompt plus response equals the conversation, and the loss mask covers the assistant's text and its end of turn."""
 
 import pytest
 from hypothesis import given, settings
@@ -21,14 +21,14 @@ NO_END = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
-# Reasoning is shown in the last turn only, as Qwen3 does: what was said is rewritten when the conversation goes on.
+# Reasoning is kept in the last turn only, as in Qwen3: earlier turns are rewritten when the conversation continues.
 REWRITING = (
     "{% for m in messages %}{% set words = m['content'] %}{% if m['role'] == 'assistant' and not loop.last %}"
     "{% set words = words.split('</think>')[-1].lstrip() %}{% endif %}"
     "<|im_start|>{{ m['role'] + '\n' + words }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# An eos closes the whole conversation, after the turn's own end, as Phi-3 does.
+# An EOS ends the whole conversation, after the end of the turn, as in Phi-3.
 FINAL_EOS = CHATML.replace("{% if add", "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}{% if add")
 OPEN_THOUGHT = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
@@ -36,7 +36,7 @@ DEAF = CHATML.replace("{{ message['content'] }}", "{{ message['content'] if mess
 
 
 def base_tokenizer():
-    """Byte-level with an eos token only, like that of a base model that never saw a chat."""
+    """A byte-level tokenizer with EOS only, like that of a base model."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -46,7 +46,7 @@ def base_tokenizer():
 
 
 def llama_tokenizer(bos="<|begin_of_text|>", eos="<|eot_id|>", adds_bos=True):
-    """Byte-level with the markers of both Llama formats; it begins every text with BOS."""
+    """A byte-level tokenizer with the markers of both Llama formats, which starts every text with BOS."""
     tokenizer = tiny_tokenizer(None)
     tokenizer.add_special_tokens({"additional_special_tokens": LLAMA_TOKENS, "bos_token": bos, "eos_token": eos})
     if adds_bos:
@@ -56,7 +56,7 @@ def llama_tokenizer(bos="<|begin_of_text|>", eos="<|eot_id|>", adds_bos=True):
 
 
 def spaced_tokenizer(form):
-    """Puts a space before every text: as SentencePiece models do, by a normaliser or by a pre-tokeniser."""
+    """A tokenizer that adds a space before every text, as SentencePiece does, by a normaliser or a pre-tokeniser."""
     letters = [chr(i) for i in range(32, 127)] + ["\n", "▁", "é"]
     merges = [("▁", "h"), ("h", "i")]
     vocab = {token: i for i, token in enumerate(dict.fromkeys([*letters, "▁h", "hi"]))}
@@ -90,7 +90,7 @@ WORDS = st.text(st.sampled_from("hi é\n.▁<"), min_size=1, max_size=8).filter(
 
 @st.composite
 def conversations(draw):
-    """A system turn or none, then one to three exchanges, the assistant last."""
+    """An optional system turn, then one to three exchanges, ending with the assistant."""
     turns = [Message("system", draw(WORDS))] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(1, 3))):
         turns += [Message("user", draw(WORDS)), Message("assistant", draw(WORDS))]
@@ -98,13 +98,13 @@ def conversations(draw):
 
 
 def chat(*texts, system=None):
-    """Messages of user and assistant in turn."""
+    """Messages of user and assistant, alternating."""
     turns = [Message("system", system)] if system else []
     return (*turns, *(Message("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)))
 
 
 def said(template, sample):
-    """The scored tokens of a sample, as text."""
+    """The scored tokens of an example, as text."""
     ids, scored = sample
     return template.tokenizer.decode([i for i, s in zip(ids, scored, strict=True) if s])
 
@@ -112,7 +112,7 @@ def said(template, sample):
 @pytest.mark.parametrize("name", TEMPLATES)
 @given(messages=conversations())
 @settings(deadline=None, max_examples=30)
-def test_prompt_and_response_are_the_conversation(name, messages):
+def test_prompt_ids_plus_response_ids_are_the_conversation_ids(name, messages):
     template = TEMPLATES[name]
     prompt = template.encode_prompt(messages[:-1])
     response = template.encode_response(messages[:-1], messages[-1].content)
@@ -125,7 +125,7 @@ def test_prompt_and_response_are_the_conversation(name, messages):
 @pytest.mark.parametrize("name", TEMPLATES)
 @given(messages=conversations())
 @settings(deadline=None, max_examples=30)
-def test_every_response_ends_where_generation_stops(name, messages):
+def test_every_response_ends_with_a_stop_id(name, messages):
     template = TEMPLATES[name]
     closed = template.encode_response(messages[:-1], messages[-1].content)
     opened = template.encode_response(messages[:-1], messages[-1].content, end_turn=False)
@@ -138,7 +138,7 @@ def test_every_response_ends_where_generation_stops(name, messages):
 @pytest.mark.parametrize("name", TEMPLATES)
 @given(messages=conversations())
 @settings(deadline=None, max_examples=30)
-def test_every_turn_of_the_assistant_is_scored_exactly_once(name, messages):
+def test_every_assistant_turn_is_scored_exactly_once(name, messages):
     template = TEMPLATES[name]
     samples = template.training_examples(messages)
     answers = sum(message.role == "assistant" for message in messages)
@@ -149,7 +149,7 @@ def test_every_turn_of_the_assistant_is_scored_exactly_once(name, messages):
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "own that rewrites"])
 @given(messages=conversations())
 @settings(deadline=None, max_examples=30)
-def test_earlier_ids_are_an_exact_prefix_of_later_ones(name, messages):
+def test_the_ids_of_earlier_turns_are_a_prefix_of_those_of_later_ones(name, messages):
     template = TEMPLATES[name]
     ids, scored = template.encode_conversation(messages)
     if len(messages) > 3:
@@ -161,7 +161,7 @@ def test_earlier_ids_are_an_exact_prefix_of_later_ones(name, messages):
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if "spaced" not in name and "without an end" not in name])
 @given(messages=conversations())
 @settings(deadline=None, max_examples=30)
-def test_ids_are_those_of_the_rendered_text(name, messages):
+def test_ids_equal_those_of_the_rendered_text(name, messages):
     template = TEMPLATES[name]
     turns = [{"role": m.role, "content": m.content} for m in messages]
     text = template.tokenizer.apply_chat_template(turns, chat_template=template.source, tokenize=False)
@@ -172,7 +172,7 @@ def test_ids_are_those_of_the_rendered_text(name, messages):
 
 @given(messages=conversations())
 @settings(deadline=None, max_examples=30)
-def test_the_mask_is_the_one_of_templates_that_mark_it_themselves(messages):
+def test_the_mask_equals_that_of_templates_with_generation_markers(messages):
     tokenizer = tiny_tokenizer(GENERATION)
     turns = [{"role": m.role, "content": m.content} for m in messages]
     marked = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
@@ -210,7 +210,7 @@ MESSAGES = chat("Hi.", "Hello.", "Bye.", "Ciao.", system="Be kind.")
         ),
     ],
 )
-def test_built_in_templates_write_the_published_formats(tokenizer, name, text):
+def test_built_in_templates_render_the_published_formats(tokenizer, name, text):
     template = ChatTemplate.from_tokenizer(tokenizer, name)
     ids, _ = template.encode_conversation(MESSAGES)
     assert tokenizer.decode(ids) == text
@@ -218,7 +218,7 @@ def test_built_in_templates_write_the_published_formats(tokenizer, name, text):
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3"])
-def test_a_tokenizer_that_begins_texts_with_bos_gets_exactly_one(name):
+def test_a_tokenizer_that_adds_bos_gives_exactly_one(name):
     template = ChatTemplate.from_tokenizer(llama_tokenizer(eos="</s>"), name)
     ids, _ = template.encode_conversation(MESSAGES)
     assert ids[0] == template.tokenizer.bos_token_id
@@ -226,19 +226,19 @@ def test_a_tokenizer_that_begins_texts_with_bos_gets_exactly_one(name):
     assert template.encode_prompt(MESSAGES[:2]).count(template.tokenizer.bos_token_id) == 1
 
 
-def test_chatml_has_no_bos_of_its_own():
+def test_chatml_adds_no_bos():
     template = ChatTemplate.from_tokenizer(llama_tokenizer(adds_bos=False), "chatml")
     assert template.tokenizer.bos_token_id not in template.encode_prompt(MESSAGES[:2])
 
 
-def test_eos_ends_turns_where_the_tokenizer_lacks_the_marker():
+def test_eos_ends_turns_if_the_tokenizer_lacks_the_marker():
     template = TEMPLATES["chatml without its tokens"]
     assert template.stop_ids == (template.tokenizer.eos_token_id,)
     assert said(template, template.encode_conversation(MESSAGES)) == "Hello.<eos>Ciao.<eos>"
     assert "<|im_end|>" not in template.tokenizer.decode(template.encode_prompt(MESSAGES[:2]))
 
 
-def test_eos_ends_an_answer_where_the_template_writes_no_token():
+def test_eos_ends_a_response_if_the_template_writes_no_token():
     template = TEMPLATES["own without an end"]
     assert template.stop_ids == (256,)
     ids, _ = template.encode_conversation(MESSAGES)
@@ -249,28 +249,28 @@ def test_eos_ends_an_answer_where_the_template_writes_no_token():
     assert template.tokenizer.decode(ids) == expected
 
 
-def test_generation_stops_at_the_turn_even_where_eos_is_another_token():
+def test_generation_stops_at_the_end_of_turn_even_if_eos_is_another_token():
     assert TEMPLATES["own"].stop_ids == (258, 256)
     assert TEMPLATES["own with a final eos"].stop_ids == (258, 256)
 
 
-def test_turns_that_the_template_rewrites_become_samples_of_their_own():
+def test_rewritten_turns_become_examples_of_their_own():
     template = TEMPLATES["own that rewrites"]
     messages = chat("Hi.", "<think>a</think>Hello.", "Bye.", "<think>b</think>Ciao.")
     first, second = template.training_examples(messages)
     assert said(template, first) == "<think>a</think>Hello.<|im_end|>"
     assert said(template, second) == "<think>b</think>Ciao.<|im_end|>"
     assert "assistant\nHello.<|im_end|>" in template.tokenizer.decode(second[0])
-    with pytest.raises(UserError, match="rewrites earlier turns, so this conversation is 2 training samples"):
+    with pytest.raises(UserError, match="rewrites earlier turns, so this conversation is 2 training examples"):
         template.encode_conversation(messages)
 
 
-def test_a_trailing_user_turn_adds_nothing_to_learn():
+def test_a_trailing_user_turn_is_not_trained_on():
     template = TEMPLATES["own"]
     assert template.encode_conversation(MESSAGES[:4]) == template.encode_conversation(MESSAGES[:3])
 
 
-def test_tool_calls_are_text_where_the_template_knows_none_and_the_templates_own_where_it_does():
+def test_tool_calls_are_text_unless_the_template_supports_them():
     call = {"type": "function", "function": {"name": "find", "arguments": {"x": 1}}}
     messages = (
         Message("user", "Hi."),
@@ -299,19 +299,19 @@ def test_tool_calls_are_text_where_the_template_knows_none_and_the_templates_own
     ("source", "messages", "problem"),
     [
         (CHATML, MESSAGES[:2], "without an assistant turn has nothing to train on"),
-        (CHATML, MESSAGES[2:], "begins with the assistant"),
+        (CHATML, MESSAGES[2:], "starts with the assistant"),
         (NO_SYSTEM, MESSAGES, "cannot render a conversation of system, user.*no system role.*--chat_template chatml"),
-        (DEAF, MESSAGES, "leaves out a user turn"),
-        (OPEN_THOUGHT, MESSAGES, "writes an answer otherwise than it opens one for generation"),
-        (CHATML.replace("message['content']", "'...'"), MESSAGES, "leaves out a user turn"),
+        (DEAF, MESSAGES, "omits a user turn"),
+        (OPEN_THOUGHT, MESSAGES, "writes a response differently from its generation prompt"),
+        (CHATML.replace("message['content']", "'...'"), MESSAGES, "omits a user turn"),
     ],
 )
-def test_what_a_template_cannot_do_is_said(source, messages, problem):
+def test_errors_name_what_a_template_cannot_do(source, messages, problem):
     with pytest.raises(UserError, match=problem):
         ChatTemplate.from_tokenizer(tiny_tokenizer(source)).encode_conversation(messages)
 
 
-def test_a_tokenizer_without_a_template_asks_for_one():
+def test_a_tokenizer_without_a_template_is_an_error_that_names_the_option():
     with pytest.raises(
         UserError, match=r"no chat template; choose one with --chat_template chatml\|llama2\|llama3\|alpaca"
     ):
@@ -320,17 +320,17 @@ def test_a_tokenizer_without_a_template_asks_for_one():
         ChatTemplate.from_tokenizer(tiny_tokenizer(), "vicuna")
 
 
-def test_a_tokenizer_without_any_end_is_refused():
+def test_a_tokenizer_without_an_end_of_turn_token_is_refused():
     tokenizer = base_tokenizer()
     tokenizer.eos_token = None
     with pytest.raises(UserError, match=r"neither <\|im_end\|> nor an eos token"):
         ChatTemplate.from_tokenizer(tokenizer, "chatml")
     tokenizer.chat_template = NO_END
-    with pytest.raises(UserError, match="no token after an answer and the tokenizer has no eos token"):
+    with pytest.raises(UserError, match="ends a response with no token, and the tokenizer has no eos token"):
         ChatTemplate.from_tokenizer(tokenizer)
 
 
-def test_other_programs_render_the_same_text_from_the_source():
+def test_transformers_renders_the_same_text_from_the_source():
     template = TEMPLATES["llama3"]
     template.tokenizer.chat_template = template.source
     turns = [{"role": m.role, "content": m.content} for m in MESSAGES[:2]]

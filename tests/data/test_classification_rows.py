@@ -1,4 +1,4 @@
-"""Labelled texts in the forms that people have them; what is wrong is named by its place."""
+"""Labelled texts in their usual formats; errors name the location."""
 
 import zipfile
 from collections import Counter
@@ -23,13 +23,13 @@ def test_rows_with_a_label_column(tmp_path):
     assert labels(tmp_path / "imdb.csv") == [("good, really", "positive")]
 
 
-def test_lines_that_begin_with_a_label(tmp_path):
+def test_lines_that_start_with_a_label(tmp_path):
     (tmp_path / "stsa.binary.train").write_text("1 a fine film .\n\n0 dull , 2 hours of it\n")
     assert labels(tmp_path / "stsa.binary.train") == [("a fine film .", "1"), ("dull , 2 hours of it", "0")]
     assert labels(f"{tmp_path / 'stsa.binary.train'}?rows=1:") == [("dull , 2 hours of it", "0")]
 
 
-def test_archives_give_their_labels_in_turn(tmp_path):
+def test_archives_interleave_their_labels(tmp_path):
     with zipfile.ZipFile(tmp_path / "lines.zip", "w") as archive:
         archive.writestr("s/README.txt", "about it")
         archive.writestr("s/rt.neg", "dull\nbad caf\u00e9\n".encode("latin-1"))
@@ -57,7 +57,7 @@ def test_sources_mix_by_weight(tmp_path):
     assert Counter(found[place].label for place in order.draw(40)) == {"0": 30, "1": 10}
 
 
-def test_the_worlds_reviews_share_none_between_their_splits():
+def test_the_splits_of_the_world_s_reviews_are_disjoint():
     train, held = (labels(f"world:sentiment?n=200&split={split}") for split in ("train", "heldout"))
     assert len(set(train)) == len(set(held)) == 200
     assert not {text for text, _ in train} & {text for text, _ in held}
@@ -71,10 +71,10 @@ def test_the_worlds_reviews_share_none_between_their_splits():
         ({"text": "x"}, "label: expected a name or a whole number"),
         ({"text": " ", "label": 1}, "text: expected some text"),
         ({"text": "x", "label": 0.5}, "label: expected a name or a whole number"),
-        ({"text": "x", "label": -1}, "-1 marks a text whose label is kept secret"),
+        ({"text": "x", "label": -1}, "-1 marks a text without a public label"),
     ],
 )
-def test_a_bad_row_is_named_or_counted(row, said, tmp_path):
+def test_a_bad_row_is_an_error_or_skipped(row, said, tmp_path):
     path = write_jsonl_file(tmp_path / "a.jsonl", [{"text": "x", "label": "y"}, row])
     with pytest.raises(UserError, match=rf"line 2: .*{said}"):
         read_labelled_texts(path)
@@ -83,7 +83,7 @@ def test_a_bad_row_is_named_or_counted(row, said, tmp_path):
     assert len(skipped) == 1
 
 
-def test_bad_sources_are_named(tmp_path):
+def test_errors_name_a_bad_source(tmp_path):
     (tmp_path / "no.zip").write_text("not a zip")
     with pytest.raises(UserError, match="not a readable zip archive"):
         read_labelled_texts(str(tmp_path / "no.zip"))
@@ -94,7 +94,7 @@ def test_bad_sources_are_named(tmp_path):
 
 
 @pytest.mark.real_data
-def test_the_real_sets(datasets_folder):
+def test_published_data_sets(datasets_folder):
     sst = Counter(label for _, label in labels(datasets_folder / "sst" / "stsa.binary.train"))
     assert sst == {"1": 3610, "0": 3310}
     for name, each in (("sentence_polarity", 5331), ("movie_reviews", 1000)):

@@ -1,4 +1,4 @@
-"""Converted rows give the same records; what a format cannot hold is an error; a check finds every problem."""
+"""Converted rows give the same records, unrepresentable records are errors, and validation finds every problem."""
 
 import json
 
@@ -49,7 +49,7 @@ RECORDS = {
 @pytest.mark.parametrize("name", RECORDS)
 @given(data=st.data())
 @settings(deadline=None, max_examples=25)
-def test_a_record_is_read_back_from_its_row(name, data, tmp_path_factory):
+def test_a_written_row_gives_the_same_record(name, data, tmp_path_factory):
     record = data.draw(RECORDS[name])
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in iter_record_rows(record, name)))
@@ -65,7 +65,7 @@ def test_a_ranking_becomes_all_its_pairs(record):
     assert all(row.get("strength") == record.strength for row in rows)
 
 
-def test_every_writer_is_tested():
+def test_every_writer_has_a_test():
     assert {*RECORDS, "trl_preference"} == set(WRITERS)
 
 
@@ -75,7 +75,7 @@ OFFERING = Demonstration((Message("system", "", tools=TOOLS), *CALLING.messages)
 
 @pytest.mark.parametrize("name", ["messages", "sharegpt", "zhenlong"])
 @pytest.mark.parametrize("record", [CALLING, OFFERING])
-def test_calls_results_and_signatures_are_kept(name, record, write):
+def test_tool_calls_results_and_signatures_are_preserved(name, record, write):
     assert read(write(*iter_record_rows(record, name)), Demonstration) == [record]
     assert from_json(json.loads(json.dumps(to_json(record)))) == record
 
@@ -87,17 +87,17 @@ EDITED = Ranking((USER,), ("a", "b"), (1, 2), edited=True)
 @pytest.mark.parametrize(
     ("name", "record", "problem"),
     [
-        ("alpaca", CALLING, "alpaca holds questions and answers in turn, and no calls"),
+        ("alpaca", CALLING, "alpaca holds alternating user and assistant turns without calls"),
         ("flan", Demonstration((Message("system", "Hm."), *DEMONSTRATION.messages)), "flan cannot hold the record"),
         ("flan", CALLING, "flan cannot hold the record's messages"),
-        ("sharegpt", THOUGHT, "cannot hold words beside a function call"),
+        ("sharegpt", THOUGHT, "cannot hold text beside a function call"),
         ("trl_preference", EDITED, "cannot hold the record's edited"),
         ("messages", Demonstration(DEMONSTRATION.messages, meta={"label": True}), "would be read as rated messages"),
         ("messages", Demonstration(DEMONSTRATION.messages, meta={"a": {"b": 1}}), "cannot hold the record's meta"),
         ("messages", Demonstration(DEMONSTRATION.messages, "web"), "cannot hold the record's source"),
     ],
 )
-def test_what_a_format_cannot_hold_is_an_error(name, record, problem):
+def test_a_record_that_a_format_cannot_represent_is_an_error(name, record, problem):
     with pytest.raises(ValueError, match=problem):
         list(iter_record_rows(record, name))
 
@@ -124,15 +124,15 @@ def write(tmp_path):
         (FORMATS["messages"][0], "text", Document, [Document("Name a colour.\n\nRed.")]),
     ],
 )
-def test_a_file_is_written_in_another_format(write, tmp_path, capsys, row, to, kind, records):
+def test_a_file_is_converted_to_another_format(write, tmp_path, capsys, row, to, kind, records):
     path = convert(write(row), to=to, output=str(tmp_path / "out.jsonl"))
     assert read(str(path), kind) == records
     assert f"{len(records)} rows of {to}" in capsys.readouterr().out
 
 
-def test_a_row_that_cannot_be_held_stops_the_conversion_and_leaves_no_file(write, tmp_path, capsys):
+def test_an_unrepresentable_row_stops_the_conversion_and_leaves_no_file(write, tmp_path, capsys):
     path = write({"messages": CHAT}, {"messages": to_json(CALLING)["messages"]})
-    with pytest.raises(UserError, match=r"rows.jsonl, line 2: alpaca holds questions"):
+    with pytest.raises(UserError, match=r"rows.jsonl, line 2: alpaca holds alternating"):
         convert(path, to="alpaca", output=str(tmp_path / "out.jsonl"))
     assert list(tmp_path.iterdir()) == [tmp_path / "rows.jsonl"]
     convert(path, to="alpaca", output=str(tmp_path / "out.jsonl"), skip_bad_rows=True)
@@ -150,13 +150,13 @@ def test_a_row_that_cannot_be_held_stops_the_conversion_and_leaves_no_file(write
         ({"to": "trl_unpaired"}, r"messages \(messages\) rows cannot be read as Rating"),
     ],
 )
-def test_a_conversion_that_cannot_be_says_why(write, tmp_path, options, problem):
+def test_the_error_for_an_impossible_conversion_says_why(write, tmp_path, options, problem):
     given = {"output": str(tmp_path / "out.jsonl"), **options}
     with pytest.raises(UserError, match=problem):
         convert(write({"messages": CHAT}), **given)
 
 
-def test_a_check_names_every_problem_and_exits_with_2(write, tmp_path, capsys):
+def test_validate_reports_every_problem_and_exits_with_2(write, tmp_path, capsys):
     good, bad = FORMATS["explicit preference"][0], {"prompt": "p", "chosen": "a", "rejected": "a"}
     path = write(good, bad, good, {"prompt": "p"}, {"text": "hm"}, name="pairs.jsonl")
     chats = write({"messages": CHAT}, name="chats.jsonl")
@@ -187,7 +187,7 @@ def test_a_check_names_every_problem_and_exits_with_2(write, tmp_path, capsys):
         ),
     ],
 )
-def test_all_problems_of_a_row_are_told_in_its_line(write, capsys, row, problems):
+def test_all_problems_of_a_row_are_reported_in_its_line(write, capsys, row, problems):
     with pytest.raises(UserError, match="1 problem in the data"):
         validate(write(row))
     line = capsys.readouterr().out.splitlines()[0]
@@ -211,20 +211,20 @@ def test_data_without_problems_passes(write, capsys):
         ('{"foo": 1}\n', "a.jsonl", "no known row format has the fields foo"),
     ],
 )
-def test_problems_of_a_whole_file_are_found_too(tmp_path, capsys, content, name, problem):
+def test_problems_of_a_whole_file_are_reported(tmp_path, capsys, content, name, problem):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match="1 problem in the data"):
         validate(str(tmp_path / name))
     assert problem in capsys.readouterr().out
 
 
-def test_a_check_of_another_kind_says_that_it_cannot_be_read_so(write, capsys):
+def test_validating_as_an_impossible_kind_is_a_problem(write, capsys):
     with pytest.raises(UserError, match="1 problem in the data"):
         validate(write({"messages": CHAT}), kind="rating")
     assert "rows cannot be read as Rating" in capsys.readouterr().out
 
 
-def test_a_preference_of_transcripts_and_of_rows_is_one_and_the_same(write, tmp_path):
+def test_transcripts_and_preference_rows_give_the_same_rankings(write, tmp_path):
     row = {"chosen": f"{DIALOGUE} Red.", "rejected": f"{DIALOGUE} Blue."}
     path = convert(write(row), to="zhenlong", output=str(tmp_path / "own.jsonl"))
     assert read(str(path), Ranking) == read(write(row), Ranking) != [RANKING]

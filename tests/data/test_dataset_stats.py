@@ -1,4 +1,4 @@
-"""What a data set's portrait says, on texts whose answer is known."""
+"""Data set statistics on texts with known values."""
 
 import pytest
 
@@ -13,18 +13,18 @@ def placed(*records):
     return [(f"line {i + 1}", record) for i, record in enumerate(records)]
 
 
-def test_lengths_are_quantiles_and_a_histogram_of_everything():
+def test_length_statistics_have_quantiles_and_a_complete_histogram():
     found = length_stats(list(range(101)))
     assert (found.count, found.mean, found.p10, found.median, found.p90, found.maximum) == (101, 50, 10, 50, 90, 100)
     assert sum(count for _, _, count in found.histogram) == 101
     assert found.histogram[0][0] == 0
 
 
-def test_small_counts_have_a_bin_each():
+def test_small_counts_have_one_bin_each():
     assert length_stats([2, 2, 4]).histogram == ((0, 1, 0), (1, 2, 0), (2, 3, 2), (3, 4, 0), (4, 5, 1))
 
 
-def test_a_record_is_what_comes_before_its_last_response_and_its_responses():
+def test_record_text_has_the_prompt_before_the_last_response_and_the_responses():
     system = Message("system", "Be brief.")
     turns = (system, ASK, Message("assistant", "", (CALL,)), Message("tool", "2"), ANSWER)
     said = record_text(Demonstration(turns))
@@ -38,17 +38,17 @@ def test_a_record_is_what_comes_before_its_last_response_and_its_responses():
     assert record_text(Document("text")).prompt == ""
 
 
-def test_lists_headings_and_code_are_seen_where_they_are_set():
+def test_lists_headings_and_code_blocks_are_recognised():
     texts = ["- a\n- b", "1. a\n 2) b", "- a", "a - b\nc - d", "# Title\ntext", "#hashtag", "```\ncode\n```", "`code`"]
     found = format_stats(texts)
     assert (found.list_fraction, found.heading_fraction, found.code_fraction) == (2 / 8, 1 / 8, 1 / 8)
 
 
-def test_what_pairs_prefer():
+def test_preference_statistics_measure_length_and_how_often_the_longer_wins():
     rankings = [
         Ranking((ASK,), ("aa bb", "c"), (1, 2)),  # 4 characters and a word longer
         Ranking((ASK,), ("c", "aa bb"), (1, 2)),
-        Ranking((ASK,), ("cc", "dd"), (1, 2)),  # of equal length: half
+        Ranking((ASK,), ("cc", "dd"), (1, 2)),  # equal length: half
         Ranking((ASK,), ("aa bb cc", "d", "e"), (1, 2, 2)),  # two pairs
     ]
     found = preference_stats(rankings, lambda texts: [len(text) for text in texts])
@@ -59,7 +59,7 @@ def test_what_pairs_prefer():
     assert preference_stats([]) is None
 
 
-def test_words_copies_and_thumbs():
+def test_vocabulary_duplicates_and_desirable_fraction():
     story = " ".join(f"word{i}" for i in range(40))
     records = [
         Rating((ASK,), story, True),
@@ -81,7 +81,7 @@ def test_words_copies_and_thumbs():
     assert found.preference is None
 
 
-def test_a_kind_without_responses_has_none():
+def test_a_kind_without_responses_has_no_response_statistics():
     found = dataset_stats(placed(Task((ASK,), "ref")))
     assert found.response_characters is None
     assert found.format is None

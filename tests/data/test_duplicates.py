@@ -1,4 +1,4 @@
-"""Copies and near-copies, against every pair compared by its exact Jaccard."""
+"""Duplicates and near duplicates equal those of an exact comparison of all pairs."""
 
 import random
 from itertools import combinations
@@ -25,7 +25,7 @@ def with_changes(generator, words, changes):
 
 @pytest.fixture(scope="module")
 def texts():
-    """Sixty texts and copies of them with nought to four words changed, shuffled."""
+    """Sixty texts, and copies of them with zero to four words changed, shuffled."""
     generator = random.Random(0)
     made = []
     for _ in range(60):
@@ -43,7 +43,7 @@ def by_hand(text):
 
 
 @pytest.mark.parametrize("threshold", [0.7, 0.8, 0.9])
-def test_the_pairs_are_those_that_comparing_all_finds(texts, threshold):
+def test_the_pairs_equal_those_of_comparing_all_texts(texts, threshold):
     sets = [by_hand(text) for text in texts]
     every = {
         (i, j)
@@ -58,7 +58,7 @@ def test_the_pairs_are_those_that_comparing_all_finds(texts, threshold):
         assert similarity == pytest.approx(len(sets[i] & sets[j]) / len(sets[i] | sets[j]))
 
 
-def test_groups_are_the_connected_texts(texts):
+def test_groups_are_connected_components(texts):
     found = near_duplicates(texts)
     for i, j, _ in found.pairs:
         assert found.first_index[i] == found.first_index[j]
@@ -70,7 +70,7 @@ def test_groups_are_the_connected_texts(texts):
     assert found.num_duplicates == len(texts) - len(set(found.first_index))
 
 
-def test_copies_differ_in_capitals_and_punctuation_only():
+def test_exact_duplicates_ignore_case_and_punctuation():
     assert exact_duplicates(["A cat.", "a  CAT!", "a dog", "?!", "?!", "!?"]).first_index == (0, 0, 2, 3, 3, 5)
 
 
@@ -78,7 +78,7 @@ def test_many_copies_of_one_text_are_one_group():
     assert near_duplicates(["the same old story again and again"] * 300).num_duplicates == 299
 
 
-def test_a_crowd_of_near_copies_is_one_group():
+def test_many_near_duplicates_are_one_group():
     generator = random.Random(1)
     words = sentence(generator, 60)
     crowd = [" ".join([*words, f"end{i}"]) for i in range(200)]
@@ -87,10 +87,10 @@ def test_a_crowd_of_near_copies_is_one_group():
 
 @given(st.lists(st.text("ab \n", max_size=12), max_size=12))
 @settings(deadline=None)
-def test_a_group_begins_with_its_first_text(texts):
+def test_a_group_is_represented_by_its_first_text(texts):
     for groups in (exact_duplicates(texts), near_duplicates(texts)):
         assert all(groups.first_index[first] == first <= place for place, first in enumerate(groups.first_index))
 
 
-def test_a_character_of_chinese_is_a_word():
+def test_a_chinese_character_is_a_word():
     assert normalised_words("我喜欢 Python3，你呢？") == ["我", "喜", "欢", "python3", "你", "呢"]

@@ -1,4 +1,4 @@
-"""Conversation trees: every path once, ranks from siblings, and what is wrong with a tree said by place and field."""
+"""Conversation trees: each path once, ranks among siblings, and errors with location and field."""
 
 import json
 
@@ -41,7 +41,7 @@ def said(record):
 
 @st.composite
 def trees(draw, role="prompter", depth=0):
-    """Trees whose texts are all different; assistants' replies are ranked, or some of them not."""
+    """Trees with distinct texts; the assistant's replies are ranked, some of them without a rank."""
     count = draw(st.integers(0, 3 if depth < 3 else 0))
     other = "assistant" if role == "prompter" else "prompter"
     replies = [draw(trees(other, depth + 1)) for _ in range(count)]
@@ -61,7 +61,7 @@ def walk(one, before=()):
         yield from walk(reply, here)
 
 
-def test_every_path_to_an_answer_that_nobody_answered_is_a_demonstration():
+def test_every_path_to_a_leaf_reply_of_the_assistant_is_a_demonstration():
     found = path_demonstrations(TREE)
     assert [said(one) for one in found] == [
         ["Hi.", "Yes?", "Bye.", "Ciao."],
@@ -72,7 +72,7 @@ def test_every_path_to_an_answer_that_nobody_answered_is_a_demonstration():
     assert all(one.meta == {"message_tree_id": "t", "lang": "en"} for one in found)
 
 
-def test_ranks_come_from_siblings_and_places_without_two_make_no_ranking():
+def test_ranks_come_from_siblings_and_messages_without_two_ranked_replies_give_no_ranking():
     (found,) = reply_rankings(TREE)
     assert found.prompt == (USER,)
     assert dict(zip(found.responses, found.ranks, strict=True)) == {"Yes?": 2, "Hello.": 1, "No.": 3}
@@ -88,7 +88,7 @@ def test_the_best_path_follows_the_best_ranked_reply():
 
 @given(trees())
 @settings(deadline=None, max_examples=20)
-def test_paths_and_rankings_are_those_of_a_walk(root):
+def test_paths_and_rankings_equal_those_of_a_tree_walk(root):
     chains = list(walk(root))
     ends = [c for c in chains if c[-1]["role"] == "assistant" and not any(
         m["role"] == "assistant" for below in walk(c[-1]) for m in below[1:]
@@ -127,7 +127,7 @@ def write(path, *rows):
     return str(path)
 
 
-def test_messages_in_rows_of_their_own_are_the_same_trees(tmp_path):
+def test_one_message_per_row_gives_the_same_trees(tmp_path):
     rows = write(tmp_path / "messages.jsonl", *flat(TREE["prompt"]))
     whole = write(tmp_path / "trees.jsonl", TREE)
     for kind in (Demonstration, Ranking):
@@ -158,20 +158,20 @@ UNANSWERED = tree(node("Hi.", "prompter", node("Anyone?", "prompter")))
         ),
     ],
 )
-def test_a_tree_that_is_wrong_is_named_by_line_and_field(tmp_path, root, kind, problem):
+def test_the_error_for_an_invalid_tree_names_line_and_field(tmp_path, root, kind, problem):
     path = write(tmp_path / "trees.jsonl", TREE, tree(root))
     with pytest.raises(UserError, match=f"trees.jsonl, line 2: {problem}"):
         read(path, kind)
 
 
-def test_a_reply_to_nobody_is_a_bad_row(tmp_path):
+def test_a_reply_with_an_unknown_parent_is_a_bad_row(tmp_path):
     rows = list(flat(TREE["prompt"]))
     path = write(tmp_path / "messages.jsonl", *rows, {**rows[1], "message_id": "x", "parent_id": "nobody"})
-    with pytest.raises(UserError, match=r"line 11: parent_id: expected a message that stands before it, got 'nobody'"):
+    with pytest.raises(UserError, match=r"line 11: parent_id: expected the id of an earlier message, got 'nobody'"):
         read(path, Demonstration)
 
 
-def test_an_unknown_choice_of_paths_is_refused(tmp_path):
+def test_an_unknown_value_of_paths_is_refused(tmp_path):
     path = write(tmp_path / "trees.jsonl", TREE)
     with pytest.raises(UserError, match="paths=first: expected all, or best"):
         read(f"{path}?paths=first", Demonstration)

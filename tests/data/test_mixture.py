@@ -1,4 +1,4 @@
-"""The order of the data: proportions that luck does not move, no repeat within an epoch, exact resumption."""
+"""The data order: deterministic proportions, no repeats within an epoch, exact resumption."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhenlong.data import Mixture, read_mixture, sources_with_weights
+from zhenlong.data import Mixture, parse_mixture_spec, read_mixture
 from zhenlong.errors import UserError
 from zhenlong.records import Document
 
@@ -22,7 +22,7 @@ def sizes_and_weights(draw):
 
 @given(sizes_and_weights(), SEED, st.integers(1, 200))
 @settings(deadline=None)
-def test_a_source_is_never_a_whole_draw_ahead_of_its_share(mixture, seed, draws):
+def test_a_source_is_never_a_full_draw_ahead_of_its_weight(mixture, seed, draws):
     sizes, weights = mixture
     order = Mixture(sizes, weights, seed)
     order.draw(draws)
@@ -39,7 +39,7 @@ def test_proportions_are_exact_in_the_long_run():
 
 @given(sizes_and_weights(), SEED)
 @settings(deadline=None)
-def test_each_source_repeats_nothing_before_its_epoch_ends(mixture, seed):
+def test_no_record_repeats_before_its_source_s_epoch_ends(mixture, seed):
     sizes, weights = mixture
     order = Mixture(sizes, weights, seed)
     drawn = order.draw(120)
@@ -53,7 +53,7 @@ def test_each_source_repeats_nothing_before_its_epoch_ends(mixture, seed):
 
 @given(SIZES, SEED, st.integers(1, 3))
 @settings(deadline=None)
-def test_without_weights_a_mixture_is_one_pass_over_everything_after_another(sizes, seed, epochs):
+def test_without_weights_each_epoch_is_one_pass_over_all_records(sizes, seed, epochs):
     order = Mixture(sizes, seed=seed)
     for _ in range(epochs):
         assert sorted(order.draw(sum(sizes))) == list(range(sum(sizes)))
@@ -61,7 +61,7 @@ def test_without_weights_a_mixture_is_one_pass_over_everything_after_another(siz
 
 @given(sizes_and_weights(), SEED, st.integers(0, 60), st.integers(1, 60))
 @settings(deadline=None)
-def test_resuming_from_a_json_state_goes_on_as_if_uninterrupted(mixture, seed, before, after):
+def test_resuming_from_a_json_state_continues_exactly(mixture, seed, before, after):
     order = Mixture(*mixture, seed)
     order.draw(before)
     state = json.loads(json.dumps(order.state_dict()))
@@ -70,7 +70,7 @@ def test_resuming_from_a_json_state_goes_on_as_if_uninterrupted(mixture, seed, b
     assert resumed.draw(after) == order.draw(after)
 
 
-def test_draws_do_not_depend_on_how_many_are_taken_at_once():
+def test_the_order_does_not_depend_on_how_many_are_drawn_at_once():
     one, many = Mixture([5, 7], [2, 1], seed=3), Mixture([5, 7], [2, 1], seed=3)
     assert [one.draw(1)[0] for _ in range(40)] == many.draw(40)
 
@@ -84,7 +84,7 @@ def test_epochs_and_seeds_differ():
 
 
 @pytest.mark.parametrize(("sizes", "weights"), [([], None), ([3, 0], None), ([3], [0.0]), ([3], [1, 2]), ([3], [-1])])
-def test_a_mixture_of_nothing_is_refused(sizes, weights):
+def test_an_empty_mixture_is_refused(sizes, weights):
     with pytest.raises(UserError, match="mixture: expected"):
         Mixture(sizes, weights)
 
@@ -103,14 +103,14 @@ def test_the_state_of_other_data_is_refused():
         ("hf:o/n:c@test*1e-2,x.txt?by=line*3", [("hf:o/n:c@test", 0.01), ("x.txt?by=line", 3.0)]),
     ],
 )
-def test_sources_and_weights_are_told_apart(specs, sources):
-    assert sources_with_weights(specs) == sources
+def test_sources_and_weights_are_parsed(specs, sources):
+    assert [(source.spec, source.weight) for source in parse_mixture_spec(specs).sources] == sources
 
 
-def test_the_name_of_a_file_that_exists_is_that_file(tmp_path):
+def test_the_name_of_an_existing_file_is_not_parsed(tmp_path):
     path = tmp_path / "a,b*0.5"
     path.touch()
-    assert sources_with_weights(str(path)) == [(str(path), None)]
+    assert [(source.spec, source.weight) for source in parse_mixture_spec(str(path)).sources] == [(str(path), None)]
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,16 @@ def test_the_name_of_a_file_that_exists_is_that_file(tmp_path):
         ("a*-1", "not a number above 0"),
         ("a*1e999", "not a number above 0"),
         ("a*1.2.3", "not a number above 0"),
-        ("a,,b", "names an empty source"),
-        ([], "names an empty source"),
+        ("a,,b", "contains an empty source"),
+        ([], "contains an empty source"),
     ],
 )
-def test_a_wrong_mixture_says_what_is_wrong(specs, problem):
+def test_the_error_for_an_invalid_specification_says_what_is_wrong(specs, problem):
     with pytest.raises(UserError, match=problem):
-        sources_with_weights(specs)
+        parse_mixture_spec(specs)
 
 
-def test_read_mixture_puts_sources_one_after_the_other(tmp_path):
+def test_read_mixture_concatenates_sources(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text("\n".join(f"{name}{i}" for i in range(4)))
     specs = [f"{tmp_path / name}.txt?by=line*{weight}" for name, weight in (("a", 3), ("b", 1))]

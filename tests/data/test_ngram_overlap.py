@@ -1,4 +1,4 @@
-"""Planted overlaps are found, and nothing that comparing every text with every other does not find."""
+"""Inserted overlaps are found, and the results equal a comparison of all texts."""
 
 import random
 
@@ -35,19 +35,19 @@ ITEMS = [
         ("", []),
     ],
 )
-def test_a_planted_overlap_is_found(text, found):
+def test_an_inserted_overlap_is_found(text, found):
     assert [
         (hit.item, hit.exact, hit.shared_ngrams) for hit in find_hits("row", ["hello there", text], build_index(ITEMS))
     ] == found
 
 
-def test_the_passage_is_the_first_that_is_shared():
+def test_the_passage_is_the_first_shared_one():
     (hit,) = find_hits("row", [f"x {QUESTION}"], build_index(ITEMS))
     assert hit.passage == " ".join(QUESTION.split()[:13])
     assert hit.row == "row"
 
 
-def test_what_many_questions_share_is_how_they_are_put():
+def test_ngrams_shared_by_many_items_are_ignored_and_counted():
     shared = words(3, 15)
     items = [EvaluationItem(str(i), (f"{shared} {words(100 + i, 20)}",)) for i in range(11)]
     few, many = build_index(items, max_shared_items=11), build_index(items, max_shared_items=10)
@@ -63,7 +63,7 @@ TEXT = st.lists(st.sampled_from("abc"), max_size=9).map(" ".join)
 
 @given(st.lists(st.lists(TEXT, min_size=1, max_size=2), max_size=4), st.lists(TEXT, max_size=3), st.integers(1, 4))
 @settings(deadline=None)
-def test_hits_are_those_of_comparing_every_text_with_every_other(questions, row, n):
+def test_hits_equal_those_of_comparing_all_texts(questions, row, n):
     items = [EvaluationItem(str(i), tuple(texts)) for i, texts in enumerate(questions)]
     found = {hit.item: hit for hit in find_hits("row", row, build_index(items, n, max_shared_items=100))}
 

@@ -1,4 +1,4 @@
-"""Rendering and parsing are inverse; built-in formats are those that the models' own tokenizers write."""
+"""Parsing inverts rendering, and the built-in formats equal those of the models' own tokenizers."""
 
 import json
 import re
@@ -62,7 +62,7 @@ TOOLS = st.lists(st.builds(signature, NAMES, WORDS), min_size=1, max_size=2).map
 
 @st.composite
 def conversations(draw, tools=SOMETIMES, one_call=False, spaces=True, system=None):
-    """Several exchanges, with or without a system turn; with tools some answers are calls, and their results follow."""
+    """Several exchanges, with or without a system turn; with tools, some responses are calls followed by results."""
     words = WORDS if spaces else WORDS.map(str.strip)
     offered = draw(TOOLS) if draw(tools) else ()
     has_system = draw(st.booleans()) if system is None else system
@@ -78,7 +78,7 @@ def conversations(draw, tools=SOMETIMES, one_call=False, spaces=True, system=Non
 
 
 def own(template, messages, opened=False):
-    """What a template that comes with a model writes."""
+    """The output of a model's own template."""
     tools = [tool for message in messages for tool in message.tools]
     turns = []
     for one in messages:
@@ -92,7 +92,7 @@ def own(template, messages, opened=False):
 
 
 def of_a_model(name):
-    """The template that a model's tokenizer carries, as TRL keeps it to recognise the model by."""
+    """A model's own template, from the copies that TRL uses to recognise models."""
     import trl
 
     return (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
@@ -101,21 +101,21 @@ def of_a_model(name):
 @pytest.mark.parametrize("name", ["chatml", "alpaca"])
 @given(messages=conversations())
 @settings(deadline=None, max_examples=25)
-def test_parsing_gives_back_exactly_what_was_rendered(name, messages):
+def test_parsing_inverts_rendering_exactly(name, messages):
     assert parse_rendered(TEMPLATES[name].render(messages), name) == messages
 
 
 @pytest.mark.parametrize("name", ["llama2", "llama3"])
 @given(messages=conversations(spaces=False))
 @settings(deadline=None, max_examples=25)
-def test_parsing_gives_back_what_was_rendered_by_formats_that_cut_spaces_off(name, messages):
+def test_parsing_inverts_rendering_up_to_stripped_spaces(name, messages):
     assert parse_rendered(TEMPLATES[name].render(messages), name) == messages
 
 
 @pytest.mark.parametrize("name", BUILTIN_TEMPLATES)
 @given(messages=conversations(spaces=False))
 @settings(deadline=None, max_examples=12)
-def test_a_prompt_is_parsed_up_to_the_answer_and_a_cut_answer_as_far_as_it_goes(name, messages):
+def test_prompts_and_truncated_responses_are_parsed(name, messages):
     last = max(place for place, one in enumerate(messages) if one.role == "assistant" and not one.tool_calls)
     opened = TEMPLATES[name].render(messages[:last], add_generation_prompt=True)
     assert parse_rendered(opened, name) == messages[:last]
@@ -126,7 +126,7 @@ def test_a_prompt_is_parsed_up_to_the_answer_and_a_cut_answer_as_far_as_it_goes(
 @pytest.mark.parametrize("name", BUILTIN_TEMPLATES)
 @given(messages=conversations(spaces=False))
 @settings(deadline=None, max_examples=12)
-def test_eos_ends_turns_where_the_tokenizer_lacks_the_marker(name, messages):
+def test_eos_ends_turns_if_the_tokenizer_lacks_the_marker(name, messages):
     tokenizer = base_tokenizer()
     text = ChatTemplate.from_tokenizer(tokenizer, name).render(messages)
     assert text.count("<eos>") >= sum(one.role == "assistant" for one in messages)
@@ -136,8 +136,8 @@ def test_eos_ends_turns_where_the_tokenizer_lacks_the_marker(name, messages):
 @pytest.mark.parametrize("name", BUILTIN_TEMPLATES)
 @given(messages=conversations())
 @settings(deadline=None, max_examples=12)
-def test_results_of_tools_are_read_and_never_imitated(name, messages):
-    """No token of a tool's turn is scored, and every turn of the assistant ends scored."""
+def test_tool_results_are_context_and_never_scored(name, messages):
+    """No token of a tool turn is scored, and every assistant turn ends with a scored token."""
     template = TEMPLATES[name]
     marked = tuple(Message("tool", "RESULT") if one.role == "tool" else one for one in messages)
     for ids, scored in template.training_examples(marked):
@@ -152,7 +152,7 @@ def test_results_of_tools_are_read_and_never_imitated(name, messages):
 
 @given(messages=conversations(tools=st.just(False)))
 @settings(deadline=None, max_examples=25)
-def test_llama2_is_the_template_of_its_models(messages):
+def test_llama2_equals_the_template_of_its_models(messages):
     source = LLAMA2.replace("bos_token", "'<s>'").replace("eos_token", "'</s>'")
     assert TEMPLATES["llama2"].render(messages) == own(source, messages)
 
@@ -160,7 +160,7 @@ def test_llama2_is_the_template_of_its_models(messages):
 @pytest.mark.peers("trl")
 @given(messages=conversations(tools=st.just(False)))
 @settings(deadline=None, max_examples=25)
-def test_llama3_is_the_template_of_its_models(messages):
+def test_llama3_equals_the_template_of_its_models(messages):
     source = of_a_model("llama3")
     for opened, turns in ((False, messages), (True, messages[:-1])):
         assert TEMPLATES["llama3"].render(turns, opened) == own(source, turns, opened)
@@ -169,8 +169,8 @@ def test_llama3_is_the_template_of_its_models(messages):
 @pytest.mark.peers("trl")
 @given(messages=conversations(tools=st.just(True), one_call=True))
 @settings(deadline=None, max_examples=25)
-def test_llama3_with_tools_is_the_template_of_3_1(messages):
-    """Which takes one call a turn and writes nothing beside it."""
+def test_llama3_with_tools_equals_the_template_of_3_1(messages):
+    """That template allows one call per turn and no text beside it."""
     source = of_a_model("llama3_1")
     for opened, turns in ((False, messages), (True, messages[:-1])):
         assert TEMPLATES["llama3"].render(turns, opened) == own(source, turns, opened)
@@ -179,7 +179,7 @@ def test_llama3_with_tools_is_the_template_of_3_1(messages):
 @pytest.mark.peers("trl")
 @given(messages=conversations(system=True))
 @settings(deadline=None, max_examples=25)
-def test_chatml_is_the_template_of_qwen_where_the_system_speaks(messages):
+def test_chatml_equals_the_template_of_qwen_with_a_system_turn(messages):
     source = of_a_model("qwen2_5")
     for opened, turns in ((False, messages), (True, messages[:-1])):
         assert TEMPLATES["chatml"].render(turns, opened) == own(source, turns, opened)
@@ -188,8 +188,8 @@ def test_chatml_is_the_template_of_qwen_where_the_system_speaks(messages):
 @pytest.mark.peers("trl")
 @given(messages=conversations(system=False))
 @settings(deadline=None, max_examples=25)
-def test_chatml_is_the_prompt_of_qwen3_where_nothing_was_thought(messages):
-    """Qwen 3 puts thoughts into the turns that follow the last question."""
+def test_chatml_equals_the_prompt_of_qwen3_without_reasoning(messages):
+    """Qwen 3 puts reasoning into the turns that follow the last question."""
     source = of_a_model("qwen3")
     asked = max(place for place, one in enumerate(messages) if one.role == "user") + 1
     assert TEMPLATES["chatml"].render(messages[:asked], True) == own(source, messages[:asked], True)
@@ -198,14 +198,14 @@ def test_chatml_is_the_prompt_of_qwen3_where_nothing_was_thought(messages):
 @pytest.mark.peers("trl")
 @given(messages=conversations(spaces=False, one_call=True), system=st.booleans())
 @settings(deadline=None, max_examples=25)
-def test_what_the_models_own_templates_write_is_parsed(messages, system):
+def test_the_output_of_the_models_own_templates_is_parsed(messages, system):
     assert parse_rendered(own(of_a_model("llama3_1"), messages), "llama3") == messages
     qwen = parse_rendered(own(of_a_model("qwen2_5"), messages), "chatml")
     assert [one for one in qwen if one.role != "system"] == [one for one in messages if one.role != "system"]
     assert qwen[0].tools == messages[0].tools
 
 
-def test_alpaca_is_as_published():
+def test_alpaca_equals_the_published_format():
     messages = (Message("user", "Add 2 and 3."), Message("assistant", "5"))
     text = TEMPLATES["alpaca"].render(messages)
     assert text == f"<s>{ALPACA_SYSTEM}\n\n### Instruction:\nAdd 2 and 3.\n\n### Response:\n5</s>\n\n"
@@ -213,7 +213,7 @@ def test_alpaca_is_as_published():
     assert TEMPLATES["alpaca"].tokenizer.decode([i for i, s in zip(ids, scored, strict=True) if s]) == "5</s>"
 
 
-def test_tools_stand_where_the_format_has_them():
+def test_tools_are_where_the_format_puts_them():
     messages = (Message("system", "Be brief.", tools=(signature("find"),)), Message("user", "Hi."))
     body = json.dumps(signature("find"))
     for name in ("chatml", "llama2", "alpaca"):
@@ -223,13 +223,13 @@ def test_tools_stand_where_the_format_has_them():
     assert json.dumps(signature("find"), indent=4) + "\n\nHi.<|eot_id|>" in TEMPLATES["llama3"].render(messages)
 
 
-def test_a_template_that_knows_no_tools_gets_them_as_text():
+def test_a_template_without_tool_support_gets_tools_as_text():
     messages = (Message("system", "", tools=(signature("find"),)), Message("user", "Hi."))
     text = ChatTemplate.from_tokenizer(tiny_tokenizer()).render(messages)
     assert f"<tools>\n{json.dumps(signature('find')['function'])}\n</tools>" in text
 
 
-def test_a_call_of_another_shape_is_words():
+def test_an_invalid_call_is_plain_text():
     for words in ('<tool_call>\n{"name": 3}\n</tool_call>', "<tool_call>\nfind()\n</tool_call>", '{"name": "find"}'):
         for name in ("chatml", "llama3"):
             messages = (Message("user", "Hi."), Message("assistant", words))
@@ -239,7 +239,7 @@ def test_a_call_of_another_shape_is_words():
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("chatml", "hello", "character 0: expected the head of a turn, got 'hello'"),
+        ("chatml", "hello", "character 0: expected the header of a turn, got 'hello'"),
         ("chatml", "<|im_start|>user\nHi.", r"character 17: expected <\|im_end\|> at the end of the user's turn"),
         ("llama2", "<s>[INST] Hi.", r"character 3: expected \[/INST\]"),
         ("llama2", "Hi.", r"character 0: expected \[INST\]"),
@@ -247,6 +247,6 @@ def test_a_call_of_another_shape_is_words():
         ("gemma", "", "unknown; expected chatml, llama2, llama3, alpaca"),
     ],
 )
-def test_text_of_another_format_is_refused_with_the_place(name, text, problem):
+def test_the_error_for_text_of_another_format_has_the_position(name, text, problem):
     with pytest.raises(UserError, match=problem):
         parse_rendered(text, name)

@@ -1,4 +1,4 @@
-"""Every local file type, plain and compressed, gives the same rows; every broken file gives one clear line."""
+"""All local file types, plain and compressed, give the same rows; every broken file gives a one-line error."""
 
 import csv
 import gzip
@@ -45,7 +45,7 @@ FILES = {
 
 @pytest.mark.parametrize("packed", ["", ".gz"])
 @pytest.mark.parametrize("extension", FILES)
-def test_the_same_rows_from_every_kind_of_file(tmp_path, extension, packed):
+def test_all_file_types_give_the_same_rows(tmp_path, extension, packed):
     path = tmp_path / f"rows.{extension}{packed}"
     path.write_bytes(gzip.compress(FILES[extension]) if packed else FILES[extension])
     ratings = read(str(path), Rating)
@@ -53,7 +53,7 @@ def test_the_same_rows_from_every_kind_of_file(tmp_path, extension, packed):
 
 
 @pytest.mark.parametrize("extension", ["jsonl", "json", "csv", "tsv", "txt"])
-def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path, extension):
+def test_a_byte_order_mark_is_not_part_of_the_data(tmp_path, extension):
     data = FILES.get(extension, b"Some text.")
     kind = Rating if extension in FILES else Document
     with_mark, without = tmp_path / f"with.{extension}", tmp_path / f"without.{extension}"
@@ -70,7 +70,7 @@ def test_conversations_in_a_table_are_json(tmp_path):
     assert [m.content for m in read(str(path), Demonstration)[0].messages] == ["Hi.", "Hello."]
 
 
-def test_lines_of_objects_are_read_under_the_name_json_too(tmp_path):
+def test_a_json_file_may_have_one_object_per_line(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text('{"text": "a"}\n{"text": "b"}\n')
     assert [d.text for d in read(str(path), Document)] == ["a", "b"]
@@ -79,8 +79,8 @@ def test_lines_of_objects_are_read_under_the_name_json_too(tmp_path):
 
 
 @pytest.mark.parametrize("indent", [None, 0, 3])
-def test_items_of_a_list_are_those_of_json_on_their_lines(tmp_path, indent):
-    """Whatever stands between and within them: line breaks, brackets in texts, lists in lists."""
+def test_items_of_a_json_list_have_the_line_on_which_they_start(tmp_path, indent):
+    """For any content between and within them: line breaks, brackets in texts, nested lists."""
     items = [{"text": "[a], \n{b}", "more": [[1], [{}]]}, [[2]], "x,y", {"text": "c\u2028"}, None]
     path = tmp_path / "rows.json"
     path.write_text("\n\n " + json.dumps(items, indent=indent, ensure_ascii=False))
@@ -94,7 +94,7 @@ def test_items_of_a_list_are_those_of_json_on_their_lines(tmp_path, indent):
         assert written in whole.split("\n")[int(line.rstrip(")")) - 1]
 
 
-def test_rows_of_a_table_are_named_by_their_line_where_cells_hold_line_breaks(tmp_path):
+def test_table_rows_are_named_by_line_even_if_cells_contain_line_breaks(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('"text",id\n"a\nb\nc",1\n\nshort\nd,2\n')
     assert [row.location for row in iter_file_rows(path)] == [
@@ -111,13 +111,13 @@ def test_rows_of_a_table_are_named_by_their_line_where_cells_hold_line_breaks(tm
         ("?by=line", ["One", "two", "three"]),
     ],
 )
-def test_text_is_one_document_unless_told_to_cut_it(tmp_path, option, texts):
+def test_a_text_file_is_one_document_unless_split(tmp_path, option, texts):
     path = tmp_path / "notes.txt"
     path.write_bytes(b"One\r\ntwo\r\n\r\n \r\nthree\r\n")
     assert [d.text for d in read(f"{path}{option}", Document)] == texts
 
 
-def test_a_file_with_a_question_mark_in_its_name_is_that_file(tmp_path):
+def test_a_file_name_may_contain_a_question_mark(tmp_path):
     path = tmp_path / "why?.txt"
     path.write_text("Because.")
     assert read(str(path), Document) == [Document("Because.")]
@@ -150,7 +150,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_one_clear_line(tmp_path, name):
+def test_a_broken_file_is_a_one_line_error(tmp_path, name):
     data, problem = BROKEN[name]
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=problem) as error:
@@ -158,19 +158,19 @@ def test_a_broken_file_is_one_clear_line(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_the_error_names_a_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"gone.jsonl: no such file"):
         read(str(tmp_path / "gone.jsonl"), Document)
 
 
 @pytest.mark.parametrize("option", ["by=word", "cut=line", "by"])
-def test_a_wrong_option_says_which_there_are(tmp_path, option):
+def test_the_error_for_an_unknown_option_lists_the_known_ones(tmp_path, option):
     (tmp_path / "notes.txt").write_text("One.")
     with pytest.raises(UserError, match=r"expected (file, paragraph or line|by)"):
         read(f"{tmp_path / 'notes.txt'}?{option}", Document)
 
 
-def test_rows_are_not_cut(tmp_path):
+def test_splitting_is_for_text_files_only(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
-    with pytest.raises(UserError, match=r"cuts .txt files only"):
+    with pytest.raises(UserError, match=r"splits .txt files only"):
         read(f"{tmp_path / 'rows.jsonl'}?by=line", Task)

@@ -1,4 +1,4 @@
-"""The readers on data as it was published: every row is a record, or is listed with a reason."""
+"""Readers on published data: every row becomes a record, or is listed with a reason."""
 
 import json
 from itertools import combinations
@@ -44,7 +44,7 @@ def test_every_published_row_is_a_record(datasets_folder, name, kind, count):
     assert len(read(f"{datasets_folder / name}", kind)) == count
 
 
-def test_transcripts_give_pairs_and_the_rest_is_listed(datasets_folder):
+def test_transcripts_give_pairs_and_bad_rows_are_listed(datasets_folder):
     path = f"{datasets_folder / 'hh_rlhf/harmless-base.test.lines1-1500.jsonl.gz'}"
     skipped = []
     rankings = read(path, Ranking, skip_bad_rows=True, skipped=skipped)
@@ -62,7 +62,7 @@ def test_gsm8k_references_are_plain_numbers(datasets_folder):
     assert all(task.reference.lstrip("-").replace(".", "", 1).isdigit() for task in tasks)
 
 
-def test_tool_conversations_keep_calls_results_and_signatures(datasets_folder):
+def test_tool_conversations_preserve_calls_results_and_signatures(datasets_folder):
     records = read(f"{datasets_folder / 'llamafactory_demo/glaive_toolcall_en_demo.json'}", Demonstration)
     turns = [message for record in records for message in record.messages]
     assert sum(len(message.tool_calls) for message in turns) == 211
@@ -83,7 +83,7 @@ def test_real_conversations_are_scored_turn_by_turn(datasets_folder, name):
         assert sum(s and i == template.stop_ids[0] for i, s in zip(ids, scored, strict=True)) == answers
 
 
-def test_trees_give_the_paths_and_the_ranked_places_that_a_walk_over_them_finds(datasets_folder):
+def test_trees_give_the_paths_and_rankings_of_a_tree_walk(datasets_folder):
     path = datasets_folder / "oasst_sample/en_100_tree.jsonl"
     trees = [json.loads(line)["prompt"] for line in path.read_text().splitlines()]
 
@@ -102,7 +102,7 @@ def test_trees_give_the_paths_and_the_ranked_places_that_a_walk_over_them_finds(
     assert {tuple(text for _, text in one) for one in found} == ranked
 
 
-def test_tool_results_and_signatures_are_read_but_not_learnt(datasets_folder):
+def test_tool_results_and_signatures_are_not_scored(datasets_folder):
     template = ChatTemplate.from_tokenizer(tiny_tokenizer(None), "chatml")
     records = read(f"{datasets_folder / 'llamafactory_demo/glaive_toolcall_en_demo.json'}", Demonstration, limit=60)
     for record in (one for one in records if any(m.role == "tool" for m in one.messages)):
@@ -113,7 +113,7 @@ def test_tool_results_and_signatures_are_read_but_not_learnt(datasets_folder):
         assert "<tools>" not in said
 
 
-def test_real_preferences_are_not_won_by_length_alone(datasets_folder):
+def test_published_preferences_are_not_determined_by_length(datasets_folder):
     rankings = read(f"{datasets_folder / 'llamafactory_demo/dpo_en_demo.json'}", Ranking)
     found = preference_stats(rankings)
     sizes = [(len(one.responses[0]), len(one.responses[1])) for one in rankings]
@@ -122,7 +122,7 @@ def test_real_preferences_are_not_won_by_length_alone(datasets_folder):
     assert found.length_gap_characters == pytest.approx(sum(a - b for a, b in sizes) / 300)
 
 
-def test_near_copies_of_real_rows_are_those_of_comparing_them_all(datasets_folder):
+def test_near_duplicates_of_published_rows_equal_those_of_comparing_all(datasets_folder):
     rows = read(f"{datasets_folder / 'alpaca/alpaca_en_demo.json'}", Demonstration, limit=400)
     texts = [one.messages[0].content for one in rows] + [one.messages[0].content + " Please." for one in rows[:20]]
     sets = [shingles(text) for text in texts]
@@ -134,6 +134,6 @@ def test_near_copies_of_real_rows_are_those_of_comparing_them_all(datasets_folde
     assert len(every) >= 10
 
 
-def test_a_self_instruct_file_is_no_format_that_is_known(datasets_folder):
+def test_a_self_instruct_file_has_no_known_format(datasets_folder):
     with pytest.raises(UserError, match=r"seed_tasks.jsonl, line 1: no known row format has the fields id, name"):
         read(f"{datasets_folder / 'alpaca/seed_tasks.jsonl'}", Demonstration)

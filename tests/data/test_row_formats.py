@@ -1,4 +1,4 @@
-"""Each row format gives the record it stands for, and other kinds only where the field reads it so."""
+"""Each row format gives its record, and other kinds only by the documented casts."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_a_row_gives_its_record(write, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_record_comes_back_from_its_own_json(write, name):
+def test_a_record_round_trips_through_its_json(write, name):
     record = FORMATS[name][1]
     assert read(write(to_json(record)), type(record)) == [record]
 
@@ -43,7 +43,7 @@ def test_a_record_comes_back_from_its_own_json(write, name):
         ("question", Demonstration((USER, BOT))),
     ],
 )
-def test_a_row_gives_another_kind_where_that_has_a_meaning(write, name, record):
+def test_a_row_is_cast_to_another_kind(write, name, record):
     assert read(write(FORMATS[name][0]), type(record)) == [record]
 
 
@@ -57,7 +57,7 @@ def test_a_preference_gives_a_rating_for_each_side(write):
     ("name", "kind"),
     [("alpaca", Ranking), ("text", Task), ("unpaired", Demonstration), ("problem", Rating), ("own task", Document)],
 )
-def test_a_kind_that_the_format_cannot_give_names_both(write, name, kind):
+def test_the_error_for_an_impossible_kind_names_format_and_kind(write, name, kind):
     row, record = FORMATS[name]
     with pytest.raises(
         UserError, match=rf"{next(iter(row))}.*cannot be read as {kind.__name__}.*{type(record).__name__}"
@@ -65,19 +65,19 @@ def test_a_kind_that_the_format_cannot_give_names_both(write, name, kind):
         read(write(row), kind)
 
 
-def test_worked_solutions_are_what_is_imitated_and_the_last_number_what_is_checked(write):
+def test_worked_solutions_are_demonstrations_and_their_last_number_the_reference(write):
     path = write({"question": "Name a colour.", "answer": "3 + 4 = 7\n#### 7"})
     assert read(path, Demonstration)[0].messages[-1].content == "3 + 4 = 7\n#### 7"
     assert read(path, Task)[0].reference == "7"
 
 
-def test_the_shared_prompt_is_cut_at_a_turn_not_inside_answers_that_begin_alike(write):
+def test_the_shared_prompt_ends_at_a_turn_even_if_responses_start_alike(write):
     chosen, rejected = (f"{DIALOGUE} Red, {x}." for x in ("I think", "perhaps"))
     (ranking,) = read(write({"chosen": chosen, "rejected": rejected}), Ranking)
     assert ranking.responses == ("Red, I think.", "Red, perhaps.")
 
 
-def test_function_calls_and_their_results_keep_who_speaks(write):
+def test_function_calls_and_results_keep_their_roles(write):
     call = {"from": "function_call", "value": json.dumps({"name": "find", "arguments": json.dumps({"x": 1})})}
     row = {"conversations": [*HUMAN, call, {"from": "observation", "value": "{}"}, RED], "tools": '[{"name": "find"}]'}
     messages = read(write(row), Demonstration)[0].messages
@@ -102,7 +102,7 @@ def test_an_openai_tool_call_and_a_typed_one_are_the_same(write):
     assert first == second
 
 
-def test_reasoning_stands_in_think_tags_before_the_answer(write):
+def test_reasoning_becomes_a_think_block_before_the_response(write):
     parts = [{"type": "reasoning", "value": "Hm."}, {"type": "text", "value": "Red."}]
     plain = {"role": "assistant", "content": "Red.", "reasoning_content": "Hm."}
     rows = [{"messages": [CHAT[0], {"role": "assistant", "content": parts}]}, {"messages": [CHAT[0], plain]}]
@@ -110,17 +110,17 @@ def test_reasoning_stands_in_think_tags_before_the_answer(write):
         assert record.messages[-1].content == "<think>\nHm.\n</think>\n\nRed."
 
 
-def test_plain_columns_that_no_format_uses_are_kept(write):
+def test_unused_plain_columns_become_meta(write):
     row = {"messages": CHAT, "id": 7, "topic": "colours", "embedding": [1, 2]}
     assert read(write(row), Demonstration)[0].meta == {"id": 7, "topic": "colours"}
 
 
-def test_null_columns_count_as_absent(write):
+def test_null_columns_count_as_missing(write):
     row = {"prompt": "Name a colour.", "completion": None, "chosen": "Red.", "rejected": "Blue.", "label": None}
     assert read(write(row), Ranking)[0].responses == ("Red.", "Blue.")
 
 
-def test_multiple_choice_is_not_read_as_a_question_without_its_choices(write):
+def test_multiple_choice_rows_are_not_read_as_question_and_answer(write):
     with pytest.raises(UserError, match="no known row format"):
         read(write({"question": "?", "choices": ["a", "b"], "answer": 1}), Task)
 
@@ -136,7 +136,7 @@ def test_a_system_turn_that_both_sides_share_belongs_to_the_prompt(write):
     assert Message("assistant", ranking.responses[0]) == BOT
 
 
-def test_an_answer_that_is_json_is_text_and_turns_in_json_are_turns(write):
+def test_a_json_response_is_text_and_json_turns_are_messages(write):
     answer = '[{"name": "find"}]'
     row = {"prompt": json.dumps(CHAT[:1]), "chosen": answer, "rejected": json.dumps(CHAT[1:])}
     (ranking,) = read(write(row), Ranking)

@@ -1,4 +1,4 @@
-"""Sources that are not single files: folders, data sets of the `datasets` library, several at once, the world."""
+"""Sources other than single files: folders, hub data sets, several sources, the built-in world."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder as the hub serves it: parquet files in `data/`, the split in their names."""
+    """A folder as on the hub: parquet files in `data/`, with the split in their names."""
     path = tmp_path / "set"
     for split, rows in (("train", ROWS), ("test", ROWS[:1])):
         (path / "data").mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def test_a_data_set_saved_to_disk_is_read_back(tmp_path):
         read(f"hf:{tmp_path / 'dict'}@valid", Ranking)
 
 
-def test_a_bad_row_of_a_data_set_has_its_number(tmp_path):
+def test_the_error_for_a_bad_row_of_a_data_set_has_its_number(tmp_path):
     datasets.Dataset.from_list([*ROWS, {"prompt": "p", "chosen": "", "rejected": "No."}]).save_to_disk(tmp_path / "set")
     with pytest.raises(UserError, match=r"set, row 4: responses: expected some text"):
         read(str(tmp_path / "set"), Ranking)
@@ -69,27 +69,27 @@ def test_a_bad_row_of_a_data_set_has_its_number(tmp_path):
         ("hf:nobody/nothing-of-that-name", "hf:nobody/nothing-of-that-name: the data set cannot be loaded"),
     ],
 )
-def test_a_data_set_that_is_not_there_is_named(spec, problem):
+def test_the_error_names_a_missing_data_set(spec, problem):
     with pytest.raises(UserError, match=problem):
         read(spec, Ranking)
 
 
-def test_several_sources_are_read_one_after_the_other(tmp_path):
+def test_several_sources_are_concatenated(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text(name)
     assert read([str(tmp_path / "a.txt"), str(tmp_path / "b.txt")], Document) == [Document("a"), Document("b")]
-    with pytest.raises(UserError, match=r"weights, .* order training data, here each record is read once"):
+    with pytest.raises(UserError, match=r"weights, .* order training data, but here each record is read once"):
         read(f"{tmp_path / 'a.txt'}*0.5,{tmp_path / 'b.txt'}*0.5", Document)
 
 
 @pytest.mark.parametrize(("name", "kind"), WORLD_KINDS.items())
-def test_the_world_s_records_arrive_unchanged(name, kind):
+def test_the_world_s_records_are_read_unchanged(name, kind):
     expected = getattr(World(1), name)(4, seed=2)
     assert read(f"world:{name}?n=4&seed=2&world=1", kind) == expected
 
 
 class FakeWorld:
-    """The world's shape, with records that say which arguments made them."""
+    """Like the world, with records that contain the arguments of the call."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -109,14 +109,14 @@ def world(monkeypatch):
     monkeypatch.setitem(sys.modules, "zhenlong.world", module)
 
 
-def test_options_reach_the_world(world):
+def test_options_are_passed_to_the_world(world):
     document = read("world:documents?n=2&seed=3&world=4", Document)[-1]
     assert json.loads(document.text) == {"world": 4, "i": 1, "seed": 3}
     task = read("world:tasks?n=1&split=heldout&bias=0.5", Task)[0]
     assert json.loads(task.prompt[0].content) == [0, "heldout", 0.5]
 
 
-def test_the_world_makes_a_thousand_rows_unless_told(world):
+def test_the_world_makes_a_thousand_rows_by_default(world):
     assert len(list(iter_source_rows("world:documents"))) == 1000
 
 
@@ -132,6 +132,6 @@ def test_the_world_makes_a_thousand_rows_unless_told(world):
         ("world:documents?n=5", Demonstration, "own document .* cannot be read as Demonstration"),
     ],
 )
-def test_a_wrong_wish_of_the_world_says_what_there_is(world, spec, kind, problem):
+def test_the_error_for_an_unknown_kind_or_option_of_the_world_lists_the_known_ones(world, spec, kind, problem):
     with pytest.raises(UserError, match=problem):
         read(spec, kind)

@@ -1,14 +1,14 @@
-"""The built-in chat templates, for tokenizers that have none: ChatML, Llama 2, Llama 3 and Alpaca, as published.
+"""Built-in chat templates for tokenizers without one: ChatML, Llama 2, Llama 3 and Alpaca, as published.
 
-A base model's tokenizer often lacks a format's markers. Those that open a turn are then ordinary text. The one that
-ends a turn must be a single token for generation to stop at it: where the tokenizer has no such token, its eos token
-stands in its place, in every turn.
+The tokenizer of a base model often lacks a format's markers. Markers that open a turn are then ordinary text. The one
+that ends a turn must be a single token, so that generation can stop at it: if the tokenizer has no such token, its EOS
+token is used instead, in every turn.
 
-ChatML: https://github.com/openai/openai-python (chatml.md, 2023); its tools are those of Qwen 2.5. Llama 2: Touvron et
-al. 2023, and `generation.py` of the `llama` repository. Llama 3:
-https://www.llama.com/docs/model-cards-and-prompt-formats; its tools are those of Llama 3.1, whose system turn names the
-environment and two dates when there are any. Alpaca: tatsu-lab/stanford_alpaca, in turns as hiyouga/LLaMA-Factory has
-it. Llama 2 and Alpaca know no tools and get ChatML's.
+ChatML: https://github.com/openai/openai-python (chatml.md, 2023); tools as in Qwen 2.5. Llama 2: Touvron et al. 2023,
+and `generation.py` of the `llama` repository. Llama 3: https://www.llama.com/docs/model-cards-and-prompt-formats; tools
+as in Llama 3.1, whose system turn names the environment and two dates if there are tools. Alpaca:
+tatsu-lab/stanford_alpaca, for several turns as in hiyouga/LLaMA-Factory. Llama 2 and Alpaca have no tools and use
+ChatML's.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ ALPACA_SYSTEM: Final = (
 
 
 def _jinja_string(text: str) -> str:
-    """A text as a string of Jinja's."""
+    """The text as a Jinja string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
 
 
-# `system` is what the system says (none where it says nothing), `rest` are the other turns.
+# `system` is the system message (none if there is none), `rest` the other turns.
 _SPLIT_SYSTEM_TURN: Final = (
     "{% if messages[0]['role'] == 'system' %}"
     "{% set system = messages[0]['content'] or '' %}{% set rest = messages[1:] %}"
     "{% else %}{% set system = none %}{% set rest = messages %}{% endif %}"
 )
-# With tools, `system` ends with their signatures.
+# With tools, their signatures are appended to `system`.
 _ADD_TOOLS: Final = (
     "{% if tools %}{% set offer = namespace(text=" + _jinja_string(TOOLS_PREFIX) + ") %}"
     "{% for tool in tools %}{% set offer.text = offer.text + '\\n' + (tool | tojson) %}{% endfor %}"
@@ -56,7 +56,7 @@ _ADD_TOOLS: Final = (
     + _jinja_string(TOOLS_SUFFIX)
     + " %}{% endif %}"
 )
-# What an assistant says, its calls in tags.
+# The text of an assistant turn, with its calls in tags.
 _ASSISTANT_TEXT: Final = (
     "{% set said = namespace(text=message['content'] or '') %}"
     "{% for call in message['tool_calls'] or [] %}"
@@ -79,7 +79,7 @@ _CHATML: Final = (
     "{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"
 )  # fmt: skip
 
-# Each exchange has its own BOS; the system's words stand inside the first user turn.
+# Each exchange has its own BOS; the system message is part of the first user turn.
 _LLAMA2: Final = (
     _SPLIT_SYSTEM_TURN + _ADD_TOOLS +
     "{% if system is not none %}{% set system = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' %}"
@@ -93,7 +93,7 @@ _LLAMA2: Final = (
     "{% endif %}{% endfor %}"
 )  # fmt: skip
 
-# With tools: the layout of 3.1, in which the first user turn holds the signatures and a call is bare JSON.
+# With tools: the layout of 3.1, in which the first user turn holds the signatures and a call is plain JSON.
 _LLAMA3: Final = (
     _SPLIT_SYSTEM_TURN +
     "BOS{% if tools %}{% set system = " + _jinja_string(LLAMA3_PREAMBLE) + " + (system or '') | trim %}{% endif %}"
@@ -127,7 +127,7 @@ _ALPACA: Final = (
     "{% endif %}{% endfor %}"
 )  # fmt: skip
 
-# The Jinja text and the marker that ends a turn (empty: eos). In the text, BOS and END are what the tokenizer has.
+# The Jinja source and the end-of-turn marker (empty: EOS). BOS and END in the source are replaced by the tokenizer's.
 _TEMPLATES: Final = {
     "chatml": (_CHATML, "<|im_end|>"),
     "llama2": (_LLAMA2, "</s>"),
@@ -138,11 +138,11 @@ BUILTIN_TEMPLATES: Final = tuple(_TEMPLATES)
 
 
 def builtin_template(tokenizer: Any, name: str) -> str:
-    """The Jinja text of a built-in template for this tokenizer.
+    """The Jinja source of a built-in template for this tokenizer.
 
-    Llama 2, Llama 3 and Alpaca begin with BOS where the tokenizer has one; ChatML, which has none, only where the
-    tokenizer begins every text with it. Raises `UserError` for a tokenizer that has neither the marker that ends a turn
-    nor eos.
+    Llama 2, Llama 3 and Alpaca start with BOS if the tokenizer has one; ChatML, which has none, only if the tokenizer
+    starts every text with it. Raises `UserError` for a tokenizer that has neither the end-of-turn marker nor an EOS
+    token.
     """
     bos, end = bos_and_turn_end(tokenizer, name)
     source = _TEMPLATES[name][0]
@@ -152,7 +152,7 @@ def builtin_template(tokenizer: Any, name: str) -> str:
 
 
 def bos_and_turn_end(tokenizer: Any, name: str) -> tuple[str, str]:
-    """What a conversation of a built-in format begins with (empty for nothing) and what ends a turn."""
+    """What a conversation of a built-in format starts with (possibly empty), and its end-of-turn token."""
     end = _TEMPLATES[name][1]
     if not end or end not in tokenizer.get_added_vocab():
         if not tokenizer.eos_token:

@@ -1,14 +1,14 @@
-"""Chat templates: a conversation as token ids, and which of them the assistant says.
+"""Chat templates: a conversation as token ids with its loss mask.
 
-A template is a Jinja text: the tokenizer's own or a built-in one. A conversation is rendered turn by turn and tokenised
-in pieces that are cut where the assistant begins and ends, exactly where generation begins and ends. So the ids of a
-prompt and of a response put together are the ids of the conversation, and those of earlier turns stay as they were.
+A template is Jinja source: the tokenizer's own or a built-in one. A conversation is rendered turn by turn and tokenised
+in pieces, split where the assistant's text starts and ends, exactly as in generation. So the ids of a prompt followed
+by those of a response are the ids of the conversation, and the ids of earlier turns never change.
 
-The end of a turn is the first added token that the template writes after the assistant's words. A template that writes
-none there would never stop: then the eos token is put after the words. Either way generation stops at `stop_ids`, which
-are the tokens that training has taught. Rendered text already holds its BOS, so none is added to it.
+The end of a turn is the first added token that the template writes after the assistant's text. A template without one
+would never stop, so EOS is appended. In both cases generation stops at `stop_ids`, which training has taught. Rendered
+text already contains its BOS, so none is added.
 
-Left to the tokenizer: text of a message that spells a special token becomes that token.
+A message whose text spells a special token becomes that token, as the tokenizer decides.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from zhenlong.data.message_parsing import message_text
 from zhenlong.errors import UserError
 from zhenlong.records import Message, Messages
 
-TokenizedExample = tuple[list[int], list[bool]]  # token ids and which of them are scored, of the same length
+TokenizedExample = tuple[list[int], list[bool]]  # token ids and loss mask, of the same length
 
 _PROBE: Final = "zhenlong"
 
 
 @dataclass(frozen=True)
 class _AssistantTurn:
-    """One turn of the assistant in rendered text: all that comes before it, and its words with the end of the turn."""
+    """One assistant turn in rendered text: the text before it, and its own text including the end of the turn."""
 
     prefix: str
     text: str
 
 
 class ChatTemplate:
-    """A tokenizer with a chat template. Make one with `ChatTemplate.from_tokenizer`.
+    """A tokenizer with a chat template. Create one with `ChatTemplate.from_tokenizer`.
 
-    `source` is the Jinja text; set it as `tokenizer.chat_template` before the tokenizer is saved, and other programs
-    will talk to the model as it was trained.
+    `source` is the Jinja source. Set it as `tokenizer.chat_template` before saving the tokenizer, so that other
+    programs format conversations as in training.
     """
 
     def __init__(self, tokenizer: Any, source: str, name: str = "auto") -> None:
@@ -54,14 +54,14 @@ class ChatTemplate:
         self._adds_space_prefix = _tokenizer_adds_space(tokenizer)
         probe = self._assistant_turn((Message("user", _PROBE),), Message("assistant", _PROBE))
         if _PROBE not in probe.text:
-            raise UserError(f"the chat template {name} does not show what the assistant says; choose another one")
+            raise UserError(f"the chat template {name} does not include the assistant's text; choose another one")
         self._turn_suffix = probe.text[probe.text.rindex(_PROBE) + len(_PROBE) :]
         marker = _first_token(self._turn_suffix, tokenizer.get_added_vocab())
         self._end_of_turn = self._turn_suffix[: self._turn_suffix.index(marker) + len(marker)] if marker else ""
         eos = tokenizer.eos_token_id
         if not marker and eos is None:
             raise UserError(
-                f"the chat template {name} writes no token after an answer and the tokenizer has no eos token"
+                f"the chat template {name} ends a response with no token, and the tokenizer has no eos token"
             )
         ends = (tokenizer.convert_tokens_to_ids(marker) if marker else eos, eos)
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(end for end in ends if end is not None))
@@ -70,7 +70,7 @@ class ChatTemplate:
     def from_tokenizer(tokenizer: Any, name: str = "auto") -> ChatTemplate:
         """The tokenizer's own template (`auto`) or the built-in `chatml`, `llama2`, `llama3` or `alpaca`.
 
-        Raises `UserError` for a tokenizer without a template when none is chosen, and for an unknown name.
+        Raises `UserError` for `auto` and a tokenizer without a template, and for an unknown name.
         """
         if name in BUILTIN_TEMPLATES:
             return ChatTemplate(tokenizer, builtin_template(tokenizer, name), name)
@@ -82,14 +82,14 @@ class ChatTemplate:
         return ChatTemplate(tokenizer, tokenizer.get_chat_template())
 
     def encode_prompt(self, messages: Messages) -> list[int]:
-        """The ids of a prompt, up to where the assistant begins to speak."""
+        """The ids of a prompt, including the generation prompt."""
         text = self.render(messages, add_generation_prompt=True)
         return self._encode_pieces(self._split_at_turns(text, self._assistant_turns(messages)))[0]
 
     def encode_response(self, messages: Messages, text: str, end_turn: bool = True) -> list[int]:
-        """The ids of `text` as the answer to the prompt `messages`, through the end of the turn.
+        """The ids of `text` as the response to `messages`, including the end of the turn.
 
-        `end_turn=False` leaves the end of the turn out, as for an answer that was cut off.
+        `end_turn=False` omits the end of the turn, as for a truncated response.
         """
         turn = self._assistant_turn(messages, Message("assistant", text))
         turn_text = turn.text
@@ -101,29 +101,28 @@ class ChatTemplate:
         return self._tokenize(turn_text, first=not turn.prefix)
 
     def encode_conversation(self, messages: Messages) -> TokenizedExample:
-        """The ids of a conversation up to the end of the assistant's last turn, and which the assistant says.
+        """The ids of a conversation up to the end of the assistant's last turn, and the loss mask.
 
-        Raises `UserError` when no turn is the assistant's, and for a template that rewrites what was said once the
-        conversation goes on (a stripped `<think>`): no one row of ids holds all turns then; `training_examples` gives
-        several.
+        Raises `UserError` when there is no assistant turn, and for a template that rewrites earlier turns (such as one
+        that strips `<think>`): then no single sequence contains all turns, and `training_examples` returns several.
         """
         examples = self.training_examples(messages)
         if len(examples) > 1:
             raise UserError(
                 f"the chat template {self.name} rewrites earlier turns, so this conversation is {len(examples)} "
-                "training samples; train on them one by one, or choose --chat_template chatml"
+                "training examples; train on each of them, or choose --chat_template chatml"
             )
         return examples[0]
 
     def training_examples(self, messages: Messages) -> list[TokenizedExample]:
-        """The conversation as few rows of ids, in which each of the assistant's turns is scored exactly once.
+        """The conversation as few sequences, in which each assistant turn is scored exactly once.
 
-        One for most templates. A turn that the template rewrites later gets a sample of its own that ends with it, and
-        is context, as the model would see it, in those that follow.
+        One sequence for most templates. A turn that the template rewrites later gets its own sequence, which ends with
+        it; in later sequences it is context, as the model will see it.
         """
         turns = self._assistant_turns(messages)
         if not turns:
-            raise UserError("a conversation without an assistant turn has nothing to train on; leave it out")
+            raise UserError("a conversation without an assistant turn has nothing to train on; remove it")
         examples: list[TokenizedExample] = []
         unscored_turns = set(range(len(turns)))
         while unscored_turns:
@@ -142,19 +141,19 @@ class ChatTemplate:
     def _assistant_turn(self, history: Messages, message: Message) -> _AssistantTurn:
         if not history:
             raise UserError(
-                "the conversation begins with the assistant; expected the system's or the user's turn first"
+                "the conversation starts with the assistant; expected the system's or the user's turn first"
             )
         prefix = self.render(history, add_generation_prompt=True)
         whole = self.render((*history, message), add_generation_prompt=False)
         if not whole.startswith(prefix):
             raise UserError(
-                f"the chat template {self.name} writes an answer otherwise than it opens one for generation "
-                f"({prefix[-30:]!r}); choose --chat_template chatml, or a template that does not"
+                f"the chat template {self.name} writes a response differently from its generation prompt "
+                f"({prefix[-30:]!r}); choose --chat_template chatml, or another template"
             )
         return _AssistantTurn(prefix, whole[len(prefix) :])
 
     def _through_end_of_turn(self, text: str) -> str:
-        """The assistant's words through the end of the turn, without what the template writes after it."""
+        """The assistant's text up to the end of the turn, without what the template writes after it."""
         if text.endswith(self._turn_suffix):
             return text[: len(text) - len(self._turn_suffix)] + self._end_of_turn
         special_tokens = self.tokenizer.all_special_tokens
@@ -162,7 +161,7 @@ class ChatTemplate:
         return text[: max(ends, default=len(text))]
 
     def _split_at_turns(self, text: str, turns: Sequence[_AssistantTurn]) -> list[tuple[str, int | None]]:
-        """`text` cut around the turns that stand in it unchanged; a piece is with its turn's number, or None."""
+        """Split `text` around the turns that occur in it unchanged; each piece with its turn's index, or None."""
         pieces: list[tuple[str, int | None]] = []
         done = 0
         for number, turn in enumerate(turns):
@@ -183,11 +182,11 @@ class ChatTemplate:
         return ids, loss_mask
 
     def _encode_turn_text(self, text: str, first: bool) -> list[int]:
-        """An answer's ids; eos ends it where the template has no token that does."""
+        """The ids of a response; EOS is appended if the template has no end-of-turn token."""
         return self._tokenize(text, first) + ([] if self._end_of_turn else [self.tokenizer.eos_token_id])
 
     def _tokenize(self, text: str, first: bool) -> list[int]:
-        """The ids of a piece of text. Where pieces follow one another none gets the space that begins a text."""
+        """The ids of a piece of text. Where pieces are concatenated, no space is added at their start."""
         if not text:
             return []
         if first or not self._adds_space_prefix:
@@ -203,7 +202,7 @@ class ChatTemplate:
         )
 
     def render(self, messages: Messages, add_generation_prompt: bool = False) -> str:
-        """The conversation as text; `add_generation_prompt` goes on to where the assistant begins to speak."""
+        """The conversation as text; with `add_generation_prompt`, followed by the generation prompt."""
         tools = [tool for message in messages for tool in message.tools] if self._supports_tools else []
         turns = [
             self._as_template_message(message)
@@ -226,11 +225,11 @@ class ChatTemplate:
             ) from None
         for message in messages:
             if message.role in ("system", "user") and message.content.strip() not in text:
-                raise UserError(f"the chat template {self.name} leaves out a {message.role} turn; choose another one")
+                raise UserError(f"the chat template {self.name} omits a {message.role} turn; choose another one")
         return text
 
     def _as_template_message(self, message: Message) -> dict[str, Any]:
-        """A message as templates take it; tool calls and signatures become text where the template knows none."""
+        """A message in the form that templates expect; tool calls and signatures become text if unsupported."""
         if message.tool_calls and self._supports_tool_calls:
             return {"role": message.role, "content": message.content, "tool_calls": list(message.tool_calls)}
         if message.tools and self._supports_tools:
@@ -243,7 +242,7 @@ def _tokenize_without_special_tokens(tokenizer: Any, text: str) -> list[int]:
 
 
 def _tokenizer_adds_space(tokenizer: Any) -> bool:
-    """Whether the tokenizer puts a space before a text, as SentencePiece ones do."""
+    """Whether the tokenizer adds a space before a text, as SentencePiece does."""
     newline = _tokenize_without_special_tokens(tokenizer, "\n")
     return _tokenize_without_special_tokens(tokenizer, "\na") != newline + _tokenize_without_special_tokens(
         tokenizer, "a"
@@ -251,6 +250,6 @@ def _tokenizer_adds_space(tokenizer: Any) -> bool:
 
 
 def _first_token(text: str, tokens: Sequence[str]) -> str:
-    """The token that stands first in a text, the longest where several begin there; empty if none does."""
+    """The token at the start of a text, the longest if there are several; empty if there is none."""
     found = [token for token in tokens if token and token in text]
     return min(found, key=lambda token: (text.index(token), -len(token)), default="")

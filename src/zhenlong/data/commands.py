@@ -1,6 +1,4 @@
-"""`zhenlong data validate` and `zhenlong data convert`: is this data what training takes, and the same data for
-others.
-"""
+"""`zhenlong data validate` and `zhenlong data convert`: check data before training, and write it in other formats."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ from zhenlong.records import RECORD_KINDS, Rating, Record
 
 
 def validate(sources: str, *, kind: str = "") -> None:
-    """Validate data: every problem with its file and line; exit code 2 if there is any.
+    """Validate data: report every problem with file and line; exit code 2 if there is any.
 
     Args:
         sources: Files, hf:owner/name or world:<kind>, as for training: several with commas, weights and other options.
-        kind: What it is to be read as: document, demonstration, ranking, rating or task; empty takes the format's own.
+        kind: Kind to read it as: document, demonstration, ranking, rating or task; by default the format's own.
     """
     problems = 0
     for one in parse_mixture_spec(sources).sources:
@@ -38,18 +36,19 @@ def validate(sources: str, *, kind: str = "") -> None:
 
 
 def convert(source: str, *, to: str, output: str, kind: str = "", skip_bad_rows: bool = False, limit: int = 0) -> Path:
-    """Write data in another format, one JSON object a line.
+    """Write data in another format, one JSON object per line.
 
-    What the format cannot hold is an error that names the row; nothing is lost on the way. Returns the file.
+    A row that the format cannot represent is an error that names it, so nothing is lost. Returns the file.
 
     Args:
         source: A file, hf:owner/name or world:<kind>; several with commas.
         to: Format: zhenlong, or messages, sharegpt, alpaca, prompt_completion or flan for demonstrations,
             trl_preference or kwise for rankings, trl_unpaired for ratings, text for documents.
         output: File to write, ending in .jsonl.
-        kind: For zhenlong, what to read it as: document, demonstration, ranking, rating or task; empty takes its own.
-        skip_bad_rows: Leave out rows that cannot be read or held, and say how many.
-        limit: Records of each source to take; 0 takes all.
+        kind: For zhenlong, the kind to read it as: document, demonstration, ranking, rating or task; by default its
+            own.
+        skip_bad_rows: Skip rows that cannot be read or represented, and report how many.
+        limit: Maximum number of records per source; 0 for all.
     """
     if to not in WRITERS:
         raise UserError(f"--to {to}: unknown format; expected one of {', '.join(WRITERS)}")
@@ -57,7 +56,7 @@ def convert(source: str, *, to: str, output: str, kind: str = "", skip_bad_rows:
         raise UserError(f"--output {output}: expected a name that ends in .jsonl")
     required_kind = WRITERS[to].kind
     if kind and required_kind:
-        raise UserError(f"--kind {kind}: {to} rows are {required_kind.__name__}s; leave the option out")
+        raise UserError(f"--kind {kind}: {to} rows are {required_kind.__name__}s; omit the option")
     bad: list[BadRow] | None = [] if skip_bad_rows else None
     written, temporary = 0, Path(f"{output}.partial")
     try:
@@ -68,7 +67,7 @@ def convert(source: str, *, to: str, output: str, kind: str = "", skip_bad_rows:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     written += 1
         if not written:
-            raise UserError(f"{source}: nothing to write; no row can be held as {to}")
+            raise UserError(f"{source}: nothing to write; no row can be represented as {to}")
         os.replace(temporary, output)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from None
@@ -76,19 +75,19 @@ def convert(source: str, *, to: str, output: str, kind: str = "", skip_bad_rows:
         temporary.unlink(missing_ok=True)
     for one in bad or ():
         print(f"left out: {one.location}: {one.problem}")
-    print(f"{written:,} rows of {to}" + (f", {len(bad):,} left out" if bad else ""))
+    print(f"{written:,} rows of {to}" + (f", {len(bad):,} skipped" if bad else ""))
     return Path(output)
 
 
 def record_kind(name: str) -> type[Record] | None:
-    """The record kind of a name, None for an empty one. Raises `UserError` for another."""
+    """The record kind with this name, None for an empty name. Raises `UserError` for another."""
     if name and name not in RECORD_KINDS:
         raise UserError(f"--kind {name}: unknown; expected one of {', '.join(RECORD_KINDS)}")
     return RECORD_KINDS[name] if name else None
 
 
 def _count_records(spec: str, kind: type[Record] | None, bad: list[BadRow]) -> tuple[int, dict[str, int]]:
-    """Rows and records by kind; every problem goes to `bad`, those of the whole source at the end."""
+    """Rows, and records by kind; problems are appended to `bad`, those of the whole source last."""
     places: set[str] = set()
     kinds: dict[str, int] = {}
     labels: set[bool] = set()
@@ -99,7 +98,7 @@ def _count_records(spec: str, kind: type[Record] | None, bad: list[BadRow]) -> t
             kinds[name] = kinds.get(name, 0) + 1
             if isinstance(record, Rating):
                 labels.add(record.desirable)
-    except UserError as error:  # the file ends here: its structure is broken, or nothing of it can be read
+    except UserError as error:  # nothing more can be read: the file's structure is broken
         bad.append(BadRow("", str(error)))
     places |= {one.location for one in bad if one.location}
     if len(labels) == 1:

@@ -1,4 +1,4 @@
-"""What a data set is like, as far as its text tells: lengths, form, vocabulary, copies, and what preferences prefer."""
+"""Statistics of a data set's text: lengths, formatting, vocabulary, duplicates, and what preferences favour."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from zhenlong.data.duplicates import NEAR_DUPLICATE_THRESHOLD, exact_duplicates,
 from zhenlong.data.message_parsing import message_text
 from zhenlong.records import Demonstration, Document, Messages, Ranking, Rating, Record, Task
 
-HISTOGRAM_BINS: Final = 30  # of a histogram
+HISTOGRAM_BINS: Final = 30  # bins of a histogram
 MAX_EXAMPLES: Final = 5
 EXAMPLE_CHARACTERS: Final = 600  # characters of an example
 _LIST: Final = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
 _HEADING: Final = re.compile(r"^#{1,6}[ \t]+\S", re.MULTILINE)
 _CODE: Final = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
-TokenCounter = Callable[[Sequence[str]], list[int]]  # how many tokens each text has
+TokenCounter = Callable[[Sequence[str]], list[int]]  # number of tokens of each text
 
 
 @dataclass(frozen=True)
 class RecordText:
-    """A record as text: what comes before its last response, its responses, and how many turns it has."""
+    """A record as text: everything before its last response, its responses, and its number of turns."""
 
     prompt: str
     responses: tuple[str, ...]
@@ -34,7 +34,7 @@ class RecordText:
 
 @dataclass(frozen=True)
 class LengthStats:
-    """A distribution of counts. `histogram` is (from, up to, how many), the last bin open for the longest 1 %."""
+    """A distribution of counts. `histogram` has (from, to, number) per bin; the last bin holds the longest 1 %."""
 
     count: int
     mean: float
@@ -47,7 +47,7 @@ class LengthStats:
 
 @dataclass(frozen=True)
 class FormatStats:
-    """Shares of responses with a list (two items or more), with a heading, with fenced code."""
+    """Fractions of responses with a list (two or more items), a heading, or a fenced code block."""
 
     list_fraction: float
     heading_fraction: float
@@ -56,9 +56,9 @@ class FormatStats:
 
 @dataclass(frozen=True)
 class DuplicateStats:
-    """Records beyond the first of a kind: word for word, nearly so (those included), and prompts that come again.
+    """Numbers of duplicates beyond the first: exact, near (exact ones included), and repeated prompts.
 
-    `examples` are near copies as (place, place, similarity, text, text), those that differ most first.
+    `examples` are near duplicates as (location, location, similarity, text, text), the least similar first.
     """
 
     exact: int
@@ -69,7 +69,7 @@ class DuplicateStats:
 
 @dataclass(frozen=True)
 class PreferenceStats:
-    """What pairs prefer: how much longer the chosen response is, and how often the longer one was chosen.
+    """What pairs favour: how much longer the chosen response is, and how often the longer response was chosen.
 
     Pairs of equal length count half in `longer_win_rate`.
     """
@@ -84,7 +84,7 @@ class PreferenceStats:
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """One source. Lengths in tokens are None without a tokenizer, and what a kind of record does not have is None."""
+    """The statistics of one source. Lengths in tokens are None without a tokenizer, as is what a record kind lacks."""
 
     kind: str
     records: int
@@ -107,7 +107,7 @@ def dataset_stats(
     count_tokens: TokenCounter | None = None,
     near_duplicate_threshold: float = NEAR_DUPLICATE_THRESHOLD,
 ) -> DatasetStats:
-    """The statistics of records of one kind, each with its location."""
+    """The statistics of records of one kind, given with their locations."""
     records = [record for _, record in located_records]
     record_texts = [record_text(record) for record in records]
     prompts = [one.prompt for one in record_texts if one.prompt]
@@ -136,7 +136,7 @@ def dataset_stats(
 
 
 def record_text(record: Record) -> RecordText:
-    """A record as text; of a demonstration every turn of the assistant is a response."""
+    """A record as text; in a demonstration every assistant turn is a response."""
     match record:
         case Document(text=text):
             return RecordText("", (text,), 0)
@@ -153,7 +153,7 @@ def record_text(record: Record) -> RecordText:
 
 
 def length_stats(counts: Sequence[int]) -> LengthStats:
-    """The distribution of counts, of which there is at least one."""
+    """The distribution of a non-empty list of counts."""
     values = np.asarray(counts, dtype=float)
     p10, median, p90, p99 = (float(np.quantile(values, q, method="inverted_cdf")) for q in (0.1, 0.5, 0.9, 0.99))
     top = max(p99, 1.0)
@@ -164,7 +164,7 @@ def length_stats(counts: Sequence[int]) -> LengthStats:
 
 
 def format_stats(responses: Sequence[str]) -> FormatStats:
-    """How the responses are set."""
+    """How the responses are formatted."""
     count = len(responses)
     listed = sum(len(_LIST.findall(text)) > 1 for text in responses)
     headed, coded = (sum(bool(pattern.search(text)) for text in responses) for pattern in (_HEADING, _CODE))
@@ -176,7 +176,7 @@ def duplicate_stats(
     record_texts: Sequence[RecordText],
     near_duplicate_threshold: float = NEAR_DUPLICATE_THRESHOLD,
 ) -> DuplicateStats:
-    """Records whose whole text, and prompts whose text, was there before."""
+    """Records whose whole text, or whose prompt, occurred before."""
     full_texts = ["\n".join((one.prompt, *one.responses)) for one in record_texts]
     near_groups = near_duplicates(full_texts, near_duplicate_threshold)
     examples = [
@@ -195,7 +195,7 @@ def duplicate_stats(
 
 
 def _around_first_difference(a: str, b: str) -> tuple[str, str]:
-    """Where two texts begin to differ, with some of what comes before and after."""
+    """The excerpts where two texts start to differ, with some context before and after."""
     pairs = enumerate(zip(a, b, strict=False))
     start = max(0, next((place for place, (x, y) in pairs if x != y), min(len(a), len(b))) - EXAMPLE_CHARACTERS // 4)
     mark = "…" if start else ""
@@ -203,7 +203,7 @@ def _around_first_difference(a: str, b: str) -> tuple[str, str]:
 
 
 def preference_stats(rankings: Iterable[Ranking], count_tokens: TokenCounter | None = None) -> PreferenceStats | None:
-    """What the pairs of rankings prefer; None where there is none."""
+    """What the pairs of rankings favour; None without pairs."""
     texts = [(one.responses[i], one.responses[j]) for one in rankings for i, j in one.pairs()]
     if not texts:
         return None
@@ -222,5 +222,5 @@ def _messages_text(messages: Messages) -> str:
 
 
 def _count_turns(messages: Messages) -> int:
-    """Turns without the system's."""
+    """Number of turns, without the system turn."""
     return sum(one.role != "system" for one in messages)

@@ -1,10 +1,10 @@
-"""Texts that occur again: word for word, and nearly so.
+"""Exact and near duplicates of texts.
 
-Two texts are nearly the same when their sets of word trigrams overlap: Jaccard |A ∩ B| / |A ∪ B| of at least a
-threshold. Candidates come from MinHash signatures in bands (Broder 1997; Leskovec et al., Mining of Massive Datasets,
-§3.4), and each is then decided by its exact Jaccard, so no pair is found that should not be. With b bands of r rows one
-of similarity s is missed with probability (1 - s^r)^b; r is the largest for which that is at most
-`MAX_MISS_PROBABILITY` at the threshold. A character of Chinese or Japanese is a word.
+Two texts are near duplicates when the Jaccard similarity |A ∩ B| / |A ∪ B| of their word trigrams reaches a threshold.
+Candidates come from locality-sensitive hashing of MinHash signatures (Broder 1997; Leskovec et al., Mining of Massive
+Datasets, §3.4), and the exact Jaccard similarity decides, so there are no false positives. With b bands of r rows, a
+pair of similarity s is missed with probability (1 - s^r)^b; r is the largest value for which that is at most
+`MAX_MISS_PROBABILITY` at the threshold. A Chinese or Japanese character counts as a word.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from numpy.typing import NDArray
 
 _CJK: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 WORD_PATTERN: Final = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
-SHINGLE_WORDS: Final = 3  # words
+SHINGLE_WORDS: Final = 3  # words per shingle
 NUM_HASHES: Final = 128
 MAX_MISS_PROBABILITY: Final = 1e-4
 NEAR_DUPLICATE_THRESHOLD: Final = 0.8
 MAX_BUCKET_COMPARISONS: Final = (
-    64  # members of a bucket that are compared with one another; further ones with the first alone
+    64  # members of a bucket compared pairwise; further ones are compared with the first only
 )
 
 
 @dataclass(frozen=True)
 class DuplicateGroups:
-    """For each text the number of the first text of its group, its own where it is the first; and the pairs found."""
+    """For each text the index of the first text of its group (its own if it is the first), and the pairs found."""
 
     first_index: tuple[int, ...]
     pairs: tuple[tuple[int, int, float], ...] = ()  # (earlier, later, similarity), most similar first
 
     @property
     def num_duplicates(self) -> int:
-        """How many texts a group has beyond its first."""
+        """How many texts are not the first of their group."""
         return sum(place != first for place, first in enumerate(self.first_index))
 
 
@@ -48,7 +48,7 @@ def normalised_words(text: str) -> list[str]:
 
 
 def exact_duplicates(texts: Sequence[str]) -> DuplicateGroups:
-    """Texts of the same words in the same order, whatever their punctuation, capitals and spaces."""
+    """Texts with the same words in the same order, ignoring punctuation, case and white space."""
     seen: dict[str, int] = {}
     return DuplicateGroups(
         tuple(seen.setdefault(" ".join(normalised_words(text)) or text, place) for place, text in enumerate(texts))
@@ -56,7 +56,7 @@ def exact_duplicates(texts: Sequence[str]) -> DuplicateGroups:
 
 
 def near_duplicates(texts: Sequence[str], threshold: float = NEAR_DUPLICATE_THRESHOLD) -> DuplicateGroups:
-    """Texts whose Jaccard similarity with another of the group is at least `threshold`; exact ones are among them."""
+    """Texts with a Jaccard similarity of at least `threshold` to another of the group, exact duplicates included."""
     exact_groups = exact_duplicates(texts)
     originals = [place for place, first in enumerate(exact_groups.first_index) if place == first]
     shingle_sets = {place: shingles(texts[place]) for place in originals}
@@ -69,14 +69,14 @@ def near_duplicates(texts: Sequence[str], threshold: float = NEAR_DUPLICATE_THRE
 
 
 def shingles(text: str) -> frozenset[int]:
-    """The word trigrams of a text as 64-bit hashes; a text of fewer words is one shingle."""
+    """The word trigrams of a text as 64-bit hashes; a shorter text is one shingle."""
     words = normalised_words(text)
     cut = [" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))]
     return frozenset(hash64(one) for one in cut) if words else frozenset()
 
 
 def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
-    """|A ∩ B| / |A ∪ B|; 0 where both are empty."""
+    """|A ∩ B| / |A ∪ B|; 0 if both are empty."""
     shared = len(a & b)
     return shared / (len(a) + len(b) - shared) if shared else 0.0
 
@@ -104,14 +104,14 @@ def _similar_pairs(shingle_sets: dict[int, frozenset[int]], threshold: float) ->
 
 
 def _rows_per_band(threshold: float) -> int:
-    """Rows of a band."""
+    """Rows per band."""
     return max(
         r for r in range(1, NUM_HASHES) if r == 1 or (1 - threshold**r) ** (NUM_HASHES // r) <= MAX_MISS_PROBABILITY
     )
 
 
 def _lsh_buckets(shingle_sets: dict[int, frozenset[int]], rows_per_band: int) -> Iterable[list[int]]:
-    """Texts that agree in every row of some band, in order."""
+    """Texts with equal signatures in all rows of some band, in order."""
     generator = np.random.Generator(np.random.PCG64(0))
     factors, addends = generator.integers(0, 2**63, (2, NUM_HASHES), dtype=np.uint64) | np.uint64(1)
     signatures = {place: _minhash_signature(found, factors, addends) for place, found in shingle_sets.items() if found}
@@ -125,7 +125,7 @@ def _lsh_buckets(shingle_sets: dict[int, frozenset[int]], rows_per_band: int) ->
 def _minhash_signature(
     shingle_hashes: frozenset[int], factors: NDArray[np.uint64], addends: NDArray[np.uint64]
 ) -> NDArray[np.uint64]:
-    """The least of each of HASHES hashes (multiply-shift, Dietzfelbinger et al. 1997) over a text's shingles."""
+    """The minimum of each of HASHES hashes (multiply-shift, Dietzfelbinger et al. 1997) over a text's shingles."""
     values = np.fromiter(shingle_hashes, np.uint64, len(shingle_hashes))
     return ((values[:, None] * factors + addends) >> np.uint64(32)).min(axis=0)
 

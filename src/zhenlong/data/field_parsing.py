@@ -1,4 +1,4 @@
-"""The pieces that the field's row formats share: a prompt, a response, a transcript, what else a row says."""
+"""Parsers shared by row formats: a prompt, a response, a transcript, the remaining columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TURN: Final = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
 def parse_prompt(value: Any, field: str) -> Messages:
-    """A prompt from a list of turns or from text: a user turn, or an HH-RLHF transcript up to the assistant."""
+    """A prompt from a list of turns or from text: a user turn, or an HH-RLHF transcript that ends at the assistant."""
     if isinstance(value, str):
         if not value.strip():
             raise ValueError(f"{field}: expected some text, got none")
@@ -29,7 +29,7 @@ def parse_prompt(value: Any, field: str) -> Messages:
 
 
 def parse_response(value: Any, field: str, prompt: Messages) -> str:
-    """What answers `prompt`: text, one assistant turn, or a dialogue that begins with the prompt."""
+    """A response to `prompt`: text, one assistant turn, or a dialogue that starts with the prompt."""
     if isinstance(value, str) and not _is_json_messages(value):
         return value
     messages = (parse_message(value, field),) if isinstance(value, Mapping) else parse_messages(value, field)
@@ -39,7 +39,7 @@ def parse_response(value: Any, field: str, prompt: Messages) -> str:
 
 
 def single_response_text(messages: Messages, field: str) -> str:
-    """What the assistant says in the only turn that is left after the prompt."""
+    """The text of the single assistant turn that remains after the prompt."""
     roles = [m.role for m in messages]
     if roles != ["assistant"]:
         got = f"{len(roles)} turns ({', '.join(roles)})" if roles else "none"
@@ -48,18 +48,18 @@ def single_response_text(messages: Messages, field: str) -> str:
 
 
 def parse_hh_transcript(text: str, field: str) -> Messages:
-    r"""The turns of an HH-RLHF dialogue, which are marked `\n\nHuman:` and `\n\nAssistant:`."""
+    r"""The turns of an HH-RLHF dialogue, marked by `\n\nHuman:` and `\n\nAssistant:`."""
     head, *parts = _TURN.split(text)
     if head.strip() or not parts:
-        raise ValueError(f"{field}: expected a dialogue that begins with 'Human:', got {text[:40]!r}")
+        raise ValueError(f"{field}: expected a dialogue that starts with 'Human:', got {text[:40]!r}")
     pairs = zip(parts[::2], parts[1::2], strict=True)
     return tuple(Message(HH_ROLES[speaker], words.strip()) for speaker, words in pairs)
 
 
 def split_shared_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages, str, str]:
-    """The prompt that two whole dialogues share, and what the assistant says after it in each.
+    """The prompt that two full dialogues share, and the assistant's response after it in each.
 
-    The cut is at a turn: two answers that begin with the same words do not lend them to the prompt.
+    The split is between turns, even if both responses start with the same words.
     """
     shared = 0
     while shared < min(len(chosen), len(rejected)) and _same_message(chosen[shared], rejected[shared]):
@@ -67,13 +67,13 @@ def split_shared_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages,
     if shared == len(chosen) == len(rejected):
         raise ValueError("rejected: expected it to differ from chosen, got the same dialogue twice")
     if not shared:
-        raise ValueError("rejected: expected it to begin with the same turns as chosen, which are the prompt")
+        raise ValueError("rejected: expected it to start with the same turns as chosen, which are the prompt")
     prompt = chosen[:shared]
     return prompt, single_response_text(chosen[shared:], "chosen"), single_response_text(rejected[shared:], "rejected")
 
 
 def parse_bool(value: Any, field: str) -> bool:
-    """A label as JSON, a table or a 0/1 column writes it."""
+    """A boolean label as JSON, a table or a 0/1 column writes it."""
     values = {"true": True, "1": True, "false": False, "0": False}
     parsed = values.get(str(value).strip().lower())
     if parsed is None:
@@ -82,13 +82,13 @@ def parse_bool(value: Any, field: str) -> bool:
 
 
 def extra_columns(fields: Fields, *used_fields: str) -> dict[str, Any]:
-    """What a row says beyond the fields that were used: its plain values (text, numbers, booleans)."""
+    """The columns of a row that were not used, if their values are plain (text, numbers, booleans)."""
     plain = (str, int, float, bool)
     return {name: value for name, value in fields.items() if name not in used_fields and isinstance(value, plain)}
 
 
 def text_field(fields: Fields, name: str, default: str | None = None) -> str:
-    """The text in a field; an absent one is `default`, or an error without it."""
+    """The text in a field; if it is missing, `default`, or an error without one."""
     value = fields.get(name)
     value = default if value is None else value
     if not isinstance(value, str):
@@ -98,7 +98,7 @@ def text_field(fields: Fields, name: str, default: str | None = None) -> str:
 
 
 def _is_json_messages(value: str) -> bool:
-    """Whether a text is a conversation as a table holds it; an answer may well be a JSON list of something else."""
+    """Whether a table cell holds a conversation as JSON; a response may be JSON of something else."""
     if not value.lstrip().startswith("[{"):
         return False
     try:

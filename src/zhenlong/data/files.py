@@ -1,7 +1,7 @@
-"""Rows out of a local file: `.jsonl .json .csv .tsv .parquet .txt`, each also `.gz`, or a folder written by `datasets`.
+"""Rows of a local file: `.jsonl .json .csv .tsv .parquet .txt`, each also `.gz`.
 
-A row is a mapping from field to value together with its place in the file, so that whatever is wrong with it later can
-be said with file and line. Files are read as UTF-8, with or without a byte-order mark.
+A row is a mapping from field to value with its location in the file, so that later errors can name file and line. Files
+are read as UTF-8, with or without a byte-order mark.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from typing import Any, Final, cast
 
 from zhenlong.errors import UserError
 
-_SEPARATOR: Final = re.compile(r"\s*[\[,]?\s*")  # before each item of a JSON list
+_SEPARATOR: Final = re.compile(r"\s*[\[,]?\s*")  # precedes each item of a JSON list
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """One row: `location` is how an error names it (`prefs.jsonl, line 3`); `problem` says why it has no usable
-    fields.
-    """
+    """One row: `location` names it in errors (`prefs.jsonl, line 3`); `problem` says why it has no usable fields."""
 
     location: str
     fields: Mapping[str, Any]
@@ -34,10 +32,10 @@ class RawRow:
 
 
 def iter_file_rows(path: Path, by: str = "file") -> Iterator[RawRow]:
-    """The rows of one file, in order. `by` cuts a `.txt` into documents: `file`, `paragraph` (blank lines) or `line`.
+    """The rows of one file, in order. `by` splits a `.txt` into documents: `file`, `paragraph` (blank lines) or `line`.
 
-    Raises `UserError` for a missing or empty file, an unknown extension, bytes that are not UTF-8 and a file whose
-    structure is broken. A single broken line of `.jsonl`, `.csv` or `.tsv` comes back as a `RawRow` with a `problem`.
+    Raises `UserError` for a missing or empty file, an unknown extension, invalid UTF-8 and a broken file structure. A
+    single broken line of `.jsonl`, `.csv` or `.tsv` is returned as a `RawRow` with a `problem`.
     """
     extension = Path(path.name.removesuffix(".gz")).suffix.lower()
     if extension not in EXTENSIONS:
@@ -49,7 +47,7 @@ def iter_file_rows(path: Path, by: str = "file") -> Iterator[RawRow]:
     if extension == ".txt":
         return _text_rows(path, data, by)
     if by != "file":
-        raise UserError(f"{path}: by={by} cuts .txt files only; leave it out")
+        raise UserError(f"{path}: by={by} splits .txt files only; omit it")
     return _READERS[extension](path, data)
 
 
@@ -88,7 +86,7 @@ def _text_rows(path: Path, data: bytes, by: str) -> Iterator[RawRow]:
                 yield RawRow(f"{path}, line {start}", {"text": "\n".join(lines)})
                 lines = []
     else:
-        raise UserError(f"{path}: by={by!r} is not a way to cut text; expected file, paragraph or line")
+        raise UserError(f"{path}: by={by!r} is not a way to split text; expected file, paragraph or line")
 
 
 def _jsonl_rows(path: Path, data: bytes) -> Iterator[RawRow]:
@@ -109,7 +107,7 @@ def _jsonl_rows(path: Path, data: bytes) -> Iterator[RawRow]:
 
 
 def _json_rows(path: Path, data: bytes) -> Iterator[RawRow]:
-    """A list of objects. Some data sets keep one object a line under this extension too: that is read as `.jsonl`."""
+    """A list of objects. Files with one object per line under this extension are read as `.jsonl`."""
     try:
         value = json.loads(_decode_utf8(path, data))
     except json.JSONDecodeError as error:
@@ -131,7 +129,7 @@ def _json_rows(path: Path, data: bytes) -> Iterator[RawRow]:
 
 
 def _iter_list_items(text: str) -> Iterator[tuple[int, Any]]:
-    """The items of a JSON list, which `text` is known to be, each with the line on which it begins."""
+    """The items of a JSON list (`text` is known to be one), each with the line on which it starts."""
     decoder, line, counted, end = json.JSONDecoder(), 1, 0, 0
     while True:
         start = cast(re.Match[str], _SEPARATOR.match(text, end)).end()
@@ -155,14 +153,14 @@ def _json_type_name(value: Any) -> str:
 
 def _table_rows(delimiter: str) -> Callable[[Path, bytes], Iterator[RawRow]]:
     def rows(path: Path, data: bytes) -> Iterator[RawRow]:
-        csv.field_size_limit(2**31 - 1)  # the library's limit of 128 KiB is shorter than a long response
+        csv.field_size_limit(2**31 - 1)  # the default limit of 128 KiB is too small for long responses
         lines = csv.reader(io.StringIO(_decode_utf8(path, data), newline=""), delimiter=delimiter)
         header = next(lines, [])
         if len(set(header)) < len(header):
             raise UserError(f"{path}, line 1: a column name occurs twice; expected a header of distinct names")
         number, read = 0, lines.line_num
         for values in lines:
-            line, read = read + 1, lines.line_num  # a cell may hold line breaks
+            line, read = read + 1, lines.line_num  # a cell may contain line breaks
             if not values:
                 continue
             number += 1

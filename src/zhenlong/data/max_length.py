@@ -1,4 +1,4 @@
-"""What does not fit the model's context: an error, unless cutting or dropping is chosen, and then it is counted."""
+"""Examples longer than the model's context: an error by default; truncated or dropped on request, and counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Overlong = Literal["error", "truncate", "drop"]
 
 @dataclass(frozen=True)
 class FittedExamples:
-    """The samples that fit, the indices they had, and how many were cut or left out."""
+    """The examples that fit, their original indices, and how many were truncated or dropped."""
 
     examples: list[TokenizedExample]
     indices: list[int]
@@ -25,10 +25,10 @@ class FittedExamples:
 def enforce_max_length(
     examples: Sequence[TokenizedExample], max_length: int, overlong: Overlong = "error", name: str = "sample"
 ) -> FittedExamples:
-    """Samples of at most `max_length` tokens.
+    """Examples of at most `max_length` tokens.
 
-    A longer one is a `UserError`, is cut at its end (`truncate`) or is left out (`drop`); one that would keep no
-    trained token when cut is left out too. `name` names an example in the error, with its number from 1.
+    A longer one raises `UserError`, is truncated at its end (`truncate`) or dropped (`drop`); one without scored tokens
+    after truncation is dropped too. `name` names an example in the error, with its number from 1.
     """
     fitted: list[TokenizedExample] = []
     indices: list[int] = []
@@ -51,11 +51,9 @@ def enforce_max_length(
 def require_prompt_fits(
     prompt_ids: Sequence[int], context_length: int, name: str, min_response_tokens: int = 1
 ) -> None:
-    """Raise `UserError` unless the prompt leaves `min_response_tokens` of the context for a response; `name` names
-    it.
-    """
+    """Raise `UserError` unless the prompt leaves `min_response_tokens` of the context for a response."""
     if len(prompt_ids) + min_response_tokens > context_length:
         raise UserError(
             f"{name}: the prompt has {len(prompt_ids)} tokens, which leaves no room for {min_response_tokens} "
-            f"more in the context of {context_length}; shorten it, leave it out, or use a model with a longer context"
+            f"more in the context of {context_length}; shorten it, remove it, or use a model with a longer context"
         )

@@ -1,6 +1,6 @@
-"""Conversations as the field writes them, turned into `Message`s: OpenAI/TRL `role`/`content`, ShareGPT `from`/`value`.
+"""Conversations in common formats as `Message`s: OpenAI/TRL `role`/`content`, ShareGPT `from`/`value`.
 
-A function here raises `ValueError` with the field and what was expected; the reader adds file and line.
+Functions here raise `ValueError` with the field and what was expected; the reader adds file and line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OPENAI_ROLES: Final = {role: role for role in ROLES} | {"developer": "system", "
 
 
 def parse_messages(value: Any, field: str) -> Messages:
-    """The messages of a list of turns in either style (or of the JSON text of one, as a table holds it)."""
+    """The messages of a list of turns in either style (or of a JSON text of one, as in tables)."""
     if isinstance(value, str):
         value = parse_json(value, field, "a list of turns")
     if not isinstance(value, list | tuple):
@@ -71,7 +71,7 @@ def _parse_sharegpt_turn(value: Mapping[str, Any], field: str) -> Message:
 
 
 def _require_standard_weight(value: Mapping[str, Any], role: str, field: str) -> None:
-    """Weights by turn are honoured only where they say what is done anyway: 1 on the assistant, 0 on the others."""
+    """Per-turn weights are accepted only if they equal what training does: 1 for the assistant, 0 for others."""
     for name in ("loss_weight", "weight"):
         weight = value.get(name)
         if weight is not None and weight != (1 if role == "assistant" else 0):
@@ -102,7 +102,7 @@ def _think_block(text: str) -> str:
 
 
 def parse_tool_call(value: Any, field: str) -> dict[str, Any]:
-    """A call in the OpenAI schema with its arguments as an object, from that schema or a bare name and arguments."""
+    """A call in the OpenAI schema with its arguments as an object, from that schema or from a name and arguments."""
     if isinstance(value, str):
         value = parse_json(value, field, "a function call with name and arguments")
     inner = value.get("function", value) if isinstance(value, Mapping) else None
@@ -134,13 +134,13 @@ def _parse_tool(value: Any, field: str) -> dict[str, Any]:
 
 
 def tool_calls_text(calls: Sequence[Mapping[str, Any]]) -> str:
-    """Calls as text for templates that know none: one JSON object in `<tool_call>` tags for each."""
+    """Calls as text for templates without tool calls: one JSON object in `<tool_call>` tags each."""
     bodies = [json.dumps(call.get("function", call), ensure_ascii=False) for call in calls]
     return "\n".join(f"<tool_call>\n{body}\n</tool_call>" for body in bodies)
 
 
 def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
-    """Signatures as text for templates that know none: one JSON object a line, and how to call."""
+    """Signatures as text for templates without tools: one JSON object per line, and how to call."""
     if not tools:
         return ""
     lines = "\n".join(json.dumps(tool.get("function", tool), ensure_ascii=False) for tool in tools)
@@ -151,16 +151,16 @@ def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
 
 
 def message_text(message: Message) -> str:
-    """What a message says as one text, its tool calls and the tools it offers included."""
+    """A message as one text, including its tool calls and tools."""
     calls = tool_calls_text(message.tool_calls)
     body = "\n".join(part for part in (message.content, calls) if part)
     return "\n\n".join(part for part in (body, tools_text(message.tools)) if part)
 
 
 def add_system_and_tools(messages: Messages, system: Any, tools: Any) -> Messages:
-    """`messages` with the columns `system` and `tools`, which some data sets keep beside the turns, in the system turn.
+    """Add the columns `system` and `tools`, which some data sets have beside the turns, to the system turn.
 
-    Chat templates write the tools as their model knows them; one that knows none gets them as text.
+    Chat templates write the tools in their model's format; one without tools gets them as text.
     """
     if system and not isinstance(system, str):
         raise ValueError(f"system: expected text, got {type(system).__name__}")

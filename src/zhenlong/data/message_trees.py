@@ -1,10 +1,10 @@
-"""OpenAssistant's conversation trees: a prompt, the replies to it by several people, the replies to those, and so on.
+"""OpenAssistant's conversation trees: a prompt, replies to it by several people, replies to those, and so on.
 
-As demonstrations a tree gives every path from the prompt to an assistant's reply that nobody answered, as rankings one
-for every place where two or more of the assistant's replies were ranked (Köpf et al. 2023, arXiv:2304.07327).
-Replies that were deleted, or that reviewers turned down, are left out with all that follows them, as in the published
-exports. A tree is one row (`*.trees.jsonl`), or its messages are rows of their own (`OpenAssistant/oasst1` on the hub):
-`assemble_trees` turns the latter into the former.
+As demonstrations, a tree gives every path from the prompt to a leaf reply of the assistant; as rankings, one for every
+message with two or more ranked replies of the assistant (Köpf et al. 2023, arXiv:2304.07327). Deleted replies, and
+those that reviewers rejected, are excluded with everything below them, as in the published exports. A tree is one row
+(`*.trees.jsonl`), or each message is a row (`OpenAssistant/oasst1` on the hub): `assemble_trees` builds trees from
+those.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TreeNode = Mapping[str, Any]
 
 
 def path_demonstrations(fields: Fields) -> list[Record]:
-    """A demonstration for every path of a tree that ends with an assistant's reply."""
+    """A demonstration for each path of a tree that ends with an assistant's reply."""
     root, meta = _root(fields)
     found = list(_paths(root, (), "prompt"))
     if not found:
@@ -32,24 +32,26 @@ def path_demonstrations(fields: Fields) -> list[Record]:
 
 
 def reply_rankings(fields: Fields) -> list[Record]:
-    """A ranking for every message of a tree that has two or more ranked replies by the assistant."""
+    """A ranking for each message of a tree with two or more ranked replies of the assistant."""
     root, meta = _root(fields)
     found: list[Record] = list(_rankings(root, (), "prompt", meta))
     if not found:
         if not any(_paths(root, (), "prompt")):
             raise ValueError("prompt.replies: expected a reply by the assistant somewhere in the tree, got none")
-        raise ValueError("prompt.replies: expected two or more ranked replies by the assistant, got no such place")
+        raise ValueError(
+            "prompt.replies: expected two or more ranked replies by the assistant to one message, got none"
+        )
     return found
 
 
 def best_path(fields: Fields) -> dict[str, Any]:
-    """The tree with the best-ranked reply alone at every place: one path, which goes on as long as somebody answers."""
+    """The tree with only the best-ranked reply to each message: a single path, as long as there are replies."""
     root = fields.get("prompt")
     return {**fields, "prompt": _with_best_replies_only(root)} if isinstance(root, Mapping) else dict(fields)
 
 
 def assemble_trees(rows: Iterable[RawRow]) -> Iterator[RawRow]:
-    """Rows of single messages as rows of trees, each at the place of its prompt; rows of another form as they are."""
+    """Trees from rows of single messages, each at the location of its prompt; other rows are unchanged."""
     remaining = iter(rows)
     first = next(remaining, None)
     if first is None or not set(MESSAGE_FIELDS) <= set(first.fields) or "replies" in first.fields:
@@ -72,7 +74,7 @@ def assemble_trees(rows: Iterable[RawRow]) -> Iterator[RawRow]:
         elif str(parent) in known:
             known[str(parent)]["replies"].append(node)
         else:
-            yield RawRow(row.location, {}, f"parent_id: expected a message that stands before it, got {parent!r}")
+            yield RawRow(row.location, {}, f"parent_id: expected the id of an earlier message, got {parent!r}")
     for name, root in trees.items():
         yield RawRow(places[name], {"message_tree_id": name, "prompt": root})
 
@@ -112,7 +114,7 @@ def _rankings(node: TreeNode, history: Messages, field: str, meta: dict[str, Any
 
 
 def _replies(node: TreeNode, field: str) -> list[tuple[str, TreeNode]]:
-    """The replies that stand, each with the name of its field."""
+    """The accepted replies, each with the name of its field."""
     replies = node.get("replies") or ()
     if not isinstance(replies, list | tuple) or not all(isinstance(one, Mapping) for one in replies):
         raise ValueError(f"{field}.replies: expected a list of messages, got {type(replies).__name__}")
@@ -133,7 +135,7 @@ def _message(node: TreeNode, field: str) -> Message:
 
 
 def _with_best_replies_only(node: TreeNode) -> dict[str, Any]:
-    """The node with one reply at most: the best-ranked of those that lead to an assistant's words, else the first."""
+    """The node with at most one reply: the best-ranked of those that lead to an assistant's reply, else the first."""
     replies = [one for one in node.get("replies") or () if isinstance(one, Mapping) and _is_accepted(one)]
     leading = [one for one in replies if _has_assistant_reply(one)]
     best = sorted(leading, key=lambda one: one["rank"] if isinstance(one.get("rank"), int) else len(leading))[:1]

@@ -1,9 +1,9 @@
-"""The order in which training draws its data: one source shuffled, or several in proportion to their shares.
+"""The order in which training draws records: one source shuffled, or several in proportion to sampling weights.
 
-The next draw comes from the source that is furthest behind its share, so after n draws a source has been drawn fewer
-than one time more than its share of n, and at no time does luck decide a proportion. Within a source each epoch is a
-fresh permutation, so nothing repeats before everything was seen. Shares by size make one shuffled pass over all. When
-shares change, because the decay phase begins or a source has been seen as often as it may be, counting begins anew.
+The next record comes from the source with the largest deficit, so after n draws each source has fewer than one draw
+more than its weight times n: proportions are deterministic. Within a source each epoch is a new permutation, so nothing
+repeats before everything was drawn. Weights by size give one shuffled pass over all records. When weights change,
+because the decay phase begins or a source has reached its max_epochs, counting restarts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from zhenlong.data.mixture_spec import MixtureSpec, parse_mixture_spec
 from zhenlong.data.reader import BadRow, RecordT, read
 from zhenlong.errors import UserError
 
-_SUBSAMPLE_STREAM = 1  # sets the generator that chooses a capped source's records apart from those of the epochs
+_SUBSAMPLE_STREAM = 1  # separates the generator that subsamples a capped source from those of the epochs
 
 
 class Mixture:
-    """An endless order over sources that lie one after the other in a list: an index counts through all of them.
+    """An endless order over concatenated sources; indices run through all of them.
 
-    `sizes` are the sources' record counts, `weights` their shares of the draws (any positive scale; their sizes if
-    left out), unless a `spec` says what the weights are. What has been drawn follows from the counts alone: the
-    permutation of an epoch is computed from seed, source and epoch by a generator of its own (PCG64), so a state is a
-    few numbers and no other randomness touches it.
+    `sizes` are the numbers of records of the sources, `weights` their sampling weights on any positive scale (default:
+    their sizes), unless a `spec` determines them. All draws follow from counts alone: the permutation of an epoch comes
+    from a generator of its own (PCG64), seeded by seed, source and epoch, so a state is a few numbers.
     """
 
     def __init__(
@@ -53,15 +52,15 @@ class Mixture:
         self._weights_by_size = weights is None
         self._in_decay = False
         self._counts = [0] * len(self.sizes)
-        self._base_counts = self._counts[:]  # the counts when the present shares began
+        self._base_counts = self._counts[:]  # the counts when the current weights began
         self._current_weights = self.weights
         self._permutations: list[tuple[int, np.ndarray] | None] = [None] * len(self.sizes)
         self._offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
 
     def draw(self, k: int, decay: bool = False) -> list[int]:
-        """The next k indices into the list of all records. `decay`: with the weights of the decay phase.
+        """The next k indices into the list of all records. `decay`: use the weights of the decay phase.
 
-        Raises `UserError` when every source has been seen as often as it may be.
+        Raises `UserError` when every source has reached its max_epochs.
         """
         if (decay and self.has_decay_weights) != self._in_decay:
             self._in_decay = not self._in_decay
@@ -70,35 +69,35 @@ class Mixture:
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """How many draws each source has had."""
+        """How many records were drawn from each source."""
         return tuple(self._counts)
 
     @property
     def epoch_size(self) -> int:
-        """The draws that one epoch takes."""
+        """Number of draws in one epoch."""
         return self.spec.epoch_size(self.sizes) if self.spec else sum(self.sizes)
 
     @property
     def has_decay_weights(self) -> bool:
-        """Whether the decay phase has other shares."""
+        """Whether the decay phase has other weights."""
         return self.decay_weights != self.weights
 
     def with_sizes(self, sizes: Sequence[int]) -> Mixture:
-        """The order over the same sources when they have `sizes` records now."""
+        """The same order for sources that now have `sizes` records."""
         return Mixture(sizes, None if self._weights_by_size else self.weights, self.seed, self.spec)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, as plain JSON values."""
+        """The position, as JSON values."""
         position = {"drawn": self._counts[:], "base_counts": self._base_counts[:], "in_decay": self._in_decay}
         return {**self._identity(), **position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state` was taken. Raises `UserError` if it is the state of another mixture."""
+        """Continue exactly from `state`. Raises `UserError` if it is the state of another mixture."""
         for name, mine in self._identity().items():
             if state.get(name, mine) != mine:
                 raise UserError(
                     f"data order: the saved {name} {state[name]} are not those of this data, {mine}; "
-                    "resume with the data and seed that the run began with"
+                    "resume with the data and seed that the run started with"
                 )
         self._counts = [int(count) for count in state["drawn"]]
         self._base_counts = [int(count) for count in state.get("base_counts", [0] * len(self.sizes))]
@@ -112,7 +111,7 @@ class Mixture:
     def _draw_one(self) -> int:
         if not any(self._current_weights):
             raise UserError(
-                "data: every source has been seen max_epochs times; train fewer steps, or raise the max_epochs of one"
+                "data: every source has reached its max_epochs; train fewer steps, or raise the max_epochs of one"
             )
         draw_number = sum(self._counts) - sum(self._base_counts) + 1 if len(self.sizes) > 1 else 0
         counts = zip(self._current_weights, self._counts, self._base_counts, strict=True)
@@ -125,11 +124,11 @@ class Mixture:
         return self._offsets[source] + int(self._permutation(source, epoch)[position])
 
     def _restart_counts(self) -> None:
-        """Take the present shares, and count from here."""
+        """Use the current weights, and count from here."""
         self._base_counts, self._current_weights = self._counts[:], self._available_weights()
 
     def _available_weights(self) -> tuple[float, ...]:
-        """The shares of the phase among the sources that may still be drawn; all 0 when none may."""
+        """The weights of the phase for the sources that may still be drawn; all 0 if there are none."""
         weights = self.decay_weights if self._in_decay else self.weights
         candidates = zip(weights, self._counts, self.max_draws, strict=True)
         return _normalised(
@@ -158,10 +157,10 @@ def read_mixture(
     limit: int | None = None,
     skipped: list[BadRow] | None = None,
 ) -> tuple[list[RecordT], Mixture]:
-    """The records of all sources one after the other, and the order in which to draw them.
+    """The records of all sources, concatenated, and the order in which to draw them.
 
-    `specs` is what `parse_mixture_spec` takes or gives; `limit` is for each source. Sources without shares are one
-    shuffled pass.
+    `specs` is an argument or a result of `parse_mixture_spec`; `limit` applies to each source. Sources without weights
+    form one shuffled pass.
     """
     spec = specs if isinstance(specs, MixtureSpec) else parse_mixture_spec(specs)
     parts = []
@@ -172,7 +171,7 @@ def read_mixture(
 
 
 def _subsample(records: list[RecordT], cap: int | None, seed: int, source_index: int) -> list[RecordT]:
-    """`cap` of the records, chosen by the seed, in their own order."""
+    """`cap` of the records, chosen by the seed, in their original order."""
     if cap is None or cap >= len(records):
         return records
     generator = np.random.Generator(np.random.PCG64([seed, source_index, 0, _SUBSAMPLE_STREAM]))

@@ -1,9 +1,9 @@
-"""Which training texts hold what an evaluation asks: n-grams of words that occur in both, and equal questions.
+"""Contamination: training texts that share word n-grams with an evaluation, or equal one of its questions.
 
-The rule is GPT-3's (Brown et al. 2020, appendix C): words in lower case without punctuation, 13 in a row, of questions
-and of answers. A question of fewer words has no n-gram; it is found where a training text is the same words, which for
-answers (`yes`, `5`) would say nothing. An n-gram that many items share is how the evaluation puts its questions and not
-what it asks, so it does not count; how many there were is told.
+The rule is GPT-3's (Brown et al. 2020, appendix C): 13 consecutive words, in lower case without punctuation, of
+questions and answers. A question with fewer words has no n-gram; it matches a training text that has exactly the same
+words. For answers (`yes`, `5`) that would mean nothing. N-grams shared by many items are the evaluation's prompt
+wording rather than its content; they are ignored and counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT_MAX_SHARED_ITEMS: Final = 10  # questions that may share an n-gram
 
 @dataclass(frozen=True)
 class EvaluationItem:
-    """One item of an evaluation: what it asks, and what would be right to answer."""
+    """One item of an evaluation: its questions and its reference answers."""
 
     name: str
     questions: tuple[str, ...]
@@ -30,8 +30,8 @@ class EvaluationItem:
 
 @dataclass(frozen=True)
 class NgramIndex:
-    """The n-grams and whole questions of an evaluation: hash -> its items. `ignored_ngrams` counts the n-grams left
-    out.
+    """The n-grams and full questions of an evaluation: hash -> items. `ignored_ngrams` is the number of ignored
+    n-grams.
     """
 
     ngram: int
@@ -42,9 +42,9 @@ class NgramIndex:
 
 @dataclass(frozen=True)
 class OverlapHit:
-    """A training row and an evaluation's item that share words: how many n-grams, and the first of them.
+    """A training row and an evaluation item with common words: the number of n-grams, and the first of them.
 
-    `exact`: a text of the row is the question.
+    `exact`: a text of the row equals the question.
     """
 
     row: str
@@ -57,7 +57,7 @@ class OverlapHit:
 def build_index(
     items: Iterable[EvaluationItem], ngram: int = DEFAULT_NGRAM, max_shared_items: int = DEFAULT_MAX_SHARED_ITEMS
 ) -> NgramIndex:
-    """The index of an evaluation; n-grams of more than `max_shared_items` items are left out and counted."""
+    """The index of an evaluation; n-grams of more than `max_shared_items` items are ignored and counted."""
     items_by_ngram: dict[int, dict[str, None]] = {}
     items_by_question: dict[int, dict[str, None]] = {}
     for item in items:
@@ -77,7 +77,7 @@ def build_index(
 
 
 def find_hits(row: str, texts: Sequence[str], index: NgramIndex) -> list[OverlapHit]:
-    """What one training row shares with an evaluation: one hit for each item."""
+    """What one training row shares with an evaluation: one hit per item."""
     shared: Counter[str] = Counter()
     passages: dict[str, str] = {}
     equal_questions: dict[str, None] = {}
@@ -96,5 +96,5 @@ def find_hits(row: str, texts: Sequence[str], index: NgramIndex) -> list[Overlap
 
 
 def hash_ngrams(words: Sequence[str], n: int) -> list[int]:
-    """The hashes of n words in a row, in order."""
+    """The hashes of all n consecutive words, in order."""
     return [hash64(" ".join(words[i : i + n])) for i in range(len(words) - n + 1)]

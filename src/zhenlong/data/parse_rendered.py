@@ -1,9 +1,9 @@
-"""From rendered text back to messages: the inverse of the built-in chat templates.
+"""Parsing rendered text into messages: the inverse of the built-in chat templates.
 
-`parse_rendered(template.render(messages), name)` gives the messages again: exactly for ChatML and Alpaca; for Llama 2
-and Llama 3 without the spaces around a turn's words, which these formats cut off. It also reads what the templates of
-Qwen 2.5, Llama 2, Llama 3 and Llama 3.1 write. What a message says must not hold the format's markers: rendered text
-does not tell the two apart.
+`parse_rendered(template.render(messages), name)` gives the messages: exactly for ChatML and Alpaca; for Llama 2 and
+Llama 3 without white space around a turn's text, which these formats strip. It also reads the output of the templates
+of Qwen 2.5, Llama 2, Llama 3 and Llama 3.1. A message must not contain the format's markers, which rendered text cannot
+distinguish.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from zhenlong.data.builtin_templates import (
 from zhenlong.errors import UserError
 from zhenlong.records import Message, Messages
 
-PUBLISHED_MARKERS: Final = {  # what begins a conversation and what ends a turn
+PUBLISHED_MARKERS: Final = {  # start of a conversation, end of a turn
     "chatml": ("", "<|im_end|>"),
     "llama2": ("<s>", "</s>"),
     "llama3": ("<|begin_of_text|>", "<|eot_id|>"),
     "alpaca": ("<s>", "</s>"),
 }
-RenderedTurn = tuple[str, str]  # who speaks, and what stands in the turn
+RenderedTurn = tuple[str, str]  # role and text
 
 _CHATML_HEAD: Final = re.compile(r"<\|im_start\|>(\w+)\n")
 _LLAMA3_HEAD: Final = re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n")
@@ -46,11 +46,11 @@ _ALPACA_INSTRUCTION, _ALPACA_RESPONSE = "### Instruction:\n", "\n\n### Response:
 
 
 def parse_rendered(text: str, name: str, tokenizer: Any = None) -> Messages:
-    """The messages of a conversation that a built-in format wrote, with tool calls, tool results and tools.
+    """The messages of a conversation in a built-in format, with tool calls, tool results and tools.
 
-    `tokenizer` says what stands for the beginning of a text and the end of a turn; without one they are the published
-    markers. An assistant's turn that is only opened gives no message, one that is cut off what it says so far. Raises
-    `UserError` with the place where the text is not of the format.
+    `tokenizer` gives the BOS and end-of-turn tokens; by default they are the published markers. An empty assistant turn
+    at the end gives no message, a truncated one its text so far. Raises `UserError` with the position where the text
+    does not match the format.
     """
     if name not in BUILTIN_TEMPLATES:
         raise UserError(f"chat format {name!r}: unknown; expected {', '.join(BUILTIN_TEMPLATES)}")
@@ -73,11 +73,11 @@ def _llama3_turns(text: str, bos: str, end: str) -> Iterator[RenderedTurn]:
 
 
 def _header_turns(text: str, at: int, head: re.Pattern[str], end: str, after: str) -> Iterator[RenderedTurn]:
-    """Turns that a header with the speaker's role opens and a marker ends."""
+    """Turns that start with a header naming the role and end with a marker."""
     while at < len(text):
         match = head.match(text, at)
         if match is None:
-            raise _unexpected(text, at, "the head of a turn")
+            raise _unexpected(text, at, "the header of a turn")
         close = text.find(end, match.end())
         if close < 0 and match[1] != "assistant":
             raise _unexpected(text, match.end(), f"{end} at the end of the {match[1]}'s turn")
@@ -141,11 +141,11 @@ _TURN_PARSERS: Final[dict[str, Callable[[str, str, str], Iterator[RenderedTurn]]
 }
 
 
-# What stands in a turn: calls, results, signatures
+# The text of a turn: calls, results, signatures
 
 
 def _messages(turns: list[RenderedTurn]) -> Iterator[Message]:
-    """Turns whose tools are in tags: signatures in the system's, calls in the assistant's, results in the user's."""
+    """Turns with tools in tags: signatures in the system turn, calls in assistant turns, results in user turns."""
     for role, words in turns:
         if role == "system":
             before, begun, rest = words.partition(TOOLS_PREFIX)
@@ -171,7 +171,7 @@ def _parse_tagged_calls(words: str) -> Message:
 
 
 def _llama3_messages(turns: list[RenderedTurn]) -> Iterator[Message]:
-    """The turns of Llama 3: dates in the system's turn, signatures in the first user's, calls and results as JSON."""
+    """Llama 3's turns: dates in the system turn, signatures in the first user turn, calls and results as JSON."""
     tools: list[dict[str, Any]] = []
     system: str | None = None
     rest = list(turns)
@@ -193,7 +193,7 @@ def _llama3_messages(turns: list[RenderedTurn]) -> Iterator[Message]:
 
 
 def _leading_tools(text: str) -> tuple[list[dict[str, Any]], str]:
-    """The signatures that a text begins with, each with a blank line after it, and what follows them."""
+    """The signatures at the start of a text, each followed by a blank line, and the rest of the text."""
     found: list[dict[str, Any]] = []
     while text.startswith("{"):
         try:
@@ -208,7 +208,7 @@ def _leading_tools(text: str) -> tuple[list[dict[str, Any]], str]:
 
 
 def _parse_bare_calls(words: str) -> Message:
-    """An assistant's turn whose last lines may be calls."""
+    """An assistant turn whose last lines may be calls."""
     lines, calls = words.split("\n"), []
     while lines and (call := _parse_call(lines[-1], "parameters")):
         calls.append(call)
@@ -217,7 +217,7 @@ def _parse_bare_calls(words: str) -> Message:
 
 
 def _parse_call(body: str, arguments: str) -> dict[str, Any] | None:
-    """The call in a JSON text of a name and arguments; None for anything else."""
+    """The call in a JSON text of a name and arguments, or None."""
     try:
         value = json.loads(body)
     except json.JSONDecodeError:

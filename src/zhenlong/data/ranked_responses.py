@@ -1,8 +1,8 @@
-"""K responses to one prompt with scores or ranks, as UltraFeedback, Nectar and their like keep them.
+"""K responses to one prompt with scores or ranks, as in UltraFeedback and Nectar.
 
-The responses are a list (`completions`, `responses`, `answers`) of texts, or of objects that also hold a score or rank;
-otherwise the row has a list of `scores` or `ranks` beside them. A higher score is better, a lower rank is better, and
-equal ones are ties.
+The responses are a list (`completions`, `responses`, `answers`) of texts, or of objects with a score or rank; otherwise
+the row also has a list of `scores` or `ranks`. A higher score is better, a lower rank is better, and equal ones are
+ties.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RANK_FIELDS: Final = ("rank", "ranking")
 
 
 def parse_ranked_responses(fields: Fields, prompt: Messages, responses_field: str) -> Ranking:
-    """The ranking of a row whose responses are in the field `responses_field`."""
+    """The ranking of a row with responses in the field `responses_field`."""
     values = fields[responses_field]
     if not isinstance(values, list | tuple):
         raise ValueError(f"{responses_field}: expected a list of responses, got {type(values).__name__}")
@@ -37,7 +37,7 @@ def parse_ranked_responses(fields: Fields, prompt: Messages, responses_field: st
 
 
 def has_scores(fields: Fields, responses_field: str) -> bool:
-    """Whether a row says how good its responses are."""
+    """Whether a row has scores or ranks."""
     values = fields[responses_field]
     objects = isinstance(values, list | tuple) and bool(values) and all(isinstance(one, Mapping) for one in values)
     return _score_column(fields) is not None or (objects and _score_key(values[0]) is not None)
@@ -55,7 +55,7 @@ def _response_text(value: Any, field: str) -> Any:
 
 
 def _dense_ranks(fields: Fields, values: Any, responses_field: str) -> tuple[int, ...]:
-    """1 for the best; equal scores have equal ranks."""
+    """Ranks from 1, the best; equal scores have equal ranks."""
     column = _score_column(fields)
     if column is not None:
         numbers, key, field = fields[column], column.removesuffix("s"), column
@@ -82,7 +82,7 @@ def _score_key(one: Mapping[str, Any]) -> str | None:
 
 
 def _parse_score(value: Any, field: str) -> float:
-    """A score as a number or as text that holds one; N/A is none."""
+    """A score from a number or from text that contains one; N/A is invalid."""
     try:
         number = float(value) if not isinstance(value, bool) else float("nan")
     except (TypeError, ValueError):

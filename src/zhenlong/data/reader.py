@@ -1,4 +1,4 @@
-"""`read`: the records of a kind out of any source, with every bad row named by its place or counted and listed."""
+"""`read`: all records of one kind from any source; bad rows are errors that name their location, or are skipped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that was left out on request: where it is, and what is wrong with it."""
+    """A skipped row: its location and its problem."""
 
     location: str
     problem: str
@@ -34,12 +34,11 @@ def read(
     limit: int | None = None,
     skipped: list[BadRow] | None = None,
 ) -> list[RecordT]:
-    """All records of `kind` that one source or several give, in file order (`sources.iter_source_rows` says what a
-    source is).
+    """All records of `kind` in one or several sources, in file order (see `sources.iter_source_rows`).
 
-    `limit` stops after that many records of each source. With `skip_bad_rows` a bad row is left out and appended to
-    `skipped`; without a list to append to, a warning says how many there were. Otherwise it is a `UserError` naming
-    file, line and field.
+    `limit` is the maximum number of records per source. With `skip_bad_rows` a bad row is skipped and appended to
+    `skipped`; without that list, a warning says how many there were. Otherwise it raises `UserError` naming file, line
+    and field.
     """
     records: list[Record] = []
     for spec in unweighted_sources(specs):
@@ -59,7 +58,7 @@ def _read_source(
         skipped.extend(bad)
     elif bad:
         warnings.warn(
-            f"{spec}: {len(bad)} bad rows left out; the first: {bad[0].location}: {bad[0].problem}", stacklevel=2
+            f"{spec}: {len(bad)} bad rows skipped; the first: {bad[0].location}: {bad[0].problem}", stacklevel=2
         )
     return records
 
@@ -67,16 +66,14 @@ def _read_source(
 def iter_records(
     spec: str, kind: type[Record], *, bad: list[BadRow] | None = None, limit: int | None = None
 ) -> Iterator[Record]:
-    """The records one by one. Bad rows are appended to `bad`, or raise `UserError` where it is None."""
+    """Yield the records. Bad rows are appended to `bad`, or raise `UserError` if it is None."""
     return (record for _, record in iter_located_records(spec, kind, bad=bad, limit=limit))
 
 
 def iter_located_records(
     spec: str, kind: type[Record] | None = None, *, bad: list[BadRow] | None = None, limit: int | None = None
 ) -> Iterator[tuple[str, Record]]:
-    """The records as in `iter_records`, each with the location of its row; without `kind` as what their format is
-    for.
-    """
+    """Like `iter_records`, each record with the location of its row; without `kind`, the format's own kind."""
     first: tuple[RowFormat, str] | None = None
     for row in iter_source_rows(spec, limit):
         row_format = None if row.problem else detect_format(row.fields)
@@ -104,7 +101,7 @@ def _require_kind(spec: str, row_format: RowFormat, kind: type[Record]) -> None:
 
 
 def _require_same_format(row: RawRow, row_format: RowFormat | None, first: tuple[RowFormat, str] | None) -> RowFormat:
-    """The format to convert a row by: the one of the whole source. Raises `ValueError` for a row that has another."""
+    """The format of a row, which must be that of the whole source. Raises `ValueError` for a row of another format."""
     if row.problem:
         raise ValueError(row.problem)
     if first is None:
@@ -124,7 +121,7 @@ def _require_same_format(row: RawRow, row_format: RowFormat | None, first: tuple
     ):
         if missing:
             raise ValueError(f"{missing[0]}: missing; expected a row of {expected}")
-        return expected  # it has the fields, but a value that does not fit: the converter says which
+        return expected  # the fields are there, but a value is wrong: the converter reports it
     raise ValueError(f"the row is {row_format}, but {location} is {expected}; expected one format in a source")
 
 

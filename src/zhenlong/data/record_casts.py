@@ -1,4 +1,4 @@
-"""One record as another kind, where the field does the same: a preference's chosen side as a demonstration."""
+"""Casting a record to another kind where that is common practice: a preference's chosen side as a demonstration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def can_cast(source: type[Record], target: type[Record]) -> bool:
 
 
 def cast_record(record: Record, target: type[Record]) -> list[Record]:
-    """`record` as records of `target`: itself, or what `can_cast` allows."""
+    """`record` as records of `target`: unchanged, or cast as `can_cast` allows."""
     return [record] if type(record) is target else _CASTS[type(record), target](record)
 
 
@@ -25,7 +25,7 @@ def _best_demonstration(ranking: Ranking) -> list[Record]:
 
 
 def _best_and_worst_ratings(ranking: Ranking) -> list[Record]:
-    """The best responses up and the worst down; those between are neither."""
+    """The best responses as desirable and the worst as undesirable; those between are omitted."""
     labels = {min(ranking.ranks): True, max(ranking.ranks): False}
     pairs = zip(ranking.responses, ranking.ranks, strict=True)
     return [Rating(ranking.prompt, text, labels[rank], ranking.meta) for text, rank in pairs if rank in labels]
@@ -36,14 +36,14 @@ def _prompt_task(record: Ranking | Rating) -> list[Record]:
 
 
 def _last_turn_task(demonstration: Demonstration) -> list[Record]:
-    """The conversation up to the assistant's last turn, with that turn as the reference and no verifier."""
+    """The conversation before the assistant's last turn, with that turn as the reference and no verifier."""
     turns = demonstration.messages
     last = max(i for i, message in enumerate(turns) if message.role == "assistant")
     return [Task(turns[:last], message_text(turns[last]))]
 
 
 def _conversation_document(demonstration: Demonstration) -> list[Record]:
-    """The turns without markup, a blank line between them: instruction data for the end of pretraining."""
+    """The turns without markup, separated by blank lines: instruction data for the end of pretraining."""
     return [Document("\n\n".join(map(message_text, demonstration.messages)), demonstration.source)]
 
 

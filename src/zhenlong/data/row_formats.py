@@ -1,8 +1,8 @@
-"""The row formats of the field: how one is recognised by its fields, and which records it gives.
+"""Row formats: how each is detected from its fields, and the records it gives.
 
-A converter takes the fields of one row and returns one record or several. It raises `ValueError` with the field and
-what was expected; `reader` adds file and line. Where a format has no converter for the kind that is asked for,
-`convert_row` casts it from one that it has (`record_casts.py`).
+A converter takes the fields of one row and returns one or several records. It raises `ValueError` with the field and
+what was expected; `reader` adds file and line. If a format has no converter for the requested kind, `convert_row` casts
+from a kind for which it has one (`record_casts.py`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Converter = Callable[[Fields], Record | Sequence[Record]]
 
 @dataclass(frozen=True)
 class RowFormat:
-    """A row is of this format if it has `fields` and `matches` agrees. `converters` maps a record kind to its
+    """A row has this format if it has `fields` and `matches` is true. `converters` maps a record kind to its
     converter.
     """
 
@@ -61,7 +61,7 @@ class RowFormat:
 
 
 def detect_format(fields: Fields) -> RowFormat | None:
-    """The first format that a row fits, or None. A field that holds null counts as absent."""
+    """The first format that matches a row, or None. A field with a null value counts as missing."""
     present = {name for name, value in fields.items() if value is not None}
     return next((f for f in ROW_FORMATS if present.issuperset(f.fields) and f.matches(fields)), None)
 
@@ -74,7 +74,7 @@ def readable_kinds(row_format: RowFormat) -> tuple[type[Record], ...]:
 
 
 def convert_row(row_format: RowFormat, fields: Fields, kind: type[Record]) -> list[Record]:
-    """The records of `kind` that one row gives: one, two ratings from a preference, all paths of a tree."""
+    """The records of `kind` from one row: one record, two ratings from a preference, or all paths of a tree."""
     source = (
         kind
         if kind in row_format.converters
@@ -86,7 +86,7 @@ def convert_row(row_format: RowFormat, fields: Fields, kind: type[Record]) -> li
 
 
 def _require_user_first(record: Record) -> Record:
-    """`record`, after a check that its conversation does not begin with an answer to nothing."""
+    """`record`, after checking that its conversation does not start with an assistant turn."""
     messages: Messages = getattr(record, "messages", getattr(record, "prompt", ()))
     if messages and messages[0].role not in ("system", "user"):
         raise ValueError(f"messages[0]: expected the system's or the user's turn first, got the {messages[0].role}'s")
@@ -237,7 +237,7 @@ _GSM8K_ANSWER: Final = re.compile(r"####[ \t]*(\S[^\n]*?)\s*$")
 
 
 def _answer_task(fields: Fields, question_field: str, answer_field: str) -> Task:
-    """GSM8K ends its worked answers with `#### 18`: the reference is what follows, without thousands commas."""
+    """GSM8K ends its worked answers with `#### 18`: the reference is what follows, without thousands separators."""
     prompt = _with_system_columns(parse_prompt(fields[question_field], question_field), fields)
     reference = _answer_text(fields, answer_field)
     final = _GSM8K_ANSWER.search(reference)
@@ -248,7 +248,7 @@ def _answer_task(fields: Fields, question_field: str, answer_field: str) -> Task
 
 
 def _answer_demonstration(fields: Fields, question_field: str, answer_field: str) -> Demonstration:
-    """The worked solution where the row has one beside the bare answer."""
+    """The worked solution if the row has one besides the bare answer."""
     prompt = _with_system_columns(parse_prompt(fields[question_field], question_field), fields)
     solution_field = answer_field if fields.get("solution") is None else "solution"
     meta = extra_columns(fields, question_field, solution_field, "system", "tools")
@@ -256,7 +256,7 @@ def _answer_demonstration(fields: Fields, question_field: str, answer_field: str
 
 
 def _answer_text(fields: Fields, name: str) -> str:
-    """An answer as text; a number is one, a list is not."""
+    """An answer as text; numbers are accepted, lists are not."""
     value = fields[name]
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else text_field(fields, name)
 
@@ -284,12 +284,12 @@ def _field_is(name: str, *types: type) -> Callable[[Fields], bool]:
 
 
 def _has_no_choices(fields: Fields) -> bool:
-    """Multiple choice is no question with an answer: its options would be lost."""
+    """Multiple-choice rows are not question-answer rows, because their options would be lost."""
     return not any(name.startswith("choice") for name in fields)
 
 
 def _is_boolean_label(fields: Fields, label_field: str) -> bool:
-    """A label that is neither true nor false is a category, and the row a conversation."""
+    """A label that is neither true nor false is a category, and the row a plain conversation."""
     try:
         parse_bool(fields[label_field], label_field)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where rows come from: what `prefs.jsonl`, `hf:owner/name@test` and `world:rankings?n=500` name."""
+"""Data sources: the rows that `prefs.jsonl`, `hf:owner/name@test` or `world:rankings?n=500` refer to."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ WORLD_KINDS: Final = {f"{name}s": kind for name, kind in RECORD_KINDS.items()} |
 
 
 def iter_source_rows(spec: str, limit: int | None = None) -> Iterator[RawRow]:
-    """The rows that a specification names, in order. Raises `UserError` where it names nothing that can be read.
+    """The rows of a source, in order. Raises `UserError` if it cannot be read.
 
-    - `path.ext` a local file; `notes.txt?by=paragraph` cuts a text file into documents, and `prefs.jsonl?rows=900:`
-      (from the 901st row; `:900` up to the 900th) takes a part, such as what another part is held out from;
-    - `folder/` one that `datasets` has written or can load; `folder/@test` another split than `train`;
-    - `hf:owner/name[:config][@split]` a data set of the hub (`limit` rows are streamed, a whole split is cached);
+    - `path.ext` a local file; `notes.txt?by=paragraph` splits a text file into documents, and `prefs.jsonl?rows=900:`
+      selects a range (from the 901st row; `:900` up to the 900th), for example for held-out data;
+    - `folder/` a folder that `datasets` has saved or can load; `folder/@test` another split than `train`;
+    - `hf:owner/name[:config][@split]` a data set of the hub (streamed with `limit`, else the split is cached);
     - `hf:owner/name/folder/file.jsonl` one file of such a data set;
-    - any of these with `?paths=best` (`&paths=best`): of a conversation tree the path of the best-ranked replies alone;
+    - any of these with `?paths=best` (`&paths=best`): only the path of best-ranked replies of each conversation tree;
     - `world:<kind>[?n=1000&seed=0&split=train&...]` the built-in world; other options are arguments of its method.
     """
     tree_option = None if Path(spec).exists() else re.fullmatch(r"(.+)[?&]paths=(\w*)", spec)
@@ -67,7 +67,7 @@ def _parse_options(spec: str, text: str, known: tuple[str, ...]) -> dict[str, st
 
 
 def _parse_row_range(spec: str, text: str) -> tuple[int, int | None]:
-    """The rows `first:last`, counted from 0 and without the last, as the arguments of islice."""
+    """The rows `first:last`, counted from 0, `last` excluded, as arguments of islice."""
     match = re.fullmatch(r"(\d*):(\d*)", text)
     if match is None or (match[2] and int(match[2]) <= int(match[1] or 0)):
         raise UserError(f"{spec}: rows={text}: expected first:last, such as rows=:900 or rows=900:1000")
@@ -92,7 +92,7 @@ def _hub_rows(spec: str, limit: int | None) -> Iterator[RawRow]:
 
 
 def _load_dataset(spec: str, name: str, config: str | None, split: str, streaming: bool) -> Any:
-    import datasets  # seconds of import time: only where it is needed
+    import datasets  # takes seconds to import, so only where needed
 
     try:
         if any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json")):
@@ -103,7 +103,7 @@ def _load_dataset(spec: str, name: str, config: str | None, split: str, streamin
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
-            # the hub keeps the rows that the script made, as Parquet, under this name
+            # the hub stores the script's output as Parquet under this name
             converted = "refs/convert/parquet"
             return datasets.load_dataset(name, config, split=split, streaming=streaming, revision=converted)
     except KeyError:

@@ -1,8 +1,8 @@
-"""Records as rows of the field's formats, for other programs to read; the inverse of `row_formats.py`.
+"""Records as rows of common formats, for other programs; the inverse of `row_formats.py`.
 
-A row is written only if reading it gives the very record again: what a format cannot hold (a tool call in FLAN, a third
-response in a pair) is an error that says so, never lost on the way. Preferences of more than two responses become all
-their pairs where the format has pairs.
+A row is written only if reading it gives the same record: what a format cannot represent (a tool call in FLAN, a third
+response in a pair) is an error, so nothing is lost silently. Rankings of more than two responses become all their pairs
+in pairwise formats.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JsonRow = dict[str, Any]
 
 @dataclass(frozen=True)
 class RowWriter:
-    """How records of a kind (None: of any) become rows; `split` says which records the rows hold."""
+    """How records of a kind (None: any) become rows; `split` gives the records that the rows represent."""
 
     kind: type[Record] | None
     to_row: Callable[[Any], JsonRow]
@@ -29,7 +29,7 @@ class RowWriter:
 
 
 def iter_record_rows(record: Record, to: str) -> Iterator[JsonRow]:
-    """The rows of format `to` that hold a record. Raises `ValueError` for one that it cannot hold."""
+    """The rows of format `to` for a record. Raises `ValueError` if the format cannot represent it."""
     writer = WRITERS[to]
     for part in writer.split(record):
         row = writer.to_row(part)
@@ -44,7 +44,7 @@ def _require_round_trip(record: Record, row: JsonRow, to: str) -> None:
     try:
         found = convert_row(row_format, row, type(record))
     except (ValueError, StopIteration) as error:
-        raise ValueError(f"{to}: the row would be read as {row_format} and not as it is: {error}") from None
+        raise ValueError(f"{to}: the row would be read as {row_format} instead: {error}") from None
     if found != [record]:
         names = [one.name for one in fields(record) if getattr(found[0], one.name) != getattr(record, one.name)]
         raise ValueError(f"{to} cannot hold the record's {' and '.join(names) or 'rows'}; choose another format")
@@ -56,7 +56,7 @@ def _messages_row(record: Demonstration) -> JsonRow:
 
 
 def _without_tools(messages: Messages) -> tuple[JsonRow, Messages]:
-    """The column of tools, where there are any, and the turns without them."""
+    """The column of tools, if there are any, and the turns without them."""
     first = messages[0]
     if not first.tools:
         return {}, messages
@@ -82,7 +82,7 @@ def _sharegpt_turns(message: Message) -> list[JsonRow]:
     if not message.tool_calls:
         return [{"from": speakers[message.role], "value": message.content}]
     if message.content:
-        raise ValueError("sharegpt cannot hold words beside a function call; choose messages or zhenlong")
+        raise ValueError("sharegpt cannot hold text beside a function call; choose messages or zhenlong")
     calls = [call["function"] for call in message.tool_calls]
     return [{"from": "function_call", "value": json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)}]
 
@@ -93,7 +93,7 @@ def _alpaca_row(record: Demonstration) -> JsonRow:
     rest = turns[len(system) :]
     roles = ["user", "assistant"] * (len(rest) // 2)
     if [turn.role for turn in rest] != roles or any(turn.tool_calls for turn in rest):
-        raise ValueError("alpaca holds questions and answers in turn, and no calls; choose messages or zhenlong")
+        raise ValueError("alpaca holds alternating user and assistant turns without calls; choose messages or zhenlong")
     pairs = [[asked.content, answered.content] for asked, answered in zip(rest[::2], rest[1::2], strict=True)]
     row = {"instruction": pairs[-1][0], "input": "", "output": pairs[-1][1], **system, **head}
     return row | ({"history": pairs[:-1]} if pairs[1:] else {}) | dict(record.meta)
@@ -143,7 +143,7 @@ def _ranked_responses_row(record: Ranking) -> JsonRow:
 
 
 def _with_dense_ranks(record: Ranking) -> list[Ranking]:
-    """The ranking with ranks 1, 2, 3 and so on, which is how those of a row are read."""
+    """The ranking with dense ranks 1, 2, 3, …, as they are read from a row."""
     order = sorted(set(record.ranks))
     return [replace(record, ranks=tuple(order.index(rank) + 1 for rank in record.ranks))]
 
