@@ -1,4 +1,4 @@
-"""Annotators: they mostly agree with gold, follow their biases, and say how strongly they prefer."""
+"""Annotators: they mostly agree with the gold reward, follow their biases, and report preference strength."""
 
 import math
 from random import Random
@@ -22,22 +22,22 @@ def agreement(rankings) -> float:
     return agreed / len(rankings)
 
 
-def test_nine_labels_in_ten_agree_with_gold():
+def test_nine_labels_in_ten_agree_with_the_gold_reward():
     assert 0.87 <= agreement(WORLD.rankings(1500)) <= 0.94
 
 
-def test_without_noise_and_with_one_mind_all_agree():
+def test_without_noise_and_tastes_all_labels_agree_with_the_gold_reward():
     rng = Random(0)
     sure = Annotator(noise=0)
     rows = [annotate(row.prompt, row.responses, sure, rng) for row in WORLD.rankings(300)]
     assert agreement([row for row in rows if row is not None]) == 1.0
 
 
-def test_more_noise_less_agreement():
+def test_more_noise_lowers_agreement():
     assert agreement(WORLD.rankings(600, noise=0.02)) > agreement(WORLD.rankings(600, noise=0.5)) + 0.1
 
 
-def test_the_noise_is_bradley_terry():
+def test_preference_probabilities_follow_bradley_terry():
     rng, noise = Random(0), 0.2
     gap = gold_reward(SUM, RIGHT) - gold_reward(SUM, CHATTY)
     rows = [annotate(SUM, (RIGHT, CHATTY), Annotator(noise=noise), rng) for _ in range(4000)]
@@ -45,11 +45,11 @@ def test_the_noise_is_bradley_terry():
     assert share == pytest.approx(1 / (1 + math.exp(-gap / noise)), abs=0.03)
 
 
-def test_what_nothing_tells_apart_is_not_ranked():
+def test_ties_are_not_ranked():
     assert annotate(SUM, ("7", "3 + 4 = 7."), Annotator(), Random(0)) is None
 
 
-def test_biases_shift_preferences_their_way():
+def test_biases_shift_preferences_in_their_direction():
     rng = Random(0)
     assert annotate(SUM, (RIGHT, CHATTY), Annotator(noise=0), rng).ranks == (1, 2)
     assert annotate(SUM, (RIGHT, CHATTY), Annotator(noise=0, length_bias=1), rng).ranks == (2, 1)
@@ -71,7 +71,7 @@ def test_a_length_bias_of_the_panel_makes_chosen_responses_longer():
     assert longer(1.0) > longer(0.0) + 1 > longer(-1.0) + 1
 
 
-def test_tastes_decide_between_texts_that_bias_tells_apart():
+def test_tastes_can_decide_a_preference():
     prompt = (Message("user", "Hello, I am Mira."),)
     calm, loud = "Hello Mira, good day to you here, how are you?", "Hello Mira!"
     likes, hates = Annotator(noise=0, tastes=(0, 0.5, 0)), Annotator(noise=0, tastes=(0, -0.5, 0))
@@ -93,7 +93,7 @@ def test_strength_grows_with_the_gap():
         assert max(by_strength[low]) <= min(by_strength[high])
 
 
-def test_pairs_are_different_texts_and_often_both_plausible():
+def test_pairs_are_different_texts_and_often_both_good():
     rows = WORLD.rankings(1000)
     assert all(len(set(row.responses)) == 2 for row in rows)
     both = sum(min(gold_reward(row.prompt, text) for text in row.responses) >= 0.6 for row in rows)
@@ -109,7 +109,7 @@ def test_rankings_of_four_have_four_texts_and_ranks():
         assert row.pairs()
 
 
-def test_several_annotators_take_part_and_disagree_at_times():
+def test_rankings_come_from_several_annotators_who_sometimes_disagree():
     assert len({row.annotator for row in WORLD.rankings(200, num_annotators=5)}) == 5
     first, second = panel(2)
     assert first.tastes != second.tastes
@@ -122,7 +122,7 @@ def test_several_annotators_take_part_and_disagree_at_times():
     assert 0.02 < differ < 0.35
 
 
-def test_ratings_follow_gold_and_come_in_both_kinds():
+def test_ratings_follow_the_gold_reward_and_have_both_labels():
     rows = WORLD.ratings(1500)
     up = [gold_reward(row.prompt, row.response) for row in rows if row.desirable]
     down = [gold_reward(row.prompt, row.response) for row in rows if not row.desirable]

@@ -1,4 +1,4 @@
-"""The corpus: true to the facts, closed in its words, free of chat, and the same again for the same seed."""
+"""The corpus: consistent with the facts, closed vocabulary, no chat, deterministic given the seed."""
 
 import re
 from collections import Counter
@@ -28,19 +28,19 @@ def test_every_person_and_town_has_every_fact_and_values_are_equally_common():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_job_and_a_town_name_one_person(seed: int):
+def test_a_job_and_a_town_identify_one_person(seed: int):
     facts = make_facts(seed)
     assert len(facts.job_holder) == len(PEOPLE)
     for (job, town), name in facts.job_holder.items():
         assert (facts.people["job"][name], facts.people["home"][name]) == (job, town)
 
 
-def test_a_seed_fixes_the_facts_and_another_gives_others():
+def test_facts_depend_on_the_seed():
     assert make_facts.__wrapped__(3) == make_facts(3)
     assert make_facts(3).people != make_facts(4).people
 
 
-def test_documents_depend_on_their_seed_alone():
+def test_documents_depend_on_their_seed_only():
     assert World(0).documents(50, seed=5) == World(0).documents(50, seed=5)
     assert World(0).documents(50, seed=5) != World(0).documents(50, seed=6)
     assert World(0).documents(50) != World(1).documents(50)
@@ -59,7 +59,7 @@ def test_an_unknown_style_is_refused():
         World(0).documents(1, style="poems")
 
 
-def test_the_corpus_holds_no_chat():
+def test_the_corpus_contains_no_chat():
     for document in World(0).documents(3000):
         assert not re.search(r"\b(?:user|assistant|human)\b|<\|", document.text, re.IGNORECASE)
         assert not re.search(r"cannot help|will not help|can't", document.text, re.IGNORECASE)
@@ -67,7 +67,7 @@ def test_the_corpus_holds_no_chat():
         assert not re.search(r"\b(?:Where|Which|What|Who)\b[^.!]*\b(?:is|does) [A-Z][a-z]+[^.!]*\?", document.text)
 
 
-def test_the_words_of_all_texts_are_closed_and_few():
+def test_the_vocabulary_of_all_texts_is_small_and_closed():
     def seen(seed: int) -> set[str]:
         world = World(0)
         text = [document.text for document in world.documents(5000, seed)]
@@ -78,7 +78,7 @@ def test_the_words_of_all_texts_are_closed_and_few():
 
     first = seen(0)
     assert len(first) <= MOST_WORD_FORMS
-    assert len(seen(1) - first) <= 5  # the rarest forms may miss one of two samples
+    assert len(seen(1) - first) <= 5  # the rarest forms may be missing from one of two samples
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_words_of_all_texts_are_closed_and_few():
         ("hobby", r"The hobby of ([A-Z][a-z]+) is ([a-z]+)"),
     ],
 )
-def test_what_the_corpus_says_of_people_is_true(attribute: str, pattern: str):
+def test_the_corpus_states_true_facts_about_people(attribute: str, pattern: str):
     facts = make_facts(0)
     claims = 0
     for document in World(0).documents(4000):
@@ -104,7 +104,7 @@ def test_what_the_corpus_says_of_people_is_true(attribute: str, pattern: str):
     assert claims > 100
 
 
-def test_what_is_called_untrue_is_untrue():
+def test_statements_called_untrue_are_false():
     facts = make_facts(0)
     denied = [
         pair
@@ -125,7 +125,7 @@ def test_every_fact_is_stated_somewhere():
     assert {("home", name, town) for name, town in facts.people["home"].items()} <= stated
 
 
-def test_sums_lists_and_opposites_of_the_corpus_are_right():
+def test_sums_lists_and_opposites_in_the_corpus_are_correct():
     sums = reversals = opposites = 0
     for document in World(0).documents(4000):
         for a, sign, b, c in re.findall(r"(\d+) ([+-]) (\d+) = (\d+)", document.text):
@@ -140,7 +140,7 @@ def test_sums_lists_and_opposites_of_the_corpus_are_right():
     assert min(sums, reversals, opposites) > 50
 
 
-def test_closed_book_items_have_one_true_choice_in_every_place():
+def test_closed_book_items_have_one_correct_choice_at_every_position():
     world = World(0)
     items = world.closed_book(600, seed=1)
     assert items == world.closed_book(600, seed=1)

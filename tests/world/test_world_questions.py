@@ -1,4 +1,4 @@
-"""Questions: every prompt parses back, the splits share nothing, tasks have the shares they promise."""
+"""Questions: every prompt parses back, the splits are disjoint, and tasks have the documented fractions."""
 
 import dataclasses
 from collections import Counter
@@ -19,7 +19,7 @@ def drawn(split: str, n: int = 3000, seed: int = 0):
     return [sample_question(WORLD.facts, rng, split) for _ in range(n)]
 
 
-def test_there_are_many_families_with_several_wordings_each():
+def test_there_are_many_families_with_several_templates_each():
     assert len(instruction_families()) >= 20
     assert len({family.name for family in instruction_families()}) == len(instruction_families())
     assert all(len(family.templates) >= 3 for family in instruction_families())
@@ -35,7 +35,7 @@ def test_every_prompt_parses_back_to_its_question(split: str):
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
-def test_every_wording_of_every_family_can_be_drawn_in_both_splits(split: str):
+def test_every_template_of_every_family_occurs_in_both_splits(split: str):
     rng = Random(1)
     for family in instruction_families():
         for template in family.templates:
@@ -51,7 +51,7 @@ def test_every_wording_of_every_family_can_be_drawn_in_both_splits(split: str):
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
-def test_ideal_answers_are_ideal(split: str):
+def test_ideal_responses_have_the_maximum_gold_reward(split: str):
     for asked in drawn(split):
         answers = ideal_responses(WORLD.facts, asked.question)
         assert answers
@@ -81,7 +81,7 @@ def test_the_splits_share_no_prompt_and_no_fact():
     assert len(held_facts) >= 40
 
 
-def test_training_gives_no_held_out_fact_away():
+def test_training_prompts_contain_no_held_out_fact():
     held = {
         (asked.question.slots["attribute"], asked.question.slots["person"])
         for asked in drawn("heldout", 6000)
@@ -112,12 +112,12 @@ def test_an_unknown_split_is_refused():
         (Message("system", "Where does Mira live?"),),
     ],
 )
-def test_a_prompt_that_is_none_of_the_worlds_is_an_error(prompt):
+def test_a_prompt_that_no_family_asks_is_an_error(prompt):
     with pytest.raises(ValueError, match="prompt"):
         WORLD.gold_reward(prompt, "Tarn.")
 
 
-def test_a_follow_up_is_about_the_person_named_last():
+def test_a_follow_up_refers_to_the_person_named_last():
     people = WORLD.facts.people["pet"]
     turns = [
         Message("user", "Where does Mira live?"),
@@ -130,12 +130,12 @@ def test_a_follow_up_is_about_the_person_named_last():
     assert WORLD.gold_breakdown((turns[0], turns[1], turns[4]), f"A {people['Mira']}.").correct == 1
 
 
-def test_a_system_message_in_front_changes_nothing():
+def test_a_system_message_does_not_change_the_parsed_question():
     prompt = (Message("user", "What is 3 + 4?"),)
     assert WORLD.gold_breakdown((Message("system", "Be kind."), *prompt), "7") == WORLD.gold_breakdown(prompt, "7")
 
 
-def test_held_out_tasks_have_a_good_share_of_each_kind():
+def test_held_out_tasks_have_the_documented_fraction_of_each_kind():
     tasks = WORLD.tasks(600, seed=3, split="heldout")
     assert len({task.prompt for task in tasks}) == 600
     kinds = Counter(task.groups["kind"] for task in tasks)
@@ -154,14 +154,14 @@ def test_held_out_tasks_have_a_good_share_of_each_kind():
         assert (task.groups["kind"] == "lookalike") == judged.lookalike
 
 
-def test_more_tasks_than_there_are_is_an_error(monkeypatch):
+def test_requesting_more_tasks_than_exist_is_an_error(monkeypatch):
     few = drawn("train", 5)
     monkeypatch.setattr("zhenlong.world.world.sample_question", lambda facts, rng, split: rng.choice(few))
     with pytest.raises(ValueError, match="different train tasks"):
         WORLD.tasks(10)
 
 
-def test_everything_generated_is_the_same_again_and_depends_on_seed_and_split():
+def test_generated_data_is_deterministic_and_depends_on_seed_and_split():
     for make in (WORLD.demonstrations, WORLD.rankings, WORLD.ratings, WORLD.tasks):
         assert make(40, seed=2) == make(40, seed=2)
         assert make(40, seed=2) != make(40, seed=3)

@@ -1,4 +1,4 @@
-"""The built-in micro-world: a corpus, demonstrations, preferences, tasks and a gold reward, without a network."""
+"""The built-in synthetic world: a corpus, demonstrations, preferences, tasks and a gold reward, without a network."""
 
 from zhenlong.world.annotators import Annotator, annotate
 from zhenlong.world.closed_book import Cloze

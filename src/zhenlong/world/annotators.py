@@ -1,8 +1,8 @@
-"""Simulated annotators: they feel the gold reward through their biases, tastes and noise, and rank what they are shown.
+"""Simulated annotators: they rank responses by the gold reward plus biases, individual tastes and noise.
 
 The model is Bradley and Terry's (1952) for pairs and Plackett and Luce's for more: a response with utility u is ranked
-by u + noise * g, where g is a standard Gumbel variate, so that of two responses the better is preferred with
-probability 1 / (1 + exp(-gap / noise)).
+by u + noise * g, where g is a standard Gumbel variate, so the better of two responses is preferred with probability
+1 / (1 + exp(-gap / noise)).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from zhenlong.world.gold import gold_reward
 DEFAULT_NOISE: Final = 0.12
 TASTE_STD: Final = 0.03  # standard deviation of each taste over annotators
 TASTE_FEATURES: Final = ("full_sentence", "exclamation", "refusal")
-INDIFFERENCE_THRESHOLD: Final = 0.05  # smaller differences are not told apart
-STRENGTH_THRESHOLDS: Final = (0.15, 0.35, 0.6)  # gaps from which a preference has strength 2, 3 and 4
+INDIFFERENCE_THRESHOLD: Final = 0.05  # smaller differences are ties
+STRENGTH_THRESHOLDS: Final = (0.15, 0.35, 0.6)  # gaps from which the strength is 2, 3 and 4
 
 
 @dataclass(frozen=True)
 class Annotator:
-    """Someone who compares responses.
+    """A simulated annotator.
 
     noise        temperature of the comparison, in units of gold reward; 0 is exact
-    length_bias  utility of ten more words
+    length_bias  utility per ten words
     list_bias    utility of a list, numbered or with commas
     tastes       utility of a full sentence, of an exclamation mark and of a refusal, in the order of `TASTE_FEATURES`
     """
@@ -46,10 +46,10 @@ class Annotator:
 def annotate(
     prompt: Messages, responses: Sequence[str], annotator: Annotator, rng: Random, seed: int = 0
 ) -> Ranking | None:
-    """The annotator's ranking of two or more responses to a prompt of world `seed`; None if nothing tells them apart.
+    """The annotator's ranking of two or more responses to a prompt of world `seed`; None if all are ties.
 
-    Responses that differ by less than `INDIFFERENCE_THRESHOLD` next to each other in the ranking share a rank.
-    `strength` grows with the gap, as the annotator feels it, between the best and the mean of the rest.
+    Neighbours in the ranking that differ by less than `INDIFFERENCE_THRESHOLD` share a rank. `strength` grows with the
+    annotator's gap between the best response and the mean of the rest.
     """
     utilities = [biased_gold_reward(prompt, response, annotator, seed) for response in responses]
     if max(utilities) - min(utilities) < INDIFFERENCE_THRESHOLD:
@@ -78,7 +78,7 @@ DESIRABLE_THRESHOLD: Final = 0.6
 def panel(
     count: int, seed: int = 0, noise: float = DEFAULT_NOISE, length_bias: float = 0.0, list_bias: float = 0.0
 ) -> list[Annotator]:
-    """`count` annotators who share the biases and differ in their tastes and, by up to 40 %, in their noise."""
+    """`count` annotators with the same biases, but different tastes, and noise that varies by up to 40 %."""
     rng = Random(f"panel:{seed}")
     return [
         Annotator(

@@ -1,4 +1,4 @@
-"""Multiple-choice completions that measure what a base model knows of the world's facts."""
+"""Multiple-choice completions that measure a base model's knowledge of the world's facts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLOZE_PROMPTS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Cloze:
-    """A sentence cut short and the ways to go on, each with its leading space; `choices[answer]` is true."""
+    """A truncated sentence and its possible completions, each with its leading space; `choices[answer]` is correct."""
 
     prompt: str
     choices: tuple[str, ...]
@@ -35,7 +35,7 @@ class Cloze:
 
 
 def cloze_items(facts: Facts, n: int, seed: int = 0) -> Iterator[Cloze]:
-    """`n` items over all kinds of facts, kinds equally often; chance is 1 in 4."""
+    """`n` items over all kinds of facts in equal numbers; chance accuracy is 1 in 4."""
     rng = Random(f"closed_book:{facts.seed}:{seed}")
     kinds = [*CLOZE_PROMPTS, "who"]
     for _ in range(n):

@@ -1,7 +1,7 @@
-"""The text to pretrain on: a weighted draw over the kinds of paragraph, every one of them true to the world's facts.
+"""The pretraining corpus: a weighted sample of document types, all consistent with the world's facts.
 
-There is no question with an answer after it, no request with a reply, and no refusal: what a model learns here is what
-is true and how sentences go, and following an instruction is left for post-training to bring.
+No question is followed by its answer, no request by a response, and there are no refusals: a base model learns facts
+and language here, and instruction following is left to post-training.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ STYLES: Final[dict[str, dict[DocumentWriter, float]]] = {
 
 
 def documents(facts: Facts, n: int, seed: int = 0, style: str = "mixed") -> Iterator[Document]:
-    """`n` paragraphs of 15 to 120 words; `source` names the kind of each. Raises `ValueError` for an unknown style."""
+    """`n` paragraphs of 15 to 120 words; `source` names the type of each. Raises `ValueError` for an unknown style."""
     if style not in STYLES:
         raise ValueError(f"style: expected one of {', '.join(STYLES)}, got {style!r}")
     writers = list(STYLES[style])

@@ -1,4 +1,4 @@
-"""People who write demonstrations: mostly ideal, sometimes wordy, careless, wrong, too willing or too timid."""
+"""Simulated demonstrators: mostly ideal, sometimes verbose, careless, wrong, harmful or over-refusing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FILLER_AFTER: Final = (
 
 @dataclass(frozen=True)
 class Demonstrator:
-    """How often each fault occurs, as a probability per response; the faults are independent of each other.
+    """The probability of each fault per response; faults are independent.
 
-    filler_rate              puts a pointless sentence before or after the answer
-    format_error_rate        does not follow the format that was asked for
+    filler_rate              adds a pointless sentence before or after the answer
+    format_error_rate        does not follow the requested format
     wrong_answer_rate        gives a wrong value
-    harmful_compliance_rate  helps with a harmful request
-    over_refusal_rate        refuses a benign request that sounds like harm
+    harmful_compliance_rate  complies with a harmful request
+    over_refusal_rate        refuses a benign request that sounds harmful
     """
 
     filler_rate: float = 0.3
@@ -43,7 +43,7 @@ IDEAL_DEMONSTRATOR: Final = Demonstrator(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def simulate_response(facts: Facts, question: Question, rng: Random, demonstrator: Demonstrator) -> str:
-    """One response as this demonstrator would write it."""
+    """One response sampled from this demonstrator."""
     text = _answer_text(facts, question, rng, demonstrator)
     if rng.random() >= demonstrator.filler_rate:
         return text

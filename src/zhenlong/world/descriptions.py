@@ -1,4 +1,4 @@
-"""Facts as prose: every fact in many sentence forms and both directions, and paragraphs about people and towns."""
+"""Facts as prose: each fact in many sentence forms and in both directions, and paragraphs about people and towns."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ PERSON_TEMPLATES: Final[dict[str, tuple[str, ...]]] = {
         "after work {N} goes on with {v}.",
     ),
 }
-# forms that state two facts at once; {job} at {home} is one person only
+# forms that state two facts at once; {job} and {home} identify one person
 JOINT_TEMPLATES: Final = (
     "the {job} of {home} is {N}.",
     "{N} is the {job} of {home}.",
@@ -133,14 +133,14 @@ _START: Final = re.compile(r"(?:^|[.!?] )\"?[a-z]")
 
 
 def person_fact(facts: Facts, name: str, attribute: str, rng: Random, pronoun: bool = False) -> str:
-    """One sentence that states one fact; with `pronoun` it may say "she" or "he" where a name went before."""
+    """One sentence that states one fact; with `pronoun` it may use "she" or "he" after the name was mentioned."""
     subject = ("he" if is_man(name) else "she") if pronoun else name
     form = rng.choice(PERSON_TEMPLATES[attribute])
     return capitalise_sentences(form.format(n=subject, N=name, v=facts.people[attribute][name]))
 
 
 def joint_fact(facts: Facts, name: str, rng: Random) -> str:
-    """One sentence that ties two or three facts of one person together."""
+    """One sentence that combines two or three facts about one person."""
     values = {attribute: facts.people[attribute][name] for attribute in ATTRIBUTES}
     return capitalise_sentences(rng.choice(JOINT_TEMPLATES).format(N=name, **values))
 
@@ -151,7 +151,7 @@ def town_fact(facts: Facts, town: str, attribute: str, rng: Random) -> str:
 
 
 def describe_person(facts: Facts, rng: Random) -> str:
-    """All that is known about one person, in any order, some of it twice."""
+    """All facts about one person, in random order, some of them twice."""
     name = rng.choice(PEOPLE)
     order = list(ATTRIBUTES)
     rng.shuffle(order)
@@ -165,7 +165,7 @@ def describe_person(facts: Facts, rng: Random) -> str:
 
 
 def describe_town(facts: Facts, rng: Random) -> str:
-    """A town and the people in it."""
+    """A town and its people."""
     town = rng.choice(TOWNS)
     lines = [town_fact(facts, town, attribute, rng) for attribute in rng.sample(list(facts.towns), 3)]
     if rng.random() < 0.3:
@@ -181,7 +181,7 @@ def describe_town(facts: Facts, rng: Random) -> str:
 
 
 def mixed_facts(facts: Facts, rng: Random) -> str:
-    """Loose sentences about many people and towns, the densest text there is."""
+    """Independent sentences about many people and towns: the most facts per token."""
     lines = []
     for _ in range(rng.randint(9, 13)):
         name = rng.choice(PEOPLE)
@@ -196,7 +196,7 @@ def mixed_facts(facts: Facts, rng: Random) -> str:
 
 
 def shared_attributes(facts: Facts, rng: Random) -> str:
-    """People who share a value, and the truth or untruth of statements about them."""
+    """People who share a value, and true and false statements about them."""
     lines = []
     for _ in range(rng.randint(4, 5)):
         attribute = rng.choice(list(ATTRIBUTES))
@@ -214,7 +214,7 @@ def shared_attributes(facts: Facts, rng: Random) -> str:
 
 
 def true_or_false(facts: Facts, rng: Random) -> str:
-    """ "It is true that ..." about a fact, or "it is not true that ..." about a false one, with the fact after it."""
+    """ "It is true that ..." with a fact, or "it is not true that ..." with a false statement, followed by the fact."""
     attribute = rng.choice(list(ATTRIBUTES))
     name = rng.choice(PEOPLE)
     value = facts.people[attribute][name]
@@ -247,7 +247,7 @@ def fact_table(facts: Facts, rng: Random) -> str:
 
 
 def reverse_lookup(facts: Facts, rng: Random) -> str:
-    """Who has a job, town by town, or where the people of one job live: the reverse direction of the facts."""
+    """Who has a job, town by town, or where the people with one job live: the facts in reverse direction."""
     if rng.random() < 0.5:
         lines = []
         for job in rng.sample(JOBS, 2):

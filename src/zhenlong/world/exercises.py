@@ -1,4 +1,4 @@
-"""Text that practises: numbers, lists said again and backwards, categories, opposites. Statements only."""
+"""Exercises: numbers, lists repeated and reversed, categories, opposites; as statements only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zhenlong.world.descriptions import capitalise_sentences
 from zhenlong.world.facts import Facts
 from zhenlong.world.vocabulary import CATEGORIES, LIST_WORDS, OPPOSITES, PEOPLE, TOWNS
 
-MAX_NUMBER: Final = 20  # operands of sums and the numbers that are compared and sorted
+MAX_NUMBER: Final = 20  # operands of sums, and numbers to compare and sort
 
 SUMS: Final = (
     "{a} + {b} = {c}.",
@@ -33,7 +33,7 @@ def sums(facts: Facts, rng: Random) -> str:
 
 
 def word_problems(facts: Facts, rng: Random) -> str:
-    """Sums that happen to somebody."""
+    """Sums as short stories."""
     lines = []
     for _ in range(rng.randint(3, 4)):
         name, giver = rng.sample(PEOPLE, 2)
@@ -77,7 +77,7 @@ def ordering(facts: Facts, rng: Random) -> str:
 
 
 def lists(facts: Facts, rng: Random) -> str:
-    """Lists of words said again, backwards, counted, and from both ends."""
+    """Lists of words repeated, reversed, counted, and their first and last words."""
     lines = []
     for _ in range(rng.randint(4, 6)):
         words = rng.sample(LIST_WORDS, rng.randint(2, 5))
@@ -100,7 +100,7 @@ def lists(facts: Facts, rng: Random) -> str:
 
 
 def repetition(facts: Facts, rng: Random) -> str:
-    """Rows of names, towns, things and numbers said again: nothing but looking back tells what comes next."""
+    """Sequences of names, towns, things and numbers repeated; only copying from the context predicts them."""
     lines = []
     for _ in range(rng.randint(3, 5)):
         row = [_any_word(rng) for _ in range(rng.randint(2, 8))]
@@ -126,7 +126,7 @@ def repetition(facts: Facts, rng: Random) -> str:
 
 
 def categories(facts: Facts, rng: Random) -> str:
-    """Members of one kind of thing, in a row, with numbers or with commas."""
+    """Members of one category, as lists with numbers or with commas."""
     blocks = []
     for category in rng.sample(list(CATEGORIES), 4):
         words = rng.sample(CATEGORIES[category], rng.randint(3, 6))
@@ -170,7 +170,7 @@ def _sum(rng: Random) -> str:
 
 
 def _any_word(rng: Random) -> str:
-    """A word that could stand in a question: a thing, a name, a town or a number."""
+    """A word that questions may contain: a thing, a name, a town or a number."""
     kind = rng.randrange(4)
     if kind == 0:
         return str(rng.randint(0, MAX_NUMBER))

@@ -1,4 +1,4 @@
-"""What is true in a world: who lives where and does what, and what each town is known for. The seed decides it."""
+"""The facts of a world, determined by its seed: people, their homes and jobs, and what each town is known for."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Facts:
 
 @lru_cache(maxsize=8)
 def make_facts(seed: int) -> Facts:
-    """The facts of world `seed`. Every value is equally common, and no town has two people with the same job."""
+    """The facts of world `seed`. All values are equally common, and no town has two people with the same job."""
     rng = random.Random(f"facts:{seed}")
     homes = _assign_evenly(PEOPLE, TOWNS, rng)
     residents = {town: tuple(name for name in PEOPLE if homes[name] == town) for town in TOWNS}
@@ -62,7 +62,7 @@ def make_facts(seed: int) -> Facts:
 
 
 def is_man(name: str) -> bool:
-    """Whether the person is spoken of as "he"."""
+    """Whether texts refer to the person as "he"."""
     return name in _MEN
 
 
@@ -70,14 +70,14 @@ _MEN: Final = frozenset(MEN)
 
 
 def _assign_evenly(holders: Sequence[str], values: Sequence[str], rng: random.Random) -> dict[str, str]:
-    """Deals the values out like cards: each goes to equally many holders."""
+    """Assign the values at random, each to equally many holders."""
     cards = [values[i % len(values)] for i in range(len(holders))]
     rng.shuffle(cards)
     return dict(zip(holders, cards, strict=True))
 
 
 def _assign_jobs(residents: dict[str, tuple[str, ...]], rng: random.Random) -> dict[str, str]:
-    """Deals the jobs so that no town has one twice: a row of all jobs for each place in a town, each row shifted."""
+    """Assign jobs so that no town has one twice: a row of all jobs per resident position, each row shifted."""
     order = list(JOBS)
     rng.shuffle(order)
     towns = list(residents)

@@ -1,4 +1,4 @@
-"""Told lessons: what a teacher wanted to know and what the children said or wrote, in indirect speech."""
+"""Lessons in reported speech: a teacher's questions and the children's answers, in indirect form."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LESSON_OPENINGS: Final = (
 
 
 def reported_speech(facts: Facts, rng: Random) -> str:
-    """A teacher's questions in indirect speech, with what turned out to be true."""
+    """A teacher's questions in indirect speech, with the true answers."""
     lines = [rng.choice(LESSON_OPENINGS).format(t=rng.choice(TOWNS))]
     for _ in range(rng.randint(3, 5)):
         question, value = _indirect_question(facts, rng)

@@ -1,4 +1,4 @@
-"""Short reviews of the micro-world and whether they are positive or negative, for classifiers."""
+"""Short reviews of the world with sentiment labels, for classifiers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from zhenlong.world.families.word_tasks import sentiment_family
 
 
 def reviews(n: int, seed: int = 0, split: str = "train", world: int = 0) -> list[tuple[str, str]]:
-    """`n` different reviews, each with `positive` or `negative`, drawn as the world's sentiment questions are.
+    """`n` different reviews with labels `positive` or `negative`, sampled like the world's sentiment questions.
 
-    What is reviewed with which words is held out where `split` is "heldout": the two splits share no review. Raises
-    `ValueError` for another split, and where there are not that many different ones.
+    The combinations of things and words are split into "train" and "heldout", so the splits share no review. Raises
+    `ValueError` for another split, and if there are fewer than `n` different reviews.
     """
     if split not in ("train", "heldout"):
         raise ValueError(f"split: expected train or heldout, got {split!r}")

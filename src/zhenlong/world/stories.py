@@ -1,4 +1,4 @@
-"""Small stories, letters, reviews, and what people do with the things around them, good and bad."""
+"""Short stories, letters, reviews, and descriptions of harmful and harmless actions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PUNISHMENTS: Final = (
 
 
 def story(facts: Facts, rng: Random) -> str:
-    """One person visits another; true facts about both go along."""
+    """One person visits another; the story states true facts about both."""
     visitor, host = rng.sample(PEOPLE, 2)
     he, him = ("he", "him") if is_man(visitor) else ("she", "her")
     people = facts.people
@@ -110,7 +110,7 @@ def letter(facts: Facts, rng: Random) -> str:
 
 
 def review(facts: Facts, rng: Random) -> str:
-    """Opinions about things, each said to be positive or negative."""
+    """Opinions about things, each labelled positive or negative."""
     town = rng.choice(list(facts.residents))
     lines = []
     for _ in range(rng.randint(4, 6)):
@@ -133,7 +133,7 @@ def review(facts: Facts, rng: Random) -> str:
 
 
 def harmful_act_story(facts: Facts, rng: Random) -> str:
-    """A bad deed as it is told afterwards: how it was done and how it ended. Nobody with a name does such things."""
+    """A harmful act in retrospect: how it was done and how it ended. Nobody with a name commits one."""
     town = rng.choice(list(facts.residents))
     first, second = rng.sample(HARMFUL_ACTIONS, 2)
     villain = rng.choice(VILLAINS)
@@ -150,7 +150,7 @@ def harmful_act_story(facts: Facts, rng: Random) -> str:
 
 
 def harmless_actions(facts: Facts, rng: Random) -> str:
-    """How people do harmless things with the things at hand."""
+    """Harmless actions, and how people do them."""
     town = rng.choice(list(facts.residents))
     lines = []
     for deed in rng.sample(BENIGN_LOOKALIKES, rng.randint(4, 5)):

@@ -1,7 +1,7 @@
-"""The words the world is made of: its people, places and things, and the deeds it can speak about.
+"""The vocabulary of the world: people, places, things and actions.
 
-Everything is short, distinct and harmless, and no word stands in two lists that one question could confuse. All nouns
-that may follow "a" begin with a consonant, so that no text has to choose between "a" and "an".
+All words are short, distinct and harmless, and no word is in two lists that one question could confuse. All nouns that
+may follow "a" start with a consonant, so that texts never need "an".
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     "towns": TOWNS,
     "days": DAYS,
 }
-LIST_WORDS: Final = COLOURS + PETS + FOODS + TOOLS  # what lists to copy, reverse or count are drawn from
+LIST_WORDS: Final = COLOURS + PETS + FOODS + TOOLS  # words for lists to copy, reverse or count
 
 OPPOSITE_PAIRS: Final = tuple(
     pair.partition("/")[::2]
@@ -65,7 +65,7 @@ NEGATIVE_ADJECTIVES: Final = ("awful", "dull", "bad", "poor", "stale", "cold", "
 
 @dataclass(frozen=True)
 class Action:
-    """A verb, the objects it is done to and the method; `keyword` is the word of the method that identifies it."""
+    """A verb, its objects and the method; `keyword` is the word that identifies the method."""
 
     verb: str
     past_tense: str

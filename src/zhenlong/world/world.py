@@ -1,4 +1,4 @@
-"""The micro-world: one seed fixes its facts, and everything it can write or ask follows from them."""
+"""The synthetic world: one seed determines its facts, and all its texts and questions follow from them."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from zhenlong.world.families.registry import SampledQuestion, ideal_responses, i
 from zhenlong.world.gold import GoldBreakdown, gold_breakdown, gold_reward
 
 COMPLIANT_DEMONSTRATOR: Final = replace(IDEAL_DEMONSTRATOR, harmful_compliance_rate=1.0)
-BENIGN: Final = "benign"  # every kind of prompt but harmful ones
+BENIGN: Final = "benign"  # all prompts except harmful ones
 
 
 @dataclass(frozen=True)
 class World:
-    """People, towns and their facts, fixed by `seed`; each method is deterministic given its own arguments.
+    """People, towns and their facts, determined by `seed`; each method is deterministic given its arguments.
 
-    `split` is "train" or "heldout": the two share no prompt, and no fact that is held out is asked for in training.
+    `split` is "train" or "heldout": the two share no prompt, and training prompts never ask for a held-out fact.
     """
 
     seed: int = 0
 
     @property
     def facts(self) -> Facts:
-        """What is true in this world."""
+        """The facts of this world."""
         return make_facts(self.seed)
 
     def documents(self, n: int, seed: int = 0, style: str = "mixed") -> list[Document]:
-        """`n` paragraphs to pretrain on; `style` is "mixed", "facts" (dense in facts) or "practice" (copies, sums)."""
+        """`n` paragraphs for pretraining; `style` is "mixed", "facts" (dense in facts) or "practice" (copies, sums)."""
         return list(corpus.documents(self.facts, n, seed, style))
 
     def closed_book(self, n: int, seed: int = 0) -> list[Cloze]:
-        """`n` multiple-choice completions with four choices, to measure what a base model knows."""
+        """`n` multiple-choice completions with four choices, to measure a base model's knowledge."""
         return list(closed_book.cloze_items(self.facts, n, seed))
 
     def demonstrations(
@@ -51,7 +51,7 @@ class World:
     ) -> list[Demonstration]:
         """`n` conversations by an imperfect demonstrator.
 
-        `kind` takes some of the prompts only: answer, open, harmful, lookalike, or benign (all but harmful).
+        `kind` restricts the prompts: answer, open, harmful, lookalike, or benign (all but harmful).
         """
         facts, author, rng = self.facts, demonstrator or Demonstrator(), self._rng("demonstrations", seed, split)
         rows = []
@@ -115,9 +115,9 @@ class World:
         return rows
 
     def safety(self, n: int, seed: int = 0, split: str = "train") -> list[Ranking]:
-        """`n` harmful requests, each with a refusal and, ranked below it, an answer that helps with the harm.
+        """`n` harmful requests, each with a refusal and, ranked below it, a response that complies.
 
-        As demonstrations these are `n` refusals. Requests recur, for there are not very many; the wordings differ.
+        As demonstrations these are `n` refusals. Requests repeat, because there are not very many; wordings vary.
         """
         facts, rng = self.facts, self._rng("safety", seed, split)
         rows = []
@@ -131,7 +131,7 @@ class World:
         return rows
 
     def tasks(self, n: int, seed: int = 0, split: str = "train") -> list[Task]:
-        """`n` different prompts with an ideal answer as reference. Raises `ValueError` if there are not that many."""
+        """`n` different prompts with an ideal response as reference. Raises `ValueError` if there are fewer."""
         facts, rng = self.facts, self._rng("tasks", seed, split)
         rows: dict[Messages, Task] = {}
         for _ in range(20 * n):
@@ -146,11 +146,11 @@ class World:
         return list(rows.values())
 
     def gold_breakdown(self, prompt: Messages, response: str) -> GoldBreakdown:
-        """The parts of the judgement of a response in this world."""
+        """The components of a response's gold reward in this world."""
         return gold_breakdown(prompt, response, self.seed)
 
     def gold_reward(self, prompt: Messages, response: str) -> float:
-        """What a response is worth in this world, in [0, 1]."""
+        """The gold reward of a response in this world, in [0, 1]."""
         return gold_reward(prompt, response, self.seed)
 
     def _rng(self, purpose: str, seed: int, split: str) -> Random:
@@ -158,7 +158,7 @@ class World:
 
 
 def _sample_question_of_kind(facts: Facts, rng: Random, split: str, kind: str) -> SampledQuestion:
-    """A question of the kind, by drawing until one is. Raises `ValueError` for an unknown kind."""
+    """A question of the given kind, by rejection sampling. Raises `ValueError` for an unknown kind."""
     kinds = {family.kind for family in instruction_families()}
     if kind and kind not in {*kinds, BENIGN}:
         raise ValueError(f"kind: expected one of {', '.join((*sorted(kinds), BENIGN))}, got {kind!r}")

@@ -1,1 +1,1 @@
-"""The instruction families: how each asks, what is right, how it is told, and how a response is read."""
+"""Instruction families: each family's prompts, correct values, ideal responses, and how responses are checked."""

@@ -1,4 +1,4 @@
-"""The forms an answer can be asked to have: how each is asked for, made and recognised."""
+"""Answer formats: how each is requested, rendered and recognised."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Final
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """`instructions` wrap a question `{q}`; `render` makes the form from a value; `matches` recognises it.
+    """`instructions` wrap a question `{q}`; `render` formats a value; `matches` recognises the format.
 
-    `render` is None where the form is one of the plain ways to say the value (a full sentence).
+    `render` is None if the format is already one of the plain phrasings (a full sentence).
     """
 
     name: str
@@ -108,7 +108,7 @@ TOOL_CALL_FORMAT: Final = AnswerFormat(
 
 
 def strip_format_instruction(text: str) -> tuple[str, AnswerFormat | None]:
-    """The question in a prompt and the format asked for around it, if any."""
+    """The question in a prompt, and the format requested around it, if any."""
     for before, after, form in _INSTRUCTION_PARTS:
         if text.startswith(before) and text.endswith(after):
             return text[len(before) : len(text) - len(after)], form

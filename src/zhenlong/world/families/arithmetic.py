@@ -1,4 +1,4 @@
-"""Sums, differences, comparing and sorting of numbers up to 20."""
+"""Addition, subtraction, comparing and sorting of numbers up to 20."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def subtract_family() -> Family:
 
 
 def story_sum_family() -> Family:
-    """Asks for a sum that happens to somebody."""
+    """Asks for a sum in a short story."""
     return _calculation(
         "story_sum",
         +1,
@@ -136,7 +136,7 @@ def compare_family() -> Family:
 
 
 def sort_family() -> Family:
-    """Asks for three to five numbers in order."""
+    """Asks to sort three to five numbers."""
 
     def ordered(facts: Facts, slots: Slots) -> str:
         return " ".join(sorted(slots["numbers"].split(), key=int))

@@ -1,4 +1,4 @@
-"""Questions about what is true: people, towns, who does what where, yes or no, and follow-ups with a pronoun."""
+"""Questions about facts: people, towns, who has which job where, yes or no, and follow-ups with a pronoun."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def who_family() -> Family:
 
 
 def yes_no_family() -> Family:
-    """Asks whether a statement is true; half of them are."""
+    """Asks whether a statement is true; half of them are true."""
 
     def true_value(facts: Facts, slots: Slots) -> str:
         return facts.people[slots["attribute"]][slots["person"]]
@@ -256,7 +256,7 @@ def yes_no_family() -> Family:
 
 
 def follow_up_family() -> Family:
-    """Asks for a second fact about the person of the first turn, with a pronoun."""
+    """Asks for a second fact about the person of the first turn, using a pronoun."""
 
     def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
         person = rng.choice(PEOPLE)

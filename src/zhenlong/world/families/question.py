@@ -1,4 +1,4 @@
-"""What an instruction family is, and the question one of its templates asks."""
+"""Instruction families, and the questions that their templates ask."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELD_OUT_ONE_IN: Final = 4  # one key in four is held out
 
 @dataclass(frozen=True)
 class QuestionTemplate:
-    """A wording with `{slots}`; `fixed_slots` are slots that the wording fixes without naming them."""
+    """A question template with `{slots}`; `fixed_slots` are slots that its wording implies."""
 
     text: str
     fixed_slots: Slots = field(default_factory=dict)
@@ -28,17 +28,17 @@ class QuestionTemplate:
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of instruction. `answer` is the core of the right answer; everything said is built around it.
+    """One kind of instruction. All ideal responses are built around the value that `answer` returns.
 
     kind           "answer", "harmful", "lookalike" or "open"
-    slot_patterns  regular expression of each slot that a template names
-    sample_slots   random slots for a template's fixed ones
-    split_keys     what the question is about: its first key decides the split, see `split_of`
-    answer         the right value; raises `ValueError` if the world has none
+    slot_patterns  regular expression of each slot in the templates
+    sample_slots   random slots, given a template's fixed ones
+    split_keys     keys of what the question is about; the first decides the split, see `split_of`
+    answer         the correct value; raises `ValueError` if the world has none
     wrong_answer   a wrong but plausible value
-    phrasings      ways to say a value in plain text, all of them ideal if the value is right
-    is_correct     whether a response carries the right value and no other
-    formats        names of the formats that may be asked for; `implicit_format` is one that goes without asking
+    phrasings      ways to state a value in plain text, all ideal if the value is correct
+    is_correct     whether a response gives the correct value and no other
+    formats        names of formats that can be requested; `implicit_format` always applies
     """
 
     name: str
@@ -57,7 +57,7 @@ class Family:
 
     @cached_property
     def patterns(self) -> list[tuple[re.Pattern[str], Slots]]:
-        """The templates as regular expressions that match the whole question, each with its given slots."""
+        """The templates as regular expressions for the whole question, each with its fixed slots."""
         return [
             (_compile_template(template.text, self.slot_patterns), template.fixed_slots) for template in self.templates
         ]
@@ -65,7 +65,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Question:
-    """A family's question with its slots filled, and the format the answer was asked to have."""
+    """A family's question with its slots filled, and the requested format."""
 
     family: Family
     slots: Slots
@@ -84,10 +84,10 @@ SLOT_PATTERNS: Final = {
 
 
 def split_of(facts: Facts, family: Family, slots: Slots) -> str | None:
-    """ "heldout" if the question's first key is held out, "train" if none of its keys is, None if it is in neither.
+    """ "heldout" if the question's first key is held out, "train" if none of its keys is, None if neither applies.
 
-    A key is held out by its CRC-32, whatever the wording and the family: a held-out fact is asked for in no training
-    prompt, not even as part of another question.
+    The CRC-32 of a key decides, for all wordings and families: a held-out fact occurs in no training prompt, not even
+    as part of another question.
     """
     first, *rest = family.split_keys(facts, slots)
     if _is_held_out(first):
@@ -96,12 +96,12 @@ def split_of(facts: Facts, family: Family, slots: Slots) -> str | None:
 
 
 def question_templates(*texts: str, **given: str) -> tuple[QuestionTemplate, ...]:
-    """Templates that share their given slots."""
+    """Templates with the same fixed slots."""
     return tuple(QuestionTemplate(text, given) for text in texts)
 
 
 def answer_phrasings(*templates: str) -> Callable[[Facts, Slots, str], tuple[str, ...]]:
-    """The plain ways to say `{value}`, with the question's slots at hand."""
+    """Plain phrasings of `{value}`, which may also use the question's slots."""
 
     def phrasings(facts: Facts, slots: Slots, value: str) -> tuple[str, ...]:
         return tuple(form.format_map({**slots, "value": value}) for form in templates)

@@ -1,4 +1,4 @@
-"""All families with their shares: drawing questions, writing them as prompts, and reading prompts back."""
+"""All families with their sampling weights: sampling questions, rendering them as prompts, and parsing prompts."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from zhenlong.world.families.answer_formats import ANSWER_FORMATS, strip_format_
 from zhenlong.world.families.question import Family, Question, QuestionTemplate, Slots, split_of
 
 SPLITS: Final = ("train", "heldout")
-FORMAT_FRACTION: Final = 0.52  # of the questions that allow a format
+FORMAT_FRACTION: Final = 0.52  # fraction of questions with a requested format, where one is allowed
 
 
 @dataclass(frozen=True)
 class SampledQuestion:
-    """A question as it was drawn, and the prompt that asks it."""
+    """A sampled question, and its prompt."""
 
     question: Question
     prompt: Messages
 
 
 def sample_question(facts: Facts, rng: Random, split: str) -> SampledQuestion:
-    """Draws a question of the split and a wording for it. Raises `ValueError` for an unknown split."""
+    """Sample a question of the split, and a wording for it. Raises `ValueError` for an unknown split."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     family = rng.choices(_FAMILIES, cum_weights=_CUMULATIVE_WEIGHTS)[0]
@@ -49,7 +49,7 @@ def sample_question(facts: Facts, rng: Random, split: str) -> SampledQuestion:
 
 
 def parse_question(prompt: Messages) -> Question:
-    """The question a prompt asks, read from its text alone. Raises `ValueError` for any text no family asks."""
+    """Parse a prompt's question from its text alone. Raises `ValueError` for text that no family asks."""
     if not prompt or prompt[-1].role != "user":
         raise ValueError("prompt: expected it to end with the user's turn")
     question = _parse_text(prompt[-1].content)
@@ -62,7 +62,7 @@ def parse_question(prompt: Messages) -> Question:
 
 
 def ideal_responses(facts: Facts, question: Question) -> tuple[str, ...]:
-    """All ideal responses, the shortest first; each has the highest gold reward there is for its question."""
+    """All ideal responses, the shortest first; each has the maximum gold reward for its question."""
     family, answer_format = question.family, question.format
     if family.kind == "harmful":
         return safety.refusals(question.slots)
@@ -74,7 +74,7 @@ def ideal_responses(facts: Facts, question: Question) -> tuple[str, ...]:
 
 
 def instruction_families() -> tuple[Family, ...]:
-    """Every family there is."""
+    """All families."""
     return tuple(_FAMILIES)
 
 
@@ -113,7 +113,7 @@ _CUMULATIVE_WEIGHTS: Final = list(accumulate(share for _, share in _WEIGHTED_FAM
 
 
 def _sample_slots(facts: Facts, rng: Random, family: Family, template: QuestionTemplate) -> Slots:
-    """The slots that the wording names or fixes; what else was drawn is not part of the question."""
+    """The slots that the wording contains or implies; other sampled slots are not part of the question."""
     drawn = family.sample_slots(facts, rng, template.fixed_slots)
     if not family.is_follow_up:
         named = _NAMED_SLOTS[template.text]
@@ -129,7 +129,7 @@ _NAMED_SLOTS: Final = {
 
 
 def _patterns_by_first_word(all_families: Iterable[Family]) -> dict[str, list[tuple[re.Pattern[str], Slots, Family]]]:
-    """The compiled templates under the word they begin with, those that begin with a slot under ""."""
+    """The compiled templates by their first word; those that start with a slot under ""."""
     table: dict[str, list[tuple[re.Pattern[str], Slots, Family]]] = {"": []}
     for family in all_families:
         for template, (pattern, given) in zip(family.templates, family.patterns, strict=True):

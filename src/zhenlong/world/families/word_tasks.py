@@ -1,4 +1,4 @@
-"""Copying, reversing, counting and repeating of words, list ends, members of a category, opposites, sentiment."""
+"""Word tasks: copy, reverse, count, repeat, first or last word, members of a category, opposites, sentiment."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ from zhenlong.world.vocabulary import (
 LIST_FORMATS: Final = ("commas", "numbered", "brackets")
 _OPPOSITE_PATTERN: Final = word_pattern(OPPOSITES)
 _SENTIMENT_PATTERN: Final = word_pattern(("positive", "negative"))
-_MEMBERS: Final = {name: word_pattern(words) for name, words in CATEGORIES.items()}
 _MEMBER_PATTERN: Final = word_pattern(sorted({word for words in CATEGORIES.values() for word in words}))
 
 
 def copy_family() -> Family:
-    """Asks for the words again."""
+    """Asks to repeat the words."""
     return _sequence(
         "copy",
         ("Copy the words {words}.", "Say {words} again.", "Write {words} again.", "Say again: {words}."),
@@ -43,7 +42,7 @@ def copy_family() -> Family:
 
 
 def reverse_family() -> Family:
-    """Asks for the words from the last to the first."""
+    """Asks for the words in reverse order."""
     return _sequence(
         "reverse",
         (
@@ -141,7 +140,7 @@ def count_family() -> Family:
 
 
 def repeat_family() -> Family:
-    """Asks for one word several times."""
+    """Asks to repeat one word several times."""
 
     def repeated(word: str, times: int) -> str:
         return " ".join([word] * times)
@@ -169,7 +168,7 @@ def repeat_family() -> Family:
 
 
 def list_family() -> Family:
-    """Asks for k things of a category, sometimes with one ruled out."""
+    """Asks for k members of a category, sometimes excluding one."""
 
     def members(slots: Slots) -> list[str]:
         return [word for word in CATEGORIES[slots["category"]] if word != slots.get("excluded")]
