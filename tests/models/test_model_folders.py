@@ -62,7 +62,7 @@ def test_a_file_is_refused(folder):
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path):
-    assert "no config.json there" in refusal(tmp_path)
+    assert "no config.json in" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("pickle", ["pytorch_model.bin", "model.pt", "weights.pth", "a.pkl"])
