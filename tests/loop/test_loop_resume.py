@@ -144,16 +144,16 @@ def test_a_non_finite_loss_stops_the_run_and_saves_the_state_before_it(uninterru
         if step == 3:
             for parameter in run._tracked["learner"].modules[0].parameters():
                 parameter.data.fill_(float("nan"))
-            run.kept = load_checkpoint(run.save())
+            run.saved_state = load_checkpoint(run.save())
 
     with pytest.raises(NonFiniteError, match="step 4: the loss is not finite") as error:
         tiny_stage(tmp_path / "run", during=spoil)
     (step, path), = list_checkpoints(tmp_path / "run" / "nan_checkpoint")  # fmt: skip
     assert step == 3
     assert str(path) in str(error.value)
-    kept, ordinary = load_checkpoint(path), load_checkpoint(tmp_path / "run" / "checkpoints" / "step-000003")
-    assert kept["tracked"]["order"] == ordinary["tracked"]["order"]
-    assert torch.equal(kept["random"]["torch"], ordinary["random"]["torch"])
-    assert torch.equal(kept["generators"]["data"], ordinary["generators"]["data"])
-    assert kept["tracked"]["learner"]["updates"] == 3
+    saved_state, ordinary = load_checkpoint(path), load_checkpoint(tmp_path / "run" / "checkpoints" / "step-000003")
+    assert saved_state["tracked"]["order"] == ordinary["tracked"]["order"]
+    assert torch.equal(saved_state["random"]["torch"], ordinary["random"]["torch"])
+    assert torch.equal(saved_state["generators"]["data"], ordinary["generators"]["data"])
+    assert saved_state["tracked"]["learner"]["updates"] == 3
     assert len(metrics(tmp_path / "run")) == 3

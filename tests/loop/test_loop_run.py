@@ -214,16 +214,16 @@ def test_an_unavailable_device_is_refused(tmp_path):
 
 def test_weights_and_biases_resumes_with_the_same_id(tmp_path, monkeypatch):
     """A stand-in for the package records its calls; the second run resumes the first."""
-    told = []
+    calls = []
 
-    class Told(types.SimpleNamespace):
+    class FakeRun(types.SimpleNamespace):
         def log(self, metrics, step):
-            told.append((self.id, step, metrics["loss"]))
+            calls.append((self.id, step, metrics["loss"]))
 
         def finish(self):
-            told.append((self.id, "finish"))
+            calls.append((self.id, "finish"))
 
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **settings: Told(**settings)))
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **settings: FakeRun(**settings)))
 
     def stop_at_4(run, step):
         if step == 4:
@@ -232,9 +232,9 @@ def test_weights_and_biases_resumes_with_the_same_id(tmp_path, monkeypatch):
     with pytest.raises(KeyError):
         tiny_stage(tmp_path / "run", during=stop_at_4, wandb="project")
     run = tiny_stage(tmp_path / "run", wandb="project", resume=True)
-    assert len({one[0] for one in told}) == 1
-    assert [one[1] for one in told] == [1, 2, 3, "finish", 3, 4, 5, 6, 7, 8, 9, "finish"]
-    assert told[-2][2] == rows(run / "metrics.jsonl")[-1]["loss"]
+    assert len({one[0] for one in calls}) == 1
+    assert [one[1] for one in calls] == [1, 2, 3, "finish", 3, 4, 5, 6, 7, 8, 9, "finish"]
+    assert calls[-2][2] == rows(run / "metrics.jsonl")[-1]["loss"]
 
 
 def test_a_progress_bar_in_a_terminal():

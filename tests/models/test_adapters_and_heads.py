@@ -73,17 +73,17 @@ def test_only_the_named_modules_get_an_adapter(folder):
 
 
 def test_an_adapter_s_initial_weights_depend_on_the_seed_only(folder):
-    def drawn(seed):
+    def initial_weights(seed):
         model, _ = load_model(folder, lora=Lora(2), device="cpu", seed=seed)
         return torch.cat([p.flatten() for name, p in model.named_parameters() if "lora_A" in name])
 
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    first = drawn(1)
+    first = initial_weights(1)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(4)
-    assert torch.equal(drawn(1), first)
-    assert not torch.equal(drawn(2), first)
+    assert torch.equal(initial_weights(1), first)
+    assert not torch.equal(initial_weights(2), first)
 
 
 @pytest.mark.parametrize("kind", ["causal", "reward"])
@@ -116,14 +116,14 @@ def test_a_reward_model_with_an_adapter_also_trains_its_score_layer(folder):
 
 
 def test_the_seed_determines_a_new_score_layer(folder):
-    def drawn(seed):
+    def initial_weights(seed):
         return load_model(folder, kind="reward", seed=seed, device="cpu")[0].score.weight
 
     torch.manual_seed(3)
-    first = drawn(1)
+    first = initial_weights(1)
     torch.manual_seed(4)
-    assert torch.equal(drawn(1), first)
-    assert not torch.equal(drawn(2), first)
+    assert torch.equal(initial_weights(1), first)
+    assert not torch.equal(initial_weights(2), first)
     assert 0.3 < float(first.detach().std()) * 33**0.5 < 2
 
 

@@ -42,10 +42,10 @@ def test_a_run_folder_resolves_to_its_model(folder, tmp_path):
 def refusal(name):
     with pytest.raises(UserError) as error:
         load_model(str(name), device="cpu")
-    said = str(error.value)
-    assert "\n" not in said
-    assert said.startswith(f"model {name}: ")
-    return said
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(f"model {name}: ")
+    return message
 
 
 def test_an_unfinished_run_is_refused(tmp_path):

@@ -1,12 +1,12 @@
-"""Operations and arithmetic of one step of a stage, on a tiny fixed model: numbers that no clock enters.
+"""Operations and FLOPs of one step of each stage, on a tiny fixed model: counts that do not depend on a clock.
 
-    PYTHONPATH=tests python -m performance.counts            # what the code does now
-    PYTHONPATH=tests python -m performance.counts --write    # and make it what the test expects
+    PYTHONPATH=tests python -m performance.counts            # print the current counts
+    PYTHONPATH=tests python -m performance.counts --write    # and store them as the expected counts
 
-A step's counts are those of a run of two steps less those of a run of one, so that loading and saving cancel; of
-decoding, those of 33 tokens less those of 17. An operation is a call that reaches an aten kernel or a compiled one,
-forward or backward. FLOPs are those of matrix products and attention, from shapes alone (torch.utils.flop_counter).
-Each step is counted with PyTorch's operations only, and with the compiled kernels, whose own FLOPs are not counted.
+The counts of a step are those of a run of two steps minus those of a run of one, so that loading and saving cancel out;
+for decoding, those of 33 tokens minus those of 17. An operation is a call of an aten kernel or a compiled one, forward
+or backward. FLOPs are those of matrix products and attention, computed from shapes (torch.utils.flop_counter). Each
+step is counted with PyTorch's operations only, and with the compiled kernels, whose own FLOPs are not counted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from zhenlong.stages.kto import kto
 from zhenlong.stages.sft import sft
 
 EXPECTED = Path(__file__).with_name("counts.json")
-OPERATIONS_TOLERANCE = 0.03  # share by which the operations of a step may rise or fall; FLOPs must be equal
+OPERATIONS_TOLERANCE = 0.03  # relative change allowed in the number of operations; FLOPs must be equal
 STEPS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "sft": (sft, {"data": "demonstrations"}),
     "dpo": (dpo, {"data": "pairs"}),
@@ -46,13 +46,13 @@ STEPS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"data": "tasks", "reward": "regex:[a-z]", "rollout_prompts": 4, "samples_per_prompt": 4, "max_tokens": 8},
     ),
 }
-COMPILED = ", compiled kernels"  # ends the names of steps that use them
-DECODED = 16  # decoding steps that are counted together, so that every phase of the cache is among them
+COMPILED = ", compiled kernels"  # suffix of the names of steps that use them
+DECODED = 16  # decoding steps counted together, so that every phase of the cache is included
 IN_PLACE = {torch.ops.aten.addmm_: torch.ops.aten.addmm, torch.ops.aten.baddbmm_: torch.ops.aten.baddbmm}
 
 
 class Operations(TorchDispatchMode):
-    """Counts the aten calls made in its `with` block by name, and their FLOPs."""
+    """Counts aten calls by name, and their FLOPs, inside its `with` block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         packet = IN_PLACE.get(function._overloadpacket, function._overloadpacket)
         if packet not in flop_registry and function is not torch.ops.prim.device.default:
-            with self:  # an operation made of others is counted as those
+            with self:  # a composite operation is counted as its parts
                 parts = function.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
@@ -77,19 +77,23 @@ class Operations(TorchDispatchMode):
 
 
 def measure_all() -> dict[str, dict[str, int]]:
-    """`{step: {"operations", "flops"}}` of each stage and of `DECODED` decoding steps, the same on any processor."""
+    """`{step: {"operations", "flops"}}` for each stage and for `DECODED` decoding steps, equal on all processors."""
     with patch.object(onednn_linear, "ONEDNN_WEIGHT_GRADIENT", True):
         with kernels_disabled():
             plain = measure_steps()
         if not load_library():
             return plain
-        wide = {"hidden_size": 64, "head_dim": 32, "intermediate_size": 96}  # whole panels: all layers are one kernel
+        wide = {
+            "hidden_size": 64,
+            "head_dim": 32,
+            "intermediate_size": 96,
+        }  # full panels: all layers are one compiled kernel
         steps = measure_steps() | {f"decoding, {DECODED} steps, layers together": count_decoding(**wide)}
         return plain | {name + COMPILED: counts for name, counts in steps.items()}
 
 
 def measure_steps() -> dict[str, dict[str, int]]:
-    """The same of one choice of kernels."""
+    """The same for one choice of kernels."""
     with tempfile.TemporaryDirectory() as name:
         files = write_files(Path(name))
         found = {stage: count_stage_step(stage, files, Path(name)) for stage in STEPS}
@@ -97,20 +101,20 @@ def measure_steps() -> dict[str, dict[str, int]]:
 
 
 def count_stage_step(stage: str, files: dict[str, str], folder: Path) -> dict[str, int]:
-    """The second step of a stage."""
+    """The counts of a stage's second step."""
     function, given = STEPS[stage]
     settings = QUICK | given | {"model": files["model"], "data": files[given["data"]], "lr": 1e-6}
 
     def run(name: str, steps: int) -> None:
         function(**settings | {"steps": steps, "output": str(folder / f"{stage}-{name}")})
 
-    run("first", 1)  # for what is computed once a process
+    run("first", 1)  # warms up what is computed once per process
     one = count_operations(lambda: run("one", 1))
     return difference(count_operations(lambda: run("two", 2)), one)
 
 
 def count_decoding(**changes: int) -> dict[str, int]:
-    """Two prompts with three answers each, none of which ends."""
+    """Two prompts with three responses each, none of which ends early."""
     sampler = TorchSampler(tiny_model(**changes), tiny_tokenizer())
     prompts = [list(range(65, 75)), list(range(70, 86))]
 
@@ -130,7 +134,7 @@ def count_operations(run: Callable[[], Any]) -> dict[str, int]:
 
 @contextmanager
 def count_kernel_calls(calls: Counter[str]) -> Iterator[None]:
-    """Counts the calls of compiled kernels made in its `with` block by name."""
+    """Counts calls of compiled kernels by name inside its `with` block."""
     kernels = load_library()
     with ExitStack() as stack:
         for name in SIGNATURES if kernels else ():
@@ -145,16 +149,16 @@ def count_kernel_calls(calls: Counter[str]) -> Iterator[None]:
 
 
 def difference(more: dict[str, int], less: dict[str, int]) -> dict[str, int]:
-    """What one call did beyond another."""
+    """The counts of one call minus those of another."""
     return {name: more[name] - less[name] for name in more}
 
 
 def describe_changes(expected: dict[str, dict[str, int]], found: dict[str, dict[str, int]]) -> list[str]:
-    """A line for each count that is not what was expected, within the tolerance."""
+    """One line per count that differs from the expected one by more than the tolerance."""
     lines = []
     for step in sorted(expected.keys() | found.keys()):
         if step not in expected or step not in found:
-            lines.append(f"{step}: {'not measured any more' if step in expected else 'not in ' + EXPECTED.name}")
+            lines.append(f"{step}: {'no longer measured' if step in expected else 'not in ' + EXPECTED.name}")
             continue
         for name, before in expected[step].items():
             now = found[step][name]

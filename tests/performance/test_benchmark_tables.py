@@ -1,4 +1,4 @@
-"""The pure parts of the benchmarks: what an operator belongs to, lines through points, tables, lengths of texts."""
+"""Pure functions of the benchmarks: operator categories, curve fits, tables, text lengths."""
 
 import argparse
 import json
@@ -24,12 +24,12 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 def load(name: str) -> ModuleType:
-    """A module of `benchmarks/`, whose folder is on no path: its names are those of other modules too."""
+    """A module of `benchmarks/`, whose folder is not on the path, because its module names clash with others."""
     spec = spec_from_file_location(f"benchmarks_{name}", BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -63,11 +63,11 @@ class Event:
     ([f"{SPAN}data"], "data"),
     ([f"{SPAN}sampling", f"{SPAN}data", "aten::mm"], "sampling"),
 ])  # fmt: skip
-def test_an_operator_belongs_to_what_called_it(names, column):
+def test_an_operator_is_assigned_to_the_category_of_its_caller(names, column):
     assert operator_categories.operator_category(names) == column
 
 
-def test_shares_are_of_the_wall_time_and_the_rest_is_python():
+def test_fractions_are_of_wall_time_and_the_rest_is_python():
     outer = Event("aten::linear", 1.0)
     events = [outer, Event("aten::mm", 30.0, outer), Event("aten::mul", 9.0), Event("AddBackward0", 5.0)]
     found, named = operator_categories.time_fractions(events, 100.0)
@@ -86,7 +86,7 @@ def test_operators_that_took_longer_than_the_clock_are_refused():
 def test_a_real_step_has_time_in_every_column_of_a_forward_and_backward_pass():
     model = tiny_model()
     forest = pack_trees([make_tree(list(range(65, 90)), [list(range(65, 100)), list(range(70, 80))])])
-    log_probs(model, forward(model, forest), forest)  # the layout is chosen beforehand
+    log_probs(model, forward(model, forest), forest)  # chooses the layout beforehand
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         with record_function(f"{SPAN}data"):
             forest = pack_trees([make_tree(list(range(65, 90)), [list(range(65, 100)), list(range(70, 80))])])
@@ -103,11 +103,11 @@ def test_a_real_step_has_time_in_every_column_of_a_forward_and_backward_pass():
 
 
 @pytest.mark.parametrize("place", [*operator_categories.FUNCTION_SPANS, *operator_categories.SAMPLING_SPANS])
-def test_the_spans_of_the_profile_are_around_functions_that_exist(place):
+def test_the_profiled_functions_exist(place):
     assert callable(resolve_name(place))
 
 
-def test_the_table_has_two_rows_for_what_was_measured_before():
+def test_the_table_compares_with_earlier_measurements():
     shares = dict.fromkeys(operator_categories.OPERATOR_CATEGORIES, 0.0) | {"python": 0.25, "products": 0.75}
     row = {"work": "sft", "model": "small-4k", "shape": "even", "milliseconds": 1234.0, "shares": shares}
     new = row | {"work": "dpo"}
@@ -122,7 +122,7 @@ def test_the_table_has_two_rows_for_what_was_measured_before():
     assert two.count("| dpo |") == 1
 
 
-def test_a_line_is_found_with_its_slope_and_fixed_part():
+def test_a_linear_cost_gives_its_slope_and_intercept():
     found = scaling_curves.fit_curve("sft", "tokens", "ms", [1, 2, 4, 8], [7.0, 9.0, 13.0, 21.0])
     assert (found.slope, found.fixed, found.r2) == pytest.approx((2.0, 5.0, 1.0))
     assert found.exponent is not None
@@ -130,7 +130,7 @@ def test_a_line_is_found_with_its_slope_and_fixed_part():
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
-def test_the_exponent_is_that_of_a_power_law(power):
+def test_the_exponent_of_a_power_law_is_recovered(power):
     x = np.array([1.0, 3.0, 10.0, 40.0])
     found = scaling_curves.fit_curve("dpo", "tokens", "ms", x, 3 * x**power)
     assert found.exponent == pytest.approx(power)
@@ -144,7 +144,7 @@ def test_a_cost_that_falls_or_a_point_at_zero_has_no_exponent():
     assert (flat.slope, flat.r2) == pytest.approx((0.0, 1.0), abs=1e-12)
 
 
-def test_a_row_of_the_table_tells_points_and_line_in_three_digits():
+def test_a_table_row_has_points_and_slope_in_three_digits():
     found = scaling_curves.fit_curve("sft", "tokens", "ms", [640, 1280, 10240], [1234.4, 2468.8, 19750.4])
     header, _, row = scaling_curves.curve_table([found]).splitlines()
     assert row.startswith("| sft | tokens | 640: 1,234, 1,280: 2,469, 10,240: 19,750 ms | 1.93 ms |")
@@ -160,32 +160,32 @@ def made_row(work: str) -> dict:
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", ""])
-def test_a_count_that_is_none_is_told(text):
+def test_an_invalid_count_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="integer above 0"):
         argument_types.positive_int(text)
     assert argument_types.positive_int("12") == 12
 
 
-def test_a_word_that_is_not_known_is_told():
+def test_an_unknown_name_is_refused():
     chosen = argument_types.subset_of(("sft", "dpo"))
     assert chosen("dpo,sft") == ["dpo", "sft"]
     with pytest.raises(argparse.ArgumentTypeError, match="expected some of sft,dpo, got ppo"):
         chosen("sft,ppo")
 
 
-def test_a_row_is_told_with_spread_speeds_share_and_memory():
+def test_a_row_shows_spread_speeds_utilisation_and_memory():
     full = "3.00 × trl-tuned (2.00 to 4.00), 20 and 10 tokens/s, 50% of the matmul rate, peak memory 1.50 ×"
     assert results_table.format_row(made_row("sft")) == full
     bare = results_table.make_row(("ppo", "small-4k", "even", "parts"), [1.0], [1234.0, 5.0])
     assert results_table.format_row(bare) == "1.00 × parts (1.00 to 1.00), 1,234 and 5 tokens/s"
 
 
-def test_a_results_file_is_named_after_the_accelerator_and_else_after_the_processor():
+def test_a_results_file_is_named_after_the_accelerator_or_else_the_processor():
     assert results_table.results_file_stem(GPU).endswith("-nvidia-h100-80gb-hbm3")
     assert results_table.results_file_stem(CPU).endswith("-a-cpu-2-cores")
 
 
-def test_rows_of_another_accelerator_do_not_stay_in_the_file(tmp_path):
+def test_rows_of_another_accelerator_are_removed_from_the_file(tmp_path):
     path = results_table.update_results_file([made_row("sft")], tmp_path, GPU)
     assert results_table.update_results_file([made_row("dpo")], tmp_path, GPU) == path
     assert [one["work"] for one in json.loads(path.read_text())["rows"]] == ["dpo", "sft"]
@@ -193,7 +193,7 @@ def test_rows_of_another_accelerator_do_not_stay_in_the_file(tmp_path):
     assert len(json.loads(results_table.update_results_file([made_row("kto")], tmp_path, CPU).read_text())["rows"]) == 1
 
 
-def test_each_kind_of_machine_has_a_table_of_its_own_on_the_page(tmp_path):
+def test_each_kind_of_machine_has_its_own_table_on_the_page(tmp_path):
     page = tmp_path / "page.md"
     names = (results_table.CPU_TABLE, results_table.GPU_TABLE)
     page.write_text("".join(f"before\n<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in names))
@@ -208,7 +208,7 @@ def shaped_row(shape: str, ratio: float, memory: float | None = None) -> dict:
     return results_table.make_row(("sft", "small-4k", shape, "trl-tuned"), [ratio], [20.0, 10.0], 0.5, memory)
 
 
-def test_shapes_of_a_comparison_stand_in_one_line_of_the_table(tmp_path):
+def test_the_shapes_of_a_comparison_share_one_table_row(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"<!-- {results_table.CPU_TABLE}: begin -->\n<!-- {results_table.CPU_TABLE}: end -->\n")
     rows = [shaped_row("long_prompt", 8.0), shaped_row("long_answer", 5.0, 1.5), made_row("dpo")]
@@ -220,7 +220,7 @@ def test_shapes_of_a_comparison_stand_in_one_line_of_the_table(tmp_path):
     assert {line.count("|") for line in (head, dpo, sft)} == {10}
 
 
-def test_processors_stand_side_by_side_where_all_have_a_comparison():
+def test_processors_are_columns_where_all_have_a_comparison():
     rows = [shaped_row("long_answer", 5.0), shaped_row("long_prompt", 8.0), made_row("dpo")]
     found = [{"machine": CPU, "rows": rows}, {"machine": CPU | {"cpu": "B"}, "rows": [shaped_row("long_answer", 3.0)]}]
     head, _, only = results_table.processors_table(found).splitlines()
@@ -244,8 +244,8 @@ scaling.main()
 """
 
 
-def test_benchmarks_that_need_no_other_library_are_of_the_code_as_it_is(tmp_path):
-    """They run outside of pytest, small: what they measure they call by its name, which no type checker reads."""
+def test_benchmarks_without_other_libraries_run_on_the_current_code(tmp_path):
+    """They run outside pytest, at small size: they refer to functions by name, which a type checker cannot verify."""
     (tmp_path / "here.py").write_text(SMALL_RUNS)
     given = ["--scale", "0.05", "--repeats", "1", "--curves", "tokens_sft,tokens_grpo", "--page", ""]
     command = [sys.executable, str(tmp_path / "here.py"), *given, "--output", str(tmp_path)]
@@ -255,12 +255,12 @@ def test_benchmarks_that_need_no_other_library_are_of_the_code_as_it_is(tmp_path
     assert len(json.loads(next(tmp_path.glob("scaling-*.json")).read_text())["curves"]) == 2
 
 
-def test_a_package_that_is_not_installed_has_no_version():
+def test_a_missing_package_has_no_version():
     assert results_table.package_versions(["torch", "no_such_package"]).keys() == {"torch"}
 
 
 @pytest.mark.parametrize("shape", workload.SHAPES)
-def test_texts_grow_with_the_size_and_fit_its_context(shape):
+def test_texts_grow_with_the_model_size_and_fit_its_context(shape):
     for name, size in workload.MODEL_SIZES.items():
         plain, found = workload.SHAPES[shape], workload.scaled_shape(name, shape)
         assert found.prompt == tuple(size.length_scale * length for length in plain.prompt)
@@ -269,7 +269,7 @@ def test_texts_grow_with_the_size_and_fit_its_context(shape):
         assert found.middle_lengths[1] <= workload.MAX_SAMPLED_TOKENS
 
 
-def test_a_size_with_fewer_key_value_heads_is_a_qwen2_whose_tokenizer_counts_words(tmp_path):
+def test_a_size_with_grouped_query_heads_is_a_qwen2_with_a_word_level_tokenizer(tmp_path):
     size = workload.ModelSize(32, 1, 4, 64, num_kv_heads=2)
     workload.make_model(tmp_path, size, 64)
     model, tokenizer = load_model(str(tmp_path / "model"), device="cpu")

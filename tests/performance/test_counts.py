@@ -1,4 +1,4 @@
-"""A step does no more operations than the committed counts say; no clock is involved."""
+"""The operations and FLOPs of a step equal the committed counts; no clock is involved."""
 
 import json
 
@@ -17,7 +17,7 @@ def test_steps_take_the_expected_operations_and_flops():
     lines = describe_changes(steps, measure_all())
     assert not lines, "\n".join(
         [*lines, f"(counted with torch {expected['torch']}, this is {torch.__version__})",
-         "If the change is meant: PYTHONPATH=tests python -m performance.counts --write, and say why in the commit."]
+         "If the change is intended: PYTHONPATH=tests python -m performance.counts --write, and say why in the commit."]
     )  # fmt: skip
 
 
@@ -35,11 +35,11 @@ def test_every_product_is_counted_forward_and_backward():
     (96, 50, ["sft: operations fell from 100 to 96 (-4.0%)"]),
     (100, 51, ["sft: flops rose from 50 to 51 (+2.0%)"]),
 ])  # fmt: skip
-def test_a_change_is_reported_by_the_count_that_changed(operations, flops, expected_lines):
+def test_the_report_names_the_count_that_changed(operations, flops, expected_lines):
     before = {"sft": {"operations": 100, "flops": 50}}
     assert describe_changes(before, {"sft": {"operations": operations, "flops": flops}}) == expected_lines
 
 
-def test_a_step_on_one_side_only_is_reported():
+def test_a_step_without_counterpart_is_reported():
     one = {"operations": 1, "flops": 1}
-    assert describe_changes({"a": one}, {"b": one}) == ["a: not measured any more", "b: not in counts.json"]
+    assert describe_changes({"a": one}, {"b": one}) == ["a: no longer measured", "b: not in counts.json"]

@@ -1,4 +1,4 @@
-"""Two runs that go on in turn, in processes of their own."""
+"""Two runs that alternate, each in its own process."""
 
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -49,7 +49,7 @@ def train(work, name):
 
 @pytest.fixture(scope="module")
 def interleaved_runs(tmp_path_factory):
-    """The module, importable in other processes too, beside a `run_of_a_side` that they run."""
+    """The module, importable in subprocesses too, with a `run_of_a_side` for them to run."""
     folder = tmp_path_factory.mktemp("side")
     (folder / "run_of_a_side.py").write_text(RUN)
     before = list(sys.path)
@@ -76,35 +76,35 @@ def runs(log, names, steps=6, turn=2):
     return tuple((work, name) for name in names)
 
 
-def test_runs_go_on_in_turn_and_nothing_else_works_meanwhile(interleaved_runs, sides, tmp_path):
+def test_runs_alternate_and_never_run_at_the_same_time(interleaved_runs, sides, tmp_path):
     log = tmp_path / "log"
     interleaved_runs.run_interleaved(sides, runs(log, "ab"), num_turns=2)
     assert log.read_text() == "a0 a1 b0 b1 b2 b3 a2 a3 a4 a5 b4 b5 a. b. "
 
 
-def test_neither_waiting_nor_the_measured_rate_counts(interleaved_runs, sides, tmp_path):
+def test_waiting_and_rate_measurements_are_not_timed(interleaved_runs, sides, tmp_path):
     for seconds, share, rates in interleaved_runs.run_interleaved(sides, runs(tmp_path / "log", "ab"), num_turns=2):
         assert seconds == [1.0] * 6
         assert rates == [(0, 4.0), (2, 4.0), (4, 4.0)]
         assert share == ((3 + 4) / 2 / 4 + (5 + 6) / 2 / 4) / 2  # of the turns after the warm-up
 
 
-def test_a_run_by_itself_waits_for_nobody(sides, tmp_path):
+def test_a_single_run_does_not_wait(sides, tmp_path):
     (given, _) = runs(tmp_path / "log", "ab", turn=0)
     seconds, share, rates = sides[0].train(*given)
     assert seconds == [1.0] * 6
-    assert rates == [(0, 4.0)]  # before the warm-up: nothing comes between two steps
+    assert rates == [(0, 4.0)]  # measured before the warm-up only
     assert share == (3 + 4 + 5 + 6) / 4 / 4
 
 
 @pytest.mark.parametrize(("given", "told"), [(1, "steps left"), (3, "ended before")])
-def test_a_number_of_turns_that_does_not_divide_the_steps_is_refused(given, told, interleaved_runs, sides, tmp_path):
+def test_a_number_of_turns_that_does_not_fit_the_steps_is_refused(given, told, interleaved_runs, sides, tmp_path):
     with pytest.raises(RuntimeError, match=told):
         interleaved_runs.run_interleaved(sides, runs(tmp_path / "log", "ab"), num_turns=given)
 
 
 @pytest.mark.parametrize(("name", "error"), [("bad", ValueError), ("killed", BrokenProcessPool)])
-def test_a_run_that_fails_ends_the_other_and_both_sides_serve_again(name, error, interleaved_runs, sides, tmp_path):
+def test_a_failed_run_ends_the_other_and_both_sides_can_be_reused(name, error, interleaved_runs, sides, tmp_path):
     with pytest.raises(error):
         interleaved_runs.run_interleaved(sides, runs(tmp_path / "log", ("a", name)), num_turns=2)
     assert "a." not in (tmp_path / "log").read_text()

@@ -49,12 +49,12 @@ def template() -> ChatTemplate:
 
 
 def test_a_prompt_contains_all_earlier_turns(template):
-    parrot, said = Parrot(), []
-    chat(parrot, template, SamplingParams(seed=4), system="Be kind.", read=typed("Hi", "", "Bye"), write=said.append)
+    parrot, written = Parrot(), []
+    chat(parrot, template, SamplingParams(seed=4), system="Be kind.", read=typed("Hi", "", "Bye"), write=written.append)
     first = (Message("system", "Be kind."), Message("user", "Hi"))
     second = (*first, Message("assistant", "Polly."), Message("user", "Bye"))
     assert parrot.prompts == [template.encode_prompt(first), template.encode_prompt(second)]
-    assert "".join(said).endswith("Polly.\nPolly.\n")
+    assert "".join(written).endswith("Polly.\nPolly.\n")
     assert [sampling.seed for sampling in parrot.samplings] == [4, 5]
     assert all(set(template.stop_ids) <= set(sampling.stop_token_ids) for sampling in parrot.samplings)
 
@@ -68,10 +68,10 @@ def test_a_new_conversation_starts_without_earlier_turns(template):
 
 
 def test_a_conversation_too_long_for_the_context_is_reported_and_restarted(template):
-    parrot, said = Parrot(), []
-    chat(parrot, template, SamplingParams(), read=typed("Hi", "x" * 60, "Hi"), write=said.append)
+    parrot, written = Parrot(), []
+    chat(parrot, template, SamplingParams(), read=typed("Hi", "x" * 60, "Hi"), write=written.append)
     assert parrot.prompts[-1] == parrot.prompts[0]
-    assert any("too long" in text and "new conversation" in text for text in said)
+    assert any("too long" in text and "new conversation" in text for text in written)
 
 
 def test_plain_text_is_completed_line_by_line_without_a_template():
@@ -103,10 +103,10 @@ def test_the_command_writes_the_sampler_s_completions(folder, tmp_path, template
         folder, prompts=str(lines), output=str(output), system="Short.", samples_per_prompt=2, max_tokens=9, seed=3
     )
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    asked = [(Message("system", "Short."), Message("user", text)) for text in ("What is it?", "Who?")]
+    prompts = [(Message("system", "Short."), Message("user", text)) for text in ("What is it?", "Who?")]
     sampling = SamplingParams(max_tokens=9, seed=3, stop_token_ids=template.stop_ids)
     found = TorchSampler(tiny_model(), tiny_tokenizer()).sample(
-        [template.encode_prompt(one) for one in asked], sampling, 2
+        [template.encode_prompt(one) for one in prompts], sampling, 2
     )
     assert [row["response"] for row in rows] == [completion.text for several in found for completion in several]
     assert [row["truncated"] for row in rows] == [completion.truncated for several in found for completion in several]

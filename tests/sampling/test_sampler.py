@@ -141,8 +141,8 @@ def test_every_sequence_ends_at_max_tokens_a_stop_id_or_the_end_of_text():
         assert completion.truncated == (not stops[-1])
         assert len(completion.token_ids) == 30 or stops[-1]
         assert len(completion.log_probs) == len(completion.token_ids)
-        said = completion.token_ids[:-1] if stops[-1] else completion.token_ids
-        assert completion.text == tokenizer.decode(list(said), skip_special_tokens=True)
+        response_ids = completion.token_ids[:-1] if stops[-1] else completion.token_ids
+        assert completion.text == tokenizer.decode(list(response_ids), skip_special_tokens=True)
         ends.add(completion.token_ids[-1] if stops[-1] else None)
     assert {256, None} <= ends
     unheeded = TorchSampler(model, tokenizer).sample(

@@ -94,7 +94,7 @@ def _alpaca_row(record: Demonstration) -> JsonRow:
     roles = ["user", "assistant"] * (len(rest) // 2)
     if [turn.role for turn in rest] != roles or any(turn.tool_calls for turn in rest):
         raise ValueError("alpaca holds alternating user and assistant turns without calls; choose messages or zhenlong")
-    pairs = [[asked.content, answered.content] for asked, answered in zip(rest[::2], rest[1::2], strict=True)]
+    pairs = [[user.content, assistant.content] for user, assistant in zip(rest[::2], rest[1::2], strict=True)]
     row = {"instruction": pairs[-1][0], "input": "", "output": pairs[-1][1], **system, **head}
     return row | ({"history": pairs[:-1]} if pairs[1:] else {}) | dict(record.meta)
 
@@ -122,7 +122,7 @@ def _split_into_pairs(record: Ranking) -> list[Ranking]:
 
 def _trl_preference_row(record: Ranking) -> JsonRow:
     head, turns = _without_tools(record.prompt)
-    chosen, rejected = ([{"role": "assistant", "content": said}] for said in record.responses)
+    chosen, rejected = ([{"role": "assistant", "content": text}] for text in record.responses)
     row = {"prompt": [_openai_message(one) for one in turns], "chosen": chosen, "rejected": rejected}
     return {**row, **head, **_annotation_columns(record), **record.meta}
 

@@ -118,8 +118,8 @@ class Run:
     ) -> None:
         self._signals.restore()
         self.ledger.stop()
-        for display in self._loggers:
-            display.close()
+        for logger in self._loggers:
+            logger.close()
         if self._lock is not None:
             os.close(self._lock)
         if isinstance(error, NonFiniteError) and self._state_before_step:
@@ -315,8 +315,8 @@ class Run:
             line = to_jsonable({"step": self.step} | self._step_metrics | ledger)
             self._metrics_file.append(line)
             self._has_logged_a_step = True
-            for display in self._loggers:
-                display.log(self.step, line)
+            for logger in self._loggers:
+                logger.log(self.step, line)
         if self.ledger.seconds - self._ledger_written_at > LEDGER_INTERVAL_SECONDS:
             self._write_ledger()
 

@@ -28,8 +28,8 @@ def learning_rate(step: int, options: TrainingOptions, total: int) -> float:
     warmup = _warmup_steps(options, total)
     if step < warmup:
         return options.lr * (step + 1) / warmup
-    height = _decay_factor(step, options, warmup, total)
-    return options.lr * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * height)
+    decay_factor = _decay_factor(step, options, warmup, total)
+    return options.lr * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * decay_factor)
 
 
 def schedule_phase(step: int, options: TrainingOptions, total: int) -> SchedulePhase:

@@ -59,7 +59,7 @@ class ContinuousBatch:
         self.running_prompts: list[PromptState] = []  # running_prompts[g] is in slot g
         total = sum(len(prompt.sequences) for prompt in prompts)
         layers = int(model.config.get_text_config().num_hidden_layers)
-        limit = max(len(row.uniforms) for prompt in prompts for row in prompt.sequences)
+        limit = max(len(sequence.uniforms) for prompt in prompts for sequence in prompt.sequences)
         columns = min(limit, CAPTURED_COLUMNS if graph_capture else INITIAL_COLUMNS)
         response_cache = KVCache("responses", layers, min(total, max_num_seqs), columns, pool)
         longest_prompt = max(len(prompt.token_ids) for prompt in prompts)
@@ -79,14 +79,19 @@ class ContinuousBatch:
         num_running = len(self.running)
         logits = self._forward(prefills)
         if num_running:
-            uniforms = np.array([[0.0 if row.finished else row.uniforms[len(row.token_ids)]] for row in self.running])
-            self._sample_and_append([[row] for row in self.running], logits[:num_running], uniforms)
+            uniforms = np.array(
+                [
+                    [0.0 if sequence.finished else sequence.uniforms[len(sequence.token_ids)]]
+                    for sequence in self.running
+                ]
+            )
+            self._sample_and_append([[sequence] for sequence in self.running], logits[:num_running], uniforms)
         if prefills:
-            first_uniforms = np.array([[row.uniforms[0] for row in prompt.sequences] for prompt in prefills])
+            first_uniforms = np.array([[sequence.uniforms[0] for sequence in prompt.sequences] for prompt in prefills])
             self._sample_and_append([prompt.sequences for prompt in prefills], logits[num_running:], first_uniforms)
             for prompt in prefills:
-                self.waiting_sequences.extend(row for row in prompt.sequences if not row.finished)
-                prompt.num_unfinished = sum(not row.finished for row in prompt.sequences)
+                self.waiting_sequences.extend(sequence for sequence in prompt.sequences if not sequence.finished)
+                prompt.num_unfinished = sum(not sequence.finished for sequence in prompt.sequences)
         self._compact_sequences()
         self._compact_prompts()
 
@@ -107,9 +112,11 @@ class ContinuousBatch:
 
     def _forward(self, prefills: list[PromptState]) -> torch.Tensor:
         """Logits [R + prefills, V]: for each running sequence, and for the last token of each prompt to prefill."""
-        tokens = [row.token_ids[-1] for row in self.running]
-        num_cached = [len(row.token_ids) - 1 for row in self.running]
-        positions = [len(row.prompt.token_ids) + count for row, count in zip(self.running, num_cached, strict=True)]
+        tokens = [sequence.token_ids[-1] for sequence in self.running]
+        num_cached = [len(sequence.token_ids) - 1 for sequence in self.running]
+        positions = [
+            len(sequence.prompt.token_ids) + count for sequence, count in zip(self.running, num_cached, strict=True)
+        ]
         logits_to_keep, spans = list(range(len(tokens))), []
         prefix_length = len(self.shared_prefix)
         if prefills and prefix_length and not self.metadata.shared_prefix_kv:
@@ -137,14 +144,14 @@ class ContinuousBatch:
         if not np.isfinite(sampled_log_probs).all():
             self.metadata.response_cache.pool.buffers.clear()  # it may contain NaN
             raise UserError("sampling: the model's logits are not finite; its weights may have diverged")
-        for of_rows, tokens, values in zip(sequences, sampled_ids, sampled_log_probs.tolist(), strict=True):
-            for row, token, value in zip(of_rows, tokens, values, strict=True):
-                if not row.finished:
-                    row.append_token(token, value)
+        for of_prompt, tokens, values in zip(sequences, sampled_ids, sampled_log_probs.tolist(), strict=True):
+            for sequence, token, value in zip(of_prompt, tokens, values, strict=True):
+                if not sequence.finished:
+                    sequence.append_token(token, value)
 
     def _compact_sequences(self) -> None:
         """Put waiting sequences into the slots of finished ones, then close the remaining holes."""
-        holes = [slot for slot, row in enumerate(self.running) if row.finished]
+        holes = [slot for slot, sequence in enumerate(self.running) if sequence.finished]
         can_admit = self.waiting_sequences and len(self.running) < self.max_num_seqs
         if not can_admit and len(holes) <= (len(self.running) // COMPACTION_DIVISOR if self.graph_capture else 0):
             return
@@ -185,23 +192,23 @@ class ContinuousBatch:
             self._free_columns()
         if self._layout is None:
             self._layout = BatchLayout.build(
-                [row.prompt.slot for row in self.running],
+                [sequence.prompt.slot for sequence in self.running],
                 [len(prompt.token_ids) for prompt in self.running_prompts],
-                [row.start_column for row in self.running],
+                [sequence.start_column for sequence in self.running],
                 self.device,
             )
         return self._layout
 
     def _free_columns(self) -> None:
         """Drop leading columns that no running sequence uses, or, if there are few, double the number of columns."""
-        response_cache, first = self.metadata.response_cache, min(row.start_column for row in self.running)
+        response_cache, first = self.metadata.response_cache, min(sequence.start_column for sequence in self.running)
         self._layout = None
         if self.metadata.column - first > response_cache.positions // 2:
             response_cache.grow(2 * response_cache.positions)
             return
         response_cache.shift_to_start(first, self.metadata.column)
-        for row in self.running:
-            row.start_column -= first
+        for sequence in self.running:
+            sequence.start_column -= first
         self.metadata.column -= first
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:

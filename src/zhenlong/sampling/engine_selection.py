@@ -149,9 +149,10 @@ def _run_probe(
     engine = make_engine(model, prompt_states, sampling, 3, BufferPool())
     while not engine.finished:
         engine.step()
-    sequences = [row for prompt in prompt_states for row in prompt.sequences]
+    sequences = [sequence for prompt in prompt_states for sequence in prompt.sequences]
     return engine, max(
-        _log_prob_deviation(model, row.prompt.token_ids, row.token_ids, row.log_probs) for row in sequences
+        _log_prob_deviation(model, sequence.prompt.token_ids, sequence.token_ids, sequence.log_probs)
+        for sequence in sequences
     )
 
 

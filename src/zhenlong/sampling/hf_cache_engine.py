@@ -39,7 +39,7 @@ class HFCacheEngine:
         for _, group in groupby(
             sorted(prompts, key=lambda prompt: len(prompt.token_ids)), lambda prompt: len(prompt.token_ids)
         ):
-            sequences = [row for prompt in group for row in prompt.sequences]
+            sequences = [sequence for prompt in group for sequence in prompt.sequences]
             self.batches.extend(
                 sequences[start : start + max_num_seqs] for start in range(0, len(sequences), max_num_seqs)
             )
@@ -55,7 +55,7 @@ class HFCacheEngine:
         """One token for each sequence of the first batch; finished sequences are computed but ignored."""
         sequences, first = self.batches[0], self.input_ids is None
         if self.input_ids is None:
-            self.input_ids = torch.tensor([row.prompt.token_ids for row in sequences], device=self.device)
+            self.input_ids = torch.tensor([sequence.prompt.token_ids for sequence in sequences], device=self.device)
             self.model_kwargs = {"attention_mask": torch.ones_like(self.input_ids), "use_cache": True}
         length = None if first else 1
         inputs = self.model.prepare_inputs_for_generation(
@@ -64,17 +64,18 @@ class HFCacheEngine:
         out = self.model(**inputs)
         self.model_kwargs = self.model._update_model_kwargs_for_generation(out, self.model_kwargs)
         uniforms = torch.tensor(
-            [[0.0 if row.finished else row.uniforms[len(row.token_ids)]] for row in sequences], dtype=torch.float64
+            [[0.0 if sequence.finished else sequence.uniforms[len(sequence.token_ids)]] for sequence in sequences],
+            dtype=torch.float64,
         )
         sampled_ids, sampled_log_probs = sample_tokens(out.logits[:, -1], uniforms.to(self.device), self.sampling)
         self.input_ids = torch.cat((self.input_ids, sampled_ids), 1)
-        for row, token, value in zip(
+        for sequence, token, value in zip(
             sequences, sampled_ids[:, 0].tolist(), sampled_log_probs[:, 0].tolist(), strict=True
         ):
             if not np.isfinite(value):
                 raise UserError("sampling: the model's logits are not finite; its weights may have diverged")
-            if not row.finished:
-                row.append_token(token, value)
-        if all(row.finished for row in sequences):
+            if not sequence.finished:
+                sequence.append_token(token, value)
+        if all(sequence.finished for sequence in sequences):
             self.batches.popleft()
             self.input_ids, self.model_kwargs = None, {}

@@ -78,7 +78,7 @@ class TorchSampler:
             engine = self._make_engine(self.model, prompt_states, sampling, max_num_seqs, self._pool)
             while not engine.finished:
                 engine.step()
-        return [[row.to_completion() for row in prompt.sequences] for prompt in prompt_states]
+        return [[sequence.to_completion() for sequence in prompt.sequences] for prompt in prompt_states]
 
     def stream(self, prompt: Sequence[int], sampling: SamplingParams) -> Iterator[str]:
         """Yield the text of one completion as it is generated, in pieces of complete characters.
