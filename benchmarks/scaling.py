@@ -127,7 +127,7 @@ class TrainingStep:
         patching.patch_model(self.model)  # as for a loaded model
         malloc.keep_freed_memory()
         self.trees, self._loss = trees, partial(LOSSES[stage], self.model)
-        self._learner = Learner(self.model, TrainingOptions(lr=1e-5, dtype="float32", device="cpu"), 1 << 30)
+        self._learner = Learner(self.model, TrainingOptions(lr=1e-5), 1 << 30)
 
     def __call__(self) -> None:
         batches = make_microbatches(self.trees, self._learner.options.tokens_per_microbatch)

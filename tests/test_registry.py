@@ -5,7 +5,6 @@ import inspect
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -34,28 +33,34 @@ def test_names_are_unique():
     assert all(one.label for one in ENTRIES if one.step == "stage")
 
 
+IMITATING = '''
+from pathlib import Path
+
+
+def imitate(*, model: str, output: str, steps: int = 3, seed: int = 0) -> Path:
+    """Imitate a model.
+
+    Args:
+        model: The model.
+        output: Run folder.
+        steps: Steps to take.
+        seed: Seed.
+    """
+    Path(output).mkdir(parents=True)
+    (Path(output) / "settings.txt").write_text(f"model: {model}, steps: {steps}")
+    return Path(output)
+'''
+
+
 @pytest.fixture
-def new_stage(monkeypatch):
+def new_stage(monkeypatch, tmp_path):
     """A stage in a module of its own, registered by one entry."""
-
-    def imitate(*, model: str, output: str, steps: int = 3, seed: int = 0) -> Path:
-        """Imitate a model.
-
-        Args:
-            model: The model.
-            output: Run folder.
-            steps: Steps to take.
-            seed: Seed.
-        """
-        Path(output).mkdir(parents=True)
-        (Path(output) / "settings.txt").write_text(f"model: {model}, steps: {steps}")
-        return Path(output)
-
-    module = types.ModuleType("imitating")
-    imitate.__module__, module.imitate = "imitating", imitate
-    monkeypatch.setitem(sys.modules, "imitating", module)
+    (tmp_path / "imitating.py").write_text(IMITATING)
+    monkeypatch.syspath_prepend(tmp_path)
     entry = Entry("imitate", "imitating:imitate", "imitate a model", "train", "data", label="Imitation")
     monkeypatch.setattr(registry, "ENTRIES", (*ENTRIES, entry))
+    yield
+    sys.modules.pop("imitating", None)
 
 
 def test_one_entry_makes_a_command_a_recipe_step_and_a_public_name(new_stage, tmp_path, capsys):

@@ -17,15 +17,14 @@ def fences(page: Path, language: str) -> list[str]:
 
 
 def option_table(page: Path) -> dict[str, Any]:
-    """Option names and documented defaults of the table headed `| option | default |`; `required` is Ellipsis."""
-    lines = page.read_text(encoding="utf-8").splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("| option | default |"))
+    """Option names and documented defaults of the tables headed `| option | default |`; `required` is Ellipsis."""
     found: dict[str, Any] = {}
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        name, default = (cell.strip().strip("`") for cell in line.split("|")[1:3])
-        found[name] = _value(default)
+    inside = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        inside = line.startswith("| option | default |") or (inside and line.startswith("|"))
+        if inside and line.startswith("| `"):
+            name, default = (cell.strip().strip("`") for cell in line.split("|")[1:3])
+            found[name] = _value(default)
     return found
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import shlex
-from collections.abc import Callable
-from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
@@ -17,26 +14,27 @@ from tiny import tiny_model, tiny_tokenizer
 from walkthrough import blocks
 
 from zhenlong.evaluate.metrics import registry
-from zhenlong.loop import TrainingOptions
+from zhenlong.generate_option_types import CLASSES
 from zhenlong.models import save_model
 from zhenlong.registry import commands, stages
+from zhenlong.signature import read_options, read_signature
 
 STAGES = tuple(stages())
 COMMANDS = commands()
-SHARED = {field.name: field.default for field in fields(TrainingOptions)}
+SHARED = {option.name: option.default for path in CLASSES for option in read_options(path)}
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 RUNNABLE = [CONTRIBUTING, ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
 
 
-def stage(name: str) -> Callable[..., Any]:
-    return stages()[name].load()
-
-
 def own_options(name: str) -> dict[str, Any]:
-    """The options of a stage's own signature and their defaults; Ellipsis where there is none."""
-    parameters = inspect.signature(stage(name)).parameters.values()
-    own = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    return {p.name: ... if p.default is inspect.Parameter.empty else p.default for p in own}
+    """The options that only this stage has, and the shared ones of which it has another default; Ellipsis for none."""
+    parameters = read_signature(COMMANDS[name].target).parameters
+    return {p.name: p.default for p in parameters if not p.options_class or p.default != SHARED[p.name]}
+
+
+def options(name: str) -> set[str]:
+    """All options of a stage."""
+    return set(read_signature(COMMANDS[name].target).names)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -67,7 +65,7 @@ def test_every_command_exists_and_has_the_options_that_are_shown(page):
         name = " ".join(words[1:3]) if " ".join(words[1:3]) in COMMANDS else name
         assert name in COMMANDS, line
         if name in STAGES:
-            known = {*own_options(name), *SHARED, "config", "help", "print_config"}
+            known = {*options(name), "config", "help", "print_config"}
             asked = {word.removeprefix("--").split("=")[0] for word in words[2:] if word.startswith("--")}
             assert asked <= known, line
 
@@ -81,7 +79,7 @@ def test_python_on_the_pages_imports_what_exists_and_calls_stages_with_options_t
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
             if isinstance(node, ast.Call) and (called := ast.unparse(node.func).removeprefix("zhenlong.")) in STAGES:
                 asked = {keyword.arg for keyword in node.keywords}
-                assert asked <= {*own_options(called), *SHARED}, ast.unparse(node)
+                assert asked <= options(called), ast.unparse(node)
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)

@@ -10,7 +10,7 @@ from torch import nn
 from zhenlong.errors import UserError
 from zhenlong.loop import Learner, NonFiniteError, StepLoss, TrainingOptions, learning_rate
 
-SMOOTH = {"lr": 0.1, "eps": 1.0, "schedule": "linear", "device": "cpu"}  # eps 1: the update is smooth in the gradient
+SMOOTH = {"lr": 0.1, "eps": 1.0, "schedule": "linear"}  # eps 1: the update is smooth in the gradient
 
 
 def weights(module: nn.Module) -> list[torch.Tensor]:
@@ -62,7 +62,7 @@ def test_splitting_a_step_into_microbatches_does_not_change_the_update():
 
 def test_the_learning_rate_follows_the_schedule():
     model = nn.Linear(2, 1)
-    options = TrainingOptions(lr=0.5, schedule="cosine", warmup_steps=2, device="cpu")
+    options = TrainingOptions(lr=0.5, schedule="cosine", warmup_steps=2)
     learner = Learner(model, options, 6)
     seen = [learner.step([1], lambda _: StepLoss(model.weight.sum()), 1)["lr"] for _ in range(6)]
     assert seen == pytest.approx([learning_rate(step, options, 6) for step in range(6)])
@@ -88,7 +88,7 @@ def test_a_max_grad_norm_of_0_disables_clipping():
 
 def test_metrics_are_sums_divided_by_the_step_s_count_or_their_own():
     model = nn.Linear(1, 1)
-    learner = Learner(model, TrainingOptions(device="cpu"), 10)
+    learner = Learner(model, TrainingOptions(), 10)
 
     def loss(n: int) -> StepLoss:
         pairs = {"own": (torch.tensor(3.0 * n), n), "none": (0.0, 0)}
@@ -161,7 +161,7 @@ def test_frozen_parameters_are_neither_trained_nor_saved():
 
 def test_bfloat16_applies_to_matrix_products_and_weights_stay_float32():
     model = nn.Linear(4, 4)
-    learner = Learner(model, TrainingOptions(dtype="bfloat16", **SMOOTH), 10)
+    learner = Learner(model, TrainingOptions(**SMOOTH), 10, dtype=torch.bfloat16)
     seen = []
 
     def loss(x: torch.Tensor) -> StepLoss:

@@ -21,6 +21,8 @@ from zhenlong.errors import UserError
 from zhenlong.loop import Interrupted, Learner, Run, StepLoss, TrainingOptions, eval_mode, seed_everything
 from zhenlong.loop.loggers import ProgressBar
 from zhenlong.loop.signals import StopSignals
+from zhenlong.models.options import ModelOptions
+from zhenlong.options import take_options
 
 
 def rows(path: Path) -> list[dict]:
@@ -51,9 +53,10 @@ def test_the_saved_config_makes_the_same_run(tmp_path):
     text = (run / "config.yaml").read_text()
     config = yaml.safe_load(text)
     assert config["records"] == 10
-    assert TrainingOptions(**{name: value for name, value in config.items() if name != "records"}) == TrainingOptions(
-        **(DEFAULTS | {"steps": 2, "schedule": "wsd", "seed": 3})
-    )
+    del config["records"]
+    model_options, options = take_options(config, ModelOptions(), TrainingOptions())
+    assert model_options == ModelOptions(device="cpu")
+    assert options == TrainingOptions(**(DEFAULTS | {"steps": 2, "schedule": "wsd", "seed": 3}))
     assert f"torch {torch.__version__}" in text.splitlines()[1]
 
 
@@ -106,7 +109,7 @@ def test_evaluation_never_changes_the_next_step(tmp_path):
 
 
 def test_a_generator_first_used_in_evaluation_starts_afresh_in_training(tmp_path):
-    run, other = (Run(tmp_path, {}, TrainingOptions(device="cpu")) for _ in range(2))
+    run, other = (Run(tmp_path, {}, TrainingOptions()) for _ in range(2))
     with run.eval_mode():
         torch.rand(1, generator=run.generator("data"))
     assert torch.equal(*(torch.rand(5, generator=one.generator("data")) for one in (run, other)))
@@ -124,13 +127,13 @@ def test_eval_mode_restores_the_mode_of_each_submodule_even_after_an_error():
 def test_seeds_differ_by_purpose_step_and_seed_and_by_nothing_else(tmp_path):
     seen: dict[tuple, int] = {}
     for seed in (0, 1):
-        run = Run(tmp_path, {}, TrainingOptions(seed=seed, device="cpu"))
+        run = Run(tmp_path, {}, TrainingOptions(seed=seed))
         for run.step in (0, 1):
             seen |= {(seed, run.step, name): run.step_seed(name) for name in ("rollout", "evaluation")}
     assert len(set(seen.values())) == 8
     assert all(0 <= value < 2**63 for value in seen.values())
-    assert Run(tmp_path, {}, TrainingOptions(device="cpu")).step_seed("rollout") == seen[0, 0, "rollout"]
-    one, two = (Run(tmp_path, {}, TrainingOptions(device="cpu")) for _ in range(2))
+    assert Run(tmp_path, {}, TrainingOptions()).step_seed("rollout") == seen[0, 0, "rollout"]
+    one, two = (Run(tmp_path, {}, TrainingOptions()) for _ in range(2))
     assert one.generator("a").initial_seed() == two.generator("a").initial_seed() != two.generator("b").initial_seed()
 
 
@@ -148,7 +151,7 @@ def test_one_seed_determines_every_global_generator():
 
 def test_results_mark_the_run_as_finished(tmp_path):
     def stage(**training):
-        options = TrainingOptions(steps=1, progress=False, device="cpu", **training)
+        options = TrainingOptions(steps=1, progress=False, **training)
         with Run(tmp_path / "run", {}, options) as run:
             if run.finished:
                 return None
@@ -165,7 +168,7 @@ def test_results_mark_the_run_as_finished(tmp_path):
 
 
 def test_notes_are_written_when_the_folder_is_created(tmp_path):
-    with Run(tmp_path / "run", {}, TrainingOptions(progress=False, device="cpu")) as run:
+    with Run(tmp_path / "run", {}, TrainingOptions(progress=False)) as run:
         run.write_note("skipped.json", [3, 5])
         assert not run.output.exists()
         for _ in run.steps(1):

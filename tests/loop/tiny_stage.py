@@ -16,9 +16,11 @@ from tiny import tiny_model
 
 from zhenlong.data import Mixture
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
+from zhenlong.models.options import ModelOptions
+from zhenlong.options import take_options
 
 DEFAULTS = {"batch_size": 4, "epochs": 3.6, "lr": 1e-2, "warmup_steps": 2, "weight_decay": 0.1}
-DEFAULTS |= {"save_every": 2, "progress": False, "device": "cpu"}
+DEFAULTS |= {"save_every": 2, "progress": False}
 
 
 def write_weights(model, tokenizer, folder: Path) -> None:
@@ -30,11 +32,11 @@ def do_nothing(run: Run, step: int) -> None:
     pass
 
 
-def tiny_stage(output, *, records: int = 10, during=do_nothing, loss_scale: float = 1.0, **training) -> Path:
+def tiny_stage(output, *, records: int = 10, during=do_nothing, loss_scale: float = 1.0, **options) -> Path:
     """Ten records in batches of four: an epoch ends in steps 3, 5 and 8. `during` is called inside each step."""
-    config = {"records": records, "training": training}
-    options = TrainingOptions(**{**DEFAULTS, **training})
-    with Run(output, config, options, "tiny") as run:
+    config = {"records": records, "options": options}
+    model_options, options = take_options(options, ModelOptions(device="cpu"), TrainingOptions(**DEFAULTS))
+    with Run(output, config, options, "tiny", model_options=model_options) as run:
         if run.finished:
             return run.output
         model = tiny_model("gpt2", n_embd=16, n_layer=1, n_head=2, n_positions=32)

@@ -202,7 +202,7 @@ def group(responses, advantages, loss_mask):
 def step_of(name, one, loss_aggregation):
     """Loss and gradient norm of one GRPO step on a group."""
     policy, _ = load_model(name, device="cpu")
-    options = TrainingOptions(lr=1e-3, device="cpu")
+    options = TrainingOptions(lr=1e-3)
     learner = Learner(policy, options, 1)
     settings = grpo_stage.GRPOSettings(loss_aggregation=loss_aggregation, kl_coef=0.0, max_tokens=8)
     loss = partial(grpo_stage.grpo_loss, policy, [one], settings)

@@ -81,8 +81,7 @@ def critique(
         constitution: YAML file of principles, or default for the one that comes with the package.
         num_revisions: Critiques and revisions of each answer, each by a principle drawn anew.
         preference_source: Which of revision and first answer is preferred: the revision, or whichever a judge prefers
-            by the
-            last round's principle.
+            by the last round's principle.
         judge: Who judges; empty takes the model itself.
         temperature: Sampling temperature of answers, critiques and revisions.
         max_tokens: Longest of each.

@@ -44,8 +44,9 @@ def demonstration_pairs(
         data: Demonstrations; the last assistant turn of each is the better answer.
         output: Folder for rankings.jsonl and demonstration_pairs.json, which counts what was left out.
         template_values: What stands in place of `{{name}}` in the demonstrations, as name=value. Give it again for each
-        slot. samples_per_prompt: Own answers to each prompt; all of them rank below the demonstration's, none above
-        another. max_tokens: Longest own answer; one that is cut off is kept, for it is what the model says.
+            slot.
+        samples_per_prompt: Own answers to each prompt; all of them rank below the demonstration's, none above another.
+        max_tokens: Longest own answer; one that is cut off is kept, for it is what the model says.
         temperature: Sampling temperature of the own answers; 0 takes the likeliest.
         chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         skip_bad_rows: Leave bad rows out and count them.

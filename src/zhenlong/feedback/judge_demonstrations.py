@@ -38,8 +38,7 @@ def judge_demonstrations(
         data: Rankings: files, hf:owner/name or world:rankings.
         output: Folder for demonstrations.jsonl.
         judge_mode: pointwise (each answer by itself: 5 for a ranking's best, 1 for its worst, the others between by
-            rank) or
-            pairwise (two answers of different rank at a time, in an order that is drawn).
+            rank) or pairwise (two answers of different rank at a time, in an order that is drawn).
         reasoning: The pairwise request asks for a comparison in words first, as that of `self_reward` does.
         skip_bad_rows: Leave bad rows out.
         seed: Seed of the order in which two answers are shown.

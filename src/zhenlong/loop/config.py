@@ -14,7 +14,8 @@ import yaml
 from zhenlong.errors import UserError
 from zhenlong.folder_format import FORMAT_NOTE, require_run_format
 from zhenlong.loop.atomic import write_text
-from zhenlong.loop.options import RESUMABLE_CHANGES, TrainingOptions
+from zhenlong.loop.options import RESUMABLE_CHANGES
+from zhenlong.options import Options
 
 PACKAGES: Final = ("zhenlong", "torch", "transformers", "tokenizers", "numpy")
 RUN_FILES: Final = ("config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "finished.json")
@@ -23,14 +24,16 @@ RECIPE_PROGRESS_FILE: Final = "progress.json"
 """The file whose presence shows that a folder holds the runs of a recipe, one folder each."""
 
 
-def resolve_config(config: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
+def resolve_config(config: Mapping[str, Any], *options: Options) -> dict[str, Any]:
     """The stage's arguments and all shared options, as one flat dictionary of YAML types.
 
-    `config` may be the stage's `dict(locals())`, taken on its first line. Its `training` mapping is dropped, because
-    `options` contains the same values.
+    `config` may be the stage's `dict(locals())`, taken on its first line. Its `options` mapping is dropped, because the
+    classes of options contain the same values.
     """
-    stage_arguments = {name: _to_yaml(value) for name, value in config.items() if name != "training"}
-    return stage_arguments | {name: _to_yaml(value) for name, value in options.as_dict().items()} | {"resume": False}
+    resolved = {name: _to_yaml(value) for name, value in config.items() if name != "options"}
+    for one in options:
+        resolved |= {name: _to_yaml(value) for name, value in one.as_dict().items()}
+    return resolved | {"resume": False}
 
 
 def write_config(path: Path, stage: str, config: Mapping[str, Any]) -> None:

@@ -59,6 +59,7 @@ class Learner:
     `total_steps` is the number of updates that the schedule spans. `extra_modules` are trained too, each with its own
     peak learning rate under the same schedule and its own gradient clipping: `{"critic": (critic, 1e-5)}`. A parameter
     shared by an extra module and the model is trained once, as the model's. All modules are set to train mode.
+    `dtype` is the precision of matrix products, `run.dtype` in a stage.
     """
 
     def __init__(
@@ -67,8 +68,9 @@ class Learner:
         options: TrainingOptions,
         total_steps: int,
         extra_modules: Mapping[str, tuple[nn.Module, float]] | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.options, self.total_steps = options, total_steps
+        self.options, self.total_steps, self.dtype = options, total_steps, dtype
         self.updates = 0
         assigned: set[int] = set()
         named = {"model": (model, options.lr), **(extra_modules or {})}
@@ -101,7 +103,7 @@ class Learner:
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision context in which `step` computes the loss; use it for log-probs that must match."""
-        return autocast(self.options, self.device)
+        return autocast(self.dtype, self.device)
 
     def step(
         self,

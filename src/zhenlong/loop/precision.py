@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.loop.options import TrainingOptions
+from zhenlong.models.options import ModelOptions
 
 
-def device_of(options: TrainingOptions) -> torch.device:
+def device_of(options: ModelOptions) -> torch.device:
     """The device that the options name; `auto` is the first CUDA device, else the CPU. `UserError` if it is missing."""
     has_cuda = torch.cuda.is_available()
     if options.device == "auto":
@@ -25,7 +25,7 @@ def device_of(options: TrainingOptions) -> torch.device:
     return device
 
 
-def compute_dtype(options: TrainingOptions, device: torch.device) -> torch.dtype:
+def compute_dtype(options: ModelOptions, device: torch.device) -> torch.dtype:
     """Precision of matrix products: bfloat16 when requested, or when `auto` and CUDA supports it; else float32."""
     if options.dtype == "auto":
         supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -33,10 +33,9 @@ def compute_dtype(options: TrainingOptions, device: torch.device) -> torch.dtype
     return getattr(torch, options.dtype)
 
 
-def autocast(options: TrainingOptions, device: torch.device) -> AbstractContextManager[None]:
-    """Run a forward pass in the options' precision: weights keep their type, bfloat16 products go through autocast.
+def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None]:
+    """Run a forward pass with products in `dtype`: weights keep their type, bfloat16 products go through autocast.
 
     Compute reference, old and new log-probabilities under the same context, or they are not comparable.
     """
-    dtype = compute_dtype(options, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

@@ -1,6 +1,6 @@
 """A run: one folder, one loop over steps, and exact resume after an interruption.
 
-    with Run(output, config, options, "sft") as run:
+    with Run(output, config, training, name="sft", model_options=model_options) as run:
         if run.finished:
             return run.output
         ...                                          # load the model and the data
@@ -36,6 +36,8 @@ from zhenlong.loop.loggers import MetricLogger, make_loggers
 from zhenlong.loop.options import TrainingOptions
 from zhenlong.loop.precision import compute_dtype, device_of
 from zhenlong.loop.signals import Interrupted, StopSignals
+from zhenlong.models.options import ModelOptions
+from zhenlong.options import Options
 from zhenlong.randomness import (
     derived_seed,
     eval_mode,
@@ -44,6 +46,7 @@ from zhenlong.randomness import (
     seed_everything,
 )
 
+DEFAULT_MODEL_OPTIONS: Final = ModelOptions()
 LEDGER_INTERVAL_SECONDS: Final = 10.0
 EVALUATION_FOLDER: Final = "evaluation"  # the run's folder of evaluations during training
 
@@ -62,26 +65,37 @@ class Run:
     Args:
         output: the run folder, created at the first step.
         config: the stage's arguments for config.yaml; `dict(locals())` on the stage's first line works.
-        options: the shared options.
+        options: how the run optimises, saves and reports.
         name: the stage's command name.
+        model_options: device and precision.
+        other_options: the stage's other options, for config.yaml.
 
     Attributes:
         step: the current step; outside the loop, the completed steps (of the checkpoint to resume from).
         ledger: the costs; a stage calls `run.ledger.count(tokens=…, flops=…)`.
-        device: the device that `options.device` selects.
+        device: the device that `model_options.device` selects.
+        dtype: precision of matrix products.
 
     Raises `UserError` when the folder holds another run, or holds this one but `options.resume` is off or the config
     has changed.
     """
 
     def __init__(
-        self, output: str | Path, config: Mapping[str, Any], options: TrainingOptions, name: str = "run"
+        self,
+        output: str | Path,
+        config: Mapping[str, Any],
+        options: TrainingOptions,
+        name: str = "run",
+        *,
+        model_options: ModelOptions = DEFAULT_MODEL_OPTIONS,
+        other_options: Sequence[Options] = (),
     ) -> None:
-        self.output, self.options, self.name = Path(output), options, name
-        self.config = resolve_config(config, options)
+        self.output, self.options, self.name, self.model_options = Path(output), options, name, model_options
+        self.config = resolve_config(config, *other_options, model_options, options)
         check_run_folder(self.output, self.config, options.resume)
-        self.device = device_of(options)
-        self.ledger = Ledger(self.device, compute_dtype(options, self.device))
+        self.device = device_of(model_options)
+        self.dtype = compute_dtype(model_options, self.device)
+        self.ledger = Ledger(self.device, self.dtype)
         self.checkpoints_folder = self.output / "checkpoints"
         self.step = max((step for step, _ in list_checkpoints(self.checkpoints_folder)), default=0)
         self._metrics_file = JsonLines(self.output / "metrics.jsonl")

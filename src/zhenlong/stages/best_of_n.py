@@ -10,21 +10,27 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from zhenlong.data import ChatTemplate
+from zhenlong.data.options import PromptOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.loop import FlopEstimator, Run, TrainingOptions
 from zhenlong.loop.atomic import write_text
 from zhenlong.loop.precision import autocast
 from zhenlong.models import load_model
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.best_of_n import best_of_kl, expected_best_of_n, powers_of_two_up_to
+from zhenlong.option_types import BestOfNKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Demonstration, Message, Task, to_json
 from zhenlong.rewards import RewardFn, build_reward_fn
 from zhenlong.sampling import TorchSampler
+from zhenlong.stages.options import SamplingOptions
 from zhenlong.stages.prepare_data import read_training_data
 from zhenlong.stages.rollout import (
     Group,
@@ -48,12 +54,7 @@ def best_of_n(
     reward: str = "verifier",
     gold: str = "",
     samples_per_prompt: int = 16,
-    max_tokens: int = 256,
-    temperature: float = 1.0,
-    overlong: Literal["error", "drop"] = "error",
-    chat_template: str = "auto",
-    skip_bad_rows: bool = False,
-    **training: Any,
+    **options: Unpack[BestOfNKwargs],
 ) -> Path:
     """Sample n answers to each prompt and write the best ones as demonstrations.
 
@@ -64,37 +65,45 @@ def best_of_n(
         reward: What an answer is worth: verifier, model:<folder>, or a combination such as `min(model:a, model:b)`.
         gold: Another reward that only measures: what the answers that the first one chooses are worth by this one.
         samples_per_prompt: Responses sampled for each prompt (n).
-        max_tokens: Longest answer.
-        temperature: Sampling temperature.
-        overlong: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
 
     Returns the run folder. Equation: y = argmax r(x, y_i) over y_1 .. y_n from π(.|x); KL at most log n - (n - 1) / n.
     """
     config = dict(locals())
-    options = TrainingOptions(**training)
-    _check_options(config, options)
-    with Run(output, config, options, "best_of_n") as run:
+    prompt_options, sampling_options, model_options, training = take_options(
+        options,
+        PromptOptions(),
+        SamplingOptions(),
+        ModelOptions(),
+        TrainingOptions(),
+    )
+    _check_options(samples_per_prompt, training)
+    with Run(
+        output,
+        config,
+        training,
+        name="best_of_n",
+        model_options=model_options,
+        other_options=(prompt_options, sampling_options),
+    ) as run:
         if run.finished:
             return run.output
-        tasks, order = read_training_data(run, data, Task, options)
-        policy, tokenizer = load_model(model, device=options.device, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
-        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong)
-        reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
+        tasks, order = read_training_data(run, data, Task, training)
+        policy, tokenizer = load_model(model, device=model_options.device, dropout=False)
+        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
+        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), sampling_options)
+        reward_fn = build_reward_fn(reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
         gold_reward_fn = (
-            build_reward_fn(gold, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
+            build_reward_fn(gold, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
             if gold
             else None
         )
         sampler, cost, collected = TorchSampler(policy, tokenizer), FlopEstimator.for_model(policy), BestOfNResults()
-        num_prompts = options.steps * options.batch_size or math.ceil(options.epochs * prompts.order.epoch_size)
+        num_prompts = training.steps * training.batch_size or math.ceil(training.epochs * prompts.order.epoch_size)
         run.track(order=prompts.order, results=collected)
-        for _ in run.steps(math.ceil(num_prompts / options.batch_size)):
-            rows = prompts.order.draw(min(options.batch_size, num_prompts - len(collected.rewards)))
-            with run.eval_mode(), autocast(options, run.device):
-                sampling = rollout_sampling(run, template, temperature, max_tokens)
+        for _ in run.steps(math.ceil(num_prompts / training.batch_size)):
+            rows = prompts.order.draw(min(training.batch_size, num_prompts - len(collected.rewards)))
+            with run.eval_mode(), autocast(run.dtype, run.device):
+                sampling = rollout_sampling(run, template, sampling_options)
                 groups = generate_rollouts(prompts, rows, sampler, sampling, samples_per_prompt, reward_fn)
                 run.log(collected.add(prompts.tasks, groups, gold_reward_fn))
             count_sampling_cost(run, cost, groups)
@@ -168,11 +177,8 @@ def _demonstration(task: Task, group: Group, index: int) -> Demonstration:
     return Demonstration((*task.prompt, Message("assistant", group.texts[index])), "best_of_n", meta)
 
 
-def _check_options(config: dict[str, Any], options: TrainingOptions) -> None:
-    for name in ("samples_per_prompt", "max_tokens"):
-        if config[name] < 1:
-            raise UserError(f"{name}: expected a whole number of 1 or more, got {config[name]}")
-    if not 0 < config["temperature"] < math.inf:
-        raise UserError(f"temperature: expected a finite number above 0, got {config['temperature']}")
+def _check_options(samples_per_prompt: int, options: TrainingOptions) -> None:
+    if samples_per_prompt < 1:
+        raise UserError(f"samples_per_prompt: expected a whole number of 1 or more, got {samples_per_prompt}")
     if options.evaluate_every:
         raise UserError(f"evaluate_every: expected 0, for nothing is trained here, got {options.evaluate_every}")

@@ -15,14 +15,16 @@ from typing import Any, Literal
 
 import torch
 from torch.nn import functional
+from typing_extensions import Unpack
 
 from zhenlong.data import BadRow, Overlong
 from zhenlong.data.classification_rows import LabelledText, read_labelled_texts
+from zhenlong.data.options import LengthOptions, RowOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.classification import classification_metrics, label_scores, predict, token_cost
 from zhenlong.forest.microbatches import microbatch_indices
 from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
-from zhenlong.models import Lora, ModelShape, load_tokenizer, save_model
+from zhenlong.models import ModelShape, load_tokenizer, save_model
 from zhenlong.models.classifier import (
     Architecture,
     Classifier,
@@ -30,8 +32,11 @@ from zhenlong.models.classifier import (
     load_classifier,
     train_classifier_tokenizer,
 )
+from zhenlong.models.options import ModelOptions, NewModelOptions
+from zhenlong.option_types import ClassifyKwargs
+from zhenlong.options import take_options
 from zhenlong.stages.prepare_data import resize_order, split_by_source, write_overlong_counts, write_skipped_rows
-from zhenlong.stages.stage_steps import resolve_max_length
+from zhenlong.stages.stage_steps import lora_of, resolve_max_length
 
 
 @dataclass(frozen=True)
@@ -51,79 +56,82 @@ def classify(
     head: Literal["auto", "classes", "words"] = "auto",
     heldout: str = "",
     labels: str = "",
-    tokenizer: str = "",
-    vocab_size: int = 4096,
-    hidden_size: int = 128,
-    layers: int = 4,
-    heads: int = 4,
-    intermediate_size: int = 384,
-    max_length: int = 256,
-    overlong: Overlong = "truncate",
-    skip_bad_rows: bool = False,
-    lr: float = 2e-5,
-    warmup_steps: float = 0.1,
-    weight_decay: float = 0.01,
-    **training: Any,
+    **options: Unpack[ClassifyKwargs],
 ) -> Path:
     """Train a text classifier.
 
     Args:
         data: Labelled texts: rows with text and label, lines `label text`, folders or archives by label, hf:owner/name
             or world:sentiment; several with weights as `a.jsonl*0.7,b.jsonl*0.3`.
-        output: Run folder to make.
         model: Model to start from, of any architecture: a folder, a run folder or a hub id; empty makes a new one.
         architecture: What a new model is: encoder (like BERT), decoder (like Llama) or encoder_decoder (like T5).
         head: How a label is given: a score for each class, or for encoder-decoders words (auto), the label said.
         heldout: Labelled texts to measure accuracy on, before and after.
         labels: Names of the labels in the data, as `0=negative,1=positive`, or those to expect; empty takes the data's.
-        tokenizer: Tokenizer of a new model: a folder or hub id; empty trains one on the data.
-        vocab_size: Size of the tokenizer to train.
-        hidden_size: Width of a new model.
-        layers: Layers of a new model; an encoder-decoder gives half of them to each part.
-        heads: Attention heads of a new model.
-        intermediate_size: Width of a new model's feed-forward layers.
-        max_length: Tokens of the longest text; 0 takes the model's context.
-        overlong: What to do with a longer one: stop with an error, truncate its end, or drop it; both are counted.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
-        lr: Peak learning rate; 2e-5 for a pretrained model, 5e-4 to 1e-3 for a new small one.
-        warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
-        weight_decay: Decoupled weight decay of matrices.
 
     Returns the run folder. Equation: L = -1/B Σ log p(label_i | text_i).
     """
     config = dict(locals())
-    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, weight_decay=weight_decay, **training)
-    label_names = _check_options(options, model, labels)
-    with Run(output, config, options, "classify") as run:
+    row_options, lengths, new_model, model_options, training = take_options(
+        options,
+        RowOptions(),
+        LengthOptions(max_length=256, overlong="truncate"),
+        NewModelOptions(layers=4),
+        ModelOptions(),
+        TrainingOptions(lr=2e-5, warmup_steps=0.1, weight_decay=0.01),
+    )
+    label_names = _check_options(training, labels)
+    if model_options.lora_rank and not model:
+        raise UserError("lora_rank: a new model has no weights worth freezing; name a model, or set it to 0")
+    with Run(
+        output,
+        config,
+        training,
+        name="classify",
+        model_options=model_options,
+        other_options=(row_options, lengths, new_model),
+    ) as run:
         if run.finished:
             return run.output
-        rows, order, heldout_rows = _read_texts(run, data, heldout, label_names, skip_bad_rows)
+        rows, order, heldout_rows = _read_texts(run, data, heldout, label_names, row_options.skip_bad_rows)
         names = _order_labels([row.label for row in rows], label_names)
         if model:
-            lora = Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
-            adapter = lora if options.lora_rank else None
-            classifier = load_classifier(model, names, head, lora=adapter, device=options.device, seed=options.seed)
+            lora = lora_of(model_options)
+            classifier = load_classifier(model, names, head, lora=lora, device=model_options.device, seed=training.seed)
         else:
-            longest = max_length or 512
-            new_tokenizer = load_tokenizer(tokenizer) if tokenizer else _train_tokenizer(rows, vocab_size, longest)
-            shape = ModelShape(hidden_size, layers, heads, heads, intermediate_size, longest)
-            classifier = init_classifier(architecture, shape, new_tokenizer, names, head, options.seed)
+            longest = lengths.max_length or 512
+            new_tokenizer = (
+                load_tokenizer(new_model.tokenizer)
+                if new_model.tokenizer
+                else _train_tokenizer(rows, new_model.vocab_size, longest)
+            )
+            shape = ModelShape(
+                new_model.hidden_size,
+                new_model.layers,
+                new_model.heads,
+                new_model.heads,
+                new_model.intermediate_size,
+                longest,
+            )
+            classifier = init_classifier(architecture, shape, new_tokenizer, names, head, training.seed)
             classifier.model.to(run.device)
-        if options.gradient_checkpointing:
+        if model_options.gradient_checkpointing:
             classifier.model.gradient_checkpointing_enable({"use_reentrant": False})
-        tokenize = partial(_tokenize_examples, run, classifier, _max_text_length(classifier, max_length), overlong)
+        tokenize = partial(
+            _tokenize_examples, run, classifier, _max_text_length(classifier, lengths.max_length), lengths.overlong
+        )
         examples, sizes = tokenize(rows, split_by_source(rows, order))
         order = resize_order(order, sizes)
         heldout_examples, _ = tokenize(heldout_rows, [heldout_rows]) if heldout_rows else ([], [])
-        total = options.total_steps(order.epoch_size)
-        learner, costs = Learner(classifier.model, options, total), ClassifierCost.of(classifier)
+        total = training.total_steps(order.epoch_size)
+        learner, costs = Learner(classifier.model, training, total, dtype=run.dtype), ClassifierCost.of(classifier)
         run.track(learner=learner, order=order)
-        evaluate = partial(_evaluate, classifier, heldout_examples, options)
+        evaluate = partial(_evaluate, classifier, heldout_examples, training)
         results = {"labels": list(classifier.labels), "architecture": classifier.architecture, "head": classifier.head,
                    "parameters": sum(p.numel() for p in classifier.model.parameters())}  # fmt: skip
         results |= {"before": evaluate()} if heldout_examples else {}
         for _ in run.steps(total):
-            drawn_rows = order.draw(options.batch_size)
+            drawn_rows = order.draw(training.batch_size)
             step = [examples[row] for row in drawn_rows]
             run.log(classifier_step(run, learner, costs, step, partial(label_loss, classifier, step), drawn_rows))
         results |= {"after": evaluate()} if heldout_examples else {}
@@ -191,13 +199,11 @@ def classifier_step(
     return metrics
 
 
-def _check_options(options: TrainingOptions, model: str, labels: str) -> dict[str, str]:
+def _check_options(options: TrainingOptions, labels: str) -> dict[str, str]:
     """The names that `labels` gives; raises `UserError` for options that do not go together."""
     for name in ("evaluate_every", "sample_every"):
         if getattr(options, name):
             raise UserError(f"{name}: expected 0, for a classifier answers nothing, got {getattr(options, name)}")
-    if options.lora_rank and not model:
-        raise UserError("lora_rank: a new model has no weights worth freezing; name a model, or set it to 0")
     pairs = [one.strip().partition("=") for one in labels.split(",")] if labels.strip() else []
     label_names = {old.strip(): (new or old).strip() for old, _, new in pairs}
     if any(not old or not new for old, new in label_names.items()) or len(label_names) < len(pairs):

@@ -17,15 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
-from zhenlong.data import ChatTemplate, Mixture, Overlong
+from zhenlong.data import ChatTemplate, Mixture
+from zhenlong.data.options import DataOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.forest import Forest, Microbatch, TreeNode, forward, log_probs, make_microbatches
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.objectives.reduce import mean_per_response
+from zhenlong.option_types import LikelihoodKwargs
+from zhenlong.options import take_options
 from zhenlong.randomness import eval_mode
 from zhenlong.records import Demonstration, Ranking
 from zhenlong.stages.evaluate_during_training import with_evaluations
@@ -48,13 +53,7 @@ def derta(
     rto_weight: float = 1.0,
     rto_fraction: float = 1.0,
     harmful_prefix: bool = True,
-    chat_template: str = "auto",
-    max_length: int = 0,
-    overlong: Overlong = "error",
-    skip_bad_rows: bool = False,
-    lr: float = 2e-5,
-    warmup_steps: float = 0.03,
-    **training: Any,
+    **options: Unpack[LikelihoodKwargs],
 ) -> Path:
     """Teach a model to refuse at any place of a response.
 
@@ -62,7 +61,6 @@ def derta(
         model: Model to start from: pocket, a model or run folder, or a hub id.
         data: Rankings of harmful questions, the safe response above the harmful one: files, hf:owner/name or
             world:safety; several with weights as `a.jsonl*0.7,b*0.3`.
-        output: Run folder to make.
         general_data: Demonstrations of ordinary answers to train on beside them; the paper has ten for each pair.
         general_fraction: Fraction of the records drawn that are general; none takes what their numbers give.
         heldout: Rankings on which to measure, before and after, how probable the refusal is within the harmful
@@ -71,51 +69,52 @@ def derta(
         rto_weight: Weight of RTO's tokens beside the others; 0 leaves RTO out.
         rto_fraction: Fraction of a harmful response's positions that RTO scores, drawn anew at each step.
         harmful_prefix: Put the safe response behind a part of the harmful one; false trains on the safe response alone.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        overlong: What to do with a longer one: stop with an error, truncate the responses, or drop it.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
-        lr: Peak learning rate.
-        warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
 
     Returns the run folder. Equation: L = -1/T [Σ log π(safe_t | x, harmful_<=k, safe_<t) + w Σ log π(refusal | x,
     harmful_<t) + Σ log π(y_t | x, y_<t)], T the scored tokens of the step (Eqs. 2 and 3, Yuan et al. 2024).
     """
     config = dict(locals())
-    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    data_options, model_options, training = take_options(
+        options,
+        DataOptions(),
+        ModelOptions(),
+        TrainingOptions(lr=2e-5, warmup_steps=0.03),
+    )
     _check_options(general_data, general_fraction, rto_weight, rto_fraction)
-    with Run(output, config, options, "derta") as run:
+    with Run(output, config, training, name="derta", model_options=model_options, other_options=(data_options,)) as run:
         if run.finished:
             return run.output
-        rankings, order = read_training_data(run, data, Ranking, options)
+        rankings, order = read_training_data(run, data, Ranking, training)
         _require_chosen_refuse(run, rankings)
         general_demonstrations, general_order = (
-            read_training_data(run, general_data, Demonstration, options, "general_data")
+            read_training_data(run, general_data, Demonstration, training, "general_data")
             if general_data
             else ([], None)
         )
         heldout_rankings = read_heldout(run, heldout, Ranking)
-        policy, tokenizer = load_for_training(model, options)
+        policy, tokenizer = load_for_training(run, model)
         template, context = (
-            ChatTemplate.from_tokenizer(tokenizer, chat_template),
-            resolve_max_length(policy, max_length),
+            ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template),
+            resolve_max_length(policy, data_options.max_length),
         )
-        pairs, order = pair_trees(run, rankings, order, template, refusal, harmful_prefix, context, overlong)
+        pairs, order = pair_trees(
+            run, rankings, order, template, refusal, harmful_prefix, context, data_options.overlong
+        )
         trees: list[TreeNode] = []
         if general_order:
             trees, general_order = conversation_trees(
-                run, general_demonstrations, general_order, template, context, overlong
+                run, general_demonstrations, general_order, template, context, data_options.overlong
             )
-            order = join_orders(order, general_order, general_fraction, options.seed)
+            order = join_orders(order, general_order, general_fraction, training.seed)
         heldout_pairs = build_heldout_pairs(heldout_rankings, template, refusal, context)
         records: list[SafetyPair | TreeNode] = [*pairs, *trees]
-        total = options.total_steps(len(records))
-        learner = Learner(policy, options, total)
+        total = training.total_steps(len(records))
+        learner = Learner(policy, training, total, dtype=run.dtype)
         run.track(learner=learner, order=order)
-        budget = options.tokens_per_microbatch
+        budget = training.tokens_per_microbatch
         results = {"before": refusal_probability(policy, heldout_pairs, budget)} if heldout_pairs else {}
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
-            rows = order.draw(options.batch_size)
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.chat_template):
+            rows = order.draw(training.batch_size)
             step = [records[row] for row in rows]
             batches = make_microbatches(
                 step_trees(step, rto_weight, rto_fraction, run.step_seed("rto")), budget, run.device

@@ -14,17 +14,23 @@ from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
-from zhenlong.data import ChatTemplate, Overlong
+from zhenlong.data import ChatTemplate
+from zhenlong.data.options import DataOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.text_metrics import preference_accuracy
 from zhenlong.forest import Microbatch, forward, log_probs, make_microbatches
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.preference import REFERENCE_FREE, check_preference_settings, preference_loss
 from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
+from zhenlong.option_types import PreferenceKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Ranking
 from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.options import ReferenceOptions
 from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
 from zhenlong.stages.reference import cached_reference_log_probs
 from zhenlong.stages.sample_logging import log_samples
@@ -39,31 +45,19 @@ def dpo(
     data: str,
     output: str,
     heldout: str = "",
-    reference: str = "",
-    reference_cache: str = "",
     beta: float = 0.1,
     loss: DPOLoss = "sigmoid",
     label_smoothing: float = 0.0,
     gamma: float = 0.0,
     sft_weight: float | None = None,
     sft_aggregation: Literal["sequence", "token"] = "sequence",
-    chat_template: str = "auto",
-    max_length: int = 0,
-    overlong: Overlong = "error",
-    skip_bad_rows: bool = False,
-    lr: float = 1e-6,
-    warmup_steps: float = 0.1,
-    **training: Any,
+    **options: Unpack[PreferenceKwargs],
 ) -> Path:
     """Optimise a policy on rankings directly.
 
     Args:
-        model: Policy to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
         data: Rankings: files, hf:owner/name or world:rankings; several with weights as `a.jsonl*0.7,b*0.3`.
-        output: Run folder to make.
         heldout: Rankings to measure the accuracy of the implicit reward on.
-        reference: Reference model; empty takes the policy as it began.
-        reference_cache: Folder to share reference log-probabilities between runs; empty keeps them in the run's.
         beta: Strength of the pull to the reference; lower lets the policy go further. simpo and sigmoid_norm, which
             compare means over tokens, take 2 to 10; for orpo it is the weight of the odds ratio.
         loss: sigmoid (DPO; with label_smoothing cDPO), sigmoid_norm, robust, ipo, hinge, apo_zero, apo_down, or without
@@ -74,18 +68,18 @@ def dpo(
             and 0 for the others.
         sft_aggregation: That mean is over each response (sequence), or all chosen tokens of the step (token), where
             long responses count more, as in sft and in TRL's loss of that name.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        overlong: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
-        lr: Peak learning rate.
-        warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
 
     Returns the run folder. Equation: L = -log σ(β [log π(y_w)/π_ref(y_w) - log π(y_l)/π_ref(y_l)]), the mean over pairs
     (Eq. 7, Rafailov et al. 2023); log-probabilities are summed over the response's tokens.
     """
     config = dict(locals())
-    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    data_options, frozen, model_options, training = take_options(
+        options,
+        DataOptions(),
+        ReferenceOptions(),
+        ModelOptions(),
+        TrainingOptions(lr=1e-6, warmup_steps=0.1),
+    )
     effective_sft_weight = (1.0 if loss == "orpo" else 0.0) if sft_weight is None else sft_weight
     check_preference_settings(beta, loss, label_smoothing, gamma, effective_sft_weight)
     settings = {
@@ -94,31 +88,33 @@ def dpo(
     }  # fmt: skip
     if sft_aggregation not in ("sequence", "token"):
         raise UserError(f"sft_aggregation: expected sequence or token, got {sft_aggregation!r}")
-    if loss in REFERENCE_FREE and (reference or reference_cache):
+    if loss in REFERENCE_FREE and (frozen.reference or frozen.reference_cache):
         raise UserError(f"reference, reference_cache: {loss} compares with no reference; leave them empty")
-    with Run(output, config, options, "dpo") as run:
+    with Run(
+        output, config, training, name="dpo", model_options=model_options, other_options=(data_options, frozen)
+    ) as run:
         if run.finished:
             return run.output
-        rankings, order = read_training_data(run, data, Ranking, options)
+        rankings, order = read_training_data(run, data, Ranking, training)
         heldout_rankings = read_heldout(run, heldout, Ranking)
-        policy, tokenizer = load_for_training(model, options, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
+        policy, tokenizer = load_for_training(run, model, dropout=False)
+        template = ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template)
         trees, rankings, order = ranking_trees(
-            run, rankings, order, template, resolve_max_length(policy, max_length), overlong
+            run, rankings, order, template, resolve_max_length(policy, data_options.max_length), data_options.overlong
         )
         reference_log_probs = [
             torch.zeros(len(one.responses)) for one in rankings
         ]  # not read by losses without a reference
         if loss not in REFERENCE_FREE:
-            cache = Path(reference_cache or run.output / "reference")
-            reference_log_probs = cached_reference_log_probs(run, reference or policy, tokenizer, trees, options, cache)
-        total = options.total_steps(order.epoch_size)
-        learner = Learner(policy, options, total)
+            cache = Path(frozen.reference_cache or run.output / "reference")
+            reference_log_probs = cached_reference_log_probs(run, frozen.reference or policy, tokenizer, trees, cache)
+        total = training.total_steps(order.epoch_size)
+        learner = Learner(policy, training, total, dtype=run.dtype)
         run.track(learner=learner, order=order)
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
-            rows = order.draw(options.batch_size)
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.chat_template):
+            rows = order.draw(training.batch_size)
             step = [(rankings[row], reference_log_probs[row]) for row in rows]
-            batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
             pairs = sum(len(ranking.pairs()) for ranking, _ in step)
             if sft_aggregation == "token":
                 settings["sft_tokens"] = sum(map(partial(count_chosen_tokens, step), batches)) / pairs
@@ -127,9 +123,12 @@ def dpo(
                 log_samples(run, policy, tokenizer, template, [one.prompt for one in rankings])
         results = {}
         if heldout_rankings:
-            reference_name = reference or model
+            reference_name = frozen.reference or model
             results = preference_accuracy(
-                (policy, tokenizer), heldout_rankings, reference=reference_name, chat_template=chat_template
+                (policy, tokenizer),
+                heldout_rankings,
+                reference=reference_name,
+                chat_template=data_options.chat_template,
             )
         return run.finish(*prepare_for_saving(policy, template), save_model, results)
 

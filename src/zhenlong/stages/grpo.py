@@ -17,20 +17,26 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
 from zhenlong.data import ChatTemplate
+from zhenlong.data.options import PromptOptions
 from zhenlong.errors import UserError
 from zhenlong.forest import Microbatch, forward, log_probs, make_microbatches
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.advantage import group_advantages
 from zhenlong.objectives.kl import kl_estimate, kl_loss
 from zhenlong.objectives.policy_gradient import policy_loss
 from zhenlong.objectives.reduce import AGGREGATION_UNITS, token_weights
+from zhenlong.option_types import OnlineGroupKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Task
 from zhenlong.rewards import build_reward_fn
 from zhenlong.sampling import TorchSampler
 from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.options import GroupRolloutOptions
 from zhenlong.stages.prepare_data import read_training_data
 from zhenlong.stages.reference import ReferencePolicy
 from zhenlong.stages.rollout import (
@@ -97,9 +103,6 @@ def grpo(
     output: str,
     reward: str = "verifier",
     variant: Variant = "grpo",
-    samples_per_prompt: int = 8,
-    rollout_prompts: int = 32,
-    update_epochs: int = 1,
     advantage_baseline: Literal["mean", "leave_one_out", "none"] | None = None,
     scale_rewards: Literal["group", "batch", "none"] | None = None,
     loss_aggregation: Literal["token", "sequence", "constant"] | None = None,
@@ -110,26 +113,14 @@ def grpo(
     kl_estimator: Literal["k2", "k3+"] = "k3+",
     dynamic_sampling_rounds: int | None = None,
     mask_truncated: bool = False,
-    max_tokens: int = 256,
-    temperature: float = 1.0,
-    overlong: Literal["error", "drop"] = "error",
-    chat_template: str = "auto",
-    skip_bad_rows: bool = False,
-    lr: float = 1e-6,
-    schedule: Literal["constant", "linear", "cosine", "wsd"] = "constant",
-    **training: Any,
+    **options: Unpack[OnlineGroupKwargs],
 ) -> Path:
     """Optimise a policy against rewards, comparing several answers to each prompt.
 
     Args:
-        model: Policy to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
         data: Tasks (prompts with references): files, hf:owner/name or world:tasks.
-        output: Run folder to make.
         reward: What an answer is worth: verifier, model:<folder>, or a combination such as `gate(verifier, model:rm)`.
         variant: The method: grpo, rloo, dr_grpo, dapo or gspo; it sets the options below that are not given.
-        samples_per_prompt: Responses sampled for each prompt.
-        rollout_prompts: Prompts answered before learning from them, in minibatches of batch_size prompts.
-        update_epochs: Times that each rollout is learned from.
         advantage_baseline: What a reward is compared with: the group's mean, the mean of the others, or none.
         scale_rewards: Divide advantages by the standard deviation of the group, of the batch, or by none.
         loss_aggregation: Mean over tokens, over sequences, or sum over tokens divided by max_tokens (constant).
@@ -140,58 +131,68 @@ def grpo(
         kl_estimator: How that KL is estimated: k2, or k3+ (the value of k3 with the gradient of k2).
         dynamic_sampling_rounds: Rounds of new prompts instead of groups whose rewards are all equal (DAPO).
         mask_truncated: Leave answers that were cut off at max_tokens out of the loss.
-        max_tokens: Longest answer.
-        temperature: Sampling temperature; log-probabilities are taken at the same.
-        overlong: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
-        lr: Peak learning rate.
-        schedule: Learning rate after the warm-up.
 
     Returns the run folder. Equation: L = -Σ w min(ρ A, clip(ρ) A) + kl_coef KL, A = (r - mean r) / std r in the group
     (Eq. 3, Shao et al. 2024).
     """
     config = dict(locals())
-    options = TrainingOptions(lr=lr, schedule=schedule, **training)
-    settings = _settings(variant, config)
-    _check_options(settings, config)
-    with Run(output, config, options, "grpo") as run:
+    prompt_options, rollout_options, model_options, training = take_options(
+        options,
+        PromptOptions(),
+        GroupRolloutOptions(rollout_prompts=32),
+        ModelOptions(),
+        TrainingOptions(lr=1e-6, schedule="constant"),
+    )
+    settings = _settings(variant, config | rollout_options.as_dict())
+    _check_options(settings, rollout_options.samples_per_prompt)
+    with Run(
+        output,
+        config,
+        training,
+        name="grpo",
+        model_options=model_options,
+        other_options=(prompt_options, rollout_options),
+    ) as run:
         if run.finished:
             return run.output
-        tasks, order = read_training_data(run, data, Task, options)
-        policy, tokenizer = load_for_training(model, options, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
-        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong)
-        reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
+        tasks, order = read_training_data(run, data, Task, training)
+        policy, tokenizer = load_for_training(run, model, dropout=False)
+        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
+        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), rollout_options)
+        reward_fn = build_reward_fn(reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
         sampler = TorchSampler(policy, tokenizer)
         reference = ReferencePolicy(policy) if settings.kl_coef else None
-        num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))
-        num_buffers = math.ceil(options.epochs * prompts.order.epoch_size / rollout_prompts)
-        total = options.steps or num_buffers * update_epochs * num_minibatches
-        learner, buffer = Learner(policy, options, total), RolloutBuffer()
+        num_minibatches = max(1, math.ceil(rollout_options.rollout_prompts / training.batch_size))
+        num_buffers = math.ceil(training.epochs * prompts.order.epoch_size / rollout_options.rollout_prompts)
+        total = training.steps or num_buffers * rollout_options.update_epochs * num_minibatches
+        learner, buffer = Learner(policy, training, total, dtype=run.dtype), RolloutBuffer()
         run.track(learner=learner, order=prompts.order, buffer=buffer)
 
         def rollout(num_prompts: int, attempt: int = 0) -> list[Group]:
             """Sample G responses y_i to each of the next prompts x, and reward them: r_i = R(x, y_i)."""
-            sampling = rollout_sampling(run, template, temperature, max_tokens)
+            sampling = rollout_sampling(run, template, rollout_options)
             sampling = replace(sampling, seed=sampling.seed + attempt)
             task_indices = prompts.order.draw(num_prompts)
-            groups = generate_rollouts(prompts, task_indices, sampler, sampling, samples_per_prompt, reward_fn)
+            groups = generate_rollouts(
+                prompts, task_indices, sampler, sampling, rollout_options.samples_per_prompt, reward_fn
+            )
             count_sampling_cost(run, learner.flops, groups)
             return groups
 
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), prompt_options.chat_template):
             if not buffer.pending:
                 # Sample and reward.
                 with run.eval_mode(), learner.autocast():
-                    groups = rollout(rollout_prompts)
+                    groups = rollout(rollout_options.rollout_prompts)
                     varied = [group for group in groups if group.rewards_differ]
                     metrics = rollout_metrics(groups) | {"frac_groups_nonzero_std": len(varied) / len(groups)}
                     if settings.dynamic_sampling_rounds:  # DAPO: more prompts, until enough groups have an advantage
                         attempt = 0
-                        while len(varied) < rollout_prompts and attempt < settings.dynamic_sampling_rounds:
+                        while (
+                            len(varied) < rollout_options.rollout_prompts and attempt < settings.dynamic_sampling_rounds
+                        ):
                             attempt += 1
-                            more = rollout(rollout_prompts - len(varied), attempt)
+                            more = rollout(rollout_options.rollout_prompts - len(varied), attempt)
                             varied += [group for group in more if group.rewards_differ]
                         groups = varied or groups
                         metrics["dynamic_sampling_rounds"] = float(attempt)
@@ -201,7 +202,7 @@ def grpo(
                 _add_advantages(groups, settings, mask_truncated)
                 run.log(metrics)
                 # Minibatches: every group `update_epochs` times.
-                buffer.fill(groups, update_epochs, num_minibatches, run.generator("minibatches"))
+                buffer.fill(groups, rollout_options.update_epochs, num_minibatches, run.generator("minibatches"))
             if run.should_sample():
                 run.write_samples(sample_rows(prompts.tasks, buffer.groups))
             minibatch = buffer.next_minibatch()
@@ -211,7 +212,7 @@ def grpo(
                 continue
             # Loss: L = -Σ w min(ρ A, clip(ρ) A) + kl_coef KL, normalised over the whole minibatch.
             microbatches = make_microbatches(
-                [group.tree for group in trainable], options.tokens_per_microbatch, run.device
+                [group.tree for group in trainable], training.tokens_per_microbatch, run.device
             )
             loss = partial(grpo_loss, policy, trainable, settings)
             count, task_ids = _loss_count(minibatch, settings), [group.task_index for group in trainable]
@@ -296,14 +297,9 @@ def _settings(variant: Variant, config: Mapping[str, Any]) -> GRPOSettings:
     return replace(VARIANTS[variant], **given)
 
 
-def _check_options(settings: GRPOSettings, config: dict[str, Any]) -> None:
-    for name in ("samples_per_prompt", "rollout_prompts", "update_epochs", "max_tokens"):
-        if config[name] < 1:
-            raise UserError(f"{name}: expected a whole number of 1 or more, got {config[name]}")
-    if config["samples_per_prompt"] == 1 and settings.advantage_baseline != "none":
+def _check_options(settings: GRPOSettings, samples_per_prompt: int) -> None:
+    if samples_per_prompt == 1 and settings.advantage_baseline != "none":
         raise UserError("samples_per_prompt: expected 2 or more, for a group of one has nothing to compare with; got 1")
-    if not 0 < config["temperature"] < math.inf:
-        raise UserError(f"temperature: expected a finite number above 0, got {config['temperature']}")
     if settings.advantage_baseline == "none" and settings.scale_rewards == "group":
         raise UserError(
             "scale_rewards: group needs an advantage_baseline; with advantage_baseline none use batch or none"

@@ -16,18 +16,24 @@ from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
-from zhenlong.data import ChatTemplate, Overlong
+from zhenlong.data import ChatTemplate
+from zhenlong.data.options import DataOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.rating_auc import rating_auc
 from zhenlong.forest import Microbatch, TreeNode, forward, log_probs, make_microbatches, make_tree
 from zhenlong.forest.scoring import log_prob_sums
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.kto import check_kto_settings, kl_baseline, kto_loss, mismatched
 from zhenlong.objectives.reduce import sum_per_response
+from zhenlong.option_types import PreferenceKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Rating
 from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.options import ReferenceOptions
 from zhenlong.stages.prepare_data import rating_trees, read_heldout, read_training_data
 from zhenlong.stages.reference import cached_reference_log_probs
 from zhenlong.stages.sample_logging import log_samples
@@ -40,81 +46,71 @@ def kto(
     data: str,
     output: str,
     heldout: str = "",
-    reference: str = "",
-    reference_cache: str = "",
     beta: float = 0.1,
     loss: Literal["kto", "apo_zero"] = "kto",
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
-    chat_template: str = "auto",
-    max_length: int = 0,
-    overlong: Overlong = "error",
-    skip_bad_rows: bool = False,
-    lr: float = 1e-6,
-    warmup_steps: float = 0.1,
-    **training: Any,
+    **options: Unpack[PreferenceKwargs],
 ) -> Path:
     """Optimise a policy on single responses labelled desirable or undesirable.
 
     Args:
-        model: Policy to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
         data: Ratings: files, hf:owner/name or world:ratings; several with weights as `a.jsonl*0.7,b*0.3`. Rankings are
             read as ratings too, the best responses desirable and the worst undesirable.
-        output: Run folder to make.
         heldout: Ratings to measure on how far the implicit reward tells them apart.
-        reference: Reference model; empty takes the policy as it began.
-        reference_cache: Folder to share reference log-probabilities between runs; empty keeps them in the run's.
         beta: Strength of the pull to the reference; lower lets the policy go further.
         loss: kto, or apo_zero, which has no baseline.
         desirable_weight: Weight of the desirable responses.
         undesirable_weight: Weight of the undesirable responses.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        overlong: What to do with a longer one: stop with an error, truncate the response, or drop the rating.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
-        lr: Peak learning rate.
-        warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
 
     Returns the run folder. Equation: L = λ (1 - σ(±β [log π(y)/π_ref(y) - z])), + and λ_D if desirable, - and λ_U if
     undesirable, the mean over ratings; z the baseline (Eq. 7, Ethayarajh et al. 2024).
     """
     config = dict(locals())
-    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    data_options, frozen, model_options, training = take_options(
+        options,
+        DataOptions(),
+        ReferenceOptions(),
+        ModelOptions(),
+        TrainingOptions(lr=1e-6, warmup_steps=0.1),
+    )
     check_kto_settings(beta, loss, desirable_weight, undesirable_weight)
-    if loss == "kto" and options.batch_size < 2:
+    if loss == "kto" and training.batch_size < 2:
         raise UserError("batch_size: expected 2 or more, for the baseline of kto pairs prompts with others' responses")
     settings = {"beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
-    with Run(output, config, options, "kto") as run:
+    with Run(
+        output, config, training, name="kto", model_options=model_options, other_options=(data_options, frozen)
+    ) as run:
         if run.finished:
             return run.output
-        ratings, order = read_training_data(run, data, Rating, options)
+        ratings, order = read_training_data(run, data, Rating, training)
         heldout_ratings = read_heldout(run, heldout, Rating)
-        policy, tokenizer = load_for_training(model, options, dropout=False)
+        policy, tokenizer = load_for_training(run, model, dropout=False)
         template, context = (
-            ChatTemplate.from_tokenizer(tokenizer, chat_template),
-            resolve_max_length(policy, max_length),
+            ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template),
+            resolve_max_length(policy, data_options.max_length),
         )
-        trees, ratings, order = rating_trees(run, ratings, order, template, context, overlong)
+        trees, ratings, order = rating_trees(run, ratings, order, template, context, data_options.overlong)
         _require_both_labels(run, ratings)
-        total = options.total_steps(order.epoch_size)
-        drawn_rows = deepcopy(order).draw(total * options.batch_size) if loss == "kto" else []
-        mismatched_pairs = mismatched_trees([trees[row] for row in drawn_rows], options.batch_size, context)
-        cache = Path(reference_cache or run.output / "reference")
+        total = training.total_steps(order.epoch_size)
+        drawn_rows = deepcopy(order).draw(total * training.batch_size) if loss == "kto" else []
+        mismatched_pairs = mismatched_trees([trees[row] for row in drawn_rows], training.batch_size, context)
+        cache = Path(frozen.reference_cache or run.output / "reference")
         reference_sums = cached_reference_log_probs(
-            run, reference or policy, tokenizer, [*trees, *mismatched_pairs], options, cache
+            run, frozen.reference or policy, tokenizer, [*trees, *mismatched_pairs], cache
         )
         reference_log_probs, mismatched_reference_log_probs = torch.cat(reference_sums).split(
             [len(trees), len(mismatched_pairs)]
         )
-        learner = Learner(policy, options, total)
+        learner = Learner(policy, training, total, dtype=run.dtype)
         run.track(learner=learner, order=order)
-        for step in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
-            rows = order.draw(options.batch_size)
+        for step in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.chat_template):
+            rows = order.draw(training.batch_size)
             step_slice = slice((step - 1) * len(rows), step * len(rows))
             baseline = _step_baseline(
                 run, learner, policy, mismatched_pairs[step_slice], mismatched_reference_log_probs[step_slice]
             )
-            batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
             desirable = torch.tensor([ratings[row].desirable for row in rows])
             step_loss = partial(
                 rating_loss, policy, desirable, reference_log_probs[rows], settings | {"baseline": baseline}
@@ -125,9 +121,9 @@ def kto(
                 log_samples(run, policy, tokenizer, template, [one.prompt for one in ratings])
         results = {}
         if heldout_ratings:
-            reference_name = reference or model
+            reference_name = frozen.reference or model
             results = rating_auc(
-                (policy, tokenizer), heldout_ratings, reference=reference_name, chat_template=chat_template
+                (policy, tokenizer), heldout_ratings, reference=reference_name, chat_template=data_options.chat_template
             )
         return run.finish(*prepare_for_saving(policy, template), save_model, results)
 

@@ -17,21 +17,27 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
 from zhenlong.data import ChatTemplate, Mixture
+from zhenlong.data.options import PromptOptions
 from zhenlong.errors import UserError
 from zhenlong.forest import Forest, Microbatch, TreeNode, forward, log_probs, make_microbatches
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import ValueHead, load_model, save_model
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.advantage import generalized_advantage, terminal_rewards, whiten
 from zhenlong.objectives.kl import KLController
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.objectives.policy_gradient import policy_loss, sampled_entropy, value_loss
 from zhenlong.objectives.reduce import sum_per_response
+from zhenlong.option_types import OnlineKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Demonstration, Task
 from zhenlong.rewards import build_reward_fn
 from zhenlong.sampling import TorchSampler
 from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.options import RolloutOptions
 from zhenlong.stages.prepare_data import conversation_trees, read_training_data
 from zhenlong.stages.reference import ReferencePolicy
 from zhenlong.stages.rollout import (
@@ -83,8 +89,6 @@ def ppo(
     critic: Literal["head", "separate"] = "head",
     critic_model: str = "",
     critic_lr: float = 1e-5,
-    rollout_prompts: int = 128,
-    update_epochs: int = 4,
     kl_coef: float = 0.05,
     kl_target: float = 0.0,
     kl_horizon: float = 10000.0,
@@ -97,28 +101,17 @@ def ppo(
     whiten_rewards: bool = False,
     ptx_data: str = "",
     ptx_coef: float = 0.0,
-    max_tokens: int = 256,
-    temperature: float = 1.0,
     truncation_penalty: float = 0.0,
-    overlong: Literal["error", "drop"] = "error",
-    chat_template: str = "auto",
-    skip_bad_rows: bool = False,
-    lr: float = 1e-6,
-    schedule: Literal["constant", "linear", "cosine", "wsd"] = "constant",
-    **training: Any,
+    **options: Unpack[OnlineKwargs],
 ) -> Path:
     """Optimise a policy against a reward, with a critic.
 
     Args:
-        model: Policy to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
         data: Prompts: tasks, rankings or ratings from files, hf:owner/name or world:tasks.
-        output: Run folder to make.
         reward: What an answer is worth: model:<folder>, verifier, or a combination such as `model:rm + 0.5*verifier`.
         critic: A value head on the policy, or a network of its own (separate), which costs twice as much.
         critic_model: What a separate critic starts from, as a rule the reward model; empty takes the policy.
         critic_lr: Peak learning rate of the critic; a value head starts at 0 and needs more than the policy.
-        rollout_prompts: Prompts answered before learning from them, in minibatches of batch_size.
-        update_epochs: Times that each rollout is learned from.
         kl_coef: Price of a nat of KL to the model as it began, paid token by token in the reward.
         kl_target: KL per response, in nats, that kl_coef is steered towards; 0 keeps kl_coef fixed.
         kl_horizon: Rollouts over which a full error changes kl_coef by a fifth.
@@ -131,47 +124,63 @@ def ppo(
         whiten_rewards: Scale the rewards of a buffer to variance 1, their mean kept.
         ptx_data: Demonstrations to mix in as likelihood training (InstructGPT's ptx).
         ptx_coef: Weight of that loss.
-        max_tokens: Longest answer.
-        temperature: Sampling temperature; log-probabilities are taken at the same.
         truncation_penalty: Taken from the reward of an answer that was cut off at max_tokens.
-        overlong: What to do with a prompt that leaves no room for max_tokens: stop with an error, or drop and count it.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
-        lr: Peak learning rate.
-        schedule: Learning rate after the warm-up.
 
     Returns the run folder. Equations: r_t = [t = T] R - kl_coef (log π - log π_ref), A by GAE (Schulman et al. 2016),
     L = -min(ρ A, clip(ρ) A) + value_coef ½ (V - G)² - ptx_coef log π(ptx) (Ouyang et al. 2022, Eq. 2).
     """
     config = dict(locals())
-    options = TrainingOptions(lr=lr, schedule=schedule, **training)
+    prompt_options, rollout_options, model_options, training = take_options(
+        options,
+        PromptOptions(),
+        RolloutOptions(update_epochs=4),
+        ModelOptions(),
+        TrainingOptions(lr=1e-6, schedule="constant"),
+    )
     settings = PPOSettings(
-        clip, value_clip, value_coef, entropy_coef, gamma, gae_lambda, ptx_coef, whiten_rewards, temperature
+        clip,
+        value_clip,
+        value_coef,
+        entropy_coef,
+        gamma,
+        gae_lambda,
+        ptx_coef,
+        whiten_rewards,
+        rollout_options.temperature,
     )
     _check_options(config)
-    with Run(output, config, options, "ppo") as run:
+    with Run(
+        output,
+        config,
+        training,
+        name="ppo",
+        model_options=model_options,
+        other_options=(prompt_options, rollout_options),
+    ) as run:
         if run.finished:
             return run.output
-        tasks, order = read_training_data(run, data, Task, options)
-        policy, tokenizer = load_for_training(model, options, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
-        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), max_tokens, overlong)
-        reward_fn = build_reward_fn(reward, device=options.device, judge_cache=run.output / "judge_cache.sqlite")
+        tasks, order = read_training_data(run, data, Task, training)
+        policy, tokenizer = load_for_training(run, model, dropout=False)
+        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
+        prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), rollout_options)
+        reward_fn = build_reward_fn(reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
         sampler, reference = TorchSampler(policy, tokenizer), ReferencePolicy(policy)
-        actor_critic = ActorCritic(policy, critic, critic_model or model, options)
-        ptx, ptx_order = _read_ptx_data(run, ptx_data, ptx_coef, template, resolve_max_length(policy), options)
-        num_minibatches = max(1, math.ceil(rollout_prompts / options.batch_size))
-        num_buffers = math.ceil(options.epochs * prompts.order.epoch_size / rollout_prompts)
-        total = options.steps or num_buffers * update_epochs * num_minibatches
-        learner = Learner(policy, options, total, {"critic": (actor_critic.critic, critic_lr)})
+        actor_critic = ActorCritic(policy, critic, critic_model or model, run)
+        ptx, ptx_order = _read_ptx_data(run, ptx_data, ptx_coef, template, resolve_max_length(policy), training)
+        num_minibatches = max(1, math.ceil(rollout_options.rollout_prompts / training.batch_size))
+        num_buffers = math.ceil(training.epochs * prompts.order.epoch_size / rollout_options.rollout_prompts)
+        total = training.steps or num_buffers * rollout_options.update_epochs * num_minibatches
+        learner = Learner(
+            policy, training, total, extra_modules={"critic": (actor_critic.critic, critic_lr)}, dtype=run.dtype
+        )
         controller, buffer = KLController(kl_coef, kl_target or None, kl_horizon), RolloutBuffer()
         run.track(learner=learner, order=prompts.order, ptx_order=ptx_order, buffer=buffer, controller=controller)
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), prompt_options.chat_template):
             if not buffer.pending:
                 with run.eval_mode(), learner.autocast():
                     # Sample: a response y to each prompt x. Reward: R(x, y), of the whole response.
-                    sampling = rollout_sampling(run, template, temperature, max_tokens)
-                    task_indices = prompts.order.draw(rollout_prompts)
+                    sampling = rollout_sampling(run, template, rollout_options)
+                    task_indices = prompts.order.draw(rollout_options.rollout_prompts)
                     groups = generate_rollouts(prompts, task_indices, sampler, sampling, 1, reward_fn)
                     _add_reference_and_values(run, groups, actor_critic, reference, settings, learner)
                 # Advantages: GAE over r_t = [t = T] R - kl_coef (log π - log π_ref).
@@ -180,16 +189,16 @@ def ppo(
                 count_sampling_cost(run, learner.flops, groups)
                 run.log({**rollout_metrics(groups), **metrics})
                 # Minibatches: every response `update_epochs` times.
-                buffer.fill(groups, update_epochs, num_minibatches, run.generator("minibatches"))
+                buffer.fill(groups, rollout_options.update_epochs, num_minibatches, run.generator("minibatches"))
             if run.should_sample():
                 run.write_samples(sample_rows(prompts.tasks, buffer.groups))
             # Loss: -min(ρ A, clip(ρ) A) + value_coef ½ (V - G)² - ptx_coef log π(ptx), normalised over the minibatch.
             minibatch = buffer.next_minibatch()
             count = float(sum(group.num_tokens for group in minibatch))
             microbatches: list[Microbatch] = make_microbatches(
-                [group.tree for group in minibatch], options.tokens_per_microbatch, run.device
+                [group.tree for group in minibatch], training.tokens_per_microbatch, run.device
             )
-            microbatches += _ptx_batches(ptx, ptx_order.draw(options.batch_size) if ptx else [], count, options, run)
+            microbatches += _ptx_batches(ptx, ptx_order.draw(training.batch_size) if ptx else [], count, training, run)
             loss = partial(ppo_loss, actor_critic, minibatch, settings)
             run.log(optimizer_step(run, learner, microbatches, loss, count))
         return run.finish(*prepare_for_saving(policy, template), save_model)
@@ -198,12 +207,12 @@ def ppo(
 class ActorCritic:
     """The policy and its critic: a value head on the policy's states, or a network of its own (`separate`)."""
 
-    def __init__(
-        self, policy: PreTrainedModel, kind: Literal["head", "separate"], init_model: str, options: TrainingOptions
-    ) -> None:
+    def __init__(self, policy: PreTrainedModel, kind: Literal["head", "separate"], init_model: str, run: Run) -> None:
         self.policy, self.separate = policy, kind == "separate"
         if self.separate:
-            self.network = load_model(init_model, kind="reward", device=options.device, seed=options.seed)[0]
+            self.network = load_model(
+                init_model, kind="reward", device=run.model_options.device, seed=run.options.seed
+            )[0]
             self.critic: nn.Module = self.network
         else:
             device = next(policy.parameters()).device
@@ -321,14 +330,9 @@ def _ptx_batches(
 
 
 def _check_options(config: dict[str, Any]) -> None:
-    for name in ("rollout_prompts", "update_epochs", "max_tokens"):
-        if config[name] < 1:
-            raise UserError(f"{name}: expected a whole number of 1 or more, got {config[name]}")
     for name in ("kl_coef", "kl_target", "clip", "value_clip", "value_coef", "ptx_coef", "critic_lr"):
         if not config[name] >= 0:
             raise UserError(f"{name}: expected a number of 0 or more, got {config[name]}")
-    if not 0 < config["temperature"] < math.inf:
-        raise UserError(f"temperature: expected a finite number above 0, got {config['temperature']}")
     for name in ("gamma", "gae_lambda"):
         if not 0 <= config[name] <= 1:
             raise UserError(f"{name}: expected a number from 0 to 1, got {config[name]}")

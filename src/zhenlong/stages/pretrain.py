@@ -11,18 +11,21 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import Unpack
 
 from zhenlong.data import Mixture, parse_mixture_spec
 from zhenlong.data.builtin_templates import builtin_template
+from zhenlong.data.options import RowOptions
 from zhenlong.errors import UserError
 from zhenlong.forest import TreeNode, make_microbatches
 from zhenlong.forest.scoring import log_prob_sums
 from zhenlong.loop import Learner, Run, TrainingOptions
-from zhenlong.loop.options import Schedule
 from zhenlong.models import ModelShape, init_model, load_tokenizer, save_model, train_tokenizer
+from zhenlong.models.options import ModelOptions, NewModelOptions
+from zhenlong.option_types import PretrainKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Document
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.prepare_data import read_heldout, read_training_data
@@ -36,77 +39,69 @@ def pretrain(
     model: str = "",
     decay_data: str = "",
     heldout: str = "",
-    tokenizer: str = "",
     tokenizer_data: str = "",
-    vocab_size: int = 4096,
-    hidden_size: int = 128,
-    layers: int = 6,
-    heads: int = 4,
     kv_heads: int = 4,
-    intermediate_size: int = 384,
     max_length: int = 512,
-    lr: float = 2e-3,
-    schedule: Schedule = "wsd",
-    warmup_steps: float = 0.02,
-    weight_decay: float = 0.1,
-    skip_bad_rows: bool = False,
-    **training: Any,
+    **options: Unpack[PretrainKwargs],
 ) -> Path:
     """Train a base model on documents.
 
     Args:
         data: Documents: files, hf:owner/name or world:documents; several with weights as `a.txt*0.7,b.txt*0.3`.
-        output: Run folder to make.
         model: Model to go on from; empty makes a new Llama of the shape below.
         decay_data: Data for the decay phase of the wsd schedule; empty keeps `data` throughout.
         heldout: Documents to measure perplexity on before and after.
-        tokenizer: Tokenizer of a new model: a folder or hub id; empty trains a byte-level BPE.
         tokenizer_data: Documents to train the tokenizer on; empty takes `data` and `decay_data`.
-        vocab_size: Size of the tokenizer to train.
-        hidden_size: Width of a new model.
-        layers: Decoder layers of a new model.
-        heads: Attention heads of a new model.
         kv_heads: Key and value heads of a new model; fewer than heads is grouped-query attention.
-        intermediate_size: Width of a new model's feed-forward layers.
         max_length: Tokens of one sequence; longer documents are cut into pieces, and a new model's context is this.
-        lr: Peak learning rate.
-        schedule: Learning rate after the warm-up.
-        warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
-        weight_decay: Decoupled weight decay of matrices.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
 
     Returns the run folder. Equation: L = -1/T Σ log p(x_t | x_<t), T the scored tokens of the step.
     """
     config = dict(locals())
-    options = TrainingOptions(
-        lr=lr, schedule=schedule, warmup_steps=warmup_steps, weight_decay=weight_decay, **training
+    row_options, new_model, model_options, training = take_options(
+        options,
+        RowOptions(),
+        NewModelOptions(),
+        ModelOptions(),
+        TrainingOptions(lr=2e-3, schedule="wsd", warmup_steps=0.02, weight_decay=0.1),
     )
     if max_length < 2:
         raise UserError(f"max_length: expected 2 or more tokens, got {max_length}")
     if decay_data and parse_mixture_spec(data).has_decay_weights:
         raise UserError("decay_data: the data has weights for the decay phase already; give one of the two")
-    if decay_data and schedule != "wsd":
-        raise UserError(f"decay_data: needs the wsd schedule, whose decay phase it is for, got {schedule}")
-    if model and (tokenizer or tokenizer_data):
+    if decay_data and training.schedule != "wsd":
+        raise UserError(f"decay_data: needs the wsd schedule, whose decay phase it is for, got {training.schedule}")
+    if model and (new_model.tokenizer or tokenizer_data):
         raise UserError("tokenizer: a model that is trained further keeps its own; leave the option out")
-    if not model and options.lora_rank:
+    if not model and model_options.lora_rank:
         raise UserError("lora_rank: a new model has no weights worth freezing; name a model, or set it to 0")
-    with Run(output, config, options, "pretrain") as run:
+    with Run(
+        output, config, training, name="pretrain", model_options=model_options, other_options=(row_options, new_model)
+    ) as run:
         if run.finished:
             return run.output
-        documents, read_order = read_training_data(run, data, Document, options, allow_decay_weights=True)
+        documents, read_order = read_training_data(run, data, Document, training, allow_decay_weights=True)
         decay_documents, decay_read_order = (
-            read_training_data(run, decay_data, Document, options) if decay_data else ([], read_order)
+            read_training_data(run, decay_data, Document, training) if decay_data else ([], read_order)
         )
         if model:
-            network, network_tokenizer = load_for_training(model, options)
+            network, network_tokenizer = load_for_training(run, model)
         else:
             network_tokenizer = _load_or_train_tokenizer(
-                tokenizer, read_heldout(run, tokenizer_data, Document) or [*documents, *decay_documents], vocab_size
+                new_model.tokenizer,
+                read_heldout(run, tokenizer_data, Document) or [*documents, *decay_documents],
+                new_model.vocab_size,
             )
-            shape = ModelShape(hidden_size, layers, heads, kv_heads, intermediate_size, max_length)
-            network = init_model(shape, network_tokenizer, options.seed).to(run.device)
-            if options.gradient_checkpointing:
+            shape = ModelShape(
+                new_model.hidden_size,
+                new_model.layers,
+                new_model.heads,
+                kv_heads,
+                new_model.intermediate_size,
+                max_length,
+            )
+            network = init_model(shape, network_tokenizer, training.seed).to(run.device)
+            if model_options.gradient_checkpointing:
                 network.gradient_checkpointing_enable({"use_reentrant": False})
         context = min(max_length, resolve_max_length(network))
         trees, order = document_trees(documents, read_order, data, network_tokenizer, context)
@@ -114,20 +109,20 @@ def pretrain(
             decay_documents, decay_read_order, decay_data, network_tokenizer, context
         )
         heldout_trees = _heldout_trees(run, heldout, network_tokenizer, context)
-        total = options.total_steps(order.epoch_size)
-        learner = Learner(network, options, total)
+        total = training.total_steps(order.epoch_size)
+        learner = Learner(network, training, total, dtype=run.dtype)
         run.track(learner=learner, order=order, decay_order=decay_order)
-        results = {"perplexity_before": _perplexity(network, heldout_trees, options)} if heldout_trees else {}
+        results = {"perplexity_before": _perplexity(network, heldout_trees, training)} if heldout_trees else {}
         chat_template = "auto" if network_tokenizer.chat_template else "none"
         for _ in with_evaluations(run, network, network_tokenizer, run.steps(total), chat_template):
             decaying = learner.schedule_phase == "decay"
             phase_trees, phase_order = (decay_trees, decay_order) if decay_data and decaying else (trees, order)
-            rows = phase_order.draw(options.batch_size, decay=decaying and not decay_data)
-            batches = make_microbatches([phase_trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            rows = phase_order.draw(training.batch_size, decay=decaying and not decay_data)
+            batches = make_microbatches([phase_trees[row] for row in rows], training.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
             run.log(optimizer_step(run, learner, batches, partial(token_loss, network), scored, rows))
         if heldout_trees:
-            results["perplexity_after"] = _perplexity(network, heldout_trees, options)
+            results["perplexity_after"] = _perplexity(network, heldout_trees, training)
         return run.finish(network, network_tokenizer, save_model, results)
 
 

@@ -14,12 +14,11 @@ resumed.
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,14 +27,13 @@ from rich.console import Console
 
 from zhenlong.errors import UserError
 from zhenlong.folder_format import FORMAT, require_json_format
-from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import write_json
 from zhenlong.loop.config import RECIPE_PROGRESS_FILE
 from zhenlong.recipes import find_recipe
 from zhenlong.registry import steps as known_steps
 from zhenlong.report import terminal_table, write_report
+from zhenlong.signature import REQUIRED, read_signature
 
-SHARED_OPTIONS: Final = {field.name for field in fields(TrainingOptions)}
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 _SCIENTIFIC_NOTATION: Final = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
@@ -127,20 +125,15 @@ def _parse_step(place: str, row: Any, names: Mapping[str, Any], settings: Mappin
         raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(known_steps())}")
     options = {key: _substitute(place, value, names) for key, value in given.items() if key != "name"}
     options.setdefault("seed", settings["seed"])
-    signature = inspect.signature(entry.load_step()).parameters
-    known = {name for name in signature if name not in ("training", "output")}
-    known |= SHARED_OPTIONS - {"resume"} if entry.step == "stage" else set()
-    unknown = sorted(set(options) - known)
+    signature = read_signature(entry.step_target or entry.target)
+    own = {"output", "resume"} if entry.step == "stage" else {"output"}  # what the recipe itself gives
+    unknown = sorted(set(options) - (set(signature.names) - own))
     if unknown:
         raise UserError(f"{place}: {kind} has no option {', '.join(unknown)}; see zhenlong {kind} --help")
-    missing = sorted(name for name in known - set(options) if name in signature and not _has_default(signature[name]))
-    if missing:
+    required = {one.name for one in signature.parameters if one.default is REQUIRED} - own
+    if missing := sorted(required - set(options)):
         raise UserError(f"{place}: {kind} needs {', '.join(missing)}")
     return Step(str(given.get("name", kind)), kind, options)
-
-
-def _has_default(parameter: inspect.Parameter) -> bool:
-    return parameter.default is not parameter.empty
 
 
 def _substitute(place: str, value: Any, names: Mapping[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zhenlong.errors import UserError
 from zhenlong.forest import TreeNode
 from zhenlong.forest.scoring import log_prob_sums
-from zhenlong.loop import FlopEstimator, Run, TrainingOptions, autocast, compute_dtype
+from zhenlong.loop import FlopEstimator, Run, autocast
 from zhenlong.models import frozen_copy, load_model, without_adapter
 from zhenlong.models.model_argument import require_same_vocabulary
 
@@ -41,7 +41,6 @@ def cached_reference_log_probs(
     reference: str | PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     trees: Sequence[TreeNode],
-    options: TrainingOptions,
     cache_folder: Path,
 ) -> list[torch.Tensor]:
     """For each tree the summed log-probability [K] of each of its responses under the reference, in float32.
@@ -49,18 +48,15 @@ def cached_reference_log_probs(
     `reference` is a model's name, or the policy itself before its first step (its base, where it has an adapter).
     """
     if isinstance(reference, str):
-        model, reference_tokenizer = load_model(reference, device=options.device)
+        model, reference_tokenizer = load_model(reference, device=run.model_options.device)
         require_same_vocabulary(tokenizer, reference_tokenizer, "reference")
     else:
         model = reference
     frozen = without_adapter(model) if isinstance(model, PeftModel) else nullcontext(model)
-    with frozen as reference_model, autocast(options, run.device):
-        path = (
-            cache_folder
-            / f"{_fingerprint(reference_model, trees, str(compute_dtype(options, run.device)))}.safetensors"
-        )
+    with frozen as reference_model, autocast(run.dtype, run.device):
+        path = cache_folder / f"{_fingerprint(reference_model, trees, str(run.dtype))}.safetensors"
         if not path.is_file():
-            _save_log_probs(path, log_prob_sums(reference_model, trees, options.tokens_per_microbatch))
+            _save_log_probs(path, log_prob_sums(reference_model, trees, run.options.tokens_per_microbatch))
             cost = FlopEstimator.for_model(reference_model)
             run.ledger.count(flops=sum(cost.forward(node.num_tokens, node.num_scored) for node in trees))
     flat = load_file(path)["log_probs"]

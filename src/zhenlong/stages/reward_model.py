@@ -11,19 +11,22 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
-from zhenlong.data import Overlong
+from zhenlong.data.options import DataOptions
 from zhenlong.data.pair_template import reward_model_template
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.reward_report import reward_report
 from zhenlong.forest import Microbatch, make_microbatches, score_responses
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.pairwise import bradley_terry_loss, pair_weights, reward_centering_loss, strength_margin
+from zhenlong.option_types import LikelihoodKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Ranking
 from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
 from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
@@ -38,61 +41,57 @@ def reward_model(
     margin: float = 0.0,
     center_rewards: float = 0.0,
     label_smoothing: float = 0.0,
-    chat_template: str = "auto",
-    max_length: int = 0,
-    overlong: Overlong = "error",
-    skip_bad_rows: bool = False,
-    lr: float = 1e-5,
-    warmup_steps: float = 0.03,
-    **training: Any,
+    **options: Unpack[LikelihoodKwargs],
 ) -> Path:
     """Train a reward model on rankings.
 
     Args:
         model: Model to start from, as a rule the SFT model, or an encoder such as BERT; pocket, a folder or a hub id.
         data: Rankings: files, hf:owner/name or world:rankings; several with weights as `a.jsonl*0.7,b*0.3`.
-        output: Run folder to make.
         heldout: Rankings to measure accuracy, calibration and the reward's tie to length on.
         margin: Reward difference asked of a `significantly better` pair; less for weaker ones; 0 asks for none.
         center_rewards: Coefficient that pulls the mean reward of a pair to zero; 0.01 is usual; 0 turns it off.
         label_smoothing: Assumed probability that an annotator meant the opposite.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        overlong: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
-        skip_bad_rows: Leave bad rows out, count them and list them in the run folder.
-        lr: Peak learning rate.
-        warmup_steps: Steps of linear warm-up; below 1 a fraction of all steps.
 
     Returns the run folder. Equation: L = -1/C(K,2) Σ log σ(r_i - r_j - m) over pairs i better than j.
     """
     config = dict(locals())
-    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    data_options, model_options, training = take_options(
+        options,
+        DataOptions(),
+        ModelOptions(),
+        TrainingOptions(lr=1e-5, warmup_steps=0.03),
+    )
     _check_options(margin, center_rewards, label_smoothing)
-    if options.evaluate_every:
-        raise UserError(f"evaluate_every: expected 0, for a reward model answers nothing, got {options.evaluate_every}")
-    with Run(output, config, options, "reward_model") as run:
+    if training.evaluate_every:
+        raise UserError(
+            f"evaluate_every: expected 0, for a reward model answers nothing, got {training.evaluate_every}"
+        )
+    with Run(
+        output, config, training, name="reward_model", model_options=model_options, other_options=(data_options,)
+    ) as run:
         if run.finished:
             return run.output
-        rankings, order = read_training_data(run, data, Ranking, options)
+        rankings, order = read_training_data(run, data, Ranking, training)
         heldout_rankings = read_heldout(run, heldout, Ranking)
         if margin:
             _require_strengths(run, data, rankings)
-        network, tokenizer = load_for_training(model, options, "reward")
-        template = reward_model_template(tokenizer, chat_template)
+        network, tokenizer = load_for_training(run, model, "reward")
+        template = reward_model_template(tokenizer, data_options.chat_template)
         trees, rankings, order = ranking_trees(
-            run, rankings, order, template, resolve_max_length(network, max_length), overlong
+            run, rankings, order, template, resolve_max_length(network, data_options.max_length), data_options.overlong
         )
-        total = options.total_steps(order.epoch_size)
-        learner = Learner(network, options, total)
+        total = training.total_steps(order.epoch_size)
+        learner = Learner(network, training, total, dtype=run.dtype)
         run.track(learner=learner, order=order)
         for _ in run.steps(total):
-            rows = order.draw(options.batch_size)
+            rows = order.draw(training.batch_size)
             step_rankings = [rankings[row] for row in rows]
-            batches = make_microbatches([trees[row] for row in rows], options.tokens_per_microbatch, run.device)
+            batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
             loss = partial(ranking_loss, network, step_rankings, margin, center_rewards, label_smoothing)
             run.log(optimizer_step(run, learner, batches, loss, len(rows), rows))
         results = (
-            reward_report((network, tokenizer), heldout_rankings, chat_template=chat_template)
+            reward_report((network, tokenizer), heldout_rankings, chat_template=data_options.chat_template)
             if heldout_rankings
             else {}
         )

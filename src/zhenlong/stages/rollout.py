@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from zhenlong.loop import FlopEstimator, Run
 from zhenlong.records import Task
 from zhenlong.rewards import RewardBreakdown, RewardFn, TaskResponse, compute_rewards
 from zhenlong.sampling import Sampler, SamplingParams
+from zhenlong.stages.options import SamplingOptions
 from zhenlong.stages.prepare_data import resize_order, split_by_source, write_overlong_counts
 from zhenlong.stages.stage_steps import count_forward_cost
 
@@ -145,8 +146,7 @@ def tokenize_prompts(
     order: Mixture,
     template: ChatTemplate,
     context_length: int,
-    max_tokens: int,
-    overlong: Literal["error", "drop"],
+    options: SamplingOptions,
 ) -> PromptSet:
     """The prompts that leave room for `max_tokens` in the context.
 
@@ -159,9 +159,9 @@ def tokenize_prompts(
         before = len(fitting)
         for number, task in enumerate(records, 1):
             ids = template.encode_prompt(task.prompt)
-            if overlong == "error":
-                require_prompt_fits(ids, context_length, f"task {number}", max_tokens)
-            elif len(ids) + max_tokens > context_length:
+            if options.overlong == "error":
+                require_prompt_fits(ids, context_length, f"task {number}", options.max_tokens)
+            elif len(ids) + options.max_tokens > context_length:
                 continue
             fitting.append(task)
             prompts.append(ids)
@@ -170,10 +170,14 @@ def tokenize_prompts(
     return PromptSet(fitting, prompts, resize_order(order, sizes))
 
 
-def rollout_sampling(run: Run, template: ChatTemplate, temperature: float, max_tokens: int) -> SamplingParams:
+def rollout_sampling(run: Run, template: ChatTemplate, options: SamplingOptions) -> SamplingParams:
     """How to sample in this step: over the whole vocabulary, so that log-probabilities are the policy's own."""
-    seed = run.step_seed("rollout")
-    return SamplingParams(temperature=temperature, max_tokens=max_tokens, stop_token_ids=template.stop_ids, seed=seed)
+    return SamplingParams(
+        temperature=options.temperature,
+        max_tokens=options.max_tokens,
+        stop_token_ids=template.stop_ids,
+        seed=run.step_seed("rollout"),
+    )
 
 
 def token_log_probs(model: PreTrainedModel, temperature: float, forest: Forest) -> Tensor:

@@ -15,7 +15,10 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any, Literal
 
-from zhenlong.data import Overlong, read
+from typing_extensions import Unpack
+
+from zhenlong.data import read
+from zhenlong.data.options import DataOptions
 from zhenlong.errors import UserError
 from zhenlong.feedback.ai_feedback import label_preferences, sample_response_sets, write_rankings
 from zhenlong.feedback.pairwise_labelling import validate_max_unparsed
@@ -25,7 +28,10 @@ from zhenlong.inference.model_client import open_model, require_models_exist
 from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import atomic_folder, lock_folder, write_json, write_text
 from zhenlong.loop.config import check_run_folder, resolve_config, write_config
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.preference import check_preference_settings
+from zhenlong.option_types import LikelihoodKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Ranking, Task
 from zhenlong.stages.dpo import dpo
 
@@ -60,13 +66,7 @@ def self_reward(
     judge_max_tokens: int = 512,
     max_unparsed: float = 0.5,
     beta: float = 0.1,
-    chat_template: str = "auto",
-    max_length: int = 0,
-    overlong: Overlong = "error",
-    skip_bad_rows: bool = False,
-    lr: float = 1e-6,
-    warmup_steps: float = 0.1,
-    **training: Any,
+    **options: Unpack[LikelihoodKwargs],
 ) -> Path:
     """Let a model judge its own answers and learn from them by DPO, iteration after iteration.
 
@@ -86,17 +86,16 @@ def self_reward(
         judge_max_tokens: Longest reply of the judge.
         max_unparsed: Share of judgements without the asked form above which the run stops.
         beta: Strength of DPO's pull to the model that the iteration began with.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        max_length: Tokens of the longest prompt with response; 0 takes the model's context.
-        overlong: What to do with a longer one: stop with an error, truncate the responses, or drop the ranking.
-        skip_bad_rows: Leave bad rows of the prompts out.
-        lr: Peak learning rate of each iteration.
-        warmup_steps: Steps of linear warm-up; below 1 a fraction of an iteration's steps.
 
     Returns the run folder, whose model is the last iteration's. The shared options are those of each iteration's dpo.
     """
     config = dict(locals())
-    options = TrainingOptions(lr=lr, warmup_steps=warmup_steps, **training)
+    data_options, model_options, training = take_options(
+        options,
+        DataOptions(),
+        ModelOptions(),
+        TrainingOptions(lr=1e-6, warmup_steps=0.1),
+    )
     settings = SelfRewardSettings(
         samples_per_prompt,
         temperature,
@@ -109,16 +108,16 @@ def self_reward(
     )
     _check_options(settings, iterations)
     check_preference_settings(beta, "sigmoid", 0.0, 0.0, 0.0)
-    folder, resolved_config = Path(output), resolve_config(config, options)
-    check_run_folder(folder, resolved_config, options.resume)
+    folder, resolved_config = Path(output), resolve_config(config, data_options, model_options, training)
+    check_run_folder(folder, resolved_config, training.resume)
     if (folder / "finished.json").exists():
         print(f"{folder}: this self_reward run is finished; nothing to resume", file=sys.stderr)
         return folder
-    tasks = read(data, Task, skip_bad_rows=skip_bad_rows)
+    tasks = read(data, Task, skip_bad_rows=data_options.skip_bad_rows)
     if len(tasks) < iterations:
         raise UserError(f"{data}: {len(tasks)} prompts are too few for {iterations} iterations; each has its own")
-    dpo_options = {"heldout": heldout, "beta": beta, "chat_template": chat_template, "max_length": max_length,
-               "overlong": overlong, **options.as_dict(), "resume": True}  # fmt: skip
+    shared = data_options.as_dict() | model_options.as_dict() | training.as_dict()
+    dpo_options = {"heldout": heldout, "beta": beta, **shared, "skip_bad_rows": False, "resume": True}
     require_models_exist(model)
     lock = lock_folder(folder)
     try:
@@ -127,14 +126,14 @@ def self_reward(
             iteration_folder = folder / f"iteration-{number}"
             if not (iteration_folder / "rankings.jsonl").exists():
                 iteration_tasks = tasks[number - 1 :: iterations]
-                seed = options.seed + 7919 * number  # other draws in each iteration
+                seed = training.seed + 7919 * number  # other draws in each iteration
                 rankings, report = self_judged_rankings(
                     current,
                     iteration_tasks,
                     settings,
                     iteration_folder / "cache.sqlite",
-                    chat_template,
-                    options.device,
+                    data_options.chat_template,
+                    model_options.device,
                     seed,
                 )
                 write_config(folder / "config.yaml", "self_reward", resolved_config)

@@ -10,35 +10,41 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.forest import Forest, Microbatch, forward, log_probs
-from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
+from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss
 from zhenlong.models import Lora, compile_layers, load_model
 from zhenlong.models.encoders import context_length
 from zhenlong.models.load import ModelKind
+from zhenlong.models.options import ModelOptions
 from zhenlong.objectives import negative_log_likelihood
 
 
 def load_for_training(
-    model: str, options: TrainingOptions, kind: ModelKind = "causal", dropout: bool = True
+    run: Run, model: str, kind: ModelKind = "causal", dropout: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model to train, with the adapter, device and memory settings that the options ask for.
+    """The model to train, with the adapter, device and memory settings that the run's options ask for.
 
     Stages that compare the policy with itself, as it was or as the sampler saw it, train without the model's dropout.
     """
-    lora = None
-    if options.lora_rank:
-        lora = Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
+    options = run.model_options
     loaded, tokenizer = load_model(
         model,
         kind=kind,
-        lora=lora,
+        lora=lora_of(options),
         device=options.device,
         gradient_checkpointing=options.gradient_checkpointing,
-        seed=options.seed,
+        seed=run.options.seed,
         dropout=dropout,
     )
     if options.compile:
         compile_layers(loaded)
     return loaded, tokenizer
+
+
+def lora_of(options: ModelOptions) -> Lora | None:
+    """The adapters that the options ask for, none with rank 0."""
+    if not options.lora_rank:
+        return None
+    return Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
 
 
 def resolve_max_length(model: PreTrainedModel, max_length: int = 0) -> int:

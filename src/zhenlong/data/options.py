@@ -1,0 +1,42 @@
+"""The options of reading data that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zhenlong.data.max_length import Overlong
+from zhenlong.options import Options, require_option
+
+
+@dataclass(frozen=True)
+class RowOptions(Options):
+    """How the rows of a data set are read."""
+
+    skip_bad_rows: bool = False
+    """Leave bad rows out, count them and list them, instead of stopping at the first."""
+
+
+@dataclass(frozen=True)
+class PromptOptions(RowOptions):
+    """How conversations become tokens."""
+
+    chat_template: str = "auto"
+    """The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca."""
+
+
+@dataclass(frozen=True)
+class LengthOptions(Options):
+    """What is done with sequences that are too long."""
+
+    max_length: int = 0
+    """Tokens of the longest sequence, such as a prompt with its response; 0 takes the model's context."""
+    overlong: Overlong = "error"
+    """What to do with a longer sequence: stop with an error, truncate its end, or drop it; both are counted."""
+
+    def validate(self) -> None:
+        require_option("max_length", self.max_length, "a whole number of 0 or more", self.max_length >= 0)
+
+
+@dataclass(frozen=True)
+class DataOptions(PromptOptions, LengthOptions):
+    """How conversations, rankings and ratings are read, put into the chat template, and cut."""

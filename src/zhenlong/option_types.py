@@ -1,0 +1,135 @@
+"""The options that functions take as keywords, for type checkers.
+
+Generated from the classes of options: change those, then run `python -m zhenlong.generate_option_types`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class RowKwargs(TypedDict, total=False):
+    skip_bad_rows: bool
+
+
+class PromptKwargs(TypedDict, total=False):
+    skip_bad_rows: bool
+    chat_template: str
+
+
+class LengthKwargs(TypedDict, total=False):
+    max_length: int
+    overlong: Literal["error", "truncate", "drop"]
+
+
+class DataKwargs(TypedDict, total=False):
+    max_length: int
+    overlong: Literal["error", "truncate", "drop"]
+    skip_bad_rows: bool
+    chat_template: str
+
+
+class ModelKwargs(TypedDict, total=False):
+    dtype: Literal["auto", "float32", "bfloat16"]
+    compile: bool
+    device: str
+    gradient_checkpointing: bool
+    lora_rank: int
+    lora_alpha: float
+    lora_dropout: float
+    lora_targets: str
+
+
+class NewModelKwargs(TypedDict, total=False):
+    tokenizer: str
+    vocab_size: int
+    hidden_size: int
+    layers: int
+    heads: int
+    intermediate_size: int
+
+
+class TrainingKwargs(TypedDict, total=False):
+    lr: float
+    schedule: Literal["constant", "linear", "cosine", "wsd"]
+    warmup_steps: float
+    decay_fraction: float
+    min_lr_ratio: float
+    weight_decay: float
+    beta1: float
+    beta2: float
+    eps: float
+    max_grad_norm: float
+    batch_size: int
+    tokens_per_microbatch: int
+    epochs: float
+    steps: int
+    seed: int
+    log_every: int
+    save_every: int
+    sample_every: int
+    evaluate_every: int
+    evaluation_suite: str
+    evaluation_limit: int
+    stop_on_gate: str
+    keep_checkpoints: int
+    resume: bool
+    tensorboard: bool
+    wandb: str
+    progress: bool
+
+
+class ReferenceKwargs(TypedDict, total=False):
+    reference: str
+    reference_cache: str
+
+
+class SamplingKwargs(TypedDict, total=False):
+    max_tokens: int
+    temperature: float
+    overlong: Literal["error", "drop"]
+
+
+class RolloutKwargs(TypedDict, total=False):
+    max_tokens: int
+    temperature: float
+    overlong: Literal["error", "drop"]
+    rollout_prompts: int
+    update_epochs: int
+
+
+class GroupRolloutKwargs(TypedDict, total=False):
+    max_tokens: int
+    temperature: float
+    overlong: Literal["error", "drop"]
+    rollout_prompts: int
+    update_epochs: int
+    samples_per_prompt: int
+
+
+class LikelihoodKwargs(DataKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class PreferenceKwargs(DataKwargs, ReferenceKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class PretrainKwargs(RowKwargs, NewModelKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class ClassifyKwargs(RowKwargs, LengthKwargs, NewModelKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class OnlineKwargs(PromptKwargs, RolloutKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class OnlineGroupKwargs(PromptKwargs, GroupRolloutKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class BestOfNKwargs(PromptKwargs, SamplingKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
