@@ -30,18 +30,19 @@ def option_table(page: Path) -> dict[str, Any]:
 
 def links(page: Path) -> list[tuple[str, str]]:
     """The page's relative links as (path, anchor); path is empty for a link within the page."""
-    targets = re.findall(r"(?<!`)\]\(([^)\s]+)\)", _prose(page))
+    targets = re.findall(r"(?<!`)\]\(([^)\s]+)\)", prose(page))
     inside = [target for target in targets if not re.match(r"[a-z]+:", target)]
     return [(path, anchor) for path, _, anchor in (target.partition("#") for target in inside)]
 
 
 def anchors(page: Path) -> set[str]:
     """The anchors of the page's headings, as GitHub makes them: lower case, no punctuation, hyphens for spaces."""
-    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def _prose(page: Path) -> str:
+def prose(page: Path) -> str:
+    """The page without its code fences."""
     return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
