@@ -127,7 +127,7 @@ def _results(scenario, model, records) -> list[Result]:
             if by_copy[name]:
                 add(main, list(by_copy[name].values()), category=kind, perturbation=name)
                 worst = [min(value, by_copy[name][key]) for key, value in by_copy[""].items()]
-                add(main, worst, category=kind, perturbation=f"worst {kind}")
+                add(main, worst, category=kind, perturbation=f"worst_case/{kind}")
         sure = [one.confidence - one.scores[main] for one in plain if one.confidence is not None]
         if sure:
             add("ece_10_bin", np.abs(sure), category="calibration", higher_is_better=False)
