@@ -80,7 +80,7 @@ def test_an_evaluation_is_not_compared_reported_or_added_to(tmp_path, other, cap
     refused(lambda: compare(*folders), folders[0])
     refused(lambda: compare(*reversed(folders)), folders[0])
     refused(lambda: write_report(folders[0]), folders[0])
-    refused(lambda: evaluate(["pocket"], folders[0], scenarios=["world_facts"], limit=1, progress=False), folders[0])
+    refused(lambda: evaluate(["pocket"], folders[0], scenario=["world_facts"], limit=1, progress=False), folders[0])
 
 
 def test_a_recipe_does_not_go_on_and_is_in_no_table(tmp_path, other):

@@ -73,7 +73,7 @@ def test_a_multiple_choice_task_has_the_harness_numbers_and_log_likelihoods(incl
 
     pair = tiny_model("llama"), tiny_tokenizer()
     name = f"lm_eval:tiny_choice?include={include}"
-    found = evaluate({"tiny": pair}, tmp_path / "e", scenarios=[name], shots=[shots])
+    found = evaluate({"tiny": pair}, tmp_path / "e", scenario=[name], shots=[shots])
     manager = TaskManager(include_path=include, include_defaults=False)
     model = HFLM(pretrained=pair[0], tokenizer=pair[1], batch_size=4, max_length=512)
     theirs = lm_eval.simple_evaluate(
@@ -93,7 +93,7 @@ def test_generated_text_passes_the_tasks_filters(include, tmp_path):
     from scripted_backend import ScriptedBackend
 
     model = ScriptedBackend(lambda request: "it is 4" if "2 and 2" in request.prompt else "well, 2")
-    found = evaluate([model], tmp_path / "e", scenarios=[f"lm_eval:tiny_text?include={include}"])
+    found = evaluate([model], tmp_path / "e", scenario=[f"lm_eval:tiny_text?include={include}"])
     assert model.requests[0].stop == ("\n",)
     assert model.requests[0].max_tokens == 5
     assert mean(found, "exact_match") == pytest.approx(1 / 6)  # strict: "is 4"

@@ -62,7 +62,7 @@ def value(found, model="stand-in", scenario="capitals", measure="exact_match", *
 
 def test_numbers_groups_records_and_costs_of_a_run(known, tmp_path):
     wrong_at_3 = ScriptedBackend(lambda request: "no" if "land 3" in request.prompt else right(request))
-    found = evaluate([wrong_at_3], tmp_path / "e", scenarios=["capitals"], shots=[0])
+    found = evaluate([wrong_at_3], tmp_path / "e", scenario=["capitals"], shots=[0])
     assert (value(found).value.mean, value(found).value.n, value(found).main) == (0.8, 5, True)
     assert value(found, group="kind=a").value.mean == 1.0
     assert value(found, group="kind=b").value.mean == 0.5
@@ -76,14 +76,14 @@ def test_numbers_groups_records_and_costs_of_a_run(known, tmp_path):
     assert list(read_manifest(tmp_path / "e")["models"]) == ["stand-in"]
     ledger = read_manifest(tmp_path / "e")["ledger"]["stand-in"]
     assert (ledger["requests"], ledger["from_cache"], ledger["seconds"]) == (5, 0, 2.5)
-    evaluate([wrong_at_3], tmp_path / "e", scenarios=["capitals"], shots=[0])
+    evaluate([wrong_at_3], tmp_path / "e", scenario=["capitals"], shots=[0])
     ledger = read_manifest(tmp_path / "e")["ledger"]["stand-in"]
     assert (ledger["requests"], ledger["from_cache"], ledger["seconds"]) == (5, 5, 0.0)
 
 
 def test_several_shots_are_several_results_with_that_many_examples(known, tmp_path):
     model = ScriptedBackend(right)
-    found = evaluate([model], tmp_path / "e", scenarios=["capitals"], shots=[0, 2, 3])
+    found = evaluate([model], tmp_path / "e", scenario=["capitals"], shots=[0, 2, 3])
     prompts = {shots: [one.prompt for one in read_records(tmp_path / "e", "stand-in", "capitals") if one.shots == shots]
                for shots in (0, 2, 3)}  # fmt: skip
     for shots, several in prompts.items():
@@ -97,7 +97,7 @@ def test_trials_differ_in_their_examples_and_an_instance_is_the_mean_over_them(k
     model = ScriptedBackend(
         lambda request: right(request) if request.prompt.startswith("Q: Capital of land 6") else "no"
     )
-    found = evaluate([model], tmp_path / "e", scenarios=["capitals"], shots=[1], trials=4)
+    found = evaluate([model], tmp_path / "e", scenario=["capitals"], shots=[1], trials=4)
     firsts = {one.prompt[:20] for one in read_records(tmp_path / "e", "stand-in", "capitals")}
     assert len(firsts) > 1
     assert value(found).value.n == 5
@@ -108,7 +108,7 @@ def test_trials_differ_in_their_examples_and_an_instance_is_the_mean_over_them(k
 
 def test_the_worst_case_over_perturbations_is_per_instance(known, tmp_path):
     model = ScriptedBackend(lambda request: right(request) if "Capital" in request.prompt else "no")  # lower case: lost
-    found = evaluate([model], tmp_path / "e", scenarios=["capitals"], shots=[0], perturbations="lowercase")
+    found = evaluate([model], tmp_path / "e", scenario=["capitals"], shots=[0], perturbations="lowercase")
     assert value(found).value.mean == 1.0
     assert value(found, perturbation="lowercase").value.mean == 0.0
     worst = value(found, perturbation="worst_case/robustness")
@@ -117,7 +117,7 @@ def test_the_worst_case_over_perturbations_is_per_instance(known, tmp_path):
 
 def test_unchanged_copies_send_no_request_and_unknown_perturbations_are_errors(known, tmp_path):
     model = ScriptedBackend(right)
-    evaluate([model], tmp_path / "e", scenarios=["capitals"], shots=[0], perturbations="contractions")
+    evaluate([model], tmp_path / "e", scenario=["capitals"], shots=[0], perturbations="contractions")
     assert len(model.requests) == 5  # nothing to contract
     with pytest.raises(UserError, match="lowercas"):
         parse_perturbations("lowercas")
@@ -125,22 +125,22 @@ def test_unchanged_copies_send_no_request_and_unknown_perturbations_are_errors(k
 
 def test_failed_instances_are_counted_and_enter_no_mean(known, tmp_path, capsys):
     model = ScriptedBackend(lambda request: "FAIL timed out" if "land 3" in request.prompt else right(request))
-    found = evaluate([model], tmp_path / "e", scenarios=["capitals"], shots=[0])
+    found = evaluate([model], tmp_path / "e", scenario=["capitals"], shots=[0])
     assert (value(found).value.mean, value(found).value.n, value(found).failed) == (1.0, 4, 1)
     assert "1 of 5 have no answer (id 3: timed out)" in capsys.readouterr().err
     again = ScriptedBackend(right)
-    found = evaluate([again], tmp_path / "e", scenarios=["capitals"], shots=[0])
+    found = evaluate([again], tmp_path / "e", scenario=["capitals"], shots=[0])
     assert len(again.requests) == 1
     assert (value(found).value.n, value(found).failed) == (5, 0)
 
 
 def test_a_killed_run_resumes_with_the_same_numbers(known, tmp_path):
-    evaluate([ScriptedBackend(right)], tmp_path / "whole", scenarios=["capitals"], shots=[0, 2])
+    evaluate([ScriptedBackend(right)], tmp_path / "whole", scenario=["capitals"], shots=[0, 2])
     dying = ScriptedBackend(right, dies_at=3)
     with pytest.raises(Killed):
-        evaluate([dying], tmp_path / "e", scenarios=["capitals"], shots=[0, 2])
+        evaluate([dying], tmp_path / "e", scenario=["capitals"], shots=[0, 2])
     resumed = ScriptedBackend(right)
-    evaluate([resumed], tmp_path / "e", scenarios=["capitals"], shots=[0, 2])
+    evaluate([resumed], tmp_path / "e", scenario=["capitals"], shots=[0, 2])
     assert len(dying.requests) == 6
     assert len(dying.requests) + len(resumed.requests) == 10
     assert not {one.prompt for one in dying.requests} & {one.prompt for one in resumed.requests}
@@ -151,22 +151,22 @@ def test_a_killed_run_resumes_with_the_same_numbers(known, tmp_path):
 
 
 def test_a_folder_accepts_more_models_and_scenarios_but_no_other_settings(known, tmp_path):
-    evaluate([ScriptedBackend(right, name="a")], tmp_path / "e", scenarios=["capitals"], shots=[0])
-    found = evaluate([ScriptedBackend(right, name="b")], tmp_path / "e", scenarios=["capitals", "plain"], shots=[0])
+    evaluate([ScriptedBackend(right, name="a")], tmp_path / "e", scenario=["capitals"], shots=[0])
+    found = evaluate([ScriptedBackend(right, name="b")], tmp_path / "e", scenario=["capitals", "plain"], shots=[0])
     assert {(one.model, one.scenario) for one in found.results} == {
         ("a", "capitals"),
         ("b", "capitals"),
         ("b", "plain"),
     }
     with pytest.raises(UserError, match="seed 0, asked is 7"):
-        evaluate([ScriptedBackend(right, name="c")], tmp_path / "e", scenarios=["capitals"], shots=[0], seed=7)
+        evaluate([ScriptedBackend(right, name="c")], tmp_path / "e", scenario=["capitals"], shots=[0], seed=7)
     with pytest.raises(UserError, match=r"capitals with shots \[0\]"):
-        evaluate([ScriptedBackend(right, name="c")], tmp_path / "e", scenarios=["capitals"], shots=[2])
+        evaluate([ScriptedBackend(right, name="c")], tmp_path / "e", scenario=["capitals"], shots=[2])
     assert list(read_manifest(tmp_path / "e")["models"]) == ["a", "b"]
 
 
 def test_a_scenario_that_cannot_run_is_reported_and_the_others_run(known, tmp_path):
-    found = evaluate([ScriptedBackend(right)], tmp_path / "e", scenarios=["missing", "judged", "capitals"], shots=[0])
+    found = evaluate([ScriptedBackend(right)], tmp_path / "e", scenario=["missing", "judged", "capitals"], shots=[0])
     assert value(found).value.mean == 1.0
     reasons = {scenario: reason for _, scenario, reason in found.failed}
     assert "none.jsonl" in reasons["missing"]
@@ -177,37 +177,37 @@ def test_a_scenario_that_cannot_run_is_reported_and_the_others_run(known, tmp_pa
 def test_data_of_the_wrong_schema_names_file_line_and_field(known, tmp_path):
     (tmp_path / "odd.jsonl").write_text('{"question": "a", "answer": "b", "kind": "c"}\n{"question": "a"}\n')
     data = {"capitals": str(tmp_path / "odd.jsonl")}
-    found = evaluate([ScriptedBackend()], tmp_path / "e", scenarios=["capitals"], shots=[0], data=data)
+    found = evaluate([ScriptedBackend()], tmp_path / "e", scenario=["capitals"], shots=[0], data=data)
     ((_, _, reason),) = found.failed
     assert "odd.jsonl, line 2" in reason
     assert "answer" in reason
 
 
 def test_missing_or_too_few_examples_are_reported(known, tmp_path, capsys):
-    found = evaluate([ScriptedBackend(right)], tmp_path / "e", scenarios=["plain", "capitals"], shots=[5])
+    found = evaluate([ScriptedBackend(right)], tmp_path / "e", scenario=["plain", "capitals"], shots=[5])
     said = capsys.readouterr().err
     assert "plain: has no examples" in said
     assert "capitals: 3 examples are all there are, 5 were asked for" in said
     assert value(found, scenario="plain").shots == 0
     assert read_manifest(tmp_path / "e")["notes"]
     bad = {"capitals": str(tmp_path / "none.jsonl")}
-    found = evaluate([ScriptedBackend(right)], tmp_path / "f", scenarios=["capitals"], shots=[2], examples=bad)
+    found = evaluate([ScriptedBackend(right)], tmp_path / "f", scenario=["capitals"], shots=[2], examples=bad)
     assert "--examples" in found.failed[0][2]
 
 
 def test_dropped_examples_are_counted_with_their_ids(known, tmp_path, capsys):
-    evaluate([ScriptedBackend(right, context=26)], tmp_path / "e", scenarios=["capitals"], shots=[3])
+    evaluate([ScriptedBackend(right, context=26)], tmp_path / "e", scenario=["capitals"], shots=[3])
     said = capsys.readouterr().err
     assert "5 of 5 prompts did not fit with all examples; up to the last 2 were dropped (id 0, 1, 2, ...)" in said
 
 
 def test_unknown_names_are_errors_with_the_closest_names(known, tmp_path):
     with pytest.raises(UserError, match="did you mean capitals"):
-        evaluate([ScriptedBackend()], tmp_path / "e", scenarios=["capitls"])
+        evaluate([ScriptedBackend()], tmp_path / "e", scenario=["capitls"])
     with pytest.raises(UserError, match="did you mean quick"):
         evaluate([ScriptedBackend()], tmp_path / "e", suite="quik")
     with pytest.raises(UserError, match="'plain' is none of the scenarios asked for"):
-        evaluate([ScriptedBackend()], tmp_path / "e", scenarios=["capitals"], data={"plain": "x"})
+        evaluate([ScriptedBackend()], tmp_path / "e", scenario=["capitals"], data={"plain": "x"})
     with pytest.raises(UserError, match="something to evaluate"):
         evaluate([ScriptedBackend()], tmp_path / "e")
 
@@ -217,7 +217,7 @@ def test_scoring_choices_without_log_probabilities_fails_and_says_what_to_do(kno
         def score(self, requests):
             raise UserError("model stand-in: no log-probabilities; use a local model")
 
-    found = evaluate([Mute(right)], tmp_path / "e", scenarios=["choices", "capitals"], shots=[0])
+    found = evaluate([Mute(right)], tmp_path / "e", scenario=["choices", "capitals"], shots=[0])
     assert [(scenario, "local model" in reason) for _, scenario, reason in found.failed] == [("choices", True)]
     assert value(found).value.mean == 1.0
 
@@ -233,17 +233,17 @@ def test_baseline_outputs_are_joined_by_id(known, tmp_path):
 
 def test_options_reach_the_metrics_that_have_them_and_no_others(known, tmp_path):
     with pytest.raises(UserError, match="option 'grade'"):
-        evaluate([ScriptedBackend()], tmp_path / "e", scenarios=["plain"], metric_options={"grade": 2})
+        evaluate([ScriptedBackend()], tmp_path / "e", scenario=["plain"], metric_option={"grade": 2})
     ready = prepare.prepare_scenario(
-        suites.SuiteEntry(known["plain"]), prepare.EvaluationOptions(metric_options={"unsafe": True})
+        suites.SuiteEntry(known["plain"]), prepare.EvaluationOptions(metric_option={"unsafe": True})
     )
     assert ready.scenario.metrics == ({"name": "exact_match"},)
 
 
 def test_the_table_has_a_column_for_each_model_and_marks_what_is_missing(known, tmp_path):
-    evaluate([ScriptedBackend(right, name="a")], tmp_path / "e", scenarios=["capitals"], shots=[0])
+    evaluate([ScriptedBackend(right, name="a")], tmp_path / "e", scenario=["capitals"], shots=[0])
     found = evaluate(
-        [ScriptedBackend(lambda request: "FAIL x", name="b")], tmp_path / "e", scenarios=["plain"], shots=[0]
+        [ScriptedBackend(lambda request: "FAIL x", name="b")], tmp_path / "e", scenario=["plain"], shots=[0]
     )
     head, first, second = results_table(found.results).splitlines()
     assert head.split() == ["scenario", "shots", "measure", "n", "a", "b"]

@@ -17,14 +17,14 @@ def numbers(found, scenario):
 
 
 def test_facts_score_equals_closed_book_accuracy(tmp_path):
-    found = numbers(evaluate(["pocket"], tmp_path / "e", scenarios=["world_facts"], limit=60), "world_facts")
+    found = numbers(evaluate(["pocket"], tmp_path / "e", scenario=["world_facts"], limit=60), "world_facts")
     truth = closed_book_accuracy("pocket", World(0).closed_book(500, 0)[:60])
     assert found["exact_match"].as_json() == truth["accuracy"]
     assert found["exact_match"].mean > 0.5  # pocket knows its world
 
 
 def test_tasks_score_equals_evaluate_behaviour(tmp_path):
-    found = numbers(evaluate(["pocket"], tmp_path / "e", scenarios=["world_tasks"], limit=30), "world_tasks")
+    found = numbers(evaluate(["pocket"], tmp_path / "e", scenario=["world_tasks"], limit=30), "world_tasks")
     tasks = World(0).tasks(400, 0, "heldout")[:30]
     truth = summarise_behaviour(evaluate_behaviour("pocket", tasks, max_tokens=64, temperature=0.0))
     for ours, theirs in (("gold_reward", "gold_reward"), ("accuracy", "accuracy"),

@@ -43,7 +43,7 @@ def evaluate(
     output: str | Path,
     *,
     suite: str = "",
-    scenarios: Sequence[str] = (),
+    scenario: Sequence[str] = (),
     shots: Sequence[int] = (),
     trials: int = 1,
     limit: int | None = None,
@@ -54,8 +54,8 @@ def evaluate(
     examples: Mapping[str, str] | None = None,
     baseline_outputs: Mapping[str, str] | None = None,
     reference_answers: Mapping[str, str] | None = None,
-    metric_options: Mapping[str, Any] | None = None,
-    attack_templates: Mapping[str, str] | None = None,
+    metric_option: Mapping[str, Any] | None = None,
+    attack_template: Mapping[str, str] | None = None,
     chat_template: str = "auto",
     as_chat: bool = False,
     max_tokens: int | None = None,
@@ -77,7 +77,7 @@ def evaluate(
         raise UserError("models: expected one at least, and each once")
     if trials < 1 or any(count < 0 for count in shots) or (limit is not None and limit < 1):
         raise UserError("expected trials >= 1, shots >= 0 and limit >= 1")
-    suite_entries = select_entries(suite, scenarios)
+    suite_entries = select_entries(suite, scenario)
     options = EvaluationOptions(
         tuple(shots),
         trials,
@@ -88,10 +88,10 @@ def evaluate(
         dict(examples or {}),
         dict(baseline_outputs or {}),
         dict(reference_answers or {}),
-        dict(metric_options or {}),
+        dict(metric_option or {}),
         as_chat,
         max_tokens,
-        dict(attack_templates or {}),
+        dict(attack_template or {}),
     )
     _check_names(options, [one.scenario for one in suite_entries])
     output = Path(output)
@@ -220,18 +220,18 @@ def _check_names(options: EvaluationOptions, scenarios: Sequence[Scenario]) -> N
         if unknown:
             raise UserError(f"{kind}: {unknown[0]!r} is none of the scenarios asked for ({', '.join(names)})")
     attacks = sorted({one.attack for one in scenarios if one.attack})
-    unknown = sorted(set(options.attack_templates) - set(attacks))
+    unknown = sorted(set(options.attack_template) - set(attacks))
     if unknown:
         raise UserError(
-            f"attack_templates: {unknown[0]!r} is none of the attacks of the scenarios asked for "
+            f"attack_template: {unknown[0]!r} is none of the attacks of the scenarios asked for "
             f"({', '.join(attacks) or 'there are none'})"
         )
-    for name, file in options.attack_templates.items():
+    for name, file in options.attack_template.items():
         read_template(name, file)  # before anything is written
     metrics = {one["name"] if isinstance(one, Mapping) else one for each in scenarios for one in each.metrics}
     taken = {name for one in metrics for name in inspect.signature(get_metric(one).function).parameters}
-    unknown = sorted(set(options.metric_options) - taken)
+    unknown = sorted(set(options.metric_option) - taken)
     if unknown:
         raise UserError(
-            f"metric_options: no metric of the scenarios asked for has the option {unknown[0]!r}; leave it out"
+            f"metric_option: no metric of the scenarios asked for has the option {unknown[0]!r}; leave it out"
         )

@@ -34,10 +34,10 @@ class EvaluationOptions:
     examples: Mapping[str, str] = field(default_factory=dict)
     baseline_outputs: Mapping[str, str] = field(default_factory=dict)
     reference_answers: Mapping[str, str] = field(default_factory=dict)
-    metric_options: Mapping[str, Any] = field(default_factory=dict)  # of metrics
+    metric_option: Mapping[str, Any] = field(default_factory=dict)  # of metrics
     as_chat: bool = False
     max_tokens: int | None = None
-    attack_templates: Mapping[str, str] = field(default_factory=dict)  # files, by the attack's name
+    attack_template: Mapping[str, str] = field(default_factory=dict)  # files, by the attack's name
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class PreparedScenario:
 
 def prepare_scenario(entry: SuiteEntry, options: EvaluationOptions) -> PreparedScenario:
     """Read a scenario's data. Raises `UserError` for what cannot be read, and for examples that are missing."""
-    scenario = _with_options(entry.scenario, options.metric_options)
+    scenario = _with_options(entry.scenario, options.metric_option)
     scenario = replace(
         scenario,
         baseline_outputs=options.baseline_outputs.get(scenario.name, scenario.baseline_outputs),
@@ -88,7 +88,7 @@ def prepare_scenario(entry: SuiteEntry, options: EvaluationOptions) -> PreparedS
     limit = options.limit if options.limit is not None else entry.limit
     data = options.data.get(scenario.name) or options.data.get(scenario.base_scenario, "")
     originals = load_instances(scenario, data=data, limit=limit, seed=options.seed)
-    file = options.attack_templates.get(scenario.attack, "")
+    file = options.attack_template.get(scenario.attack, "")
     template = read_template(scenario.attack, file) if file else ""
     examples_source = options.examples.get(scenario.name, "")
     shots = options.shots or entry.shots or (scenario.adapter.shots,)
