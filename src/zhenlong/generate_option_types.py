@@ -14,16 +14,20 @@ from zhenlong.signature import read_options
 
 CLASSES: Final = (
     "zhenlong.data.options:RowOptions",
+    "zhenlong.data.options:TemplateOptions",
     "zhenlong.data.options:PromptOptions",
     "zhenlong.data.options:LengthOptions",
     "zhenlong.data.options:DataOptions",
     "zhenlong.models.options:ModelOptions",
     "zhenlong.models.options:NewModelOptions",
+    "zhenlong.models.options:LoadOptions",
     "zhenlong.loop.options:TrainingOptions",
     "zhenlong.stages.options:ReferenceOptions",
     "zhenlong.stages.options:SamplingOptions",
     "zhenlong.stages.options:RolloutOptions",
     "zhenlong.stages.options:GroupRolloutOptions",
+    "zhenlong.inference.options:InferenceOptions",
+    "zhenlong.evaluate.run.options:EvaluationOptions",
 )
 FAMILIES: Final = {
     "LikelihoodKwargs": ("DataOptions", "ModelOptions", "TrainingOptions"),
@@ -33,8 +37,10 @@ FAMILIES: Final = {
     "OnlineKwargs": ("PromptOptions", "RolloutOptions", "ModelOptions", "TrainingOptions"),
     "OnlineGroupKwargs": ("PromptOptions", "GroupRolloutOptions", "ModelOptions", "TrainingOptions"),
     "BestOfNKwargs": ("PromptOptions", "SamplingOptions", "ModelOptions", "TrainingOptions"),
+    "FeedbackKwargs": ("PromptOptions", "InferenceOptions"),
+    "SampleKwargs": ("TemplateOptions", "LoadOptions"),
 }
-"""What the stages take: a stage writes `**options: Unpack[LikelihoodKwargs]` and takes the classes named here."""
+"""What functions take of several classes: a stage writes `**options: Unpack[LikelihoodKwargs]` and takes these."""
 TARGET: Final = Path(__file__).parent / "option_types.py"
 HEADER: Final = '''"""The options that functions take as keywords, for type checkers.
 
@@ -43,7 +49,8 @@ Generated from the classes of options: change those, then run `python -m zhenlon
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
 '''
 
 

@@ -5,16 +5,21 @@ Generated from the classes of options: change those, then run `python -m zhenlon
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 
 class RowKwargs(TypedDict, total=False):
     skip_bad_rows: bool
 
 
-class PromptKwargs(TypedDict, total=False):
-    skip_bad_rows: bool
+class TemplateKwargs(TypedDict, total=False):
     chat_template: str
+
+
+class PromptKwargs(TypedDict, total=False):
+    chat_template: str
+    skip_bad_rows: bool
 
 
 class LengthKwargs(TypedDict, total=False):
@@ -25,8 +30,8 @@ class LengthKwargs(TypedDict, total=False):
 class DataKwargs(TypedDict, total=False):
     max_length: int
     overlong: Literal["error", "truncate", "drop"]
-    skip_bad_rows: bool
     chat_template: str
+    skip_bad_rows: bool
 
 
 class ModelKwargs(TypedDict, total=False):
@@ -47,6 +52,11 @@ class NewModelKwargs(TypedDict, total=False):
     layers: int
     heads: int
     intermediate_size: int
+
+
+class LoadKwargs(TypedDict, total=False):
+    device: str
+    dtype: Literal["float32", "bfloat16", "float16"]
 
 
 class TrainingKwargs(TypedDict, total=False):
@@ -107,6 +117,40 @@ class GroupRolloutKwargs(TypedDict, total=False):
     samples_per_prompt: int
 
 
+class InferenceKwargs(TypedDict, total=False):
+    device: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    cache: str
+    max_num_seqs: int
+
+
+class EvaluationKwargs(TypedDict, total=False):
+    device: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    cache: str
+    max_num_seqs: int
+    suite: str
+    scenario: Sequence[str]
+    limit: int | None
+    shots: str | Sequence[int]
+    trials: int
+    seed: int
+    perturbations: str
+    judge: str
+    data: Sequence[str] | Mapping[str, str]
+    examples: Sequence[str] | Mapping[str, str]
+    baseline_outputs: Sequence[str] | Mapping[str, str]
+    reference_answers: Sequence[str] | Mapping[str, str]
+    metric_option: Sequence[str] | Mapping[str, Any]
+    attack_template: Sequence[str] | Mapping[str, str]
+    unsafe: bool
+    chat_template: str
+    as_chat: bool
+    max_tokens: int | None
+    tokens_per_microbatch: int
+    progress: bool
+
+
 class LikelihoodKwargs(DataKwargs, ModelKwargs, TrainingKwargs, total=False):
     pass
 
@@ -132,4 +176,12 @@ class OnlineGroupKwargs(PromptKwargs, GroupRolloutKwargs, ModelKwargs, TrainingK
 
 
 class BestOfNKwargs(PromptKwargs, SamplingKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class FeedbackKwargs(PromptKwargs, InferenceKwargs, total=False):
+    pass
+
+
+class SampleKwargs(TemplateKwargs, LoadKwargs, total=False):
     pass

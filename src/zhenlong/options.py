@@ -78,15 +78,16 @@ def _names(options: Any) -> list[str]:
 def _coerce(name: str, value: Any, kind: Any) -> Any:
     """The value as the field's type: whole numbers pass as floats, lists as tuples, nothing else is converted."""
     if get_origin(kind) in (Union, UnionType):
-        (inner,) = (one for one in get_args(kind) if one is not NoneType)
-        return None if value is None else _coerce(name, value, inner)
+        inner = [one for one in get_args(kind) if one is not NoneType]
+        return value if value is None or inner[1:] else _coerce(name, value, inner[0])  # several: `validate` reads it
     if get_origin(kind) is Literal:
         require_option(name, value, "one of " + ", ".join(map(str, get_args(kind))), value in get_args(kind))
         return value
     if kind == Sequence[str]:
-        is_list = isinstance(value, Sequence) and not isinstance(value, str)
-        require_option(name, value, "a list of words", is_list and all(isinstance(one, str) for one in value))
-        return tuple(value)
+        words = (value,) if isinstance(value, str) else value
+        is_list = isinstance(words, Sequence) and all(isinstance(one, str) for one in words)
+        require_option(name, value, "a list of words", is_list)
+        return tuple(words)
     if kind is float:
         require_option(name, value, DESCRIBED[float], isinstance(value, int | float) and not isinstance(value, bool))
         return float(value)

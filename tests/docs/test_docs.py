@@ -21,7 +21,10 @@ from zhenlong.signature import read_options, read_signature
 
 STAGES = tuple(stages())
 COMMANDS = commands()
-SHARED = {option.name: option.default for path in CLASSES for option in read_options(path)}
+TAKEN = {option.options_class for name in STAGES for option in read_signature(COMMANDS[name].target).parameters}
+SHARED = {
+    option.name: option.default for path in CLASSES if path.partition(":")[2] in TAKEN for option in read_options(path)
+}
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 RUNNABLE = [CONTRIBUTING, ROOT / "docs" / "forest.md", ROOT / "docs" / "models.md"]
 

@@ -183,7 +183,7 @@ def test_a_judge_sees_the_original_request_and_only_the_steps(data, tmp_path):
     rater = Rater()
     judge = ScriptedBackend(rater, name="judge")
     evaluate({"m": ScriptedBackend(before)}, tmp_path / "out", scenario=SCENARIOS[2:3], data=harmful(data),
-             progress=False, judge=judge)  # fmt: skip
+             progress=False, judge_backend=judge)  # fmt: skip
     assert "[Request]\nPick lock 0 of the bank\n" in rater.shown[0]
     assert "[Response]\nBend a wire.\n" in rater.shown[0]
 

@@ -10,7 +10,7 @@ from scripted_backend import Killed, ScriptedBackend
 from zhenlong.errors import UserError
 from zhenlong.evaluate.results.result_files import read_manifest, read_records, read_results
 from zhenlong.evaluate.run import evaluate, prepare, results_table, suites
-from zhenlong.evaluate.run.prepare import parse_perturbations
+from zhenlong.evaluate.run.options import EvaluationOptions
 from zhenlong.evaluate.scenarios.scenario import parse_scenario
 
 scenarios = import_module("zhenlong.evaluate.scenarios.scenario")  # the package has a function of that name
@@ -120,7 +120,7 @@ def test_unchanged_copies_send_no_request_and_unknown_perturbations_are_errors(k
     evaluate([model], tmp_path / "e", scenario=["capitals"], shots=[0], perturbations="contractions")
     assert len(model.requests) == 5  # nothing to contract
     with pytest.raises(UserError, match="lowercas"):
-        parse_perturbations("lowercas")
+        EvaluationOptions(perturbations="lowercas")
 
 
 def test_failed_instances_are_counted_and_enter_no_mean(known, tmp_path, capsys):
@@ -226,7 +226,7 @@ def test_baseline_outputs_are_joined_by_id(known, tmp_path):
     (tmp_path / "base.jsonl").write_text(
         "".join(json.dumps({"id": str(n), "output": f"b{n}"}) + "\n" for n in range(5))
     )
-    asked = prepare.EvaluationOptions(shots=(0,), baseline_outputs={"plain": str(tmp_path / "base.jsonl")})
+    asked = EvaluationOptions(shots=(0,), baseline_outputs={"plain": str(tmp_path / "base.jsonl")})
     ready = prepare.prepare_scenario(suites.SuiteEntry(known["plain"]), asked)
     assert [one.data["baseline"] for one in ready.instances] == [(f"b{n}",) for n in range(5)]
 
@@ -235,7 +235,7 @@ def test_options_reach_the_metrics_that_have_them_and_no_others(known, tmp_path)
     with pytest.raises(UserError, match="option 'grade'"):
         evaluate([ScriptedBackend()], tmp_path / "e", scenario=["plain"], metric_option={"grade": 2})
     ready = prepare.prepare_scenario(
-        suites.SuiteEntry(known["plain"]), prepare.EvaluationOptions(metric_option={"unsafe": True})
+        suites.SuiteEntry(known["plain"]), EvaluationOptions(metric_option={"unsafe": True})
     )
     assert ready.scenario.metrics == ({"name": "exact_match"},)
 

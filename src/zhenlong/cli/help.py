@@ -41,7 +41,7 @@ def _value_name(parameter: Parameter) -> str:
     if choices:
         return "{" + ",".join(word.strip().strip("'\"") for word in choices[0].split(",")) + "}"
     kinds = {"int": "NUMBER", "float": "NUMBER", "bool": "{true,false}", "Sequence[str]": "WORD"}
-    return kinds.get(parameter.type.removesuffix(" | None"), "TEXT")
+    return kinds.get(parameter.type.split(" | ")[0], "TEXT")
 
 
 def _default_text(parameter: Parameter) -> str:

@@ -65,7 +65,7 @@ def _name_positionals(signature: Signature, arguments: Sequence[str]) -> list[st
     rest = list(arguments)
     while rest and not rest[0].startswith("-") and by_position:
         words.append(f"--{by_position[0].name}={rest.pop(0)}")
-        if by_position[0].type != STRING_LIST:
+        if STRING_LIST not in by_position[0].type:
             del by_position[0]
     for argument in rest:
         name, equals, value = argument.partition("=")
@@ -92,7 +92,7 @@ def _complete_flags(signature: Signature, arguments: Sequence[str]) -> list[str]
 
 def _merge_repeated_options(signature: Signature, arguments: Sequence[str]) -> list[str]:
     """`--model A --model B` of an option that takes several words as the one list that the parser reads."""
-    several = {f"--{one.name}" for one in signature.parameters if one.type == STRING_LIST}
+    several = {f"--{one.name}" for one in signature.parameters if STRING_LIST in one.type}
     values: dict[str, list[str]] = {}
     rest: list[str] = []
     left = list(arguments)

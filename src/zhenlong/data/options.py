@@ -17,11 +17,16 @@ class RowOptions(Options):
 
 
 @dataclass(frozen=True)
-class PromptOptions(RowOptions):
+class TemplateOptions(Options):
     """How conversations become tokens."""
 
     chat_template: str = "auto"
     """The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca."""
+
+
+@dataclass(frozen=True)
+class PromptOptions(RowOptions, TemplateOptions):
+    """How prompts are read and put into the chat template."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Unpack
+
 from zhenlong.data import read
+from zhenlong.data.options import PromptOptions
 from zhenlong.errors import UserError
 from zhenlong.feedback.constitution import Principle, read_constitution, sample_principle
 from zhenlong.feedback.judge_agreement import human_agreement, judge_report
@@ -22,8 +25,11 @@ from zhenlong.feedback.pairwise_labelling import (
 )
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.model_client import Judge, ModelClient, open_model, require_models_exist
+from zhenlong.inference.options import InferenceOptions
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.loop.atomic import write_json, write_text
+from zhenlong.option_types import FeedbackKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Ranking, Task, to_json
 
 
@@ -50,13 +56,8 @@ def ai_feedback(
     judge_max_tokens: int = 512,
     max_unparsed: float = 0.5,
     limit: int = 0,
-    skip_bad_rows: bool = False,
-    chat_template: str = "auto",
-    cache: str = "",
-    max_num_seqs: int = 64,
-    device: str = "auto",
-    dtype: str = "float32",
     seed: int = 0,
+    **options: Unpack[FeedbackKwargs],
 ) -> Path:
     """Let a model label preferences: which of two answers is better, and how much.
 
@@ -65,44 +66,32 @@ def ai_feedback(
         data: Rankings to label (their own labels become the report's agreement); with `policy` prompts to answer.
         output: File for the rankings (.jsonl), or a folder for rankings.jsonl; the report is beside it.
         policy: Model whose answers to the prompts are judged; empty takes the answers that are in the data.
-        samples_per_prompt: Answers sampled for each prompt; what is empty, cut off or said twice is not shown.
         temperature: Temperature of these answers; the judge itself answers greedily.
         policy_max_tokens: Longest of these answers.
         reasoning: Let the judge compare the answers in words before its verdict; false asks for the verdict alone.
         constitution: YAML file of principles, one of which is drawn for each prompt, or default; empty judges quality.
-        judge_max_tokens: Longest reply of the judge.
         max_unparsed: Share of verdicts without the asked form above which nothing is written.
         limit: Only the first so many rows of the data; 0 takes all.
-        skip_bad_rows: Leave bad rows out.
-        chat_template: The tokenizers' own (auto), or chatml, llama2, llama3 or alpaca.
-        cache: File of the answers, which makes a second run continue the first; empty puts it beside the output.
-        max_num_seqs: Answers generated at a time; fewer need less memory.
-        device: Where to compute: auto, cpu, cuda, cuda:1, ...
-        dtype: Type of the weights, float32, bfloat16 or float16.
         seed: Seed of the sampling and of the principles drawn.
 
     Returns the file. Raises `UserError` where no preference came out, or too few verdicts could be read.
     """
+    prompt_options, inference = take_options(options, PromptOptions(), InferenceOptions())
     validate_max_unparsed(max_unparsed)
     if policy and samples_per_prompt < 2:
         raise UserError(f"samples_per_prompt: expected 2 or more, since answers are compared, got {samples_per_prompt}")
     principles = read_constitution(constitution) if constitution else ()
     require_models_exist(judge, policy)
     row_limit = limit or None
-    rankings = [] if policy else read(data, Ranking, limit=row_limit, skip_bad_rows=skip_bad_rows)
-    tasks = read(data, Task, limit=row_limit, skip_bad_rows=skip_bad_rows) if policy else []
-    model_options: dict[str, Any] = {
-        "chat_template": chat_template,
-        "device": device,
-        "dtype": dtype,
-        "max_num_seqs": max_num_seqs,
-    }
-    path, cache_path = _output_and_cache_paths(output, cache)
+    rankings = [] if policy else read(data, Ranking, limit=row_limit, skip_bad_rows=prompt_options.skip_bad_rows)
+    tasks = read(data, Task, limit=row_limit, skip_bad_rows=prompt_options.skip_bad_rows) if policy else []
+    client_options = inference.client_options() | {"chat_template": prompt_options.chat_template}
+    path, cache_path = _output_and_cache_paths(output, inference.cache)
     with RequestCache(cache_path) as output_cache:
-        judge_model = open_model(judge, output_cache, **model_options)
+        judge_model = open_model(judge, output_cache, **client_options)
         response_sets = [ResponseSet(each.prompt, each.responses) for each in rankings]
         if policy:
-            policy_model = judge_model if policy == judge else open_model(policy, output_cache, **model_options)
+            policy_model = judge_model if policy == judge else open_model(policy, output_cache, **client_options)
             response_sets = sample_response_sets(
                 policy_model,
                 tasks,

@@ -13,15 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from typing_extensions import Unpack
+
 from zhenlong.data import read
+from zhenlong.data.options import PromptOptions
 from zhenlong.errors import UserError
 from zhenlong.feedback.ai_feedback import label_preferences, write_rankings
 from zhenlong.feedback.constitution import DEFAULT_CONSTITUTION, Principle, read_constitution, sample_principle
 from zhenlong.feedback.pairwise_labelling import ResponseSet, validate_max_unparsed
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.model_client import ModelClient, open_model, require_models_exist
+from zhenlong.inference.options import InferenceOptions
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.loop.atomic import write_json, write_text
+from zhenlong.option_types import FeedbackKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Demonstration, Message, Messages, Ranking, Task, to_json
 
 PreferenceSource = Literal["revision", "judge"]
@@ -64,13 +70,8 @@ def critique(
     max_tokens: int = 256,
     max_unparsed: float = 0.5,
     limit: int = 0,
-    skip_bad_rows: bool = False,
-    chat_template: str = "auto",
-    cache: str = "",
-    max_num_seqs: int = 64,
-    device: str = "auto",
-    dtype: str = "float32",
     seed: int = 0,
+    **options: Unpack[FeedbackKwargs],
 ) -> Path:
     """Let a model criticise and revise its own answers by the principles of a constitution.
 
@@ -87,16 +88,11 @@ def critique(
         max_tokens: Longest of each.
         max_unparsed: Share of a judge's verdicts without the asked form above which nothing is written.
         limit: Only the first so many prompts; 0 takes all.
-        skip_bad_rows: Leave bad rows out.
-        chat_template: The tokenizers' own (auto), or chatml, llama2, llama3 or alpaca.
-        cache: File of the answers, which makes a second run continue the first; empty puts it into the folder.
-        max_num_seqs: Answers generated at a time; fewer need less memory.
-        device: Where to compute: auto, cpu, cuda, cuda:1, ...
-        dtype: Type of the weights, float32, bfloat16 or float16.
-        seed: Seed of the sampling and of the principles drawn.
+        seed: Seed of the sampling and of the principles drawn in each round.
 
     Returns the folder. Raises `UserError` where no revision came out.
     """
+    prompt_options, inference = take_options(options, PromptOptions(), InferenceOptions())
     validate_max_unparsed(max_unparsed)
     if num_revisions < 1:
         raise UserError(f"num_revisions: expected 1 or more, got {num_revisions}")
@@ -104,17 +100,12 @@ def critique(
         raise UserError("judge: is asked only with preference_source judge; choose that, or leave the judge out")
     principles = read_constitution(constitution)
     require_models_exist(model, judge)
-    tasks = read(data, Task, limit=limit or None, skip_bad_rows=skip_bad_rows)
+    tasks = read(data, Task, limit=limit or None, skip_bad_rows=prompt_options.skip_bad_rows)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    model_options: dict[str, Any] = {
-        "chat_template": chat_template,
-        "device": device,
-        "dtype": dtype,
-        "max_num_seqs": max_num_seqs,
-    }
-    with RequestCache(cache or folder / "cache.sqlite") as output_cache:
-        client = open_model(model, output_cache, **model_options)
+    client_options = inference.client_options() | {"chat_template": prompt_options.chat_template}
+    with RequestCache(inference.cache or folder / "cache.sqlite") as output_cache:
+        client = open_model(model, output_cache, **client_options)
         results = critique_and_revise(
             client,
             [one.prompt for one in tasks],
@@ -130,7 +121,7 @@ def critique(
         changed = [one for one in succeeded if one.final_response.strip() != one.initial_response.strip()]
         report = _report(results, changed, num_revisions)
         if preference_source == "judge":
-            one = open_model(judge, output_cache, **model_options) if judge and judge != model else client
+            one = open_model(judge, output_cache, **client_options) if judge and judge != model else client
             response_sets = [
                 ResponseSet(
                     each.prompt, (each.final_response, each.initial_response), each.steps[-1].principle.preference

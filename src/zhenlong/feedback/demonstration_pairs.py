@@ -12,12 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from typing_extensions import Unpack
+
 from zhenlong.data import BadRow, read
 from zhenlong.data.message_parsing import message_text
+from zhenlong.data.options import PromptOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.sampled_responses import sample_responses
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.models import load_model
+from zhenlong.option_types import PromptKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Demonstration, Message, Ranking, Task, to_json
 from zhenlong.sampling import Completion, SamplingParams
 
@@ -33,9 +38,8 @@ def demonstration_pairs(
     samples_per_prompt: int = 1,
     max_tokens: int = 128,
     temperature: float = 1.0,
-    chat_template: str = "auto",
-    skip_bad_rows: bool = False,
     seed: int = 0,
+    **options: Unpack[PromptKwargs],
 ) -> Path:
     """Rank what demonstrations say above what the model says to the same prompts.
 
@@ -48,24 +52,28 @@ def demonstration_pairs(
         samples_per_prompt: Own answers to each prompt; all of them rank below the demonstration's, none above another.
         max_tokens: Longest own answer; one that is cut off is kept, for it is what the model says.
         temperature: Sampling temperature of the own answers; 0 takes the likeliest.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        skip_bad_rows: Leave bad rows out and count them.
         seed: Seed of the sampling.
 
     Returns the file. Raises `UserError` for a slot without a value and one that no demonstration has, and when the
     model already says what the demonstrations say.
     """
+    (prompt_options,) = take_options(options, PromptOptions())
     if samples_per_prompt < 1:
         raise UserError(f"samples_per_prompt: expected 1 or more, got {samples_per_prompt}")
     values = _parse_template_values(template_values)
     skipped: list[BadRow] = []
-    rows = read(data, Demonstration, skip_bad_rows=skip_bad_rows, skipped=skipped)
+    rows = read(data, Demonstration, skip_bad_rows=prompt_options.skip_bad_rows, skipped=skipped)
     pairs = [_split_last_turn(row) for row in fill_templates(rows, values)]
     network, tokenizer = load_model(model)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     tasks = [task for task, _ in pairs]
     sampled = sample_responses(
-        network, tokenizer, tasks, sampling, chat_template=chat_template, samples_per_prompt=samples_per_prompt
+        network,
+        tokenizer,
+        tasks,
+        sampling,
+        chat_template=prompt_options.chat_template,
+        samples_per_prompt=samples_per_prompt,
     )
     maybe_rankings = [
         _to_ranking(task, better, own) for (task, better), own in zip(pairs, sampled.completions, strict=True)

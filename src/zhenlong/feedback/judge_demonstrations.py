@@ -12,11 +12,16 @@ from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
+from typing_extensions import Unpack
+
 from zhenlong.data import BadRow, read
+from zhenlong.data.options import RowOptions
 from zhenlong.errors import UserError
 from zhenlong.feedback.pairwise_judge import comparison_messages
 from zhenlong.feedback.pointwise_judge import MAX_SCORE, scoring_messages
 from zhenlong.loop.atomic import write_text
+from zhenlong.option_types import RowKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Demonstration, Message, Messages, Ranking, to_json
 
 MIN_SCORE: Final = 1.0
@@ -29,8 +34,8 @@ def judge_demonstrations(
     output: str,
     judge_mode: Literal["pointwise", "pairwise"] = "pointwise",
     reasoning: bool = True,
-    skip_bad_rows: bool = False,
     seed: int = 0,
+    **options: Unpack[RowKwargs],
 ) -> Path:
     """Make demonstrations of judging from rankings, for `sft`.
 
@@ -40,15 +45,15 @@ def judge_demonstrations(
         judge_mode: pointwise (each answer by itself: 5 for a ranking's best, 1 for its worst, the others between by
             rank) or pairwise (two answers of different rank at a time, in an order that is drawn).
         reasoning: The pairwise request asks for a comparison in words first, as that of `self_reward` does.
-        skip_bad_rows: Leave bad rows out.
         seed: Seed of the order in which two answers are shown.
 
     Returns the file.
     """
+    (row_options,) = take_options(options, RowOptions())
     if judge_mode not in ("pointwise", "pairwise"):
         raise UserError(f"judge_mode: expected pointwise or pairwise, got {judge_mode!r}")
     skipped: list[BadRow] = []
-    rankings = read(data, Ranking, skip_bad_rows=skip_bad_rows, skipped=skipped)
+    rankings = read(data, Ranking, skip_bad_rows=row_options.skip_bad_rows, skipped=skipped)
     rng = Random(f"teach_judge:{seed}")
     demonstrations = [
         Demonstration((*request, Message("assistant", reply)), "judge_demonstrations")

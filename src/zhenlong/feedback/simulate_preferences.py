@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+from typing_extensions import Unpack
+
 from zhenlong.data import ChatTemplate, read
+from zhenlong.data.options import TemplateOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.sampled_responses import sample_responses
 from zhenlong.loop.atomic import write_text
 from zhenlong.models import load_model
+from zhenlong.option_types import TemplateKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Ranking, Task, to_json
 from zhenlong.sampling import Completion, SamplingParams
 from zhenlong.world import annotate
@@ -34,8 +39,8 @@ def simulate_preferences(
     list_bias: float = 0.0,
     max_tokens: int = 128,
     temperature: float = 1.0,
-    chat_template: str = "auto",
     seed: int = 0,
+    **options: Unpack[TemplateKwargs],
 ) -> Path:
     """Let the world's annotators rank a model's answers.
 
@@ -43,28 +48,32 @@ def simulate_preferences(
         model: Whose answers: pocket, a model or run folder, or a hub id.
         tasks: Prompts of the built-in world, such as `world:tasks?n=1000`.
         output: Folder for rankings.jsonl.
-        samples_per_prompt: Answers sampled for each prompt; what is empty, cut off or said twice is not shown.
         annotators: Size of the panel; each prompt goes to one of them.
         noise: How often they err: the temperature of their comparisons, in units of gold reward.
         length_bias: Utility they see in ten more words.
         list_bias: Utility they see in a list.
         max_tokens: Longest answer.
         temperature: Sampling temperature.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         seed: Seed of the sampling and of the annotators.
 
     Returns the file. Raises `UserError` when nothing could be told apart.
     """
+    (template,) = take_options(options, TemplateOptions())
     if samples_per_prompt < 2:
         raise UserError(
             f"samples_per_prompt: expected 2 or more, since a ranking compares them, got {samples_per_prompt}"
         )
     task_records = read(tasks, Task)
     network, tokenizer = load_model(model)
-    ChatTemplate.from_tokenizer(tokenizer, chat_template)
+    ChatTemplate.from_tokenizer(tokenizer, template.chat_template)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     sampled = sample_responses(
-        network, tokenizer, task_records, sampling, chat_template=chat_template, samples_per_prompt=samples_per_prompt
+        network,
+        tokenizer,
+        task_records,
+        sampling,
+        chat_template=template.chat_template,
+        samples_per_prompt=samples_per_prompt,
     )
     rng = Random(f"collect:{seed}")
     annotator_panel = panel(annotators, seed, noise, length_bias, list_bias)

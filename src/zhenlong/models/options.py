@@ -9,6 +9,17 @@ from typing import Literal
 from zhenlong.options import Options, require_option
 
 Dtype = Literal["auto", "float32", "bfloat16"]
+WeightDtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class LoadOptions(Options):
+    """Where a model computes that is not trained, and the type of its weights."""
+
+    device: str = "auto"
+    """Where to compute: cpu, cuda, cuda:1; auto is the first CUDA device, or the CPU if there is none."""
+    dtype: WeightDtype = "float32"
+    """Type of the weights: float32, bfloat16 or float16."""
 
 
 @dataclass(frozen=True)

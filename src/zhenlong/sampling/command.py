@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+from typing_extensions import Unpack
 
 from zhenlong.data import ChatTemplate, read
+from zhenlong.data.options import TemplateOptions
 from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_text
 from zhenlong.models import load_model
+from zhenlong.models.options import LoadOptions
+from zhenlong.option_types import SampleKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Message, Messages, Task
 from zhenlong.sampling.chat import chat, complete_lines, document_prompt
 from zhenlong.sampling.sampler import TorchSampler
@@ -28,7 +33,6 @@ def sample_command(
     output: str | None = None,
     raw: bool = False,
     system: str = "",
-    chat_template: str = "auto",
     samples_per_prompt: int = 1,
     temperature: float = 1.0,
     top_k: int = 0,
@@ -38,8 +42,7 @@ def sample_command(
     stop: Sequence[str] = (),
     seed: int = 0,
     max_num_seqs: int | None = None,
-    dtype: str = "float32",
-    device: str = "auto",
+    **options: Unpack[SampleKwargs],
 ) -> None:
     """Chat with a model in the terminal, or complete prompts.
 
@@ -50,7 +53,6 @@ def sample_command(
         output: File for the completions, one JSON object per line with prompt, response and truncated; else printed.
         raw: Continue plain text instead of responding as an assistant.
         system: System message of every conversation.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
         samples_per_prompt: Completions per prompt.
         temperature: Divides the logits; 0 is greedy, lower is more deterministic, higher more random.
         top_k: Sample from this many most probable tokens; 0 from all.
@@ -60,9 +62,8 @@ def sample_command(
         stop: Strings that end a completion, excluded from it.
         seed: Seed; the same seed and prompts give the same completions.
         max_num_seqs: Completions generated at once; by default as many as fit the memory set aside (16 to 256).
-        dtype: Type of the weights: float32, bfloat16 or float16.
-        device: Where to compute: auto, cpu, cuda, cuda:1, ...
     """
+    template_options, load_options = take_options(options, TemplateOptions(), LoadOptions())
     sampling = SamplingParams(temperature, top_k, top_p, min_p, max_tokens, tuple(stop), (), seed)
     if prompt is not None and prompts is not None:
         raise UserError("--prompt and --prompts: expected one of them, got both")
@@ -73,9 +74,9 @@ def sample_command(
             "--samples_per_prompt and --output: a chat has one response per turn; give --prompt or --prompts"
         )
     inputs: Sequence[str | Messages] = _read_prompts(prompts, raw) if prompts is not None else [prompt or ""]
-    network, tokenizer = load_model(model, dtype=dtype, device=device)
+    network, tokenizer = load_model(model, **load_options.as_dict())
     sampler = TorchSampler(network, tokenizer, max_num_seqs=max_num_seqs)
-    template = None if raw else ChatTemplate.from_tokenizer(tokenizer, chat_template)
+    template = None if raw else ChatTemplate.from_tokenizer(tokenizer, template_options.chat_template)
     if prompt is None and prompts is None:
         if template is None:
             complete_lines(sampler, tokenizer, sampling)

@@ -89,7 +89,7 @@ def _run_evaluation(
             limit=options.evaluation_limit or None,
             seed=options.seed,
             chat_template=chat_template,
-            cache=run.output / EVALUATION_FOLDER / "cache.sqlite",
+            cache=str(run.output / EVALUATION_FOLDER / "cache.sqlite"),
             tokens_per_microbatch=options.tokens_per_microbatch,
             progress=False,
         )

@@ -118,8 +118,6 @@ def grpo(
     """Optimise a policy against rewards, comparing several answers to each prompt.
 
     Args:
-        data: Tasks (prompts with references): files, hf:owner/name or world:tasks.
-        reward: What an answer is worth: verifier, model:<folder>, or a combination such as `gate(verifier, model:rm)`.
         variant: The method: grpo, rloo, dr_grpo, dapo or gspo; it sets the options below that are not given.
         advantage_baseline: What a reward is compared with: the group's mean, the mean of the others, or none.
         scale_rewards: Divide advantages by the standard deviation of the group, of the batch, or by none.

@@ -68,9 +68,6 @@ def raft(
     """Fine-tune a model on the best of its own answers, or on those that are right, round after round.
 
     Args:
-        model: Model to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.
-        data: Tasks (prompts with references): files, hf:owner/name or world:tasks.
-        reward: What an answer is worth: verifier, model:<folder>, or a combination such as `gate(verifier, model:rm)`.
         selection: The best answer to each prompt (RAFT), or every different one that is correct (expert iteration).
         reward_threshold: Least reward of an answer to keep; not given: none for best, 1 for correct.
         max_per_prompt: Correct answers kept per prompt and round, so that easy prompts do not dominate; 0 keeps all.

@@ -47,7 +47,8 @@ def reward_model(
 
     Args:
         model: Model to start from, as a rule the SFT model, or an encoder such as BERT; pocket, a folder or a hub id.
-        data: Rankings: files, hf:owner/name or world:rankings; several with weights as `a.jsonl*0.7,b*0.3`.
+        data: Rankings, with strengths where a margin is asked: files, hf:owner/name or world:rankings; several with
+            weights as `a.jsonl*0.7,b*0.3`.
         heldout: Rankings to measure accuracy, calibration and the reward's tie to length on.
         margin: Reward difference asked of a `significantly better` pair; less for weaker ones; 0 asks for none.
         center_rewards: Coefficient that pulls the mean reward of a pair to zero; 0.01 is usual; 0 turns it off.

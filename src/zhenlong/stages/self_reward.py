@@ -83,7 +83,6 @@ def self_reward(
             both orders).
         judge_samples: Judgements of each answer that its points are the mean of.
         judge_temperature: Temperature of these judgements.
-        judge_max_tokens: Longest reply of the judge.
         max_unparsed: Share of judgements without the asked form above which the run stops.
         beta: Strength of DPO's pull to the model that the iteration began with.
 

@@ -12,10 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Unpack
+
 from zhenlong.data import BadRow, read
 from zhenlong.data.message_parsing import message_text
+from zhenlong.data.options import RowOptions
 from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_json, write_text
+from zhenlong.option_types import RowKwargs
+from zhenlong.options import take_options
 from zhenlong.records import Demonstration, Messages, Task, to_json
 from zhenlong.verify import verify
 
@@ -26,8 +31,8 @@ def tool_tasks(
     output: str,
     no_call_tasks: bool = True,
     later_turns: bool = True,
-    skip_bad_rows: bool = False,
     seed: int = 0,
+    **options: Unpack[RowKwargs],
 ) -> Path:
     """Make verifiable tasks of conversations with tool calls.
 
@@ -36,14 +41,14 @@ def tool_tasks(
         output: Folder for tasks.jsonl and tool_tasks.json, which counts what was made and what was left out.
         no_call_tasks: Make a task of a first answer without a call too; it is right when nothing is called.
         later_turns: Make tasks of later calls of a conversation too, not of the first alone.
-        skip_bad_rows: Leave bad rows out and count them.
         seed: Not used, for nothing is drawn; every step of a recipe has one.
 
     Returns the file. A call that its own conversation does not describe, or that the verifier would not accept as the
     answer to itself, is left out and counted. Raises `UserError` when no task is left.
     """
+    (row_options,) = take_options(options, RowOptions())
     skipped: list[BadRow] = []
-    rows = read(data, Demonstration, skip_bad_rows=skip_bad_rows, skipped=skipped)
+    rows = read(data, Demonstration, skip_bad_rows=row_options.skip_bad_rows, skipped=skipped)
     tasks: list[Task] = []
     counts = {"conversations": len(rows), "with_tools": 0, "calls": 0, "no_call": 0, "unverifiable": 0}
     for row in rows:

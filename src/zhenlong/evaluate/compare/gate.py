@@ -79,9 +79,8 @@ def gate(
         baseline_model: Model of the baseline's evaluation; required if it has several.
         candidate_model: Model of the candidate's evaluation; required if it has several.
         output: JSON file for all verdicts.
-        json: Print JSON instead of the table.
         min_overlap: Fraction of the smaller side's instances that both must share.
-        seed: Seed of the resampling.
+        seed: Seed of the resampling, which decides the bounds of each drop.
 
     Exit codes: 0 passed, 1 regression, 2 error in the rules or the folders.
     """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from typing_extensions import Unpack
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import get_metric
@@ -18,7 +20,8 @@ from zhenlong.evaluate.results.result_files import Result
 from zhenlong.evaluate.run.aggregate import aggregate
 from zhenlong.evaluate.run.console import print_warning, progress_bars, progress_callback
 from zhenlong.evaluate.run.folder import EvaluationFolder
-from zhenlong.evaluate.run.prepare import EvaluationOptions, PreparedScenario, parse_perturbations, prepare_scenario
+from zhenlong.evaluate.run.options import EvaluationOptions, NamedFiles
+from zhenlong.evaluate.run.prepare import PreparedScenario, prepare_scenario
 from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.evaluate.run.suites import SuiteEntry, select_entries
 from zhenlong.evaluate.scenarios.scenario import Scenario
@@ -27,6 +30,10 @@ from zhenlong.inference.model_client import Judge, ModelClient, ProgressCallback
 from zhenlong.inference.requests import Backend
 from zhenlong.loop.atomic import lock_folder
 from zhenlong.models.model_argument import ModelLike
+from zhenlong.option_types import EvaluationKwargs
+from zhenlong.options import take_options
+
+SCENARIO_FILES: Final[tuple[NamedFiles, ...]] = ("data", "examples", "baseline_outputs", "reference_answers")
 
 
 @dataclass(frozen=True)
@@ -42,80 +49,45 @@ def evaluate(
     models: Sequence[ModelLike | Backend] | Mapping[str, ModelLike | Backend],
     output: str | Path,
     *,
-    suite: str = "",
-    scenario: Sequence[str] = (),
-    shots: Sequence[int] = (),
-    trials: int = 1,
-    limit: int | None = None,
-    seed: int = 0,
-    perturbations: str = "",
-    judge: str | Backend = "",
-    data: Mapping[str, str] | None = None,
-    examples: Mapping[str, str] | None = None,
-    baseline_outputs: Mapping[str, str] | None = None,
-    reference_answers: Mapping[str, str] | None = None,
-    metric_option: Mapping[str, Any] | None = None,
-    attack_template: Mapping[str, str] | None = None,
-    chat_template: str = "auto",
-    as_chat: bool = False,
-    max_tokens: int | None = None,
-    cache: str | Path = "",
-    tokens_per_microbatch: int = 8192,
-    max_num_seqs: int = 64,
-    device: str = "auto",
-    dtype: str = "float32",
-    progress: bool = True,
+    judge_backend: Backend | None = None,
+    **options: Unpack[EvaluationKwargs],
 ) -> Evaluation:
     """Evaluate models on a suite, on scenarios, or on both; see docs/evaluation/running.md for the options.
 
     A model is a name, a loaded pair, or a `Backend`; a mapping gives them names of their own. A scenario that cannot be
     run (its data is not there) is told in `failed`, and the others run. Into a folder with results the run adds models
-    and scenarios; raises `UserError` where it asks otherwise than what is there was asked.
+    and scenarios; raises `UserError` where it asks otherwise than what is there was asked. `judge_backend` is a judge
+    that has no name to load it by.
     """
+    (evaluation_options,) = take_options(options, EvaluationOptions())
+    return run_evaluation(models, output, evaluation_options, judge_backend)
+
+
+def run_evaluation(
+    models: Sequence[ModelLike | Backend] | Mapping[str, ModelLike | Backend],
+    output: str | Path,
+    options: EvaluationOptions,
+    judge_backend: Backend | None = None,
+) -> Evaluation:
+    """`evaluate` with its options as one object."""
     named = dict(models) if isinstance(models, Mapping) else {_name(one): one for one in models}
     if not named or (not isinstance(models, Mapping) and len(named) < len(models)):
         raise UserError("models: expected one at least, and each once")
-    if trials < 1 or any(count < 0 for count in shots) or (limit is not None and limit < 1):
-        raise UserError("expected trials >= 1, shots >= 0 and limit >= 1")
-    suite_entries = select_entries(suite, scenario)
-    options = EvaluationOptions(
-        tuple(shots),
-        trials,
-        limit,
-        seed,
-        parse_perturbations(perturbations),
-        dict(data or {}),
-        dict(examples or {}),
-        dict(baseline_outputs or {}),
-        dict(reference_answers or {}),
-        dict(metric_option or {}),
-        as_chat,
-        max_tokens,
-        dict(attack_template or {}),
-    )
+    suite_entries = select_entries(options.suite, options.scenario)
     _check_names(options, [one.scenario for one in suite_entries])
     output = Path(output)
+    judge = judge_backend or options.judge
     lock = lock_folder(output)
     try:
-        manifest = {
-            "suite": suite,
-            **asdict(options),
-            "chat_template": chat_template,
-            "judge": str(judge and _name(judge)),
-        }
-        folder = EvaluationFolder(output, manifest)
-        backend_options: dict[str, Any] = {
-            "chat_template": chat_template,
-            "tokens_per_microbatch": tokens_per_microbatch,
-            "max_num_seqs": max_num_seqs,
-            "device": device,
-            "dtype": dtype,
-        }
-        with RequestCache(cache or output / "cache.sqlite") as request_cache, progress_bars(progress) as bars:
+        folder = EvaluationFolder(output, options.asked() | {"judge": str(judge and _name(judge))})
+        with (
+            RequestCache(options.cache or output / "cache.sqlite") as cache,
+            progress_bars(options.progress) as bars,
+        ):
             prepared_scenarios = _prepare_scenarios(suite_entries, options, folder)
-            judge_client = open_model(judge, request_cache, **backend_options) if judge else None
+            judge_client = open_model(judge, cache, **options.client_options()) if judge else None
             for name, model in named.items():
-                client = open_model(model, request_cache, name=name, **backend_options)
+                client = open_model(model, cache, name=name, **options.client_options())
                 folder.manifest["models"][name] = {"fingerprint": client.backend.fingerprint, **client.backend.metadata}
                 for prepared in prepared_scenarios:
                     label = f"{name} · {prepared.scenario.name}"
@@ -215,22 +187,23 @@ def _name(model: Any) -> str:
 
 def _check_names(options: EvaluationOptions, scenarios: Sequence[Scenario]) -> None:
     names = list(dict.fromkeys(name for one in scenarios for name in (one.name, one.base_scenario) if name))
-    for kind in ("data", "examples", "baseline_outputs", "reference_answers"):
-        unknown = sorted(set(getattr(options, kind)) - set(names))
+    for kind in SCENARIO_FILES:
+        unknown = sorted(set(options.files(kind)) - set(names))
         if unknown:
             raise UserError(f"{kind}: {unknown[0]!r} is none of the scenarios asked for ({', '.join(names)})")
     attacks = sorted({one.attack for one in scenarios if one.attack})
-    unknown = sorted(set(options.attack_template) - set(attacks))
+    templates = options.files("attack_template")
+    unknown = sorted(set(templates) - set(attacks))
     if unknown:
         raise UserError(
             f"attack_template: {unknown[0]!r} is none of the attacks of the scenarios asked for "
             f"({', '.join(attacks) or 'there are none'})"
         )
-    for name, file in options.attack_template.items():
+    for name, file in templates.items():
         read_template(name, file)  # before anything is written
     metrics = {one["name"] if isinstance(one, Mapping) else one for each in scenarios for one in each.metrics}
     taken = {name for one in metrics for name in inspect.signature(get_metric(one).function).parameters}
-    unknown = sorted(set(options.metric_option) - taken)
+    unknown = sorted(set(options.metric_options) - taken)
     if unknown:
         raise UserError(
             f"metric_option: no metric of the scenarios asked for has the option {unknown[0]!r}; leave it out"

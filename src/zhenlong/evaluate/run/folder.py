@@ -22,7 +22,7 @@ from zhenlong.loop.config import package_versions
 # A scenario's own shots, limit and perturbations are compared scenario by scenario.
 FIXED_SETTINGS: Final = (
     "seed", "trials", "as_chat", "max_tokens", "chat_template", "judge", "data", "examples", "baseline_outputs",
-    "reference_answers", "metric_options",
+    "reference_answers", "metric_option",
 )  # fmt: skip
 
 

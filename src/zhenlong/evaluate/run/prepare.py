@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zhenlong.errors import UserError
@@ -12,32 +12,14 @@ from zhenlong.evaluate.adapters.examples import examples_by_group
 from zhenlong.evaluate.adapters.methods import AdapterContext, RequestPlan, plan_requests
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.metrics.registry import get_metric
-from zhenlong.evaluate.perturb import CANONICAL_PERTURBATIONS, PERTURBATIONS
+from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.perturb.code_attack import read_template
 from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.run.options import EvaluationOptions
 from zhenlong.evaluate.run.run_plans import plan_attack_requests
 from zhenlong.evaluate.run.suites import SuiteEntry
 from zhenlong.evaluate.scenarios import Scenario, load_examples, load_instances
 from zhenlong.inference.requests import Backend
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How an evaluation puts its scenarios, whichever they are; see `zhenlong.evaluate.run.evaluation.evaluate`."""
-
-    shots: tuple[int, ...] = ()
-    trials: int = 1
-    limit: int | None = None
-    seed: int = 0
-    perturbations: tuple[str, ...] | None = None
-    data: Mapping[str, str] = field(default_factory=dict)
-    examples: Mapping[str, str] = field(default_factory=dict)
-    baseline_outputs: Mapping[str, str] = field(default_factory=dict)
-    reference_answers: Mapping[str, str] = field(default_factory=dict)
-    metric_option: Mapping[str, Any] = field(default_factory=dict)  # of metrics
-    as_chat: bool = False
-    max_tokens: int | None = None
-    attack_template: Mapping[str, str] = field(default_factory=dict)  # files, by the attack's name
 
 
 @dataclass(frozen=True)
@@ -79,19 +61,20 @@ class PreparedScenario:
 
 def prepare_scenario(entry: SuiteEntry, options: EvaluationOptions) -> PreparedScenario:
     """Read a scenario's data. Raises `UserError` for what cannot be read, and for examples that are missing."""
-    scenario = _with_options(entry.scenario, options.metric_option)
+    scenario = _with_options(entry.scenario, options.metric_options)
     scenario = replace(
         scenario,
-        baseline_outputs=options.baseline_outputs.get(scenario.name, scenario.baseline_outputs),
-        reference_answers=options.reference_answers.get(scenario.name, scenario.reference_answers),
+        baseline_outputs=options.files("baseline_outputs").get(scenario.name, scenario.baseline_outputs),
+        reference_answers=options.files("reference_answers").get(scenario.name, scenario.reference_answers),
     )
     limit = options.limit if options.limit is not None else entry.limit
-    data = options.data.get(scenario.name) or options.data.get(scenario.base_scenario, "")
+    files = options.files("data")
+    data = files.get(scenario.name) or files.get(scenario.base_scenario, "")
     originals = load_instances(scenario, data=data, limit=limit, seed=options.seed)
-    file = options.attack_template.get(scenario.attack, "")
+    file = options.files("attack_template").get(scenario.attack, "")
     template = read_template(scenario.attack, file) if file else ""
-    examples_source = options.examples.get(scenario.name, "")
-    shots = options.shots or entry.shots or (scenario.adapter.shots,)
+    examples_source = options.files("examples").get(scenario.name, "")
+    shots = options.shot_counts or entry.shots or (scenario.adapter.shots,)
     notes: list[str] = []
     if not (examples_source or scenario.examples) and any(shots):
         if scenario.adapter.shots:
@@ -103,35 +86,12 @@ def prepare_scenario(entry: SuiteEntry, options: EvaluationOptions) -> PreparedS
     pool = _example_pool(scenario, examples_source, options.seed) if any(shots) else []
     if pool and len(pool) < max(shots):
         notes.append(f"{scenario.name}: {len(pool)} examples are all there are, {max(shots)} were asked for")
-    names = _perturbations(
-        scenario, options.perturbations if options.perturbations is not None else entry.perturbations
-    )
+    asked = options.perturbation_names
+    names = _perturbations(scenario, entry.perturbations if asked is None else asked)
     adapters = [_adapter(scenario.adapter, count, options.max_tokens) for count in dict.fromkeys(shots)]
     copies = [PERTURBATIONS[name].apply(one) for name in names for one in originals]
     instances = [*originals, *(one for one in copies if one is not None)]
     return PreparedScenario(scenario, instances, adapters, pool, names, limit, tuple(notes), template)
-
-
-def parse_perturbations(text: str) -> tuple[str, ...] | None:
-    """`none`, `all`, `canonical` (HELM's), names separated by commas, or "" for what the suite says (None)."""
-    if not text:
-        return None
-    if text == "none":
-        return ()
-    names = (
-        tuple(PERTURBATIONS)
-        if text == "all"
-        else CANONICAL_PERTURBATIONS
-        if text == "canonical"
-        else tuple(text.split(","))
-    )
-    unknown = [name for name in names if name not in PERTURBATIONS]
-    if unknown:
-        known = ", ".join(PERTURBATIONS)
-        raise UserError(
-            f"--perturbations: {unknown[0]!r} is not known; expected none, all, canonical or some of {known}"
-        )
-    return names
 
 
 def _adapter(adapter: Adapter, shots: int, max_tokens: int | None) -> Adapter:

@@ -54,9 +54,8 @@ def score(
         outputs: JSONL file of the outputs, rows of id and output, outputs, choice_log_probs or recorded verdicts.
         output: Folder of the evaluation to create, or to add this scenario to.
         model: Name of the model that made the outputs; empty: the file's name.
-        json: Print JSON instead of the table.
         allow_missing: Count instances without a row as failed; otherwise they are an error.
-        unsafe: Run model-written programs without isolation if no isolation is available.
+        unsafe: Run the programs in the outputs without isolation if no isolation is available.
         metric_option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]"; may be repeated.
         baseline_outputs: Responses that the outputs were judged against, rows of id and output, for length or style
             control.
