@@ -157,7 +157,7 @@ def test_a_reward_that_makes_no_sense(files, tmp_path, refused):
 
 @pytest.mark.parametrize("stage", ["ppo", "grpo"])
 @pytest.mark.parametrize(
-    ("body", "said"), [("float('nan') for _ in", "finite number"), ("1.0 for _ in [0] +", "numbers, one an answer")]
+    ("body", "said"), [("float('nan') for _ in", "finite number"), ("1.0 for _ in [0] +", "numbers, one per response")]
 )
 def test_a_reward_that_breaks_its_promise(stage, body, said, files, tmp_path, refused):
     """No step was made by then, so nothing is left; mended, the same command runs."""

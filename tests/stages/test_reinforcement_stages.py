@@ -103,7 +103,7 @@ def test_equal_rewards_and_no_kl_leave_ppo_finite(files, tmp_path, pays):
     ("kind", "said"),
     [
         ("nan", r"expected a finite number for response 0 .*got nan"),
-        ("short", r"expected \d+ numbers, one a response, got \d+"),
+        ("short", r"expected \d+ numbers, one per response, got \d+"),
         ("text", r"expected a finite number .*got 'good'"),
     ],
 )
