@@ -286,6 +286,19 @@ def test_options_that_are_no_options(stage, files, tmp_path, refused):
         assert said in refused(*command(stage, files, tmp_path), *extra)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_precision_asked_for_is_that_of_the_steps(stage, files, tmp_path, monkeypatch):
+    used = []
+
+    def autocast(dtype, device):
+        used.append(dtype)
+        return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+    monkeypatch.setattr("zhenlong.loop.learner.autocast", autocast)
+    main(command(stage, files, tmp_path, dtype="bfloat16"))
+    assert set(used) == {torch.bfloat16}
+
+
 def test_what_is_required_and_not_given(refused):
     for stage in STAGES:
         assert "data" in refused(stage, "--output", "out")
