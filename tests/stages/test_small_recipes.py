@@ -170,7 +170,9 @@ def test_methods_and_their_table(tmp_path, monkeypatch):
     ):
         step = known_steps()[name]
         module, _, function = step.target.partition(":")
-        monkeypatch.setattr(import_module(module), function, functools.wraps(step.load_step())(functools.partial(stand_in)))
+        monkeypatch.setattr(
+            import_module(module), function, functools.wraps(step.load_step())(functools.partial(stand_in))
+        )
     model = brief_model(tmp_path / "model")
     worlds = {"demonstrations": "world:demonstrations?n=4", "rankings": "world:rankings?n=4&seed={seed}",
               "more_rankings": "world:rankings?n=4&seed={seed}", "safety": "world:safety?n=4&seed={seed}",
