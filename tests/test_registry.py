@@ -125,3 +125,8 @@ def test_the_import_and_the_overview_load_nothing_heavy():
     code = f"import sys, zhenlong.cli; zhenlong.cli.main(['--help']); print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_page_on_python_names_every_public_name():
+    named = set(re.findall(r"`(\w+)`", (SOURCE.parents[1] / "docs" / "python.md").read_text(encoding="utf-8")))
+    assert set(targets()) <= named

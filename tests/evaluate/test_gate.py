@@ -204,8 +204,11 @@ def test_the_exit_code_says_whether_it_passed(folders, tmp_path, capsys):
     assert verdict["verdicts"][0]["drop"] == pytest.approx(0.2)
     main(["gate", "--baseline", bad, "--candidate", good, "--rules", config])
     assert "1 of 1 passed" in capsys.readouterr().out
-    gate(baseline=bad, candidate=good, rules=config, json=True)
+    assert gate(baseline=bad, candidate=good, rules=config, json=True).passed
     assert json.loads(capsys.readouterr().out)["passed"] is True
+    failed = gate(baseline=good, candidate=bad, rules=config)  # from Python it is a result, not the end of the program
+    assert not failed.passed
+    assert failed.verdicts[0].drop == pytest.approx(0.2)
 
 
 def test_defaults_apply_to_every_rule(tmp_path):

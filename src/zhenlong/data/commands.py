@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,24 @@ from zhenlong.errors import UserError
 from zhenlong.records import RECORD_KINDS, Rating, Record
 
 
-def validate(sources: str, *, kind: str = "") -> None:
+@dataclass(frozen=True)
+class SourceCounts:
+    """What a source holds: its rows, its records by kind, and what is wrong with the others."""
+
+    spec: str
+    rows: int
+    records: Mapping[str, int]
+    problems: Sequence[BadRow]
+
+
+def validate(sources: str, *, kind: str = "") -> list[SourceCounts]:
     """Validate data: report every problem with file and line; exit code 2 if there is any.
 
     Args:
         sources: Files, hf:owner/name or world:<kind>, as for training: several with commas, weights and other options.
         kind: Kind to read it as: document, demonstration, ranking, rating or task; by default the format's own.
     """
-    problems = 0
+    found = []
     for one in parse_mixture_spec(sources).sources:
         bad: list[BadRow] = []
         row_count, kinds = _count_records(one.spec, record_kind(kind), bad)
@@ -30,9 +41,11 @@ def validate(sources: str, *, kind: str = "") -> None:
             print(f"{problem.location}: {problem.problem}" if problem.location else problem.problem)
         counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in kinds.items()) or "no records"
         print(f"{one.spec}: {counts} in {row_count:,} rows, {len(bad):,} problem{'s' * (len(bad) != 1)}")
-        problems += len(bad)
+        found.append(SourceCounts(one.spec, row_count, kinds, bad))
+    problems = sum(len(one.problems) for one in found)
     if problems:
         raise UserError(f"{problems:,} problem{'s' * (problems != 1)} in the data; fix them, or use --skip_bad_rows")
+    return found
 
 
 def convert(source: str, *, to: str, output: str, kind: str = "", skip_bad_rows: bool = False, limit: int = 0) -> Path:

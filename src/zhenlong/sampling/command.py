@@ -43,7 +43,7 @@ def sample_command(
     seed: int = 0,
     max_num_seqs: int | None = None,
     **options: Unpack[SampleKwargs],
-) -> None:
+) -> list[list[str]]:
     """Chat with a model in the terminal, or complete prompts.
 
     Args:
@@ -82,11 +82,11 @@ def sample_command(
             complete_lines(sampler, tokenizer, sampling)
         else:
             chat(sampler, template, sampling, system=system)
-        return
+        return []
     if template is not None:
         sampling = replace(sampling, stop_token_ids=template.stop_ids)
         inputs = [_to_messages(one, system) for one in inputs]
-    _complete(
+    return _complete(
         sampler, inputs, [_prompt_ids(one, tokenizer, template) for one in inputs], sampling, samples_per_prompt, output
     )
 
@@ -98,13 +98,15 @@ def _complete(
     sampling: SamplingParams,
     samples_per_prompt: int,
     output: str | None,
-) -> None:
+) -> list[list[str]]:
     """Sample `samples_per_prompt` completions of each prompt; print them, or write them to `output`."""
     if output is None and samples_per_prompt == len(prompt_ids) == 1:
+        pieces = []
         for piece in sampler.stream(prompt_ids[0], sampling):
             print(piece, end="", flush=True)
+            pieces.append(piece)
         print()
-        return
+        return [["".join(pieces)]]
     completions = sampler.sample(prompt_ids, sampling, samples_per_prompt)
     if output is not None:
         rows = [
@@ -113,9 +115,11 @@ def _complete(
             for completion in several
         ]
         write_text(Path(output), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        return
-    for completion in (completion for several in completions for completion in several):
-        print(completion.text, end="\n\n", flush=True)
+    texts = [[completion.text for completion in several] for several in completions]
+    if output is None:
+        for text in (text for several in texts for text in several):
+            print(text, end="\n\n", flush=True)
+    return texts
 
 
 def _read_prompts(spec: str, raw: bool) -> Sequence[str | Messages]:

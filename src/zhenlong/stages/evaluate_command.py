@@ -15,7 +15,7 @@ from zhenlong.option_types import EvaluationKwargs
 from zhenlong.options import take_options
 
 
-def evaluate_command(*, model: Sequence[str], output: str, **options: Unpack[EvaluationKwargs]) -> None:
+def evaluate_command(*, model: Sequence[str], output: str, **options: Unpack[EvaluationKwargs]) -> Evaluation:
     """Evaluate models on a suite or on scenarios, with intervals; a second run asks only what is not answered yet.
 
     Args:
@@ -23,7 +23,9 @@ def evaluate_command(*, model: Sequence[str], output: str, **options: Unpack[Eva
         output: Folder for the numbers, every instance, the report, and the cache of answers.
     """
     (evaluation_options,) = take_options(options, EvaluationOptions())
-    _print_and_report(run_evaluation(list(model), output, evaluation_options))
+    found = run_evaluation(list(model), output, evaluation_options)
+    _print_and_report(found)
+    return found
 
 
 def evaluate_step(
@@ -49,14 +51,12 @@ def evaluate_step(
 
 
 def _print_and_report(found: Evaluation) -> None:
-    """Print the table and write the report; exit with 1 where a scenario could not be run."""
+    """Print the table, write the report, and name on stderr what could not be run."""
     if found.results:
         print(results_table(found.results))
         print(f"\n{_write_report(found)}")
     for model, scenario, reason in found.failed:
         print(f"zhenlong: failed: {scenario}{f' with {model}' if model else ''}: {reason}", file=sys.stderr)
-    if found.failed:
-        raise SystemExit(1)
 
 
 def _write_report(found: Evaluation) -> str:

@@ -62,7 +62,7 @@ def contamination(
     max_shared_items: int = DEFAULT_MAX_SHARED_ITEMS,
     limit: int = 0,
     output: str = "",
-) -> None:
+) -> list[Contamination]:
     """Find training rows that share an n-gram of words with an evaluation item, or are the same question.
 
     Args:
@@ -97,6 +97,7 @@ def contamination(
         ]
         write_json(Path(output), {"ngram": ngram, "evaluations": every})
     _print_contamination(found, ngram)
+    return found
 
 
 def find_contamination(

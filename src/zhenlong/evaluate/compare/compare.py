@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -15,6 +16,31 @@ from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel, load_evalu
 from zhenlong.evaluate.compare.pairing import InstanceOverlap, pair_measures
 from zhenlong.evaluate.run.console import wide_console
 from zhenlong.loop.atomic import to_jsonable, write_json
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluated models, paired: the differences B - A of every measure, and what has to be known to read them."""
+
+    a: EvaluatedModel
+    b: EvaluatedModel
+    differences: Sequence[MeasureDifference]
+    overlaps: Sequence[InstanceOverlap]
+    notes: Sequence[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as JSON holds it."""
+        return dict(
+            to_jsonable(
+                {
+                    "a": {"folder": self.a.folder, "model": self.a.model},
+                    "b": {"folder": self.b.folder, "model": self.b.model},
+                    "notes": self.notes,
+                    "instances": {one.scenario: asdict(one) for one in self.overlaps},
+                    "differences": [one.as_json() for one in self.differences],
+                }
+            )
+        )
 
 
 def compare(
@@ -29,7 +55,7 @@ def compare(
     json: bool = False,
     min_overlap: float = 0.5,
     seed: int = 0,
-) -> None:
+) -> Comparison:
     """Compare two evaluations with tests paired by instance.
 
     Args:
@@ -49,23 +75,15 @@ def compare(
     a, b = load_evaluated_models(evaluation_a, evaluation_b, model_a, model_b)
     selected = [name.strip() for name in scenarios.split(",") if name.strip()]
     rows, overlaps = pair_measures(a, b, selected, min_overlap)
-    found = compute_differences(rows, seed)
     notes = list(comparison_notes(a, b, overlaps, selected))
-    everything = to_jsonable(
-        {
-            "a": {"folder": a.folder, "model": a.model},
-            "b": {"folder": b.folder, "model": b.model},
-            "notes": notes,
-            "instances": {one.scenario: asdict(one) for one in overlaps},
-            "differences": [one.as_json() for one in found],
-        }
-    )
+    comparison = Comparison(a, b, compute_differences(rows, seed), overlaps, notes)
     if output:
-        write_json(Path(output), everything)
+        write_json(Path(output), comparison.as_json())
     if json:
-        print(json_format.dumps(everything, indent=2, ensure_ascii=False))
-        return
-    print_comparison(a, b, found, notes, groups)
+        print(json_format.dumps(comparison.as_json(), indent=2, ensure_ascii=False))
+    else:
+        print_comparison(a, b, comparison.differences, notes, groups)
+    return comparison
 
 
 def comparison_notes(

@@ -58,6 +58,29 @@ class GateVerdict:
         return dict(to_jsonable(found | {"rule": rule.source, "passed": self.passed}))
 
 
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate decided: the verdict on every measure that a rule is about, regressions first."""
+
+    verdicts: Sequence[GateVerdict]
+    notes: Sequence[str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no rule was broken."""
+        return all(one.passed for one in self.verdicts)
+
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with."""
+        return 0 if self.passed else 1
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as JSON holds it."""
+        verdicts = [one.as_json() for one in self.verdicts]
+        return dict(to_jsonable({"passed": self.passed, "notes": self.notes, "verdicts": verdicts}))
+
+
 def gate(
     *,
     baseline: str,
@@ -69,7 +92,7 @@ def gate(
     json: bool = False,
     min_overlap: float = 0.5,
     seed: int = 0,
-) -> None:
+) -> GateResult:
     """Pass a candidate, or exit with code 1 if it regressed on what the rules protect.
 
     Args:
@@ -90,17 +113,14 @@ def gate(
         load_evaluated_model(candidate, candidate_model, "--candidate-model"),
     )
     found, overlaps = apply_rules(gate_rules, a, b, min_overlap, seed)
-    failed = [one for one in found if not one.passed]
-    notes = list(comparison_notes(a, b, overlaps))
-    everything = {"passed": not failed, "notes": notes, "verdicts": [one.as_json() for one in found]}
+    result = GateResult(found, list(comparison_notes(a, b, overlaps)))
     if output:
-        write_json(Path(output), everything)
+        write_json(Path(output), result.as_json())
     if json:
-        print(json_format.dumps(to_jsonable(everything), indent=2, ensure_ascii=False))
+        print(json_format.dumps(result.as_json(), indent=2, ensure_ascii=False))
     else:
-        _print_verdicts(a, b, found, notes)
-    if failed:
-        raise SystemExit(1)
+        _print_verdicts(a, b, found, result.notes)
+    return result
 
 
 def apply_rules(

@@ -44,6 +44,11 @@ class Evaluation:
     results: Sequence[Result]
     failed: Sequence[tuple[str, str, str]]
 
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with: 1 where a scenario could not be run."""
+        return 1 if self.failed else 0
+
 
 def evaluate(
     models: Sequence[ModelLike | Backend] | Mapping[str, ModelLike | Backend],

@@ -45,7 +45,7 @@ def score(
     metric_option: Sequence[str] = (),
     baseline_outputs: str = "",
     seed: int = 0,
-) -> None:
+) -> Sequence[Result]:
     """Score recorded outputs by a scenario's metrics.
 
     Args:
@@ -79,8 +79,9 @@ def score(
         rows = [asdict(one) | {"value": one.value.as_json()} for one in results]
         whole = {"model": name, "scenario": selected.name, "results": rows}
         print(json_format.dumps(to_jsonable(whole), indent=2, ensure_ascii=False))
-        return
-    print(results_table(results, full=True))
+    else:
+        print(results_table(results, full=True))
+    return results
 
 
 def with_metric_option(scenario: Scenario, option: str, value: Any) -> Scenario:

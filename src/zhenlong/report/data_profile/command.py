@@ -17,7 +17,7 @@ from zhenlong.evaluate.run.console import wide_console
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.models import load_tokenizer
 from zhenlong.report.data_profile.page import render_profile
-from zhenlong.report.data_profile.source_profile import SampleOptions, profile_source
+from zhenlong.report.data_profile.source_profile import SampleOptions, SourceProfile, profile_source
 from zhenlong.report.data_profile.table import profile_table
 
 
@@ -33,7 +33,7 @@ def profile(
     seed: int = 0,
     output: str = "",
     html: str = "",
-) -> None:
+) -> list[SourceProfile]:
     """Show statistics of data sets: rows, turns, lengths, format, words, duplicates, toxicity, language, preferences.
 
     Args:
@@ -75,6 +75,7 @@ def profile(
     if html:
         write_text(Path(html), render_profile(profiles, tokenizer, near_duplicate_threshold))
     wide_console().print(profile_table(profiles))
+    return profiles
 
 
 def _token_counter(name: str) -> TokenCounter:
