@@ -1,7 +1,8 @@
-"""Which layers of a model compute by the kernels: linear ones, root-mean-square norms, gated units, rotations.
+"""Replaces the forward pass of a model's linear layers, RMSNorms, SwiGLU MLPs and rotary embeddings by kernels.
 
-Layers stay what they are: classes, parameters, names, hooks. Their forward pass is another one, which hands back to the
-layer's own whatever the kernels do not serve. Whether a layer computes what a kernel does is tried, not assumed.
+`patch_model` sets `forward` on the instances and touches nothing else: classes, parameters, names and hooks stay, and
+a saved model is a plain one. `unpatch_model` removes it again. A patched forward calls the layer's own for every input
+that the kernels do not support. A layer is patched only if a kernel reproduces its output on random inputs.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from torch import nn
 
 from zhenlong.kernels import fused_ops, onednn_linear, triton_ops
 
-ROPE_FUNCTION: Final = (
-    "apply_rotary_pos_emb"  # what transformers' modelling files call the rotation of queries and keys
-)
+ROPE_FUNCTION: Final = "apply_rotary_pos_emb"  # its name in transformers' modelling files
 TOLERANCE: Final = 1e-5
 Forward = Callable[..., Any]
 
 
 def patch_model(model: nn.Module) -> None:
-    """Let the model's layers compute by the kernels where these compute the same."""
+    """Use the kernels in every layer whose output they reproduce; skip what another library patched."""
+    unpatch_model(model)
     forward_of_type: dict[Any, Forward | None] = {}
     weight = next(model.parameters())
     fused_ops_supported = fused_ops.supports(weight)
     for module in model.modules():
         forward: Forward | None = None
+        if "forward" in module.__dict__:  # such as that of accelerate's hooks
+            continue
         if type(module) is nn.Linear:
             forward = _linear_forward if onednn_linear.ONEDNN_AVAILABLE and module.weight.device.type == "cpu" else None
         elif fused_ops_supported:
@@ -47,7 +49,7 @@ def patch_model(model: nn.Module) -> None:
 
 
 def unpatch_model(model: nn.Module) -> None:
-    """Give the model's layers their own forward pass back."""
+    """Undo `patch_model`: every layer has the forward pass of its class again."""
     for module in model.modules():
         if hasattr(getattr(module.__dict__.get("forward"), "__func__", None), "is_kernel_forward"):
             del module.forward
@@ -87,7 +89,7 @@ def _swiglu_forward_of(module: Any) -> Forward | None:
 
 
 def _same_output(module: nn.Module, forward: Forward, width: int) -> bool:
-    """Whether both compute the same of a few random states, in fp32."""
+    """Whether the class's forward and `forward` agree on random inputs, in fp32."""
     weight = next(module.parameters())
     if weight.dtype != torch.float32:
         module = copy.deepcopy(module).float()
@@ -105,7 +107,7 @@ def _all_close(theirs: Callable[[], Any], ours: Callable[[], Any]) -> bool:
 
 
 def _attention_forward_of(module: nn.Module, device: torch.device) -> Forward | None:
-    """The forward pass of an attention layer that rotates by the kernel: its own but for the function of that name."""
+    """The attention layer's own forward with its call of `apply_rotary_pos_emb` redirected to the kernel."""
     own = type(module).forward
     if ROPE_FUNCTION not in getattr(getattr(own, "__code__", None), "co_names", ()):
         return None
@@ -137,7 +139,7 @@ def _attention_forward_of(module: nn.Module, device: torch.device) -> Forward | 
 
 
 def _rope_shapes_fit(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> bool:
-    """[1, H, N, D], with whole heads turned by angles that are no parameters."""
+    """Whether states are [1, H, N, D] with whole heads rotated, by cosines and sines that need no gradient."""
     return (
         states.dim() == 4
         and len(states) == 1
