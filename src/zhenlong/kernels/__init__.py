@@ -1,5 +1,5 @@
-"""How does the processor compute it? Operations for which PyTorch has no fast kernel.
+"""Compiled kernels for operations that PyTorch computes slowly, behind one switch (`zhenlong.kernels.build`).
 
-For a CPU they are C, compiled when first needed (`zhenlong.kernels.build`), for CUDA devices Triton
-(`zhenlong.kernels.triton_ops`); where neither can be, PyTorch's own operations give the same results to rounding.
+CPU kernels are C, compiled on first use; CUDA kernels are Triton (`zhenlong.kernels.triton_ops`). Where neither is
+available, PyTorch's own operations give the same results up to rounding.
 """

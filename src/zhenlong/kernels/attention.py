@@ -1,9 +1,9 @@
 """Attention over a forest in fp32 on the CPU by compiled kernels (`attention.c`), forward and backward.
 
-PyTorch's kernel for the CPU computes the whole square of a causal block of up to 512 keys; this one leaves out what is
-above the diagonal, reads a shared prompt's keys where they are, and pads nothing (docs/performance.md).
+PyTorch's CPU kernel computes whole blocks of up to 512 keys under a causal mask; this one skips what is above the
+diagonal, reads a shared prompt's keys in place and pads nothing (docs/performance.md).
 
-Legend: N tokens, P of them that ask, S segments, H query heads, G key heads, D head size.
+Shapes: N tokens, P queries (N, or fewer in a sparse last layer), S segments, H query heads, G key heads, D head size.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class AttentionParams(ctypes.Structure):
 
 
 class StridedTensor(ctypes.Structure):
-    """`StridedTensor` of panels.h: where a tensor [N, heads, D] lies."""
+    """`StridedTensor` of panels.h: pointer and strides of a tensor [N, heads, D]."""
 
     _fields_ = (("data", POINTER), ("token_stride", INT64), ("head_stride", INT64))
 
 
 def strided_tensors(*tensors: torch.Tensor) -> ctypes.Array[StridedTensor]:
-    """Tensors whose last dimensions lie side by side."""
+    """Of tensors with a contiguous last dimension."""
     return (StridedTensor * len(tensors))(
         *(StridedTensor(each.data_ptr(), each.stride(0), each.stride(1)) for each in tensors)
     )
@@ -46,19 +46,17 @@ def strided_tensors(*tensors: torch.Tensor) -> ctypes.Array[StridedTensor]:
 
 @dataclass(frozen=True)
 class SegmentTable:
-    """Segments as the kernel reads them: `table` [4, S] of starts, lengths, parents, rows, and `first_segments` [trees
-    + 1].
-    """
+    """For the kernel: `table` [4, S] of starts, lengths, parents, first queries; `first_segments` [trees + 1]."""
 
     table: np.ndarray
     first_segments: np.ndarray
 
     @classmethod
     def from_segments(cls, segments: Sequence[tuple[int, int, int, int]]) -> SegmentTable:
-        """From segments (start, length, parent, row), trees one after the other and parents before children.
+        """From segments (start, length, parent, first query), tree by tree, parents before children.
 
-        The parent of a root is -1. The row is that of the segment's first token among the queries, -1 for one whose
-        tokens are only seen.
+        A root's parent is -1. The first query is the index of the segment's first token among the queries; -1 for a
+        segment that contributes only keys and values.
         """
         table = np.ascontiguousarray(np.asarray(segments, dtype=np.int64).reshape(-1, 4).T)
         roots = np.flatnonzero(table[2] < 0)
@@ -66,7 +64,7 @@ class SegmentTable:
 
 
 def supports(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: float | None) -> bool:
-    """Whether the kernels compute this: fp32 on the CPU without dropout and soft cap, values as wide as keys."""
+    """Whether the kernels support this: fp32 on the CPU, no dropout, no softcap, values as wide as keys."""
     return (
         query.device.type == "cpu"
         and query.dtype == torch.float32
@@ -82,7 +80,7 @@ def supports(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: 
 def compiled_forest_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, segments: SegmentTable, scaling: float | None, window: int | None
 ) -> torch.Tensor:
-    """q [P, H, D], k and v [N, G, D] -> [P, H, D]; `window` counts the query's own position."""
+    """q [P, H, D], k and v [N, G, D] -> [P, H, D]; a sliding `window` includes the query's own position."""
     return _ForestAttention.apply(q, k, v, segments, q.shape[-1] ** -0.5 if scaling is None else scaling, window or 0)
 
 
@@ -105,7 +103,7 @@ class _ForestAttention(torch.autograd.Function):
         q, k, v, out, lse = ctx.saved_tensors
         grad_output = last_dim_contiguous(grad_output)
         per_query_head = len(k), *q.shape[1:]
-        covers_all_keys = int(ctx.segments.table[1].sum()) == len(k)  # the others get no gradient from the kernel
+        covers_all_keys = int(ctx.segments.table[1].sum()) == len(k)  # the kernel writes no gradient of other tokens
         d_q, (d_k, d_v) = (
             q.new_empty(q.shape),
             ((q.new_empty if covers_all_keys else q.new_zeros)(per_query_head) for _ in range(2)),
@@ -125,7 +123,7 @@ def _params(q: torch.Tensor, k: torch.Tensor, segments: SegmentTable, scaling: f
 
 def _run_kernel(name: str, params: AttentionParams, tensors: ctypes.Array[StridedTensor], lse: torch.Tensor) -> None:
     if getattr(require_library(), name)(ctypes.byref(params), tensors, lse.data_ptr()):
-        raise MemoryError("attention: no memory for the keys and scores of one tree")
+        raise MemoryError("attention: out of memory for the keys and scores of one tree")
 
 
 def last_dim_contiguous(states: torch.Tensor) -> torch.Tensor:

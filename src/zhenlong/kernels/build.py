@@ -1,7 +1,7 @@
-"""The C sources of this folder, compiled for this processor when they are first needed, and loaded.
+"""Compiles the C sources of this folder for this processor on first use, and loads the library.
 
-The library lies in the user's cache under a name made of what went into it, so that it is made once a machine. It runs
-on PyTorch's own threads: both are of the same OpenMP library.
+The library is cached in the user's cache folder under a hash of sources, flags and processor, so each machine compiles
+once. Kernels run on PyTorch's threads: both use the same OpenMP library.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import Final
 SOURCES: Final = ("attention.c", "decoding.c", "fused_ops.c", "sample_tokens.c", "softmax.c")
 HEADERS: Final = ("panels.h", "vectors.h")
 FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
-ENV_VARIABLE: Final = "ZHENLONG_KERNELS"  # in the environment: 0 leaves everything to PyTorch
+ENV_VARIABLE: Final = "ZHENLONG_KERNELS"  # environment variable: 0 disables all kernels
 INT64: Final = ctypes.c_int64
 POINTER: Final = ctypes.c_void_p
 CTYPE_OF_CODE: Final = {"n": INT64, "i": ctypes.c_int, "f": ctypes.c_float, "p": POINTER}
-# What the functions take, a letter an argument: number of 64 bits, int, float, pointer.
+# Argument types of each function, one letter each: n int64, i int, f float, p pointer.
 SIGNATURES: Final = {
     "forest_attention": "ppp",
     "forest_attention_backward": "ppp",
@@ -52,17 +52,17 @@ _disabled_depth = 0
 
 
 def kernels_enabled() -> bool:
-    """Whether kernels are not switched off, by the environment or by `kernels_disabled`."""
+    """Whether kernels are enabled: neither the environment nor `kernels_disabled` turns them off."""
     return not _disabled_depth and os.environ.get(ENV_VARIABLE) != "0"
 
 
 def load_library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where they are switched off or cannot be made, which a warning says once."""
+    """The compiled kernels; None if they are disabled or cannot be compiled. The latter warns once."""
     return None if _disabled_depth else _load_library()
 
 
 def require_library() -> ctypes.CDLL:
-    """The compiled kernels, for who knows that they are there: what ran forward by them runs backward by them too."""
+    """The compiled kernels, known to be available; a backward pass uses them even if kernels are disabled by then."""
     kernels = _load_library()
     assert kernels is not None, "call `load_library` first"
     return kernels
@@ -70,7 +70,7 @@ def require_library() -> ctypes.CDLL:
 
 @contextmanager
 def kernels_disabled() -> Iterator[None]:
-    """Within this block everything is left to PyTorch."""
+    """Disable all kernels inside the `with` block."""
     global _disabled_depth
     _disabled_depth += 1
     try:
@@ -109,7 +109,7 @@ def _warn_unavailable(reason: str) -> ctypes.CDLL | None:
 
 
 def _compile_library(compiler: list[str]) -> Path:
-    """Where the library lies, made if it is not there yet. It appears whole, by renaming."""
+    """The library's path; compiles it if it is missing. Written under a temporary name and renamed (atomic)."""
     here = Path(__file__).parent
     sources = [*(here / name for name in SOURCES), *(here / name for name in HEADERS)]
     key_parts = [*compiler, *FLAGS, _cpu_description(), *(part.read_text() for part in sources)]
@@ -126,17 +126,17 @@ def _compile_library(compiler: list[str]) -> Path:
 
 
 def _cache_folder() -> Path:
-    """A folder to keep it in: the user's cache, or where that cannot be written a temporary one."""
+    """The user's cache folder, or a temporary folder if that is not writable."""
     try:
         cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zhenlong"
         cached.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # not to be written; a user without a home
+    except (OSError, RuntimeError):  # not writable, or no home directory
         return Path(tempfile.mkdtemp(prefix="zhenlong-"))
     return cached if os.access(cached, os.W_OK) else Path(tempfile.mkdtemp(prefix="zhenlong-"))
 
 
 def _cpu_description() -> str:
-    """What the compiler makes the library for: a cache may be shared by machines of several kinds."""
+    """The processor the library is compiled for: machines of several kinds may share a cache."""
     flags = [line for line in _read_lines("/proc/cpuinfo") if line.startswith(("flags", "Features", "model name"))]
     return " ".join([platform.machine(), *sorted(set(flags))])
 

@@ -1,30 +1,31 @@
-/* Attention of one decoding step in fp32: one new token of each running row over its prompt, whose keys and values all
-   rows of the prompt share, and over the row's own columns so far. The new keys and values are written here too.
+/* Attention of one decoding step in fp32: one new token of each running sequence over its prompt, whose keys and values
+   all sequences of the prompt share, and over the sequence's own columns so far. Writes the new keys and values, too.
 
-   One task is one prompt and one key head. Legend: R rows, H query heads, G key heads, D head size, a multiple of PANEL. */
+   One task is one prompt and one key head. Shapes: R sequences, H query heads, G key heads, D head size, a multiple of
+   PANEL. */
 
 #include <stdlib.h>
 
 #include "panels.h"
 
-enum { FEW_QUERIES = 4 }; /* queries for which keys are multiplied as they lie; for more they are turned over first */
+enum { FEW_QUERIES = 4 }; /* up to so many queries use the keys as stored; more use a transposed copy */
 
 typedef struct {
     int64_t sequences, prompts, heads, kv_heads, head_dim;
-    const int64_t *order;            /* [R] the rows, those of a prompt side by side */
-    const int64_t *prompt_starts;            /* [prompts + 1] where each prompt's begin in it */
-    const int64_t *prompt_lengths;          /* [R] tokens of each row's prompt */
-    const int64_t *start_columns;          /* [R] the first of each row's own columns */
-    int64_t column, window;          /* the one to write; a window of 0 is none */
+    const int64_t *order;          /* [R] sequences, grouped by prompt */
+    const int64_t *prompt_starts;  /* [prompts + 1] start of each prompt's sequences in `order` */
+    const int64_t *prompt_lengths; /* [R] tokens of each sequence's prompt */
+    const int64_t *start_columns;  /* [R] first cache column of each sequence */
+    int64_t column, window;        /* column to write; window 0: no sliding window */
     float scale;
 } DecodeParams;
 
-typedef struct { /* of [slots, G, positions, D]; a head's positions lie one after the other */
+typedef struct { /* of [slots, G, positions, D]; positions of a head are contiguous */
     float *keys, *values;
     int64_t slot_stride, head_stride;
 } KVCachePointers;
 
-/* Sums over lanes of LANES vectors, as one vector. */
+/* The horizontal sums of LANES vectors, as one vector. */
 INLINE vec horizontal_sums(vec *rows)
 {
 #if defined(__clang__)
@@ -49,7 +50,7 @@ INLINE vec horizontal_sums(vec *rows)
 #endif
 }
 
-/* scores[0:count] = the products of one query [D] with keys [count, D]; up to LANES - 1 more are written behind. */
+/* scores[0:count] = dot products of one query [D] with keys [count, D]; writes up to LANES - 1 values past the end. */
 static void dots(const float *query, const float *keys, int64_t count, int64_t size, float *scores)
 {
     for (int64_t j = 0; j < count; j += LANES) {
@@ -64,11 +65,12 @@ static void dots(const float *query, const float *keys, int64_t count, int64_t s
     }
 }
 
-static void attend_prompt(
-    const DecodeParams *step, StridedTensor q, KVCachePointers own, KVCachePointers shared, StridedTensor out, int64_t prompt, int64_t key_head, float *memory)
+static void attend_prompt(const DecodeParams *step, StridedTensor q, KVCachePointers own, KVCachePointers shared,
+                          StridedTensor out, int64_t prompt, int64_t key_head, float *memory)
 {
     const int64_t size = step->head_dim, group = step->heads / step->kv_heads;
-    const int64_t begin = step->prompt_starts[prompt], rows = step->prompt_starts[prompt + 1] - begin, queries = rows * group;
+    const int64_t begin = step->prompt_starts[prompt], rows = step->prompt_starts[prompt + 1] - begin,
+                  queries = rows * group;
     if (!rows) return;
     const int64_t length = step->prompt_lengths[step->order[begin]], prompt_columns = round_up(length, PANEL);
     int64_t earliest = step->column;
@@ -82,14 +84,16 @@ static void attend_prompt(
     const float *values = shared.values + prompt * shared.slot_stride + key_head * shared.head_stride;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t g = 0; g < group; g++) {
-            const float *from = q.data + step->order[begin + r] * q.token_stride + (key_head * group + g) * q.head_stride;
+            const float *from =
+                q.data + step->order[begin + r] * q.token_stride + (key_head * group + g) * q.head_stride;
             for (int64_t d = 0; d < size; d++) scaled_queries[(r * group + g) * size + d] = from[d] * step->scale;
         }
     for (int64_t p = 0; p < length; p += PANEL) {
         const float *these = keys + p * size;
         if (queries <= FEW_QUERIES) {
             const int64_t count = length - p < PANEL ? length - p : PANEL;
-            for (int64_t i = 0; i < queries; i++) dots(scaled_queries + i * size, these, count, size, scores + i * width + p);
+            for (int64_t i = 0; i < queries; i++)
+                dots(scaled_queries + i * size, these, count, size, scores + i * width + p);
             continue;
         }
         if (p + PANEL > length) {
@@ -101,17 +105,20 @@ static void attend_prompt(
         matmul(queries, PANEL, size, scaled_queries, size, 1, key_panel, 0, PANEL, scores + p, width, 0);
     }
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = step->order[begin + r], from = step->start_columns[row], position = length + step->column - from;
-        const int64_t oldest = step->window ? position - step->window + 1 : 0; /* position of the first token seen */
+        const int64_t row = step->order[begin + r], from = step->start_columns[row],
+                      position = length + step->column - from;
+        const int64_t oldest =
+            step->window ? position - step->window + 1 : 0; /* position of the first token in the window */
         const int64_t low = oldest > 0 ? (oldest < length ? oldest : length) : 0;
         const int64_t own_low = oldest > length ? oldest - length : 0, count = step->column + 1 - from;
         const float *own_keys = own.keys + row * own.slot_stride + key_head * own.head_stride + from * size;
         for (int64_t i = r * group; i < (r + 1) * group; i++) {
             float *prompt_scores = scores + i * width, *own_scores = prompt_scores + prompt_columns;
             dots(scaled_queries + i * size, own_keys, count, size, own_scores);
-            const float max_score = fmaxf(max_in_range(prompt_scores, low, length), max_in_range(own_scores, own_low, count));
-            exp_sums[i] = horizontal_sum(exp_in_range(prompt_scores, low, length, prompt_columns, max_score)
-                               + exp_in_range(own_scores, own_low, count, round_up(count, LANES), max_score));
+            const float max_score =
+                fmaxf(max_in_range(prompt_scores, low, length), max_in_range(own_scores, own_low, count));
+            exp_sums[i] = horizontal_sum(exp_in_range(prompt_scores, low, length, prompt_columns, max_score) +
+                                         exp_in_range(own_scores, own_low, count, round_up(count, LANES), max_score));
         }
     }
     matmul(queries, size, length, scores, width, 1, values, PANEL, size, attended, size, 0);
@@ -119,7 +126,7 @@ static void attend_prompt(
         const int64_t row = step->order[begin + r], from = step->start_columns[row];
         const float *own_values = own.values + row * own.slot_stride + key_head * own.head_stride + from * size;
         matmul(group, size, step->column + 1 - from, scores + r * group * width + prompt_columns, width, 1, own_values,
-                PANEL, size, attended + r * group * size, size, 1);
+               PANEL, size, attended + r * group * size, size, 1);
         for (int64_t g = 0; g < group; g++) {
             float *to = out.data + row * out.token_stride + (key_head * group + g) * out.head_stride;
             const float by = 1 / exp_sums[r * group + g];
@@ -128,22 +135,25 @@ static void attend_prompt(
     }
 }
 
-/* Floats that the largest task needs. */
+/* Scratch floats of the largest task. */
 static int64_t scratch_floats(const DecodeParams *step)
 {
     int64_t max_samples = 0, longest = 0, earliest = step->column;
     for (int64_t p = 0; p < step->prompts; p++)
-        if (step->prompt_starts[p + 1] - step->prompt_starts[p] > max_samples) max_samples = step->prompt_starts[p + 1] - step->prompt_starts[p];
+        if (step->prompt_starts[p + 1] - step->prompt_starts[p] > max_samples)
+            max_samples = step->prompt_starts[p + 1] - step->prompt_starts[p];
     for (int64_t r = 0; r < step->sequences; r++) {
         if (step->prompt_lengths[r] > longest) longest = step->prompt_lengths[r];
         if (step->start_columns[r] < earliest) earliest = step->start_columns[r];
     }
     const int64_t width = round_up(longest, PANEL) + round_up(step->column + 1 - earliest, LANES) + LANES;
-    return max_samples * (step->heads / step->kv_heads) * (2 * step->head_dim + width + 1) + 2 * PANEL * step->head_dim + 128;
+    return max_samples * (step->heads / step->kv_heads) * (2 * step->head_dim + width + 1) +
+           2 * PANEL * step->head_dim + 128;
 }
 
-/* `heads` are q, the new keys and values, and the result. Returns 0, or 1 where memory ran out. */
-int decoding_attention(const DecodeParams *step, const StridedTensor *heads, const KVCachePointers *own, const KVCachePointers *shared)
+/* `heads` are q, new keys, new values, output. Returns 0, or 1 if out of memory. */
+int decoding_attention(const DecodeParams *step, const StridedTensor *heads, const KVCachePointers *own,
+                       const KVCachePointers *shared)
 {
     const StridedTensor q = heads[0], k = heads[1], v = heads[2], out = heads[3];
     const int64_t size = step->head_dim, place = step->column * size, floats = scratch_floats(step);
@@ -155,20 +165,21 @@ int decoding_attention(const DecodeParams *step, const StridedTensor *heads, con
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < step->sequences; r++)
             for (int64_t g = 0; g < step->kv_heads; g++) {
-                memcpy(own->keys + r * own->slot_stride + g * own->head_stride + place, k.data + r * k.token_stride + g * k.head_stride,
-                       size * sizeof(float));
-                memcpy(own->values + r * own->slot_stride + g * own->head_stride + place, v.data + r * v.token_stride + g * v.head_stride,
-                       size * sizeof(float));
+                memcpy(own->keys + r * own->slot_stride + g * own->head_stride + place,
+                       k.data + r * k.token_stride + g * k.head_stride, size * sizeof(float));
+                memcpy(own->values + r * own->slot_stride + g * own->head_stride + place,
+                       v.data + r * v.token_stride + g * v.head_stride, size * sizeof(float));
             }
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < step->prompts * step->kv_heads; task++)
-            if (memory) attend_prompt(step, q, *own, *shared, out, task / step->kv_heads, task % step->kv_heads, memory);
+            if (memory)
+                attend_prompt(step, q, *own, *shared, out, task / step->kv_heads, task % step->kv_heads, memory);
         free(memory);
     }
     return failed;
 }
 
-/* Turns pairs of neighbouring dimensions of one head by complex numbers. */
+/* Multiplies adjacent pairs of dimensions of one head by complex numbers. */
 INLINE void rope_interleaved_head(float *restrict pair, const float *restrict by, int64_t size)
 {
     for (int64_t d = 0; d < size; d += 2) {
@@ -178,16 +189,16 @@ INLINE void rope_interleaved_head(float *restrict pair, const float *restrict by
     }
 }
 
-/* The same for the first `heads` heads of x [N, ..., D], in place; freqs_cis are [N, D / 2]. */
+/* RoPE on adjacent pairs, in place, for the first `heads` heads of x [N, ..., D]; freqs_cis [N, D / 2] are complex. */
 void rope_interleaved(int64_t tokens, int64_t heads, int64_t size, float *x, int64_t token, const float *freqs_cis)
 {
     for (int64_t n = 0; n < tokens; n++)
         for (int64_t h = 0; h < heads; h++) rope_interleaved_head(x + n * token + h * size, freqs_cis + n * size, size);
 }
 
-enum { ROW_BLOCK = 32 }; /* rows that one task of a product computes */
+enum { ROW_BLOCK = 32 }; /* rows per task of a matmul */
 
-/* The weights of a decoder layer: panels [outputs / PANEL, inputs, PANEL], and the bias [outputs] of the first or none. */
+/* Weights of a decoder layer: panels [outputs / PANEL, inputs, PANEL]; the bias [outputs] of qkv_proj or NULL. */
 typedef struct {
     const float *qkv_proj, *qkv_bias, *o_proj, *gate_up_proj, *down_proj;
     int64_t window;
@@ -195,14 +206,13 @@ typedef struct {
 
 typedef struct {
     int64_t layers, hidden_size, intermediate_size;
-    int64_t response_layer_stride, prompt_layer_stride; /* from a layer's cache to the next one's, in floats */
+    int64_t response_layer_stride, prompt_layer_stride; /* stride between layers of a cache, in floats */
     float epsilon;
 } DecoderParams;
 
-/* c [rows, N] = or += a [rows, depth] w, for rows and panels that the threads of a parallel region share. */
-static void parallel_matmul(
-    int64_t rows, int64_t panels, int64_t depth, const float *a, const float *weights, const float *bias, float *c,
-    int64_t c_row, int add)
+/* c [rows, N] = or += a [rows, depth] w, shared among the threads of the enclosing parallel region. */
+static void parallel_matmul(int64_t rows, int64_t panels, int64_t depth, const float *a, const float *weights,
+                            const float *bias, float *c, int64_t c_row, int add)
 {
 #pragma omp for collapse(2) schedule(static)
     for (int64_t p = 0; p < panels; p++)
@@ -217,7 +227,8 @@ static void parallel_matmul(
 }
 
 /* between [rows, inner] = silu(x gates) * (x ups), shared likewise. */
-static void parallel_swiglu(int64_t rows, int64_t inner, int64_t depth, const float *x, const float *gates, float *between)
+static void parallel_swiglu(int64_t rows, int64_t inner, int64_t depth, const float *x, const float *gates,
+                            float *between)
 {
 #pragma omp for collapse(2) schedule(static)
     for (int64_t p = 0; p < inner; p += PANEL)
@@ -242,11 +253,10 @@ static void parallel_rms_norm(int64_t rows, int64_t width, const float *x, float
     }
 }
 
-/* All layers of a decoding step: states [R, hidden] of the new tokens become those behind the last layer, in place. `freqs_cis`
-   [R, D / 2] rotate queries and keys; the caches are the first layer's. Returns 0, or 1 where memory ran out. */
-int decoding_layers(
-    const DecodeParams *given, const DecoderParams *decoder, const LayerPointers *layers, float *states, const float *freqs_cis, const KVCachePointers *own,
-    const KVCachePointers *shared)
+/* All layers of a decoding step: replaces states [R, hidden] of the new tokens by the last layer's output. `freqs_cis`
+   [R, D / 2] rotate queries and keys; the caches are the first layer's. Returns 0, or 1 if out of memory. */
+int decoding_layers(const DecodeParams *given, const DecoderParams *decoder, const LayerPointers *layers, float *states,
+                    const float *freqs_cis, const KVCachePointers *own, const KVCachePointers *shared)
 {
     const int64_t rows = given->sequences, size = given->head_dim, heads = given->heads, key_heads = given->kv_heads;
     const int64_t hidden = decoder->hidden_size, inner = decoder->intermediate_size, group = heads / key_heads;
@@ -267,8 +277,10 @@ int decoding_layers(
             DecodeParams step = *given;
             KVCachePointers layer_own = *own, layer_shared = *shared;
             step.window = layer->window;
-            layer_own.keys += l * decoder->response_layer_stride, layer_own.values += l * decoder->response_layer_stride;
-            layer_shared.keys += l * decoder->prompt_layer_stride, layer_shared.values += l * decoder->prompt_layer_stride;
+            layer_own.keys += l * decoder->response_layer_stride,
+                layer_own.values += l * decoder->response_layer_stride;
+            layer_shared.keys += l * decoder->prompt_layer_stride,
+                layer_shared.values += l * decoder->prompt_layer_stride;
             parallel_rms_norm(rows, hidden, states, decoder->epsilon, x);
             parallel_matmul(rows, width / PANEL, hidden, x, layer->qkv_proj, layer->qkv_bias, qkv, width, 0);
 #pragma omp for schedule(dynamic, 1)
@@ -297,11 +309,11 @@ int decoding_layers(
     return failed;
 }
 
-/* A weight [outputs, inputs], outputs a multiple of PANEL and inputs of LANES, as panels. */
+/* Packs a weight [outputs, inputs] into panels; outputs is a multiple of PANEL, inputs of LANES. */
 void pack_weight(int64_t outputs, int64_t inputs, const float *weight, float *panels)
 {
     pack_panels(weight, outputs, inputs, panels);
 }
 
-/* What the head size has to be a multiple of for `decoding_attention`. */
+/* `decoding_attention` needs a head size that is a multiple of this. */
 int panel_width(void) { return PANEL; }

@@ -1,6 +1,6 @@
-"""Attention of a decoding step, or all of its layers, in fp32 on the CPU by compiled kernels (`decoding.c`).
+"""Attention of one decoding step, or all decoder layers of it, in fp32 on the CPU by compiled kernels (`decoding.c`).
 
-Legend: R rows, G prompts, H query heads, Hkv key heads, D head size, P and W positions.
+Shapes: R running sequences, G prompts, H query heads, Hkv key heads, D head size, P and W cache positions.
 """
 
 from __future__ import annotations
@@ -67,9 +67,8 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer's, whose norms have weights of one: `qkv_proj` [(H + 2 Hkv) D, hidden], its queries and keys in pairs
-    that rotate together, its bias; `o_proj` [hidden, H D]; `gate_up_proj` [2 inner, hidden]; `down_proj` [hidden,
-    inner].
+    """Weights of one layer, norm weights folded in: `qkv_proj` [(H + 2 Hkv) D, hidden] with interleaved rotary pairs,
+    and its bias; `o_proj` [hidden, H D]; `gate_up_proj` [2 inner, hidden]; `down_proj` [hidden, inner].
     """
 
     qkv_proj: torch.Tensor
@@ -81,19 +80,19 @@ class LayerWeights:
 
 
 class CompiledDecoder:
-    """All layers of a Llama-like decoder for steps that compute one new token of each running row."""
+    """All layers of a Llama-like decoder, for steps with one new token per running sequence."""
 
     def __init__(
         self, layers: Sequence[LayerWeights], num_heads: int, num_kv_heads: int, head_dim: int, epsilon: float
     ) -> None:
         self.num_heads, self.num_kv_heads, self.head_dim, self.epsilon = num_heads, num_kv_heads, head_dim, epsilon
         self.hidden_size, self.intermediate_size = layers[0].down_proj.shape
-        self._buffers: list[torch.Tensor] = []  # what the kernel reads lives as long as this
+        self._buffers: list[torch.Tensor] = []  # keeps alive what the kernel reads
         self._layers = (LayerPointers * len(layers))(*map(self._pack_layer, layers))
 
     @staticmethod
     def supports(layers: Sequence[LayerWeights], head_dim: int) -> bool:
-        """Whether the kernel computes such layers: fp32 on the CPU, and every width whole panels."""
+        """Whether the kernel supports such layers: fp32 on the CPU, every width a multiple of the panel width."""
         weights = [
             each for layer in layers for each in (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)
         ]
@@ -110,10 +109,10 @@ class CompiledDecoder:
         index: DecodeIndex,
         column: int,
     ) -> torch.Tensor:
-        """States [R, hidden] of the new tokens behind the last layer, in place.
+        """Replace states [R, hidden] of the new tokens, the embeddings, by the last layer's output, in place.
 
-        `freqs_cis` [R, 1, D/2] are complex and hold the scaling of scores; `response_kv` and `prompt_kv` are keys and
-        values [layers, slots, Hkv, positions, D]; the rest as of `decoding_attention`.
+        `freqs_cis` [R, 1, D/2] are complex rotations that include the softmax scale; `response_kv` and `prompt_kv` are
+        keys and values [layers, slots, Hkv, positions, D]; other arguments as in `decoding_attention`.
         """
         decode = _decode_params(index, (self.num_heads, self.num_kv_heads, self.head_dim), column, 1.0, None)
         decoder = DecoderParams(
@@ -131,7 +130,7 @@ class CompiledDecoder:
         if require_library().decoding_layers(
             ctypes.byref(decode), ctypes.byref(decoder), self._layers, *pointers, *caches
         ):
-            raise MemoryError("sampling: no memory for the states of one step")
+            raise MemoryError("sampling: out of memory for the states of one step")
         return states
 
     def _pack_layer(self, layer: LayerWeights) -> LayerPointers:
@@ -152,7 +151,7 @@ class CompiledDecoder:
 
 
 def supports(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> bool:
-    """Whether the kernel computes this: fp32 on the CPU, whole panels of dimensions, values as wide as keys, no cap."""
+    """Whether the kernel supports this: fp32 on the CPU, no softcap, head size a multiple of the panel width."""
     head_dim = query.shape[-1]
     return (
         query.device.type == "cpu"
@@ -175,18 +174,18 @@ def decoding_attention(
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
-    """One token of every running row: q [R, H, D], new k and v [R, Hkv, D] -> [R, H, D].
+    """Attention of one token per running sequence: q [R, H, D], new k and v [R, Hkv, D] -> [R, H, D].
 
-    `response_kv`, keys and values [slots, Hkv, W, D] get the new ones in `column`; `prompt_kv` [slots, Hkv, P, D] are
-    those of prompts. `index` are the rows by prompt [R], where each prompt's begin among them [G + 1], and of each row
-    the length of its prompt and the first of its own columns [R]. `window` counts the query's own position.
+    Writes the new keys and values to `column` of `response_kv` [slots, Hkv, W, D]; `prompt_kv` [slots, Hkv, P, D] hold
+    the prompts'. `index` is: sequences ordered by prompt [R], each prompt's start in that order [G + 1], and each
+    sequence's prompt length and first column [R]. A sliding `window` includes the query's own position.
     """
     q, k, v = (last_dim_contiguous(states) for states in (q, k, v))
     out = q.new_empty(q.shape)
     params = _decode_params(index, (q.shape[1], k.shape[1], q.shape[2]), column, scaling, window)
     caches = (ctypes.byref(KVCachePointers.of_layer(*response_kv)), ctypes.byref(KVCachePointers.of_layer(*prompt_kv)))
     if require_library().decoding_attention(ctypes.byref(params), strided_tensors(q, k, v, out), *caches):
-        raise MemoryError("attention: no memory for the scores of one prompt's rows")
+        raise MemoryError("attention: out of memory for the scores of one prompt's sequences")
     return out
 
 

@@ -1,20 +1,18 @@
-/* What a decoder layer does between its products, in fp32, forward and backward: root-mean-square norms, gated units and
-   rotations, each in one pass over its rows.
+/* RMSNorm, SwiGLU and RoPE in fp32, forward and backward, each in one pass over its rows; and a transposed copy.
 
-   Rows of x are `x_row` floats apart; results lie row after row. Legend: M rows, D width. */
+   `x_row` is the stride between rows of x in floats; results are contiguous. Shapes: M rows, D width. */
 
 #include "vectors.h"
 
 enum {
-    PARALLEL_THRESHOLD = 16384, /* numbers that one thread computes sooner alone */
-    BLOCK = 128,    /* rows whose gradients of a norm's weight are summed together */
-    TILE = 64     /* side of what is transposed at once */
+    PARALLEL_THRESHOLD = 16384, /* elements: up to so many, one thread is faster */
+    BLOCK = 128,                /* rows per partial sum of a norm's weight gradient */
+    TILE = 64                   /* side of a transposed tile */
 };
 
-/* out = x / sqrt(mean(x^2) + epsilon) * weight; inverse_rms [M] are 1 over the roots. Without a weight it is 1. */
-void rms_norm(
-    int64_t rows, int64_t width, const float *x, int64_t x_row, const float *weight, float epsilon, float *out,
-    float *inverse_rms)
+/* out = x / sqrt(mean(x^2) + epsilon) * weight; inverse_rms [M] = 1 / root. weight may be NULL: 1. */
+void rms_norm(int64_t rows, int64_t width, const float *x, int64_t x_row, const float *weight, float epsilon,
+              float *out, float *inverse_rms)
 {
 #pragma omp parallel for schedule(static) if (rows * width > PARALLEL_THRESHOLD)
     for (int64_t m = 0; m < rows; m++) {
@@ -29,10 +27,10 @@ void rms_norm(
     }
 }
 
-/* From the gradient [M, D] of the result: that of x, and of the weight summed over every BLOCK rows, [M / BLOCK, D]. */
-void rms_norm_backward(
-    int64_t rows, int64_t width, const float *restrict gradient, int64_t gradient_row, const float *restrict x,
-    int64_t x_row, const float *restrict weight, const float *inverse_rms, float *restrict d_x, float *restrict d_weights)
+/* From the output gradient [M, D]: that of x, and partial weight gradients over BLOCK rows each, [M / BLOCK, D]. */
+void rms_norm_backward(int64_t rows, int64_t width, const float *restrict gradient, int64_t gradient_row,
+                       const float *restrict x, int64_t x_row, const float *restrict weight, const float *inverse_rms,
+                       float *restrict d_x, float *restrict d_weights)
 {
 #pragma omp parallel for schedule(static) if (rows * width > PARALLEL_THRESHOLD)
     for (int64_t block = 0; block < (rows + BLOCK - 1) / BLOCK; block++) {
@@ -59,7 +57,7 @@ INLINE void swiglu_gradients(vec given, vec gate, vec up, vec *d_gate, vec *d_up
     *d_up = given * unit;
 }
 
-/* The last, partial vector of a row: loaded with zeros behind, stored as far as the row goes. */
+/* The last, partial vector of a row: padded with zeros on load, truncated on store. */
 INLINE vec load_partial(const float *from, int64_t count)
 {
     vec loaded = splat(0);
@@ -70,8 +68,8 @@ INLINE vec load_partial(const float *from, int64_t count)
 INLINE void store_partial(float *to, vec stored, int64_t count) { memcpy(to, &stored, count * sizeof(float)); }
 
 /* out = silu(gate) * up */
-void swiglu(
-    int64_t rows, int64_t width, const float *gate, int64_t gate_row, const float *up, int64_t up_row, float *out)
+void swiglu(int64_t rows, int64_t width, const float *gate, int64_t gate_row, const float *up, int64_t up_row,
+            float *out)
 {
 #pragma omp parallel for schedule(static) if (rows * width > PARALLEL_THRESHOLD)
     for (int64_t m = 0; m < rows; m++) {
@@ -80,13 +78,13 @@ void swiglu(
         int64_t d = 0;
         for (; d + LANES <= width; d += LANES) store(to + d, swiglu_vec(load(g + d), load(u + d)));
         if (d < width)
-            store_partial(to + d, swiglu_vec(load_partial(g + d, width - d), load_partial(u + d, width - d)), width - d);
+            store_partial(to + d, swiglu_vec(load_partial(g + d, width - d), load_partial(u + d, width - d)),
+                          width - d);
     }
 }
 
-void swiglu_backward(
-    int64_t rows, int64_t width, const float *gradient, int64_t gradient_row, const float *gate, int64_t gate_row,
-    const float *up, int64_t up_row, float *d_gate, float *d_up)
+void swiglu_backward(int64_t rows, int64_t width, const float *gradient, int64_t gradient_row, const float *gate,
+                     int64_t gate_row, const float *up, int64_t up_row, float *d_gate, float *d_up)
 {
 #pragma omp parallel for schedule(static) if (rows * width > PARALLEL_THRESHOLD)
     for (int64_t m = 0; m < rows; m++) {
@@ -101,18 +99,19 @@ void swiglu_backward(
         }
         if (d < width) {
             const int64_t rest = width - d;
-            swiglu_gradients(load_partial(given + d, rest), load_partial(g + d, rest), load_partial(u + d, rest), &a, &b);
+            swiglu_gradients(load_partial(given + d, rest), load_partial(g + d, rest), load_partial(u + d, rest), &a,
+                             &b);
             store_partial(to_gate + d, a, rest);
             store_partial(to_up + d, b, rest);
         }
     }
 }
 
-/* out [N, H, D] = x * cos + rotate_half(x) * sin, where rotate_half(x) is (-second half, first half) of each head (RoFormer, §3.4.2,
-   in the order of GPT-NeoX). x [N, H, D] by `x_token` and `x_head`; cos and sin [N, D]. `backward` applies the transpose. */
-void rope(
-    int64_t tokens, int64_t heads, int64_t size, const float *x, int64_t x_token, int64_t x_head,
-    const float *restrict cosines, const float *restrict sines, int backward, float *out)
+/* out [N, H, D] = x * cos + rotate_half(x) * sin, where rotate_half(x) is (-second half, first half) of each head
+   (RoFormer, §3.4.2, in the order of GPT-NeoX).
+   x [N, H, D] has strides `x_token` and `x_head`; cos and sin are [N, D]. `backward` applies the transpose. */
+void rope(int64_t tokens, int64_t heads, int64_t size, const float *x, int64_t x_token, int64_t x_head,
+          const float *restrict cosines, const float *restrict sines, int backward, float *out)
 {
     const int64_t half = size / 2;
 #pragma omp parallel for schedule(static) if (tokens * heads * size > PARALLEL_THRESHOLD)
@@ -135,7 +134,7 @@ void rope(
     }
 }
 
-/* out [columns, rows] = x [rows, columns], by squares that fit the cache. */
+/* out [columns, rows] = transpose of x [rows, columns], by tiles that fit the cache. */
 void transpose(int64_t rows, int64_t columns, const float *x, int64_t x_row, float *out)
 {
 #pragma omp parallel for collapse(2) schedule(static) if (rows * columns > PARALLEL_THRESHOLD)

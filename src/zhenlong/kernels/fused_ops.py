@@ -1,7 +1,6 @@
-"""What a decoder layer does between its products: in fp32 on the CPU (`fused_ops.c`), in any precision on CUDA.
+"""RMSNorm, SwiGLU and rotary embeddings as fused kernels: fp32 on the CPU (`fused_ops.c`), any dtype on CUDA.
 
-Under mixed precision on CUDA the results have its precision, in which the products that read them would have rounded
-them one by one.
+Under autocast on CUDA results have the autocast dtype: the matmuls that read them would cast them to it anyway.
 
 Shapes: M rows, D width; N tokens, H heads.
 """
@@ -18,16 +17,16 @@ from zhenlong.kernels import triton_ops
 from zhenlong.kernels.build import load_library, require_library
 from zhenlong.kernels.onednn_linear import non_matmul_in_fp32
 
-WEIGHT_GRADIENT_BLOCK: Final = 128  # rows whose gradients of a norm's weight are summed together: BLOCK of fused_ops.c
+WEIGHT_GRADIENT_BLOCK: Final = 128  # rows per partial sum of a norm's weight gradient: BLOCK of fused_ops.c
 
 
 def supports(*states: torch.Tensor) -> bool:
-    """Whether kernels compute this, with gradients: fp32 on the CPU, or what `triton_ops` supports."""
+    """Whether kernels support these, with gradients: fp32 on the CPU, or what `triton_ops` supports."""
     return triton_ops.supports(*states) if triton_ops.is_on_cuda(states[0]) else supports_no_grad(*states)
 
 
 def supports_no_grad(*states: torch.Tensor) -> bool:
-    """Whether the functions without a gradient compute this: fp32 on the CPU."""
+    """Whether the functions without gradients (`*_rows`, `apply_rope_interleaved`) support these: fp32 on the CPU."""
     return (
         all(each.dtype == torch.float32 and each.device.type == "cpu" and each.numel() > 0 for each in states)
         and non_matmul_in_fp32()
@@ -46,7 +45,7 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 
 
 def apply_rope(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """states [1, H, N, D] turned by angles given as [1, N, D], dimension i with i + D/2 (Su et al. 2021, §3.4.2)."""
+    """Rotate states [1, H, N, D] by cosines and sines [1, N, D], dimension i with i + D/2 (Su et al. 2021, §3.4.2)."""
     return _RoPE.apply(states, cosines, sines)
 
 
@@ -57,10 +56,7 @@ def rms_norm_rows(
     out: torch.Tensor,
     inverse_rms: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`rms_norm` of rows [M, D] into `out`, without a gradient; `inverse_rms` [M] gets what each row was multiplied by.
-
-    On the CPU, as are the next two.
-    """
+    """`rms_norm` of rows [M, D] into `out`, without a gradient, on the CPU; `inverse_rms` [M] receives 1 / rms."""
     pointers = (None if part is None else part.data_ptr() for part in (weight, out, inverse_rms))
     weight_pointer, out_pointer, inverse_rms_pointer = pointers
     require_library().rms_norm(
@@ -70,13 +66,13 @@ def rms_norm_rows(
 
 
 def swiglu_rows(gates: torch.Tensor, ups: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """`swiglu` of rows [M, D] into `out`, without a gradient."""
+    """`swiglu` of rows [M, D] into `out`, without a gradient, on the CPU."""
     require_library().swiglu(*gates.shape, *_pointer_and_stride(gates), *_pointer_and_stride(ups), out.data_ptr())
     return out
 
 
 def apply_rope_interleaved(states: torch.Tensor, heads: int, freqs_cis: torch.Tensor) -> torch.Tensor:
-    """The first `heads` of states [N, any, D], neighbouring dimensions turned by complex [N, 1, D/2], in place."""
+    """Rotate the first `heads` of states [N, any, D] in place on the CPU: adjacent pairs times complex [N, 1, D/2]."""
     require_library().rope_interleaved(
         len(states), heads, states.shape[2], *_pointer_and_stride(states), freqs_cis.data_ptr()
     )
@@ -160,7 +156,7 @@ class _RoPE(torch.autograd.Function):
 def _rope(
     states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, dtype: torch.dtype, backward: bool
 ) -> torch.Tensor:
-    """[1, H, N, D] that lie as [N, H, D]."""
+    """[1, H, N, D], stored as [N, H, D]."""
     states = states if states.stride(-1) == 1 else states.contiguous()
     _, heads, tokens, head_dim = states.shape
     out = states.new_empty(tokens, heads, head_dim, dtype=dtype)
@@ -175,7 +171,7 @@ def _rope(
 
 
 def _result_dtype(*states: torch.Tensor) -> torch.dtype:
-    """The precision of a result: that of mixed precision, which on the CPU only products have."""
+    """The dtype of a result: autocast's, which on the CPU applies to matmuls only."""
     device_type = states[0].device.type
     if device_type != "cpu" and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
@@ -183,7 +179,7 @@ def _result_dtype(*states: torch.Tensor) -> torch.dtype:
 
 
 def _as_rows(states: torch.Tensor) -> torch.Tensor:
-    """[M, D], each row's numbers side by side; a view where that can be."""
+    """[M, D] with contiguous rows; a view where possible."""
     rows = states.reshape(-1, states.shape[-1])
     return rows if rows.stride(1) == 1 else rows.contiguous()
 

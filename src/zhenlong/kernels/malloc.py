@@ -1,8 +1,8 @@
-"""Memory that a step has freed stays with the process: the next step takes it again, and the system need not clear it.
+"""Makes glibc's malloc keep freed memory, so that the next training step reuses it without page faults.
 
-glibc hands freed blocks of 32 MB and more, and what is free at the end of its heap, back to the system at once; each
-page that is asked for again costs a fault and 4 KB of zeros. A training step frees and takes its activations again and
-again: that was a fifth of the time of a small model's step (docs/performance.md).
+By default glibc returns freed blocks of 32 MB and more, and the free end of its heap, to the operating system; every
+page allocated again costs a fault and 4 KB of zeroing. A training step frees and allocates its activations each time:
+this took a fifth of a small model's step (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Final
 
 M_TRIM_THRESHOLD: Final = -1  # <malloc.h>
 M_MMAP_THRESHOLD: Final = -3
-MAX_FREE_BYTES: Final = 2**31 - 1  # bytes that may be free at the end of the heap: the largest that mallopt takes
-MAX_HEAP_BLOCK: Final = 2**30  # bytes of a block that comes from the heap
+MAX_FREE_BYTES: Final = 2**31 - 1  # free bytes kept at the end of the heap: the largest value mallopt accepts
+MAX_HEAP_BLOCK: Final = 2**30  # bytes: smaller blocks come from the heap, not from mmap
 USER_SETTINGS: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; whether that was possible: glibc, and the user has not set it otherwise."""
+    """Keep freed memory in this process. False without glibc, or if the user configured the allocator."""
     if sys.platform != "linux" or any(name in os.environ for name in USER_SETTINGS):
         return False
     try:

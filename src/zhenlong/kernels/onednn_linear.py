@@ -1,11 +1,11 @@
-"""Matrix products of linear layers on x86 processors by oneDNN, forward and backward.
+"""Matmuls of linear layers on x86 processors by oneDNN, forward and backward.
 
-In fp32 PyTorch computes them with MKL, which on an AMD processor with AVX-512 was half as fast as oneDNN, which comes
-with PyTorch too (docs/models.md). With AVX2 MKL is the faster one for gradients of weights, whose sides oneDNN
-wants turned over first. Both are IEEE fp32.
+PyTorch's fp32 matmuls call MKL, which on an AMD processor with AVX-512 was half as fast as oneDNN, also a part of
+PyTorch (docs/models.md). With AVX2 MKL is faster for weight gradients, whose operands oneDNN needs transposed. Both
+are IEEE fp32.
 
-Mixed precision on a processor that multiplies bf16 rounds both sides of a product to bf16 and hands its result on in
-fp32, so that all else stays in fp32 and with the kernels. PyTorch's autocast would keep the results in bf16.
+Under bf16 autocast, on a processor with bf16 instructions, both operands are rounded to bf16 and the result is fp32, so
+everything but matmuls stays in fp32 and in the kernels. PyTorch's autocast would return bf16.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -25,15 +25,15 @@ ONEDNN_AVAILABLE: Final = (
     and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
-ONEDNN_WEIGHT_GRADIENT: Final = torch.backends.cpu.get_cpu_capability() == "AVX512"  # gradients of weights
+ONEDNN_WEIGHT_GRADIENT: Final = torch.backends.cpu.get_cpu_capability() == "AVX512"  # else MKL's
 BF16_MATMUL_SUPPORTED: Final = ONEDNN_AVAILABLE and any(
     getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 )
-NO_POST_OP: Final[tuple[str, list[float], str]] = ("none", [], "")  # is done to the result
+NO_POST_OP: Final[tuple[str, list[float], str]] = ("none", [], "")  # to apply to the result
 
 
 def supports(states: torch.Tensor) -> bool:
-    """Whether oneDNN computes products of `states` here: fp32 on the CPU, without mixed precision."""
+    """Whether oneDNN multiplies `states` here: fp32 on the CPU, without autocast."""
     return bool(
         ONEDNN_AVAILABLE
         and states.dtype == torch.float32
@@ -44,7 +44,7 @@ def supports(states: torch.Tensor) -> bool:
 
 
 def bf16_matmul_active() -> bool:
-    """Whether layers on the CPU multiply in bf16 now, and do all else in fp32."""
+    """Whether linear layers on the CPU multiply in bf16 now, with everything else in fp32."""
     return bool(
         BF16_MATMUL_SUPPORTED
         and torch.is_autocast_enabled("cpu")
@@ -54,16 +54,12 @@ def bf16_matmul_active() -> bool:
 
 
 def non_matmul_in_fp32() -> bool:
-    """Whether what is no product is computed in fp32 on the CPU now: without mixed precision, or with
-    `bf16_matmul_active`.
-    """
+    """Whether operations other than matmuls run in fp32 on the CPU now: no autocast, or `bf16_matmul_active`."""
     return not torch.is_autocast_enabled("cpu") or bf16_matmul_active()
 
 
 def linear_no_grad(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """rows [M, K] @ weight.T [K, N] + bias -> [M, N], without a gradient; `weight` [N, K] may come from
-    `prepack_weight`.
-    """
+    """rows [M, K] @ weight.T [K, N] + bias -> [M, N] without a gradient; `weight` [N, K] may be prepacked."""
     if supports(rows):
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, *NO_POST_OP)
     return torch_linear(rows, weight, bias)
@@ -77,9 +73,7 @@ def add_linear(sums: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> 
 
 
 def prepack_weight(weight: torch.Tensor, rows: int) -> torch.Tensor:
-    """The weight in oneDNN's own order, which is best for that many `rows`; only `linear_no_grad` and `add_linear` can
-    read it.
-    """
+    """The weight in oneDNN's blocked layout for that many `rows`; for `linear_no_grad` and `add_linear` only."""
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows) if supports(weight) else weight
 
 
@@ -103,7 +97,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_output = grad_output.contiguous()  # what a sum hands back has no memory of its own
+        grad_output = grad_output.contiguous()  # the gradient of a sum is an expanded scalar
         return (
             linear_no_grad(grad_output, weight.t()) if needs_input else None,
             weight_gradient(grad_output, rows) if needs_weight else None,
@@ -112,7 +106,7 @@ class _Linear(torch.autograd.Function):
 
 
 class _BF16Linear(torch.autograd.Function):
-    """The same with both sides of each product rounded to bf16. It keeps fp32 states, which other layers keep too."""
+    """`_Linear` with both operands of each matmul rounded to bf16; saves the fp32 input, as other layers do."""
 
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -134,7 +128,7 @@ class _BF16Linear(torch.autograd.Function):
 
 
 def weight_gradient(grad_output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    """grad_output.T @ inputs -> [N, K], from [M, N] and [M, K]; oneDNN likes fewer rows than columns in the result."""
+    """grad_output.T @ inputs -> [N, K], from [M, N] and [M, K]; oneDNN is faster with fewer rows than columns."""
     if not (supports(grad_output) and ONEDNN_WEIGHT_GRADIENT):
         return grad_output.t() @ inputs
     if grad_output.shape[1] <= inputs.shape[1]:
@@ -143,7 +137,7 @@ def weight_gradient(grad_output: torch.Tensor, inputs: torch.Tensor) -> torch.Te
 
 
 def add_weight_gradient(sums: torch.Tensor, grad_output: torch.Tensor, inputs: torch.Tensor) -> None:
-    """sums [N, K] += grad_output.T @ inputs, from [M, N] and [M, K]; the sums may be of a higher precision."""
+    """sums [N, K] += grad_output.T @ inputs, from [M, N] and [M, K]; `sums` may have a higher precision."""
     if sums.dtype == grad_output.dtype and not (supports(grad_output) and ONEDNN_WEIGHT_GRADIENT):
         sums.addmm_(grad_output.t(), inputs)
     else:
@@ -151,7 +145,7 @@ def add_weight_gradient(sums: torch.Tensor, grad_output: torch.Tensor, inputs: t
 
 
 def transposed_copy(rows: torch.Tensor) -> torch.Tensor:
-    """rows [M, N] as [N, M] in memory of its own."""
+    """rows [M, N] transposed to a contiguous [N, M]."""
     if load_library() is None or rows.dtype != torch.float32 or rows.device.type != "cpu" or rows.stride(1) != 1:
         return rows.t().contiguous()
     out = rows.new_empty(rows.shape[1], rows.shape[0])

@@ -1,4 +1,4 @@
-/* Products of small matrices by panels of two vectors, which stay in registers while rows of both sides go by. */
+/* Small matrix products by panels of two vectors: accumulators stay in registers over the inner dimension. */
 
 #ifndef ZHENLONG_PANELS_H
 #define ZHENLONG_PANELS_H
@@ -7,14 +7,14 @@
 
 enum { PANEL = 2 * LANES, ROWS = REGISTERS >= 32 ? 8 : 4 };
 
-typedef struct { /* a tensor [N, heads, D], by its steps in floats; dimensions lie side by side */
+typedef struct { /* a tensor [N, heads, D], strides in floats; the last dimension is contiguous */
     float *data;
     int64_t token_stride, head_stride;
 } StridedTensor;
 
 INLINE int64_t round_up(int64_t number, int64_t multiple) { return (number + multiple - 1) / multiple * multiple; }
 
-/* Memory of one thread, cut into parts one after the other, each at a whole cache line. */
+/* Takes the next part of a thread's scratch memory, aligned to a cache line. */
 INLINE float *arena_alloc(float **memory, int64_t floats)
 {
     float *part = *memory;
@@ -23,9 +23,8 @@ INLINE float *arena_alloc(float **memory, int64_t floats)
 }
 
 /* c [rows, PANEL] = or += a [rows, depth] b [depth, PANEL], where a's element (i, p) is at i * a_row + p * a_step. */
-INLINE void panel_matmul(
-    const int rows, int64_t depth, const float *a, int64_t a_row, int64_t a_step, const float *b, int64_t b_step,
-    float *c, int64_t c_row, int add)
+INLINE void panel_matmul(const int rows, int64_t depth, const float *a, int64_t a_row, int64_t a_step, const float *b,
+                         int64_t b_step, float *c, int64_t c_row, int add)
 {
     vec sum[ROWS][2];
 #pragma GCC unroll 8
@@ -50,9 +49,8 @@ INLINE void panel_matmul(
 }
 
 /* c [rows, columns] = or += a [rows, depth] b [depth, columns]; panels of b are b_panel apart. */
-static inline void matmul(
-    int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row, int64_t a_step, const float *b,
-    int64_t b_panel, int64_t b_step, float *c, int64_t c_row, int add)
+static inline void matmul(int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row, int64_t a_step,
+                          const float *b, int64_t b_panel, int64_t b_step, float *c, int64_t c_row, int add)
 {
     for (int64_t n = 0; n < columns; n += PANEL, b += b_panel, c += PANEL) {
         int64_t i = 0;
@@ -64,7 +62,7 @@ static inline void matmul(
     }
 }
 
-/* The same rows as panels of PANEL columns, [length / PANEL, padded, PANEL]: packed `rows` [length, padded] transposed. */
+/* Transposes packed `rows` [length, padded] into panels of PANEL columns, [length / PANEL, padded, PANEL]. */
 static inline void pack_panels(const float *rows, int64_t length, int64_t padded, float *to)
 {
     for (int64_t t = 0; t < length; t += PANEL, rows += PANEL * padded, to += PANEL * padded)

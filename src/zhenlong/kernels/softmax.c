@@ -1,13 +1,13 @@
-/* What the output head does with rows of logits, in fp32 or bf16: the log-probability of each row's target, and powers
-   e^(logit - largest) in place of the logits. Sums are of fp32 powers, by blocks added up in double. */
+/* Log-softmax of the LM head's logits, fp32 or bf16: the log-probability of each row's target; overwrites logits by
+   e^(logit - maximum). Exponentials are summed in fp32 by blocks, the blocks in double. */
 
 #include "vectors.h"
 
-enum { BLOCK = 1024 }; /* powers that are added up by lanes */
+enum { BLOCK = 1024 }; /* exponentials per fp32 partial sum */
 
 typedef struct {
-    int64_t rows, vocab_size, row_stride; /* `row_stride` numbers from a row to the next one */
-    int64_t is_bf16;                  /* logits of bf16 */
+    int64_t rows, vocab_size, row_stride; /* row_stride in elements */
+    int64_t is_bf16;                      /* else fp32 */
     void *data;
 } Logits;
 
@@ -16,14 +16,14 @@ typedef uint32_t bits32 __attribute__((vector_size(LANES * 4)));
 
 INLINE vec bf16_to_float(bf16s given) { return (vec)(__builtin_convertvector(given, bits32) << 16); }
 
-/* Rounded to the nearest bf16, the even one of two. */
+/* Rounds to nearest even. */
 INLINE bf16s float_to_bf16(vec given)
 {
     const bits32 bits = (bits32)given;
     return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, bf16s);
 }
 
-/* `count` logits from place j on, minus infinity in the lanes behind them. */
+/* Loads `count` logits from column j on, -inf in the remaining lanes. */
 INLINE vec load_logits(const Logits *logits, int64_t r, int64_t j, int64_t count)
 {
     if (!logits->is_bf16) {
@@ -43,24 +43,26 @@ INLINE void store_logits(const Logits *logits, int64_t r, int64_t j, int64_t cou
 {
     if (logits->is_bf16) {
         const bf16s some = float_to_bf16(numbers);
-        memcpy((uint16_t *)logits->data + r * logits->row_stride + j, &some, count == LANES ? sizeof some : count * sizeof(uint16_t));
+        memcpy((uint16_t *)logits->data + r * logits->row_stride + j, &some,
+               count == LANES ? sizeof some : count * sizeof(uint16_t));
     } else {
-        memcpy((float *)logits->data + r * logits->row_stride + j, &numbers, count == LANES ? sizeof numbers : count * sizeof(float));
+        memcpy((float *)logits->data + r * logits->row_stride + j, &numbers,
+               count == LANES ? sizeof numbers : count * sizeof(float));
     }
 }
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Makes powers of `count` logits, and adds them, and power times exponent, up by lanes. */
+/* Exponentiates `count` logits in place; adds p and p * (logit - max), p the exponential, to the sums by lane. */
 INLINE void exp_chunk(const Logits *logits, int64_t r, int64_t j, int64_t count, float top, vec *total, vec *weighted)
 {
     const vec exponent = load_logits(logits, r, j, count) - splat(top), power = exp_vec(exponent);
     *total += power;
-    *weighted += power * blend(power == splat(0), splat(0), exponent); /* not 0 times minus infinity */
+    *weighted += power * blend(power == splat(0), splat(0), exponent); /* avoids 0 * -inf */
     store_logits(logits, r, j, count, power);
 }
 
-/* Makes powers of one row. Returns their sum; `weighted_sum` gets the sum of power times exponent. */
+/* Exponentiates one row in place. Returns the sum of p; `weighted_sum` receives the sum of p * (logit - max). */
 INLINE double exp_row(const Logits *logits, int64_t r, float top, double *weighted_sum)
 {
     double sum = 0;
@@ -94,9 +96,9 @@ INLINE float max_logit_of(const Logits *logits, int64_t r)
     return top;
 }
 
-/* log_probs, max_logits and exp_sums [R], and unless it is NULL entropies [R], the entropies; logits become powers. */
-void log_softmax_gather(
-    const Logits *logits, const int64_t *target, float *log_probs, float *max_logits, float *exp_sums, float *entropies)
+/* Writes log_probs, max_logits, exp_sums and, unless NULL, entropies, [R] each; exponentiates logits in place. */
+void log_softmax_gather(const Logits *logits, const int64_t *target, float *log_probs, float *max_logits,
+                        float *exp_sums, float *entropies)
 {
 #pragma omp parallel for schedule(static) if (logits->rows * logits->vocab_size > 1 << 15)
     for (int64_t r = 0; r < logits->rows; r++) {
@@ -111,7 +113,7 @@ void log_softmax_gather(
     }
 }
 
-/* Logits become powers. */
+/* Overwrites logits by e^(logit - max_logit). */
 void exp_rows(const Logits *logits, const float *max_logits)
 {
 #pragma omp parallel for schedule(static) if (logits->rows * logits->vocab_size > 1 << 15)

@@ -1,4 +1,4 @@
-"""What the output head does with logits by a kernel: on the CPU (`softmax.c`) two passes a row, in the cache.
+"""Log-softmax of the LM head's logits by kernels: two passes over each row on the CPU (`softmax.c`), Triton on CUDA.
 
 Shapes: R rows, V vocabulary.
 """
@@ -20,7 +20,7 @@ class Logits(ctypes.Structure):
 
 
 def supports(logits: torch.Tensor) -> bool:
-    """Whether a kernel computes this: fp32 or bf16 on the CPU, or what `triton_ops` supports."""
+    """Whether a kernel supports these: fp32 or bf16 on the CPU, or what `triton_ops` supports."""
     if triton_ops.is_on_cuda(logits):
         return triton_ops.supports(logits) and logits.stride(1) == 1
     dtypes = (torch.float32, torch.bfloat16)
@@ -32,9 +32,9 @@ def supports(logits: torch.Tensor) -> bool:
 def log_softmax_gather(
     logits: torch.Tensor, target: torch.Tensor, entropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Log-probability of each target [R], tops, sums of powers and entropies, all [R] in fp32, of logits [R, V].
+    """Target log-probabilities, row maxima, sums of exponentials and entropies of logits [R, V], each [R] in fp32.
 
-    The logits become the powers e^(logit - top). The entropies are None unless asked for.
+    Overwrites the logits by e^(logit - row maximum). Entropies are None unless `entropy`.
     """
     out = torch.empty(3 + entropy, len(logits), device=logits.device)
     log_probs, max_logits, exp_sums, *entropies = out
@@ -48,7 +48,7 @@ def log_softmax_gather(
 
 
 def exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> torch.Tensor:
-    """The powers e^(logit - top) in place of logits [R, V]; tops [R]."""
+    """Overwrite logits [R, V] by e^(logit - max_logit); `max_logits` [R]."""
     if triton_ops.is_on_cuda(logits):
         triton_ops.exp_rows(logits, max_logits.contiguous())
         return logits

@@ -1,7 +1,7 @@
-"""Kernels for CUDA devices in Triton, which PyTorch's builds for CUDA bring along: what lies between matrix products.
+"""Triton kernels for CUDA devices: RMSNorm, SwiGLU, RoPE and the LM head's softmax, forward and backward.
 
-Each reads and writes its numbers once, in whatever precision they are, and computes in fp32. This module is imported
-only where Triton is; `zhenlong.kernels.triton_ops` starts them.
+Each reads and writes its tensors once, in their own dtype, and computes in fp32. Imported only where Triton is
+installed (CUDA builds of PyTorch include it); `zhenlong.kernels.triton_ops` launches them.
 
 Shapes: R rows, D width, H heads.
 """
@@ -16,7 +16,7 @@ import triton.language as tl
 def rms_norm(  # type: ignore[no-untyped-def]
     states, row_stride, weight, out, inverse_rms, rows, width, epsilon, TILE: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """TILE rows of a root-mean-square norm, and what each row was multiplied by."""
+    """RMSNorm of TILE rows, and 1 / rms of each."""
     row_ids = tl.program_id(0) * TILE + tl.arange(0, TILE)
     column = tl.arange(0, BLOCK)
     inside = (row_ids < rows)[:, None] & (column < width)[None, :]
@@ -33,7 +33,7 @@ def rms_norm_backward(  # type: ignore[no-untyped-def]
     gradient, gradient_stride, states, row_stride, weight, inverse_rms, grad_states, grad_weight, rows, tiles, width,
     TILE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Tiles of rows in turn, and the sum of their gradients of the weight into this program's row of `grad_weight`."""
+    """Gradients of every num_programs-th tile; sums their weight gradients into this program's row of `grad_weight`."""
     column = tl.arange(0, BLOCK)
     w = tl.load(weight + column, mask=column < width, other=0.0).to(tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
@@ -87,7 +87,7 @@ def rope(  # type: ignore[no-untyped-def]
     TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The heads of a token turned, dimension i with i + size/2; backward by the angles' opposites."""
+    """Rotate all heads of a token, dimension i with i + head_dim/2; BACKWARD applies the transpose."""
     token = tl.program_id(0).to(tl.int64)
     half = head_dim // 2
     head_ids = tl.arange(0, TILE)[:, None]
@@ -124,7 +124,7 @@ def log_softmax_gather(  # type: ignore[no-untyped-def]
     ENTROPY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """A row's log-probability of its target, largest logit, sum of powers and entropy; logits become powers."""
+    """Target log-probability, maximum, sum of exponentials and entropy of a row; logits become e^(logit - maximum)."""
     row = tl.program_id(0)
     start = logits + row.to(tl.int64) * row_stride
     target_logit = tl.load(start + tl.load(targets + row)).to(tl.float32)
@@ -155,7 +155,7 @@ def log_softmax_gather(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def exp_rows(logits, row_stride, max_logits, vocab_size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """e^(logit - top) in place of a block of a row's logits."""
+    """Overwrite a block of a row's logits by e^(logit - maximum)."""
     row = tl.program_id(0)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     pointers = logits + row.to(tl.int64) * row_stride + column

@@ -1,7 +1,7 @@
-"""Starting the kernels of `triton_kernels.py`: what a decoder layer and the output head do between products, on CUDA.
+"""Launches the Triton kernels of `triton_kernels.py` on CUDA: RMSNorm, SwiGLU, RoPE and the LM head's softmax.
 
-PyTorch in eager mode takes a kernel for every operation, and each reads and writes device memory: a norm is seven of
-them. These kernels are one each. Triton compiles them when they are first needed and keeps them in the user's cache.
+PyTorch in eager mode launches one kernel per operation, and each reads and writes device memory: seven for a norm. Here
+each is a single kernel. Triton compiles them on first use and caches them for the user.
 
 Shapes: R rows, D width, N tokens, H heads, V vocabulary.
 """
@@ -20,20 +20,20 @@ import torch
 from zhenlong.kernels.build import ENV_VARIABLE, kernels_enabled
 
 SUPPORTED_DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
-MAX_NORM_WIDTH: Final = 1 << 14  # a row's numbers are held by one program
-TILE: Final = 1 << 12  # numbers of narrow rows that one program takes together
-BLOCK: Final = 1 << 11  # numbers of a flat tensor that one program takes
-LOGITS_BLOCK: Final = 1 << 13  # of a row that one program takes at a time
-PROGRAMS_PER_SM: Final = 4  # of a multiprocessor, for sums over all rows
+MAX_NORM_WIDTH: Final = 1 << 14  # one program holds a row
+TILE: Final = 1 << 12  # elements of narrow rows per program
+BLOCK: Final = 1 << 11  # elements of a flat tensor per program
+LOGITS_BLOCK: Final = 1 << 13  # logits of a row that a program reads at a time
+PROGRAMS_PER_SM: Final = 4  # for reductions over all rows
 
 
 def is_on_cuda(states: torch.Tensor) -> bool:
-    """Whether a CUDA device does."""
+    """Whether the tensor is on a CUDA device; a function so that tests can interpret kernels on a CPU."""
     return states.is_cuda
 
 
 def supports(*states: torch.Tensor) -> bool:
-    """Whether the kernels compute this: floating-point numbers on a CUDA device, with Triton."""
+    """Whether the kernels support these: floating-point tensors on a CUDA device, with Triton."""
     suitable = all(is_on_cuda(each) and each.dtype in SUPPORTED_DTYPES and each.numel() > 0 for each in states)
     return suitable and kernels_enabled() and _triton_works()
 
@@ -41,9 +41,7 @@ def supports(*states: torch.Tensor) -> bool:
 def rms_norm_rows(
     rows: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor, inverse_rms: torch.Tensor
 ) -> None:
-    """Root-mean-square norm of rows [R, D] into `out`; `inverse_rms` [R], fp32, gets what each row was multiplied
-    by.
-    """
+    """RMSNorm of rows [R, D] into `out`; `inverse_rms` [R], fp32, receives 1 / rms."""
     count, width = rows.shape
     block, tile, warps = _norm_tiling(width)
     with _on_device_of(rows):
@@ -69,7 +67,7 @@ def rms_norm_rows_backward(
     inverse_rms: torch.Tensor,
     grad_input: torch.Tensor,
 ) -> torch.Tensor:
-    """The gradient of rows [R, D] into `grad_input`; returns that of the weight in parts [any, D], in fp32."""
+    """Gradient of rows [R, D] into `grad_input`; returns partial sums [any, D] of the weight gradient, in fp32."""
     count, width = rows.shape
     block, tile, warps = _norm_tiling(width)
     tiles = -(-count // tile)
@@ -105,7 +103,7 @@ def swiglu_rows_backward(
 def apply_rope(
     states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, backward: bool, out: torch.Tensor
 ) -> None:
-    """states [1, H, N, D] turned by angles [1, N, D], or back, into `out` [N, H, D]."""
+    """Rotate states [1, H, N, D] by cosines and sines [1, N, D], or back, into `out` [N, H, D]."""
     _, heads, tokens, head_dim = states.shape
     strides = states.stride(2), states.stride(1)
     with _on_device_of(states):
@@ -116,7 +114,7 @@ def apply_rope(
 
 
 def log_softmax_gather(logits: torch.Tensor, target: torch.Tensor, out: torch.Tensor) -> None:
-    """Of logits [R, V], which become powers: scores, tops, sums and, if `out` [3 or 4, R] has room, entropies."""
+    """Target log-probabilities, maxima, sums and (`out` [4, R]) entropies; logits [R, V] become e^(x - max)."""
     log_probs, max_logits, exp_sums, *entropies = out
     with_entropy = bool(entropies)
     with _on_device_of(logits):
@@ -128,7 +126,7 @@ def log_softmax_gather(logits: torch.Tensor, target: torch.Tensor, out: torch.Te
 
 
 def exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> None:
-    """The powers e^(logit - top) in place of logits [R, V]; tops [R]."""
+    """Overwrite logits [R, V] by e^(logit - max_logit); `max_logits` [R]."""
     block = min(LOGITS_BLOCK, _next_power_of_two(logits.shape[1]))
     with _on_device_of(logits):
         _triton_kernels().exp_rows[(len(logits), -(-logits.shape[1] // block))](
@@ -137,13 +135,13 @@ def exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> None:
 
 
 def _norm_tiling(width: int) -> tuple[int, int, int]:
-    """Numbers of a row with padding, rows of a program, and its warps."""
+    """Padded row width, rows per program, and warps per program."""
     block = _next_power_of_two(width)
     return block, max(1, TILE // block), 4 if block <= TILE else 16
 
 
 def _next_power_of_two(count: int) -> int:
-    """The least power of two that is not below."""
+    """The smallest power of two >= count."""
     return 1 << (count - 1).bit_length()
 
 
@@ -153,7 +151,7 @@ def _multiprocessor_count(device: torch.device) -> int:
 
 
 def _on_device_of(states: torch.Tensor) -> AbstractContextManager[None]:
-    """Triton starts kernels on the current device."""
+    """Make the tensor's device current: Triton launches on the current device."""
     if not states.is_cuda or states.device.index == torch.cuda.current_device():
         return nullcontext()
     return torch.cuda.device(states.device)
@@ -161,13 +159,13 @@ def _on_device_of(states: torch.Tensor) -> AbstractContextManager[None]:
 
 @functools.cache
 def _triton_kernels() -> ModuleType:
-    """Imported when first needed: PyTorch's builds for CPUs come without Triton."""
+    """Imported on first use: CPU builds of PyTorch have no Triton."""
     return importlib.import_module("zhenlong.kernels.triton_kernels")
 
 
 @functools.cache
 def _triton_works() -> bool:
-    """Whether Triton is there and can compile for this device; a warning says once where it cannot."""
+    """Whether Triton is installed and compiles for this device; warns once if not."""
     try:
         rows = torch.ones(1, 8, device="cuda")
         rms_norm_rows(rows, rows[0], 0.0, torch.empty_like(rows), rows.new_empty(1))

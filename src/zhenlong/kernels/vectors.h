@@ -1,4 +1,4 @@
-/* Vectors of floats as wide as the processor's registers, by the extensions that GCC and Clang share. */
+/* Float vectors of the processor's register width, by the vector extensions of GCC and Clang. */
 
 #ifndef ZHENLONG_VECTORS_H
 #define ZHENLONG_VECTORS_H
@@ -29,10 +29,7 @@ INLINE void store(float *to, vec stored) { memcpy(to, &stored, sizeof stored); }
 
 INLINE vec splat(float number) { return number - (vec){0}; }
 
-INLINE vec blend(ints where, vec yes, vec no)
-{
-    return (vec)((where & (ints)yes) | (~where & (ints)no));
-}
+INLINE vec blend(ints where, vec yes, vec no) { return (vec)((where & (ints)yes) | (~where & (ints)no)); }
 
 INLINE float horizontal_sum(vec numbers)
 {
@@ -48,13 +45,13 @@ INLINE ints lane_indices(void)
     return numbers;
 }
 
-/* e^x to 2 units in the last place; 0 below -87, and e^88 above 88. x = n log 2 + r; e^r by the polynomial of Cephes' expf. */
+/* e^x within 2 ulp; 0 below -87, e^88 above 88. x = n log 2 + r; e^r by the polynomial of Cephes' expf. */
 INLINE vec exp_vec(vec x)
 {
     const ints small = x < splat(-87.0f);
     x = blend(small, splat(-87.0f), x);
     x = blend(x > splat(88.0f), splat(88.0f), x);
-    const vec magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to whole numbers */
+    const vec magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to integers */
     const vec shifted = x * splat(1.44269504f) + magic;
     const vec n = shifted - magic;
     const vec r = x - n * splat(0.693359375f) - n * splat(-2.12194440e-4f);
@@ -73,7 +70,7 @@ INLINE vec sigmoid(vec x) { return splat(1) / (splat(1) + exp_vec(-x)); }
 
 INLINE vec swiglu_vec(vec gate, vec up) { return gate * sigmoid(gate) * up; }
 
-/* The product of two vectors. */
+/* Dot product. */
 INLINE float dot(const float *a, const float *b, int64_t size)
 {
     vec sum = splat(0);
@@ -84,7 +81,7 @@ INLINE float dot(const float *a, const float *b, int64_t size)
     return horizontal_sum(sum) + rest;
 }
 
-/* The largest of row[low:high], minus infinity of none. */
+/* Maximum of row[low:high], -inf if empty. */
 INLINE float max_in_range(const float *row, int64_t low, int64_t high)
 {
     float max = -INFINITY;
@@ -121,7 +118,7 @@ INLINE vec exp_in_range(float *row, int64_t low, int64_t high, int64_t columns, 
     return total;
 }
 
-/* LANES rows of LANES floats, rows and columns exchanged. */
+/* Transposes LANES x LANES floats. */
 INLINE void transpose_tile(const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
 #if defined(__clang__)
@@ -130,7 +127,7 @@ INLINE void transpose_tile(const float *from, int64_t from_stride, float *to, in
 #else
     vec rows[LANES];
     for (int i = 0; i < LANES; i++) rows[i] = load(from + i * from_stride);
-    /* Each round exchanges the off-diagonal quarters of squares of twice `half` rows. */
+    /* Each round swaps the off-diagonal quarters of squares of side 2 * half. */
 #pragma GCC unroll 4
     for (int half = LANES / 2; half; half /= 2) {
 #pragma GCC unroll 16
