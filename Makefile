@@ -3,7 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-peers check format docs bench profile scaling clean
+# transformers of .venv-oldest and .venv-newest: the ends of the range in pyproject.toml.
+OLDEST := ==$(shell sed -n 's/^ *"transformers>=\([0-9.]*\),.*/\1/p' pyproject.toml)
+NEWEST := $(shell sed -n 's/^ *"transformers\(>=[^"]*\)".*/\1/p' pyproject.toml)
+MODEL_TESTS := tests/models tests/forest tests/kernels tests/sampling tests/stages/test_preference_stages.py
+
+.PHONY: demo test test-peers test-oldest test-newest check format docs bench profile scaling clean
 
 demo: .venv/installed  ## base model -> SFT -> reward model -> DPO, PPO, GRPO -> evaluation -> runs/demo/report.html
 	$(BIN)/zhenlong run demo $(ARGS)
@@ -13,6 +18,10 @@ test: .venv/installed-dev  ## the whole test suite
 
 test-peers: .venv-bench/installed-tests  ## equality with TRL and lm-evaluation-harness; without them it fails
 	.venv-bench/bin/python -m pytest -m peers --peers-required $(ARGS)
+
+test-oldest test-newest: test-%: .venv-%/installed  ## tests of models with the oldest and the newest transformers that pyproject.toml allows
+	.venv-$*/bin/python -c "import transformers; print('transformers', transformers.__version__)"
+	.venv-$*/bin/python -m pytest $(MODEL_TESTS) $(ARGS)
 
 check: .venv/installed-dev  ## lint, format, types, import directions
 	$(BIN)/ruff check .
@@ -37,7 +46,7 @@ scaling: .venv/installed  ## cost and memory against tokens, group size, prompt 
 	$(BIN)/python benchmarks/scaling.py $(ARGS)
 
 clean:
-	rm -rf .venv .venv-bench runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-bench .venv-oldest .venv-newest runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -62,4 +71,15 @@ clean:
 
 .venv-bench/installed-tests: .venv-bench/installed
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pytest pytest-xdist hypothesis
+	touch $@
+
+# Only transformers and what it pins are installed anew; everything else is imported from .venv.
+SITE_PACKAGES := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+.venv-oldest/installed: VERSION = $(OLDEST)
+.venv-newest/installed: VERSION = $(NEWEST)
+.venv-oldest/installed .venv-newest/installed: .venv-%/installed: .venv/installed-dev
+	$(BIN)/python -m venv --clear .venv-$*
+	echo "import site; site.addsitedir('$$($(BIN)/$(SITE_PACKAGES))')" > "$$(.venv-$*/bin/$(SITE_PACKAGES))/venv.pth"
+	grep -v -e '^transformers=' -e '^tokenizers=' -e '^huggingface_hub=' constraints.txt > .venv-$*/constraints.txt
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-$*/constraints.txt "transformers$(VERSION)"
 	touch $@
