@@ -23,12 +23,10 @@ import torch
 from argument_types import optional_path, positive_int
 from torch.nn.functional import linear, silu
 
-from zhenlong.forest import Forest, TreeNode, make_tree, pack_trees
+from zhenlong.forest import Forest, TreeNode, lm_head, make_tree, pack_trees
 from zhenlong.forest.attention import forest_attention
 from zhenlong.forest.lm_head import _LogProbs
 from zhenlong.kernels import build, fused_ops, onednn_linear
-from zhenlong.sampling import SamplingParams
-from zhenlong.sampling.token_sampling import sample_tokens
 
 MARKERS: Final = "<!-- table of compiled_kernels.py: begin -->", "<!-- table of compiled_kernels.py: end -->"
 Operation = Callable[..., Any]
@@ -88,11 +86,8 @@ def kernel_cases() -> list[KernelCase]:
         found += matmul_cases(*shape)
         if onednn_linear.BF16_MATMUL_SUPPORTED:
             found += matmul_cases(*shape, bf16=True)
-        found.append(weight_gradient_case(*shape))
+        found += [weight_gradient_case(*shape), transposed_copy_case(shape[0], shape[2])]
     found += [lm_head_case(2048, 128, vocabulary) for vocabulary in (4096, 32000)]
-    logits, uniforms = torch.randn(64, 32000), torch.rand(64, 1, dtype=torch.float64)
-    run = lambda: sample_tokens(logits, uniforms, SamplingParams())[1]  # noqa: E731
-    found.append(("token sampling", "64 sequences, vocabulary 32,000", run, without_kernels(run)))
     return found
 
 
@@ -125,15 +120,9 @@ def attention_cases(forest_name: str, forest: Forest, heads: int, head_size: int
 def elementwise_cases(count: int, width: int, ffn_size: int) -> list[KernelCase]:
     states, weight = torch.randn(count, width, requires_grad=True), torch.rand(width, requires_grad=True)
     gate, up = (torch.randn(count, ffn_size, requires_grad=True) for _ in range(2))
-    q = torch.randn(1, width // 32, count, 32, requires_grad=True)
-    cos, sin = (torch.randn(1, count, 16).repeat(1, 1, 2) for _ in range(2))
 
     def norm() -> torch.Tensor:  # as transformers' layers have it
         return weight * (states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + 1e-6))
-
-    def rope() -> torch.Tensor:
-        half = q.shape[-1] // 2
-        return q * cos.unsqueeze(1) + torch.cat((-q[..., half:], q[..., :half]), -1) * sin.unsqueeze(1)
 
     def swiglu() -> torch.Tensor:
         return silu(gate) * up
@@ -144,7 +133,6 @@ def elementwise_cases(count: int, width: int, ffn_size: int) -> list[KernelCase]
             "RMSNorm", by_width, lambda: fused_ops.rms_norm(states, weight, 1e-6), (states, weight), norm
         ),
         *forward_backward_cases("SwiGLU", by_ffn_size, lambda: fused_ops.swiglu(gate, up), (gate, up), swiglu),
-        *forward_backward_cases("RoPE", by_width, lambda: fused_ops.apply_rope(q, cos, sin), (q,), rope),
     ]
 
 
@@ -177,6 +165,17 @@ def weight_gradient_case(count: int, inputs: int, outputs: int) -> KernelCase:
     return "weight gradient, oneDNN", what, by_onednn, lambda: gradient.t() @ states
 
 
+def transposed_copy_case(count: int, width: int) -> KernelCase:
+    """What oneDNN's weight gradients need."""
+    states = torch.randn(count, width)
+    return (
+        "transposed copy",
+        f"{count:,} × {width:,}",
+        lambda: onednn_linear.transposed_copy(states),
+        lambda: states.t().contiguous(),
+    )
+
+
 def lm_head_case(count: int, inputs: int, vocab_size: int) -> KernelCase:
     states, weight = (torch.randn(size, inputs, requires_grad=True) for size in (count, vocab_size))
     target, plain = torch.randint(vocab_size, (count,)), (1.0, None, 1.0)
@@ -185,12 +184,11 @@ def lm_head_case(count: int, inputs: int, vocab_size: int) -> KernelCase:
         scored, entropy = _LogProbs.apply(states, weight, None, target, plain, True)
         return entropy, *torch.autograd.grad(scored.sum(), (states, weight))
 
-    return (
-        "LM head and entropy, forward and backward",
-        f"{count:,} × {inputs} × {vocab_size:,}",
-        run,
-        without_kernels(run),
-    )
+    def by_torch() -> Any:  # the softmax only: matmuls stay those of oneDNN
+        with patch.object(lm_head, "supports", lambda logits: False):
+            return run()
+
+    return "LM head and entropy, forward and backward", f"{count:,} × {inputs} × {vocab_size:,}", run, by_torch
 
 
 def forward_backward_cases(

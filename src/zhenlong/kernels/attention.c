@@ -23,7 +23,7 @@ typedef struct {
     float scale;
 } AttentionParams;
 
-/* The part of a segment that a tile attends to: columns [0, columns) of its panels, at `column` of the tile's scores. */
+/* The part of a segment that a tile attends to: columns [0, columns) of its panels, at `column` of its scores. */
 typedef struct {
     int64_t segment, offset, position, length, column, begin, columns;
 } SegmentSpan;
@@ -268,8 +268,8 @@ typedef void Task(const AttentionParams *params, const TreeLayout *layout, const
                   int64_t tree, int64_t head, float *memory, SegmentSpan *spans);
 
 /* Runs a task for every head of every tree on all threads. A task's scratch memory: `packed_buffers` with a row per
-   packed token, `tile_buffers` with a row per query of a tile, `score_buffers` with a row of scores per query. Returns 0,
-   or 1 if out of memory. */
+   packed token, `tile_buffers` with a row per query of a tile, `score_buffers` with a row of scores per query. Returns
+   0, or 1 if out of memory. */
 static int run_tasks(const AttentionParams *params, const StridedTensor *tensors, float *lse, int64_t packed_buffers,
                      int64_t tile_buffers, int64_t score_buffers, Task *task)
 {

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-SOURCES: Final = ("attention.c", "decoding.c", "fused_ops.c", "sample_tokens.c", "softmax.c")
+SOURCES: Final = ("attention.c", "decoding.c", "fused_ops.c", "softmax.c")
 HEADERS: Final = ("panels.h", "vectors.h")
 FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 ENV_VARIABLE: Final = "ZHENLONG_KERNELS"  # environment variable: 0 disables all kernels
@@ -35,14 +35,12 @@ SIGNATURES: Final = {
     "forest_attention_backward": "ppp",
     "decoding_attention": "pppp",
     "decoding_layers": "ppppppp",
-    "sample_from_logits": "ppnppp",
     "pack_weight": "nnpp",
     "rope_interleaved": "nnnpnp",
     "rms_norm": "nnpnpfpp",
     "rms_norm_backward": "nnpnpnpppp",
     "swiglu": "nnpnpnp",
     "swiglu_backward": "nnpnpnpnpp",
-    "rope": "nnnpnnppip",
     "log_softmax_gather": "pppppp",
     "exp_rows": "pp",
     "transpose": "nnpnp",

@@ -1,4 +1,4 @@
-/* RMSNorm, SwiGLU and RoPE in fp32, forward and backward, each in one pass over its rows; and a transposed copy.
+/* RMSNorm and SwiGLU in fp32, forward and backward, each in one pass over its rows; and a transposed copy.
 
    `x_row` is the stride between rows of x in floats; results are contiguous. Shapes: M rows, D width. */
 
@@ -103,33 +103,6 @@ void swiglu_backward(int64_t rows, int64_t width, const float *gradient, int64_t
                              &b);
             store_partial(to_gate + d, a, rest);
             store_partial(to_up + d, b, rest);
-        }
-    }
-}
-
-/* out [N, H, D] = x * cos + rotate_half(x) * sin, where rotate_half(x) is (-second half, first half) of each head
-   (RoFormer, §3.4.2, in the order of GPT-NeoX).
-   x [N, H, D] has strides `x_token` and `x_head`; cos and sin are [N, D]. `backward` applies the transpose. */
-void rope(int64_t tokens, int64_t heads, int64_t size, const float *x, int64_t x_token, int64_t x_head,
-          const float *restrict cosines, const float *restrict sines, int backward, float *out)
-{
-    const int64_t half = size / 2;
-#pragma omp parallel for schedule(static) if (tokens * heads * size > PARALLEL_THRESHOLD)
-    for (int64_t n = 0; n < tokens; n++) {
-        const float *restrict c = cosines + n * size, *restrict s = sines + n * size;
-        for (int64_t h = 0; h < heads; h++) {
-            const float *restrict from = x + n * x_token + h * x_head;
-            float *restrict to = out + (n * heads + h) * size;
-            if (backward)
-                for (int64_t d = 0; d < half; d++) {
-                    to[d] = from[d] * c[d] + from[d + half] * s[d + half];
-                    to[d + half] = from[d + half] * c[d + half] - from[d] * s[d];
-                }
-            else
-                for (int64_t d = 0; d < half; d++) {
-                    to[d] = from[d] * c[d] - from[d + half] * s[d];
-                    to[d + half] = from[d + half] * c[d + half] + from[d] * s[d + half];
-                }
         }
     }
 }

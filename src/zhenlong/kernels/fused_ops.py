@@ -1,4 +1,4 @@
-"""RMSNorm, SwiGLU and rotary embeddings as fused kernels: fp32 on the CPU (`fused_ops.c`), any dtype on CUDA.
+"""RMSNorm and SwiGLU as fused kernels, in fp32 on the CPU (`fused_ops.c`) and in any dtype on CUDA; RoPE on CUDA.
 
 Under autocast on CUDA results have the autocast dtype: the matmuls that read them would cast them to it anyway.
 
@@ -45,7 +45,7 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 
 
 def apply_rope(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Rotate states [1, H, N, D] by cosines and sines [1, N, D], dimension i with i + D/2 (Su et al. 2021, §3.4.2)."""
+    """On CUDA, states [1, H, N, D] rotated by cosines and sines [1, N, D], i with i + D/2 (Su et al. 2021, §3.4.2)."""
     return _RoPE.apply(states, cosines, sines)
 
 
@@ -160,13 +160,7 @@ def _rope(
     states = states if states.stride(-1) == 1 else states.contiguous()
     _, heads, tokens, head_dim = states.shape
     out = states.new_empty(tokens, heads, head_dim, dtype=dtype)
-    if triton_ops.is_on_cuda(states):
-        triton_ops.apply_rope(states, cosines, sines, backward, out)
-    else:
-        pointer_and_strides = states.data_ptr(), states.stride(2), states.stride(1)
-        require_library().rope(
-            tokens, heads, head_dim, *pointer_and_strides, *_pointers(cosines, sines), backward, out.data_ptr()
-        )
+    triton_ops.apply_rope(states, cosines, sines, backward, out)
     return out.transpose(0, 1).unsqueeze(0)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear as torch_linear
 
-from zhenlong.kernels.build import load_library, require_library
+from zhenlong.kernels.build import kernels_enabled, load_library, require_library
 
 ONEDNN_AVAILABLE: Final = (
     torch.backends.mkldnn.is_available()
@@ -38,6 +38,7 @@ def supports(states: torch.Tensor) -> bool:
         ONEDNN_AVAILABLE
         and states.dtype == torch.float32
         and states.device.type == "cpu"
+        and kernels_enabled()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
     )
@@ -49,6 +50,7 @@ def bf16_matmul_active() -> bool:
         BF16_MATMUL_SUPPORTED
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and kernels_enabled()
         and torch.backends.mkldnn.enabled
     )
 
@@ -60,14 +62,14 @@ def non_matmul_in_fp32() -> bool:
 
 def linear_no_grad(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """rows [M, K] @ weight.T [K, N] + bias -> [M, N] without a gradient; `weight` [N, K] may be prepacked."""
-    if supports(rows):
+    if weight.is_mkldnn or supports(rows):  # only oneDNN can read a prepacked weight
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, *NO_POST_OP)
     return torch_linear(rows, weight, bias)
 
 
 def add_linear(sums: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """sums [M, N] + rows [M, K] @ weight.T, without a gradient; `sums` may be overwritten."""
-    if supports(rows):
+    if weight.is_mkldnn or supports(rows):
         return torch.ops.mkldnn._linear_pointwise.binary(rows, sums, weight, None, "add")
     return sums.addmm_(rows, weight.t())
 

@@ -1,4 +1,4 @@
-"""Replaces the forward pass of a model's linear layers, RMSNorms, SwiGLU MLPs and rotary embeddings by kernels.
+"""Replaces the forward pass of a model's linear layers, RMSNorms, SwiGLU MLPs and (CUDA) rotary embeddings by kernels.
 
 `patch_model` sets `forward` on the instances and touches nothing else: classes, parameters, names and hooks stay, and
 a saved model is a plain one. `unpatch_model` removes it again. A patched forward calls the layer's own for every input
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from zhenlong.kernels import fused_ops, onednn_linear, triton_ops
+from zhenlong.kernels.build import kernels_enabled
 
 ROPE_FUNCTION: Final = "apply_rotary_pos_emb"  # its name in transformers' modelling files
 TOLERANCE: Final = 1e-5
@@ -23,8 +24,10 @@ Forward = Callable[..., Any]
 
 
 def patch_model(model: nn.Module) -> None:
-    """Use the kernels in every layer whose output they reproduce; skip what another library patched."""
+    """Use the kernels, if enabled, in every layer whose output they reproduce; skip what another library patched."""
     unpatch_model(model)
+    if not kernels_enabled():
+        return
     forward_of_type: dict[Any, Forward | None] = {}
     weight = next(model.parameters())
     fused_ops_supported = fused_ops.supports(weight)
@@ -38,9 +41,7 @@ def patch_model(model: nn.Module) -> None:
             key = (type(module), type(getattr(module, "act_fn", None)))
             if key not in forward_of_type:
                 forward_of_type[key] = (
-                    _rms_norm_forward_of(module)
-                    or _swiglu_forward_of(module)
-                    or _attention_forward_of(module, weight.device)
+                    _rms_norm_forward_of(module) or _swiglu_forward_of(module) or _attention_forward_of(module, weight)
                 )
             forward = forward_of_type[key]
         if forward is not None:
@@ -106,10 +107,10 @@ def _all_close(theirs: Callable[[], Any], ours: Callable[[], Any]) -> bool:
     return True
 
 
-def _attention_forward_of(module: nn.Module, device: torch.device) -> Forward | None:
+def _attention_forward_of(module: nn.Module, weight: torch.Tensor) -> Forward | None:
     """The attention layer's own forward with its call of `apply_rotary_pos_emb` redirected to the kernel."""
     own = type(module).forward
-    if ROPE_FUNCTION not in getattr(getattr(own, "__code__", None), "co_names", ()):
+    if not triton_ops.supports(weight) or ROPE_FUNCTION not in getattr(getattr(own, "__code__", None), "co_names", ()):
         return None
     theirs: Forward | None = own.__globals__.get(ROPE_FUNCTION)
     if theirs is None:
@@ -121,7 +122,7 @@ def _attention_forward_of(module: nn.Module, device: torch.device) -> Forward | 
         if (
             others
             or named
-            or not fused_ops.supports(q, k, cos, sin)
+            or not triton_ops.supports(q, k, cos, sin)
             or not (_rope_shapes_fit(q, cos, sin) and _rope_shapes_fit(k, cos, sin))
         ):
             return theirs(q, k, cos, sin, *others, **named)
@@ -129,7 +130,7 @@ def _attention_forward_of(module: nn.Module, device: torch.device) -> Forward | 
 
     shapes = ((1, 3, 5, 8), (1, 2, 5, 8), (1, 5, 8), (1, 5, 8))
     generator = torch.Generator().manual_seed(0)
-    probes = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+    probes = [torch.randn(shape, generator=generator).to(weight.device) for shape in shapes]
     if not _all_close(lambda: theirs(*probes), lambda: apply_rope(*probes)):
         return None
     namespace = {**own.__globals__, ROPE_FUNCTION: apply_rope}

@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 import torch
 
-from zhenlong.kernels import sample_tokens as compiled_sampling
 from zhenlong.sampling.sampling_params import SamplingParams
 
 BLOCK_SIZE: Final = 64  # ids per block: the sums of blocks are searched first, then one block
@@ -34,8 +33,6 @@ def sample_tokens(
         return ids.expand(-1, uniforms.shape[1]), log_probs.expand(-1, uniforms.shape[1])
     if sampling.temperature < 0.01:  # dividing by it could overflow
         logits = logits - logits.max(-1, keepdim=True).values
-    if not sampling.truncates_distribution and compiled_sampling.supports(logits):
-        return compiled_sampling.sample_from_logits(logits, uniforms, sampling.temperature)
     scaled = logits if sampling.temperature == 1 else logits / sampling.temperature
     return _inverse_cdf(_truncate_probs(scaled.softmax(-1), sampling), uniforms)
 
