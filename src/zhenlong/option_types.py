@@ -143,7 +143,7 @@ class EvaluationKwargs(TypedDict, total=False):
     reference_answers: Sequence[str] | Mapping[str, str]
     metric_option: Sequence[str] | Mapping[str, Any]
     attack_template: Sequence[str] | Mapping[str, str]
-    unsafe: bool
+    sandbox: Literal["auto", "none"]
     chat_template: str
     as_chat: bool
     max_tokens: int | None

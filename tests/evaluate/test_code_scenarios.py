@@ -21,6 +21,8 @@ from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
 from zhenlong.evaluate.scenarios.scenario import Scenario, get_scenario
 from zhenlong.inference.requests import GeneratedOutput
 
+SANDBOX = "none" if UNSAFE else "auto"
+
 HUMANEVAL = {
     "task_id": "HumanEval/900",
     "prompt": 'def triple(n):\n    """ Three times n.\n    >>> triple(2)\n    6\n    """\n',
@@ -97,7 +99,7 @@ def scores(one: Scenario, instance: Instance, *answers: str) -> dict[str, float]
     for known, _ in one.bind_metrics():
         options = next(dict(row) for row in one.metrics if row["name"] == known.name)
         options.pop("name")
-        found |= known.bind(options | {"unsafe": UNSAFE})(outcome)
+        found |= known.bind(options | {"sandbox": SANDBOX})(outcome)
     return found
 
 
@@ -129,9 +131,9 @@ def test_pass_at_k_is_over_all_samples_and_needs_enough_of_them(tmp_path: Path) 
     outcome = Outcome(
         instance, tuple(GeneratedOutput(text) for text in ("    return 3 * n\n", "", "    return n\n", ""))
     )
-    found = pass_at_k(outcome, k=[1, 2, 4], unsafe=UNSAFE)
+    found = pass_at_k(outcome, k=[1, 2, 4], sandbox=SANDBOX)
     assert found == pytest.approx({"pass@1": 1 / 4, "pass@2": 1 / 2, "pass@4": 1.0})
-    assert code_passes(outcome, unsafe=UNSAFE) == {"code_passes": 0.25}
+    assert code_passes(outcome, sandbox=SANDBOX) == {"code_passes": 0.25}
     with pytest.raises(UserError, match="has 4 samples, k=5 needs at least that many"):
         pass_at_k(outcome, k=5)
 
@@ -139,8 +141,8 @@ def test_pass_at_k_is_over_all_samples_and_needs_enough_of_them(tmp_path: Path) 
 def test_passed_tests_runs_the_tests_after_a_failure(tmp_path: Path) -> None:
     _, (instance,) = read(tmp_path, "apps", APPS)
     outcome = Outcome(instance, (GeneratedOutput("print(3)\nprint(4)"),))
-    assert passed_tests(outcome, rules={"compare": "apps"}, unsafe=UNSAFE) == {"tests_passed": 0.5}
-    assert code_passes(outcome, rules={"compare": "apps"}, unsafe=UNSAFE) == {"code_passes": 0.0}
+    assert passed_tests(outcome, rules={"compare": "apps"}, sandbox=SANDBOX) == {"tests_passed": 0.5}
+    assert code_passes(outcome, rules={"compare": "apps"}, sandbox=SANDBOX) == {"code_passes": 0.0}
 
 
 def test_an_instance_without_tests_is_a_user_error() -> None:

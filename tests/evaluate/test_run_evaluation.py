@@ -235,7 +235,7 @@ def test_options_reach_the_metrics_that_have_them_and_no_others(known, tmp_path)
     with pytest.raises(UserError, match="option 'grade'"):
         evaluate([ScriptedBackend()], tmp_path / "e", scenario=["plain"], metric_option={"grade": 2})
     ready = prepare.prepare_scenario(
-        suites.SuiteEntry(known["plain"]), EvaluationOptions(metric_option={"unsafe": True})
+        suites.SuiteEntry(known["plain"]), EvaluationOptions(metric_option={"sandbox": "none"})
     )
     assert ready.scenario.metrics == ({"name": "exact_match"},)
 

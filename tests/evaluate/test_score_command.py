@@ -206,8 +206,8 @@ def test_an_unknown_scenario_is_an_error_with_the_closest_name(files):
 
 
 def test_an_option_goes_to_the_metrics_that_have_it():
-    with pytest.raises(UserError, match="none of its metrics has the option unsafe"):
-        with_metric_option(scenario(), "unsafe", True)
+    with pytest.raises(UserError, match="none of its metrics has the option sandbox"):
+        with_metric_option(scenario(), "sandbox", "none")
     known = Scenario(
         "c", "C", "n", ({"using": "x"},), ({"name": "calibration", "per_token": False}, "exact_match"), "x"
     )
@@ -230,7 +230,8 @@ def test_options_of_metrics_are_read_as_yaml(tmp_path, capsys):
             str(outputs),
             "--metric_option",
             "k=[1, 2]",
-            "--unsafe",
+            "--sandbox",
+            "none",
         ]
     )
     said = capsys.readouterr().out

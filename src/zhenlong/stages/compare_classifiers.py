@@ -28,7 +28,6 @@ def compare_classifiers(
     max_length: int = 256,
     tokens_per_microbatch: int = 8192,
     skip_bad_rows: bool = False,
-    seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Compare classifiers on held-out labelled texts.
 
@@ -41,7 +40,6 @@ def compare_classifiers(
         max_length: Tokens of a text that are read; the rest of a longer one is cut off, as in training.
         tokens_per_microbatch: Tokens in one forward pass.
         skip_bad_rows: Leave bad rows out; classifiers.json says how many.
-        seed: Not used, for nothing is drawn; every step of a recipe has one.
 
     Returns the measures of each. The difference of two accuracies has Tango's interval, and McNemar's test of it is
     exact; with several pairs the p-values are Holm's.

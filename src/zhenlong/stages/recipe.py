@@ -124,8 +124,9 @@ def _parse_step(place: str, row: Any, names: Mapping[str, Any], settings: Mappin
     if entry is None:
         raise UserError(f"{place}: no such step {kind!r}; expected one of {', '.join(known_steps())}")
     options = {key: _substitute(place, value, names) for key, value in given.items() if key != "name"}
-    options.setdefault("seed", settings["seed"])
     signature = read_signature(entry.step_target or entry.target)
+    if "seed" in signature.names:
+        options.setdefault("seed", settings["seed"])
     own = {"output", "resume"} if entry.step == "stage" else {"output"}  # what the recipe itself gives
     unknown = sorted(set(options) - (set(signature.names) - own))
     if unknown:

@@ -31,7 +31,6 @@ def tool_tasks(
     output: str,
     no_call_tasks: bool = True,
     later_turns: bool = True,
-    seed: int = 0,
     **options: Unpack[RowKwargs],
 ) -> Path:
     """Make verifiable tasks of conversations with tool calls.
@@ -41,7 +40,6 @@ def tool_tasks(
         output: Folder for tasks.jsonl and tool_tasks.json, which counts what was made and what was left out.
         no_call_tasks: Make a task of a first answer without a call too; it is right when nothing is called.
         later_turns: Make tasks of later calls of a conversation too, not of the first alone.
-        seed: Not used, for nothing is drawn; every step of a recipe has one.
 
     Returns the file. A call that its own conversation does not describe, or that the verifier would not accept as the
     answer to itself, is left out and counted. Raises `UserError` when no task is left.

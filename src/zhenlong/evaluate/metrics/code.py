@@ -1,7 +1,7 @@
 """Metrics of generated programs: pass@k, and the fractions of passing programs and of passing tests.
 
 The tests are in the instance's `data` under `tests` (zhenlong/verify/code_tests.py). Options of all three: `rules`,
-defaults for the keys of an instance's tests; `unsafe`, which runs programs on a machine that cannot isolate them.
+defaults for the keys of an instance's tests; `sandbox`, of which `none` runs programs without isolation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zhenlong.verify.sandbox import map_in_threads
 
 @instance_metric("pass_at_k", Measure("pass@*"))
 def pass_at_k(
-    outcome: Outcome, *, k: int | Sequence[int] = (1,), rules: Mapping[str, Any] | None = None, unsafe: bool = False
+    outcome: Outcome, *, k: int | Sequence[int] = (1,), rules: Mapping[str, Any] | None = None, sandbox: str = "auto"
 ) -> dict[str, float]:
     """The unbiased estimate of the probability that one of k samples passes, from all samples (Chen et al. 2021)."""
     wanted = [k] if isinstance(k, int) else list(k)
@@ -31,31 +31,36 @@ def pass_at_k(
             f"metric pass_at_k: {outcome.instance.id} has {n} samples, k={max(wanted)} needs at least that many; set "
             "the adapter's n, or a smaller k"
         )
-    passed = sum(one.passed for one in _verdicts(outcome, rules, unsafe))
+    passed = sum(one.passed for one in _verdicts(outcome, rules, sandbox))
     return {f"pass@{one}": chance(n, passed, one) for one in wanted}
 
 
 @instance_metric("code_passes", Measure("code_passes"))
-def code_passes(outcome: Outcome, *, rules: Mapping[str, Any] | None = None, unsafe: bool = False) -> dict[str, float]:
+def code_passes(outcome: Outcome, *, rules: Mapping[str, Any] | None = None, sandbox: str = "auto") -> dict[str, float]:
     """The fraction of samples whose program passes all tests; with one sample, 1 or 0."""
-    verdicts = _verdicts(outcome, rules, unsafe)
+    verdicts = _verdicts(outcome, rules, sandbox)
     return {"code_passes": sum(one.passed for one in verdicts) / len(verdicts)}
 
 
 @instance_metric("tests_passed", Measure("tests_passed"))
-def passed_tests(outcome: Outcome, *, rules: Mapping[str, Any] | None = None, unsafe: bool = False) -> dict[str, float]:
+def passed_tests(
+    outcome: Outcome, *, rules: Mapping[str, Any] | None = None, sandbox: str = "auto"
+) -> dict[str, float]:
     """The fraction of tests that pass, all of them run, averaged over samples (APPS: "test case average")."""
-    verdicts = _verdicts(outcome, {**(rules or {}), "all_tests": True}, unsafe)
+    verdicts = _verdicts(outcome, {**(rules or {}), "all_tests": True}, sandbox)
     return {"tests_passed": sum(one.num_passed / one.num_tests for one in verdicts) / len(verdicts)}
 
 
-def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, unsafe: bool) -> list[CodeTestResult]:
+def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, sandbox: str) -> list[CodeTestResult]:
     """One result per sample; equal programs run once, several in parallel."""
     tests = outcome.instance.data.get("tests")
     if not tests:
         raise UserError(f"instance {outcome.instance.id}: no tests; expected those of a programming problem")
     if not outcome.outputs:
         raise UserError(f"instance {outcome.instance.id}: no response to run")
+    if sandbox not in ("auto", "none"):
+        raise UserError(f"sandbox: expected auto or none, got {sandbox!r}")
+    unsafe = sandbox == "none"
     answers = list(dict.fromkeys(one.text for one in outcome.outputs))
     found = map_in_threads(lambda answer: check_code_response(answer, tests, rules=rules, unsafe=unsafe), answers)
     by_answer = dict(zip(answers, found, strict=True))

@@ -48,8 +48,8 @@ class EvaluationOptions(InferenceOptions):
     """An option of metrics, as name=value, such as a judge's own prompt. Given to all that have it."""
     attack_template: Sequence[str] | Mapping[str, str] = ()
     """A file in place of an attack's template, as name=path, such as code_go_list=mine.txt."""
-    unsafe: bool = False
-    """Run model-written programs without isolation if no isolation is available."""
+    sandbox: Literal["auto", "none"] = "auto"
+    """auto isolates programs that models wrote, and refuses where it cannot; none runs them without isolation."""
     chat_template: str = "auto"
     """The tokenizer's own (auto), chatml, llama2, llama3, alpaca, or none for plain text."""
     as_chat: bool = False
@@ -102,7 +102,7 @@ class EvaluationOptions(InferenceOptions):
         """The options of metrics; values that are text are read as YAML: numbers, true and false, lists, words."""
         given = _assignments("metric_option", self.metric_option)
         read = given if isinstance(self.metric_option, Mapping) else {k: yaml.safe_load(v) for k, v in given.items()}
-        return read | ({"unsafe": True} if self.unsafe else {})
+        return read | ({"sandbox": self.sandbox} if self.sandbox != "auto" else {})
 
     def asked(self) -> dict[str, Any]:
         """What decides the numbers, for evaluation.json: a later run into the same folder has to ask alike."""

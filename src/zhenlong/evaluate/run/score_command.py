@@ -7,7 +7,7 @@ import json as json_format
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -41,7 +41,7 @@ def score(
     model: str = "",
     json: bool = False,
     allow_missing: bool = False,
-    unsafe: bool = False,
+    sandbox: Literal["auto", "none"] = "auto",
     metric_option: Sequence[str] = (),
     baseline_outputs: str = "",
     seed: int = 0,
@@ -55,7 +55,7 @@ def score(
         output: Folder of the evaluation to create, or to add this scenario to.
         model: Name of the model that made the outputs; empty: the file's name.
         allow_missing: Count instances without a row as failed; otherwise they are an error.
-        unsafe: Run the programs in the outputs without isolation if no isolation is available.
+        sandbox: auto isolates the programs in the outputs, and refuses where it cannot; none does not isolate them.
         metric_option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]"; may be repeated.
         baseline_outputs: Responses that the outputs were judged against, rows of id and output, for length or style
             control.
@@ -64,7 +64,7 @@ def score(
     See docs/evaluation/scoring.md for the row formats and each scenario's ids.
     """
     selected = _single_scenario(scenario)
-    for one, value in [*([("unsafe", True)] if unsafe else []), *map(_parse_option, metric_option)]:
+    for one, value in [*([("sandbox", sandbox)] if sandbox != "auto" else []), *map(_parse_option, metric_option)]:
         selected = with_metric_option(selected, one, value)
     if baseline_outputs:
         selected = replace(selected, baseline_outputs=baseline_outputs)
