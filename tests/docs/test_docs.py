@@ -115,7 +115,8 @@ def test_what_contributing_tells_to_touch_is_there():
 def test_the_make_targets_of_contributing_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     asked = set(re.findall(r"(?:`|^)make ([\w-]+)", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE))
-    assert {"test", "check", "docs"} <= asked <= set(re.findall(r"^([\w-]+):.*##", makefile, re.MULTILINE))
+    rules = re.findall(r"^([\w -]+?):.*##", makefile, re.MULTILINE)
+    assert {"test", "check", "docs"} <= asked <= {target for rule in rules for target in rule.split()}
 
 
 def test_the_index_leads_to_every_page():
