@@ -130,3 +130,27 @@ def test_the_import_and_the_overview_load_nothing_heavy():
 def test_the_page_on_python_names_every_public_name():
     named = set(re.findall(r"`(\w+)`", (SOURCE.parents[1] / "docs" / "python.md").read_text(encoding="utf-8")))
     assert set(targets()) <= named
+
+
+def test_type_checkers_see_every_public_name_and_a_package_of_a_tools_name_as_the_tool(tmp_path):
+    """As mypy reads the stub, where each function stands in a module that holds nothing else."""
+    mypy = pytest.importorskip("mypy.api")
+    root = tmp_path / "zhenlong"
+    for module, name in sorted(target.split(":") for target in targets().values()):
+        file = tmp_path.joinpath(*module.split("."))
+        file = (
+            file / "__init__.pyi" if (SOURCE.parent.joinpath(*module.split("."))).is_dir() else file.with_suffix(".pyi")
+        )
+        for folder in file.parents[: len(file.relative_to(root).parts)]:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "__init__.pyi").touch()
+        with file.open("a") as stub:
+            stub.write(f"def {name}(*, given: str) -> None: ...\n")
+    (root / "__init__.pyi").write_text(api_stub.stub_text())
+    names = sorted({*targets(), "dop"})
+    calls = "\n".join(f"zhenlong.{name}(given=3)" for name in names)
+    (tmp_path / "program.py").write_text(f"import zhenlong\nimport zhenlong.evaluate.compare\n{calls}\n")
+    said, _, _ = mypy.run([str(tmp_path / "program.py"), "--config-file=", f"--cache-dir={tmp_path / 'cache'}"])
+    errors = {int(line): code for line, code in re.findall(r"program\.py:(\d+): error: .*\[(\S+)\]", said)}
+    expected = {name: "attr-defined" if name == "dop" else "arg-type" for name in names}
+    assert errors == dict(enumerate(expected.values(), 3)), said
