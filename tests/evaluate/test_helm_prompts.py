@@ -154,6 +154,24 @@ def test_shuffled_rows_keep_their_numbers_and_their_order(tmp_path: Path) -> Non
     assert load_instances(parse_scenario(entry, "x.yaml"), limit=5, seed=3) == found[:5]
 
 
+def test_the_pool_of_examples_stays_in_the_order_of_its_file(tmp_path: Path) -> None:
+    rows = [{**CASES["helm_truthful_qa"][0].rows[0], "question": f"Question {number}?"} for number in range(50)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(as_lines(rows), encoding="utf-8")
+    scenario = get_scenario("helm_truthful_qa")
+    in_order = [f"Question {number}?" for number in range(50)]
+    assert [one.input for one in load_examples(scenario, data=str(path))] == in_order
+    tested = [one.input for one in load_instances(scenario, data=str(path))]
+    assert sorted(tested) == sorted(in_order) != tested
+
+
+def test_the_official_examples_of_math_are_drawn_in_helms_order() -> None:
+    scenario = get_scenario("helm_math_regular")
+    pool = load_examples(scenario)
+    (drawn,) = examples_by_group(scenario.adapter, pool, 0).values()
+    assert [pool.index(one) for one in drawn] == [7, 1, 5, 4, 0, 6, 2, 3]
+
+
 def test_one_file_of_a_hub_data_set_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n', encoding="utf-8")
     asked = []

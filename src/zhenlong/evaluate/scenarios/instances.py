@@ -70,10 +70,10 @@ def load_instances(scenario: Scenario, *, data: str = "", limit: int | None = No
 
 
 def load_examples(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[Instance]:
-    """The pool of in-context examples; empty if the scenario has none."""
+    """The pool of in-context examples, in the order of its file, from which HELM draws too; empty if there is none."""
     source = data or scenario.examples
     readings = scenario.convert_examples or scenario.convert
-    return list(_instances(replace(scenario, convert=readings), source, seed)) if source else []
+    return list(_instances(replace(scenario, convert=readings, shuffle=False), source, seed)) if source else []
 
 
 def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]:
