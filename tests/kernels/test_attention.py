@@ -1,4 +1,4 @@
-"""The compiled kernels compute what PyTorch's operations compute, forward and backward, on any number of threads."""
+"""The compiled attention kernels equal PyTorch's operations, forward and backward, with any number of threads."""
 
 import numpy as np
 import pytest
@@ -13,14 +13,14 @@ pytestmark = pytest.mark.skipif(load_library() is None, reason="no C compiler he
 
 
 def random_tree(generator, depth=0):
-    """A tree of up to three levels whose nodes are shorter and longer than the kernel's tiles and panels."""
+    """A tree of up to three levels, with nodes shorter and longer than the kernel's tiles and panels."""
     length = int(generator.choice([1, 2, 7, 31, 32, 33, 64, 70]))
     children = () if depth == 2 else tuple(random_tree(generator, depth + 1) for _ in range(generator.integers(0, 4)))
     return TreeNode([1] * length, False, children)
 
 
 def attended(forest, q, k, v, **how):
-    """[N, H, D] and the gradients of q, k and v under fixed weights."""
+    """The output [N, H, D] and the gradients of q, k and v for a fixed output gradient."""
     states = [part.detach().requires_grad_() for part in (q, k, v)]
     out = forest_attention(None, *(part.transpose(0, 1)[None] for part in states), None, forest=forest, **how)[0][0]
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
@@ -38,7 +38,7 @@ def states_of(forest, heads, key_heads, size, seed=0):
     ("heads", "key_heads", "size", "window", "scaling"),
     [(2, 2, 32, None, None), (4, 2, 20, None, 0.3), (6, 1, 8, 1, None), (2, 2, 64, 9, None), (2, 1, 40, 50, None)],
 )
-def test_attention_is_that_of_dense_blocks(seed, heads, key_heads, size, window, scaling):
+def test_attention_equals_that_of_dense_blocks(seed, heads, key_heads, size, window, scaling):
     generator = np.random.default_rng(seed)
     forest = pack_trees([random_tree(generator) for _ in range(3)])
     states = states_of(forest, heads, key_heads, size)
@@ -61,7 +61,7 @@ def test_extreme_scores_stay_finite():
         torch.testing.assert_close(one, other, rtol=1e-2, atol=2e-2)  # a score is rounded to 5e-4
 
 
-def test_what_is_not_a_number_is_not_hidden():
+def test_a_nan_key_reaches_exactly_the_queries_that_attend_to_it():
     forest = pack_trees([TreeNode([1] * 40)])
     q, k, v = states_of(forest, 2, 2, 32)
     k[5, 0, 3] = float("nan")
@@ -71,7 +71,7 @@ def test_what_is_not_a_number_is_not_hidden():
     assert out[:, 1].isfinite().all()
 
 
-def test_states_may_lie_in_any_order_of_memory():
+def test_strides_do_not_change_the_result():
     forest = pack_trees([random_tree(np.random.default_rng(0))])
     q, k, v = states_of(forest, 2, 2, 32)
     as_heads_first = [part.transpose(0, 1).contiguous().transpose(0, 1) for part in (q, k, v)]
@@ -81,7 +81,7 @@ def test_states_may_lie_in_any_order_of_memory():
         assert all(torch.equal(*pair) for pair in zip(attended(forest, *others), expected, strict=True))
 
 
-def test_the_number_of_threads_changes_no_bit():
+def test_results_are_bitwise_equal_for_any_number_of_threads():
     forest = pack_trees([random_tree(np.random.default_rng(seed)) for seed in range(5)])
     states = states_of(forest, 4, 2, 32)
     alone = attended(forest, *states)
@@ -97,7 +97,7 @@ def test_the_number_of_threads_changes_no_bit():
 @pytest.mark.parametrize("given", [
     {"dropout": 0.1}, {"softcap": 5.0}, {"dtype": torch.float64}, {"dtype": torch.bfloat16}, {"narrow": True},
 ])  # fmt: skip
-def test_what_the_kernel_does_not_compute_is_left_to_torch(given, monkeypatch):
+def test_unsupported_inputs_are_left_to_torch(given, monkeypatch):
     monkeypatch.setattr(onednn_linear, "BF16_MATMUL_SUPPORTED", False)
     q = v = torch.zeros(3, 2, 8, dtype=given.get("dtype", torch.float32))
     v = v[..., :4] if given.get("narrow") else v
@@ -107,7 +107,7 @@ def test_what_the_kernel_does_not_compute_is_left_to_torch(given, monkeypatch):
 
 
 def plain_decoding(q, k, v, own, shared, prompts, lengths, entered, column, scaling, window):
-    """A row at a time: its prompt's keys, then its own columns with the new one written."""
+    """One sequence at a time: its prompt's keys, then its own columns, including the new one."""
     out = torch.empty_like(q)
     for row, prompt in enumerate(prompts):
         own[0][row, :, column], own[1][row, :, column] = k[row], v[row]
@@ -126,7 +126,7 @@ def plain_decoding(q, k, v, own, shared, prompts, lengths, entered, column, scal
 @pytest.mark.parametrize("window", [None, 1, 6, 40])
 @pytest.mark.parametrize(("heads", "key_heads", "size"), [(2, 2, 32), (6, 2, 64), (8, 1, 96)])
 @pytest.mark.parametrize("rows", [[1], [8, 8], [1, 5, 0, 2]])
-def test_a_decoding_step_is_attention_over_the_prompt_and_the_rows_own_columns(window, heads, key_heads, size, rows):
+def test_a_decoding_step_attends_to_the_prompt_and_the_sequence_s_own_columns(window, heads, key_heads, size, rows):
     generator = torch.Generator().manual_seed(0)
     by_prompt = [prompt for prompt, several in enumerate(rows) for _ in range(several)]
     order = torch.randperm(len(by_prompt), generator=generator).tolist()

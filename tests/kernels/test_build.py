@@ -1,4 +1,4 @@
-"""The kernels are compiled once, appear whole, and their absence is told and harmless."""
+"""The kernels are compiled once and written atomically; without a compiler PyTorch is used, with one warning."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ needs_compiler = pytest.mark.skipif(build.load_library() is None, reason="no C c
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """As in a new process with an empty cache."""
+    """A state as in a new process with an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(build.ENV_VARIABLE, raising=False)
     build._load_library.cache_clear()
@@ -22,7 +22,7 @@ def fresh(monkeypatch, tmp_path):
 
 
 @needs_compiler
-def test_the_library_is_made_once_and_found_again(fresh, monkeypatch):
+def test_the_library_is_compiled_once_and_reused(fresh, monkeypatch):
     assert build.load_library() is not None
     (made,) = fresh.iterdir()
     build._load_library.cache_clear()
@@ -36,7 +36,7 @@ def test_the_library_is_made_once_and_found_again(fresh, monkeypatch):
 
 
 @needs_compiler
-def test_another_processor_gets_a_library_of_its_own(fresh, monkeypatch):
+def test_another_processor_gets_another_library(fresh, monkeypatch):
     build.load_library()
     build._load_library.cache_clear()
     monkeypatch.setattr(build, "_cpu_description", lambda: "another one")
@@ -44,13 +44,13 @@ def test_another_processor_gets_a_library_of_its_own(fresh, monkeypatch):
     assert len(list(fresh.iterdir())) == 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no compiler is looked for")
-@pytest.mark.parametrize(("compiler", "told"), [
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are compiled on Linux only")
+@pytest.mark.parametrize(("compiler", "message"), [
     ("false", "false failed: code 1"), ("/nowhere/cc", "No such file"),
 ])  # fmt: skip
-def test_a_compiler_that_fails_is_told_once_and_leaves_everything_to_torch(fresh, monkeypatch, compiler, told):
+def test_a_failing_compiler_warns_once_and_leaves_everything_to_torch(fresh, monkeypatch, compiler, message):
     monkeypatch.setenv("CC", compiler)
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         assert build.load_library() is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -58,15 +58,15 @@ def test_a_compiler_that_fails_is_told_once_and_leaves_everything_to_torch(fresh
     assert not list(fresh.iterdir())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no compiler is looked for")
-def test_a_machine_without_a_compiler_is_told_what_to_install(fresh, monkeypatch):
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are compiled on Linux only")
+def test_without_a_compiler_the_warning_says_what_to_install(fresh, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
     with pytest.warns(UserWarning, match="apt install gcc"):
         assert build.load_library() is None
 
 
-def test_the_switch_in_the_environment_leaves_everything_to_torch(fresh, monkeypatch):
+def test_the_environment_variable_disables_kernels_without_a_warning(fresh, monkeypatch):
     monkeypatch.setenv(build.ENV_VARIABLE, "0")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -74,14 +74,14 @@ def test_the_switch_in_the_environment_leaves_everything_to_torch(fresh, monkeyp
 
 
 @needs_compiler
-def test_a_cache_that_cannot_be_written_is_replaced_by_a_folder_for_now(fresh, monkeypatch, tmp_path):
+def test_a_cache_folder_that_is_not_writable_is_replaced_by_a_temporary_one(fresh, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert build.load_library() is not None
 
 
 @needs_compiler
-def test_a_user_without_a_home_has_kernels_too(fresh, monkeypatch):
+def test_kernels_are_compiled_without_a_home_directory(fresh, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
 
     def homeless(*_):

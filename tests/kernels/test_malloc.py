@@ -1,4 +1,4 @@
-"""Freed memory stays with the process; what the user has set for the allocator stays as it is."""
+"""Freed memory stays with the process; the user's settings of the allocator are respected."""
 
 import os
 import platform
@@ -15,10 +15,10 @@ import torch
 from zhenlong.kernels import malloc
 kept = malloc.keep_freed_memory()
 
-def step():  # blocks below and above the 32 MB from which glibc maps a block of its own
+def step():  # blocks below and above 32 MB, from which glibc uses mmap
     several = [torch.empty(size).fill_(1.0) for size in (500_000, 3_000_000, 12_000_000)]
 
-for _ in range(8):  # until blocks of all these sizes have their places
+for _ in range(8):  # until blocks of all these sizes have found a place
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
@@ -28,22 +28,22 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(**environment):
-    """Whether memory was kept, and the page faults of five steps that take and free 62 MB."""
+    """Whether freed memory is kept, and the page faults of five steps that allocate and free 62 MB."""
     clean = {name: text for name, text in os.environ.items() if name not in malloc.USER_SETTINGS}
-    told = subprocess.run([sys.executable, "-c", PROGRAM], env=clean | environment, capture_output=True, text=True)
-    kept, count = told.stdout.split()
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=clean | environment, capture_output=True, text=True)
+    kept, count = done.stdout.split()
     return kept == "True", int(count)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
-def test_pages_are_asked_for_once():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_repeated_allocations_cause_few_page_faults():
     kept, count = faults()
     assert kept
-    assert count < 500  # a page is 4 KB: 5 x 62 MB are 75,000, of which the smaller blocks are not always given back
+    assert count < 500  # 5 x 62 MB are 75,000 pages of 4 KB, of which glibc returns most by default
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
-def test_settings_of_the_user_are_left_alone():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_the_users_allocator_settings_are_respected():
     kept, count = faults(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
     assert not kept
     assert count > 10_000

@@ -1,4 +1,4 @@
-"""Products by oneDNN are those of torch's linear layers, forward and backward, wherever they serve and where not."""
+"""oneDNN's linear layers equal torch's, forward and backward; unsupported inputs are left to torch."""
 
 import copy
 
@@ -7,17 +7,16 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.kernels import onednn_linear
+from zhenlong.kernels.build import kernels_disabled
 from zhenlong.models import compile_layers, load_model, save_model
 
-needs_products = pytest.mark.skipif(
-    not onednn_linear.ONEDNN_AVAILABLE, reason="oneDNN's products are not to be had here"
-)
+needs_onednn = pytest.mark.skipif(not onednn_linear.ONEDNN_AVAILABLE, reason="this PyTorch has no oneDNN linear layers")
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 8), (3, 7, 8), (64, 33, 8), (5, 8, 33)])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("onednn", [True, False])
-def test_values_and_gradients_are_those_of_torch(shape, bias, onednn, monkeypatch):
+def test_outputs_and_gradients_equal_those_of_torch(shape, bias, onednn, monkeypatch):
     monkeypatch.setattr(onednn_linear, "ONEDNN_WEIGHT_GRADIENT", onednn)
     rows, inputs, outputs = shape
     generator = torch.Generator().manual_seed(rows)
@@ -35,13 +34,13 @@ def test_values_and_gradients_are_those_of_torch(shape, bias, onednn, monkeypatc
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-5)
 
 
-def test_a_gradient_without_memory_of_its_own_is_taken():
+def test_an_expanded_output_gradient_is_supported():
     weight = torch.randn(4, 3, requires_grad=True)
     onednn_linear.linear(torch.randn(5, 3), weight, None).sum().backward()
     assert weight.grad is not None
 
 
-def test_sums_and_packed_weights():
+def test_prepacked_weights_and_in_place_sums():
     rows, weight, sums = torch.randn(6, 9), torch.randn(4, 9), torch.randn(6, 4)
     expected = sums + rows @ weight.t()
     torch.testing.assert_close(
@@ -54,7 +53,7 @@ def test_sums_and_packed_weights():
 
 @pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_outer_products_and_their_sums(onednn, dtype, monkeypatch):
+def test_weight_gradients_and_their_sums(onednn, dtype, monkeypatch):
     monkeypatch.setattr(onednn_linear, "ONEDNN_WEIGHT_GRADIENT", onednn)
     wide, narrow = torch.randn(6, 9).to(dtype), torch.randn(6, 4).to(dtype)
     for left, right in ((wide, narrow), (narrow, wide)):
@@ -66,20 +65,20 @@ def test_outer_products_and_their_sums(onednn, dtype, monkeypatch):
         torch.testing.assert_close(sums, 0.5 + expected, **rounding)
 
 
-@needs_products
+@needs_onednn
 @pytest.mark.parametrize(("onednn", "calls"), [(True, 1), (False, 0)])
-def test_which_library_makes_gradients_of_weights(onednn, calls, monkeypatch):
+def test_the_flag_selects_the_library_of_weight_gradients(onednn, calls, monkeypatch):
     monkeypatch.setattr(onednn_linear, "ONEDNN_WEIGHT_GRADIENT", onednn)
-    made = []
-    monkeypatch.setattr(onednn_linear, "linear_no_grad", lambda *given: made.append(given) or given[0] @ given[1].t())
+    found = []
+    monkeypatch.setattr(onednn_linear, "linear_no_grad", lambda *given: found.append(given) or given[0] @ given[1].t())
     onednn_linear.weight_gradient(torch.randn(6, 4), torch.randn(6, 9))
-    assert len(made) == calls
+    assert len(found) == calls
 
 
 @pytest.mark.parametrize(
     ("dtype", "autocast"), [(torch.float64, False), (torch.bfloat16, False), (torch.float32, True)]
 )
-def test_other_precisions_are_left_to_torch(dtype, autocast, monkeypatch):
+def test_unsupported_dtypes_are_left_to_torch(dtype, autocast, monkeypatch):
     monkeypatch.setattr(onednn_linear, "BF16_MATMUL_SUPPORTED", False)
     states, weight = torch.randn(3, 5, dtype=dtype), torch.randn(4, 5, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -88,7 +87,19 @@ def test_other_precisions_are_left_to_torch(dtype, autocast, monkeypatch):
         assert torch.equal(out, torch.nn.functional.linear(states, weight))
 
 
-def test_mixed_precision_rounds_both_sides_of_every_product_to_bf16_and_gives_fp32(monkeypatch):
+@needs_onednn
+def test_disabled_kernels_leave_linear_layers_to_torch_but_can_read_prepacked_weights():
+    states, weight = torch.randn(6, 9), torch.randn(4, 9)
+    packed = onednn_linear.prepack_weight(weight, 64)
+    with kernels_disabled():
+        assert torch.equal(onednn_linear.linear(states, weight, None), torch.nn.functional.linear(states, weight))
+        assert not onednn_linear.supports(states)
+        torch.testing.assert_close(onednn_linear.linear_no_grad(states, packed), states @ weight.t())
+        sums = torch.ones(6, 4)
+        torch.testing.assert_close(onednn_linear.add_linear(sums, states, packed), 1 + states @ weight.t())
+
+
+def test_autocast_rounds_both_operands_of_every_matmul_to_bf16_and_returns_fp32(monkeypatch):
     monkeypatch.setattr(onednn_linear, "BF16_MATMUL_SUPPORTED", True)
     states, weight, bias, slope = (torch.randn(*shape) for shape in ((2, 3, 8), (4, 8), (4,), (2, 3, 4)))
     given = [part.clone().requires_grad_() for part in (states, weight, bias)]
@@ -106,8 +117,8 @@ def test_mixed_precision_rounds_both_sides_of_every_product_to_bf16_and_gives_fp
         assert not onednn_linear.bf16_matmul_active()
 
 
-@needs_products
-def test_a_loaded_model_uses_them_under_its_own_names_and_a_copy_has_weights_of_its_own(tmp_path):
+@needs_onednn
+def test_a_loaded_model_uses_onednn_under_its_own_names_and_a_copy_has_its_own_weights(tmp_path):
     model = tiny_model("llama")
     save_model(model, tiny_tokenizer(), tmp_path / "model")
     loaded, _ = load_model(str(tmp_path / "model"), device="cpu")

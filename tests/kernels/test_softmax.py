@@ -1,4 +1,4 @@
-"""The head's softmax by the kernel is torch's, in fp32 and bf16, for any vocabulary and any logits."""
+"""The kernel's log-softmax of the LM head equals torch's, in fp32 and bf16, for any vocabulary size."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from zhenlong.kernels import softmax
 from zhenlong.kernels.build import load_library
 
-pytestmark = pytest.mark.skipif(load_library() is None, reason="there is no C compiler here")
+pytestmark = pytest.mark.skipif(load_library() is None, reason="no C compiler here")
 
 
 def logits_of(rows, vocabulary, dtype, scale=3.0):
@@ -17,26 +17,26 @@ def logits_of(rows, vocabulary, dtype, scale=3.0):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("vocabulary", [1, 2, 15, 16, 17, 259, 1024, 1025, 5000])
 @pytest.mark.parametrize("rows", [1, 7, 40])
-def test_scores_powers_sums_and_entropies(rows, vocabulary, dtype):
+def test_log_probs_exponentials_sums_and_entropies_equal_torch_s(rows, vocabulary, dtype):
     logits = logits_of(rows, vocabulary, dtype)
     target = torch.arange(rows) * 7 % vocabulary
     truth = logits.double().log_softmax(-1)
     given = logits.clone()
-    scored, tops, sums, spread = softmax.log_softmax_gather(given, target, entropy=True)
-    torch.testing.assert_close(scored.double(), truth.gather(1, target[:, None]).squeeze(1), atol=1e-5, rtol=1e-6)
-    torch.testing.assert_close(spread.double(), -(truth.exp() * truth).sum(-1), atol=1e-5, rtol=1e-5)
-    assert torch.equal(tops, logits.float().amax(-1))
-    powers = (logits.double() - tops.double()[:, None]).exp()
-    torch.testing.assert_close(sums.double(), powers.sum(-1), atol=0, rtol=1e-6)
+    log_probs, max_logits, exp_sums, entropies = softmax.log_softmax_gather(given, target, entropy=True)
+    torch.testing.assert_close(log_probs.double(), truth.gather(1, target[:, None]).squeeze(1), atol=1e-5, rtol=1e-6)
+    torch.testing.assert_close(entropies.double(), -(truth.exp() * truth).sum(-1), atol=1e-5, rtol=1e-5)
+    assert torch.equal(max_logits, logits.float().amax(-1))
+    exponentials = (logits.double() - max_logits.double()[:, None]).exp()
+    torch.testing.assert_close(exp_sums.double(), exponentials.sum(-1), atol=0, rtol=1e-6)
     rounding = 2**-8 if dtype == torch.bfloat16 else 3e-6  # of exponents down to -20
-    torch.testing.assert_close(given.double(), powers, atol=1e-30, rtol=rounding)
-    assert torch.equal(softmax.exp_rows(logits.clone(), tops), given)
+    torch.testing.assert_close(given.double(), exponentials, atol=1e-30, rtol=rounding)
+    assert torch.equal(softmax.exp_rows(logits.clone(), max_logits), given)
     alone = softmax.log_softmax_gather(logits.clone(), target, entropy=False)
-    assert torch.equal(alone[0], scored)
+    assert torch.equal(alone[0], log_probs)
     assert alone[3] is None
 
 
-def test_rows_that_lie_apart_and_what_lies_between_them_stay_apart():
+def test_strided_rows_leave_the_memory_between_them_unchanged():
     wide = logits_of(6, 60, torch.float32)
     given, target = wide.clone(), torch.arange(6)
     scored, *_ = softmax.log_softmax_gather(given[:, 10:47], target, entropy=False)
@@ -46,7 +46,7 @@ def test_rows_that_lie_apart_and_what_lies_between_them_stay_apart():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_numbers_that_are_none_show_and_impossible_words_have_no_part(dtype):
+def test_nan_and_infinite_logits_propagate_and_masked_tokens_do_not_contribute(dtype):
     logits = logits_of(4, 100, dtype)
     logits[0, 17] = float("nan")
     logits[1, 17] = float("inf")
@@ -59,7 +59,7 @@ def test_numbers_that_are_none_show_and_impossible_words_have_no_part(dtype):
     assert spread[2:].isfinite().all()
 
 
-def test_other_precisions_are_left_to_torch():
+def test_unsupported_dtypes_are_left_to_torch():
     assert not softmax.supports(torch.zeros(2, 3, dtype=torch.float64))
     assert not softmax.supports(torch.zeros(2, 3, dtype=torch.float16))
     assert not softmax.supports(torch.zeros(3, 2).t())

@@ -1,4 +1,4 @@
-"""Kernels for CUDA give what PyTorch's operations give; without a CUDA device Triton interprets them on the CPU."""
+"""The CUDA kernels equal PyTorch's operations; without a CUDA device Triton interprets them on the CPU."""
 
 import importlib.util
 
@@ -17,7 +17,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
-    """On the CPU the kernels are interpreted, and what asks for the device is told that it is one."""
+    """Without a CUDA device, interpret the kernels on the CPU by making device checks return true."""
     if DEVICE == "cuda":
         return
     monkeypatch.setattr(triton_ops, "is_on_cuda", lambda states: True)
@@ -30,7 +30,7 @@ def random(*shape, dtype=torch.float32):
 
 
 def assert_same(ours, theirs, given, dtype):
-    """Results, and gradients of all that was given, from one gradient of the result."""
+    """Compare the results, and the gradients of all inputs for one output gradient."""
     slope = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     limits = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (2e-2, 2e-2)}[dtype]
     found = [ours, *torch.autograd.grad(ours, given, slope.to(ours.dtype))]
@@ -46,14 +46,14 @@ PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], i
 
 @PRECISIONS
 @pytest.mark.parametrize(("rows", "width"), [(1, 8), (37, 64), (5, 896), (3, 5000)])
-def test_norms(rows, width, dtype):
+def test_rms_norm(rows, width, dtype):
     states, weight = random(2, rows, width, dtype=dtype), random(width, dtype=dtype)
     theirs = rms_norm(states.float(), (width,), weight.float(), 1e-6).to(dtype)
     assert_same(fused_ops.rms_norm(states, weight, 1e-6), theirs, [states, weight], dtype)
 
 
 @PRECISIONS
-def test_norms_of_rows_that_lie_apart_and_with_gradients_that_do(dtype):
+def test_rms_norm_of_strided_rows_and_gradients(dtype):
     states, weight = random(9, 3, 16, dtype=dtype), random(16, dtype=dtype)
     ours = fused_ops.rms_norm(states[:, 1], weight, 1e-5)
     theirs = rms_norm(states[:, 1].float(), (16,), weight.float(), 1e-5).to(dtype)
@@ -64,7 +64,7 @@ def test_norms_of_rows_that_lie_apart_and_with_gradients_that_do(dtype):
 
 @PRECISIONS
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 40, 129), (2, 3, 1024)])
-def test_gated_units(shape, dtype):
+def test_swiglu(shape, dtype):
     gate, up = random(*shape, dtype=dtype), random(*shape, 1, dtype=dtype)[..., 0]
     theirs = (silu(gate.float()) * up.float()).to(dtype)
     assert_same(fused_ops.swiglu(gate, up), theirs, [gate, up], dtype)
@@ -73,7 +73,7 @@ def test_gated_units(shape, dtype):
 @PRECISIONS
 @pytest.mark.parametrize(("heads", "tokens", "size"), [(1, 1, 2), (3, 7, 16), (14, 30, 64), (2, 5, 24)])
 @pytest.mark.parametrize("flat", [True, False], ids=["flat", "by_head"])
-def test_rotations(heads, tokens, size, flat, dtype):
+def test_rope(heads, tokens, size, flat, dtype):
     made = random(1, tokens, heads, size, dtype=dtype) if flat else random(1, heads, tokens, size, dtype=dtype)
     states = made.transpose(1, 2) if flat else made
     angles = random(1, tokens, size).detach()
@@ -83,10 +83,10 @@ def test_rotations(heads, tokens, size, flat, dtype):
     assert_same(fused_ops.apply_rope(states, cosines, sines), theirs, [made], dtype)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # of a branch that is not taken
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # in a branch that is not taken
 @PRECISIONS
 @pytest.mark.parametrize(("rows", "vocabulary"), [(1, 2), (5, 300), (3, 20000)])
-def test_scores_of_the_head(rows, vocabulary, dtype):
+def test_log_softmax_gather(rows, vocabulary, dtype):
     logits = (4 * random(rows, vocabulary + 3, dtype=dtype).detach())[:, :vocabulary]
     logits[0, 1] = float("-inf")  # as a mask leaves it
     target = torch.arange(rows, device=DEVICE) % vocabulary
@@ -106,7 +106,7 @@ def test_scores_of_the_head(rows, vocabulary, dtype):
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
-def test_a_model_with_kernels_has_the_same_loss_and_gradients(family):
+def test_a_patched_model_has_the_same_loss_and_gradients(family):
     model = tiny_model(family).to(DEVICE)
     ids = torch.randint(0, 250, (1, 40), generator=torch.Generator().manual_seed(0)).to(DEVICE)
     found = []
@@ -125,7 +125,7 @@ def test_a_model_with_kernels_has_the_same_loss_and_gradients(family):
 
 
 @pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device")
-def test_mixed_precision_with_kernels_is_as_near_to_fp32_as_without():
+def test_autocast_with_kernels_is_as_close_to_fp32_as_without():
     model = tiny_model("llama").cuda()
     ids = torch.randint(0, 250, (1, 200), generator=torch.Generator().manual_seed(0)).cuda()
     found = []
@@ -142,7 +142,7 @@ def test_mixed_precision_with_kernels_is_as_near_to_fp32_as_without():
 
 
 @pytest.mark.parametrize("missing", ["No module named 'triton'", "no C compiler\nin two lines"])
-def test_where_triton_cannot_be_had_a_warning_says_so_once_and_torch_serves(missing, monkeypatch):
+def test_without_triton_a_warning_is_given_once_and_torch_is_used(missing, monkeypatch):
     def fails(*given):
         raise ImportError(missing)
 
@@ -152,14 +152,14 @@ def test_where_triton_cannot_be_had_a_warning_says_so_once_and_torch_serves(miss
     monkeypatch.setattr(triton_ops, "is_on_cuda", lambda states: True)
     triton_ops._triton_works.cache_clear()
     try:
-        with pytest.warns(UserWarning, match=f"^{missing.splitlines()[0]}: the GPU computes without") as told:
+        with pytest.warns(UserWarning, match=f"^{missing.splitlines()[0]}: the GPU computes without") as warned:
             assert not any(fused_ops.supports(torch.zeros(2)) for _ in range(2))
-        assert len(told) == 1
+        assert len(warned) == 1
     finally:
         triton_ops._triton_works.cache_clear()
 
 
-def test_the_switch_leaves_a_gpu_to_torch(monkeypatch):
+def test_disabled_kernels_leave_a_gpu_to_torch(monkeypatch):
     states = torch.zeros(2, device=DEVICE)
     assert fused_ops.supports(states)
     with kernels_disabled():
