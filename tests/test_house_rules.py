@@ -1,0 +1,238 @@
+"""No function takes more than six parameters, no `partial` binds more than three, a public name has one definition.
+
+Options objects do not count, and neither do `self`, `cls` and `ctx`. The parameters of a command are its options, and a
+Triton kernel has to take every pointer and stride: both are exempt.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import zhenlong
+from zhenlong.registry import ENTRIES
+
+ROOT = Path(zhenlong.__file__).parent
+MAX_PARAMETERS: Final = 6
+MAX_BOUND: Final = 3
+# A parameter whose class ends like this is an options object.
+OPTIONS_ENDINGS: Final = ("Options", "Settings", "Params")
+RECEIVERS: Final = ("self", "cls", "ctx")
+
+# ---- ALLOWED: what breaks a rule today. Only remove lines here; it becomes empty. ----
+ALLOWED: Final = frozenset({
+    "parameters: evaluate/heldout/sampled_responses.py exact_match",
+    "parameters: evaluate/heldout/sampled_responses.py mean_reward",
+    "parameters: evaluate/scenarios/converters/helm_texts.py summary",
+    "parameters: evaluate/scenarios/converters/questions.py multiple_choice",
+    "parameters: evaluate/world/behaviour.py evaluate_behaviour",
+    "parameters: feedback/critique.py critique_and_revise",
+    "parameters: feedback/pointwise_judge.py score_responses",
+    "parameters: forest/attention.py _attend_block",
+    "parameters: forest/attention.py _softcapped_attention",
+    "parameters: forest/attention.py forest_attention",
+    "parameters: inference/local.py __init__",
+    "parameters: inference/model_client.py open_model",
+    "parameters: kernels/decoding.py decoding_attention",
+    "parameters: models/load.py load_model",
+    "parameters: objectives/advantage.py generalized_advantage",
+    "parameters: objectives/kto.py kto_loss",
+    "parameters: objectives/policy_gradient.py policy_loss",
+    "parameters: objectives/preference.py preference_loss",
+    "parameters: report/evaluation/svg_charts.py build_chart",
+    "parameters: sampling/attention.py _decode_attention",
+    "parameters: sampling/attention.py _packed_prefill",
+    "parameters: sampling/attention.py flat_attention",
+    "parameters: sampling/attention.py sampling_attention",
+    "parameters: sampling/continuous_batch.py __init__",
+    "parameters: stages/prepare_data.py _response_trees",
+    "parameters: stages/safety_pairs.py pair_trees",
+    "parameters: verify/code.py _run_in_separate_process",
+    "parameters: verify/sandbox/sandbox.py __init__",
+    "parameters: world/world.py rankings",
+    "partial: stages/classify.py _tokenize_examples",
+    "partial: stages/kto.py rating_loss",
+    "partial: stages/reward_model.py ranking_loss",
+    "name: ABBREVIATIONS",
+    "name: ANSWER_FORMATS",
+    "name: ATTENTION_NAME",
+    "name: ATTRIBUTES",
+    "name: AttentionMetadata",
+    "name: BINS",
+    "name: CATEGORIES",
+    "name: Converter",
+    "name: DIRECTIONS",
+    "name: Example",
+    "name: Fields",
+    "name: FloatArray",
+    "name: GROUPS",
+    "name: Group",
+    "name: HEADERS",
+    "name: LABELS",
+    "name: LAUNCH_CODE",
+    "name: LETTERS",
+    "name: MAX_PROMPTS",
+    "name: MAX_TOKENS",
+    "name: MISSING_TEXT",
+    "name: MODES",
+    "name: Metric",
+    "name: NAMES",
+    "name: NO_ANSWER",
+    "name: NUMBER_PATTERN",
+    "name: NUM_RESAMPLES",
+    "name: OBJECTS",
+    "name: PLACES",
+    "name: RESAMPLES",
+    "name: RUN_FILES",
+    "name: SAME",
+    "name: STYLES",
+    "name: SUBJECTS",
+    "name: TOKENS",
+    "name: TOLERANCE",
+    "name: TokenCounter",
+    "name: TreeNode",
+    "name: Values",
+    "name: advbench",
+    "name: alpaca_eval",
+    "name: apply_rope",
+    "name: arena_hard",
+    "name: bbq",
+    "name: classification",
+    "name: decode",
+    "name: edit_distance",
+    "name: edit_similarity",
+    "name: exact_match",
+    "name: exact_set_match",
+    "name: exp_rows",
+    "name: extractive_fragments",
+    "name: f1_set_match",
+    "name: format_number",
+    "name: instructions",
+    "name: iou_set_match",
+    "name: is_refusal",
+    "name: log_softmax_gather",
+    "name: longest_common_prefix",
+    "name: main",
+    "name: mean",
+    "name: mt_bench",
+    "name: pass_at_k",
+    "name: perplexity",
+    "name: raft",
+    "name: recipe_summary",
+    "name: rms_norm",
+    "name: rms_norm_rows",
+    "name: run",
+    "name: score_responses",
+    "name: self_bleu",
+    "name: split_sentences",
+    "name: supports",
+    "name: swiglu",
+    "name: swiglu_rows",
+    "name: text_field",
+    "name: xstest",
+})  # fmt: skip
+
+
+def python_files(root: Path) -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(root.rglob("*.py")):
+        yield path.relative_to(root).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def is_options_object(annotation: ast.expr | None) -> bool:
+    """Whether the annotation names an options class, which may be optional: `SamplingParams | None`."""
+    names = ast.unparse(annotation).strip("'").split(" | ") if annotation else []
+    return any(name.endswith(OPTIONS_ENDINGS) for name in names)
+
+
+def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Parameters that are no options objects; `*args` and `**kwargs` count as one each, unless they are unpacked."""
+    given = function.args
+    named = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    named = named[1:] if named and named[0].arg in RECEIVERS else named
+    rest = [one for one in (given.vararg, given.kwarg) if one and "Unpack[" not in ast.unparse(one)]
+    return sum(not is_options_object(one.annotation) for one in (*named, *rest))
+
+
+def is_triton_kernel(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(ast.unparse(one).startswith("triton.jit") for one in function.decorator_list)
+
+
+def long_signatures(root: Path) -> set[str]:
+    commands = {tuple(target.split(":")) for one in ENTRIES for target in (one.target, one.step_target) if target}
+    found = set()
+    for path, tree in python_files(root):
+        module = f"{root.name}.{path.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}"
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or is_triton_kernel(node):
+                continue
+            if (module, node.name) not in commands and num_parameters(node) > MAX_PARAMETERS:
+                found.add(f"parameters: {path} {node.name}")
+    return found
+
+
+def large_partials(root: Path) -> set[str]:
+    return {
+        f"partial: {path} {ast.unparse(node.args[0])}"
+        for path, tree in python_files(root)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("partial", "functools.partial")
+        and len(node.args) - 1 + len(node.keywords) > MAX_BOUND
+    }
+
+
+def public_names(tree: ast.Module) -> Iterator[str]:
+    """Functions, classes and constants that a module defines; a type variable says nothing by its name."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            is_type_variable = isinstance(node.value, ast.Call) and "TypeVar" in ast.unparse(node.value.func)
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [] if is_type_variable else [one.id for one in targets if isinstance(one, ast.Name)]
+        else:
+            names = []
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def names_with_two_definitions(root: Path) -> set[str]:
+    modules: dict[str, set[str]] = defaultdict(set)
+    for path, tree in python_files(root):
+        for name in public_names(tree):
+            modules[name].add(path)
+    return {f"name: {name}" for name, paths in modules.items() if len(paths) > 1}
+
+
+@pytest.mark.parametrize("find", [long_signatures, large_partials, names_with_two_definitions])
+def test_the_package_keeps_the_rule(find):
+    assert sorted(find(ROOT) - ALLOWED) == []
+
+
+@pytest.mark.parametrize(
+    ("find", "kept", "broken"),
+    [
+        (long_signatures, "def f(a, b, c, d, e, g, o: XOptions): ...", "def f(a, b, c, *, d, e, g, h): ..."),
+        (long_signatures, "class A:\n def f(self, a, b, c, d, e, g): ...", "def f(a, b, c, d, e, g, **rest): ..."),
+        (
+            long_signatures,
+            "def f(a, b, c, d, e, g, o: 'P.XParams | None'): ...",
+            "def f(o: int, a, b, c, d, e, g): ...",
+        ),
+        (large_partials, "f = partial(g, 1, 2, x=3)", "def h():\n return functools.partial(g, 1, 2, x=3, y=4)"),
+        (names_with_two_definitions, "_f = 1\ndef other(): ...", "def f(): ..."),
+        (names_with_two_definitions, "T = TypeVar('T')\nS = T", "X: int = 3"),
+    ],
+)
+def test_a_breach_is_found(find, kept, broken, tmp_path):
+    package = tmp_path / "pack"
+    package.mkdir()
+    (package / "a.py").write_text("X = 1\n_f = 1\nT = TypeVar('T')\nclass f: ...\n")
+    (package / "b.py").write_text(kept)
+    assert find(package) == set()
+    (package / "b.py").write_text(broken)
+    assert len(find(package)) == 1
