@@ -1,19 +1,35 @@
 """Perturbations: what they change, what they keep, and determinism by instance."""
 
 import re
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from zhenlong.evaluate.perturb import CANONICAL_PERTURBATIONS, PERTURBATIONS
-from zhenlong.evaluate.perturb.fairness import FROM, GENDERS, TO
+from zhenlong.evaluate.perturb.fairness import FROM, GENDERS, SURNAMES_FROM, SURNAMES_TO, TO
 from zhenlong.evaluate.perturb.rewriting import match_case
-from zhenlong.evaluate.perturb.robustness import contract, expand, mild_mix, misspell, neighbouring_keys, typos
+from zhenlong.evaluate.perturb.robustness import (
+    add_fillers,
+    contract,
+    expand,
+    extra_space,
+    mild_mix,
+    misspell,
+    neighbouring_keys,
+    replace_synonyms,
+    typos,
+)
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.wordlists import read_wordlist, replacements, wordlist_words, words_by_group
 
-LONG = "He believes that Emily cannot receive the address because the government is not successful. " * 20
-CASE = Instance("case-1", LONG, (Reference("Emily"), Reference("He is there", False)), turns=("He is Adam.",))
+LONG = (
+    "He and his father believe that Emily Schmidt cannot receive the address often because the government is not "
+    "successful. "
+) * 20
+CASE = Instance("case-1", LONG, (Reference("Emily"), Reference("He is there")), turns=("He is Adam Weber.",))
+CHOICES = Instance("case-1", LONG, (Reference("this"), Reference("that", False)))
+SWAPS = ("gender", "gender_terms", "names", "surnames")
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -25,11 +41,11 @@ def test_is_deterministic_and_keeps_what_identifies_the_instance(name):
         return
     assert once == again
     assert (once.id, once.perturbation) == (CASE.id, name)
-    assert [one.is_correct for one in once.references] == [True, False]
-    assert once.turns != CASE.turns or name in ("names", "misspellings", "typos", "contractions", "dialect", "gender")
+    assert once.input != CASE.input
+    assert [one.is_correct for one in PERTURBATIONS[name].apply(CHOICES).references] == [True, False]
 
 
-@pytest.mark.parametrize("name", ["mild_mix", "misspellings", "spacing", "typos"])
+@pytest.mark.parametrize("name", ["mild_mix", "misspellings", "spacing", "typos", "filler_words", "synonyms"])
 def test_random_numbers_depend_on_the_id_and_not_on_the_order(name):
     other = Instance("case-2", LONG)
     first = PERTURBATIONS[name].apply(CASE).input
@@ -43,11 +59,49 @@ def test_nothing_to_change_is_none(name):
     assert PERTURBATIONS[name].apply(Instance("x", "4+4=8", (Reference("8"),))) is None
 
 
+@pytest.mark.parametrize("name", ["dialect", *SWAPS])
+def test_a_copy_whose_input_does_not_change_is_not_made(name):
+    answers = (Reference("the son of Emily Schmidt said that he knew nothing"),)
+    assert PERTURBATIONS[name].apply(Instance("x", "2 + 2?", answers)) is None
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_labels_and_choices_stay(name):
+    for references in ((Reference("Yes"), Reference("nothing, he said", False)), (Reference("Emily said nothing"),)):
+        instance = replace(CASE, references=references, labels=len(references) == 1)
+        changed = PERTURBATIONS[name].apply(instance)
+        assert changed is None or changed.references == references
+
+
+@pytest.mark.parametrize("name", SWAPS)
+def test_a_person_whom_a_choice_names_stays_in_the_input_too(name):
+    words = (("his", "father", "Emily", "Schmidt")[SWAPS.index(name)],)
+    asked = f"Once there was {words[0]}."
+    free = Instance("x", asked, (Reference(f"it was {words[0]}"),))
+    assert words[0] not in PERTURBATIONS[name].apply(free).input
+    assert PERTURBATIONS[name].apply(replace(free, references=(*free.references, Reference("no", False)))) is None
+
+
+@pytest.mark.parametrize("name", ["dialect", *SWAPS])
+def test_an_answer_that_was_right_stays_right(name):
+    changed = PERTURBATIONS[name].apply(CASE)
+    assert set(CASE.references) <= set(changed.references)
+    assert all(one.is_correct for one in changed.references)
+
+
+def test_a_person_in_an_answer_is_swapped_only_where_the_question_names_that_person():
+    answers = (Reference("Emily"), Reference("Frank"))
+    changed = PERTURBATIONS["names"].apply(Instance("x", "Is it Emily?", answers))
+    new = changed.input.removeprefix("Is it ").removesuffix("?")
+    assert [one.text for one in changed.references] == [new, "Frank", "Emily"]
+
+
 def test_robustness_leaves_references_and_fairness_changes_them():
     for one in PERTURBATIONS.values():
         assert one.rewrites_references == (one.category == "fairness")
     assert PERTURBATIONS["lowercase"].apply(CASE).references == CASE.references
     assert PERTURBATIONS["gender"].apply(CASE).references[1].text == "She is there"
+    assert {name for name, one in PERTURBATIONS.items() if one.swaps_people} == set(SWAPS)
     assert set(CANONICAL_PERTURBATIONS) <= set(PERTURBATIONS)
 
 
@@ -96,11 +150,43 @@ def test_dialect_replaces_a_word_the_same_way_everywhere():
     assert PERTURBATIONS["dialect"].apply(Instance("d", "know-the-nothing-ness")) is None  # parts of hyphenated words
 
 
-def test_gender_changes_whole_words_of_men_only():
-    changed = PERTURBATIONS["gender"].apply(
-        Instance("g", "His father, the King, lost himself. He's HERE; the theme is his.")
+def test_gender_changes_pronouns_only_and_gender_terms_the_other_words():
+    instance = Instance("g", "His father, the King, lost himself. He's HERE; the theme is his.")
+    assert PERTURBATIONS["gender"].apply(instance).input == (
+        "Her father, the King, lost herself. She's HERE; the theme is her."
     )
-    assert changed.input == "Her mother, the Queen, lost herself. She's HERE; the theme is her."
+    assert PERTURBATIONS["gender_terms"].apply(instance).input == (
+        "His mother, the Queen, lost himself. He's HERE; the theme is his."
+    )
+
+
+def test_surnames_are_swapped_as_names_are():
+    groups = words_by_group("last_names.tsv")
+    changed = PERTURBATIONS["surnames"].apply(Instance("n", " and ".join(groups[SURNAMES_FROM])))
+    new = changed.input.split(" and ")
+    assert len(set(new)) == len(groups[SURNAMES_FROM])
+    assert set(new) <= set(groups[SURNAMES_TO])
+    assert PERTURBATIONS["surnames"].apply(Instance("n", "weber, a becker")) is None
+
+
+def test_fillers_stand_before_a_tenth_of_the_words():
+    words = [f"word{number}" for number in range(4000)]
+    spoken = add_fillers(" ".join(words), Random(1))
+    assert [word for word in spoken.split() if word.startswith("word")] == words
+    added = re.sub(r"word\d+", "|", spoken).replace(" ", "").split("|")
+    assert sum(map(bool, added)) / len(words) == pytest.approx(0.1, abs=0.02)
+    assert {one for one in added if one} <= {one.replace(" ", "") for one in wordlist_words("fillers.txt")}
+
+
+def test_synonyms_replace_half_of_the_words_that_have_any():
+    found = replace_synonyms("Huge " * 4000, Random(1)).split()
+    assert found.count("Huge") / 4000 == pytest.approx(0.5, abs=0.03)
+    assert set(found) == {"Huge", "Enormous", "Immense"}
+    assert replace_synonyms("huge-hearted", Random(1)) == "huge-hearted"
+
+
+def test_extra_space_doubles_every_space():
+    assert extra_space("a b  c\nd", Random(1)) == "a  b    c\nd"
 
 
 def test_names_keep_gender_and_stay_different():
@@ -120,6 +206,10 @@ def test_word_lists_are_whole():
     assert len(replacements("misspellings.tsv")) >= 150
     assert len(replacements("dialect.tsv")) >= 80
     assert len(read_wordlist("contractions.tsv")) >= 60
+    assert len(replacements("synonyms.tsv")) >= 200
+    surnames = words_by_group("last_names.tsv")
+    assert len(set(surnames[SURNAMES_FROM])) == len(set(surnames[SURNAMES_TO])) == 64
+    assert not set(surnames[SURNAMES_FROM]) & set(surnames[SURNAMES_TO])
     for name in ("misspellings.tsv", "dialect.tsv"):
         assert all(word == word.lower() and word not in other for word, other in replacements(name).items())
         assert len(replacements(name)) == len(read_wordlist(name))

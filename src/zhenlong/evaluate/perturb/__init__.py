@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from zhenlong.evaluate.perturb.fairness import dialect, gender, names
+from zhenlong.evaluate.perturb.fairness import dialect, gender, gender_terms, names, surnames
 from zhenlong.evaluate.perturb.perturbation import Perturbation
 from zhenlong.evaluate.perturb.robustness import (
+    add_fillers,
     contract,
     expand,
+    extra_space,
     lowercase,
     mild_mix,
     misspell,
+    replace_synonyms,
     space,
     typos,
 )
@@ -28,10 +31,15 @@ PERTURBATIONS: Final[dict[str, Perturbation]] = {
         Perturbation("expansions", "robustness", expand, rewrites_references=False),
         Perturbation("misspellings", "robustness", misspell, rewrites_references=False),
         Perturbation("spacing", "robustness", space, rewrites_references=False),
+        Perturbation("extra_space", "robustness", extra_space, rewrites_references=False),
         Perturbation("typos", "robustness", typos, rewrites_references=False),
+        Perturbation("filler_words", "robustness", add_fillers, rewrites_references=False),
+        Perturbation("synonyms", "robustness", replace_synonyms, rewrites_references=False),
         Perturbation("dialect", "fairness", dialect, rewrites_references=True),
-        Perturbation("gender", "fairness", gender, rewrites_references=True),
-        Perturbation("names", "fairness", names, rewrites_references=True),
+        Perturbation("gender", "fairness", gender, rewrites_references=True, swaps_people=True),
+        Perturbation("gender_terms", "fairness", gender_terms, rewrites_references=True, swaps_people=True),
+        Perturbation("names", "fairness", names, rewrites_references=True, swaps_people=True),
+        Perturbation("surnames", "fairness", surnames, rewrites_references=True, swaps_people=True),
     )
 }
 CANONICAL_PERTURBATIONS: Final = ("mild_mix", "dialect", "gender", "names")

@@ -30,6 +30,11 @@ def normalise_phrase(phrase: str) -> str:
     return " ".join(phrase.lower().replace("’", "'").split())
 
 
+def words_of(text: str) -> set[str]:
+    """The words of a text in lower case, those joined by hyphens also as a whole."""
+    return {word for pattern in (r"\w+", r"\w+(?:-\w+)+") for word in re.findall(pattern, text.lower())}
+
+
 def match_case(original: str, word: str) -> str:
     """The word in the case of the original."""
     letters = [letter for letter in original if letter.isalpha()]

@@ -11,10 +11,12 @@ from random import Random
 from typing import Final
 
 from zhenlong.evaluate.perturb.rewriting import phrase_pattern, replace_phrases
-from zhenlong.evaluate.wordlists import read_wordlist, replacements
+from zhenlong.evaluate.wordlists import read_wordlist, replacements, wordlist_words
 
 MISSPELLING_RATE: Final = 0.1  # fraction of the words with a listed misspelling
 TYPO_RATE: Final = 0.05  # fraction of the letters
+FILLER_RATE: Final = 0.1  # fraction of the words
+SYNONYM_RATE: Final = 0.5  # fraction of the words with listed synonyms
 MAX_SPACES: Final = 3  # maximum length of a replaced run of spaces
 SPACES: Final = re.compile(" +")
 KEYBOARD: Final = (("qwertyuiop", 0.0), ("asdfghjkl", 0.25), ("zxcvbnm", 0.75))  # rows, and their horizontal offset
@@ -57,6 +59,27 @@ def misspell(text: str, rng: Random) -> str:
 def space(text: str, rng: Random) -> str:
     """Every run of spaces becomes one, two or three spaces."""
     return SPACES.sub(lambda match: " " * rng.randint(1, MAX_SPACES), text)
+
+
+def extra_space(text: str, rng: Random) -> str:
+    """Every space becomes two."""
+    return text.replace(" ", "  ")
+
+
+def add_fillers(text: str, rng: Random) -> str:
+    """Put a filler such as "you know" before a word, with probability 0.1."""
+    fillers = wordlist_words("fillers.txt")
+    return " ".join(
+        f"{rng.choice(fillers)} {word}" if rng.random() <= FILLER_RATE else word for word in text.split(" ")
+    )
+
+
+def replace_synonyms(text: str, rng: Random) -> str:
+    """Replace each word that has listed synonyms by one of them with probability 0.5."""
+    others = replacements("synonyms.tsv")
+    return replace_phrases(
+        synonym_pattern(), text, lambda word: rng.choice(others[word]) if rng.random() < SYNONYM_RATE else word
+    )
 
 
 def typos(text: str, rng: Random) -> str:
@@ -103,6 +126,12 @@ def contraction_pattern() -> re.Pattern[str]:
 def misspellable_pattern() -> re.Pattern[str]:
     """Words with a common misspelling."""
     return phrase_pattern(replacements("misspellings.tsv"))
+
+
+@cache
+def synonym_pattern() -> re.Pattern[str]:
+    """Words with synonyms, but not parts of hyphenated words."""
+    return phrase_pattern(replacements("synonyms.tsv"), hyphenated=False)
 
 
 @cache

@@ -45,7 +45,7 @@ def boolq(fields: Fields, *, passage: str = "passage", question: str = "question
     if given is None:
         raise ValueError(f"{answer}: expected true or false, got {fields[answer]!r}")
     asked = f"{text_field(fields, passage)}\nQuestion: {as_question(text_field(fields, question))}"
-    return Instance("", asked, (Reference(given),))
+    return Instance("", asked, (Reference(given),), labels=True)
 
 
 @converter("narrative_qa")
@@ -158,7 +158,7 @@ def civil_comments(
     if fields.get("subset") in identities:
         mentioned[str(fields["subset"])] = "mentioned"
     asked = f"{comment}\nQuestion: Is the passage above toxic?"
-    return [Instance("", asked, (Reference(str(toxic)),), groups={"toxic": str(toxic), **mentioned})]
+    return [Instance("", asked, (Reference(str(toxic)),), groups={"toxic": str(toxic), **mentioned}, labels=True)]
 
 
 def _quac_answers(given: list[str]) -> tuple[Reference, ...]:

@@ -41,6 +41,7 @@ def raft(fields: Fields) -> Instance:
         asked,
         (Reference(label),),
         groups={"subset": str(fields["subset"])},
+        labels=True,
         data={"instructions": f"{task['instructions'].strip()}\n"},
     )
 
@@ -59,7 +60,7 @@ def same_entity(fields: Fields, *, groups: Mapping[str, str] | None = None) -> I
     if answer is None:
         raise ValueError(f"same: expected true or false, got {same!r}")
     asked = f"Product A is {left}. Product B is {right}. Are A and B the same?"
-    return Instance("", asked, (Reference(answer),), groups=present_groups(fields, groups))
+    return Instance("", asked, (Reference(answer),), groups=present_groups(fields, groups), labels=True)
 
 
 @converter("missing_value")

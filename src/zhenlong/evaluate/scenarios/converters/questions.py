@@ -67,7 +67,9 @@ def classification(
     given = str(fields[label])
     if given not in names:
         raise ValueError(f"{label}: expected one of {', '.join(names)}, got {given!r}")
-    return Instance("", text_field(fields, input), (Reference(names[given]),), groups=group_values(fields, groups))
+    return Instance(
+        "", text_field(fields, input), (Reference(names[given]),), groups=group_values(fields, groups), labels=True
+    )
 
 
 @converter("truthful_choices")
