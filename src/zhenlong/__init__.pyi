@@ -16,6 +16,7 @@ from zhenlong.feedback.judge_demonstrations import judge_demonstrations as judge
 from zhenlong.feedback.simulate_preferences import simulate_preferences as simulate_preferences
 from zhenlong.models import load_model as load_model
 from zhenlong.models import save_model as save_model
+from zhenlong.models.merge import merge as merge
 from zhenlong.report import write_report as write_report
 from zhenlong.report.data_profile.command import profile as profile_data
 from zhenlong.report.page import write_report as report
@@ -74,6 +75,7 @@ __all__ = [
     "kto",
     "leaderboard",
     "load_model",
+    "merge",
     "ppo",
     "pretrain",
     "profile_data",

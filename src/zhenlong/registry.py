@@ -18,7 +18,7 @@ GROUPS: Final[dict[Group, str]] = {
     "feedback": "Collect feedback and build training data",
     "data": "Check and convert data",
     "evaluate": "Evaluate and compare",
-    "inspect": "Run recipes, sample and report",
+    "inspect": "Run recipes, merge, sample and report",
 }
 
 
@@ -211,6 +211,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "zhenlong.stages.recipe:run",
         "run a recipe: stages and evaluations, one after the other",
         "inspect",
+    ),
+    Entry(
+        "merge",
+        "zhenlong.models.merge:merge",
+        "merge models of one architecture: mean, slerp, task vectors",
+        "inspect",
+        "data",
     ),
     Entry(
         "sample",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, get_type_hints
 
@@ -12,6 +13,8 @@ from zhenlong.options import unknown_option
 from zhenlong.signature import REQUIRED, Parameter, Signature
 
 STRING_LIST: Final = "Sequence[str]"
+NUMBER_LIST: Final = "Sequence[float]"
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def parse_options(
@@ -92,8 +95,10 @@ def _complete_flags(signature: Signature, arguments: Sequence[str]) -> list[str]
 
 def _merge_repeated_options(signature: Signature, arguments: Sequence[str]) -> list[str]:
     """`--model A --model B` of an option that takes several words as the one list that the parser reads."""
-    several = {f"--{one.name}" for one in signature.parameters if STRING_LIST in one.type}
-    values: dict[str, list[str]] = {}
+    several = {
+        f"--{one.name}": one.type for one in signature.parameters if STRING_LIST in one.type or NUMBER_LIST in one.type
+    }
+    values: dict[str, list[Any]] = {}
     rest: list[str] = []
     left = list(arguments)
     while left:
@@ -104,5 +109,8 @@ def _merge_repeated_options(signature: Signature, arguments: Sequence[str]) -> l
         if not equals and not left:
             raise UserError(f"{name}: expected a value after it")
         word = value if equals else left.pop(0)
-        values.setdefault(name, []).extend(json.loads(word) if word.startswith("[") else [word])
+        is_number = NUMBER_LIST in several[name] and _NUMBER.fullmatch(word)
+        values.setdefault(name, []).extend(
+            json.loads(word) if word.startswith("[") else [float(word) if is_number else word]
+        )
     return [*rest, *(f"{name}={json.dumps(words)}" for name, words in values.items())]
