@@ -271,7 +271,7 @@ def test_recorded_verdicts_are_enough_and_null_counts_as_unparsed(rows):
     built = get_scenario("mt_bench")
     instances = load_instances(built, data=questions)
     given = rows("o.jsonl", {"id": 1, "scores": [9, 6]}, {"id": 2, "scores": [3, None]})
-    results, _ = aggregate(built, read_recorded_outputs(built, instances, given), model="m")
+    results, _ = aggregate(built, read_recorded_outputs(built, instances, given).outcomes, model="m")
     found = {one.measure: one.value for one in results if not one.group}
     assert (found["mt_bench"].mean, found["turn_2"].n, found["judge_unparsed"].mean) == (6.0, 1, 0.25)
 
@@ -280,7 +280,7 @@ def test_recorded_verdicts_are_enough_and_null_counts_as_unparsed(rows):
         built, data=rows("a.jsonl", *({"instruction": f"{i}", "output": "long"} for i in (0, 1)))
     )
     given = rows("p.jsonl", {"id": 0, "preference": 2}, {"id": 1, "preference": None})
-    scored = alpaca_eval(read_recorded_outputs(built, instances, given), None)
+    scored = alpaca_eval(read_recorded_outputs(built, instances, given).outcomes, None)
     assert [one.scores.get("win_rate") for one in scored] == [100.0, None]
     assert "lengths" not in scored[0].judgement["games"][0]  # the response is not recorded
 

@@ -12,7 +12,7 @@ from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.compare.compare import compare
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.results.result_files import read_manifest, read_records, read_results
-from zhenlong.evaluate.run.recorded_outputs import MISSING_OUTPUT, read_recorded_outputs
+from zhenlong.evaluate.run.recorded_outputs import MISSING_OUTPUT, MatchingOptions, read_recorded_outputs
 from zhenlong.evaluate.run.score_command import score, with_metric_option
 from zhenlong.evaluate.scenarios.scenario import Scenario, all_scenarios
 
@@ -39,7 +39,7 @@ def outcomes(tmp_path):
         rest = [{"id": one.id, "output": "?"} for one in instances if fill and one.id not in given]
         path = tmp_path / "o.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rest]))
-        return read_recorded_outputs(chosen or scenario(), instances, path, allow_missing=allow_missing)
+        return read_recorded_outputs(chosen or scenario(), instances, path, MatchingOptions(allow_missing)).outcomes
 
     return run
 

@@ -45,6 +45,11 @@ def print_warning(line: str) -> None:
     print(f"zhenlong: warning: {line}", file=sys.stderr, flush=True)
 
 
+def print_note(line: str) -> None:
+    """One line about what was read, on standard error."""
+    print(f"zhenlong: {line}", file=sys.stderr, flush=True)
+
+
 def wide_console() -> Console:
     """The terminal; output to a file or a pipe is wider than 80 columns."""
     screen = Console()

@@ -11,66 +11,120 @@ and the fields of a judge's verdicts that a judged scenario reads.
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from zhenlong.data.files import RawRow, iter_file_rows
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.methods import parse_choice_letter
 from zhenlong.evaluate.adapters.prompt import choice_letters
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome
 from zhenlong.evaluate.scenarios.scenario import Scenario
+from zhenlong.evaluate.transcripts.formats import OWN_FORMAT, read_transcript
+from zhenlong.evaluate.transcripts.matching import MatchedRow, Matching, match_rows, shorten_ids, unknown_row
+from zhenlong.evaluate.transcripts.transcript import ReadingContext, Transcript
 from zhenlong.inference.requests import GeneratedOutput
 
 OUTPUT_FIELDS: Final = ("output", "outputs", "turns", "choice_log_probs", "text_log_prob", "failed")
 KNOWN_FIELDS: Final = ("id", *OUTPUT_FIELDS, "log_prob", "truncated", "choice_tokens", "choice_baseline", "text_tokens")
 MISSING_OUTPUT: Final = "no recorded output"
-MAX_IDS_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class RecordedOutputs:
+    """The outcomes of a file of recorded outputs, in the instances' order, and what was found in the file."""
+
+    outcomes: Sequence[Outcome]
+    format: str
+    model: str = ""  # as the file names it
+    notes: Sequence[str] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)  # rows, instances, missing and extra ones
+
+
+@dataclass(frozen=True)
+class MatchingOptions:
+    """What may be amiss in a file of recorded outputs, and which of its models is read."""
+
+    allow_missing: bool = False
+    allow_extra: bool = False
+    model: str = ""
 
 
 def read_recorded_outputs(
-    scenario: Scenario, instances: Sequence[Instance], path: str | Path, *, allow_missing: bool = False
-) -> list[Outcome]:
-    """One outcome per instance, in their order; an instance without a row counts as failed.
+    scenario: Scenario, instances: Sequence[Instance], path: str | Path, options: MatchingOptions = MatchingOptions()
+) -> RecordedOutputs:
+    """One outcome per instance and trial, in the instances' order; an instance without a row counts as failed.
 
     Raises `UserError` with file and line for an invalid row, an unknown id or a repeated one, and, unless
     `allow_missing`, with the ids that have no row.
     """
-    known = {one.id: one for one in instances}
-    found: dict[str, Outcome] = {}
-    places: dict[str, str] = {}
-    for row in iter_file_rows(Path(path)):
-        id_ = _row_id(row)
-        if id_ in places:
-            raise UserError(f"{row.location}: duplicate id {id_!r} (first at {places[id_]}); expected every id once")
-        if id_ not in known:
-            raise UserError(
-                f"{row.location}: unknown id {id_!r}; {scenario.name} has {len(known)} ids: {_abbreviated_ids(known)}"
-            )
-        places[id_] = row.location
-        try:
-            found[id_] = _outcome(scenario, known[id_], row.fields)
-        except ValueError as error:
-            raise UserError(f"{row.location}: {error} (id {id_!r})") from None
-    missing = [id_ for id_ in known if id_ not in found]
-    if missing and not allow_missing:
+    id_fields = (scenario.id or "").split("|") if scenario.id else []
+    transcript = read_transcript(Path(path), ReadingContext(str(path), id_fields, options.model))
+    matching = match_rows(scenario, instances, transcript)
+    if matching.extra and not (options.allow_extra and matching.rows):
+        raise unknown_row(scenario, instances, matching, len(transcript.rows))
+    if matching.missing and not options.allow_missing:
         raise UserError(
-            f"{path}: {len(missing)} of {len(known)} ids have no row: {_abbreviated_ids(missing)}; "
+            f"{path}: {len(matching.missing)} of {len(instances)} ids have no row: {shorten_ids(matching.missing)}; "
             f"add them, or count them as failed with --allow-missing"
         )
-    return [found[one.id] if one.id in found else Outcome(one, failed=MISSING_OUTPUT) for one in instances]
+    by_id: dict[str, list[MatchedRow]] = defaultdict(list)
+    for one in matching.rows:
+        by_id[one.instance.id].append(one)
+    outcomes: list[Outcome] = []
+    for instance in instances:
+        outcomes += _outcomes(scenario, instance, by_id[instance.id])
+    counts = {
+        "rows": len(transcript.rows),
+        "instances": len(instances),
+        "missing": len(matching.missing),
+        "extra": len(matching.extra),
+    }
+    return RecordedOutputs(outcomes, transcript.format, transcript.model, _notes(transcript, matching, counts), counts)
 
 
-def _row_id(row: RawRow) -> str:
-    if row.problem:
-        raise UserError(f"{row.location}: {row.problem}")
-    given = row.fields.get("id")
-    if isinstance(given, bool) or not isinstance(given, (str, int)):
-        raise UserError(f"{row.location}: id: expected text or a whole number, got {given!r}")
-    return str(given)
+def _notes(transcript: Transcript, matching: Matching, counts: Mapping[str, int]) -> list[str]:
+    """What the user is told about the file: a line each."""
+    notes = list(matching.notes)
+    if counts["missing"]:
+        notes.append(f"{counts['missing']} of {counts['instances']} instances have no row and count as failed")
+    if counts["extra"]:
+        notes.append(f"{counts['extra']} of {counts['rows']} rows belong to no instance and are left out")
+    if transcript.format != OWN_FORMAT:
+        notes.insert(0, f"read as {transcript.format}: {counts['rows']} rows, {counts['instances']} instances")
+    return notes
+
+
+def _outcomes(scenario: Scenario, instance: Instance, rows: Sequence[MatchedRow]) -> list[Outcome]:
+    if not rows:
+        return [Outcome(instance, failed=MISSING_OUTPUT)]
+    rows = sorted(rows, key=lambda one: one.trial)
+    if len(rows) > 1 and _takes_samples(scenario) and all("output" in one.row.fields for one in rows):
+        texts = [one.row.fields["output"] for one in rows]
+        rest = {name: value for name, value in rows[0].row.fields.items() if name != "output"}
+        rows = [replace(rows[0], row=replace(rows[0].row, fields={**rest, "outputs": texts}), trial=0)]
+    found = []
+    for one in rows:
+        known = instance
+        if one.row.baseline:
+            known = replace(instance, data={**instance.data, "baseline": tuple(one.row.baseline)})
+        try:
+            outcome = _outcome(scenario, known, one.row.fields)
+        except ValueError as error:
+            raise UserError(f"{one.row.location}: {error} (id {instance.id!r})") from None
+        found.append(replace(outcome, trial=one.trial))
+    return found
+
+
+def _takes_samples(scenario: Scenario) -> bool:
+    """Whether a metric is of several samples of an instance together, such as pass@k."""
+    metrics = [metric.function for metric, _ in scenario.bind_metrics() if metric.kind == "instance"]
+    return scenario.adapter.n > 1 or any("k" in inspect.signature(one).parameters for one in metrics)
 
 
 def _outcome(scenario: Scenario, instance: Instance, fields: Mapping[str, Any]) -> Outcome:
@@ -93,7 +147,7 @@ def _outcome(scenario: Scenario, instance: Instance, fields: Mapping[str, Any]) 
         text_tokens=_count(given, "text_tokens"),
         metadata=recorded,
     )
-    return Outcome(**{**vars(outcome), "predicted": _predicted(scenario, outcome)})
+    return replace(outcome, predicted=_predicted(scenario, outcome))
 
 
 def _outputs(instance: Instance, given: Mapping[str, Any]) -> tuple[GeneratedOutput, ...]:
@@ -178,8 +232,3 @@ def _number(value: Any, name: str) -> float:
 def _abbreviated(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _abbreviated_ids(ids: Any) -> str:
-    several = list(ids)
-    return ", ".join(several[:MAX_IDS_SHOWN]) + (", ..." if len(several) > MAX_IDS_SHOWN else "")

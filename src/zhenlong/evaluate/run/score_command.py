@@ -13,6 +13,7 @@ import yaml
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import get_metric
+from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.result_files import (
     InstanceRecord,
     Result,
@@ -24,10 +25,12 @@ from zhenlong.evaluate.results.result_files import (
 )
 from zhenlong.evaluate.run import results_table
 from zhenlong.evaluate.run.aggregate import aggregate
-from zhenlong.evaluate.run.recorded_outputs import read_recorded_outputs
+from zhenlong.evaluate.run.console import print_note
+from zhenlong.evaluate.run.recorded_outputs import MatchingOptions, read_recorded_outputs
 from zhenlong.evaluate.run.suites import select_entries
-from zhenlong.evaluate.scenarios.instances import load_instances
+from zhenlong.evaluate.scenarios.instances import RECORDED_PREFIX, load_instances, recorded_instances
 from zhenlong.evaluate.scenarios.scenario import Scenario
+from zhenlong.evaluate.transcripts.formats import file_rows
 from zhenlong.loop.atomic import to_jsonable, write_text
 from zhenlong.loop.config import package_versions
 
@@ -41,6 +44,7 @@ def score(
     model: str = "",
     json: bool = False,
     allow_missing: bool = False,
+    allow_extra: bool = False,
     sandbox: Literal["auto", "none"] = "auto",
     metric_option: Sequence[str] = (),
     baseline_outputs: str = "",
@@ -51,10 +55,13 @@ def score(
     Args:
         scenario: Name of the scenario, such as gsm8k.
         data: The data set in the scenario's format; empty: the scenario's own source.
-        outputs: JSONL file of the outputs, rows of id and output, outputs, choice_log_probs or recorded verdicts.
+        outputs: File of the outputs: rows of id and output, outputs, choice_log_probs or recorded verdicts, or a
+            file of FastChat, AlpacaEval, Arena-Hard, lm-evaluation-harness, inspect or tau-bench as these write it.
         output: Folder of the evaluation to create, or to add this scenario to.
-        model: Name of the model that made the outputs; empty: the file's name.
+        model: Name of the model that made the outputs, and the one to read in a file of several; empty: the model that
+            the file names, else the file's name.
         allow_missing: Count instances without a row as failed; otherwise they are an error.
+        allow_extra: Leave out rows that belong to no instance; otherwise they are an error.
         sandbox: auto isolates the programs in the outputs, and refuses where it cannot; none does not isolate them.
         metric_option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]"; may be repeated.
         baseline_outputs: Responses that the outputs were judged against, rows of id and output, for length or style
@@ -68,13 +75,16 @@ def score(
         selected = with_metric_option(selected, one, value)
     if baseline_outputs:
         selected = replace(selected, baseline_outputs=baseline_outputs)
-    name = model or Path(outputs).name.split(".")[0]
-    instances = load_instances(selected, data=data, seed=seed)
-    outcomes = read_recorded_outputs(selected, instances, outputs, allow_missing=allow_missing)
-    results, records = aggregate(selected, outcomes, model=name, seed=seed)
+    options = MatchingOptions(allow_missing, allow_extra, model)
+    instances = _instances(selected, data, outputs, seed)
+    recorded = read_recorded_outputs(selected, instances, outputs, options)
+    name = model or recorded.model or Path(outputs).name.split(".")[0]
+    for note in recorded.notes:
+        print_note(f"{Path(outputs).name}: {note}")
+    results, records = aggregate(selected, recorded.outcomes, model=name, seed=seed)
     if output:
-        provenance = {"data": data or selected.source, "outputs": outputs, "seed": seed}
-        add_to_evaluation(output, name, selected.name, provenance, results, records)
+        provenance = {"data": data or selected.source, "outputs": outputs, "seed": seed, "format": recorded.format}
+        add_to_evaluation(output, name, selected.name, provenance | dict(recorded.counts), results, records)
     if json:
         rows = [asdict(one) | {"value": one.value.as_json()} for one in results]
         whole = {"model": name, "scenario": selected.name, "results": rows}
@@ -128,6 +138,13 @@ def add_to_evaluation(
     manifest["scenarios"] = {**manifest["scenarios"], scenario: manifest["scenarios"].get(scenario, {})}
     write_text(instances_path(path, model, scenario), "".join(record_to_json(one) + "\n" for one in records))
     write_results(path, manifest, [*other_results, *results])
+
+
+def _instances(scenario: Scenario, data: str, outputs: str, seed: int) -> list[Instance]:
+    """The scenario's instances; those of a scenario that is only recorded are in the file of outputs."""
+    if scenario.source.startswith(RECORDED_PREFIX) and not data:
+        return recorded_instances(scenario, file_rows(Path(outputs)))
+    return load_instances(scenario, data=data, seed=seed)
 
 
 def _parse_option(given: str) -> tuple[str, Any]:

@@ -29,6 +29,8 @@ BRACES: Final = re.compile(r"\{([^{}]+)\}")
 Converter = Callable[..., Sequence[Instance] | Instance]  # (fields, **options) -> instances; empty ids are filled in
 Generator = Callable[..., Iterator[Mapping[str, Any]]]  # (n, seed, **options) -> rows
 
+RECORDED_PREFIX: Final = "recorded:"  # marks a source that is the file of outputs itself, which only `score` reads
+
 _CONVERTERS: dict[str, Converter] = {}
 _GENERATORS: dict[str, Generator] = {}
 
@@ -77,14 +79,14 @@ def load_examples(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[
 
 
 def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]:
-    _import_converters()
+    _import_converters()  # generators too
     seen: set[str] = set()
     numbered: Iterable[tuple[int, RawRow]] = enumerate(_rows(scenario, source, seed))
     if scenario.shuffle:
         numbered = list(numbered)
         Random(0).shuffle(numbered)
     for number, row in numbered:
-        for one in _convert_row(scenario, row, number):
+        for one in row_instances(scenario, row, number):
             if one.id in seen:
                 raise UserError(f"{row.location}: duplicate id {one.id!r}; expected every id once")
             seen.add(one.id)
@@ -93,7 +95,9 @@ def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]
         raise UserError(f"{source}: no rows, expected some of scenario {scenario.name}")
 
 
-def _convert_row(scenario: Scenario, row: RawRow, number: int) -> list[Instance]:
+def row_instances(scenario: Scenario, row: RawRow, number: int) -> list[Instance]:
+    """The instances of a row, `number` its place in the data. Raises `UserError` for one that does not fit."""
+    _import_converters()
     try:
         if row.problem:
             raise ValueError(row.problem)
@@ -112,6 +116,15 @@ def _convert_row(scenario: Scenario, row: RawRow, number: int) -> list[Instance]
     if scenario.attack:
         named = [replace(one, data={**one.data, "attack": scenario.attack}) for one in named]
     return [one for one in named if all(one.groups.get(name) == value for name, value in scenario.group_filter.items())]
+
+
+def recorded_instances(scenario: Scenario, rows: Iterable[RawRow]) -> list[Instance]:
+    """The instances that recorded outputs hold themselves, each once."""
+    found: dict[str, Instance] = {}
+    for number, row in enumerate(rows):
+        for one in row_instances(scenario, row, number):
+            found.setdefault(one.id, one)
+    return list(found.values())
 
 
 def row_id(names: str, fields: Mapping[str, Any]) -> str:
@@ -136,6 +149,11 @@ def _converter_for(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Conve
 
 def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[RawRow]:
     """The rows of a source; a list in braces, `hf:owner/name:{a,b}@test`, interleaves subsets and adds `subset`."""
+    if source.startswith(RECORDED_PREFIX):
+        raise UserError(
+            f"scenario {scenario.name}: reads {source.removeprefix(RECORDED_PREFIX).strip()}; score them with "
+            f"`zhenlong score {scenario.name} --outputs FILE`"
+        )
     if source.startswith(USER_PROVIDED_PREFIX):
         raise UserError(
             f"scenario {scenario.name}: its data cannot be downloaded; provide it with --data, as "
