@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -101,3 +102,42 @@ class _AnyLength:
 
     def truncate_from_right(self, text: str, expected_completion_token_length: int = 0) -> str:
         return text
+
+
+def helm_scores(names: Sequence[str], one: Instance, completions: Sequence[tuple[str, float]], by_letter: bool) -> dict:
+    """HELM's measures of completions (text, log-probability); `by_letter` maps letters to the instance's choices."""
+    from helm.benchmark.metrics.evaluate_reference_metrics import compute_reference_metrics
+
+    state = request_state(one, completions, by_letter=by_letter)
+    options = _Options(num_outputs=len(completions))
+    return {stat.name.name: stat.mean for stat in compute_reference_metrics(list(names), options, state, None)}
+
+
+def request_state(
+    one: Instance, completions: Sequence[tuple[str, float]], *, by_letter: bool = False, reference: int | None = None
+) -> Any:
+    """HELM's state of an answered request; `reference` is the passage that it is about."""
+    from helm.benchmark.adaptation.request_state import RequestState
+    from helm.common.request import GeneratedOutput, Request, RequestResult, Token
+
+    letters = {chr(ord("A") + place): each.text for place, each in enumerate(one.references)}
+    given = [GeneratedOutput(text, log_prob, [Token(text, log_prob)]) for text, log_prob in completions]
+    return RequestState(
+        instance=helm_instance(one),
+        reference_index=reference,
+        request_mode=None if reference is None else "original",
+        train_trial_index=0,
+        output_mapping=letters if by_letter else None,
+        request=Request("model", "model"),
+        result=RequestResult(True, [], given, False),
+        num_train_instances=0,
+        prompt_truncated=False,
+    )
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of an adapter that HELM's measures read."""
+
+    num_outputs: int = 1
+    output_mapping_pattern: None = None

@@ -180,7 +180,8 @@ def _outcomes(one: Scenario, instance: Instance, answer: Answer) -> list[Outcome
         assert isinstance(answer, Sequence)
         return [Outcome(instance, choices=ChoiceScores(tuple(answer)))]
     if isinstance(answer, int):
-        return [Outcome(instance, predicted=answer)]
+        letter = (GeneratedOutput("ABCDEFGH"[answer]),) if method == "multiple_choice_joint" else ()
+        return [Outcome(instance, letter, predicted=answer)]
     if isinstance(answer, float):  # seconds for each token written, whatever was read
         lengths = [(1, 1), (4, 2), (9, 8), (30, 3)]
         return [Outcome(instance, cost=RequestCost(0.5 + answer * out, read, out)) for read, out in lengths]

@@ -182,6 +182,20 @@ def test_generated_answers_carry_the_log_probability_of_their_text(pair):
     assert found[0].cost.flops > 0
 
 
+def test_samples_carry_the_log_probability_of_the_distribution_they_are_from(pair):
+    model, tokenizer = pair
+    requests = [GenerateRequest("hi", max_tokens=1, temperature=0.7, n=8, seed=5), GenerateRequest("hi", max_tokens=1)]
+    found = {place: answer for batch in backend(pair).generate(requests) for place, answer in batch}
+    with torch.no_grad():
+        row = (model(torch.tensor([tokenizer("hi")["input_ids"]])).logits[0, -1] / 0.7).log_softmax(-1)
+    texts = [tokenizer.decode([token]) for token in range(len(row))]
+    whole = [one for one in found[0].outputs if one.truncated and texts.count(one.text) == 1]
+    assert whole
+    for one in whole:
+        assert one.sampled_log_prob == pytest.approx(float(row[texts.index(one.text)]), abs=1e-4)
+    assert found[1].outputs[0].sampled_log_prob is None  # nothing was sampled
+
+
 def test_the_top_tokens_at_each_position_contain_the_greedy_one(pair):
     model, tokenizer = pair
     ((_, answer),) = [

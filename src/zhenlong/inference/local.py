@@ -232,12 +232,14 @@ class LocalBackend:
             if request.top_log_probs
             else ()
         )
+        log_prob = float(sum(completion.log_probs[:count]))
         return GeneratedOutput(
             completion.text,
-            float(sum(completion.log_probs[:count])) if own else None,
+            log_prob if own else None,
             count,
             completion.truncated,
             likeliest,
+            sampled_log_prob=log_prob if request.temperature else None,
         )
 
     def _top_log_probs(self, prompt: Sequence[int], ids: Sequence[int], count: int) -> tuple[dict[str, float], ...]:

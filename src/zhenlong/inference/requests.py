@@ -60,6 +60,7 @@ class GeneratedOutput:
     truncated: bool = False  # ended at the token limit
     top_log_probs: tuple[Mapping[str, float], ...] = ()  # for each token the likeliest ones, where they were asked for
     turns: tuple[str, ...] = ()  # the answers to an instance's further turns
+    sampled_log_prob: float | None = None  # of all its tokens, in the distribution they were sampled from
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,9 @@ def _generation(setting: AdapterContext, instance: Instance) -> RequestPlan:
     prompt = _as_user_turn(fitted.prompt) if setting.as_chat else fitted.prompt
     (answer,) = yield [_generate_request(setting, instance, prompt)]
     outcome = _outcome(instance, [answer], fitted)
+    if setting.adapter.most_probable_first and all(one.log_prob is not None for one in outcome.outputs):
+        ordered = sorted(outcome.outputs, key=lambda one: -(one.log_prob or 0.0))  # stable
+        outcome = replace(outcome, outputs=tuple(ordered))
     if setting.adapter.method == "multiple_choice_joint" and not outcome.failed:
         outcome = replace(
             outcome, predicted=parse_choice_letter(outcome.text, choice_letters(setting.adapter, instance))

@@ -53,6 +53,7 @@ class Adapter:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     n: int = 1  # samples per instance (pass@k, avg@n)
+    most_probable_first: bool = False  # order the n samples by log-probability, as HELM does before it measures
     top_log_probs: int = 0
     temperatures: tuple[tuple[str, float], ...] = ()  # by the instance's group `category` (MT-Bench)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
-from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import ScoredOutcome
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.verify.matching import PUNCTUATION
@@ -27,7 +27,7 @@ def classification(
     if not scored:
         return {}
     truth = [_classes(one.outcome.instance.correct_texts, separator) for one in scored]
-    predicted = [_classes([_answer(one.outcome)], separator) for one in scored]
+    predicted = [_classes([one.outcome.answer_text], separator) for one in scored]
     known = sorted(_classes(labels, "") if labels else set().union(*truth))
     actual, given = _table(truth, known), _table(predicted, known)
     parts = np.stack([actual & given, ~actual & given, actual & ~given]).astype(np.int64)  # [3, instance, class]
@@ -40,12 +40,6 @@ def classification(
         "macro_f1": bootstrap_interval(lambda rows: float(_f1(counted(rows)).mean()), len(scored), bounds=(0.0, 1.0)),
         "micro_f1": bootstrap_interval(lambda rows: float(_f1(counted(rows).sum(1))), len(scored), bounds=(0.0, 1.0)),
     }
-
-
-def _answer(outcome: Outcome) -> str:
-    if outcome.predicted is not None:
-        return outcome.instance.references[outcome.predicted].text
-    return outcome.text
 
 
 def _classes(texts: Iterable[str], separator: str) -> set[str]:

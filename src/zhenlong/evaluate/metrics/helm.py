@@ -24,9 +24,39 @@ COEFFICIENTS: Final = ("overhead_seconds", "seconds_per_prompt_token", "seconds_
 @instance_metric("quasi_prefix_exact_match", Measure("quasi_prefix_exact_match"))
 def quasi_prefix_exact_match(outcome: Outcome) -> dict[str, float]:
     """1 if the text begins with a correct reference, ignoring case, punctuation, articles and white space."""
-    said = normalize_text(_answer_text(outcome))
+    said = normalize_text(outcome.answer_text)
     right = any(said.startswith(normalize_text(one)) for one in outcome.instance.correct_texts)
     return {"quasi_prefix_exact_match": float(bool(said) and right)}
+
+
+@instance_metric(
+    "letter_match",
+    Measure("exact_match"),
+    Measure("quasi_exact_match"),
+    Measure("prefix_exact_match"),
+    Measure("quasi_prefix_exact_match"),
+)
+def letter_match(outcome: Outcome) -> dict[str, float]:
+    """HELM's measures of an answer by letter: the response is the letter alone (`B`), and anything else is wrong.
+
+    The letter stands for the text of its choice, and texts are compared: of two choices with the same text both are
+    right, and a choice that begins with the right one has `prefix_exact_match` 1.
+    """
+    references, said = outcome.instance.references, ""
+    if outcome.outputs:
+        letters = [chr(ord("A") + place) for place in range(len(references))]
+        letter = outcome.text.strip()
+        said = references[letters.index(letter)].text if letter in letters else ""
+    elif outcome.predicted is not None:  # the letters were scored
+        said = outcome.answer_text
+    right = [one.text for one in references if one.is_correct]
+    same, similar = ([form(one) for one in right] for form in (str.strip, normalize_text))
+    return {
+        "exact_match": float(bool(said) and said.strip() in same),
+        "quasi_exact_match": float(bool(said) and normalize_text(said) in similar),
+        "prefix_exact_match": float(bool(said) and said.strip().startswith(tuple(same))),
+        "quasi_prefix_exact_match": float(bool(said) and normalize_text(said).startswith(tuple(similar))),
+    }
 
 
 @instance_metric("exact_match_indicator", Measure("exact_match_indicator"))
@@ -35,15 +65,15 @@ def exact_match_indicator(outcome: Outcome, *, indicator: str = " ") -> dict[str
 
     HELM's metric for GSM8K and Dyck. For a Dyck word it compares the last bracket only: read it with `exact_match`.
     """
-    said = _answer_text(outcome).split(indicator)[-1].strip()
-    right = any(said == one.split(indicator)[-1].strip() for one in outcome.instance.correct_texts)
+    said = _after_last(indicator, outcome.answer_text)
+    right = any(said == _after_last(indicator, one) for one in outcome.instance.correct_texts)
     return {"exact_match_indicator": float(bool(said) and right)}
 
 
 @instance_metric("final_number_exact_match", Measure("final_number_exact_match"))
 def final_number_exact_match(outcome: Outcome) -> dict[str, float]:
     """1 if the last number of the text is the last number of a correct reference, ignoring commas."""
-    said = _final_number(_answer_text(outcome))
+    said = _final_number(outcome.answer_text)
     right = any(said == _final_number(one) for one in outcome.instance.correct_texts)
     return {"final_number_exact_match": float(bool(said) and right)}
 
@@ -84,10 +114,8 @@ def _any_answer_matches(outcome: Outcome, k: int, form: Callable[[str], str]) ->
     return float(any(form(output.text) in right for output in outcome.outputs[:k]))
 
 
-def _answer_text(outcome: Outcome) -> str:
-    if outcome.predicted is not None:
-        return outcome.instance.references[outcome.predicted].text
-    return outcome.text
+def _after_last(indicator: str, text: str) -> str:
+    return text.strip().split(indicator)[-1].strip()
 
 
 def _final_number(text: str) -> str:

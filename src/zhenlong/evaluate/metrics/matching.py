@@ -23,8 +23,8 @@ def quasi_exact_match(outcome: Outcome) -> dict[str, float]:
 
 @instance_metric("prefix_exact_match", Measure("prefix_exact_match"))
 def prefix_exact_match(outcome: Outcome) -> dict[str, float]:
-    """1 if the text begins with a correct reference (HELM, basic_metrics.py)."""
-    said = outcome.text.strip()
+    """1 if the text, or that of the chosen reference, begins with a correct reference (HELM, basic_metrics.py)."""
+    said = outcome.answer_text.strip()
     return {
         "prefix_exact_match": float(any(said.startswith(right.strip()) for right in outcome.instance.correct_texts))
     }

@@ -1,7 +1,8 @@
 """Passage ranking: the metrics of trec_eval over the passages of one query.
 
-Passages are an instance's references. The relevance of a passage is the number in its tag `relevance=2`, else 1 if it
-is correct and 0 if not. A tag `rank=7` holds its rank in the first-stage retrieval.
+Passages are an instance's references. For `rr` and `recall` the correct ones are relevant (of TREC those of grade 2 and
+3). The gain of a passage for `ndcg` is the number in its tag `relevance=2`, else 1 if it is correct and 0 if not. A tag
+`rank=7` holds its rank in the first-stage retrieval.
 Source: stanford-crfm/helm:src/helm/benchmark/metrics/ranking_metrics.py, which calls pytrec_eval.
 """
 
@@ -21,8 +22,8 @@ def reciprocal_rank(outcome: Outcome, *, k: int = 10, depth: int | None = None) 
 
     `depth` restricts the ranking to the passages that retrieval ranked up to that depth.
     """
-    gains = _ranked_relevance(outcome, depth)[:k]
-    return {f"rr@{k}": next((1 / rank for rank, gain in enumerate(gains, 1) if gain > 0), 0.0)}
+    ranked = _ranked(outcome, depth)[:k]
+    return {f"rr@{k}": next((1 / rank for rank, one in enumerate(ranked, 1) if one.is_correct), 0.0)}
 
 
 @instance_metric("ndcg", Measure("ndcg@*"))
@@ -32,19 +33,19 @@ def ndcg(outcome: Outcome, *, k: int = 10, depth: int | None = None) -> dict[str
     Gain is the relevance, discount log2(rank + 1) (trec_eval's ndcg_cut, after Järvelin and Kekäläinen 2002).
     """
     best = _dcg(sorted((_relevance(one) for one in outcome.instance.references), reverse=True)[:k])
-    return {f"ndcg@{k}": _dcg(_ranked_relevance(outcome, depth)[:k]) / best if best else 0.0}
+    return {f"ndcg@{k}": _dcg([_relevance(one) for one in _ranked(outcome, depth)[:k]]) / best if best else 0.0}
 
 
 @instance_metric("recall", Measure("recall@*"))
 def recall(outcome: Outcome, *, k: int = 10, depth: int | None = None) -> dict[str, float]:
     """The fraction of the relevant passages that are among the first k; measure `recall@k`."""
-    relevant = sum(_relevance(one) > 0 for one in outcome.instance.references)
-    found = sum(gain > 0 for gain in _ranked_relevance(outcome, depth)[:k])
+    relevant = len(outcome.instance.correct_indices)
+    found = sum(one.is_correct for one in _ranked(outcome, depth)[:k])
     return {f"recall@{k}": found / relevant if relevant else 0.0}
 
 
-def _ranked_relevance(outcome: Outcome, depth: int | None) -> list[float]:
-    """The relevance of the passages ordered by the model's scores; ties stay in the references' order."""
+def _ranked(outcome: Outcome, depth: int | None) -> list[Reference]:
+    """The passages ordered by the model's scores; ties stay in the references' order."""
     references = outcome.instance.references
     if outcome.choices is None:
         return []
@@ -52,7 +53,7 @@ def _ranked_relevance(outcome: Outcome, depth: int | None) -> list[float]:
     order = sorted(range(len(references)), key=lambda place: -scores[place])
     if depth is not None:
         order = [place for place in order if (_tag(references[place], "rank") or math.inf) <= depth]
-    return [_relevance(references[place]) for place in order]
+    return [references[place] for place in order]
 
 
 def _relevance(reference: Reference) -> float:

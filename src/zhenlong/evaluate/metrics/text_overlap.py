@@ -113,18 +113,22 @@ def self_bleu(outcome: Outcome) -> dict[str, float]:
 
 @instance_metric("monte_carlo_entropy", Measure("monte_carlo_entropy", "accuracy", None))
 def monte_carlo_entropy(outcome: Outcome) -> dict[str, float]:
-    """Entropy in nats: the mean of -log p over samples; empty without log-probabilities.
+    """Entropy in nats: the mean of -log p over samples (HELM, disinformation_metrics.py); empty without log p.
 
-    It estimates the model's entropy only for samples at temperature 1, to which the log-probabilities refer.
+    p is the distribution that was sampled, after temperature and top-p, where it is known, as it is of a local model.
+    Endpoints report their own log-probabilities, most of them at temperature 1; then the mean is a cross-entropy.
     """
-    known = [-output.log_prob for output in outcome.outputs if output.log_prob is not None and output.num_tokens != 0]
-    return {"monte_carlo_entropy": sum(known) / len(known)} if known else {}
+    known = [
+        output.log_prob if output.sampled_log_prob is None else output.sampled_log_prob
+        for output in outcome.outputs
+        if output.num_tokens != 0
+    ]
+    values = [-log_prob for log_prob in known if log_prob is not None]
+    return {"monte_carlo_entropy": sum(values) / len(values)} if values else {}
 
 
 def _best_over_references(outcome: Outcome, score: Callable[[str, str], float]) -> float:
-    said = outcome.text.strip()
-    if outcome.predicted is not None:
-        said = outcome.instance.references[outcome.predicted].text
+    said = outcome.answer_text.strip()
     if not outcome.instance.correct_texts:
         raise UserError(f"instance {outcome.instance.id}: has no correct reference to compare with")
     return max(score(said, right) for right in outcome.instance.correct_texts)

@@ -47,6 +47,11 @@ class Outcome:
         """The first response; empty if nothing was generated."""
         return self.outputs[0].text if self.outputs else ""
 
+    @property
+    def answer_text(self) -> str:
+        """The text of the chosen reference, or without a choice the first response."""
+        return self.text if self.predicted is None else self.instance.references[self.predicted].text
+
 
 @dataclass(frozen=True)
 class ScoredOutcome:
