@@ -11,13 +11,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors import SafetensorError
 
 from zhenlong.errors import UserError
+from zhenlong.guarded_call import well_formed
 
 TEMPORARY_PREFIX = ".partial-"
+MAX_INTEGER_BITS: Final = 14_000  # below the 4,300 digits that Python reads and writes
 
 
 @contextmanager
@@ -33,13 +35,16 @@ def reporting_write_errors(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file atomically: to a temporary file in the same folder, synced, then renamed over the old one."""
+    """Write the file atomically: to a temporary file in the same folder, synced, then renamed over the old one.
+
+    Halves of surrogate pairs, which no file in UTF-8 can hold, become U+FFFD.
+    """
     with reporting_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
         try:
             with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
+                file.write(well_formed(text))
                 _fsync(file.fileno())
             os.replace(temporary, path)
         finally:
@@ -104,7 +109,7 @@ class JsonLines:
         """Append one line. It is flushed when the call returns, so killing the process loses no line."""
         line = json.dumps(to_jsonable(row), ensure_ascii=False, allow_nan=False) + "\n"
         with reporting_write_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.write(line)
+            file.write(well_formed(line))
 
     def sync(self) -> None:
         """Flush the lines to disk (fsync)."""
@@ -128,7 +133,10 @@ class JsonLines:
 
 
 def to_jsonable(value: Any) -> Any:
-    """Convert to JSON types: paths become text, numpy and torch scalars numbers, non-finite numbers None."""
+    """Convert to JSON types: paths become text, numpy and torch scalars numbers, non-finite numbers None.
+
+    Integers of more digits than Python's own readers take become None too.
+    """
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -138,6 +146,8 @@ def to_jsonable(value: Any) -> Any:
     if hasattr(value, "item") and not isinstance(value, (int, float, str)):
         value = value.item()  # numpy and torch scalars
     if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
         return None
     return value
 

@@ -112,10 +112,10 @@ def confidence_of(outcome: Outcome, *, unnormalised: bool = False, per_token: bo
         shares = _softmax(_scores(outcome.choices, per_token))
         return float(shares.max() if outcome.predicted is None else shares[outcome.predicted])
     if outcome.outputs and outcome.outputs[0].log_prob is not None:
-        return min(1.0, math.exp(outcome.outputs[0].log_prob))
+        return math.exp(min(0.0, outcome.outputs[0].log_prob))
     if outcome.choices is not None:
         log_probs = outcome.choices.log_probs
-        return min(1.0, math.exp(max(log_probs) if outcome.predicted is None else log_probs[outcome.predicted]))
+        return math.exp(min(0.0, max(log_probs) if outcome.predicted is None else log_probs[outcome.predicted]))
     return None
 
 

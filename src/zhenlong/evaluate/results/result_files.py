@@ -22,6 +22,8 @@ from zhenlong.loop.atomic import to_jsonable, write_json
 
 WORST_CASE_PREFIX: Final = "worst_case/"  # before the kind of the perturbations that a result is the worst of
 
+METRIC_FAILED: Final = "metric "  # how the reason begins where a metric could not score an answer
+
 
 @dataclass(frozen=True)
 class Result:

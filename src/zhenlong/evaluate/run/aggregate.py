@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from zhenlong.evaluate.metrics.calibration import confidence_of
 from zhenlong.evaluate.metrics.efficiency import efficiency_results
-from zhenlong.evaluate.metrics.registry import Measure, Metric
+from zhenlong.evaluate.metrics.registry import Measure
 from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, InstanceRecord, Result
+from zhenlong.evaluate.run.score_outcomes import (
+    BoundMetrics,
+    CorpusMetricFailed,
+    ScoredOutcomes,
+    corpus_scores,
+    outcome_key,
+    score_outcomes,
+)
 from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS, Scenario
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
 from zhenlong.inference.model_client import Judge
-
-BoundMetrics = Sequence[tuple[Metric, Any]]  # metrics and their functions, as `Scenario.bound_metrics` gives them
 
 
 @dataclass(frozen=True)
@@ -64,53 +69,36 @@ def aggregate(
     of shots the results are: every measure over all instances, over each group, under each perturbation, and the worst
     case over the perturbations of a kind; then efficiency. An instance's value is the mean over its trials; a corpus
     measure is computed per trial, and its value and interval are averaged. Failed outcomes enter no mean; an instance
-    counts as failed if all its trials failed. Raises `UserError` if a judge's verdict is missing and there is no judge.
+    counts as failed if all its trials failed. What a metric cannot score is failed too (see `score_outcomes`). Raises
+    `UserError` if a judge's verdict is missing and there is no judge.
     """
-    bound = scenario.bind_metrics()
     perturbation_kinds = {name: one.category for name, one in PERTURBATIONS.items()} | dict(perturbation_kinds or {})
-    scored, measures = score_outcomes(bound, outcomes, judge)
+    scored = score_outcomes(scenario.bind_metrics(), outcomes, judge)
+    results: list[Result] | None = None
+    while results is None:
+        try:
+            results = _all_results(scenario, scored, perturbation_kinds, seed)
+        except CorpusMetricFailed as failed:
+            scored = scored.without(failed)
+    by_key = {outcome_key(one.outcome): one for one in scored.scored}
+    named = [replace(one, model=model, scenario=scenario.name) for one in results]
+    return named, [make_record(one, by_key.get(outcome_key(one))) for one in scored.outcomes]
+
+
+def _all_results(
+    scenario: Scenario, scored: ScoredOutcomes, perturbation_kinds: Mapping[str, str], seed: int
+) -> list[Result]:
     results: list[Result] = []
-    for slices in _slices(outcomes, scored):
+    for slices in _slices(scored.outcomes, scored.scored):
         for part in slices:
-            results += _slice_results(
-                scenario, bound, part, measures, _perturbation_kind(part.perturbation, perturbation_kinds), seed
-            )
+            kind = _perturbation_kind(part.perturbation, perturbation_kinds)
+            results += _slice_results(scenario, scored.bound, part, scored.measures, kind, seed)
         for kind in PERTURBATION_KINDS:
             alike = [part for part in slices if not part.perturbation or perturbation_kinds[part.perturbation] == kind]
-            results += _worst_case_results(kind, alike, measures, scenario.name, seed)
+            results += _worst_case_results(kind, alike, scored.measures, scenario.name, seed)
         answered = [one.outcome for part in slices if not part.perturbation for one in part.scored]
         results += [replace(one, shots=slices[0].shots) for one in efficiency_results(answered, seed)]
-    by_key = {_outcome_key(one.outcome): one for one in scored}
-    named = [replace(one, model=model, scenario=scenario.name) for one in results]
-    return named, [make_record(one, by_key.get(_outcome_key(one))) for one in outcomes]
-
-
-def score_outcomes(
-    bound: BoundMetrics, outcomes: Sequence[Outcome], judge: Judge | None
-) -> tuple[list[ScoredOutcome], dict[str, Measure]]:
-    """Every outcome that did not fail with its per-instance and judged scores, and the declaration of each measure."""
-    answered = [one for one in outcomes if not one.failed]
-    scores: list[dict[str, float]] = [{} for _ in answered]
-    judgements: list[dict[str, Any]] = [{} for _ in answered]
-    places = {_outcome_key(one): place for place, one in enumerate(answered)}
-    measures: dict[str, Measure] = {}
-    for metric, function in bound:
-        given: Iterable[tuple[int, Mapping[str, float]]] = ()
-        if metric.kind == "instance":
-            given = ((place, function(one)) for place, one in enumerate(answered))
-        elif metric.kind == "judged" and answered:
-            judged = function(answered, judge)
-            given = ((places[_outcome_key(one.outcome)], one.scores) for one in judged)
-            for one in judged:
-                judgements[places[_outcome_key(one.outcome)]] |= one.judgement
-        own: dict[str, Measure] = {}
-        for place, several in given:
-            own |= {name: metric.find_measure(name) for name in several if name not in own}
-            scores[place] |= {name: float(value) for name, value in several.items()}
-        if twice := own.keys() & measures.keys():
-            raise ValueError(f"two metrics define the measure {min(twice)}; the second is {metric.name}")
-        measures |= own
-    return [ScoredOutcome(*three) for three in zip(answered, scores, judgements, strict=True)], measures
+    return results
 
 
 def make_record(outcome: Outcome, scored: ScoredOutcome | None) -> InstanceRecord:
@@ -220,7 +208,7 @@ def _corpus_measures(bound: BoundMetrics, scored: Sequence[ScoredOutcome]) -> di
     for metric, function in bound:
         if metric.kind == "corpus":
             for own in trials.values():
-                for name, value in function(own).items():
+                for name, value in corpus_scores(metric, function, own).items():
                     known[name] = metric.find_measure(name)
                     values[name].append(value)
     return {
@@ -292,7 +280,3 @@ def _perturbation_kind(perturbation: str, kinds: Mapping[str, str]) -> str:
     if perturbation and kinds.get(perturbation) not in PERTURBATION_KINDS:
         raise ValueError(f"perturbation {perturbation}: expected its kind among {', '.join(PERTURBATION_KINDS)}")
     return kinds[perturbation] if perturbation else ""
-
-
-def _outcome_key(outcome: Outcome) -> tuple[str, str, int, int]:
-    return (outcome.instance.id, outcome.instance.perturbation, outcome.shots, outcome.trial)

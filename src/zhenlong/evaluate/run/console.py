@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, Result
+from zhenlong.evaluate.results.result_files import METRIC_FAILED, WORST_CASE_PREFIX, InstanceRecord, Result
 from zhenlong.inference.model_client import ProgressCallback
 
 
@@ -48,6 +48,20 @@ def print_warning(line: str) -> None:
 def print_note(line: str) -> None:
     """One line about what was read, on standard error."""
     print(f"zhenlong: {line}", file=sys.stderr, flush=True)
+
+
+def unscored_notes(model: str, scenario: str, records: Sequence[InstanceRecord]) -> list[str]:
+    """What metrics could not score: a line for each number of shots, with an example."""
+    found = []
+    for shots in sorted({one.shots for one in records}):
+        own = [one for one in records if one.shots == shots]
+        failed = [one for one in own if one.failed.startswith(METRIC_FAILED)]
+        if failed:
+            found.append(
+                f"{model}, {scenario}, {shots}-shot: {len(failed)} of {len(own)} could not be scored and count as "
+                f"failed (id {failed[0].id}: {failed[0].failed})"
+            )
+    return found
 
 
 def wide_console() -> Console:

@@ -18,7 +18,7 @@ from zhenlong.evaluate.perturb.code_attack import read_template
 from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.results.result_files import Result
 from zhenlong.evaluate.run.aggregate import aggregate
-from zhenlong.evaluate.run.console import print_warning, progress_bars, progress_callback
+from zhenlong.evaluate.run.console import print_warning, progress_bars, progress_callback, unscored_notes
 from zhenlong.evaluate.run.folder import EvaluationFolder
 from zhenlong.evaluate.run.options import EvaluationOptions, NamedFiles
 from zhenlong.evaluate.run.prepare import PreparedScenario, prepare_scenario
@@ -151,7 +151,7 @@ def _evaluate_scenario(
     except UserError as error:
         folder.add_failure(name, scenario.name, str(error))
         return
-    for line in _outcome_notes(name, scenario.name, outcomes):
+    for line in [*_outcome_notes(name, scenario.name, outcomes), *unscored_notes(name, scenario.name, records)]:
         print_warning(line)
         folder.add_note(line)
     folder.add_results(name, scenario.name, results, records)

@@ -16,7 +16,7 @@ from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.perturb.code_attack import read_template
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.run.options import EvaluationOptions
-from zhenlong.evaluate.run.run_plans import plan_attack_requests
+from zhenlong.evaluate.run.run_plans import guarded_plan, plan_attack_requests
 from zhenlong.evaluate.run.suites import SuiteEntry
 from zhenlong.evaluate.scenarios import Scenario, load_examples, load_instances
 from zhenlong.inference.requests import Backend
@@ -54,9 +54,10 @@ class PreparedScenario:
                 context = AdapterContext(adapter, backend, examples, trial, options.seed, as_chat)
                 for instance in self.instances:
                     if self.scenario.attack:
-                        yield plan_attack_requests(context, instance, self.attack_template)
+                        plan = plan_attack_requests(context, instance, self.attack_template)
                     else:
-                        yield plan_requests(context, instance)
+                        plan = plan_requests(context, instance)
+                    yield guarded_plan(plan, context, instance)
 
 
 def prepare_scenario(entry: SuiteEntry, options: EvaluationOptions) -> PreparedScenario:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.methods import AdapterContext, RequestPlan, plan_requests
 from zhenlong.evaluate.perturb.code_attack import wrap_request
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.guarded_call import ANYTHING, describe_error
 from zhenlong.inference.model_client import ModelClient, ProgressCallback
 from zhenlong.inference.requests import Request, RequestResult
 
@@ -41,6 +43,17 @@ def plan_attack_requests(context: AdapterContext, instance: Instance, template: 
     disguised = replace(instance, input=wrap_request(str(instance.data["attack"]), instance.input, template))
     outcome = yield from plan_requests(context, disguised)
     return replace(outcome, instance=instance, prompt=outcome.prompt or disguised.input)
+
+
+def guarded_plan(plan: RequestPlan, context: AdapterContext, instance: Instance) -> RequestPlan:
+    """The plan, whose outcome is failed where its code raises something: only this instance's."""
+    try:
+        return (yield from plan)
+    except UserError:
+        raise
+    except ANYTHING as error:
+        reason = f"adapter {context.adapter.method}: {describe_error(error)}"
+        return Outcome(instance, failed=reason, shots=context.adapter.shots, trial=context.trial)
 
 
 def _advance(

@@ -25,7 +25,7 @@ from zhenlong.evaluate.results.result_files import (
 )
 from zhenlong.evaluate.run import results_table
 from zhenlong.evaluate.run.aggregate import aggregate
-from zhenlong.evaluate.run.console import print_note
+from zhenlong.evaluate.run.console import print_note, print_warning, unscored_notes
 from zhenlong.evaluate.run.recorded_outputs import MatchingOptions, read_recorded_outputs
 from zhenlong.evaluate.run.suites import select_entries
 from zhenlong.evaluate.scenarios.instances import RECORDED_PREFIX, load_instances, recorded_instances
@@ -82,6 +82,8 @@ def score(
     for note in recorded.notes:
         print_note(f"{Path(outputs).name}: {note}")
     results, records = aggregate(selected, recorded.outcomes, model=name, seed=seed)
+    for line in unscored_notes(name, selected.name, records):
+        print_warning(line)
     if output:
         provenance = {"data": data or selected.source, "outputs": outputs, "seed": seed, "format": recorded.format}
         add_to_evaluation(output, name, selected.name, provenance | dict(recorded.counts), results, records)
