@@ -89,6 +89,10 @@ class TrainingKwargs(TypedDict, total=False):
     progress: bool
 
 
+class RewardKwargs(TypedDict, total=False):
+    judge_max_tokens: int
+
+
 class ReferenceKwargs(TypedDict, total=False):
     reference: str
     reference_cache: str
@@ -137,6 +141,7 @@ class EvaluationKwargs(TypedDict, total=False):
     seed: int
     perturbations: str
     judge: str
+    judge_max_tokens: int | None
     data: Sequence[str] | Mapping[str, str]
     examples: Sequence[str] | Mapping[str, str]
     baseline_outputs: Sequence[str] | Mapping[str, str]
@@ -167,15 +172,15 @@ class ClassifyKwargs(RowKwargs, LengthKwargs, NewModelKwargs, ModelKwargs, Train
     pass
 
 
-class OnlineKwargs(PromptKwargs, RolloutKwargs, ModelKwargs, TrainingKwargs, total=False):
+class OnlineKwargs(PromptKwargs, RolloutKwargs, RewardKwargs, ModelKwargs, TrainingKwargs, total=False):
     pass
 
 
-class OnlineGroupKwargs(PromptKwargs, GroupRolloutKwargs, ModelKwargs, TrainingKwargs, total=False):
+class OnlineGroupKwargs(PromptKwargs, GroupRolloutKwargs, RewardKwargs, ModelKwargs, TrainingKwargs, total=False):
     pass
 
 
-class BestOfNKwargs(PromptKwargs, SamplingKwargs, ModelKwargs, TrainingKwargs, total=False):
+class BestOfNKwargs(PromptKwargs, SamplingKwargs, RewardKwargs, ModelKwargs, TrainingKwargs, total=False):
     pass
 
 

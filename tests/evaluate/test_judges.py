@@ -27,15 +27,11 @@ from zhenlong.evaluate.judges.prompts import (
     read_chatml_prompt,
     read_fastchat_prompts,
 )
-from zhenlong.evaluate.judges.verdict_parsing import (
-    first_output_probability,
-    parse_arena_label,
-    parse_chosen_output,
-    parse_rating,
-    parse_winner,
-)
+from zhenlong.evaluate.judges.verdict_parsing import first_output_probability
 from zhenlong.evaluate.metrics.alpaca_eval import alpaca_eval, length_controlled, model_shown_first
+from zhenlong.evaluate.metrics.arena_hard import arena_hard
 from zhenlong.evaluate.metrics.mt_bench import mt_bench, mt_bench_pairwise, mt_bench_score, mt_bench_win_rate
+from zhenlong.evaluate.metrics.refusal import harm_judged, xstest_judged
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.run.aggregate import aggregate
@@ -43,6 +39,8 @@ from zhenlong.evaluate.run.recorded_outputs import read_recorded_outputs
 from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import get_scenario
 from zhenlong.inference.requests import GeneratedOutput
+from zhenlong.inference.verdicts import read_output, unread_notes, unread_record, unread_verdicts
+from zhenlong.verify.judge_parsing import read_rating
 
 
 class Scripted:
@@ -51,10 +49,11 @@ class Scripted:
     name = "scripted"
 
     def __init__(self, answer):
-        self.answer, self.asked = answer, []
+        self.answer, self.asked, self.max_tokens = answer, [], []
 
     def __call__(self, conversations, *, max_tokens=1024, temperature=0.0, seed=0, top_log_probs=0):
         self.asked += conversations
+        self.max_tokens.append(max_tokens)
         said = [self.answer("\n".join(message.content for message in one)) for one in conversations]
         return [one if isinstance(one, GeneratedOutput) else GeneratedOutput(one) for one in said]
 
@@ -62,34 +61,6 @@ class Scripted:
 def outcome(id="0", text="answer", turns=(), question="question", recorded=None, category="writing", **data):
     instance = Instance(id, question, groups={"category": category}, turns=("and then?",) * len(turns), data=data)
     return Outcome(instance, (GeneratedOutput(text, turns=turns),), metadata=recorded or {})
-
-
-def test_a_rating_is_the_first_in_double_brackets_else_in_single_ones():
-    assert parse_rating("So [3] of them are right. Rating: [[7.5]], not [[2]]") == 7.5
-    assert parse_rating("Rating: [4]") == 4.0
-    assert parse_rating("I give it 9") is None
-    assert parse_rating("[[95]]") is None  # off the scale
-    assert parse_rating("<think>[[2]]</think>[[8]]") == 8.0
-
-
-def test_a_winner_is_parsed_in_the_scorers_order():
-    assert [parse_winner(f"Verdict: [[{letter}]]") for letter in "ABC"] == ["A", "B", "C"]
-    assert parse_winner("not [[C]] but [[B]]") == "B"
-    assert parse_winner("assistant A") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("[[A>B]] at first, but my verdict is [[B>>A]]", "B>>A"),
-        ("final: [a=b]", "A=B"),
-        ("[A>B] then [[B>A]]", "B>A"),
-        ("[[A>=B]]", None),
-        ("A is better", None),
-    ],
-)
-def test_an_arena_label_is_the_last_one(text, label):
-    assert parse_arena_label(text) == label
 
 
 def test_a_preference_is_the_normalised_probability_of_the_first_name():
@@ -100,21 +71,36 @@ def test_a_preference_is_the_normalised_probability_of_the_first_name():
     assert [first_output_probability(GeneratedOutput(text)) for text in ("m", "M", "both")] == [1.0, 0.0, None]
 
 
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("Output (a)", "a"),
-        ("output (B).", "b"),
-        ("b", "b"),
-        ("(a)", "a"),
-        ("Output (a) is long.\nSo Output (b) is better than Output (b).", "b"),
-        ("Neither", None),
-        ("", None),
-        ("A good question about b trees", None),
-    ],
-)
-def test_the_chosen_output_is_found(text, letter):
-    assert parse_chosen_output(text) == letter
+def test_a_reasoning_judge_prefers_what_its_reply_says_after_the_trace():
+    top = ({"<think>": -0.1, "m": -5.0},)
+    outputs = [GeneratedOutput(f"<think>m or M?</think>{name}", top_log_probs=top) for name in ("M", "Model m")]
+    assert [first_output_probability(one) for one in outputs] == [0.0, 1.0]
+    assert first_output_probability(GeneratedOutput("<think>m", top_log_probs=top)) is None
+
+
+def test_what_was_not_read_is_counted_by_reason_with_an_example():
+    outputs = [
+        GeneratedOutput("Rating: [[3]]"),
+        GeneratedOutput("It is good, because", truncated=True),
+        GeneratedOutput("<think>[[9]]"),
+        GeneratedOutput("[[44]]"),
+        GeneratedOutput("[[33]]"),
+        GeneratedOutput(""),
+    ]
+    verdicts = [read_output(one, read_rating) for one in outputs]
+    found = unread_verdicts(
+        [unread_record([verdict], [one.text]) for verdict, one in zip(verdicts, outputs, strict=True)]
+    )
+    assert (found["verdicts"], found["unread"]) == (6, 5)
+    assert found["reasons"] == {
+        "outside the scale": {"count": 2, "example": "[[44]]"},
+        "cut off at the token limit": {"count": 1, "example": "It is good, because"},
+        "reasoning trace not closed": {"count": 1, "example": "<think>[[9]]"},
+        "no reply (the request failed or did not fit)": {"count": 1, "example": ""},
+    }
+    assert unread_notes("m", "s", found)[0].startswith("m, s: 5 of 6 verdicts cannot be read (outside the scale 2; ")
+    assert unread_notes("m", "s", unread_verdicts([unread_record(verdicts[:1], ["[[3]]"])])) == []
+    assert unread_verdicts([{}]) == {}
 
 
 def test_inserted_values_are_never_expanded():
@@ -225,6 +211,37 @@ def test_the_length_controlled_rate_needs_ten_verdicts_and_the_baseline():
     assert length_controlled(alpaca_eval(bare, None)) == {}
 
 
+def as_meant(scores):
+    """The scores without those by FastChat's own reading."""
+    return {name: value for name, value in scores.items() if not name.startswith("fastchat_")}
+
+
+def test_fastchats_reading_stands_beside_the_last_verdict():
+    asked = [outcome("a", "one", ("two",), baseline=("base", "base"))]
+    (rated,) = scored = mt_bench(asked, Scripted(lambda _: "A perfect answer is [[10]]. Rating: [[4]]"))
+    assert rated.scores == {
+        "turn_1": 4.0, "turn_2": 4.0, "fastchat_turn_1": 10.0, "fastchat_turn_2": 10.0, "judge_unparsed": 0.0,
+    }  # fmt: skip
+    assert {name: value.mean for name, value in mt_bench_score(scored).items()} == {
+        "mt_bench": 4.0,
+        "fastchat_mt_bench": 10.0,
+    }
+    pairs = mt_bench_pairwise(asked, Scripted(lambda _: "It is not [[A]]. Verdict: [[B]]"))
+    assert [game["verdict"] for game in pairs[0].judgement["games"]] == ["B"] * 4
+    assert pairs[0].judgement["fastchat_turns"] == [0.5, 0.5]
+    words = mt_bench_pairwise(asked, Scripted(lambda _: "Assistant A is better."))
+    assert words[0].scores["judge_unparsed"] == 0.0
+    assert words[0].judgement["fastchat_turns"] == [None, None]
+
+
+def test_the_judges_token_limit_reaches_every_judged_metric():
+    asked = [outcome("a", "one", baseline=("base",), label="safe")]
+    for metric in (mt_bench, mt_bench_pairwise, arena_hard, alpaca_eval, xstest_judged, harm_judged):
+        judge = Scripted(lambda _: "?")
+        metric(asked, judge, judge_max_tokens=7000)
+        assert judge.max_tokens == [7000], metric
+
+
 def test_mt_bench_is_the_mean_over_all_parsed_turns():
     asked = [outcome("a", "one", ("two",)), outcome("b", "three", ("four",))]
     ratings = {"one": "[[10]]", "two": "[[4]]", "three": "[[1]]", "four": "no idea"}
@@ -233,8 +250,8 @@ def test_mt_bench_is_the_mean_over_all_parsed_turns():
         return ratings[max(ratings, key=text.rfind)]  # the answer shown last is the one that is judged
 
     scored = mt_bench(asked, Scripted(answer))
-    assert scored[0].scores == {"turn_1": 10.0, "turn_2": 4.0, "judge_unparsed": 0.0}
-    assert scored[1].scores == {"turn_1": 1.0, "judge_unparsed": 0.5}
+    assert as_meant(scored[0].scores) == {"turn_1": 10.0, "turn_2": 4.0, "judge_unparsed": 0.0}
+    assert as_meant(scored[1].scores) == {"turn_1": 1.0, "judge_unparsed": 0.5}
     assert mt_bench_score(scored)["mt_bench"].mean == 5.0  # of three ratings; the mean of the questions' means is 4
     assert mt_bench_score(mt_bench(asked, Scripted(lambda _: "?"))) == {}
 
@@ -254,7 +271,7 @@ def test_mt_bench_shows_the_second_turn_with_the_first_and_mathematics_with_its_
 
 def test_mt_bench_takes_recorded_ratings_and_judgments():
     def of(**recorded):
-        return mt_bench([outcome("a", "one", ("two",), recorded=recorded)], None)[0].scores
+        return as_meant(mt_bench([outcome("a", "one", ("two",), recorded=recorded)], None)[0].scores)
 
     assert of(scores=[8, -1]) == {"turn_1": 8.0, "judge_unparsed": 0.5}
     assert of(judgments=["[[3]]", "Rating: [[6.5]]"]) == {"turn_1": 3.0, "turn_2": 6.5, "judge_unparsed": 0.0}
@@ -294,7 +311,8 @@ def test_a_pair_is_won_only_if_both_orders_agree():
     assert [one.judgement["turns"] for one in scored] == [[1.0], [0.0], [0.5], [0.5], [0.5], [None]]
     assert [one.scores.get("judge_consistency") for one in scored] == [1.0, 1.0, 1.0, 0.0, 0.0, None]
     found = {name: value.mean for name, value in mt_bench_win_rate(scored).items()}
-    assert found == pytest.approx({"win_rate": 20, "loss_rate": 20, "win_rate_adjusted": 50})
+    assert {name: found[f"fastchat_{name}"] for name in as_meant(found)} == as_meant(found)  # they have no wording
+    assert as_meant(found) == pytest.approx({"win_rate": 20, "loss_rate": 20, "win_rate_adjusted": 50})
     with pytest.raises(UserError, match="verdicts"):
         mt_bench_pairwise([outcome(recorded={"verdicts": [["A", "D"]]})], None)
 

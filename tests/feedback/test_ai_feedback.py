@@ -15,7 +15,7 @@ from zhenlong.data import read
 from zhenlong.errors import UserError
 from zhenlong.feedback.ai_feedback import ai_feedback, label_preferences
 from zhenlong.feedback.judge_agreement import human_agreement, judge_report, pairwise_cohen_kappa
-from zhenlong.feedback.pairwise_judge import PairwiseVerdict, comparison_messages, parse_verdict
+from zhenlong.feedback.pairwise_judge import PairwiseVerdict, comparison_messages, read_verdict
 from zhenlong.feedback.pairwise_labelling import JudgedPair, ResponseSet, judge_pairs, ranking_from_pairs
 from zhenlong.models import save_model
 from zhenlong.records import Message, Ranking
@@ -47,7 +47,7 @@ def questions(rankings):
     ],
 )
 def test_what_a_reply_says(text, found):
-    assert parse_verdict(text) == found
+    assert read_verdict(text).value == found
 
 
 def test_the_question_shows_the_conversation_and_both_answers_as_they_are():
@@ -105,7 +105,7 @@ def test_a_verdict_that_cannot_be_read_leaves_its_pair_out_and_is_counted():
     assert (found.report["unparsed"], found.report["verdicts"], found.report["unparsed_pairs"]) == (1, 6, 1)
     assert found.report["unparsed_rate"] == pytest.approx(1 / 6)
     assert found.report["ties"] == 0
-    with pytest.raises(UserError, match=r"1 of 6 verdicts cannot be read, more than max_unparsed 0\.1.*\[\[A1\]\]"):
+    with pytest.raises(UserError, match=r"1 of 6 verdicts cannot be read .*more than max_unparsed 0\.1.*\[\[A1\]\]"):
         label_preferences(judge, questions([ranking("mute", "x"), ranking("long", "x"), ranking("y", "longer")]),
                         max_unparsed=0.1)  # fmt: skip
 

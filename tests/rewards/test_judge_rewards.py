@@ -35,15 +35,24 @@ def test_a_rating_is_the_reward_and_the_judge_sees_question_reference_and_answer
 
 def test_unread_verdicts_are_worth_the_middle_and_are_told() -> None:
     told = []
-    reward = judge_reward(lambda asked: ["[[3]]", "I cannot say.", "[[11]]"], "j", lambda _, flags: told.extend(flags))
+    reward = judge_reward(
+        lambda asked: ["[[3]]", "I cannot say.", "[[11]]"], "j", lambda what, _, flags: told.append((what, flags))
+    )
     assert reward([RIGHT, WRONG, RIGHT]) == [3.0, MIDDLE, MIDDLE]
-    assert told == [0.0, 1.0, 1.0]
+    assert told == [
+        ("unparsed", [0.0, 1.0, 1.0]),
+        ("unparsed, no verdict", [0.0, 1.0, 0.0]),
+        ("unparsed, outside the scale", [0.0, 0.0, 1.0]),
+    ]
 
 
 def test_a_judge_that_rarely_gives_a_verdict_stops_the_run() -> None:
     mute = judge_reward(lambda asked: ["Hm."] * len(asked), "j")
     assert mute([RIGHT] * 7) == [MIDDLE] * 7  # too few to tell
-    with pytest.raises(UserError, match=r"judge j: 8 of 8 verdicts cannot be read; expected \[\[rating\]\].*'Hm\.'"):
+    with pytest.raises(
+        UserError,
+        match=r"judge j: 8 of 8 verdicts cannot be read \(no verdict 8\), for example 'Hm\.'; expected \[\[rating",
+    ):
         mute([RIGHT] * 8)
     pair = pairwise_judge_reward(lambda asked: ["[[A]]", "Hm.", "Hm.", "Hm."] * (len(asked) // 4), "j")
     with pytest.raises(UserError, match="6 of 8 verdicts"):
@@ -63,9 +72,11 @@ def test_a_pair_is_asked_in_both_orders() -> None:
     first_place = pairwise_judge_reward(lambda asked: ["[[A]]"] * len(asked))
     assert first_place([RIGHT, WRONG]) == [0.5, 0.5]
     told = []
-    half = pairwise_judge_reward(lambda asked: ["[[A]]", "?"], record_unparsed=lambda _, shares: told.extend(shares))
+    half = pairwise_judge_reward(
+        lambda asked: ["[[A]]", "?"], record=lambda what, _, shares: told.append((what, shares))
+    )
     assert half([WRONG]) == [0.75]
-    assert told == [0.5]
+    assert told == [("unparsed", [0.5]), ("unparsed, names neither answer", [0.5])]
 
 
 def test_a_pair_needs_a_reference() -> None:
@@ -78,7 +89,8 @@ def test_a_local_model_judges_and_its_unread_verdicts_are_a_part(tmp_path) -> No
     name = f"judge:{tmp_path}/judge"
     graded = build_reward_fn(f"2*{name}", device="cpu").breakdown([RIGHT])
     assert graded.rewards == [2 * MIDDLE]  # random weights say nothing that can be read
-    assert graded.components == {name: [MIDDLE], f"{name}: unparsed": [1.0]}
+    unread = {f"{name}: unparsed": [1.0], f"{name}: unparsed, cut off at the token limit": [1.0]}
+    assert graded.components == {name: [MIDDLE]} | unread
 
 
 def test_a_judge_is_asked_the_same_question_once_and_a_resumed_run_asks_nothing(monkeypatch, tmp_path) -> None:

@@ -12,7 +12,7 @@ from zhenlong.feedback.pairwise_labelling import ResponseSet
 from zhenlong.feedback.pointwise_judge import (
     ScoredResponses,
     best_worst_pair,
-    parse_score,
+    read_score,
     score_responses,
     scoring_messages,
 )
@@ -41,7 +41,7 @@ PROMPT = (Message("user", "Say a."),)
     ],
 )
 def test_the_points_of_a_reply(text, points):
-    assert parse_score(text) == points
+    assert read_score(text).value == points
 
 
 class Speaker:
@@ -108,7 +108,7 @@ def test_points_are_the_mean_of_the_judgements_that_can_be_read(tmp_path):
     assert [one.prompt for one in speaker.asked] == [scoring_messages(PROMPT, answer) for answer in "abc"]
     with RequestCache(tmp_path / "other") as cache:
         mute = open_model(Speaker(lambda messages, k: "Hm."), cache)
-        with pytest.raises(UserError, match="9 of 9 judgements cannot be read, more than max_unparsed 0"):
+        with pytest.raises(UserError, match=r"9 of 9 verdicts cannot be read .*more than max_unparsed 0"):
             score_responses(mute, questions, max_unparsed=0.0, **options)
 
 
@@ -195,7 +195,7 @@ def test_killed_within_an_iteration_it_goes_on_to_the_same_bits_and_judges_nothi
 def test_a_model_that_cannot_judge_is_refused_and_leaves_no_run(monkeypatch, files, tmp_path):
     chatty = Speaker(lambda messages, k: f"Well, {k}.")
     monkeypatch.setattr("zhenlong.inference.model_client.load_backend", lambda model, cache, **how: chatty)
-    with pytest.raises(UserError, match="27 of 27 judgements cannot be read"):
+    with pytest.raises(UserError, match="27 of 27 verdicts cannot be read"):
         run_self(files, tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
     chatty.say = lambda messages, k: "Score: 4" if "points from" in messages[-1].content else f"Well, {k}."

@@ -11,6 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from zhenlong.evaluate.judges.pairwise_games import first_position_wins, longer_output_wins, order_consistency
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.feedback.pairwise_labelling import JudgedPair
+from zhenlong.inference.verdicts import unread_verdicts
 from zhenlong.records import Ranking
 
 
@@ -30,6 +31,7 @@ def judge_report(pairs: Sequence[JudgedPair]) -> dict[str, Any]:
         "verdicts": len(games),
         "unparsed": num_unparsed,
         "unparsed_rate": num_unparsed / len(games) if games else 0.0,
+        "unparsed_reasons": unread_verdicts([pair.unread() for pair in pairs]).get("reasons", {}),
         "unparsed_pairs": sum(not pair.parsed for pair in pairs),
         "ties": sum(pair.parsed and pair.winner is None for pair in pairs),
         "strengths": {str(level): strengths.count(level) for level in sorted(set(strengths))},

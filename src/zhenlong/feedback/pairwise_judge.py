@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from zhenlong.records import STRENGTHS, Message, Messages
-from zhenlong.verify.reasoning_trace import strip_reasoning
+from zhenlong.verify.judge_parsing import Verdict, read_graded_winner
 
-VERDICT_PATTERN: Final = re.compile(r"\[\[\s*([AB])\s*[-:,]?\s*([1-4])\s*\]\]", re.IGNORECASE)
 DEFAULT_CRITERION: Final = (
     "Which answer serves the person better? Weigh whether each does what was asked, is correct, harmless and to the "
     "point."
@@ -39,10 +38,13 @@ class PairwiseVerdict:
     strength: int
 
 
-def parse_verdict(text: str) -> PairwiseVerdict | None:
-    """The last `[[A1]]` to `[[B4]]` of a reply, thoughts apart; None where there is none."""
-    found = VERDICT_PATTERN.findall(strip_reasoning(text))
-    return PairwiseVerdict(found[-1][0].upper() == "A", int(found[-1][1])) if found else None
+def read_verdict(text: str) -> Verdict:
+    """The last `[[A1]]` to `[[B4]]` of a reply as a `PairwiseVerdict`; None with the reason where there is none."""
+    found = read_graded_winner(text)
+    if found.value is None:
+        return found
+    letter, strength = found.value
+    return Verdict(PairwiseVerdict(letter == "A", strength))
 
 
 def comparison_messages(prompt: Messages, a: str, b: str, *, criterion: str = "", reasoning: bool = True) -> Messages:

@@ -6,15 +6,19 @@ A pair whose orders name different answers is a tie: the judge looked at the pla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.judges.pairwise_games import PairwiseGame, query_judge
-from zhenlong.feedback.pairwise_judge import PairwiseVerdict, comparison_messages, parse_verdict
+from zhenlong.feedback.pairwise_judge import PairwiseVerdict, comparison_messages, read_verdict
 from zhenlong.inference.model_client import Judge
+from zhenlong.inference.verdicts import WARN_ABOVE, read_output, unread_record, unread_summary, unread_verdicts
 from zhenlong.records import Messages, Ranking
+from zhenlong.verify.judge_parsing import Verdict
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class JudgedPair:
     verdicts: tuple[PairwiseVerdict | None, PairwiseVerdict | None]
     lengths: tuple[int, int]  # characters of the two answers
     replies: tuple[str, str] = ("", "")
+    reasons: tuple[str, str] = ("", "")  # why a verdict is None
 
     @property
     def parsed(self) -> bool:
@@ -58,6 +63,11 @@ class JudgedPair:
             if self.winner is None or forward is None or reverse is None
             else (forward.strength + reverse.strength) // 2
         )
+
+    def unread(self) -> dict[str, Any]:
+        """The record of the verdicts that could not be read."""
+        verdicts = [Verdict(one, reason) for one, reason in zip(self.verdicts, self.reasons, strict=True)]
+        return unread_record(verdicts, self.replies)
 
     def games(self) -> tuple[PairwiseGame, PairwiseGame]:
         """The two orders as games of the first answer against the second, for statistics of the judge."""
@@ -90,27 +100,40 @@ def judge_pairs(
                     one.prompt, one.responses[a], one.responses[b], criterion=one.criterion, reasoning=reasoning
                 )
             )
-    replies = [output.text for output in query_judge(judge, requests, max_tokens=max_tokens)]
+    outputs = query_judge(judge, requests, max_tokens=max_tokens)
     judged_pairs: list[list[JudgedPair]] = [[] for _ in response_sets]
-    for (number, first, second), forward, reverse in zip(pair_indices, replies[::2], replies[1::2], strict=True):
+    for (number, first, second), forward, reverse in zip(pair_indices, outputs[::2], outputs[1::2], strict=True):
         lengths = (len(response_sets[number].responses[first]), len(response_sets[number].responses[second]))
+        shown, swapped = read_output(forward, read_verdict), read_output(reverse, read_verdict)
         judged_pairs[number].append(
-            JudgedPair(first, second, (parse_verdict(forward), parse_verdict(reverse)), lengths, (forward, reverse))
+            JudgedPair(
+                first,
+                second,
+                (shown.value, swapped.value),
+                lengths,
+                replies=(forward.text, reverse.text),
+                reasons=(shown.reason, swapped.reason),
+            )
         )
     return judged_pairs
 
 
 def require_parsed_verdicts(name: str, pairs: Sequence[JudgedPair], max_unparsed: float) -> None:
     """Raise `UserError` where more than a share `max_unparsed` of the verdicts cannot be read."""
-    verdicts = [(one, reply) for pair in pairs for one, reply in zip(pair.verdicts, pair.replies, strict=True)]
-    unparsed = [reply for one, reply in verdicts if one is None]
-    if verdicts and len(unparsed) > max_unparsed * len(verdicts):
-        shown = " ".join(unparsed[0].split())[-80:]
+    require_read_verdicts(name, unread_verdicts([one.unread() for one in pairs]), max_unparsed, "[[A1]] to [[B4]]")
+
+
+def require_read_verdicts(name: str, found: Mapping[str, Any], max_unparsed: float, expected_format: str) -> None:
+    """Raise `UserError` for a share above `max_unparsed` in `unread_verdicts`; above 5 %, say so on standard error."""
+    if not found or found["share"] <= min(max_unparsed, WARN_ABOVE):
+        return
+    if found["share"] > max_unparsed:
         raise UserError(
-            f"judge {name}: {len(unparsed)} of {len(verdicts)} verdicts cannot be read, more than max_unparsed "
-            f"{max_unparsed:g}; expected [[A1]] to [[B4]] in each reply, got for example {shown!r}; choose a model "
-            "that follows the form"
+            f"judge {name}: {unread_summary(found)}; that is more than max_unparsed {max_unparsed:g}; expected "
+            f"{expected_format} in each reply; choose a model that follows the form, or give it more tokens "
+            "(judge_max_tokens)"
         )
+    print(f"zhenlong: warning: judge {name}: {unread_summary(found)}", file=sys.stderr, flush=True)
 
 
 def validate_max_unparsed(max_unparsed: float) -> None:

@@ -12,16 +12,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.feedback.pairwise_judge import format_transcript
-from zhenlong.feedback.pairwise_labelling import ResponseSet
+from zhenlong.feedback.pairwise_labelling import ResponseSet, require_read_verdicts
 from zhenlong.inference.model_client import ModelClient
+from zhenlong.inference.requests import GeneratedOutput
+from zhenlong.inference.verdicts import read_output, unread_record, unread_verdicts
 from zhenlong.records import Message, Messages, Ranking
-from zhenlong.verify.reasoning_trace import strip_reasoning
+from zhenlong.verify.judge_parsing import Verdict, read_rating
 
 MAX_SCORE: Final = 5.0
-SCORE_PATTERN: Final = re.compile(r"\bscore\W{0,4}(\d+(?:\.\d+)?)(?![\d.]*\d)", re.IGNORECASE)
 _PROMPT_TEMPLATE: Final = (
     "Give the assistant's answer to the last turn of the conversation below points from 0 to 5. Begin at 0 and add one "
     "for each of these that is true:\n"
@@ -43,11 +43,9 @@ class ScoredResponses:
     scores: tuple[float | None, ...]
 
 
-def parse_score(text: str) -> float | None:
-    """The last `Score: x` of a reply; None where there is none, or it is not from 0 to 5."""
-    found = SCORE_PATTERN.findall(strip_reasoning(text))
-    value = float(found[-1]) if found else -1.0
-    return value if 0 <= value <= MAX_SCORE else None
+def read_score(text: str) -> Verdict:
+    """The last `Score: x` of a reply, from 0 to 5; None with the reason where there is none."""
+    return read_rating(text, 0, MAX_SCORE)
 
 
 def scoring_messages(prompt: Messages, response: str) -> Messages:
@@ -74,18 +72,22 @@ def score_responses(
     replies = judge.sample_outputs(
         requests, samples_per_prompt=judge_samples, max_tokens=max_tokens, temperature=temperature, seed=seed
     )
-    texts = [[output.text for output in several] or [""] * judge_samples for several in replies]
-    scores = [[parse_score(text) for text in several] for several in texts]
-    _require_parsed_scores(judge.name, scores, texts, max_unparsed)
+    outputs = [list(several) or [GeneratedOutput("")] * judge_samples for several in replies]
+    verdicts = [[read_output(one, read_score) for one in several] for several in outputs]
+    unread = unread_verdicts(
+        [unread_record(own, [one.text for one in several]) for own, several in zip(verdicts, outputs, strict=True)]
+    )
+    require_read_verdicts(judge.name, unread, max_unparsed, "'Score: 0' to 'Score: 5'")
+    scores = [[one.value for one in several] for several in verdicts]
     mean_scores = iter([_mean_of_parsed(several) for several in scores])
     scored = [ScoredResponses(one, tuple(next(mean_scores) for _ in one.responses)) for one in response_sets]
     known_scores = [value for one in scored for value in one.scores if value is not None]
-    num_unparsed = sum(value is None for several in scores for value in several)
     report = {
         "answers": len(requests),
-        "judgements": sum(map(len, scores)),
-        "unparsed": num_unparsed,
-        "unparsed_rate": num_unparsed / max(1, sum(map(len, scores))),
+        "judgements": unread.get("verdicts", 0),
+        "unparsed": unread.get("unread", 0),
+        "unparsed_rate": unread.get("share", 0.0),
+        "unparsed_reasons": unread.get("reasons", {}),
         "scores": mean_interval(known_scores, seed).as_json(),
     }
     return scored, report
@@ -112,18 +114,3 @@ def best_worst_pair(scored: ScoredResponses, annotator: str) -> Ranking | None:
 def _mean_of_parsed(values: Sequence[float | None]) -> float | None:
     read = [value for value in values if value is not None]
     return float(np.mean(read)) if read else None
-
-
-def _require_parsed_scores(
-    name: str, scores: Sequence[Sequence[float | None]], texts: Sequence[Sequence[str]], max_unparsed: float
-) -> None:
-    flat_scores = [value for several in scores for value in several]
-    replies = [text for several in texts for text in several]
-    unparsed = [text for value, text in zip(flat_scores, replies, strict=True) if value is None]
-    if len(unparsed) > max_unparsed * len(flat_scores):
-        shown = " ".join(unparsed[0].split())[-80:]
-        raise UserError(
-            f"judge {name}: {len(unparsed)} of {len(flat_scores)} judgements cannot be read, more than max_unparsed "
-            f"{max_unparsed:g}; expected 'Score: 0' to 'Score: 5' in each reply, got for example {shown!r}; choose a "
-            "model that follows the form"
-        )

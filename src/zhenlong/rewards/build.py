@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +33,7 @@ from zhenlong.rewards.grammar import (
     parse_reward,
 )
 from zhenlong.rewards.judge import load_judge_reward
+from zhenlong.rewards.options import JudgeOptions, RewardOptions
 from zhenlong.rewards.reward_components import CompositeReward
 from zhenlong.rewards.rules import (
     correct_refusal_reward,
@@ -58,18 +58,22 @@ def build_reward_fn(
     chat_template: str = "auto",
     tokens_per_microbatch: int = 8192,
     judge_cache: str | Path = IN_MEMORY,
+    options: RewardOptions | None = None,
 ) -> CompositeReward:
     """The reward of `spec`: text (see `grammar`), a reward function, or a list of either, which is summed.
 
     Every component is validated and appears in `breakdown`. The other arguments are those of `load_model_reward`;
-    `judge_cache` is the file that caches the judges' responses. Raises UserError for invalid text, before anything is
-    loaded, for a missing model, file or function, and for an ensemble of reward models with different tokenizers.
+    `judge_cache` is the file that caches the judges' responses, `options` says how models in the reward are asked.
+    Raises UserError for invalid text, before anything is loaded, for a missing model, file or function, and for an
+    ensemble of reward models with different tokenizers.
     """
     specs = [spec] if isinstance(spec, str) or callable(spec) else list(spec)
     if not specs:
         raise UserError(f"reward: expected at least one of {NAMES_USAGE}, got none")
     parsed = [parse_reward(part) if isinstance(part, str) else part for part in specs]
-    builder = _RewardBuilder(device, dtype, chat_template, tokens_per_microbatch, judge_cache)
+    builder = _RewardBuilder(
+        device, dtype, chat_template, tokens_per_microbatch, judge_cache, options or RewardOptions()
+    )
     reward_fns = [builder.build(part) for part in parsed]
     combined = reward_fns[0] if len(reward_fns) == 1 else weighted_sum([(1.0, reward) for reward in reward_fns])
     builder.composite.reward_fn = validated_reward(
@@ -87,6 +91,7 @@ class _RewardBuilder:
     chat_template: str
     tokens_per_microbatch: int
     judge_cache: str | Path
+    options: RewardOptions
     composite: CompositeReward = field(default_factory=CompositeReward)
     loaded_models: dict[str, LoadedRewardModel] = field(default_factory=dict)
 
@@ -137,14 +142,11 @@ class _RewardBuilder:
                 argument, probability=kind == "classifier_probability", device=self.device, dtype=self.dtype
             )
         if kind in ("judge", "pairwise_judge"):
-            record_unparsed = partial(self.composite.record, f"{name}: unparsed")
             return load_judge_reward(
                 argument,
                 pairwise=kind == "pairwise_judge",
-                record_unparsed=record_unparsed,
-                cache=self.judge_cache,
-                device=self.device,
-                dtype=self.dtype,
+                record=lambda what, responses, values: self.composite.record(f"{name}: {what}", responses, values),
+                options=JudgeOptions(self.options.judge_max_tokens, self.judge_cache, self.device, self.dtype),
             )
         return function_reward(load_reward_function(name), name)
 

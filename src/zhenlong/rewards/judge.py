@@ -1,31 +1,36 @@
 """A language model as a judge of answers: a rating from 1 to 10, or a comparison with the task's reference.
 
-The wording is our own. A verdict that cannot be read is worth the middle of the scale, which neither pays nor punishes;
-how many there are is a part of its own (`judge:...: unparsed`), and a judge that rarely gives one stops the run.
+The wording is our own. Of several verdicts the last one counts. One that cannot be read is worth the middle of the
+scale, which neither pays nor punishes. How many there are, and why, is in the metrics (`judge:...: unparsed`); each new
+reason is told with an example, and a judge that rarely gives a verdict stops the run.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 from zhenlong.errors import UserError
-from zhenlong.inference.cache import IN_MEMORY, RequestCache
+from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.model_client import open_model
+from zhenlong.inference.requests import GeneratedOutput
+from zhenlong.inference.verdicts import WARN_ABOVE, read_output, unread_record, unread_summary, unread_verdicts
 from zhenlong.records import Message, Messages
+from zhenlong.rewards.options import JudgeOptions
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
-from zhenlong.verify.judge_parsing import parse_rating, parse_winner
+from zhenlong.verify.judge_parsing import Verdict, read_rating, read_winner
 
 # What a verdict is worth to the answer, which is shown as A or not; half where it is a tie or cannot be read.
 WIN_SCORES: Final[dict[tuple[str | None, bool], float]] = {
     ("A", True): 1.0, ("B", True): 0.0, ("A", False): 0.0, ("B", False): 1.0,
 }  # fmt: skip
 
-ChatFn = Callable[[Sequence[Messages]], list[str]]  # conversations -> one reply each; "" where there is none
-RecordFn = Callable[[Sequence[TaskResponse], Sequence[float]], None]
+# conversations -> one reply each, as text or as a model's output; "" where there is none
+ChatFn = Callable[[Sequence[Messages]], Sequence[str | GeneratedOutput]]
+RecordFn = Callable[[str, Sequence[TaskResponse], Sequence[float]], None]  # (what, responses, their values)
 
-MAX_TOKENS: Final = 512  # of a reply
 MIN_RATING, MAX_RATING = 1.0, 10.0
 UNPARSED_RATING: Final = (MIN_RATING + MAX_RATING) / 2
 MAX_UNPARSED: Final = 0.5  # share of a call's verdicts above which the judge is no judge
@@ -47,71 +52,92 @@ COMPARISON_PROMPT: Final = (
 
 
 def load_judge_reward(
-    name: str,
-    *,
-    pairwise: bool = False,
-    record_unparsed: RecordFn | None = None,
-    cache: str | Path = IN_MEMORY,
-    device: str = "auto",
-    dtype: str = "float32",
+    name: str, *, pairwise: bool = False, record: RecordFn | None = None, options: JudgeOptions | None = None
 ) -> RewardFn:
     """`judge_reward` (or `pairwise_judge_reward`) by a model: `pocket`, a folder, a hub id, or `openai:name@url`.
 
-    It answers greedily, and the file `cache` keeps its replies: the same question is asked once. A conversation that
-    leaves no room in the context, or that the endpoint failed to answer, has the reply "".
+    It answers greedily, and the options' cache keeps its replies: the same question is asked once. A conversation that
+    leaves no room in the context, or that the endpoint failed to answer, has an empty reply.
     """
-    model = open_model(name, RequestCache(cache), device=device, dtype=dtype)
-
-    def chat(conversations: Sequence[Messages]) -> list[str]:
-        outputs = model.sample_outputs(
-            conversations, samples_per_prompt=1, max_tokens=MAX_TOKENS, temperature=0.0, seed=0
-        )
-        return [several[0].text if several else "" for several in outputs]
-
+    options = options or JudgeOptions()
+    model = open_model(name, RequestCache(options.cache), device=options.device, dtype=options.dtype)
     make_reward = pairwise_judge_reward if pairwise else judge_reward
-    return make_reward(chat, name, record_unparsed)
+    return make_reward(partial(model, max_tokens=options.max_tokens), name, record)
 
 
-def judge_reward(chat_fn: ChatFn, name: str = "judge", record_unparsed: RecordFn | None = None) -> RewardFn:
+def judge_reward(chat_fn: ChatFn, name: str = "judge", record: RecordFn | None = None) -> RewardFn:
     """The judge's rating of each answer, 1 to 10; the task's reference is shown to it where there is one.
 
-    `record_unparsed` is given which answers have no rating (1, else 0). Raises UserError where most have none.
+    `record` is told which answers have no rating (1, else 0), and why. Raises UserError where most have none.
     """
+    unread_log = _UnreadLog(name, "[[rating]]")
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
         if not responses:
             return []
-        replies = chat_fn([_rating_messages(response) for response in responses])
-        ratings = [parse_rating(text, MIN_RATING, MAX_RATING) for text in replies]
-        _require_parsed(name, ratings, replies, "[[rating]]")
-        if record_unparsed:
-            record_unparsed(responses, [float(value is None) for value in ratings])
-        return [UNPARSED_RATING if value is None else value for value in ratings]
+        replies = _outputs(chat_fn([_rating_messages(response) for response in responses]))
+        ratings = [read_output(one, lambda text: read_rating(text, MIN_RATING, MAX_RATING)) for one in replies]
+        unread_log.check(ratings, replies)
+        if record:
+            _record_unread(record, responses, [[one] for one in ratings])
+        return [UNPARSED_RATING if one.value is None else float(one.value) for one in ratings]
 
     return reward
 
 
-def pairwise_judge_reward(chat_fn: ChatFn, name: str = "judge", record_unparsed: RecordFn | None = None) -> RewardFn:
+def pairwise_judge_reward(chat_fn: ChatFn, name: str = "judge", record: RecordFn | None = None) -> RewardFn:
     """How often the judge prefers the answer to the task's reference, asked in both orders: 0, a quarter, ... 1.
 
-    A tie is one half, so is a verdict that cannot be read; `record_unparsed` is given the share of those. A judge that
-    always prefers the first place gives one half to all. Raises UserError for a task without reference, and as
-    `judge_reward`.
+    A tie is one half, so is a verdict that cannot be read; `record` is given the share of those. A judge that always
+    prefers the first place gives one half to all. Raises UserError for a task without reference, and as `judge_reward`.
     """
+    unread_log = _UnreadLog(name, "[[A]], [[B]] or [[C]]")
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
         if not responses:
             return []
-        replies = chat_fn([_comparison_messages(response, first) for response in responses for first in (True, False)])
-        winners = [parse_winner(text) for text in replies]
-        _require_parsed(name, winners, replies, "[[A]], [[B]] or [[C]]")
-        wins = [WIN_SCORES.get((letter, place % 2 == 0), 0.5) for place, letter in enumerate(winners)]
-        unparsed = [float(letter is None) for letter in winners]
-        if record_unparsed:
-            record_unparsed(responses, [(a + b) / 2 for a, b in zip(unparsed[::2], unparsed[1::2], strict=True)])
+        conversations = [_comparison_messages(response, first) for response in responses for first in (True, False)]
+        replies = _outputs(chat_fn(conversations))
+        winners = [read_output(one, read_winner) for one in replies]
+        unread_log.check(winners, replies)
+        wins = [WIN_SCORES.get((one.value, place % 2 == 0), 0.5) for place, one in enumerate(winners)]
+        if record:
+            _record_unread(record, responses, list(zip(winners[::2], winners[1::2], strict=True)))
         return [(a + b) / 2 for a, b in zip(wins[::2], wins[1::2], strict=True)]
 
     return reward
+
+
+class _UnreadLog:
+    """Says on standard error what could not be read, each reason once; stops a run whose judge gives no verdicts."""
+
+    def __init__(self, name: str, expected_format: str) -> None:
+        self.name, self.expected_format = name, expected_format
+        self.reported: set[str] = set()
+
+    def check(self, verdicts: Sequence[Verdict], replies: Sequence[GeneratedOutput]) -> None:
+        found = unread_verdicts([unread_record(verdicts, [one.text for one in replies])])
+        if found["verdicts"] >= MIN_VERDICTS and found["share"] > MAX_UNPARSED:
+            raise UserError(
+                f"judge {self.name}: {unread_summary(found)}; expected {self.expected_format} in each; choose a model "
+                "that follows the form, or give it more tokens (judge_max_tokens)"
+            )
+        if found["share"] > WARN_ABOVE and set(found["reasons"]) - self.reported:
+            self.reported |= set(found["reasons"])
+            print(f"zhenlong: warning: judge {self.name}: {unread_summary(found)}", file=sys.stderr, flush=True)
+
+
+def _record_unread(record: RecordFn, responses: Sequence[TaskResponse], verdicts: Sequence[Sequence[Verdict]]) -> None:
+    """The share of each response's verdicts that could not be read, and of each reason that occurred."""
+    shares = [sum(one.value is None for one in several) / len(several) for several in verdicts]
+    record("unparsed", responses, shares)
+    for reason in sorted({one.reason for several in verdicts for one in several if one.value is None}):
+        own = [sum(one.reason == reason for one in several) / len(several) for several in verdicts]
+        record(f"unparsed, {reason}", responses, own)
+
+
+def _outputs(replies: Sequence[str | GeneratedOutput]) -> list[GeneratedOutput]:
+    return [GeneratedOutput(one) if isinstance(one, str) else one for one in replies]
 
 
 def _rating_messages(response: TaskResponse) -> Messages:
@@ -140,12 +166,3 @@ def _comparison_messages(response: TaskResponse, shown_first: bool) -> Messages:
 def _format_conversation(response: TaskResponse) -> str:
     turns = "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in response.task.prompt)
     return f"[Conversation]\n{turns}\n[End of the conversation]\n\n"
-
-
-def _require_parsed(name: str, verdicts: Sequence[object], replies: Sequence[str], expected_format: str) -> None:
-    unparsed = [text for value, text in zip(verdicts, replies, strict=True) if value is None]
-    if len(verdicts) >= MIN_VERDICTS and len(unparsed) > MAX_UNPARSED * len(verdicts):
-        raise UserError(
-            f"judge {name}: {len(unparsed)} of {len(verdicts)} verdicts cannot be read; expected {expected_format} in "
-            f"each, got for example {unparsed[0][-80:]!r}; choose a model that follows the form"
-        )

@@ -29,6 +29,7 @@ from zhenlong.option_types import BestOfNKwargs
 from zhenlong.options import take_options
 from zhenlong.records import Demonstration, Message, Task, to_json
 from zhenlong.rewards import RewardFn, build_reward_fn
+from zhenlong.rewards.options import RewardOptions
 from zhenlong.sampling import TorchSampler
 from zhenlong.stages.options import SamplingOptions
 from zhenlong.stages.prepare_data import read_training_data
@@ -69,10 +70,11 @@ def best_of_n(
     Returns the run folder. Equation: y = argmax r(x, y_i) over y_1 .. y_n from π(.|x); KL at most log n - (n - 1) / n.
     """
     config = dict(locals())
-    prompt_options, sampling_options, model_options, training = take_options(
+    prompt_options, sampling_options, reward_options, model_options, training = take_options(
         options,
         PromptOptions(),
         SamplingOptions(),
+        RewardOptions(),
         ModelOptions(),
         TrainingOptions(),
     )
@@ -83,7 +85,7 @@ def best_of_n(
         training,
         name="best_of_n",
         model_options=model_options,
-        other_options=(prompt_options, sampling_options),
+        other_options=(prompt_options, sampling_options, reward_options),
     ) as run:
         if run.finished:
             return run.output
@@ -91,9 +93,13 @@ def best_of_n(
         policy, tokenizer = load_model(model, device=model_options.device, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), sampling_options)
-        reward_fn = build_reward_fn(reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
+        reward_fn = build_reward_fn(
+            reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options
+        )
         gold_reward_fn = (
-            build_reward_fn(gold, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
+            build_reward_fn(
+                gold, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options
+            )
             if gold
             else None
         )

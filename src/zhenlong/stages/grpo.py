@@ -34,6 +34,7 @@ from zhenlong.option_types import OnlineGroupKwargs
 from zhenlong.options import take_options
 from zhenlong.records import Task
 from zhenlong.rewards import build_reward_fn
+from zhenlong.rewards.options import RewardOptions
 from zhenlong.sampling import TorchSampler
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.options import GroupRolloutOptions
@@ -134,10 +135,11 @@ def grpo(
     (Eq. 3, Shao et al. 2024).
     """
     config = dict(locals())
-    prompt_options, rollout_options, model_options, training = take_options(
+    prompt_options, rollout_options, reward_options, model_options, training = take_options(
         options,
         PromptOptions(),
         GroupRolloutOptions(rollout_prompts=32),
+        RewardOptions(),
         ModelOptions(),
         TrainingOptions(lr=1e-6, schedule="constant"),
     )
@@ -149,7 +151,7 @@ def grpo(
         training,
         name="grpo",
         model_options=model_options,
-        other_options=(prompt_options, rollout_options),
+        other_options=(prompt_options, rollout_options, reward_options),
     ) as run:
         if run.finished:
             return run.output
@@ -157,7 +159,9 @@ def grpo(
         policy, tokenizer = load_for_training(run, model, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), rollout_options)
-        reward_fn = build_reward_fn(reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
+        reward_fn = build_reward_fn(
+            reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options
+        )
         sampler = TorchSampler(policy, tokenizer)
         reference = ReferencePolicy(policy) if settings.kl_coef else None
         num_minibatches = max(1, math.ceil(rollout_options.rollout_prompts / training.batch_size))

@@ -35,6 +35,7 @@ from zhenlong.option_types import OnlineKwargs
 from zhenlong.options import take_options
 from zhenlong.records import Demonstration, Task
 from zhenlong.rewards import build_reward_fn
+from zhenlong.rewards.options import RewardOptions
 from zhenlong.sampling import TorchSampler
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.options import RolloutOptions
@@ -130,10 +131,11 @@ def ppo(
     L = -min(ρ A, clip(ρ) A) + value_coef ½ (V - G)² - ptx_coef log π(ptx) (Ouyang et al. 2022, Eq. 2).
     """
     config = dict(locals())
-    prompt_options, rollout_options, model_options, training = take_options(
+    prompt_options, rollout_options, reward_options, model_options, training = take_options(
         options,
         PromptOptions(),
         RolloutOptions(update_epochs=4),
+        RewardOptions(),
         ModelOptions(),
         TrainingOptions(lr=1e-6, schedule="constant"),
     )
@@ -155,7 +157,7 @@ def ppo(
         training,
         name="ppo",
         model_options=model_options,
-        other_options=(prompt_options, rollout_options),
+        other_options=(prompt_options, rollout_options, reward_options),
     ) as run:
         if run.finished:
             return run.output
@@ -163,7 +165,9 @@ def ppo(
         policy, tokenizer = load_for_training(run, model, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), rollout_options)
-        reward_fn = build_reward_fn(reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
+        reward_fn = build_reward_fn(
+            reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options
+        )
         sampler, reference = TorchSampler(policy, tokenizer), ReferencePolicy(policy)
         actor_critic = ActorCritic(policy, critic, critic_model or model, run)
         ptx, ptx_order = _read_ptx_data(run, ptx_data, ptx_coef, template, resolve_max_length(policy), training)

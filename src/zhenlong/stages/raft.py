@@ -27,6 +27,7 @@ from zhenlong.option_types import OnlineGroupKwargs
 from zhenlong.options import take_options
 from zhenlong.records import Task
 from zhenlong.rewards import build_reward_fn
+from zhenlong.rewards.options import RewardOptions
 from zhenlong.sampling import TorchSampler
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.options import GroupRolloutOptions
@@ -76,10 +77,11 @@ def raft(
     Returns the run folder. Equation: L = -1/T Σ log π(y_t | x, y_<t) over the kept answers y (Dong et al. 2023).
     """
     config = dict(locals())
-    prompt_options, rollout_options, model_options, training = take_options(
+    prompt_options, rollout_options, reward_options, model_options, training = take_options(
         options,
         PromptOptions(),
         GroupRolloutOptions(),
+        RewardOptions(),
         ModelOptions(),
         TrainingOptions(lr=1e-5, schedule="constant"),
     )
@@ -91,7 +93,7 @@ def raft(
         training,
         name="raft",
         model_options=model_options,
-        other_options=(prompt_options, rollout_options),
+        other_options=(prompt_options, rollout_options, reward_options),
     ) as run:
         if run.finished:
             return run.output
@@ -99,7 +101,9 @@ def raft(
         policy, tokenizer = load_for_training(run, model, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), rollout_options)
-        reward_fn = build_reward_fn(reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite")
+        reward_fn = build_reward_fn(
+            reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options
+        )
         sampler = TorchSampler(policy, tokenizer)
         num_minibatches = max(1, math.ceil(rollout_options.rollout_prompts / training.batch_size))
         num_buffers = math.ceil(training.epochs * prompts.order.epoch_size / rollout_options.rollout_prompts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from zhenlong.errors import UserError
@@ -22,19 +23,25 @@ from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_me
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.inference.model_client import Judge
+from zhenlong.inference.verdicts import RECORDED_NULL, read_output, unread_record
+from zhenlong.verify.judge_parsing import NO_VERDICT, Verdict
 
 TOP: Final = 5
 
 
 @judged_metric("alpaca_eval", Measure("win_rate"), Measure("judge_unparsed", higher_is_better=False))
-def alpaca_eval(outcomes: Sequence[Outcome], judge: Judge | None, *, prompt: str = "") -> list[ScoredOutcome]:
+def alpaca_eval(
+    outcomes: Sequence[Outcome], judge: Judge | None, *, prompt: str = "", judge_max_tokens: int = 1
+) -> list[ScoredOutcome]:
     """100 times the judge's probability of preferring the model, from its first token (tatsu-lab/alpaca_eval).
 
-    `prompt` is a file with the official prompt, `alpaca_eval_clf.txt`. A recorded `preference` is from 1 (the baseline)
-    to 2 (the model); 0 and 1.5 are ties, null is an unparsed verdict.
+    `prompt` is a file with the official prompt, `alpaca_eval_clf.txt`. One token is asked for; a reasoning judge needs
+    more `judge_max_tokens`, and what its reply begins with after the trace decides. A recorded `preference` is from 1
+    (the baseline) to 2 (the model); 0 and 1.5 are ties, null is an unparsed verdict.
     """
     if judge is None:
         games = [_recorded_game(one) for one in outcomes]
+        verdicts = [Verdict(game.score, RECORDED_NULL) for game in games]
     else:
         asked = read_chatml_prompt(prompt) if prompt else ALPACA_EVAL
         answers = [(one.text, require_baseline_outputs(one)[0]) for one in outcomes]
@@ -45,15 +52,15 @@ def alpaca_eval(outcomes: Sequence[Outcome], judge: Judge | None, *, prompt: str
             conversations.append(
                 asked.messages({"instruction": one.instance.input, "output_1": shown[0], "output_2": shown[1]})
             )
-        said = query_judge(judge, conversations, max_tokens=1, temperature=1.0, top_log_probs=TOP)
-        games = []
+        said = query_judge(judge, conversations, max_tokens=judge_max_tokens, temperature=1.0, top_log_probs=TOP)
+        games, verdicts = [], []
         for output, pair, first in zip(said, answers, orders, strict=True):
             share = first_output_probability(output)
+            verdicts.append(read_output(output, partial(_share_as_verdict, share)))
             score = share if share is None or first else 1 - share
-            games.append(
-                PairwiseGame(first, score, output.text, lengths=(len(pair[0]), len(pair[1])), answer=output.text)
-            )
-    return [_scored(one, game, judge) for one, game in zip(outcomes, games, strict=True)]
+            lengths = (len(pair[0]), len(pair[1]))
+            games.append(PairwiseGame(first, score, output.text, lengths=lengths, answer=output.text))
+    return [_scored(*row, judge) for row in zip(outcomes, games, verdicts, strict=True)]
 
 
 @corpus_metric("length_controlled_win_rate", Measure("length_controlled_win_rate"))
@@ -80,6 +87,11 @@ def model_shown_first(instruction: str) -> bool:
     return bool(switched)  # unswitched, the baseline is output_1
 
 
+def _share_as_verdict(share: float | None, _: str) -> Verdict:
+    """What the first token said, as if it had been read from the reply."""
+    return Verdict(share, NO_VERDICT)
+
+
 def _recorded_game(outcome: Outcome) -> PairwiseGame:
     given: Any = recorded_verdict(outcome, "preference")
     lengths = output_lengths(outcome)
@@ -90,11 +102,13 @@ def _recorded_game(outcome: Outcome) -> PairwiseGame:
     return PairwiseGame(True, 0.5 if given == 0 else given - 1, str(given), lengths=lengths)
 
 
-def _scored(outcome: Outcome, game: PairwiseGame, judge: Judge | None) -> ScoredOutcome:
+def _scored(outcome: Outcome, game: PairwiseGame, verdict: Verdict, judge: Judge | None) -> ScoredOutcome:
     scores = {"judge_unparsed": float(game.score is None)}
     if game.score is not None:
         scores["win_rate"] = 100 * game.score
-    return ScoredOutcome(outcome, scores, {"judge": judge.name if judge else "recorded", "games": [game.as_json()]})
+    unread = unread_record([verdict], [game.answer])
+    judgement = {"judge": judge.name if judge else "recorded", "games": [game.as_json()], **unread}
+    return ScoredOutcome(outcome, scores, judgement)
 
 
 def _number(outcome: Outcome) -> int:

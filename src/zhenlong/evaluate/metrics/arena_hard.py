@@ -21,11 +21,13 @@ from zhenlong.evaluate.judges.pairwise_games import (
 )
 from zhenlong.evaluate.judges.prompts import ARENA_CREATIVE, ARENA_HARD, ARENA_USER, JudgePrompt, read_system_prompt
 from zhenlong.evaluate.judges.style_control import CONTROLS, measure_style
-from zhenlong.evaluate.judges.verdict_parsing import ARENA_LABELS, parse_arena_label
+from zhenlong.evaluate.judges.verdict_parsing import ARENA_LABELS
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
 from zhenlong.inference.model_client import Judge
+from zhenlong.inference.verdicts import RECORDED_NULL, read_output, unread_record
+from zhenlong.verify.judge_parsing import Verdict, read_arena_label
 
 CREATIVE: Final = "creative_writing"  # category whose judge does not first write its own answer
 TOKENS: Final = 4096
@@ -44,7 +46,7 @@ def arena_hard(
     *,
     system: str = "",
     creative_system: str = "",
-    max_tokens: int = TOKENS,
+    judge_max_tokens: int = TOKENS,
     temperature: float = 0.0,
 ) -> list[ScoredOutcome]:
     """The model's mean score in its two games, in per cent; much better (>>) counts three times.
@@ -52,9 +54,9 @@ def arena_hard(
     In the first game the baseline is A, in the second the model. `system` and `creative_system` are files with the
     official system prompts. Recorded: `verdicts`, the two games' labels (null: unparsed), or upstream's `games`.
     """
-    answers: list[str | None] = [None] * (2 * len(outcomes))
+    answers = [""] * (2 * len(outcomes))
     if judge is None:
-        labels = [label for one in outcomes for label in _recorded_labels(one)]
+        labels = [Verdict(label, RECORDED_NULL) for one in outcomes for label in _recorded_labels(one)]
     else:
         conversations = []
         for one in outcomes:
@@ -62,16 +64,14 @@ def arena_hard(
             both = (require_baseline_outputs(one)[0], one.text)
             for a, b in (both, both[::-1]):
                 conversations.append(prompt.messages({"question": one.instance.input, "answer_a": a, "answer_b": b}))
-        said = query_judge(judge, conversations, max_tokens=max_tokens, temperature=temperature)
+        said = query_judge(judge, conversations, max_tokens=judge_max_tokens, temperature=temperature)
         answers = [output.text for output in said]
-        labels = [parse_arena_label(output.text) for output in said]
+        labels = [read_output(one, lambda text: read_arena_label(text, tuple(ARENA_LABELS))) for one in said]
     found = []
     for place, one in enumerate(outcomes):
-        games = [
-            _game(one, labels[2 * place + number], model_first=bool(number), answer=answers[2 * place + number] or "")
-            for number in (0, 1)
-        ]
-        found.append(_scored(one, games, judge))
+        own, texts = labels[2 * place : 2 * place + 2], answers[2 * place : 2 * place + 2]
+        games = [_game(one, own[number].value, model_first=bool(number), answer=texts[number]) for number in (0, 1)]
+        found.append(_scored(one, games, judge, unread_record(own, texts)))
     return found
 
 
@@ -137,7 +137,9 @@ def _game(outcome: Outcome, label: str | None, *, model_first: bool, answer: str
     return PairwiseGame(model_first, share if model_first else 1 - share, label, weight, lengths, answer)
 
 
-def _scored(outcome: Outcome, games: Sequence[PairwiseGame], judge: Judge | None) -> ScoredOutcome:
+def _scored(
+    outcome: Outcome, games: Sequence[PairwiseGame], judge: Judge | None, unread: Mapping[str, Any]
+) -> ScoredOutcome:
     read = [(game.score, game.weight) for game in games if game.score is not None]
     scores = {"judge_unparsed": 1 - len(read) / len(games)}
     if read:
@@ -146,7 +148,7 @@ def _scored(outcome: Outcome, games: Sequence[PairwiseGame], judge: Judge | None
     if agreed is not None:
         scores["judge_consistency"] = agreed
     name = judge.name if judge else "recorded"
-    return ScoredOutcome(outcome, scores, {"judge": name, "games": [game.as_json() for game in games]})
+    return ScoredOutcome(outcome, scores, {"judge": name, "games": [game.as_json() for game in games], **unread})
 
 
 def _recorded_labels(outcome: Outcome) -> list[str | None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from zhenlong.evaluate.judges.verdict_parsing import parse_chosen_output
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, instance_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
+from zhenlong.verify.judge_parsing import read_pair
 
 
 @instance_metric(
@@ -22,7 +22,7 @@ def judge_agreement(outcome: Outcome) -> dict[str, float]:
 
     `chose_first` is over parsed responses: 1/2 without position bias.
     """
-    letter = parse_chosen_output(outcome.text)
+    letter = read_pair(outcome.text).value
     if letter is None:
         return {"agreement": 0.0, "unparsed": 1.0}
     right = "ab".index(letter) in outcome.instance.correct_indices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from zhenlong.errors import UserError
@@ -15,11 +16,19 @@ from zhenlong.evaluate.judges.pairwise_games import (
     require_baseline_outputs,
 )
 from zhenlong.evaluate.judges.prompts import MT_BENCH, JudgePrompt, read_fastchat_prompts
-from zhenlong.evaluate.judges.verdict_parsing import parse_rating, parse_winner
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, judged_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
 from zhenlong.inference.model_client import Judge
+from zhenlong.inference.requests import GeneratedOutput
+from zhenlong.inference.verdicts import RECORDED_NULL, read_output, unread_record
+from zhenlong.verify.judge_parsing import (
+    Verdict,
+    parse_rating_fastchat,
+    parse_winner_fastchat,
+    read_rating,
+    read_winner,
+)
 
 WITH_REFERENCE: Final = ("math", "reasoning", "coding")
 TOKENS: Final = 2048
@@ -31,43 +40,43 @@ WIN_SHARES: Final = {
 }  # of the first, of the second
 
 
-@judged_metric("mt_bench", Measure("turn_*"), Measure("judge_unparsed", higher_is_better=False))
-def mt_bench(outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str = "") -> list[ScoredOutcome]:
+@judged_metric(
+    "mt_bench", Measure("turn_*"), Measure("fastchat_turn_*"), Measure("judge_unparsed", higher_is_better=False)
+)
+def mt_bench(
+    outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str = "", judge_max_tokens: int = TOKENS
+) -> list[ScoredOutcome]:
     """The judge's rating of each turn: `turn_1`, `turn_2`, and the fraction of unparsed ratings.
 
+    The last rating of a reply counts; `fastchat_turn_1` and `fastchat_turn_2` take the first in brackets, as FastChat.
     `prompts` is FastChat's `judge_prompts.jsonl`. Recorded: `scores` (null or -1: unparsed) or `judgments`, the judge's
     texts. Maths, reasoning and coding questions are rated with reference answers.
     """
     wanted = [(place, turn) for place, one in enumerate(outcomes) for turn in _turn_numbers(one)]
-    said: dict[tuple[int, int], str] = {}
     if judge is None:
-        values = {(place, turn): _recorded_rating(outcomes[place], turn) for place, turn in wanted}
+        found = {(place, turn): _recorded_rating(outcomes[place], turn) for place, turn in wanted}
     else:
         conversations = [
             _prompt("single", prompts, outcomes[place], turn).messages(_single_values(outcomes[place], turn))
             for place, turn in wanted
         ]
-        texts = [output.text for output in query_judge(judge, conversations, max_tokens=TOKENS)]
-        said = dict(zip(wanted, texts, strict=True))
-        values = {key: parse_rating(text) for key, text in said.items()}
-    found = []
-    for place, one in enumerate(outcomes):
-        own = {turn: values[place, turn] for turn in _turn_numbers(one)}
-        scores = {f"turn_{turn}": value for turn, value in own.items() if value is not None}
-        scores["judge_unparsed"] = sum(value is None for value in own.values()) / len(own)
-        judgement: dict[str, Any] = {"judge": judge.name if judge else "recorded", "ratings": list(own.values())}
-        if judge is not None:
-            judgement["judgments"] = [said[place, turn] for turn in own]
-        found.append(ScoredOutcome(one, scores, judgement))
-    return found
+        outputs = query_judge(judge, conversations, max_tokens=judge_max_tokens)
+        found = {key: _read_rating(output) for key, output in zip(wanted, outputs, strict=True)}
+    return [
+        _rated(one, [found[place, turn] for turn in _turn_numbers(one)], judge) for place, one in enumerate(outcomes)
+    ]
 
 
-@corpus_metric("mt_bench_score", Measure("mt_bench"))
+@corpus_metric("mt_bench_score", Measure("mt_bench"), Measure("fastchat_mt_bench"))
 def mt_bench_score(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """The mean over all turns without unparsed ratings. The interval resamples questions."""
-    rated = [[value for value in one.judgement.get("ratings", ()) if value is not None] for one in scored]
-    rated = [one for one in rated if one]
-    return {"mt_bench": ratio_interval([sum(one) for one in rated], [len(one) for one in rated])} if rated else {}
+    """The mean over all turns without unparsed ratings, by both readings. The interval resamples questions."""
+    found = {}
+    for name, key in (("mt_bench", "ratings"), ("fastchat_mt_bench", "fastchat_ratings")):
+        rated = [[value for value in one.judgement.get(key, ()) if value is not None] for one in scored]
+        rated = [one for one in rated if one]
+        if rated:
+            found[name] = ratio_interval([sum(one) for one in rated], [len(one) for one in rated])
+    return found
 
 
 @judged_metric(
@@ -75,11 +84,13 @@ def mt_bench_score(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     Measure("judge_consistency", higher_is_better=None),
     Measure("judge_unparsed", higher_is_better=False),
 )
-def mt_bench_pairwise(outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str = "") -> list[ScoredOutcome]:
+def mt_bench_pairwise(
+    outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str = "", judge_max_tokens: int = TOKENS
+) -> list[ScoredOutcome]:
     """Each turn compared with the baseline's in both orders; `mt_bench_win_rate` aggregates the games.
 
-    Recorded: `verdicts`, for each turn the letter (A, B, C for a tie; null: unparsed) of the game in which the model is
-    A, and of the game in which it is B.
+    Recorded: `verdicts`, for each turn the letter (A, B, C or tie; null: unparsed) of the game in which the model is A,
+    and of the game in which it is B.
     """
     wanted = [
         (place, turn, first)
@@ -87,66 +98,115 @@ def mt_bench_pairwise(outcomes: Sequence[Outcome], judge: Judge | None, *, promp
         for turn in _turn_numbers(one)
         for first in (True, False)
     ]
-    said: dict[tuple[int, int, bool], str] = {}
     if judge is None:
-        letters = {key: _recorded_letter(outcomes[key[0]], key[1], key[2]) for key in wanted}
+        outputs = [GeneratedOutput("")] * len(wanted)
+        verdicts = [_recorded_winner(outcomes[place], turn, first) for place, turn, first in wanted]
+        fastchat = [one.value for one in verdicts]
     else:
         conversations = [
             _prompt("pair", prompts, outcomes[place], turn).messages(_pair_values(outcomes[place], turn, first))
             for place, turn, first in wanted
         ]
-        texts = [output.text for output in query_judge(judge, conversations, max_tokens=TOKENS)]
-        said = dict(zip(wanted, texts, strict=True))
-        letters = {key: parse_winner(text) for key, text in said.items()}
-    games: list[list[PairwiseGame]] = [[] for _ in outcomes]
-    for key in wanted:
-        place, turn, first = key
-        letter = letters[key]
-        score = None if letter is None else WIN_SHARES[letter][not first]
+        outputs = query_judge(judge, conversations, max_tokens=judge_max_tokens)
+        verdicts = [read_output(one, read_winner) for one in outputs]
+        fastchat = [parse_winner_fastchat(one.text) for one in outputs]
+    own: list[list[_TurnGame]] = [[] for _ in outcomes]
+    for (place, turn, first), verdict, other, output in zip(wanted, verdicts, fastchat, outputs, strict=True):
         lengths = output_lengths(outcomes[place], turn)
-        games[place].append(PairwiseGame(first, score, letter, lengths=lengths, answer=said.get(key, ""), turn=turn))
-    return [_paired(one, own, judge) for one, own in zip(outcomes, games, strict=True)]
+        score = _share(verdict.value, first)
+        game = PairwiseGame(first, score, verdict.value, lengths=lengths, answer=output.text, turn=turn)
+        own[place].append(_TurnGame(game, verdict, _share(other, first)))
+    return [_paired(one, games, judge) for one, games in zip(outcomes, own, strict=True)]
 
 
 @corpus_metric(
     "mt_bench_win_rate",
-    Measure("win_rate"),
-    Measure("loss_rate", higher_is_better=False),
-    Measure("win_rate_adjusted"),
+    *(
+        Measure(f"{reading}{name}", higher_is_better=name != "loss_rate")
+        for reading in ("", "fastchat_")
+        for name in ("win_rate", "loss_rate", "win_rate_adjusted")
+    ),
 )
 def mt_bench_win_rate(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
-    """Wins, losses, and wins plus half the ties, in per cent of the turns with two parsed verdicts.
+    """Wins, losses, and wins plus half the ties, in per cent of the turns with two parsed verdicts, by both readings.
 
     A turn is won if both orders agree on it; disagreeing orders are a tie (FastChat, show_result.py).
     """
-    turns = [[value for value in one.judgement.get("turns", ()) if value is not None] for one in scored]
-    turns = [one for one in turns if one]
-    if not turns:
-        return {}
-    counts = [len(one) for one in turns]
-    sums = {
-        "win_rate": [100.0 * one.count(1.0) for one in turns],
-        "loss_rate": [100.0 * one.count(0.0) for one in turns],
-        "win_rate_adjusted": [100.0 * sum(one) for one in turns],
-    }
-    return {name: ratio_interval(values, counts) for name, values in sums.items()}
+    found: dict[str, Interval] = {}
+    for reading in ("", "fastchat_"):
+        turns = [[value for value in one.judgement.get(f"{reading}turns", ()) if value is not None] for one in scored]
+        turns = [one for one in turns if one]
+        sums = {
+            "win_rate": [100.0 * one.count(1.0) for one in turns],
+            "loss_rate": [100.0 * one.count(0.0) for one in turns],
+            "win_rate_adjusted": [100.0 * sum(one) for one in turns],
+        }
+        counts = [len(one) for one in turns]
+        found |= {f"{reading}{name}": ratio_interval(values, counts) for name, values in sums.items() if turns}
+    return found
 
 
-def _paired(outcome: Outcome, games: Sequence[PairwiseGame], judge: Judge | None) -> ScoredOutcome:
+@dataclass(frozen=True)
+class _Rating:
+    """A turn's rating as it is meant and by FastChat's rule, and the judge's reply."""
+
+    verdict: Verdict
+    fastchat: float | None
+    reply: str = ""
+
+
+@dataclass(frozen=True)
+class _TurnGame:
+    """A turn's game with its verdict, and the model's share by FastChat's rule."""
+
+    game: PairwiseGame
+    verdict: Verdict
+    fastchat: float | None
+
+
+def _read_rating(output: GeneratedOutput) -> _Rating:
+    return _Rating(read_output(output, read_rating), parse_rating_fastchat(output.text), output.text)
+
+
+def _rated(outcome: Outcome, ratings: Sequence[_Rating], judge: Judge | None) -> ScoredOutcome:
+    values, official = [one.verdict.value for one in ratings], [one.fastchat for one in ratings]
+    scores = {f"turn_{turn}": value for turn, value in enumerate(values, 1) if value is not None}
+    scores |= {f"fastchat_turn_{turn}": value for turn, value in enumerate(official, 1) if value is not None}
+    scores["judge_unparsed"] = sum(value is None for value in values) / len(values)
+    judgement: dict[str, Any] = {"judge": judge.name if judge else "recorded", "ratings": values}
+    judgement |= {"fastchat_ratings": official} | ({"judgments": [one.reply for one in ratings]} if judge else {})
+    unread = unread_record([one.verdict for one in ratings], [one.reply for one in ratings])
+    return ScoredOutcome(outcome, scores, judgement | unread)
+
+
+def _share(winner: str | None, model_first: bool) -> float | None:
+    """The model's share of a game, by the letter that won."""
+    return None if winner is None else WIN_SHARES[winner][not model_first]
+
+
+def _paired(outcome: Outcome, own: Sequence[_TurnGame], judge: Judge | None) -> ScoredOutcome:
+    games = [one.game for one in own]
     pairs = list(zip(games[::2], games[1::2], strict=True))
-    turns = [_turn_result(*pair) for pair in pairs]
     scores = {"judge_unparsed": sum(game.score is None for game in games) / len(games)}
     agreed = [value for pair in pairs if (value := order_consistency(*pair)) is not None]
     if agreed:
         scores["judge_consistency"] = sum(agreed) / len(agreed)
-    name = judge.name if judge else "recorded"
-    return ScoredOutcome(outcome, scores, {"judge": name, "turns": turns, "games": [game.as_json() for game in games]})
+    judgement = {
+        "judge": judge.name if judge else "recorded",
+        "turns": [_turn_result(first.score, second.score) for first, second in pairs],
+        "fastchat_turns": [
+            _turn_result(one.fastchat, two.fastchat) for one, two in zip(own[::2], own[1::2], strict=True)
+        ],
+        "games": [game.as_json() for game in games],
+    }
+    unread = unread_record([one.verdict for one in own], [game.answer for game in games])
+    return ScoredOutcome(outcome, scores, judgement | unread)
 
 
-def _turn_result(first: PairwiseGame, second: PairwiseGame) -> float | None:
-    if first.score is None or second.score is None:
+def _turn_result(first: float | None, second: float | None) -> float | None:
+    if first is None or second is None:
         return None
-    return first.score if first.score == second.score else 0.5
+    return first if first == second else 0.5
 
 
 def _turns(outcome: Outcome) -> tuple[str, ...]:
@@ -213,19 +273,19 @@ def _needs_reference(outcome: Outcome) -> bool:
     return outcome.instance.groups.get("category") in WITH_REFERENCE
 
 
-def _recorded_rating(outcome: Outcome, turn: int) -> float | None:
+def _recorded_rating(outcome: Outcome, turn: int) -> _Rating:
     given = recorded_verdict(outcome, "scores", "judgments")
     value = _entry(outcome, given, turn)
     if isinstance(value, str):
-        return parse_rating(value)
+        return _read_rating(GeneratedOutput(value))
     if value is None or value == -1:
-        return None
+        return _Rating(Verdict(None, RECORDED_NULL), None)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10:
         raise UserError(f"instance {outcome.instance.id}: scores: expected 1 to 10, null or -1, got {value!r}")
-    return float(value)
+    return _Rating(Verdict(float(value)), float(value))
 
 
-def _recorded_letter(outcome: Outcome, turn: int, model_first: bool) -> str | None:
+def _recorded_winner(outcome: Outcome, turn: int, model_first: bool) -> Verdict:
     given = recorded_verdict(outcome, "verdicts")
     pair = _entry(outcome, given, turn)
     if not isinstance(pair, list | tuple) or len(pair) != 2 or any(one not in (*WIN_SHARES, None) for one in pair):
@@ -233,7 +293,7 @@ def _recorded_letter(outcome: Outcome, turn: int, model_first: bool) -> str | No
             f"instance {outcome.instance.id}: verdicts: expected two of A, B, C or null for each turn, got {pair!r}"
         )
     letter: str | None = pair[not model_first]
-    return letter
+    return Verdict(letter, "" if letter else RECORDED_NULL)
 
 
 def _entry(outcome: Outcome, given: Any, turn: int) -> Any:

@@ -28,6 +28,7 @@ from zhenlong.evaluate.scenarios.scenario import Scenario
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.model_client import Judge, ModelClient, ProgressCallback, open_model
 from zhenlong.inference.requests import Backend
+from zhenlong.inference.verdicts import unread_notes, unread_verdicts
 from zhenlong.loop.atomic import lock_folder
 from zhenlong.models.model_argument import ModelLike
 from zhenlong.option_types import EvaluationKwargs
@@ -151,9 +152,13 @@ def _evaluate_scenario(
     except UserError as error:
         folder.add_failure(name, scenario.name, str(error))
         return
-    for line in [*_outcome_notes(name, scenario.name, outcomes), *unscored_notes(name, scenario.name, records)]:
+    unread = unread_verdicts([one.judgement for one in records])
+    unscored = unscored_notes(name, scenario.name, records)
+    unread_lines = unread_notes(name, scenario.name, unread)
+    for line in [*_outcome_notes(name, scenario.name, outcomes), *unscored, *unread_lines]:
         print_warning(line)
         folder.add_note(line)
+    folder.add_unread_verdicts(name, scenario.name, unread)
     folder.add_results(name, scenario.name, results, records)
 
 

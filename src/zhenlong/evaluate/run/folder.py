@@ -45,6 +45,7 @@ class EvaluationFolder:
             "scenarios": before.get("scenarios", {}),
             "failed": before.get("failed", []),
             "notes": before.get("notes", []),
+            "unread_verdicts": before.get("unread_verdicts", {}),  # of judges: model -> scenario -> counts by reason
             "ledger": before.get("ledger", {}),  # of each model's last run: requests, cached ones, tokens, seconds
             "versions": package_versions(),
         }
@@ -69,6 +70,12 @@ class EvaluationFolder:
         self.results = [one for one in self.results if (one.model, one.scenario) != (model, scenario)] + list(results)
         self.clear_failure(model, scenario)
         self.write()
+
+    def add_unread_verdicts(self, model: str, scenario: str, found: Mapping[str, Any]) -> None:
+        """Note how many verdicts of the judge could not be read; nothing for a scenario without verdicts."""
+        self.manifest["unread_verdicts"].setdefault(model, {}).pop(scenario, None)
+        if found:
+            self.manifest["unread_verdicts"][model][scenario] = dict(found)
 
     def add_failure(self, model: str, scenario: str, reason: str) -> None:
         """Note that a scenario could not be run with a model ("": with none)."""

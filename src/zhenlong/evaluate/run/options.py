@@ -36,6 +36,8 @@ class EvaluationOptions(InferenceOptions):
     """none, all, canonical (HELM's), or names separated by commas; unset takes what the suite says."""
     judge: str = ""
     """The model that judges conversations, where a scenario needs one."""
+    judge_max_tokens: int | None = None
+    """Longest reply of the judge, with its reasoning; unset takes what each metric says (1 to 16,000)."""
     data: Sequence[str] | Mapping[str, str] = ()
     """A file in place of a scenario's data, as name=path. Give it again for each scenario."""
     examples: Sequence[str] | Mapping[str, str] = ()
@@ -64,6 +66,8 @@ class EvaluationOptions(InferenceOptions):
     def validate(self) -> None:
         super().validate()
         require_option("trials", self.trials, "1 or more", self.trials >= 1)
+        tokens = self.judge_max_tokens
+        require_option("judge_max_tokens", tokens, "1 or more", tokens is None or tokens >= 1)
         require_option("limit", self.limit, "1 or more", self.limit is None or self.limit >= 1)
         require_option("shots", self.shots, "numbers of 0 or more", all(count >= 0 for count in self.shot_counts))
         self.asked()  # all that is written as text can be read
@@ -102,7 +106,9 @@ class EvaluationOptions(InferenceOptions):
         """The options of metrics; values that are text are read as YAML: numbers, true and false, lists, words."""
         given = _assignments("metric_option", self.metric_option)
         read = given if isinstance(self.metric_option, Mapping) else {k: yaml.safe_load(v) for k, v in given.items()}
-        return read | ({"sandbox": self.sandbox} if self.sandbox != "auto" else {})
+        sandbox = {"sandbox": self.sandbox} if self.sandbox != "auto" else {}
+        tokens = {"judge_max_tokens": self.judge_max_tokens} if self.judge_max_tokens else {}
+        return read | sandbox | tokens
 
     def asked(self) -> dict[str, Any]:
         """What decides the numbers, for evaluation.json: a later run into the same folder has to ask alike."""

@@ -31,6 +31,7 @@ from zhenlong.evaluate.run.suites import select_entries
 from zhenlong.evaluate.scenarios.instances import RECORDED_PREFIX, load_instances, recorded_instances
 from zhenlong.evaluate.scenarios.scenario import Scenario
 from zhenlong.evaluate.transcripts.formats import file_rows
+from zhenlong.inference.verdicts import unread_notes, unread_verdicts
 from zhenlong.loop.atomic import to_jsonable, write_text
 from zhenlong.loop.config import package_versions
 
@@ -82,7 +83,8 @@ def score(
     for note in recorded.notes:
         print_note(f"{Path(outputs).name}: {note}")
     results, records = aggregate(selected, recorded.outcomes, model=name, seed=seed)
-    for line in unscored_notes(name, selected.name, records):
+    unread = unread_notes(name, selected.name, unread_verdicts([one.judgement for one in records]))
+    for line in [*unscored_notes(name, selected.name, records), *unread]:
         print_warning(line)
     if output:
         provenance = {"data": data or selected.source, "outputs": outputs, "seed": seed, "format": recorded.format}

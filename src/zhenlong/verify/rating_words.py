@@ -1,0 +1,39 @@
+"""The forms in which judges write a rating, as patterns of lower-case text without Markdown."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_NUMBERS: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_WORD: Final = rf"(?P<word>{'|'.join(_NUMBERS)})"
+_NAME: Final = (
+    r"(?:(?<![a-z])(?:rating|score|grade|points|marks?|verdict)(?![a-z])|评分|得分|分数|打分)[\"']?"
+    r"(?:\s+(?:for|of|to|i|i'd|would|give|my|the|this|that|answer|response|output|assistant|assistant's|it|final|"
+    r"overall))"
+    r"{0,6}\s*(?:\([^)]*\)\s*)?(?:[:=：,]|->|→|\b(?:is|of|as|be|will|would|a)\b|为|是|\s|- )*"
+)
+_SCALE: Final = r"\s*(?:/|out of|of)\s*‹?(?P<scale>\d+)(?:\.0)?(?!\d)"
+_VALUE: Final = (
+    r"\s*(?P<value>-?\d+(?:[.,]\d+)?)(?!\d|e\d)(?P<range>\s*›?\s*(?:-|–|~|\bto\b|\bor\b|至|到)\s*‹?\d+(?:\.\d+)?)?\s*›?"
+)
+RATING_FORMS: Final = (  # the first form that occurs decides, and of this form the last place
+    re.compile(rf"(?:{_NAME}[‹\[]?|‹){_VALUE}(?:{_SCALE}(?!\s+the\b))?"),
+    re.compile(rf"(?<![\d./]){_VALUE}{_SCALE}"),
+    re.compile(rf"\b(?:rate|give|grade|score|assign|award)s?\b[^.\n\d]{{0,40}}{_VALUE}(?:{_SCALE})?"),
+    re.compile(rf"\ba (?:solid|strong|clear|weak|high|low|full){_VALUE}(?:{_SCALE})?"),
+    re.compile(rf"(?m:^[^\w\n‹-]*{_VALUE}(?:{_SCALE})?[^\w\n]*$)"),
+)
+HYPOTHETICAL: Final = re.compile(
+    r"\b(?:perfect|ideal|would be|would (?:get|deserve|need|have)|could be|could have|maximum|highest|lowest|from|"
+    r"between|"
+    r"such as|for example|e\.g\.?|scale|not|n't|if|instead of|rather than)(?![a-z])[^,:]*$"
+)
+
+
+def mark_ratings(text: str) -> str:
+    """The text in lower case, `[[7]]` as ‹7›, "rating: seven" and "seven out of ten" in digits, without Markdown."""
+    plain = re.sub(r"\[\[\s*([^\[\]]*?)\s*\]\]", r"‹\1›", re.sub(r"[*_`#]+", "", text.lower()))
+    plain = re.sub(rf"(‹|{_NAME})\b{_WORD}\b", lambda match: f"{match[1]}{_NUMBERS.index(match['word'])}", plain)
+    plain = re.sub(rf"\b{_WORD}(?=\s*(?:/|out of)\s*\w)", lambda match: str(_NUMBERS.index(match["word"])), plain)
+    return re.sub(rf"(?<=out of )\b{_WORD}\b", lambda match: str(_NUMBERS.index(match["word"])), plain)
