@@ -29,7 +29,8 @@ check: .venv/installed-dev  ## lint, format, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/installed-dev  ## fix what the tools can fix
+format: .venv/installed-dev  ## fix what the tools can fix; renew what type checkers read
+	$(BIN)/python -m zhenlong.api.generate
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

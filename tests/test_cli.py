@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_model
 from tiny_files import DEMONSTRATIONS, PAIRS, model_folder, read_metrics, weight_bytes, write_files, write_jsonl_file
 
+from zhenlong.api.deprecation import ZhenlongDeprecationWarning, warn_deprecated
 from zhenlong.cli import main
-from zhenlong.deprecation import ZhenlongDeprecationWarning, warn_deprecated
 from zhenlong.recipes import shipped_recipes
 from zhenlong.registry import commands
 

@@ -8,10 +8,10 @@ import yaml
 from evaluation_folders import records, write_evaluation
 from tiny import tiny_model, tiny_tokenizer
 
+from zhenlong.api.folder_format import FORMAT, FORMAT_NOTE, require_run_format
 from zhenlong.errors import UserError
 from zhenlong.evaluate.compare.compare import compare
 from zhenlong.evaluate.run import evaluate
-from zhenlong.folder_format import FORMAT, FORMAT_NOTE, require_run_format
 from zhenlong.loop.config import check_run_folder, write_config
 from zhenlong.models import resolve_model_path, save_model
 from zhenlong.report import write_report

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections import defaultdict
 from importlib import import_module
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 
-from zhenlong.generate_option_types import FAMILIES, TARGET, option_types
+import zhenlong
+from zhenlong.options import keywords as option_keywords
+from zhenlong.options.signature import REQUIRED, options_classes, read_signature
 from zhenlong.registry import commands, load_target
-from zhenlong.signature import REQUIRED, options_classes, read_signature
 
 COMMANDS = {name: entry.target for name, entry in commands().items() if name != "run"}
 TAKING = {name: target for name, target in COMMANDS.items() if options_classes(target)}
@@ -60,11 +62,6 @@ def test_a_type_checker_knows_the_shared_options_of_a_command(name):
     assert set(get_type_hints(keywords)) == {one.name for one in signature.parameters if one.options_class}
 
 
-def test_the_types_of_options_are_those_of_the_classes():
-    assert TARGET.read_text(encoding="utf-8") == option_types(), "run python -m zhenlong.generate_option_types"
-    assert FAMILIES
-
-
 def test_no_help_of_an_option_is_written_twice():
     """The same words for the same option in several commands come from one class, or from the shared arguments."""
     places = defaultdict(set)
@@ -96,8 +93,8 @@ print(sorted(rooms), [name for name in ("torch", "transformers", "numpy", "jsona
     done = subprocess.run([sys.executable, "-c", program, *COMMANDS], capture_output=True, text=True, check=True)
     rooms, libraries = re.fullmatch(r"\[(.*)\] \[(.*)\]", done.stdout.splitlines()[-1]).groups()
     assert libraries == ""
-    packages = {path.name for path in TARGET.parent.iterdir() if (path / "__init__.py").is_file()}
-    assert set(re.findall(r"\w+", rooms)) & packages <= {"cli", "recipes"}
+    packages = {path.name for path in Path(zhenlong.__file__).parent.iterdir() if (path / "__init__.py").is_file()}
+    assert set(re.findall(r"\w+", rooms)) & packages <= {"api", "cli", "options", "recipes"}
     for name in COMMANDS:
         assert f"usage: zhenlong {name} " in done.stdout
 
@@ -107,12 +104,12 @@ def test_a_wrong_name_or_type_of_an_option_is_a_type_error(name, tmp_path):
     """The command's own parameters and its `**options`, as mypy sees them in a program that calls it."""
     signature, keywords = read_signature(COMMANDS[name]), keywords_of(name)
     own = [f"{one.name}: {one.type} = ..." for one in signature.parameters if not one.options_class]
-    shutil.copy(TARGET, tmp_path / "option_types.py")
+    shutil.copy(option_keywords.__file__, tmp_path / "keywords.py")
     (tmp_path / "program.py").write_text(
         "from collections.abc import Sequence\n"
         "from typing import Literal\n"
         "from typing_extensions import Unpack\n"
-        f"from option_types import {keywords}\n"
+        f"from keywords import {keywords}\n"
         f"def command(*, {', '.join(own)}, **options: Unpack[{keywords}]) -> None: ...  # type: ignore\n"
         'command(output="x", seed=3, tokens_per_microbatch=512, progress=False)\n'
         "command(sed=3)\n"

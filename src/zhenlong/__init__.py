@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from zhenlong.public_api import CALLABLE_PACKAGES, targets
+from zhenlong.api.public_names import CALLABLE_PACKAGES, targets
 from zhenlong.registry import load_target
 
 __all__ = sorted(targets())

@@ -1,4 +1,4 @@
-# Written by `python -m zhenlong.api_stub` from registry.py and public_api.py.
+# Written by `python -m zhenlong.api.generate` from registry.py and api/public_names.py.
 
 from zhenlong.data import ChatTemplate as ChatTemplate
 from zhenlong.data import read as read

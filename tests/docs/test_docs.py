@@ -13,11 +13,11 @@ from pages import PAGES, ROOT, anchors, fences, links, option_table
 from tiny import tiny_model, tiny_tokenizer
 from walkthrough import blocks
 
+from zhenlong.api.generate import CLASSES
 from zhenlong.evaluate.metrics import registry
-from zhenlong.generate_option_types import CLASSES
 from zhenlong.models import save_model
+from zhenlong.options.signature import read_options, read_signature
 from zhenlong.registry import commands, stages
-from zhenlong.signature import read_options, read_signature
 
 STAGES = tuple(stages())
 COMMANDS = commands()

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tiny import FAMILIES, tiny_model, tiny_tokenizer
 from tiny_files import model_folder
 
+from zhenlong.api.folder_format import FORMAT_NOTE
 from zhenlong.errors import UserError
-from zhenlong.folder_format import FORMAT_NOTE
 from zhenlong.models import load_model, load_tokenizer, resolve_model_path, save_model
 
 

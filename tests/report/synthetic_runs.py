@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from zhenlong.folder_format import FORMAT_NOTE
+from zhenlong.api.folder_format import FORMAT_NOTE
 
 HOSTILE_TEXT = "<script>alert('x')</script> & \"quotes\" </pre> {{ 7 * 7 }} \u2028 end"
 

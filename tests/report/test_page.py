@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from synthetic_runs import HOSTILE_TEXT, write_lines, write_recipe, write_run
 
+from zhenlong.api.folder_format import FORMAT_NOTE
 from zhenlong.errors import UserError
-from zhenlong.folder_format import FORMAT_NOTE
 from zhenlong.report import write_report
 from zhenlong.report.page import render_report
 from zhenlong.report.report_data import read_report_data

@@ -6,9 +6,9 @@ import math
 import pytest
 from scipy import stats
 
+from zhenlong.api.folder_format import FORMAT
 from zhenlong.cli import main
 from zhenlong.errors import UserError
-from zhenlong.folder_format import FORMAT
 from zhenlong.studies.leaderboard import leaderboard, mean_over_seeds, prompt_paired_gain
 
 GOLD = {"sft": (0.40, 0.44, 0.45), "dpo": (0.50, 0.56, 0.56), "dpo_norm": (0.39, 0.46, 0.46)}

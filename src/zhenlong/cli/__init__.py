@@ -1,6 +1,6 @@
 """The command line: `zhenlong <stage or tool> --options`; each command is the Python function of the same name.
 
-A function's signature and docstring are read from its source (`zhenlong.signature`), so options, their help and
+A function's signature and docstring are read from its source (`zhenlong.options.signature`), so options, their help and
 `--config file.yaml` come from one place, and help imports no more than this. A user's mistake is one line on stderr and
 exit code 2, never a traceback.
 """
@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zhenlong.api.deprecation import ZhenlongDeprecationWarning
 from zhenlong.cli.help import help_text
 from zhenlong.cli.parse import normalise_words, parse_options
-from zhenlong.deprecation import ZhenlongDeprecationWarning
 from zhenlong.errors import UserError
+from zhenlong.options.signature import read_signature
 from zhenlong.recipes import recipe_summary, shipped_recipes
 from zhenlong.registry import GROUPS, commands, load_target
-from zhenlong.signature import read_signature
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from shutil import get_terminal_size
 from textwrap import fill
 from typing import Final
 
-from zhenlong.signature import REQUIRED, Parameter, Signature
+from zhenlong.options.signature import REQUIRED, Parameter, Signature
 
 INDENT: Final = 26
 CONFIG_HELP: Final = "YAML file with options; those on the command line win."

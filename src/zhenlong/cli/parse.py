@@ -10,7 +10,7 @@ from typing import Any, Final, get_type_hints
 from zhenlong.cli.help import CONFIG_HELP
 from zhenlong.errors import UserError
 from zhenlong.options import unknown_option
-from zhenlong.signature import REQUIRED, Parameter, Signature
+from zhenlong.options.signature import REQUIRED, Parameter, Signature
 
 STRING_LIST: Final = "Sequence[str]"
 NUMBER_LIST: Final = "Sequence[float]"

@@ -3,7 +3,7 @@
 The package is called like the command: `zhenlong.evaluate(model=["runs/sft"], suite="quick", output="runs/scores")`.
 """
 
-from zhenlong.callable_package import make_callable
+from zhenlong.api.public_names import make_callable
 from zhenlong.evaluate.heldout.sampled_responses import exact_match, mean_reward
 from zhenlong.evaluate.heldout.text_metrics import perplexity, preference_accuracy, reward_accuracy
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval, paired_difference, ratio_interval

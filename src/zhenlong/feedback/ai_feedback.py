@@ -28,8 +28,8 @@ from zhenlong.inference.model_client import Judge, ModelClient, open_model, requ
 from zhenlong.inference.options import InferenceOptions
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.loop.atomic import write_json, write_text
-from zhenlong.option_types import FeedbackKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import FeedbackKwargs
 from zhenlong.records import Ranking, Task, to_json
 
 

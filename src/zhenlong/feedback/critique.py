@@ -26,8 +26,8 @@ from zhenlong.inference.model_client import ModelClient, open_model, require_mod
 from zhenlong.inference.options import InferenceOptions
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.loop.atomic import write_json, write_text
-from zhenlong.option_types import FeedbackKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import FeedbackKwargs
 from zhenlong.records import Demonstration, Message, Messages, Ranking, Task, to_json
 
 PreferenceSource = Literal["revision", "judge"]

@@ -21,8 +21,8 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.sampled_responses import sample_responses
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.models import load_model
-from zhenlong.option_types import PromptKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import PromptKwargs
 from zhenlong.records import Demonstration, Message, Ranking, Task, to_json
 from zhenlong.sampling import Completion, SamplingParams
 

@@ -20,8 +20,8 @@ from zhenlong.errors import UserError
 from zhenlong.feedback.pairwise_judge import comparison_messages
 from zhenlong.feedback.pointwise_judge import MAX_SCORE, scoring_messages
 from zhenlong.loop.atomic import write_text
-from zhenlong.option_types import RowKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import RowKwargs
 from zhenlong.records import Demonstration, Message, Messages, Ranking, to_json
 
 MIN_SCORE: Final = 1.0

@@ -19,8 +19,8 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.sampled_responses import sample_responses
 from zhenlong.loop.atomic import write_text
 from zhenlong.models import load_model
-from zhenlong.option_types import TemplateKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import TemplateKwargs
 from zhenlong.records import Ranking, Task, to_json
 from zhenlong.sampling import Completion, SamplingParams
 from zhenlong.world import annotate

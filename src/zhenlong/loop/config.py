@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import yaml
 
+from zhenlong.api.folder_format import FORMAT_NOTE, require_run_format
 from zhenlong.errors import UserError
-from zhenlong.folder_format import FORMAT_NOTE, require_run_format
 from zhenlong.loop.atomic import write_text
 from zhenlong.loop.options import RESUMABLE_CHANGES
 from zhenlong.options import Options

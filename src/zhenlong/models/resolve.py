@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from zhenlong.api.folder_format import require_run_format
 from zhenlong.errors import UserError
-from zhenlong.folder_format import require_run_format
 
 POCKET: Final = Path(__file__).parent / "pocket"
 

@@ -3,7 +3,7 @@
 The package is called like the command: `zhenlong.report("runs/demo")`.
 """
 
-from zhenlong.callable_package import make_callable
+from zhenlong.api.public_names import make_callable
 from zhenlong.report.page import write_report
 from zhenlong.report.summary_table import summary_markdown, terminal_table
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import yaml
 
+from zhenlong.api.folder_format import require_json_format, require_run_format
 from zhenlong.errors import UserError
-from zhenlong.folder_format import require_json_format, require_run_format
 from zhenlong.registry import stages
 
 RUN_FILES: Final = ("config.yaml", "metrics.jsonl", "ledger.json", "samples.jsonl", "finished.json")

@@ -17,8 +17,8 @@ from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_text
 from zhenlong.models import load_model
 from zhenlong.models.options import LoadOptions
-from zhenlong.option_types import SampleKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import SampleKwargs
 from zhenlong.records import Message, Messages, Task
 from zhenlong.sampling.chat import chat, complete_lines, document_prompt
 from zhenlong.sampling.sampler import TorchSampler

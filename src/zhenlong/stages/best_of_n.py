@@ -25,8 +25,8 @@ from zhenlong.loop.precision import autocast
 from zhenlong.models import load_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.best_of_n import best_of_kl, expected_best_of_n, powers_of_two_up_to
-from zhenlong.option_types import BestOfNKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import BestOfNKwargs
 from zhenlong.records import Demonstration, Message, Task, to_json
 from zhenlong.rewards import RewardFn, build_reward_fn
 from zhenlong.rewards.options import RewardOptions

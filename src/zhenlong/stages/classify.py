@@ -33,8 +33,8 @@ from zhenlong.models.classifier import (
     train_classifier_tokenizer,
 )
 from zhenlong.models.options import ModelOptions, NewModelOptions
-from zhenlong.option_types import ClassifyKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import ClassifyKwargs
 from zhenlong.stages.prepare_data import resize_order, split_by_source, write_overlong_counts, write_skipped_rows
 from zhenlong.stages.stage_steps import lora_of, resolve_max_length
 

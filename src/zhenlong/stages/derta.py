@@ -29,8 +29,8 @@ from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.objectives.reduce import mean_per_response
-from zhenlong.option_types import LikelihoodKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import LikelihoodKwargs
 from zhenlong.randomness import eval_mode
 from zhenlong.records import Demonstration, Ranking
 from zhenlong.stages.evaluate_during_training import with_evaluations

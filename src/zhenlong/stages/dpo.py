@@ -26,8 +26,8 @@ from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.preference import REFERENCE_FREE, check_preference_settings, preference_loss
 from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
-from zhenlong.option_types import PreferenceKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import PreferenceKwargs
 from zhenlong.records import Ranking
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.options import ReferenceOptions

@@ -11,8 +11,8 @@ from typing_extensions import Unpack
 from zhenlong.errors import UserError
 from zhenlong.evaluate.run import Evaluation, results_table, run_evaluation
 from zhenlong.evaluate.run.options import EvaluationOptions
-from zhenlong.option_types import EvaluationKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import EvaluationKwargs
 
 
 def evaluate_command(*, model: Sequence[str], output: str, **options: Unpack[EvaluationKwargs]) -> Evaluation:

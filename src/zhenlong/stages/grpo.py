@@ -30,8 +30,8 @@ from zhenlong.objectives.advantage import group_advantages
 from zhenlong.objectives.kl import kl_estimate, kl_loss
 from zhenlong.objectives.policy_gradient import policy_loss
 from zhenlong.objectives.reduce import AGGREGATION_UNITS, token_weights
-from zhenlong.option_types import OnlineGroupKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import OnlineGroupKwargs
 from zhenlong.records import Task
 from zhenlong.rewards import build_reward_fn
 from zhenlong.rewards.options import RewardOptions

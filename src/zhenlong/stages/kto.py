@@ -29,8 +29,8 @@ from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.kto import check_kto_settings, kl_baseline, kto_loss, mismatched
 from zhenlong.objectives.reduce import sum_per_response
-from zhenlong.option_types import PreferenceKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import PreferenceKwargs
 from zhenlong.records import Rating
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.options import ReferenceOptions

@@ -31,8 +31,8 @@ from zhenlong.objectives.kl import KLController
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.objectives.policy_gradient import policy_loss, sampled_entropy, value_loss
 from zhenlong.objectives.reduce import sum_per_response
-from zhenlong.option_types import OnlineKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import OnlineKwargs
 from zhenlong.records import Demonstration, Task
 from zhenlong.rewards import build_reward_fn
 from zhenlong.rewards.options import RewardOptions

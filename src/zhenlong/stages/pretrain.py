@@ -24,8 +24,8 @@ from zhenlong.forest.scoring import log_prob_sums
 from zhenlong.loop import Learner, Run, TrainingOptions
 from zhenlong.models import ModelShape, init_model, load_tokenizer, save_model, train_tokenizer
 from zhenlong.models.options import ModelOptions, NewModelOptions
-from zhenlong.option_types import PretrainKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import PretrainKwargs
 from zhenlong.records import Document
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.prepare_data import read_heldout, read_training_data

@@ -23,8 +23,8 @@ from zhenlong.forest import make_microbatches
 from zhenlong.loop import Learner, Run, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
-from zhenlong.option_types import OnlineGroupKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import OnlineGroupKwargs
 from zhenlong.records import Task
 from zhenlong.rewards import build_reward_fn
 from zhenlong.rewards.options import RewardOptions

@@ -25,14 +25,14 @@ from typing import Any, Final
 import yaml
 from rich.console import Console
 
+from zhenlong.api.folder_format import FORMAT, require_json_format
 from zhenlong.errors import UserError
-from zhenlong.folder_format import FORMAT, require_json_format
 from zhenlong.loop.atomic import write_json
 from zhenlong.loop.config import RECIPE_PROGRESS_FILE
+from zhenlong.options.signature import REQUIRED, read_signature
 from zhenlong.recipes import find_recipe
 from zhenlong.registry import steps as known_steps
 from zhenlong.report import terminal_table, write_report
-from zhenlong.signature import REQUIRED, read_signature
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 _SCIENTIFIC_NOTATION: Final = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")

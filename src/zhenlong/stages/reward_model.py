@@ -25,8 +25,8 @@ from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.pairwise import bradley_terry_loss, pair_weights, reward_centering_loss, strength_margin
-from zhenlong.option_types import LikelihoodKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import LikelihoodKwargs
 from zhenlong.records import Ranking
 from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
 from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length

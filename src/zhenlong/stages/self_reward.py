@@ -30,8 +30,8 @@ from zhenlong.loop.atomic import atomic_folder, lock_folder, write_json, write_t
 from zhenlong.loop.config import check_run_folder, resolve_config, write_config
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.preference import check_preference_settings
-from zhenlong.option_types import LikelihoodKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import LikelihoodKwargs
 from zhenlong.records import Ranking, Task
 from zhenlong.stages.dpo import dpo
 

@@ -18,8 +18,8 @@ from zhenlong.forest import make_microbatches
 from zhenlong.loop import Learner, Run, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
-from zhenlong.option_types import LikelihoodKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import LikelihoodKwargs
 from zhenlong.records import Demonstration
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.prepare_data import conversation_trees, read_heldout, read_training_data

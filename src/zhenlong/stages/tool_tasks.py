@@ -19,8 +19,8 @@ from zhenlong.data.message_parsing import message_text
 from zhenlong.data.options import RowOptions
 from zhenlong.errors import UserError
 from zhenlong.loop.atomic import write_json, write_text
-from zhenlong.option_types import RowKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import RowKwargs
 from zhenlong.records import Demonstration, Messages, Task, to_json
 from zhenlong.verify import verify
 

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 from scipy import stats
 
+from zhenlong.api.folder_format import require_json_format
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import Interval
-from zhenlong.folder_format import require_json_format
 from zhenlong.loop.atomic import to_jsonable, write_json, write_text
 from zhenlong.report.labels import display_name, mean_value
 from zhenlong.report.summary_table import markdown_row

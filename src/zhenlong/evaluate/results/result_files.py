@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from zhenlong.api.folder_format import FORMAT, require_json_format
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import Interval
-from zhenlong.folder_format import FORMAT, require_json_format
 from zhenlong.loop.atomic import to_jsonable, write_json
 
 WORST_CASE_PREFIX: Final = "worst_case/"  # before the kind of the perturbations that a result is the worst of

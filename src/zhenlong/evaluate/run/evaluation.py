@@ -31,8 +31,8 @@ from zhenlong.inference.requests import Backend
 from zhenlong.inference.verdicts import unread_notes, unread_verdicts
 from zhenlong.loop.atomic import lock_folder
 from zhenlong.models.model_argument import ModelLike
-from zhenlong.option_types import EvaluationKwargs
 from zhenlong.options import take_options
+from zhenlong.options.keywords import EvaluationKwargs
 
 SCENARIO_FILES: Final[tuple[NamedFiles, ...]] = ("data", "examples", "baseline_outputs", "reference_answers")
 

@@ -3,9 +3,9 @@
     def dpo(*, model: str, beta: float = 0.1, **options: Unpack[PreferenceKwargs]) -> Path:
         data_options, training = take_options(options, DataOptions(), TrainingOptions(lr=1e-6))
 
-The line under a field is its help. The command line reads that call in the source (`zhenlong.signature`), so every
-field is an option of the command, with the defaults given there; `zhenlong.option_types` has the same names for type
-checkers.
+The line under a field is its help. The command line reads that call in the source (`zhenlong.options.signature`), so
+every field is an option of the command, with the defaults given there; `zhenlong.options.keywords` has the same names
+for type checkers.
 """
 
 from __future__ import annotations

@@ -15,11 +15,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from zhenlong.argument_help import ARGUMENT_HELP
-
-ROOT: Final = Path(__file__).parent
+ROOT: Final = Path(__file__).parents[1]
 REQUIRED: Final = ...
 """The default of a parameter that has none."""
+ARGUMENT_HELP: Final = {
+    "model": "Model to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.",
+    "data": "Tasks (prompts with references): files, hf:owner/name or world:tasks.",
+    "json": "Print JSON instead of the table.",
+    "judge_max_tokens": "Longest reply of the judge.",
+    "samples_per_prompt": "Answers sampled for each prompt; what is empty, cut off or said twice is not shown.",
+    "output": "Run folder to make.",
+    "reward": "What an answer is worth: verifier, model:<folder>, or a combination such as `gate(verifier, model:rm)`.",
+}
+"""What the arguments mean that many commands have; a command's own docstring may say more of one."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ def _own_parameters(module: str, function: ast.FunctionDef, help_texts: Mapping[
             REQUIRED if default is None else _value(module, default),
             help_texts.get(one.arg, ARGUMENT_HELP.get(one.arg, "")),
             by_position=one in by_position,
-            place=f"{module}:{function.name}" if one.arg in help_texts else "zhenlong.argument_help",
+            place=f"{module}:{function.name}" if one.arg in help_texts else f"{__name__}:ARGUMENT_HELP",
         )
         for one, default in pairs
     ]

@@ -1,8 +1,7 @@
-"""Writes `option_types.py`: the classes of options as TypedDicts, so that type checkers know every option of a stage.
+"""Writes what type checkers read: `python -m zhenlong.api.generate`, which `make format` runs.
 
-    python -m zhenlong.generate_option_types
-
-Run it after a change of a class of options. It reads the source; a test says when the file is stale.
+`zhenlong/__init__.pyi` has the public names, `options/keywords.py` the classes of options as TypedDicts. Both are made
+from the source of the registry and of these classes; a test says when one is stale.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from zhenlong.signature import read_options
+from zhenlong.api.public_names import targets
+from zhenlong.options.signature import read_options
 
 CLASSES: Final = (
     "zhenlong.data.options:RowOptions",
@@ -48,10 +48,9 @@ FAMILIES: Final = {
     "SampleKwargs": ("TemplateOptions", "LoadOptions"),
 }
 """What functions take of several classes: a stage writes `**options: Unpack[LikelihoodKwargs]` and takes these."""
-TARGET: Final = Path(__file__).parent / "option_types.py"
-HEADER: Final = '''"""The options that functions take as keywords, for type checkers.
+KEYWORDS_HEADER: Final = '''"""The options that functions take as keywords, for type checkers.
 
-Generated from the classes of options: change those, then run `python -m zhenlong.generate_option_types`.
+Generated from the classes of options: change those, then run `python -m zhenlong.api.generate`.
 """
 
 from __future__ import annotations
@@ -61,9 +60,25 @@ from typing import Any, Literal, TypedDict
 '''
 
 
-def option_types() -> str:
-    """The source of `option_types.py`."""
-    parts = [HEADER]
+def generated_files() -> dict[Path, str]:
+    """Each generated file of the package, with what it should hold."""
+    root = Path(__file__).parents[1]
+    return {root / "__init__.pyi": stub_source(), root / "options" / "keywords.py": keywords_source()}
+
+
+def stub_source() -> str:
+    """The source of `__init__.pyi`: an import of every public name, and `__all__`."""
+    public = targets()
+    homes = sorted((*target.split(":"), name) for name, target in public.items())
+    imports = [f"from {module} import {own_name} as {name}" for module, own_name, name in homes]
+    names = [f'    "{name}",' for name in sorted(public)]
+    head = "# Written by `python -m zhenlong.api.generate` from registry.py and api/public_names.py.\n"
+    return "\n".join([head, *imports, "", "__version__: str", "__all__ = [", *names, "]", ""])
+
+
+def keywords_source() -> str:
+    """The source of `options/keywords.py`."""
+    parts = [KEYWORDS_HEADER]
     for path in CLASSES:
         lines = [f"    {one.name}: {one.type.replace(chr(39), chr(34))}" for one in read_options(path)]
         parts.append("\n".join([f"class {_kwargs(path.partition(':')[2])}(TypedDict, total=False):", *lines]) + "\n")
@@ -77,4 +92,5 @@ def _kwargs(options_class: str) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(option_types(), encoding="utf-8")
+    for path, source in generated_files().items():
+        path.write_text(source, encoding="utf-8")

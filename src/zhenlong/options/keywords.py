@@ -1,6 +1,6 @@
 """The options that functions take as keywords, for type checkers.
 
-Generated from the classes of options: change those, then run `python -m zhenlong.generate_option_types`.
+Generated from the classes of options: change those, then run `python -m zhenlong.api.generate`.
 """
 
 from __future__ import annotations
