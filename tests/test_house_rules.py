@@ -52,8 +52,6 @@ ALLOWED: Final = frozenset({
     "parameters: sampling/continuous_batch.py __init__",
     "parameters: stages/prepare_data.py _response_trees",
     "parameters: stages/safety_pairs.py pair_trees",
-    "parameters: verify/code.py _run_in_separate_process",
-    "parameters: verify/sandbox/sandbox.py __init__",
     "parameters: world/world.py rankings",
     "partial: stages/classify.py _tokenize_examples",
     "partial: stages/kto.py rating_loss",

@@ -17,14 +17,9 @@ from zhenlong.records import Message, Task
 from zhenlong.verify import verify
 from zhenlong.verify.code import CodeTestResult, check_code, check_code_response, pass_at_k
 from zhenlong.verify.code_extraction import executable_prompt, extract_program, last_fenced_block, truncate_at_stop
-from zhenlong.verify.code_output_equality import (
-    restore_integer_keys,
-    stdout_equal,
-    stdout_equal_apps,
-    value_equal,
-    value_equal_apps,
-)
+from zhenlong.verify.code_output_equality import restore_integer_keys, stdout_equal, stdout_equal_apps
 from zhenlong.verify.code_tests import decode_private_tests, normalize_tests, required_functions
+from zhenlong.verify.sandbox.guest.value_equality import value_equal, value_equal_apps
 
 PROMPT = (
     'from typing import List\n\ndef shift(n):\n    return n + 1\n\ndef total(a: List[int]) -> int:\n    """Add."""\n'

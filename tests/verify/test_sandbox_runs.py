@@ -18,7 +18,7 @@ from verify.hostile.machine import ISOLATED, UNSAFE
 
 import zhenlong.verify.sandbox.sandbox as sandbox_module
 from zhenlong.errors import UserError
-from zhenlong.verify.sandbox import Isolation, Limits, Sandbox, best_isolation, run, run_all
+from zhenlong.verify.sandbox import Isolation, Limits, Sandbox, run, run_all
 from zhenlong.verify.sandbox.guest import seccomp
 from zhenlong.verify.sandbox.guest.serialization import Opaque, dumps, loads
 
@@ -149,13 +149,13 @@ def test_without_isolation_a_program_is_refused_with_what_was_tried(monkeypatch:
         sandbox_module, "isolation_candidates", lambda: [("bubblewrap", None), ("namespaces", Isolation("namespaces"))]
     )
     monkeypatch.setattr(sandbox_module, "probe", lambda chosen: "unshare: Operation not permitted")
-    best_isolation.cache_clear()
+    sandbox_module._find_isolation.cache_clear()
     try:
         with pytest.raises(UserError, match=r"bubblewrap: not installed; namespaces: unshare.*set unsafe"):
             run("print(1)")
         assert run("print(1)", unsafe=True).stdout == "1\n"
     finally:
-        best_isolation.cache_clear()
+        sandbox_module._find_isolation.cache_clear()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has the rights that this takes")

@@ -1,12 +1,12 @@
 """Run a program against its tests in the sandbox; the verdict is made outside the program's own process.
 
 HumanEval and MBPP: the tests run in a second process that calls the program's functions and receives plain values.
-LiveCodeBench and APPS: the program gets inputs, and its outputs are compared here. Rules: docs/evaluation/code.md.
+LiveCodeBench and APPS: the program gets inputs; what it prints is compared here, and what it returns in a process
+of the sandbox beside the program. Rules: docs/evaluation/code.md.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +18,11 @@ from zhenlong.verify.code_output_equality import (
     restore_integer_keys,
     stdout_equal,
     stdout_equal_apps,
-    value_equal,
-    value_equal_apps,
 )
 from zhenlong.verify.code_tests import DEFAULT_SECONDS, PRELUDES, normalize_tests, required_functions
-from zhenlong.verify.sandbox import Limits, Sandbox
-from zhenlong.verify.sandbox.guest.serialization import encode, loads
+from zhenlong.verify.sandbox import Limits, ProgramSettings, Sandbox
+from zhenlong.verify.sandbox.guest.serialization import dumps, encode
+from zhenlong.verify.sandbox.guest.value_equality import shorten_value
 
 MAX_OUTPUT_BYTES: Final = 32 << 20  # bytes; LiveCodeBench's largest expected outputs are a few megabytes
 
@@ -37,6 +36,15 @@ class CodeTestResult:
     num_tests: int = 1
     num_passed: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _RunSettings:
+    """How a program is run against its (normalised) tests."""
+
+    tests: Mapping[str, Any]
+    seconds: float
+    unsafe: bool
 
 
 def check_code_response(
@@ -88,44 +96,46 @@ def _run_tests(program: str, tests: Mapping[str, Any], unsafe: bool) -> CodeTest
     ]
     started = time.monotonic()
     try:
-        result = run(program, tests, seconds, unsafe)
+        result = run(program, _RunSettings(tests, seconds, unsafe))
     except OSError as error:
         raise UserError(f"sandbox: failed to start ({error}); try again, or report it") from None
     return replace(result, seconds=time.monotonic() - started)
 
 
-def _run_check(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> CodeTestResult:
+def _run_check(program: str, settings: _RunSettings) -> CodeTestResult:
+    tests = settings.tests
     entry_point = str(tests["entry_point"])
     if not entry_point.isidentifier():
         raise UserError(f"code tests: entry_point: expected the name of a function, got {entry_point!r}")
     code = f"{tests['test']}\ncheck({entry_point})\n"
     return _run_in_separate_process(
-        program, executable_prompt(str(tests.get("prompt", ""))), (entry_point,), code, tests, seconds, unsafe
+        program, executable_prompt(str(tests.get("prompt", ""))), (entry_point,), code, settings
     )
 
 
-def _run_asserts(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> CodeTestResult:
+def _run_asserts(program: str, settings: _RunSettings) -> CodeTestResult:
+    tests = settings.tests
     given = tests["asserts"]
     code = "\n".join([given] if isinstance(given, str) else given)
     imports = "\n".join(tests.get("imports") or ())
     setup = str(tests.get("setup") or "")
     if tests.get("same_process"):
-        with _open_sandbox(program, "same_process", tests, seconds, unsafe) as sandbox:
-            return _to_result(sandbox.request({"tests": f"{imports}\n{setup}\n{code}"}), seconds)
+        with _open_sandbox(program, "same_process", settings) as sandbox:
+            return _to_result(sandbox.request({"tests": f"{imports}\n{setup}\n{code}"}), settings.seconds)
     context = f"{imports}\n{setup}"
     try:
         names = required_functions(code, context)
     except ValueError as error:
         raise UserError(f"code tests: asserts: {error}") from None
-    return _run_in_separate_process(program, context, names, code, tests, seconds, unsafe)
+    return _run_in_separate_process(program, context, names, code, settings)
 
 
 def _run_in_separate_process(
-    program: str, context: str, names: Sequence[str], code: str, tests: Mapping[str, Any], seconds: float, unsafe: bool
+    program: str, context: str, names: Sequence[str], code: str, settings: _RunSettings
 ) -> CodeTestResult:
     """Run the tests in a separate process, which calls the functions `names` in the program's process."""
-    with _open_sandbox(program, "check", tests, seconds, unsafe) as sandbox:
-        return _to_result(sandbox.request({"context": context, "names": list(names), "tests": code}), seconds)
+    with _open_sandbox(program, "check", settings) as sandbox:
+        return _to_result(sandbox.request({"context": context, "names": list(names), "tests": code}), settings.seconds)
 
 
 def _to_result(report: Mapping[str, Any], seconds: float) -> CodeTestResult:
@@ -133,9 +143,10 @@ def _to_result(report: Mapping[str, Any], seconds: float) -> CodeTestResult:
     return CodeTestResult(passed, "" if passed else _failure_reason(report, seconds), 1, int(passed))
 
 
-def _run_stdin(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> CodeTestResult:
+def _run_stdin(program: str, settings: _RunSettings) -> CodeTestResult:
+    tests, seconds = settings.tests, settings.seconds
     outputs_equal = stdout_equal_apps if tests.get("compare") == "apps" else stdout_equal
-    with _open_sandbox(program, "run", tests, seconds, unsafe) as sandbox:
+    with _open_sandbox(program, "run", settings) as sandbox:
 
         def run_case(given: Any, expected: Any) -> str:
             text, expected_text = ("\n".join(map(str, v)) if isinstance(v, list) else str(v) for v in (given, expected))
@@ -145,17 +156,17 @@ def _run_stdin(program: str, tests: Mapping[str, Any], seconds: float, unsafe: b
             return (
                 ""
                 if outputs_equal(report["stdout"], expected_text)
-                else f"printed {_shorten(report['stdout'])}, expected {_shorten(expected_text)}"
+                else f"printed {shorten_value(report['stdout'])}, expected {shorten_value(expected_text)}"
             )
 
         return _run_cases(tests, seconds, run_case)
 
 
-def _run_functional(program: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> CodeTestResult:
+def _run_functional(program: str, settings: _RunSettings) -> CodeTestResult:
+    tests, seconds = settings.tests, settings.seconds
     apps = tests.get("compare") == "apps"
-    values_equal = value_equal_apps if apps else value_equal
     class_name = tests.get("class") or ("Solution" if "class Solution" in program else "")
-    with _open_sandbox(program, "serve", tests, seconds, unsafe) as sandbox:
+    with _open_sandbox(program, "serve", settings) as sandbox:
         exit_reasons: list[str] = []  # why the program ended: its remaining tests fail too
 
         def run_case(given: Any, expected: Any) -> str:
@@ -168,18 +179,16 @@ def _run_functional(program: str, tests: Mapping[str, Any], seconds: float, unsa
                 "class": class_name,
                 "arguments": encode(list(given)),
                 "keywords": encode({}),
+                "expected": dumps(expected),
+                "compare": "apps" if apps else "lines",
             }
             report = sandbox.request(call)
             answer = report["answer"]
-            if "value" not in answer:
+            if "equal" not in answer:
                 reason = _failure_reason({**report, "error": answer.get("error", ""), "stderr": ""}, seconds)
                 exit_reasons.extend([reason] if "exit_code" in report else [])
                 return reason
-            try:
-                value = loads(json.dumps(answer["value"]))
-            except ValueError as error:
-                return str(error)
-            return "" if values_equal(value, expected) else f"returned {_shorten(value)}, expected {_shorten(expected)}"
+            return "" if answer["equal"] else f"returned {answer['shown']}, expected {shorten_value(expected)}"
 
         return _run_cases(tests, seconds, run_case)
 
@@ -200,7 +209,8 @@ def _run_cases(tests: Mapping[str, Any], seconds: float, run_case: Any) -> CodeT
     return CodeTestResult(not reason, reason, count, passed)
 
 
-def _open_sandbox(program: str, mode: str, tests: Mapping[str, Any], seconds: float, unsafe: bool) -> Sandbox:
+def _open_sandbox(program: str, mode: str, settings: _RunSettings) -> Sandbox:
+    tests, seconds = settings.tests, settings.seconds
     count = len(tests["inputs"]) if mode == "serve" else 1
     limits = Limits(
         seconds=seconds,
@@ -213,9 +223,8 @@ def _open_sandbox(program: str, mode: str, tests: Mapping[str, Any], seconds: fl
         f"{prelude}\n{program}" if prelude else program,
         mode,
         limits=limits,
-        packages=tuple(tests.get("packages", ())),
-        swallow_exit=True,
-        unsafe=unsafe,
+        settings=ProgramSettings(packages=tuple(tests.get("packages", ())), swallow_exit=True),
+        unsafe=settings.unsafe,
     )
 
 
@@ -228,8 +237,3 @@ def _failure_reason(report: Mapping[str, Any], seconds: float) -> str:
         return f"ended by {report['signal']}"
     lines = str(report.get("stderr", "")).strip().splitlines()
     return lines[-1][:300] if lines else f"exit code {report.get('exit_code')}"
-
-
-def _shorten(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return repr(text if len(text) <= 80 else f"{text[:40]}...{text[-37:]}")

@@ -1,4 +1,7 @@
-"""Comparison of printed or returned values with the expected ones, by the rules of LiveCodeBench and of APPS."""
+"""Comparison of printed outputs with the expected ones, by the rules of LiveCodeBench and of APPS.
+
+Returned values are compared within the sandbox (sandbox/guest/value_equality.py).
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,6 @@ def stdout_equal(output: str, expected: str) -> bool:
     if len(ours) != len(theirs):
         return False
     return all(a == b or _decimals_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-
-
-def value_equal(output: Any, expected: Any) -> bool:
-    """Whether a returned value is the expected one; a top-level tuple counts as a list. Source as above."""
-    return _equal(list(output) if isinstance(output, tuple) else output, expected)
 
 
 def stdout_equal_apps(output: str, expected: str) -> bool:
@@ -50,21 +48,6 @@ def stdout_equal_apps(output: str, expected: str) -> bool:
     )
 
 
-def value_equal_apps(output: Any, expected: Any) -> bool:
-    """Whether a returned value is the expected one by APPS's rule: expected values may be wrapped in a list."""
-    value = list(output) if isinstance(output, tuple) else output
-    if _equal(value, expected):
-        return True
-    if not isinstance(expected, list) or not expected:
-        return False
-    if _equal(value, expected[0]):
-        return True
-    tuples = isinstance(value, list) and bool(value) and isinstance(value[0], tuple)
-    return (
-        tuples and all(isinstance(row, tuple | list) for row in value) and [list(row) for row in value] == expected[0]
-    )
-
-
 def restore_integer_keys(given: Any, expected: Any) -> tuple[Any, Any]:
     """Restore integer keys in APPS's arguments and expected value: JSON turned dictionary keys into strings."""
     if isinstance(given, list) and given and isinstance(given[0], dict):
@@ -81,17 +64,10 @@ def _integer_keys(given: dict[Any, Any]) -> dict[Any, Any]:
         return given
 
 
-def _equal(value: Any, expected: Any) -> bool:
-    try:
-        return bool(value == expected)
-    except RecursionError:
-        return False
-
-
 def _decimals_equal(ours: str, theirs: str) -> bool:
     try:
         return [Decimal(word) for word in ours.split()] == [Decimal(word) for word in theirs.split()]
-    except (InvalidOperation, ValueError):  # ValueError: comparison of a signalling NaN
+    except (InvalidOperation, ValueError, OverflowError):  # also the comparison of a signalling NaN
         return False
 
 

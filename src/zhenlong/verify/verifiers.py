@@ -78,7 +78,12 @@ def _verify_tool_call(task: Task, response: str, arguments: Mapping[str, Any]) -
 
 
 def _verify_code(task: Task, response: str, arguments: Mapping[str, Any]) -> float:
-    """Always isolated: a data set cannot disable the sandbox."""
+    """Always isolated: a data set cannot disable the sandbox, nor put the tests into the program's process."""
+    if arguments.get("same_process"):
+        raise UserError(
+            "task: verifier code: same_process is refused, for a program in the process of its tests can forge a pass; "
+            "rewrite the tests to call its functions only, or leave the task out"
+        )
     tests = {name: value for name, value in arguments.items() if name != "partial_credit"}
     if not arguments.get("partial_credit"):
         return float(check_code_response(response, tests).passed)

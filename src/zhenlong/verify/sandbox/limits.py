@@ -1,8 +1,9 @@
-"""Resource limits of a program, and its result."""
+"""Resource limits of a program, its surroundings, and its result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from zhenlong.errors import UserError
@@ -34,6 +35,18 @@ class Limits:
                 raise UserError(f"sandbox: {name}: expected more than 0, got {getattr(self, name)}")
         if not self.cpu_seconds:
             object.__setattr__(self, "cpu_seconds", int(self.seconds) + 2)
+
+
+@dataclass(frozen=True)
+class ProgramSettings:
+    """What a program finds: `files` in its working folder, and importable `packages`.
+
+    `swallow_exit`: sys.exit with any code counts as a normal end.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+    swallow_exit: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from zhenlong.verify.sandbox.limits import Limits, ProgramResult
+from zhenlong.verify.sandbox.limits import Limits, ProgramResult, ProgramSettings
 from zhenlong.verify.sandbox.sandbox import Sandbox
 
 JobT = TypeVar("JobT")
@@ -28,7 +28,8 @@ def run(
     `files` are written to its working folder, `packages` are importable. Raises `UserError` if this machine cannot
     isolate it and `unsafe` is not set.
     """
-    with Sandbox(program, limits=limits, files=files, packages=packages, unsafe=unsafe) as sandbox:
+    settings = ProgramSettings(files or {}, packages)
+    with Sandbox(program, limits=limits, settings=settings, unsafe=unsafe) as sandbox:
         report = sandbox.request({"stdin": stdin})
     return ProgramResult(**report)
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.verify.sandbox.guest import call_server, supervise  # imported so that their bytecode is cached
+from zhenlong.verify.sandbox.guest.supervise import MAX_REPORT_BYTES
 from zhenlong.verify.sandbox.isolation_backends import (
     UNSAFE,
     Isolation,
@@ -28,10 +29,10 @@ from zhenlong.verify.sandbox.isolation_backends import (
     launch_command,
     visible_paths,
 )
-from zhenlong.verify.sandbox.limits import Limits
+from zhenlong.verify.sandbox.limits import Limits, ProgramSettings
 
 GRACE_SECONDS: Final = 20.0  # seconds for the trusted process on a busy machine, beyond the program's own limit
-
+MAX_ESCAPE: Final = 6  # characters of JSON for one of a program's output: \u0000
 
 _PRELOADED: Final = (call_server, supervise)
 
@@ -48,13 +49,11 @@ class Sandbox:
         mode: str = "run",
         *,
         limits: Limits | None = None,
-        files: Mapping[str, str] | None = None,
-        packages: tuple[str, ...] = (),
-        swallow_exit: bool = False,
+        settings: ProgramSettings | None = None,
         unsafe: bool = False,
         isolation: Isolation | None = None,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits, settings = limits or Limits(), settings or ProgramSettings()
         chosen = isolation or (UNSAFE if unsafe else best_isolation())
         if chosen.kind == "unsafe" and self.limits.fork:
             raise UserError(
@@ -63,15 +62,15 @@ class Sandbox:
         program_settings = {
             "mode": mode,
             "program": program,
-            "files": _validate_files(files or {}),
-            "swallow_exit": swallow_exit,
+            "files": _validate_files(settings.files),
+            "swallow_exit": settings.swallow_exit,
         }
-        visible_paths(packages)  # raises now if a package is missing
+        visible_paths(settings.packages)  # raises now if a package is missing
         self._folder = tempfile.mkdtemp(prefix="zhenlong-") if chosen.kind == "unsafe" else ""
-        job = job_settings(chosen, self._folder, packages) | program_settings | {"limits": asdict(self.limits)}
+        job = job_settings(chosen, self._folder, settings.packages) | program_settings | {"limits": asdict(self.limits)}
         self._received = bytearray()
         self._process = subprocess.Popen(
-            launch_command(chosen, self.limits.disk, packages),
+            launch_command(chosen, self.limits.disk, settings.packages),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,7 +98,10 @@ class Sandbox:
         line = self._read_line(deadline)
         if line is None:
             raise OSError(self._error_message())
-        report: dict[str, Any] = json.loads(line)
+        try:
+            report: dict[str, Any] = json.loads(line)
+        except (ValueError, RecursionError):
+            raise OSError("its report cannot be read") from None
         return report
 
     def close(self) -> None:
@@ -125,6 +127,7 @@ class Sandbox:
         """The next line of its reports; None if there is none before the deadline."""
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
+        max_bytes = MAX_ESCAPE * self.limits.output + MAX_REPORT_BYTES
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         while (found := self._received.find(b"\n")) < 0:
@@ -135,6 +138,8 @@ class Sandbox:
             if not data:
                 return None
             self._received += data
+            if len(self._received) > max_bytes:
+                raise OSError(f"its report exceeds {max_bytes} bytes")
         line = bytes(self._received[:found])
         del self._received[: found + 1]
         return line
@@ -164,12 +169,20 @@ class Sandbox:
             return
 
 
-@cache
 def best_isolation() -> Isolation:
-    """The best isolation that works here. Raises `UserError` saying what was tried where none does.
+    """The best isolation that works here. Raises `UserError` saying what was tried where none does."""
+    found = _find_isolation()
+    if isinstance(found, Isolation):
+        return found
+    raise UserError(
+        f"sandbox: this machine cannot isolate a program ({found}); install bubblewrap or allow user namespaces, or "
+        "set unsafe to run model-written code without isolation"
+    )
 
-    Each was tried: a program that multiplies two numbers has to run under it.
-    """
+
+@cache
+def _find_isolation() -> Isolation | str:
+    """The best isolation under which a program that multiplies two numbers runs, else what was tried."""
     tried = []
     for name, candidate in isolation_candidates():
         problem = probe(candidate) if candidate else "not installed"
@@ -177,10 +190,7 @@ def best_isolation() -> Isolation:
             assert candidate is not None
             return candidate
         tried.append(f"{name}: {problem}")
-    raise UserError(
-        f"sandbox: this machine cannot isolate a program ({'; '.join(tried)}); install bubblewrap or allow user "
-        "namespaces, or set unsafe to run model-written code without isolation"
-    )
+    return "; ".join(tried)
 
 
 def probe(isolation: Isolation) -> str:

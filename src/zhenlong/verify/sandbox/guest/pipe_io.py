@@ -58,6 +58,11 @@ class PipeIO:
         """Whether a pipe has reached end of file."""
         return fd not in self._selector.get_map()
 
+    def stop_reading(self, fd: int) -> None:
+        """Close a read end, if the other side has not."""
+        if not self.is_closed(fd):
+            self._unregister(fd, True)
+
     def close(self) -> None:
         """Close all pipes."""
         for key in list(self._selector.get_map().values()):

@@ -38,7 +38,7 @@ def loads(text: str | bytes) -> Any:
     """The plain value of a line. Raises `ValueError` for a line that `dumps` would not write."""
     try:
         return decode(json.loads(text))
-    except (TypeError, KeyError, RecursionError, ArithmeticError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError, ArithmeticError) as error:
         raise ValueError(f"not a value: {type(error).__name__}") from None
 
 
@@ -69,7 +69,7 @@ def encode(value: Any, depth: int = 0) -> Any:
 
 
 def decode(data: Any) -> Any:
-    """The plain value of JSON data."""
+    """The plain value of JSON data. Its size and the work are in proportion to the data's size."""
     if isinstance(data, list):
         return [decode(item) for item in data]
     if isinstance(data, dict):
@@ -77,11 +77,27 @@ def decode(data: Any) -> Any:
     return data
 
 
-def _decode_number(module: str, text: str) -> Any:
+def _decode_items(data: Any) -> list[Any]:
+    """The items of a container. Only a list: what `encode` sends, and not a range of any length."""
+    if not isinstance(data, list):
+        raise TypeError("expected a list")
+    return [decode(item) for item in data]
+
+
+def _decode_range(data: Any) -> range:
+    start, stop, step = data
+    return range(start, stop, step)
+
+
+def _decode_number(data: Any) -> Any:
     from decimal import Decimal
     from fractions import Fraction
 
-    return {"decimal": Decimal, "fractions": Fraction}[module](text)
+    module, text = data
+    if module == "decimal":
+        return Decimal(text)
+    numerator, _, denominator = text.partition("/")  # Fraction("1e99999999") would have as many digits
+    return Fraction(int(numerator), int(denominator or 1))
 
 
 def _encode_opaque(value: Any) -> dict[str, Any]:
@@ -112,18 +128,18 @@ _ENCODERS: Final[tuple[tuple[str, Any, Callable[[Any, int], Any]], ...]] = (
 )
 _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
     "int": lambda data: int(data, 16),
-    "tuple": lambda data: tuple(decode(data)),
+    "tuple": lambda data: tuple(_decode_items(data)),
     "dict": lambda data: {decode(key): decode(item) for key, item in data},
-    "set": lambda data: set(decode(data)),
-    "frozenset": lambda data: frozenset(decode(data)),
+    "set": lambda data: set(_decode_items(data)),
+    "frozenset": lambda data: frozenset(_decode_items(data)),
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "complex": lambda data: complex(*data),
-    "range": lambda data: range(*data),
-    "deque": lambda data: deque(decode(data)),
-    "keys": lambda data: dict.fromkeys(decode(data)).keys(),
-    "values": lambda data: dict(enumerate(decode(data))).values(),
-    "number": lambda data: _decode_number(*data),
-    "iterator": lambda data: iter(decode(data)),
-    "opaque": lambda data: Opaque(str(data)),
+    "range": _decode_range,
+    "deque": lambda data: deque(_decode_items(data)),
+    "keys": lambda data: dict.fromkeys(_decode_items(data)).keys(),
+    "values": lambda data: dict(enumerate(_decode_items(data))).values(),
+    "number": _decode_number,
+    "iterator": lambda data: iter(_decode_items(data)),
+    "opaque": lambda data: Opaque(str(data)[:80]),
 }

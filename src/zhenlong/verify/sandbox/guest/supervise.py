@@ -4,7 +4,8 @@ Commands are lines of JSON on standard input, reports are lines of JSON on stand
 the meaning of the others depends on its mode:
 
 run       {"stdin": text}                  run the program once
-serve     {"name", "class", "arguments", "keywords"}   call one of its functions; the program stays loaded
+serve     {"name", "class", "arguments", "keywords"}   call one of its functions; the program stays loaded. With
+          "expected" and "compare" the verdict on what it returned (value_equality.py)
 check     {"context", "names", "tests"}    run tests in a separate process (run_tests.py)
 same_process  {"tests"}                    run tests in its own process
 """
@@ -17,16 +18,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from . import drop_privileges, namespaces
 from .pipe_io import PipeIO
 from .process_tree import kill_all
 from .run_tests import run_tests
+from .value_equality import judge_reply
 
 LAUNCH_CODE: Final = "import sys; sys.path.append({!r}); from guest.program import main; main()"
 START_SECONDS: Final = 10.0  # for starting Python on a busy machine
 MAX_REPORT_BYTES: Final = 1 << 16  # characters of output in a report on calls or tests
+MAX_ERROR: Final = 300  # characters of an error
 
 
 def main() -> None:
@@ -70,14 +74,63 @@ def _serve_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[st
         if not state["loaded"]:
             answer, reason = program.read_reply(program.deadline)
             if "loaded" not in answer:
-                return program.finish(reason, answer=answer)
+                return program.finish(reason, answer=_error_of(answer))
             state["loaded"] = True
             deadline = max(deadline, time.monotonic() + job["limits"]["seconds"])
-        program.pipes.add_writer(program.requests, json.dumps(command).encode() + b"\n")
-        answer, reason = program.read_reply(deadline)
-        return program.finish(reason, answer=answer) if reason else {"reason": "", "answer": answer}
+        request = {name: command[name] for name in ("name", "class", "arguments", "keywords")}
+        program.pipes.add_writer(program.requests, json.dumps(request).encode() + b"\n")
+        reply, reason = program.read_line(deadline)
+        if not reason:
+            verdict, reason = _run_confined(
+                job, program, lambda: judge_reply(reply, command["expected"], command["compare"])
+            )
+            return {"reason": reason, "answer": verdict}
+        return program.finish(reason, answer={})
 
     return call
+
+
+def _error_of(answer: Mapping[str, Any]) -> dict[str, str]:
+    return {"error": str(answer.get("error", ""))[:MAX_ERROR]}
+
+
+def _run_confined(
+    job: Mapping[str, Any], program: Program, function: Callable[[], dict[str, Any]]
+) -> tuple[dict[str, Any], str]:
+    """The result of a function that handles what a program sent, and why there is none.
+
+    It runs in a fork of this process, under the program's limits and within its time for one call.
+    """
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _run_child(job, [write_end], function)
+    os.close(write_end)
+    program.pipes.add_reader(read_end)
+    deadline = time.monotonic() + job["limits"]["seconds"]
+    reason = program.pipes.run_until(lambda: program.pipes.is_closed(read_end), deadline)
+    program.pipes.stop_reading(read_end)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    output = bytes(program.pipes.received.pop(read_end))
+    if reason or not output.endswith(b"\n"):
+        return {}, reason or "a value that exceeds the limits"
+    found: dict[str, Any] = json.loads(output)
+    return found, ""
+
+
+def _run_child(job: Mapping[str, Any], fds: list[int], function: Callable[..., dict[str, Any]]) -> None:
+    """In a fork of this process: call `function` with the pipes but the last, write its result into the last, end."""
+    try:
+        *own, result = _duplicate_fds(fds)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.closerange(3, min([*own, result]))
+        drop_privileges.drop_privileges(job, uid_offset=1)
+        os.write(result, json.dumps(function(*own)).encode() + b"\n")
+    finally:
+        os._exit(0)
 
 
 def _check_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -85,8 +138,9 @@ def _check_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[st
         program = Program(job, "serve")
         read_end, write_end = os.pipe()
         tests_pid = os.fork()
-        if tests_pid == 0:
-            _run_tests_process(job, command, program, write_end)
+        if tests_pid == 0:  # only the text of the tests is trusted, not what the program returns
+            tests = partial(run_tests, command["context"], command["names"], command["tests"])
+            _run_child(job, [program.requests, program.replies, write_end], tests)
         os.close(write_end)
         os.close(program.requests)
         os.close(program.replies)
@@ -97,21 +151,6 @@ def _check_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[st
         return program.finish(reason, **verdict)
 
     return once
-
-
-def _run_tests_process(job: Mapping[str, Any], command: Mapping[str, Any], program: Program, verdict_fd: int) -> None:
-    """Run the tests in a fork of this process: only their text is untrusted."""
-    try:
-        requests, replies, verdict_copy = _duplicate_fds([program.requests, program.replies, verdict_fd])
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        os.closerange(3, requests)
-        drop_privileges.drop_privileges(job, uid_offset=1)
-        found = run_tests(command["context"], command["names"], command["tests"], requests, replies)
-        os.write(verdict_copy, json.dumps(found).encode() + b"\n")
-    finally:
-        os._exit(0)
 
 
 def _same_process_mode(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -174,8 +213,8 @@ class Program:
                 self.status, self.usage = status, usage
         return self.status is not None
 
-    def read_reply(self, deadline: float) -> tuple[dict[str, Any], str]:
-        """The next reply of the program's process, or why there is none."""
+    def read_line(self, deadline: float) -> tuple[bytes, str]:
+        """The next line from the program's process, or why there is none."""
         if self.replies not in self.pipes.received:
             self.pipes.add_reader(self.replies)
         lines: list[bytes] = []
@@ -186,12 +225,17 @@ class Program:
             return bool(lines) or self.pipes.is_closed(self.replies)
 
         reason = self.pipes.run_until(done, deadline)
-        if not lines:
-            return {}, reason or "ended early"
+        return (lines[0], "") if lines else (b"", reason or "ended early")
+
+    def read_reply(self, deadline: float) -> tuple[dict[str, Any], str]:
+        """The next reply, which is a short one, or why there is none."""
+        line, reason = self.read_line(deadline)
+        if reason:
+            return {}, reason
         try:
-            answer = json.loads(lines[0])
+            answer = json.loads(line) if len(line) <= MAX_REPORT_BYTES else None
         except (ValueError, RecursionError):
-            return {}, "not a reply"
+            answer = None
         return (answer, "") if isinstance(answer, dict) else ({}, "not a reply")
 
     def finish(self, reason: str, **more: Any) -> dict[str, Any]:
