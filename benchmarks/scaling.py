@@ -39,8 +39,8 @@ from zhenlong.inference.requests import ScoreRequest
 from zhenlong.kernels import malloc, patching
 from zhenlong.loop import Learner, StepLoss, TrainingOptions
 from zhenlong.models import load_model
-from zhenlong.objectives.policy_gradient import policy_loss
-from zhenlong.objectives.preference import preference_loss
+from zhenlong.objectives.policy_gradient import RatioSettings, policy_loss
+from zhenlong.objectives.preference import PreferenceLogProbs, PreferenceSettings, preference_loss
 from zhenlong.objectives.reduce import sum_per_response
 from zhenlong.stages.stage_steps import token_loss
 
@@ -139,17 +139,19 @@ def _dpo_loss(model: PreTrainedModel, batch: Microbatch) -> StepLoss:
     sums = sum_per_response(
         log_probs(model, forward(model, forest), forest), forest.response_index, forest.num_responses
     )  # [R]
-    reference_log_probs = sums.detach()
-    return StepLoss(
-        preference_loss(sums[::2], sums[1::2], reference_log_probs[::2], reference_log_probs[1::2]).losses.sum()
-    )
+    reference = sums.detach()
+    pairs = PreferenceLogProbs(sums[::2], sums[1::2], reference[::2], reference[1::2])
+    return StepLoss(preference_loss(pairs, PreferenceSettings()).losses.sum())
 
 
 def _grpo_loss(model: PreTrainedModel, batch: Microbatch) -> StepLoss:
     forest = batch.forest
     values, _ = log_probs(model, forward(model, forest), forest, return_entropy=True)  # [M]
     advantages = torch.linspace(-1, 1, forest.num_responses)[forest.response_index]
-    return StepLoss(policy_loss(values, values.detach(), advantages, forest.response_index, forest.num_responses)[0])
+    total, _ = policy_loss(
+        values, values.detach(), advantages, forest.response_index, forest.num_responses, RatioSettings()
+    )
+    return StepLoss(total)
 
 
 LOSSES: Final = {"sft": token_loss, "dpo": _dpo_loss, "grpo": _grpo_loss}

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.objectives import generalized_advantage, group_advantages, has_nonzero_std, terminal_rewards, whiten
+from zhenlong.objectives import (
+    GAESettings,
+    generalized_advantage,
+    group_advantages,
+    has_nonzero_std,
+    terminal_rewards,
+    whiten,
+)
 
 RESPONSE_INDEX = torch.tensor([0, 0, 0, 1, 2, 2])
 REWARDS = torch.tensor([0.1, -0.2, 1.0, 0.5, 0.3, -1.0], dtype=torch.float64)
@@ -24,7 +31,7 @@ def by_definition(rewards: list[float], values: list[float], last: float, gamma:
 def test_gae_equals_its_definition_in_each_response(bootstrap, gamma, lam) -> None:
     last = None if bootstrap is None else torch.tensor(bootstrap)
     advantages, returns = generalized_advantage(
-        REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=last, gamma=gamma, gae_lambda=lam
+        REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=last, settings=GAESettings(gamma, lam)
     )
     expected = []
     for r in range(3):
@@ -37,7 +44,7 @@ def test_gae_equals_its_definition_in_each_response(bootstrap, gamma, lam) -> No
 
 def test_with_lambda_one_returns_are_discounted_future_rewards() -> None:
     _, returns = generalized_advantage(
-        REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=None, gamma=0.5, gae_lambda=1.0
+        REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=None, settings=GAESettings(0.5, 1.0)
     )
     assert returns.tolist() == pytest.approx([0.1 - 0.1 + 0.25, -0.2 + 0.5, 1.0, 0.5, 0.3 - 0.5, -1.0])
 
@@ -45,16 +52,24 @@ def test_with_lambda_one_returns_are_discounted_future_rewards() -> None:
 def test_with_a_perfect_critic_all_advantages_are_zero() -> None:
     rewards = terminal_rewards(torch.tensor([2.0, -1.0, 0.5]), RESPONSE_INDEX)
     values = torch.tensor([2.0, 2.0, 2.0, -1.0, 0.5, 0.5])
-    advantages, _ = generalized_advantage(rewards, values, RESPONSE_INDEX, 3, bootstrap_values=None)
+    advantages, _ = generalized_advantage(
+        rewards, values, RESPONSE_INDEX, 3, bootstrap_values=None, settings=GAESettings()
+    )
     assert advantages.tolist() == [0.0] * 6
 
 
 def test_responses_are_independent_and_may_be_interleaved() -> None:
-    alone, _ = generalized_advantage(REWARDS[:3], VALUES[:3], RESPONSE_INDEX[:3], 1, bootstrap_values=None)
-    together, _ = generalized_advantage(REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=None)
+    alone, _ = generalized_advantage(
+        REWARDS[:3], VALUES[:3], RESPONSE_INDEX[:3], 1, bootstrap_values=None, settings=GAESettings()
+    )
+    together, _ = generalized_advantage(
+        REWARDS, VALUES, RESPONSE_INDEX, 3, bootstrap_values=None, settings=GAESettings()
+    )
     torch.testing.assert_close(together[:3], alone)
     order = torch.tensor([3, 0, 4, 1, 2, 5])  # interleaved, each response's tokens still in order
-    mixed, _ = generalized_advantage(REWARDS[order], VALUES[order], RESPONSE_INDEX[order], 3, bootstrap_values=None)
+    mixed, _ = generalized_advantage(
+        REWARDS[order], VALUES[order], RESPONSE_INDEX[order], 3, bootstrap_values=None, settings=GAESettings()
+    )
     torch.testing.assert_close(mixed, together[order])
 
 

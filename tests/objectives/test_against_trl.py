@@ -13,6 +13,10 @@ import torch
 
 from zhenlong.objectives import (
     AGGREGATION_UNITS,
+    KTOSettings,
+    PreferenceLogProbs,
+    PreferenceSettings,
+    RatioSettings,
     bradley_terry_loss,
     group_advantages,
     kl_baseline,
@@ -73,15 +77,15 @@ def random_log_probs(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, to
     return -torch.rand(mask.shape) * 4, -torch.rand(mask.shape) * 4, mask
 
 
-def our_preference_loss(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, **options):
+def our_preference_loss(policy: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, sft_tokens=None, **options):
     """`preference_loss` of the same inputs."""
     (chosen, rejected), (reference_chosen, reference_rejected), (chosen_tokens, rejected_tokens) = (
         x.sum(1).chunk(2) for x in (policy * mask, reference * mask, mask)
     )
-    return preference_loss(
-        chosen, rejected, reference_chosen, reference_rejected, chosen_tokens=chosen_tokens,
-        rejected_tokens=rejected_tokens, **options,
+    pairs = PreferenceLogProbs(
+        chosen, rejected, reference_chosen, reference_rejected, chosen_tokens, rejected_tokens
     )  # fmt: skip
+    return preference_loss(pairs, PreferenceSettings(**options), sft_tokens)
 
 
 DPO = ["sigmoid", "sigmoid_norm", "hinge", "ipo", "robust", "apo_zero", "apo_down"]
@@ -169,7 +173,7 @@ def test_kto(loss: str, above: float, labels: list[bool]) -> None:
     )  # fmt: skip
     sums, anchors, kl_sums, kl_anchors = ((x * mask).sum(1) for x in (policy, reference, kl_policy, reference.flip(0)))
     baseline = kl_baseline(kl_sums, kl_anchors) if loss == "kto" else 0.0
-    found = kto_loss(sums, anchors, desirable, baseline, beta=0.3, desirable_weight=1.2, undesirable_weight=0.7)
+    found = kto_loss(sums, anchors, desirable, KTOSettings(0.3, loss, 1.2, 0.7), baseline)
     torch.testing.assert_close(found.losses.mean(), theirs, **CLOSE)
     assert logged["kl"] == pytest.approx(float(baseline), abs=1e-5)
     assert (loss == "kto" and above > 0) == (float(baseline) > 0)
@@ -236,10 +240,8 @@ def test_grpo_losses(loss_type: str, mode: str, level: str) -> None:
         advantages[leaf],
         leaf,
         4,
-        weights=weights,
-        clip_low=0.2,
-        clip_high=0.28,
-        importance_sampling_level=level,
+        RatioSettings(0.2, 0.28, level),
+        weights,
     )
     assert metrics["clip_fraction"] > 0
     count = {"tokens": lengths.sum(), "responses": 4}[AGGREGATION_UNITS[mode]]

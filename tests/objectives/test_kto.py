@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.objectives import kl_baseline, kto_loss, mismatched
-from zhenlong.objectives.kto import check_kto_settings
+from zhenlong.objectives import KTOSettings, kl_baseline, kto_loss, mismatched
 
 BOTH = torch.tensor([True, False])
 
@@ -17,7 +16,7 @@ def losses_and_derivatives(
 ) -> tuple[list, list]:
     """Losses, and their derivatives with respect to each log-probability."""
     log_probs = torch.tensor(ratios, dtype=torch.float64, requires_grad=True)
-    losses = kto_loss(log_probs, torch.zeros_like(log_probs), desirable, baseline, **options).losses
+    losses = kto_loss(log_probs, torch.zeros_like(log_probs), desirable, KTOSettings(**options), baseline).losses
     losses.sum().backward()
     return losses.tolist(), log_probs.grad.tolist()
 
@@ -52,7 +51,7 @@ def test_desirable_and_undesirable_losses_are_symmetric() -> None:
 
 def test_rewards_are_beta_times_the_log_ratio_without_gradient() -> None:
     log_probs = torch.tensor([-5.0, -7.0], requires_grad=True)
-    found = kto_loss(log_probs, torch.tensor([-6.0, -6.5]), BOTH, 4.0, beta=0.2)
+    found = kto_loss(log_probs, torch.tensor([-6.0, -6.5]), BOTH, KTOSettings(0.2), 4.0)
     assert found.rewards.tolist() == pytest.approx([0.2, -0.1])
     assert not found.rewards.requires_grad
 
@@ -81,8 +80,8 @@ def test_a_mismatch_needs_two_responses(count: int) -> None:
 def test_gradient() -> None:
     inputs = [(3 * torch.randn(4, dtype=torch.float64)).requires_grad_() for _ in range(2)]
     desirable = torch.tensor([True, False, False, True])
-    options = {"beta": 0.3, "desirable_weight": 2.0, "undesirable_weight": 0.5}
-    assert torch.autograd.gradcheck(lambda *x: kto_loss(*x, desirable, 0.7, **options).losses, inputs)
+    settings = KTOSettings(0.3, desirable_weight=2.0, undesirable_weight=0.5)
+    assert torch.autograd.gradcheck(lambda *x: kto_loss(*x, desirable, settings, 0.7).losses, inputs)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +90,6 @@ def test_gradient() -> None:
 )
 def test_invalid_options_are_user_errors(wrong) -> None:
     good = {"beta": 0.1, "loss": "kto", "desirable_weight": 1.0, "undesirable_weight": 1.0}
-    check_kto_settings(**good)
+    KTOSettings(**good)
     with pytest.raises(UserError, match=next(iter(wrong))):
-        check_kto_settings(**{**good, **wrong})
+        KTOSettings(**{**good, **wrong})

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.objectives import entropy, policy_loss, sampled_entropy, token_weights, value_loss
+from zhenlong.objectives import RatioSettings, entropy, policy_loss, sampled_entropy, token_weights, value_loss
 
 RESPONSE_INDEX = torch.tensor([0, 0, 0, 1, 1])
 OLD = torch.tensor([-1.0, -2.0, -0.5, -3.0, -0.1], dtype=torch.float64)
@@ -16,7 +16,7 @@ def single_token_loss(ratio: float, advantage: float, **options):
     x = torch.tensor([ratio], dtype=torch.float64).log().requires_grad_()
     zero = torch.zeros(1, dtype=torch.float64)
     advantages = torch.tensor([advantage], dtype=torch.float64)
-    loss, metrics = policy_loss(x, zero, advantages, torch.zeros(1, dtype=torch.long), 1, **options)
+    loss, metrics = policy_loss(x, zero, advantages, torch.zeros(1, dtype=torch.long), 1, RatioSettings(**options))
     loss.backward()
     return loss.item(), x.grad.item(), metrics
 
@@ -24,7 +24,7 @@ def single_token_loss(ratio: float, advantage: float, **options):
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_on_the_first_step_the_ratio_is_one_and_the_gradient_is_the_policy_gradient(level: str) -> None:
     x = OLD.clone().requires_grad_()
-    loss, metrics = policy_loss(x, OLD, ADVANTAGES, RESPONSE_INDEX, 2, importance_sampling_level=level)
+    loss, metrics = policy_loss(x, OLD, ADVANTAGES, RESPONSE_INDEX, 2, RatioSettings(level=level))
     loss.backward()
     assert loss.item() == pytest.approx(-ADVANTAGES.sum().item())
     torch.testing.assert_close(x.grad, -ADVANTAGES)
@@ -54,19 +54,12 @@ def test_clipping_removes_only_gains_beyond_the_range(ratio, advantage, loss, mo
 
 def test_the_sequence_ratio_is_length_normalised_and_shared_by_all_tokens() -> None:
     moves = torch.tensor([0.3, -0.1, 0.1, 0.4, 0.0], dtype=torch.float64)
-    _, metrics = policy_loss(OLD + moves, OLD, ADVANTAGES, RESPONSE_INDEX, 2, importance_sampling_level="sequence")
+    _, metrics = policy_loss(OLD + moves, OLD, ADVANTAGES, RESPONSE_INDEX, 2, RatioSettings(level="sequence"))
     expected = 3 * torch.tensor(0.1).exp() + 2 * torch.tensor(0.2).exp()
     assert metrics["ratio"].item() == pytest.approx(expected.item())
     weights = token_weights(RESPONSE_INDEX, 2, "sequence").double()
     loss, _ = policy_loss(
-        OLD + moves,
-        OLD,
-        ADVANTAGES,
-        RESPONSE_INDEX,
-        2,
-        importance_sampling_level="sequence",
-        weights=weights,
-        clip_high=1.0,
+        OLD + moves, OLD, ADVANTAGES, RESPONSE_INDEX, 2, RatioSettings(clip_high=1.0, level="sequence"), weights
     )
     assert loss.item() == pytest.approx(-(torch.tensor(0.1).exp() - 2 * torch.tensor(0.2).exp()).item())
 
@@ -85,10 +78,7 @@ def test_policy_gradcheck(level: str) -> None:
     x = (OLD + torch.tensor([0.05, -0.3, 0.4, 0.02, -0.1])).requires_grad_()
     weights = token_weights(RESPONSE_INDEX, 2, "sequence").double()
     assert torch.autograd.gradcheck(
-        lambda y: policy_loss(y, OLD, ADVANTAGES, RESPONSE_INDEX, 2, weights=weights, importance_sampling_level=level)[
-            0
-        ],
-        x,
+        lambda y: policy_loss(y, OLD, ADVANTAGES, RESPONSE_INDEX, 2, RatioSettings(level=level), weights)[0], x
     )
 
 
@@ -132,4 +122,4 @@ def test_sampled_entropy_has_the_expected_value_and_gradient_of_entropy() -> Non
 
 def test_unknown_level_is_a_user_error() -> None:
     with pytest.raises(UserError, match="token, sequence"):
-        single_token_loss(1.0, 1.0, importance_sampling_level="word")
+        single_token_loss(1.0, 1.0, level="word")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zhenlong.errors import UserError
-from zhenlong.objectives import preference_loss
+from zhenlong.objectives import PreferenceLogProbs, PreferenceLosses, PreferenceSettings, preference_loss
 from zhenlong.objectives.preference import PREFERENCE_LOSSES
 
 LENGTHS = {"chosen_tokens": torch.tensor([3, 9]), "rejected_tokens": torch.tensor([5, 2])}
@@ -16,11 +16,17 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
+def pair_losses(*log_probs, chosen_tokens=None, rejected_tokens=None, sft_tokens=None, **settings) -> PreferenceLosses:
+    """Of the chosen, the rejected, and the reference's chosen and rejected response, the last two where needed."""
+    pairs = PreferenceLogProbs(*log_probs, chosen_tokens=chosen_tokens, rejected_tokens=rejected_tokens)
+    return preference_loss(pairs, PreferenceSettings(**settings), sft_tokens)
+
+
 def loss_and_derivative(h: float, **options):
     """The loss of one pair with log-ratio difference h, and its derivative with respect to h."""
     x = torch.tensor([h], dtype=torch.float64, requires_grad=True)
     zero = torch.zeros(1, dtype=torch.float64)
-    losses = preference_loss(x, zero, zero, zero, **options).losses
+    losses = pair_losses(x, zero, zero, zero, **options).losses
     losses.sum().backward()
     return losses.item(), x.grad.item()
 
@@ -28,11 +34,11 @@ def loss_and_derivative(h: float, **options):
 def test_at_the_reference_the_dpo_loss_is_log_two_and_rewards_are_zero() -> None:
     chosen, rejected = torch.tensor([-12.5, -40.0]), torch.tensor([-30.0, -8.0])
     for loss in ("sigmoid", "robust"):
-        result = preference_loss(chosen, rejected, chosen, rejected, loss=loss)
+        result = pair_losses(chosen, rejected, chosen, rejected, loss=loss)
         assert result.losses.tolist() == pytest.approx([math.log(2)] * 2)
         assert result.chosen_rewards.tolist() == result.rejected_rewards.tolist() == [0.0, 0.0]
-    assert preference_loss(chosen, rejected, chosen, rejected, loss="hinge").losses.tolist() == [1.0, 1.0]
-    ipo = preference_loss(chosen, rejected, chosen, rejected, beta=0.5, loss="ipo", **LENGTHS)
+    assert pair_losses(chosen, rejected, chosen, rejected, loss="hinge").losses.tolist() == [1.0, 1.0]
+    ipo = pair_losses(chosen, rejected, chosen, rejected, beta=0.5, loss="ipo", **LENGTHS)
     assert ipo.losses.tolist() == [1.0, 1.0]
 
 
@@ -69,7 +75,7 @@ def test_hinge_is_flat_beyond_its_margin() -> None:
 
 def test_rewards_are_beta_times_the_log_ratio_without_gradient() -> None:
     chosen = torch.tensor([-5.0], requires_grad=True)
-    result = preference_loss(chosen, torch.tensor([-7.0]), torch.tensor([-6.0]), torch.tensor([-6.5]), beta=0.2)
+    result = pair_losses(chosen, torch.tensor([-7.0]), torch.tensor([-6.0]), torch.tensor([-6.5]), beta=0.2)
     assert result.chosen_rewards.item() == pytest.approx(0.2)
     assert result.rejected_rewards.item() == pytest.approx(-0.1)
     assert not result.chosen_rewards.requires_grad
@@ -79,7 +85,7 @@ def test_apo_zero_treats_chosen_and_rejected_independently() -> None:
     """σ(βw) above ½ and σ(βv) below it lower the loss; neither side affects the other's gradient."""
     sums = {name: torch.tensor([x], dtype=torch.float64, requires_grad=True) for name, x in (("w", 3.0), ("v", -2.0))}
     zero = torch.zeros(1, dtype=torch.float64)
-    result = preference_loss(sums["w"], sums["v"], zero, zero, loss="apo_zero", beta=0.5)
+    result = pair_losses(sums["w"], sums["v"], zero, zero, loss="apo_zero", beta=0.5)
     assert result.losses.item() == pytest.approx(1 - sigmoid(1.5) + sigmoid(-1.0))
     result.losses.sum().backward()
     assert sums["w"].grad.item() == pytest.approx(-0.5 * sigmoid(1.5) * sigmoid(-1.5))
@@ -89,12 +95,12 @@ def test_apo_zero_treats_chosen_and_rejected_independently() -> None:
 def test_apo_down_lowers_the_chosen_and_the_rejected_further() -> None:
     sums = [torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     zero = torch.zeros(1, dtype=torch.float64)
-    preference_loss(*sums, zero, zero, loss="apo_down", beta=0.4).losses.sum().backward()
+    pair_losses(*sums, zero, zero, loss="apo_down", beta=0.4).losses.sum().backward()
     down, further = (x.grad.item() for x in sums)
     assert down == pytest.approx(0.0)  # at the reference the two gradients of the chosen response cancel
     assert further == pytest.approx(0.4 / 4)
     away = [torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (0.0, -4.0)]
-    preference_loss(*away, zero, zero, loss="apo_down", beta=0.4).losses.sum().backward()
+    pair_losses(*away, zero, zero, loss="apo_down", beta=0.4).losses.sum().backward()
     assert away[0].grad.item() > 0  # once it is above the reference, its gradient lowers it
 
 
@@ -103,7 +109,7 @@ def test_a_loss_of_means_does_not_depend_on_length(loss: str) -> None:
     """Each response repeated twice: sums and token counts double, means stay."""
     given, counts = [torch.tensor([x]) for x in (-6.0, -9.0, -7.0, -8.0)], [torch.tensor([3]), torch.tensor([4])]
     losses = [
-        preference_loss(
+        pair_losses(
             *(k * x for x in given), loss=loss, beta=0.5, chosen_tokens=k * counts[0], rejected_tokens=k * counts[1]
         ).losses
         for k in (1, 2)
@@ -114,13 +120,11 @@ def test_a_loss_of_means_does_not_depend_on_length(loss: str) -> None:
 def test_simpo_has_a_margin_and_no_reference() -> None:
     options = {"loss": "simpo", "beta": 2.0, "chosen_tokens": torch.tensor([4]), "rejected_tokens": torch.tensor([5])}
     chosen, rejected = torch.tensor([-2.0]), torch.tensor([-5.0])  # means -0.5 and -1: a difference of 0.5
-    at_margin = preference_loss(chosen, rejected, gamma=1.0, **options)
+    at_margin = pair_losses(chosen, rejected, gamma=1.0, **options)
     assert at_margin.losses.item() == pytest.approx(math.log(2))
-    assert preference_loss(chosen, rejected, gamma=0.5, **options).losses.item() == pytest.approx(
-        -math.log(sigmoid(0.5))
-    )
+    assert pair_losses(chosen, rejected, gamma=0.5, **options).losses.item() == pytest.approx(-math.log(sigmoid(0.5)))
     assert (at_margin.chosen_rewards.item(), at_margin.rejected_rewards.item()) == pytest.approx((-1.0, -2.0))
-    other = preference_loss(chosen, rejected, torch.tensor([9.0]), torch.tensor([7.0]), gamma=1.0, **options)
+    other = pair_losses(chosen, rejected, torch.tensor([9.0]), torch.tensor([7.0]), gamma=1.0, **options)
     assert other.losses.item() == at_margin.losses.item()
 
 
@@ -129,8 +133,8 @@ def test_orpo_is_the_log_odds_ratio() -> None:
     options = {"loss": "orpo", "beta": 0.25, "chosen_tokens": one, "rejected_tokens": one}
     given = [torch.tensor([math.log(x)], dtype=torch.float64) for x in (p, q)]
     ratio = (p / (1 - p)) / (q / (1 - q))
-    assert preference_loss(*given, **options).losses.item() == pytest.approx(-0.25 * math.log(ratio / (1 + ratio)))
-    whole = preference_loss(*given, sft_weight=1.0, **options).losses.item()
+    assert pair_losses(*given, **options).losses.item() == pytest.approx(-0.25 * math.log(ratio / (1 + ratio)))
+    whole = pair_losses(*given, sft_weight=1.0, **options).losses.item()
     assert whole == pytest.approx(-math.log(p) - 0.25 * math.log(ratio / (1 + ratio)))
 
 
@@ -138,15 +142,15 @@ def test_orpo_is_the_log_odds_ratio() -> None:
 def test_orpo_stays_finite_where_a_response_is_certain_or_impossible(certain: float) -> None:
     given = [torch.tensor([certain], requires_grad=True), torch.tensor([-1.0], requires_grad=True)]
     one = torch.tensor([1])
-    losses = preference_loss(*given, loss="orpo", chosen_tokens=one, rejected_tokens=one).losses
+    losses = pair_losses(*given, loss="orpo", chosen_tokens=one, rejected_tokens=one).losses
     losses.sum().backward()
     assert all(torch.isfinite(x).all() for x in (losses, given[0].grad, given[1].grad))
 
 
 def test_the_sft_term_is_the_mean_over_the_chosen_tokens() -> None:
     given = [torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (-6.0, -9.0, -7.0, -8.0)]
-    plain = preference_loss(*given, **{k: v[:1] for k, v in LENGTHS.items()}).losses
-    with_term = preference_loss(*given, sft_weight=0.5, **{k: v[:1] for k, v in LENGTHS.items()}).losses
+    plain = pair_losses(*given, **{k: v[:1] for k, v in LENGTHS.items()}).losses
+    with_term = pair_losses(*given, sft_weight=0.5, **{k: v[:1] for k, v in LENGTHS.items()}).losses
     assert (with_term - plain).item() == pytest.approx(0.5 * 6 / 3)
     (with_term - plain).sum().backward()
     assert [x.grad.item() for x in given] == pytest.approx([-0.5 / 3, 0.0, 0.0, 0.0])
@@ -157,22 +161,22 @@ def test_the_sft_term_is_a_mean_per_response_or_over_all_tokens() -> None:
     chosen, zero = torch.tensor([-1.0, -20.0]), torch.zeros(2)
     given, tokens = (chosen, zero, chosen, zero), torch.tensor([1, 5])
     options = {"chosen_tokens": tokens, "rejected_tokens": tokens, "sft_weight": 1.0}
-    plain = preference_loss(*given).losses
-    assert (preference_loss(*given, **options).losses - plain).mean().item() == pytest.approx((1 / 1 + 20 / 5) / 2)
-    every = preference_loss(*given, **options, sft_tokens=tokens.float().mean()).losses
+    plain = pair_losses(*given).losses
+    assert (pair_losses(*given, **options).losses - plain).mean().item() == pytest.approx((1 / 1 + 20 / 5) / 2)
+    every = pair_losses(*given, **options, sft_tokens=tokens.float().mean()).losses
     assert (every - plain).mean().item() == pytest.approx((1 + 20) / (1 + 5))
 
 
 @pytest.mark.parametrize("options", [{"loss": "sigmoid"}, {"loss": "apo_zero"}])
 def test_a_missing_reference_is_an_error(options) -> None:
     with pytest.raises(ValueError, match="reference_chosen"):
-        preference_loss(torch.zeros(1), torch.zeros(1), **options)
+        pair_losses(torch.zeros(1), torch.zeros(1), **options)
 
 
 @pytest.mark.parametrize("options", [{"loss": "simpo"}, {"loss": "sigmoid_norm"}, {"sft_weight": 1.0}])
 def test_the_error_names_missing_token_counts(options) -> None:
     with pytest.raises(ValueError, match="chosen_tokens"):
-        preference_loss(*torch.zeros(4, 1), **options)
+        pair_losses(*torch.zeros(4, 1), **options)
 
 
 GRADIENTS = [
@@ -187,7 +191,7 @@ GRADIENTS = [
 @pytest.mark.parametrize("options", GRADIENTS, ids=str)
 def test_gradient(options) -> None:
     inputs = [(-1 - 3 * torch.rand(2, dtype=torch.float64)).requires_grad_() for _ in range(4)]
-    assert torch.autograd.gradcheck(lambda *x: preference_loss(*x, beta=0.3, **options, **LENGTHS).losses, inputs)
+    assert torch.autograd.gradcheck(lambda *x: pair_losses(*x, beta=0.3, **options, **LENGTHS).losses, inputs)
 
 
 @pytest.mark.parametrize(

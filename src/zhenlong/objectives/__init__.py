@@ -6,6 +6,7 @@ or over ranks does not change the gradient.
 """
 
 from zhenlong.objectives.advantage import (
+    GAESettings,
     generalized_advantage,
     group_advantages,
     has_nonzero_std,
@@ -13,11 +14,11 @@ from zhenlong.objectives.advantage import (
     whiten,
 )
 from zhenlong.objectives.kl import KLController, kl_estimate, kl_loss
-from zhenlong.objectives.kto import KTOLosses, kl_baseline, kto_loss, mismatched
+from zhenlong.objectives.kto import KTOLosses, KTOSettings, kl_baseline, kto_loss, mismatched
 from zhenlong.objectives.likelihood import negative_log_likelihood
 from zhenlong.objectives.pairwise import bradley_terry_loss, pair_weights, reward_centering_loss, strength_margin
-from zhenlong.objectives.policy_gradient import entropy, policy_loss, sampled_entropy, value_loss
-from zhenlong.objectives.preference import PreferenceLosses, preference_loss
+from zhenlong.objectives.policy_gradient import RatioSettings, entropy, policy_loss, sampled_entropy, value_loss
+from zhenlong.objectives.preference import PreferenceLogProbs, PreferenceLosses, PreferenceSettings, preference_loss
 from zhenlong.objectives.reduce import (
     AGGREGATION_UNITS,
     mean_per_response,
@@ -28,9 +29,14 @@ from zhenlong.objectives.reduce import (
 
 __all__ = [
     "AGGREGATION_UNITS",
+    "GAESettings",
     "KLController",
     "KTOLosses",
+    "KTOSettings",
+    "PreferenceLogProbs",
     "PreferenceLosses",
+    "PreferenceSettings",
+    "RatioSettings",
     "bradley_terry_loss",
     "entropy",
     "generalized_advantage",

@@ -7,6 +7,7 @@ are in text order. Nothing here carries a gradient.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -19,16 +20,22 @@ ADVANTAGE_BASELINES: Final = ("mean", "leave_one_out", "none")
 REWARD_SCALES: Final = ("group", "batch", "none")
 
 
+@dataclass(frozen=True)
+class GAESettings:
+    """The discount γ of later rewards, and λ: 1 trusts returns only, 0 the critic only."""
+
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+
+
 @torch.no_grad()
 def generalized_advantage(
     rewards: Tensor,
     values: Tensor,
     response_index: Tensor,
     num_responses: int,
-    *,
     bootstrap_values: Tensor | None,
-    gamma: float = 1.0,
-    gae_lambda: float = 0.95,
+    settings: GAESettings,
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (Eq. 16, Schulman et al. 2016) per response -> advantages [M], returns [M].
 
@@ -52,8 +59,10 @@ def generalized_advantage(
     )
     last_advantage = torch.zeros_like(next_values)
     for t in reversed(range(width)):
-        delta = padded_rewards[:, t] + gamma * next_values - padded_values[:, t]
-        last_advantage = torch.where(real[:, t], delta + gamma * gae_lambda * last_advantage, last_advantage)
+        delta = padded_rewards[:, t] + settings.gamma * next_values - padded_values[:, t]
+        last_advantage = torch.where(
+            real[:, t], delta + settings.gamma * settings.gae_lambda * last_advantage, last_advantage
+        )
         next_values = torch.where(real[:, t], padded_values[:, t], next_values)
         advantages[:, t] = last_advantage
     flat = advantages[row, column]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 import torch
@@ -17,6 +18,23 @@ from zhenlong.errors import UserError
 KTO_LOSSES: Final = ("kto", "apo_zero")
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class KTOSettings:
+    """The loss and its coefficients, as `kto_loss` explains them; `UserError` for a value out of range."""
+
+    beta: float = 0.1
+    loss: str = "kto"
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.loss not in KTO_LOSSES:
+            raise UserError(f"loss: expected one of {', '.join(KTO_LOSSES)}, got {self.loss!r}")
+        for name in ("beta", "desirable_weight", "undesirable_weight"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name}: expected a finite number above 0, got {getattr(self, name)}")
 
 
 class KTOLosses(NamedTuple):
@@ -30,11 +48,8 @@ def kto_loss(
     log_probs: Tensor,
     reference_log_probs: Tensor,
     desirable: Tensor,
+    settings: KTOSettings,
     baseline: Tensor | float = 0.0,
-    *,
-    beta: float = 0.1,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
 ) -> KTOLosses:
     """Loss of each rated response -> [R]; sum and divide by the number of responses of the step.
 
@@ -43,15 +58,15 @@ def kto_loss(
     - `desirable [R]` true: λ_D (1 - σ(β(r - z))), λ_D = `desirable_weight`;
     - false: λ_U (1 - σ(β(z - r))), λ_U = `undesirable_weight`.
 
-    z is `kl_baseline` of the whole step and carries no gradient; with z = 0 this is APO-zero on unpaired data
-    (D'Oosterlinck et al. 2024, as in TRL's `apo_zero_unpaired`). The loss saturates on both sides: a response far above
-    or below the baseline gets little gradient. The rewards are βr. At π = π_ref each loss is half its weight.
+    z is `kl_baseline` of the whole step and carries no gradient. For the loss `apo_zero`, APO-zero on unpaired data, z is
+    0 (D'Oosterlinck et al. 2024, as in TRL's `apo_zero_unpaired`). The loss saturates on both sides: a response far
+    above or below the baseline gets little gradient. The rewards are βr. At π = π_ref each loss is half its weight.
     """
     log_ratio = log_probs - reference_log_probs  # [R]
     sign = torch.where(desirable, 1.0, -1.0).to(log_ratio.dtype)
-    weight = torch.where(desirable, desirable_weight, undesirable_weight).to(log_ratio.dtype)
-    losses = weight * torch.sigmoid(-beta * sign * (log_ratio - baseline))
-    return KTOLosses(losses, beta * log_ratio.detach())
+    weight = torch.where(desirable, settings.desirable_weight, settings.undesirable_weight).to(log_ratio.dtype)
+    losses = weight * torch.sigmoid(-settings.beta * sign * (log_ratio - baseline))
+    return KTOLosses(losses, settings.beta * log_ratio.detach())
 
 
 def kl_baseline(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
@@ -72,14 +87,3 @@ def mismatched(responses: Sequence[T]) -> list[T]:
     if len(responses) < 2:
         raise ValueError(f"a mismatch needs at least two responses, got {len(responses)}")
     return [responses[-1], *responses[:-1]]
-
-
-def check_kto_settings(beta: float, loss: str, desirable_weight: float, undesirable_weight: float) -> None:
-    """Raise `UserError` for invalid settings of KTO."""
-    if not 0.0 < beta < math.inf:
-        raise UserError(f"beta: expected a finite number above 0, got {beta}")
-    if loss not in KTO_LOSSES:
-        raise UserError(f"loss: expected one of {', '.join(KTO_LOSSES)}, got {loss!r}")
-    for name, value in (("desirable_weight", desirable_weight), ("undesirable_weight", undesirable_weight)):
-        if not 0.0 < value < math.inf:
-            raise UserError(f"{name}: expected a finite number above 0, got {value}")

@@ -7,6 +7,7 @@ the policy that sampled the tokens, at the sampling temperature. Losses are sums
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -18,17 +19,30 @@ from zhenlong.objectives.reduce import mean_per_response
 IMPORTANCE_SAMPLING_LEVELS: Final = ("token", "sequence")
 
 
+@dataclass(frozen=True)
+class RatioSettings:
+    """Of which ratio `policy_loss` is, and the range 1 - clip_low .. 1 + clip_high outside which it gains nothing."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    level: str = "token"
+
+    def __post_init__(self) -> None:
+        if self.level not in IMPORTANCE_SAMPLING_LEVELS:
+            raise UserError(
+                f"importance_sampling_level: expected one of {', '.join(IMPORTANCE_SAMPLING_LEVELS)}, "
+                f"got {self.level!r}"
+            )
+
+
 def policy_loss(
     log_probs: Tensor,
     old_log_probs: Tensor,
     advantages: Tensor,
     response_index: Tensor,
     num_responses: int,
-    *,
+    settings: RatioSettings,
     weights: Tensor | None = None,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-    importance_sampling_level: str = "token",
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """-Σ w min(ρ A, clip(ρ, 1-clip_low, 1+clip_high) A) -> scalar (Eq. 7, Schulman et al. 2017), with metric sums.
 
@@ -40,9 +54,12 @@ def policy_loss(
     Metrics: `ratio`; `clip_fraction`, tokens whose gradient is clipped away; `approx_kl`, the k3 estimate of
     KL(old ‖ new). On the first step after sampling they are 1, 0 and 0 per token.
     """
-    log_ratio = _log_ratio(log_probs - old_log_probs, response_index, num_responses, importance_sampling_level)  # [M]
+    log_ratio = log_probs - old_log_probs  # [M]
+    if settings.level == "sequence":
+        log_ratio = mean_per_response(log_ratio, response_index, num_responses)[response_index]
     ratio = log_ratio.exp()
-    unclipped, clipped = ratio * advantages, ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * advantages
+    unclipped = ratio * advantages
+    clipped = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high) * advantages
     losses = -torch.minimum(unclipped, clipped)
     with torch.no_grad():
         metrics = {
@@ -51,19 +68,6 @@ def policy_loss(
             "approx_kl": (ratio - 1.0 - log_ratio).sum(),
         }
     return (losses if weights is None else weights * losses).sum(), metrics
-
-
-def _log_ratio(
-    difference: Tensor, response_index: Tensor, num_responses: int, importance_sampling_level: str
-) -> Tensor:
-    if importance_sampling_level == "token":
-        return difference
-    if importance_sampling_level == "sequence":
-        return mean_per_response(difference, response_index, num_responses)[response_index]
-    raise UserError(
-        f"importance_sampling_level: expected one of {', '.join(IMPORTANCE_SAMPLING_LEVELS)}, "
-        f"got {importance_sampling_level!r}"
-    )
 
 
 def value_loss(

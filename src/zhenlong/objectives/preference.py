@@ -7,6 +7,7 @@ is reference-free, of the frozen reference.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import torch
@@ -34,6 +35,50 @@ SUPPORTS_LABEL_SMOOTHING: Final = frozenset({"sigmoid", "sigmoid_norm", "robust"
 """Losses that support `label_smoothing`."""
 
 
+@dataclass(frozen=True)
+class PreferenceLogProbs:
+    """P pairs of responses, each field [P]: summed log-probabilities of the policy and of the reference, token counts.
+
+    The reference's are None for losses without one, the token counts where nothing is averaged over tokens.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+    reference_chosen: Tensor | None = None
+    reference_rejected: Tensor | None = None
+    chosen_tokens: Tensor | None = None
+    rejected_tokens: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PreferenceSettings:
+    """The loss and its coefficients, as `preference_loss` explains them; `UserError` for what does not go together."""
+
+    beta: float = 0.1
+    loss: str = "sigmoid"
+    label_smoothing: float = 0.0
+    gamma: float = 0.0
+    sft_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.beta < math.inf:
+            raise UserError(f"beta: expected a finite number above 0, got {self.beta}")
+        if self.loss not in PREFERENCE_LOSSES:
+            raise UserError(f"loss: expected one of {', '.join(PREFERENCE_LOSSES)}, got {self.loss!r}")
+        if not 0.0 <= self.label_smoothing < 0.5:
+            raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {self.label_smoothing}")
+        if self.label_smoothing and self.loss not in SUPPORTS_LABEL_SMOOTHING:
+            raise UserError(
+                f"label_smoothing: {self.loss} does not support it; use it with "
+                f"{', '.join(sorted(SUPPORTS_LABEL_SMOOTHING))}, or set it to 0"
+            )
+        for name, value in (("gamma", self.gamma), ("sft_weight", self.sft_weight)):
+            if not 0.0 <= value < math.inf:
+                raise UserError(f"{name}: expected a finite number of 0 or more, got {value}")
+        if self.gamma and self.loss != "simpo":
+            raise UserError(f"gamma: {self.loss} has no margin; use it with simpo, or set it to 0")
+
+
 class PreferenceLosses(NamedTuple):
     """What `preference_loss` returns, each [P]; the rewards carry no gradient."""
 
@@ -43,24 +88,12 @@ class PreferenceLosses(NamedTuple):
 
 
 def preference_loss(
-    chosen_log_probs: Tensor,
-    rejected_log_probs: Tensor,
-    reference_chosen_log_probs: Tensor | None = None,
-    reference_rejected_log_probs: Tensor | None = None,
-    *,
-    beta: float = 0.1,
-    loss: str = "sigmoid",
-    label_smoothing: float = 0.0,
-    gamma: float = 0.0,
-    sft_weight: float = 0.0,
-    chosen_tokens: Tensor | None = None,
-    rejected_tokens: Tensor | None = None,
-    sft_tokens: Tensor | float | None = None,
+    pairs: PreferenceLogProbs, settings: PreferenceSettings, sft_tokens: Tensor | float | None = None
 ) -> PreferenceLosses:
     """Loss of each pair -> [P]; sum and divide by the number of pairs of the step.
 
     With w and v the log-ratios log π/π_ref of the chosen and of the rejected response, h = w - v, a bar for means over
-    a response's tokens (`chosen_tokens`, `rejected_tokens` [P]), and ε = `label_smoothing`:
+    a response's tokens, and ε = `label_smoothing`:
 
     - `sigmoid`: -(1-ε) log σ(βh) - ε log σ(-βh). DPO (Eq. 7, Rafailov et al. 2023); ε > 0 is cDPO (Mitchell 2023),
       which assumes labels flipped with probability ε; its gradient is 0 once σ(βh) = 1-ε.
@@ -82,60 +115,27 @@ def preference_loss(
     the term, summed over pairs and divided by their number, is the mean over the step's chosen tokens, as TRL's `sft`.
 
     The rewards are βw and βv, from sums over tokens, for every loss with a reference, and βm for one without. At
-    π = π_ref: h = 0, and `sigmoid` is log 2. Raises UserError for settings that `check_preference_settings` refuses,
-    ValueError for a missing reference or token count.
+    π = π_ref: h = 0, and `sigmoid` is log 2. Raises ValueError for a missing reference or token count.
     """
-    check_preference_settings(beta, loss, label_smoothing, gamma, sft_weight)
-    chosen_log_ratio, rejected_log_ratio = chosen_log_probs, rejected_log_probs
+    loss = settings.loss
+    w, v = pairs.chosen, pairs.rejected  # [P]
     if loss not in REFERENCE_FREE:
-        if reference_chosen_log_probs is None or reference_rejected_log_probs is None:
-            raise ValueError(
-                f"{loss} needs a reference: reference_chosen_log_probs and reference_rejected_log_probs are missing"
-            )
-        chosen_log_ratio, rejected_log_ratio = (
-            chosen_log_probs - reference_chosen_log_probs,
-            rejected_log_probs - reference_rejected_log_probs,
-        )  # [P]
-    compared = chosen_log_ratio, rejected_log_ratio
+        if pairs.reference_chosen is None or pairs.reference_rejected is None:
+            raise ValueError(f"{loss} needs a reference: reference_chosen and reference_rejected are missing")
+        w, v = w - pairs.reference_chosen, v - pairs.reference_rejected  # log-ratios, [P]
+    compared = w, v
     if loss in LENGTH_NORMALIZED:
-        compared = (
-            _per_token(chosen_log_ratio, chosen_tokens, loss),
-            _per_token(rejected_log_ratio, rejected_tokens, loss),
-        )
-    losses = _pair_losses(*compared, beta, loss, label_smoothing, gamma)
-    if sft_weight:
+        compared = _per_token(w, pairs.chosen_tokens, loss), _per_token(v, pairs.rejected_tokens, loss)
+    losses = _pair_losses(*compared, settings)
+    if settings.sft_weight:
         averaged = (
-            _per_token(chosen_log_probs, chosen_tokens, "sft_weight")
+            _per_token(pairs.chosen, pairs.chosen_tokens, "sft_weight")
             if sft_tokens is None
-            else chosen_log_probs / sft_tokens
+            else pairs.chosen / sft_tokens
         )
-        losses = losses - sft_weight * averaged
-    chosen_log_ratio, rejected_log_ratio = (
-        compared if loss in REFERENCE_FREE else (chosen_log_ratio, rejected_log_ratio)
-    )
-    return PreferenceLosses(losses, beta * chosen_log_ratio.detach(), beta * rejected_log_ratio.detach())
-
-
-def check_preference_settings(
-    beta: float, loss: str, label_smoothing: float, gamma: float = 0.0, sft_weight: float = 0.0
-) -> None:
-    """Raise `UserError` for settings of `preference_loss` that are invalid or do not go together."""
-    if not 0.0 < beta < math.inf:
-        raise UserError(f"beta: expected a finite number above 0, got {beta}")
-    if loss not in PREFERENCE_LOSSES:
-        raise UserError(f"loss: expected one of {', '.join(PREFERENCE_LOSSES)}, got {loss!r}")
-    if not 0.0 <= label_smoothing < 0.5:
-        raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {label_smoothing}")
-    if label_smoothing and loss not in SUPPORTS_LABEL_SMOOTHING:
-        raise UserError(
-            f"label_smoothing: {loss} does not support it; use it with {', '.join(sorted(SUPPORTS_LABEL_SMOOTHING))}, "
-            "or set it to 0"
-        )
-    for name, value in (("gamma", gamma), ("sft_weight", sft_weight)):
-        if not 0.0 <= value < math.inf:
-            raise UserError(f"{name}: expected a finite number of 0 or more, got {value}")
-    if gamma and loss != "simpo":
-        raise UserError(f"gamma: {loss} has no margin; use it with simpo, or set it to 0")
+        losses = losses - settings.sft_weight * averaged
+    w, v = compared if loss in REFERENCE_FREE else (w, v)
+    return PreferenceLosses(losses, settings.beta * w.detach(), settings.beta * v.detach())
 
 
 def _per_token(sums: Tensor, tokens: Tensor | None, what: str) -> Tensor:
@@ -144,8 +144,9 @@ def _per_token(sums: Tensor, tokens: Tensor | None, what: str) -> Tensor:
     return sums / tokens.clamp(min=1)
 
 
-def _pair_losses(w: Tensor, v: Tensor, beta: float, loss: str, label_smoothing: float, gamma: float) -> Tensor:
+def _pair_losses(w: Tensor, v: Tensor, settings: PreferenceSettings) -> Tensor:
     """The loss of each pair [P] from the log-ratios or log-probabilities, sums or means, of its two responses."""
+    beta, loss, label_smoothing, gamma = settings.beta, settings.loss, settings.label_smoothing, settings.gamma
     h = w - v
     if loss == "ipo":
         return (h - 1.0 / (2.0 * beta)) ** 2

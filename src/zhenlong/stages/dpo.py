@@ -8,9 +8,10 @@ the prompt is computed once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -24,7 +25,12 @@ from zhenlong.forest import Microbatch, forward, log_probs, make_microbatches
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
-from zhenlong.objectives.preference import REFERENCE_FREE, check_preference_settings, preference_loss
+from zhenlong.objectives.preference import (
+    REFERENCE_FREE,
+    PreferenceLogProbs,
+    PreferenceSettings,
+    preference_loss,
+)
 from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
 from zhenlong.options import take_options
 from zhenlong.options.keywords import PreferenceKwargs
@@ -81,11 +87,7 @@ def dpo(
         TrainingOptions(lr=1e-6, warmup_steps=0.1),
     )
     effective_sft_weight = (1.0 if loss == "orpo" else 0.0) if sft_weight is None else sft_weight
-    check_preference_settings(beta, loss, label_smoothing, gamma, effective_sft_weight)
-    settings = {
-        "beta": beta, "loss": loss, "label_smoothing": label_smoothing, "gamma": gamma,
-        "sft_weight": effective_sft_weight,
-    }  # fmt: skip
+    settings = PreferenceSettings(beta, loss, label_smoothing, gamma, effective_sft_weight)
     if sft_aggregation not in ("sequence", "token"):
         raise UserError(f"sft_aggregation: expected sequence or token, got {sft_aggregation!r}")
     if loss in REFERENCE_FREE and (frozen.reference or frozen.reference_cache):
@@ -113,11 +115,11 @@ def dpo(
         run.track(learner=learner, order=order)
         for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.chat_template):
             rows = order.draw(training.batch_size)
-            step = [(rankings[row], reference_log_probs[row]) for row in rows]
+            step = StepRankings([rankings[row] for row in rows], [reference_log_probs[row] for row in rows])
             batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
-            pairs = sum(len(ranking.pairs()) for ranking, _ in step)
+            pairs = sum(len(ranking.pairs()) for ranking in step.rankings)
             if sft_aggregation == "token":
-                settings["sft_tokens"] = sum(map(partial(count_chosen_tokens, step), batches)) / pairs
+                step = replace(step, sft_tokens=sum(map(step.count_chosen_tokens, batches)) / pairs)
             run.log(optimizer_step(run, learner, batches, partial(pair_loss, policy, step, settings), pairs, rows))
             if run.should_sample():
                 log_samples(run, policy, tokenizer, template, [one.prompt for one in rankings])
@@ -133,35 +135,47 @@ def dpo(
         return run.finish(*prepare_for_saving(policy, template), save_model, results)
 
 
-def count_chosen_tokens(step: Sequence[tuple[Ranking, torch.Tensor]], batch: Microbatch) -> int:
-    """The tokens of the preferred response of each pair, summed over the micro-batch's pairs."""
-    chosen, _, _ = pair_indices([step[row][0] for row in batch.tree_indices], batch.forest.response_index.device)
-    return int(tokens_per_response(batch.forest.response_index, batch.forest.num_responses)[chosen].sum())
+@dataclass(frozen=True)
+class StepRankings:
+    """The rankings of one optimiser step, each with the reference's log-probability of its K responses, [K].
+
+    `sft_tokens` is the mean number of chosen tokens over the step's pairs, where the SFT term is a mean over tokens.
+    """
+
+    rankings: Sequence[Ranking]
+    reference_log_probs: Sequence[torch.Tensor]
+    sft_tokens: float | None = None
+
+    def pairs(self, batch: Microbatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which responses of the micro-batch are chosen [P] and rejected [P]."""
+        rankings = [self.rankings[row] for row in batch.tree_indices]
+        chosen, rejected, _ = pair_indices(rankings, batch.forest.response_index.device)
+        return chosen, rejected
+
+    def count_chosen_tokens(self, batch: Microbatch) -> int:
+        """The tokens of the preferred response of each pair, summed over the micro-batch's pairs."""
+        chosen, _ = self.pairs(batch)
+        return int(tokens_per_response(batch.forest.response_index, batch.forest.num_responses)[chosen].sum())
 
 
-def pair_loss(
-    policy: PreTrainedModel,
-    step: Sequence[tuple[Ranking, torch.Tensor]],
-    settings: dict[str, Any],
-    batch: Microbatch,
-) -> StepLoss:
+def pair_loss(policy: PreTrainedModel, step: StepRankings, settings: PreferenceSettings, batch: Microbatch) -> StepLoss:
     """The preference loss summed over all pairs of the micro-batch's rankings, with the implicit rewards as metrics."""
     forest = batch.forest
     sums = sum_per_response(
         log_probs(policy, forward(policy, forest), forest), forest.response_index, forest.num_responses
     )  # [R]
-    reference_sums = torch.cat([step[row][1] for row in batch.tree_indices]).to(sums.device)  # [R]
+    reference_sums = torch.cat([step.reference_log_probs[row] for row in batch.tree_indices]).to(sums.device)  # [R]
     tokens = tokens_per_response(forest.response_index, forest.num_responses)
-    chosen, rejected, _ = pair_indices([step[row][0] for row in batch.tree_indices], sums.device)
-    result = preference_loss(
-        sums[chosen],
-        sums[rejected],
-        reference_sums[chosen],
-        reference_sums[rejected],
+    chosen, rejected = step.pairs(batch)
+    pairs = PreferenceLogProbs(
+        chosen=sums[chosen],
+        rejected=sums[rejected],
+        reference_chosen=reference_sums[chosen],
+        reference_rejected=reference_sums[rejected],
         chosen_tokens=tokens[chosen],
         rejected_tokens=tokens[rejected],
-        **settings,
     )
+    result = preference_loss(pairs, settings, step.sft_tokens)
     margin = result.chosen_rewards - result.rejected_rewards
     metrics = {
         "accuracy": (margin > 0).float().sum(),

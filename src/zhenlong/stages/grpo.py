@@ -28,7 +28,7 @@ from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.advantage import group_advantages
 from zhenlong.objectives.kl import kl_estimate, kl_loss
-from zhenlong.objectives.policy_gradient import policy_loss
+from zhenlong.objectives.policy_gradient import RatioSettings, policy_loss
 from zhenlong.objectives.reduce import AGGREGATION_UNITS, token_weights
 from zhenlong.options import take_options
 from zhenlong.options.keywords import OnlineGroupKwargs
@@ -238,10 +238,8 @@ def grpo_loss(
         rollout.advantages,
         forest.response_index,
         forest.num_responses,
-        weights=weights,
-        clip_low=settings.clip_low,
-        clip_high=settings.clip_high,
-        importance_sampling_level=settings.importance_sampling_level,
+        RatioSettings(settings.clip_low, settings.clip_high, settings.importance_sampling_level),
+        weights,
     )
     if settings.kl_coef:
         kl = kl_loss(policy_log_probs, rollout.reference_log_probs, settings.kl_estimator)  # [M]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from zhenlong.forest.scoring import log_prob_sums
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
-from zhenlong.objectives.kto import check_kto_settings, kl_baseline, kto_loss, mismatched
+from zhenlong.objectives.kto import KTOSettings, kl_baseline, kto_loss, mismatched
 from zhenlong.objectives.reduce import sum_per_response
 from zhenlong.options import take_options
 from zhenlong.options.keywords import PreferenceKwargs
@@ -74,10 +75,9 @@ def kto(
         ModelOptions(),
         TrainingOptions(lr=1e-6, warmup_steps=0.1),
     )
-    check_kto_settings(beta, loss, desirable_weight, undesirable_weight)
+    settings = KTOSettings(beta, loss, desirable_weight, undesirable_weight)
     if loss == "kto" and training.batch_size < 2:
         raise UserError("batch_size: expected 2 or more, for the baseline of kto pairs prompts with others' responses")
-    settings = {"beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     with Run(
         output, config, training, name="kto", model_options=model_options, other_options=(data_options, frozen)
     ) as run:
@@ -112,9 +112,8 @@ def kto(
             )
             batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
             desirable = torch.tensor([ratings[row].desirable for row in rows])
-            step_loss = partial(
-                rating_loss, policy, desirable, reference_log_probs[rows], settings | {"baseline": baseline}
-            )
+            step_ratings = StepRatings(desirable, reference_log_probs[rows], baseline)
+            step_loss = partial(rating_loss, policy, step_ratings, settings)
             metrics = optimizer_step(run, learner, batches, step_loss, len(rows), rows)
             run.log(_add_margin(metrics) | {"kl": baseline})
             if run.should_sample():
@@ -128,22 +127,25 @@ def kto(
         return run.finish(*prepare_for_saving(policy, template), save_model, results)
 
 
-def rating_loss(
-    policy: PreTrainedModel,
-    desirable: torch.Tensor,
-    reference_log_probs: torch.Tensor,
-    settings: dict[str, float],
-    batch: Microbatch,
-) -> StepLoss:
-    """The loss summed over the micro-batch's ratings; `desirable` and `reference_log_probs` are the step's, [R]."""
+@dataclass(frozen=True)
+class StepRatings:
+    """The ratings of one optimiser step: labels [R], the reference's log-probabilities [R], the step's baseline."""
+
+    desirable: torch.Tensor
+    reference_log_probs: torch.Tensor
+    baseline: float
+
+
+def rating_loss(policy: PreTrainedModel, step: StepRatings, settings: KTOSettings, batch: Microbatch) -> StepLoss:
+    """The loss summed over the micro-batch's ratings."""
     forest = batch.forest
     sums = sum_per_response(
         log_probs(policy, forward(policy, forest), forest), forest.response_index, forest.num_responses
     )  # [R]
     is_desirable, reference_sums = (
-        values[batch.tree_indices].to(sums.device) for values in (desirable, reference_log_probs)
+        values[batch.tree_indices].to(sums.device) for values in (step.desirable, step.reference_log_probs)
     )
-    result = kto_loss(sums, reference_sums, is_desirable, **settings)
+    result = kto_loss(sums, reference_sums, is_desirable, settings, step.baseline)
     metrics: dict[str, Any] = {}
     for name, side in (("desirable", is_desirable), ("undesirable", ~is_desirable)):
         count = side.sum()

@@ -26,10 +26,10 @@ from zhenlong.forest import Forest, Microbatch, TreeNode, forward, log_probs, ma
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import ValueHead, load_model, save_model
 from zhenlong.models.options import ModelOptions
-from zhenlong.objectives.advantage import generalized_advantage, terminal_rewards, whiten
+from zhenlong.objectives.advantage import GAESettings, generalized_advantage, terminal_rewards, whiten
 from zhenlong.objectives.kl import KLController
 from zhenlong.objectives.likelihood import negative_log_likelihood
-from zhenlong.objectives.policy_gradient import policy_loss, sampled_entropy, value_loss
+from zhenlong.objectives.policy_gradient import RatioSettings, policy_loss, sampled_entropy, value_loss
 from zhenlong.objectives.reduce import sum_per_response
 from zhenlong.options import take_options
 from zhenlong.options.keywords import OnlineKwargs
@@ -67,8 +67,7 @@ class PPOSettings:
     value_clip: float
     value_coef: float
     entropy_coef: float
-    gamma: float
-    gae_lambda: float
+    gae: GAESettings
     ptx_coef: float
     whiten_rewards: bool
     temperature: float
@@ -144,8 +143,7 @@ def ppo(
         value_clip,
         value_coef,
         entropy_coef,
-        gamma,
-        gae_lambda,
+        GAESettings(gamma, gae_lambda),
         ptx_coef,
         whiten_rewards,
         rollout_options.temperature,
@@ -247,8 +245,7 @@ def ppo_loss(
         rollout.advantages,
         forest.response_index,
         forest.num_responses,
-        clip_low=settings.clip,
-        clip_high=settings.clip,
+        RatioSettings(settings.clip, settings.clip),
     )
     values = actor_critic.values(forest, states)
     value_total, value_sums = value_loss(values, rollout.values, rollout.returns, clip=settings.value_clip or None)
@@ -300,8 +297,7 @@ def _add_advantages(
         response_index,
         num_responses,
         bootstrap_values=None,
-        gamma=settings.gamma,
-        gae_lambda=settings.gae_lambda,
+        settings=settings.gae,
     )
     per_token = (split_by_group(values, groups) for values in (whiten(advantages), returns))
     for group, own_advantages, own_returns in zip(groups, *per_token, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,22 @@ from zhenlong.options.keywords import LikelihoodKwargs
 from zhenlong.records import Ranking
 from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
 from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
+
+
+@dataclass(frozen=True)
+class RankingLossSettings:
+    """What the loss of a ranking adds to Bradley-Terry; see `reward_model` for each."""
+
+    margin: float
+    center_rewards: float
+    label_smoothing: float
+
+    def __post_init__(self) -> None:
+        for name in ("margin", "center_rewards"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name}: expected a finite number of 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {self.label_smoothing}")
 
 
 def reward_model(
@@ -63,7 +80,7 @@ def reward_model(
         ModelOptions(),
         TrainingOptions(lr=1e-5, warmup_steps=0.03),
     )
-    _check_options(margin, center_rewards, label_smoothing)
+    settings = RankingLossSettings(margin, center_rewards, label_smoothing)
     if training.evaluate_every:
         raise UserError(
             f"evaluate_every: expected 0, for a reward model answers nothing, got {training.evaluate_every}"
@@ -89,7 +106,7 @@ def reward_model(
             rows = order.draw(training.batch_size)
             step_rankings = [rankings[row] for row in rows]
             batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
-            loss = partial(ranking_loss, network, step_rankings, margin, center_rewards, label_smoothing)
+            loss = partial(ranking_loss, network, step_rankings, settings)
             run.log(optimizer_step(run, learner, batches, loss, len(rows), rows))
         results = (
             reward_report((network, tokenizer), heldout_rankings, chat_template=data_options.chat_template)
@@ -102,9 +119,7 @@ def reward_model(
 def ranking_loss(
     network: PreTrainedModel,
     rankings: Sequence[Ranking],
-    margin: float,
-    center_rewards: float,
-    label_smoothing: float,
+    settings: RankingLossSettings,
     batch: Microbatch,
 ) -> StepLoss:
     """Bradley-Terry over all pairs of the micro-batch's rankings, each ranking counting once."""
@@ -112,14 +127,14 @@ def ranking_loss(
     chosen, rejected, ranking_index = pair_indices([rankings[row] for row in batch.tree_indices], rewards.device)
     weights = pair_weights(ranking_index)
     margins = None
-    if margin:
+    if settings.margin:
         strengths = [rankings[row].strength or 1 for row in batch.tree_indices]
-        margins = strength_margin(torch.tensor(strengths, device=rewards.device)[ranking_index], margin)
+        margins = strength_margin(torch.tensor(strengths, device=rewards.device)[ranking_index], settings.margin)
     total, metrics = bradley_terry_loss(
-        rewards, chosen, rejected, weight=weights, margin=margins, label_smoothing=label_smoothing
+        rewards, chosen, rejected, weight=weights, margin=margins, label_smoothing=settings.label_smoothing
     )
-    if center_rewards:
-        total = total + center_rewards * reward_centering_loss(rewards, chosen, rejected, weights)
+    if settings.center_rewards:
+        total = total + settings.center_rewards * reward_centering_loss(rewards, chosen, rejected, weights)
     return StepLoss(total, {**metrics, "reward": (rewards.detach().sum(), float(len(rewards)))})
 
 
@@ -133,11 +148,3 @@ def _require_strengths(run: Run, data: str, rankings: Sequence[Ranking]) -> None
         )
     if without:
         run.write_note("missing_strength.json", {"rankings": len(rankings), "missing_strength": without})
-
-
-def _check_options(margin: float, center_rewards: float, label_smoothing: float) -> None:
-    for name, value in (("margin", margin), ("center_rewards", center_rewards)):
-        if not 0 <= value < math.inf:
-            raise UserError(f"{name}: expected a finite number of 0 or more, got {value}")
-    if not 0 <= label_smoothing < 0.5:
-        raise UserError(f"label_smoothing: expected a number in [0, 0.5), got {label_smoothing}")

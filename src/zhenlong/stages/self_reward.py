@@ -29,7 +29,7 @@ from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import atomic_folder, lock_folder, write_json, write_text
 from zhenlong.loop.config import check_run_folder, resolve_config, write_config
 from zhenlong.models.options import ModelOptions
-from zhenlong.objectives.preference import check_preference_settings
+from zhenlong.objectives.preference import PreferenceSettings
 from zhenlong.options import take_options
 from zhenlong.options.keywords import LikelihoodKwargs
 from zhenlong.records import Ranking, Task
@@ -106,7 +106,7 @@ def self_reward(
         max_unparsed,
     )
     _check_options(settings, iterations)
-    check_preference_settings(beta, "sigmoid", 0.0, 0.0, 0.0)
+    PreferenceSettings(beta)  # refuses a beta out of range before anything is sampled
     folder, resolved_config = Path(output), resolve_config(config, data_options, model_options, training)
     check_run_folder(folder, resolved_config, training.resume)
     if (folder / "finished.json").exists():
