@@ -58,8 +58,8 @@ def kto_loss(
     - `desirable [R]` true: λ_D (1 - σ(β(r - z))), λ_D = `desirable_weight`;
     - false: λ_U (1 - σ(β(z - r))), λ_U = `undesirable_weight`.
 
-    z is `kl_baseline` of the whole step and carries no gradient. For the loss `apo_zero`, APO-zero on unpaired data, z is
-    0 (D'Oosterlinck et al. 2024, as in TRL's `apo_zero_unpaired`). The loss saturates on both sides: a response far
+    z is `kl_baseline` of the whole step and carries no gradient. For the loss `apo_zero`, APO-zero on unpaired data, z
+    is 0 (D'Oosterlinck et al. 2024, as in TRL's `apo_zero_unpaired`). The loss saturates on both sides: a response far
     above or below the baseline gets little gradient. The rewards are βr. At π = π_ref each loss is half its weight.
     """
     log_ratio = log_probs - reference_log_probs  # [R]
