@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import threading
@@ -15,11 +16,15 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from zhenlong.errors import UserError
+from zhenlong.guarded_call import describe_error, well_formed
+from zhenlong.inference.bounded_http import HttpResponse, ResponseTooLarge, post_json
 from zhenlong.inference.openai_responses import RequestFailure, token_usage
 
 Parsed = TypeVar("Parsed")
 
 RETRYABLE_STATUSES: Final = (408, 409, 425, 429)  # and every 5xx: the same request may succeed later
+MIN_KEY_LENGTH: Final = 8  # characters from which a key cannot be a word of an answer
+MAX_MESSAGE: Final = 10_000  # characters of a server's message that are looked at
 MAX_BACKOFF: Final = 60.0  # seconds between two tries, unless the server asks for more
 CANNOT_CONNECT: Final = "cannot connect"
 MAX_RETRY_AFTER: Final = 600.0  # seconds that a server's Retry-After is obeyed for at most
@@ -118,10 +123,11 @@ class HttpClient:
     def post(self, path: str, body: Mapping[str, Any], parse: Callable[[Any], Parsed]) -> Parsed | RequestFailure:
         """What `parse` makes of the response; a `RequestFailure` for a request refused, or failed in every try.
 
-        Time-outs, dropped connections, 408, 409, 425, 429, 5xx and responses that are not the expected JSON are tried
-        again after 1, 2, 4 ... seconds (half to all of it, at random), or what Retry-After asks. Raises `UserError` for
-        what no retry can mend: a wrong key, an unknown model or path, an account without credit, a server that nothing
-        was ever heard of.
+        Time-outs (of the whole response), dropped connections, 408, 409, 425, 429, 5xx and responses that are not the
+        expected JSON are tried again after 1, 2, 4 ... seconds (half to all of it, at random), or what Retry-After
+        asks. A response that is too long or nested too deeply is a failure at once. Raises `UserError` for what no
+        retry can mend: a wrong key, an unknown model or path, an account without credit, a server that nothing was
+        ever heard of.
         """
         reason = ""
         self.usage.add(requests=1)
@@ -153,28 +159,33 @@ class HttpClient:
     def _post_once(self, path: str, body: Mapping[str, Any], parse: Callable[[Any], Parsed]) -> Parsed:
         headers = dict(self.headers())
         try:
-            response = self.client.post(f"{self.url}{path}", json=dict(body), headers=headers)
+            response = post_json(self.client, f"{self.url}{path}", body, headers)
         except httpx.TimeoutException:
             raise RetryableError("no answer in time") from None
         except httpx.ConnectError as error:
             raise RetryableError(f"{CANNOT_CONNECT}: {redact(str(error), headers)}") from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise RetryableError(f"connection lost: {redact(str(error) or type(error).__name__, headers)}") from None
+        except ResponseTooLarge as error:
+            raise RequestRejected(str(error)) from None
         self.has_connected = True
         self._raise_for_status(response, headers)
         try:
-            payload = response.json()
+            payload = without_key(response, headers)
         except ValueError:
             raise RetryableError("the response is not JSON") from None
+        except RecursionError:
+            raise RequestRejected("the response is JSON that is nested too deeply") from None
         if isinstance(payload, dict) and payload.get("error") and not payload.get("choices"):
             raise RetryableError(f"the server reports: {redact(_error_message(response), headers)}")
         self.usage.add_response(payload)
         try:
             return parse(payload)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise RetryableError(f"the response is not what was expected: {redact(str(error), headers)}") from None
+        except Exception as error:  # whatever a server may send
+            reason = redact(describe_error(error), headers)
+            raise RetryableError(f"the response is not what was expected: {reason}") from None
 
-    def _raise_for_status(self, response: httpx.Response, headers: Mapping[str, str]) -> None:
+    def _raise_for_status(self, response: HttpResponse, headers: Mapping[str, str]) -> None:
         status = response.status_code
         if 200 <= status < 300:
             return
@@ -207,31 +218,55 @@ class RequestRejected(Exception):
 
 def redact(text: str, headers: Mapping[str, str]) -> str:
     """The text on one line of at most 300 characters, without the key that was sent or anything that looks like one."""
-    for name, value in headers.items():
-        if name == "Authorization":
-            text = text.replace(value.removeprefix("Bearer "), "[key]")
+    if key := _key_of(headers):
+        text = text.replace(key, "[key]")
     text = re.sub(r"\bBearer\s+\S+", "Bearer [key]", text)
     text = re.sub(r"\b(?:sk|key|api|hf)[-_][\w*.\-]{6,}", "[key]", text)
-    return " ".join(text.split())[:300]
+    return well_formed(" ".join(text.split())[:300])
 
 
-def _error_message(response: httpx.Response) -> str:
+def without_key(response: HttpResponse, headers: Mapping[str, str]) -> Any:
+    """The value of a response, in which every echo of the key that was sent is `[key]`.
+
+    Raises as `HttpResponse.json`. Keys below eight characters, such as `EMPTY`, are none: words of answers stay.
+    """
+    payload, key = response.json(), _key_of(headers)
+    if len(key) < MIN_KEY_LENGTH or not (key.encode() in response.content or b"\\u00" in response.content):
+        return payload  # nothing to search: an echo is there literally, or written with escapes
+    return _replaced(payload, key)
+
+
+def _replaced(value: Any, key: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(key, "[key]")
+    if isinstance(value, list):
+        return [_replaced(item, key) for item in value]
+    if isinstance(value, dict):
+        return {_replaced(name, key): _replaced(item, key) for name, item in value.items()}
+    return value
+
+
+def _key_of(headers: Mapping[str, str]) -> str:
+    return headers.get("Authorization", "").removeprefix("Bearer ")
+
+
+def _error_message(response: HttpResponse) -> str:
     """What the server says is wrong: the `message` of its JSON, else the beginning of its text."""
     try:
         payload = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return response.text[:300] or response.reason_phrase
     error = payload.get("error", payload) if isinstance(payload, dict) else payload
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
-    return str(error)
+    return str(error) if isinstance(error, str) else json.dumps(error)[:MAX_MESSAGE]
 
 
-def _unsupported_parameter(response: httpx.Response) -> str:
+def _unsupported_parameter(response: HttpResponse) -> str:
     """The parameter that the server does not take, where it names one in OpenAI's manner."""
     try:
         error = response.json().get("error")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
     if isinstance(error, dict) and str(error.get("code", "")).startswith("unsupported"):
         return str(error.get("param") or "")

@@ -18,6 +18,8 @@ import httpx
 
 from zhenlong.data.message_parsing import message_text
 from zhenlong.errors import UserError
+from zhenlong.guarded_call import describe_error
+from zhenlong.inference.bounded_http import limit_connections
 from zhenlong.inference.endpoint_address import EndpointSettings, parse_endpoint
 from zhenlong.inference.http_client import ApiUsage, Clock, HttpClient, RateLimiter
 from zhenlong.inference.openai_responses import (
@@ -54,9 +56,9 @@ class OpenAIEndpoint:
     `concurrency` requests are under way at a time, at most `requests_per_minute`. `api_key_env`: the environment
     variable that holds the key; "" takes OPENAI_API_KEY_<HOST> (in capitals, with `_` for other characters), else
     OPENAI_API_KEY, which goes to https addresses and this machine only. It is read at each request and kept nowhere.
-    `max_retries` are further tries after one that failed in passing, `timeout` is in seconds, `prices` is money for a
-    million prompt tokens and a million generated ones. `drop_params` names parameters that this server does not take
-    (such as seed): they are not sent, and the caller answers for the difference.
+    `max_retries` are further tries after one that failed in passing, `timeout` is in seconds for a whole response,
+    `prices` is money for a million prompt tokens and a million generated ones. `drop_params` names parameters that this
+    server does not take (such as seed): they are not sent, and the caller answers for the difference.
     """
 
     def __init__(
@@ -85,10 +87,12 @@ class OpenAIEndpoint:
         clock = clock or Clock()
         self._http = HttpClient(
             self.url,
-            httpx.Client(
-                timeout=httpx.Timeout(settings.timeout, connect=min(settings.timeout, 20)),
-                limits=httpx.Limits(max_connections=settings.concurrency),
-                transport=transport,
+            limit_connections(
+                httpx.Client(
+                    timeout=httpx.Timeout(settings.timeout, connect=min(settings.timeout, 20)),
+                    limits=httpx.Limits(max_connections=settings.concurrency),
+                    transport=transport,
+                )
             ),
             lambda: _auth_headers(self.url, settings.api_key_env),
             self._usage,
@@ -159,9 +163,8 @@ class OpenAIEndpoint:
 
     def _generate_one(self, request: GenerateRequest) -> RequestResult:
         begun = time.perf_counter()
-        outputs = (
-            self._complete(request) if isinstance(request.prompt, str) and not self._chat else self._chat_reply(request)
-        )
+        ask = self._complete if isinstance(request.prompt, str) and not self._chat else self._chat_reply
+        outputs = _guarded(ask, request)
         if isinstance(outputs, RequestFailure):
             return RequestResult(failed=outputs.reason)
         written = sum(one.num_tokens or 0 for one in outputs)
@@ -196,7 +199,7 @@ class OpenAIEndpoint:
 
     def _score_timed(self, pair: tuple[str, str]) -> tuple[ContinuationScore | RequestFailure, float]:
         begun = time.perf_counter()
-        return self._score_pair(*pair), time.perf_counter() - begun
+        return _guarded(self._score_pair, *pair), time.perf_counter() - begun
 
     def _score_pair(self, context: str, continuation: str) -> ContinuationScore | RequestFailure:
         prompt = context + continuation
@@ -240,6 +243,16 @@ class OpenAIEndpoint:
                 yield waiting[done], done.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _guarded(ask: Callable[..., Result | RequestFailure], *arguments: Any) -> Result | RequestFailure:
+    """What asking gives; a failure of this request for whatever it raises, but a `UserError`."""
+    try:
+        return ask(*arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        return RequestFailure(describe_error(error))
 
 
 def _request_body(model: str, request: GenerateRequest) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
+from zhenlong.guarded_call import well_formed
 from zhenlong.inference.requests import GeneratedOutput
 
+MAX_COUNT: Final = 1 << 53
 MIN_LOG_PROB: Final = -9999.0  # what servers write for a log-probability of minus infinity, which JSON cannot say
 
 
@@ -34,7 +37,11 @@ def token_usage(payload: Any) -> tuple[int, int] | None:
     if not isinstance(counts, dict):
         return None
     prompt, generated = counts.get("prompt_tokens"), counts.get("completion_tokens", 0)
-    return (prompt, generated) if isinstance(prompt, int) and isinstance(generated, int) else None
+    return (prompt, generated) if _is_count(prompt) and _is_count(generated) else None
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
 
 
 def parse_chat_completions(payload: Any) -> list[GeneratedOutput]:
@@ -69,7 +76,7 @@ def parse_continuation_score(payload: Any, prompt: str, continuation: str) -> Co
     if not b"".join(token_bytes[start:]).endswith(continuation_bytes):
         start = _start_by_text_offset(payload, prompt, continuation)
     values = [float(value) for value in log_probs[start : len(token_bytes)] if value is not None]
-    if not values:
+    if not values or any(math.isnan(value) for value in values):
         raise ValueError("the server gave no log-probability of the prompt's tokens")
     return ContinuationScore(sum(values), len(values))
 
@@ -118,7 +125,10 @@ def _parse_chat_choice(choice: Mapping[str, Any], num_tokens: int | None) -> Gen
         raise ValueError("message: expected the assistant's message")
     content = message.get("content")
     if isinstance(content, list):
-        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        texts = [
+            part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, str | dict)
+        ]
+        content = "".join(text for text in texts if isinstance(text, str))
     if content is None:
         content = message.get("refusal") or ""
     if not isinstance(content, str):
@@ -147,10 +157,12 @@ def _build_response(
     values: Sequence[float],
     top: Sequence[Mapping[str, Any]],
 ) -> GeneratedOutput:
+    if not isinstance(text, str) or any(math.isnan(value) for value in values):
+        raise ValueError("expected a text, and numbers as log-probabilities")
     return GeneratedOutput(
-        text,
-        sum(values) if values else None,
+        well_formed(text),
+        max(sum(values), MIN_LOG_PROB * len(values)) if values else None,
         num_tokens if num_tokens is not None else (len(values) or None),
         choice.get("finish_reason") == "length",
-        tuple({token: max(float(value), MIN_LOG_PROB) for token, value in place.items()} for place in top),
+        tuple({well_formed(token): max(float(value), MIN_LOG_PROB) for token, value in place.items()} for place in top),
     )

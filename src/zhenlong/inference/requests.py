@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from zhenlong.guarded_call import well_formed
 from zhenlong.records import Message, Messages
 
 RequestPrompt = str | Messages
@@ -142,7 +143,7 @@ def result_to_json(result: RequestResult) -> str:
     row["outputs"] = [
         {k: v for k, v in output.items() if v not in (None, (), False)} for output in row.get("outputs", ())
     ]
-    return json.dumps(row, ensure_ascii=False)
+    return well_formed(json.dumps(row, ensure_ascii=False))
 
 
 def result_from_json(text: str) -> RequestResult:
