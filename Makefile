@@ -76,7 +76,7 @@ clean:
 	touch $@
 
 # crfm-helm asks for older versions than the project has, with which its classes work too: it comes without what it asks for.
-HELM := crfm-helm cattrs colorlog dacite Mako pyhocon pyparsing pytrec_eval-terrier retrying uncertainty-calibration zstandard
+HELM := crfm-helm attrs cattrs colorlog dacite Mako pyhocon pyparsing pytrec_eval-terrier retrying uncertainty-calibration zstandard
 
 # Only transformers and what it pins are installed anew; everything else is imported from .venv.
 SITE_PACKAGES := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
