@@ -5,8 +5,8 @@ from itertools import permutations
 import pytest
 
 from zhenlong.evaluate.adapters.methods import AdapterContext, plan_requests
-from zhenlong.evaluate.metrics.helm import exact_match_indicator, letter_match
-from zhenlong.evaluate.metrics.matching import prefix_exact_match
+from zhenlong.evaluate.metrics.helm import any_match, exact_match_indicator, letter_match
+from zhenlong.evaluate.metrics.matching import prefix_exact_match, quasi_exact_match
 from zhenlong.evaluate.metrics.ranking import ndcg, recall, reciprocal_rank
 from zhenlong.evaluate.metrics.text_overlap import monte_carlo_entropy
 from zhenlong.evaluate.results.instance import Instance, Reference
@@ -71,6 +71,13 @@ def test_the_most_probable_of_several_answers_is_the_first():
         with pytest.raises(StopIteration) as done:
             asking.send([RequestResult(outputs)])
         assert [one.text for one in done.value.value.outputs] == ["-1.0", "-2.0", "-3.0"]
+
+
+def test_no_answer_matches_nothing():
+    instance = Instance("0", "x", (Reference("..."),))  # whose normalised text is empty
+    empty = Outcome(instance, (GeneratedOutput(" \n"),))
+    assert quasi_exact_match(empty) == {"quasi_exact_match": 0.0}
+    assert any_match(empty) == {"exact_match@5": 0.0, "quasi_exact_match@5": 0.0}
 
 
 def test_only_passages_of_grade_two_and_three_are_relevant():

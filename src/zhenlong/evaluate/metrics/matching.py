@@ -33,4 +33,5 @@ def prefix_exact_match(outcome: Outcome) -> dict[str, float]:
 def _matches(outcome: Outcome, form: Callable[[str], str]) -> float:
     if outcome.predicted is not None:
         return float(outcome.predicted in outcome.instance.correct_indices)
-    return float(any(form(outcome.text) == form(right) for right in outcome.instance.correct_texts))
+    said = outcome.text.strip()
+    return float(bool(said) and any(form(said) == form(right) for right in outcome.instance.correct_texts))

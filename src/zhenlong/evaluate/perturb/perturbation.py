@@ -34,7 +34,9 @@ class Perturbation:
         The random numbers depend only on the perturbation's name and the instance's id, and restart for every text, so
         that a word gets the same random replacement in the question and in the references.
         """
-        named = {word for one in instance.references for word in words_of(one.text)} if instance.has_labels else set()
+        named: set[str] = set()
+        if self.swaps_people and instance.has_labels:
+            named = {word for one in instance.references for word in words_of(one.text)}
         changed = replace(
             instance,
             input=self._rewritten(instance, instance.input, named),
@@ -47,7 +49,7 @@ class Perturbation:
     def _references(self, instance: Instance) -> tuple[Reference, ...]:
         if not self.rewrites_references or instance.has_labels:
             return instance.references
-        asked = words_of("\n".join((instance.input, *instance.turns)))
+        asked = words_of("\n".join((instance.input, *instance.turns))) if self.swaps_people else set()
         rewritten = [
             replace(one, text=self._rewritten(instance, one.text, words_of(one.text) - asked))
             for one in instance.references
