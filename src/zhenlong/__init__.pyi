@@ -14,6 +14,7 @@ from zhenlong.feedback.critique import critique as critique
 from zhenlong.feedback.demonstration_pairs import demonstration_pairs as demonstration_pairs
 from zhenlong.feedback.judge_demonstrations import judge_demonstrations as judge_demonstrations
 from zhenlong.feedback.simulate_preferences import simulate_preferences as simulate_preferences
+from zhenlong.migration.convert_config import convert_config as convert_config
 from zhenlong.models import load_model as load_model
 from zhenlong.models import save_model as save_model
 from zhenlong.models.merge import merge as merge
@@ -60,6 +61,7 @@ __all__ = [
     "compare",
     "compare_classifiers",
     "contamination",
+    "convert_config",
     "convert_data",
     "critique",
     "demonstration_pairs",

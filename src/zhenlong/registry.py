@@ -18,7 +18,7 @@ GROUPS: Final[dict[Group, str]] = {
     "feedback": "Collect feedback and build training data",
     "data": "Check and convert data",
     "evaluate": "Evaluate and compare",
-    "inspect": "Run recipes, merge, sample and report",
+    "inspect": "Run recipes, convert, merge, sample and report",
 }
 
 
@@ -210,6 +210,12 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "run",
         "zhenlong.stages.recipe:run",
         "run a recipe: stages and evaluations, one after the other",
+        "inspect",
+    ),
+    Entry(
+        "convert_config",
+        "zhenlong.migration.convert_config:convert_config",
+        "convert a YAML file of TRL, axolotl, verl or NeMo-RL",
         "inspect",
     ),
     Entry(

@@ -1,0 +1,1 @@
+"""How do I come from another library? Its configurations as options of the stages here."""
