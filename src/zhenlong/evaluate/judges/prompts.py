@@ -181,3 +181,10 @@ LLMBAR: Final = (
     "# Instruction\n{input}\n\n# Output (a)\n{output_1}\n\n# Output (b)\n{output_2}\n\n"
     'Which output is better? Reply with "Output (a)" or "Output (b)" and nothing else.'
 )
+LLMBAR_RATING: Final = (
+    "Grade one output that a chatbot wrote for an instruction, from 0 (worst) to 9 (best).\n\n"
+    "What counts first is that the output does precisely what the instruction says, no more and no less; only then "
+    "come accuracy, detail, helpfulness and harmlessness. Judge without bias, and do not explain.\n\n"
+    "# Instruction\n{input}\n\n# Output\n{output}\n\n"
+    "What is the grade? Reply with a whole number from 0 to 9 and nothing else."
+)

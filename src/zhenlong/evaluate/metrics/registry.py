@@ -44,6 +44,7 @@ class Metric:
     measures: tuple[Measure, ...]
     function: Callable[..., Any]
     of_groups: bool = True  # corpus metrics: also computed per group of instances
+    over_trials: bool = False  # corpus metrics: of all trials together, not of each
 
     def bind(self, options: Mapping[str, Any]) -> Callable[..., Any]:
         """The function with the options from YAML bound. Raises `UserError` for an unknown option."""
@@ -77,12 +78,15 @@ def instance_metric(name: str, *measures: Measure) -> Callable[[InstanceMetric],
     return _register(name, "instance", measures)
 
 
-def corpus_metric(name: str, *measures: Measure, of_groups: bool = True) -> Callable[[CorpusMetric], CorpusMetric]:
+def corpus_metric(
+    name: str, *measures: Measure, of_groups: bool = True, over_trials: bool = False
+) -> Callable[[CorpusMetric], CorpusMetric]:
     """Register `f(scored: Sequence[ScoredOutcome], *, options) -> {measure: Interval}`, a corpus-level metric.
 
-    Without `of_groups` it is computed over all instances only, not per group.
+    Without `of_groups` it is computed over all instances only, not per group. It is computed for each trial and
+    averaged, with `over_trials` once over the outcomes of all trials.
     """
-    return _register(name, "corpus", measures, of_groups)
+    return _register(name, "corpus", measures, of_groups, over_trials)
 
 
 def judged_metric(name: str, *measures: Measure) -> Callable[[JudgedMetric], JudgedMetric]:
@@ -110,7 +114,9 @@ def all_metrics() -> dict[str, Metric]:
     return _METRICS
 
 
-def _register(name: str, kind: str, measures: tuple[Measure, ...], of_groups: bool = True) -> Callable[[Any], Any]:
+def _register(
+    name: str, kind: str, measures: tuple[Measure, ...], of_groups: bool = True, over_trials: bool = False
+) -> Callable[[Any], Any]:
     for one in measures:
         if one.category not in CATEGORIES:
             raise ValueError(f"metric {name}: category {one.category!r} is none of {', '.join(CATEGORIES)}")
@@ -118,7 +124,7 @@ def _register(name: str, kind: str, measures: tuple[Measure, ...], of_groups: bo
     def keep(function: Any) -> Any:
         if name in _METRICS and _METRICS[name].function is not function:
             raise ValueError(f"two metrics are named {name}")
-        _METRICS[name] = Metric(name, kind, measures or (Measure(name),), function, of_groups)
+        _METRICS[name] = Metric(name, kind, measures or (Measure(name),), function, of_groups, over_trials)
         return function
 
     return keep

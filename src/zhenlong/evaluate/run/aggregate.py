@@ -207,7 +207,7 @@ def _corpus_measures(bound: BoundMetrics, scored: Sequence[ScoredOutcome]) -> di
     known: dict[str, Measure] = {}
     for metric, function in bound:
         if metric.kind == "corpus":
-            for own in trials.values():
+            for own in [scored] if metric.over_trials and scored else trials.values():
                 for name, value in corpus_scores(metric, function, own).items():
                     known[name] = metric.find_measure(name)
                     values[name].append(value)

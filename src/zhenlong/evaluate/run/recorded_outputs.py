@@ -24,6 +24,7 @@ from zhenlong.evaluate.adapters.methods import parse_choice_letter
 from zhenlong.evaluate.adapters.prompt import choice_letters
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome
+from zhenlong.evaluate.scenarios.instances import RECORDED_PREFIX
 from zhenlong.evaluate.scenarios.scenario import Scenario
 from zhenlong.evaluate.transcripts.formats import OWN_FORMAT, read_transcript
 from zhenlong.evaluate.transcripts.matching import MatchedRow, Matching, match_rows, shorten_ids, unknown_row
@@ -131,7 +132,9 @@ def _outcome(scenario: Scenario, instance: Instance, fields: Mapping[str, Any]) 
     given = {name: value for name, value in fields.items() if value is not None}
     answers = [name for name in OUTPUT_FIELDS if name in given]
     recorded = {name: value for name, value in fields.items() if name not in KNOWN_FIELDS}  # null: an unparsed verdict
-    judged = any(metric.kind == "judged" for metric, _ in scenario.bind_metrics())
+    judged = scenario.source.startswith(RECORDED_PREFIX) or any(
+        metric.kind == "judged" for metric, _ in scenario.bind_metrics()
+    )
     if len(answers) > 1 and set(answers) != {"output", "choice_log_probs"}:
         raise ValueError(f"expected one of {', '.join(answers)}")
     if not answers and not (judged and recorded):

@@ -45,7 +45,7 @@ def read_transcript(path: Path, context: ReadingContext) -> Transcript:
     if (
         known is None
         or (own and any(name in first for name in OWN_FIELDS))
-        or (named and known in LABELLED_FORMATS[2:])
+        or (named and known is LABELLED_FORMATS[-1])
     ):
         return _read_own(rows, context)
     for row in rows:

@@ -4,6 +4,7 @@
 {"Question", "M", "M GPT-judge acc", "M GPT-info acc"}               its own table of answers of a model M
 {"prompt", "generations": [{"text", "toxicity"}, ...]}               RealToxicityPrompts
 {"id" or "prompt", "outputs": [...], "toxicity": [...]}              the same, as texts and scores
+{"input", "output_1", "output_2", "label", "results": [...]}         LLMBar
 """
 
 from __future__ import annotations
@@ -20,12 +21,11 @@ from zhenlong.evaluate.transcripts.transcript import (
     Transcript,
     TranscriptFormat,
     TranscriptRow,
+    has_fields,
     shorten,
 )
 
 LABEL_COLUMN: Final = re.compile(r"(?P<model>.+) GPT-(?P<kind>judge|true|truth|info) acc")
-TRUTH_NAMES: Final = ("truth", "truthful", "true")
-INFORMATION_NAMES: Final = ("info", "informative", "information")
 PROMPT_NAMES: Final = ("prompt", "instruction", "question", "Question", "input")
 ANSWER_NAMES: Final = ("response", "completion", "output", "generation", "answer")
 
@@ -81,6 +81,26 @@ def read_truthfulqa_table(rows: Sequence[RawRow], context: ReadingContext) -> Tr
     return Transcript("TruthfulQA's table of answers", found, model)
 
 
+def read_llmbar(rows: Sequence[RawRow], context: ReadingContext) -> Transcript:
+    """LLMBar's `result.json`: grades of both outputs, or choices in both orders, of each row of its data."""
+    found = []
+    for number, row in enumerate(rows):
+        results = row.fields["results"]
+        last = results[-1] if isinstance(results, list) and results else None
+        if not isinstance(last, Mapping):
+            raise UserError(f"{row.location}: results: expected a list of results, got {shorten(results)}")
+        graded = "score_1" in last
+        names = {"1": "score_1", "2": "score_2"} if graded else {"12": "swap = False", "21": "swap = True"}
+        for suffix, name in names.items():
+            given = last.get(name)
+            given = given.get("completion") if isinstance(given, Mapping) else given
+            text = given[0] if isinstance(given, list) and given else given
+            if not isinstance(text, str):
+                raise UserError(f"{row.location}: {name}: expected the judge's response, got {shorten(given)}")
+            found.append(TranscriptRow(row.location, {"output": text}, f"{number}-{suffix}"))
+    return Transcript("results of LLMBar", found)
+
+
 def with_output(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields, the answer under `output` where it has another common name."""
     own = ("output", "outputs", "turns", "choice_log_probs", "text_log_prob", "failed")
@@ -118,7 +138,9 @@ def _is_truthfulqa_table(fields: Mapping[str, Any]) -> bool:
     return "Question" in fields and any(LABEL_COLUMN.fullmatch(name) for name in fields)
 
 
+LLMBAR_FORMAT: Final = TranscriptFormat("LLMBar results", has_fields("results", "output_1", "output_2"), read_llmbar)
 LABELLED_FORMATS: Final = (
+    LLMBAR_FORMAT,
     TranscriptFormat("TruthfulQA table", _is_truthfulqa_table, read_truthfulqa_table),
     TranscriptFormat("samples with toxicity", _has_generations, read_generations),
     TranscriptFormat("prompts and responses", _is_prompted, read_prompted),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.judges.prompts import LLMBAR, fill_template
+from zhenlong.evaluate.judges.prompts import LLMBAR, LLMBAR_RATING, fill_template
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
 from zhenlong.evaluate.scenarios.instances import converter
@@ -101,3 +101,34 @@ def advbench(fields: Fields) -> Instance:
     name = next((one for one in REQUESTS if one in fields), REQUESTS[0])
     target = {"target": text_field(fields, "target")} if fields.get("target") else {}
     return Instance("", text_field(fields, name), data=target)
+
+
+@converter("llmbar_rating")
+def llmbar_rating(fields: Fields) -> list[Instance]:
+    """`input`, `output_1`, `output_2`, `label`: two instances, one per output."""
+    label = str(fields["label"])
+    if label not in ("1", "2"):
+        raise ValueError(f"label: expected 1 or 2, got {label!r}")
+    found = []
+    for place in ("1", "2"):
+        values = {"input": text_field(fields, "input"), "output": text_field(fields, f"output_{place}")}
+        found.append(Instance(place, fill_template(LLMBAR_RATING, values), data={"label": label}))
+    return found
+
+
+@converter("tau_bench")
+def tau_bench(fields: Fields) -> Instance:
+    """A trajectory's task: the user's instruction, and the domain where the file says it."""
+    info = fields.get("info")
+    task = fields.get("task") or (info.get("task") if isinstance(info, Mapping) else None) or {}
+    if not isinstance(task, Mapping):
+        raise ValueError(f"task: expected an object, got {type(task).__name__}")
+    asked = task.get("instruction") or (task.get("description") or {}).get("purpose") or ""
+    groups = {"domain": str(fields["domain"])} if fields.get("domain") else {}
+    return Instance("", str(asked), groups=groups)
+
+
+@converter("recorded_verdicts")
+def recorded_verdicts(fields: Fields) -> Instance:
+    """Verdicts of a judge and of people on one thing, with its `prompt` where the row has it."""
+    return Instance("", str(fields.get("prompt") or ""))

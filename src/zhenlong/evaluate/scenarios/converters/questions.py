@@ -134,3 +134,14 @@ def _whole(value: str, name: str) -> int:
         return int(value)
     except ValueError:
         raise ValueError(f"{name}: expected a whole number, got {value!r}") from None
+
+
+@converter("truthful_answers")
+def truthful_answers(fields: Fields) -> Instance:
+    """A question with its best answer: the columns of TruthfulQA's table, or of the hub's `generation`."""
+    name = "Question" if "Question" in fields else "question"
+    best = "Best Answer" if "Best Answer" in fields else "best_answer"
+    category = "Category" if "Category" in fields else "category"
+    groups = {"category": str(fields[category])} if fields.get(category) else {}
+    references = (Reference(text_field(fields, best)),) if fields.get(best) else ()
+    return Instance("", text_field(fields, name), references, groups)
