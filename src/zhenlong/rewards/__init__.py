@@ -27,10 +27,12 @@ from zhenlong.rewards.rules import (
     truncated_reward,
     verifier_reward,
 )
-from zhenlong.rewards.task_response import RewardFn, TaskResponse
+from zhenlong.rewards.task_response import RewardFailed, RewardFn, TaskResponse
+from zhenlong.rewards.tolerant import tolerant_reward
 
 __all__ = [
     "RewardBreakdown",
+    "RewardFailed",
     "RewardFn",
     "TaskResponse",
     "build_reward_fn",
@@ -56,6 +58,7 @@ __all__ = [
     "product",
     "regex_reward",
     "safety_gate",
+    "tolerant_reward",
     "truncated_reward",
     "validated_reward",
     "verifier_reward",

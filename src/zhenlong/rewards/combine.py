@@ -125,12 +125,7 @@ def validated_reward(reward_fn: RewardFn, name: str) -> RewardFn:
     def validated(responses: Sequence[TaskResponse]) -> list[float]:
         if not responses:
             return []
-        returned: Any = reward_fn(responses)
-        values = returned.tolist() if hasattr(returned, "tolist") else returned
-        if not isinstance(values, Sequence) or isinstance(values, str):
-            raise UserError(f"reward {name}: expected a list of {len(responses)} numbers, got {type(values).__name__}")
-        if len(values) != len(responses):
-            raise UserError(f"reward {name}: expected {len(responses)} numbers, one per response, got {len(values)}")
+        values = reward_values(reward_fn(responses), name, len(responses))
         for i, value in enumerate(values):
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise UserError(
@@ -140,6 +135,16 @@ def validated_reward(reward_fn: RewardFn, name: str) -> RewardFn:
         return [float(value) for value in values]
 
     return validated
+
+
+def reward_values(returned: Any, name: str, count: int) -> Sequence[Any]:
+    """What a reward returned, as a sequence of `count` values, else UserError."""
+    values = returned.tolist() if hasattr(returned, "tolist") else returned
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise UserError(f"reward {name}: expected a list of {count} numbers, got {type(values).__name__}")
+    if len(values) != count:
+        raise UserError(f"reward {name}: expected {count} numbers, one per response, got {len(values)}")
+    return values
 
 
 def _stack(reward_fns: Sequence[RewardFn], responses: Sequence[TaskResponse]) -> NDArray[np.float64]:

@@ -9,18 +9,23 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.rewards.task_response import RewardFn, TaskResponse
+from zhenlong.guarded_call import ANYTHING, describe_error, time_limit
+from zhenlong.rewards.task_response import RewardFailed, RewardFn, TaskResponse
+
+CALL_SECONDS: Final = 30.0  # of the processor for a call
+SECONDS_PER_RESPONSE: Final = 5.0
 
 
 def function_reward(function: Callable[..., Any], name: str = "") -> RewardFn:
     """`function(prompts, responses)` -> one number for each response, as a reward.
 
     `prompts` is a list of conversations, each a list of {"role", "content"}; `responses` a list of texts. A function
-    with a parameter `references` is given the tasks' references too. What it raises becomes a UserError that says
-    where; wrap the result in `validated_reward` to test what it returns.
+    with a parameter `references` is given the tasks' references too. What it raises becomes a `RewardFailed` (a
+    UserError) that says where, and so does more than 30 s of processor time and 5 s for each response; wrap the result
+    in `validated_reward` to test what it returns.
     """
     name = name or getattr(function, "__name__", "function")
     wants_references = "references" in inspect.signature(function).parameters
@@ -29,11 +34,12 @@ def function_reward(function: Callable[..., Any], name: str = "") -> RewardFn:
         prompts = [[{"role": m.role, "content": m.content} for m in response.task.prompt] for response in responses]
         extra = {"references": [response.task.reference for response in responses]} if wants_references else {}
         try:
-            returned: list[float] = function(prompts, [response.text for response in responses], **extra)
-        except Exception as error:
+            with time_limit(CALL_SECONDS + SECONDS_PER_RESPONSE * len(responses)):
+                returned: list[float] = function(prompts, [response.text for response in responses], **extra)
+        except ANYTHING as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{last.filename}, line {last.lineno}"
-            raise UserError(f"reward {name}: it raised {type(error).__name__}: {error} ({place})") from error
+            raise RewardFailed(f"reward {name}: it raised {describe_error(error)} ({place})") from error
         return returned
 
     return reward

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zhenlong.rewards.combine import validated_reward
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
+from zhenlong.rewards.tolerant import tolerant_reward
 
 ComponentValues = list[float | None]  # a component's value per response; None if a gate skipped it
 
@@ -49,8 +49,11 @@ class CompositeReward:
         )
 
     def component(self, reward_fn: RewardFn, name: str) -> RewardFn:
-        """The validated reward, whose values are recorded as the component `name`."""
-        validated = validated_reward(reward_fn, name)
+        """The reward, whose values are recorded as the component `name`; see `tolerant_reward` for what fails.
+
+        In calls with failures `name: failed` is the fraction of them.
+        """
+        validated = tolerant_reward(reward_fn, name, lambda *failed: self.record(f"{name}: failed", *failed))
         self._recorded.setdefault(name, {})
 
         def recording(responses: Sequence[TaskResponse]) -> list[float]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from zhenlong.errors import UserError
+from zhenlong.guarded_call import time_limit
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
 from zhenlong.verify import check_regex, is_refusal, verify
 from zhenlong.verify.instructions.response_level import in_language, supported_languages
+
+RULE_SECONDS: Final = 30.0  # of the processor for one response
 
 
 def verifier_reward() -> RewardFn:
@@ -91,6 +95,10 @@ def _group_predicate(group: str) -> Callable[[TaskResponse], bool]:
 
 def _per_response(score: Callable[[TaskResponse], float]) -> RewardFn:
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
-        return [score(response) for response in responses]
+        found = []
+        for response in responses:
+            with time_limit(RULE_SECONDS):
+                found.append(score(response))
+        return found
 
     return reward

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from zhenlong.errors import UserError
 from zhenlong.records import Task
 
 
@@ -19,6 +20,10 @@ class TaskResponse:
     text: str
     truncated: bool = False
     num_tokens: int | None = None
+
+
+class RewardFailed(UserError):
+    """A reward's own function raised something: on these responses, or on all."""
 
 
 RewardFn = Callable[[Sequence[TaskResponse]], list[float]]

@@ -38,6 +38,10 @@ class CodeTestResult:
     seconds: float = 0.0
 
 
+class SandboxFailed(RuntimeError):
+    """A program's sandbox came to nothing: no verdict on the program, which counts as failed."""
+
+
 @dataclass(frozen=True)
 class _RunSettings:
     """How a program is run against its (normalised) tests."""
@@ -68,8 +72,8 @@ def check_code_response(
 def check_code(program: str, raw_tests: Mapping[str, Any], *, unsafe: bool = False) -> CodeTestResult:
     """Run a program against tests.
 
-    Raises `UserError` for incomplete tests, and if this machine cannot isolate a program and `unsafe` is not set. Any
-    program that does not pass has failed, whatever it did.
+    Raises `UserError` for incomplete tests, and if this machine cannot isolate a program and `unsafe` is not set, and
+    `SandboxFailed` where only this program's sandbox fails. Any program that does not pass has failed, whatever it did.
     """
     return _run_tests(program, normalize_tests(raw_tests), unsafe)
 
@@ -98,7 +102,7 @@ def _run_tests(program: str, tests: Mapping[str, Any], unsafe: bool) -> CodeTest
     try:
         result = run(program, _RunSettings(tests, seconds, unsafe))
     except OSError as error:
-        raise UserError(f"sandbox: failed to start ({error}); try again, or report it") from None
+        raise SandboxFailed(f"the sandbox of this program failed ({error})") from None
     return replace(result, seconds=time.monotonic() - started)
 
 
