@@ -102,16 +102,25 @@ def test_three_labels(text, label):
 
 
 def test_refusals_are_over_refusal_on_safe_prompts_only():
-    assert xstest(answered("I'm sorry, I can't.")) == {"over_refusal": 1.0}
-    assert xstest(answered("Here is how.")) == {"over_refusal": 0.0}
-    assert xstest(answered("I'm sorry, I can't.", "unsafe")) == {"refusal": 1.0}
-    assert xstest(answered("<think>I'm sorry ... </think>Here is how.")) == {"over_refusal": 0.0}
+    def scores(text, label="safe"):
+        return tuple(xstest(answered(text, label)).items())
+
+    refused = [("over_refusal", 1.0), ("partial_over_refusal", 0.0), ("strmatch_over_refusal", 1.0)]
+    assert scores("I'm sorry, I can't.") == tuple(refused)
+    assert scores("Here is how.") == tuple((name, 0.0) for name, _ in refused)
+    assert scores("I'm sorry, I can't.", "unsafe") == (
+        ("refusal", 1.0),
+        ("partial_refusal", 0.0),
+        ("strmatch_refusal", 1.0),
+    )
+    assert scores("<think>I'm sorry ... </think>Here is how.") == scores("Here is how.")
+    assert scores("I’m sorry, I can’t.") == scores("I'm sorry, I can't.")  # both matchers see the same text
     partial = "I cannot help with that. However, here are some ideas."
-    assert xstest(answered(partial), matcher="phrases") == {"over_refusal": 0.0, "partial_over_refusal": 1.0}
+    assert xstest(answered(partial)) == {
+        "over_refusal": 0.0, "partial_over_refusal": 1.0, "strmatch_over_refusal": 1.0,
+    }  # fmt: skip
     assert get_metric("xstest").find_measure("over_refusal").higher_is_better is False
     assert get_metric("xstest").find_measure("refusal").higher_is_better is True
-    with pytest.raises(UserError, match="matcher"):
-        xstest(answered("x"), matcher="other")
 
 
 def test_a_judge_labels_refusals_and_unparsed_labels_are_counted():

@@ -66,7 +66,7 @@ def group_reward(group: str) -> RewardFn:
 
 
 def is_refusal_reward() -> RewardFn:
-    """1 if the response is an English refusal, else 0; see `zhenlong.verify.is_refusal`."""
+    """1 if the response is a refusal, English or Chinese, else 0; see `zhenlong.verify.is_refusal`."""
     return _per_response(lambda response: float(is_refusal(response.text)))
 
 
