@@ -156,3 +156,11 @@ def test_invalid_options_are_user_errors() -> None:
         group_advantages(SCORES, GROUP_IDS, advantage_baseline="median")
     with pytest.raises(UserError, match="batch"):
         group_advantages(SCORES, GROUP_IDS, scale_rewards="std")
+
+
+def test_whitening_ignores_nan_outside_of_the_mask() -> None:
+    mask = torch.tensor([True, True, False])
+    for shift_mean in (True, False):
+        whitened = whiten(torch.tensor([1.0, 3.0, float("nan")]), mask=mask, shift_mean=shift_mean)
+        assert torch.equal(whitened[:2], whiten(torch.tensor([1.0, 3.0]), shift_mean=shift_mean))
+        assert whitened[2].item() == 0.0

@@ -101,3 +101,9 @@ def test_controller_is_fixed_without_a_target_and_restores_its_state() -> None:
     assert one.coefficient == two.coefficient
     with pytest.raises(UserError, match="target > 0"):
         KLController(0.1, target=0.0)
+
+
+def test_k3_of_an_improbable_token_is_finite() -> None:
+    far = kl_estimate(torch.tensor([-200.0, -10.0]), torch.tensor([-0.1, -0.1]), "k3")
+    assert torch.isfinite(far).all()
+    assert far[1].item() == pytest.approx(torch.tensor(9.9).exp().item() - 1 - 9.9, rel=1e-5)  # unclamped

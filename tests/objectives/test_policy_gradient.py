@@ -123,3 +123,46 @@ def test_sampled_entropy_has_the_expected_value_and_gradient_of_entropy() -> Non
 def test_unknown_level_is_a_user_error() -> None:
     with pytest.raises(UserError, match="token, sequence"):
         single_token_loss(1.0, 1.0, level="word")
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("log_ratio", [-100.0, 100.0, 1e4])
+@pytest.mark.parametrize("advantage", [-1.0, 1.0])
+def test_extreme_ratios_have_gradient_zero(level, log_ratio, advantage) -> None:
+    x = torch.tensor([log_ratio], requires_grad=True)  # float32, where exp(100) is infinite
+    zero, one = torch.zeros(1), torch.tensor([advantage])
+    loss, metrics = policy_loss(x, zero, one, torch.zeros(1, dtype=torch.long), 1, RatioSettings(level=level))
+    loss.backward()
+    assert x.grad.item() == pytest.approx(0.0, abs=1e-8)
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "moves"),
+    [
+        (5.0, -1.0, 3.0, False),  # bounded
+        (2.0, -1.0, 2.0, True),
+        (0.5, -1.0, 0.8, False),
+        (5.0, 1.0, -1.2, False),  # a positive advantage is clipped as before
+    ],
+)
+def test_dual_clip_bounds_the_loss_of_negative_advantages(ratio, advantage, loss, moves) -> None:
+    value, derivative, metrics = single_token_loss(ratio, advantage, dual_clip=3.0)
+    assert value == pytest.approx(loss)
+    assert derivative == pytest.approx(-advantage * ratio if moves else 0.0)
+    assert metrics["clip_fraction"].item() == (0.0 if moves else 1.0)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.5, -3.0])
+def test_a_dual_clip_of_at_most_one_is_refused(value) -> None:
+    with pytest.raises(UserError, match="dual_clip: expected a number above 1"):
+        RatioSettings(dual_clip=value)
+
+
+def test_rounding_is_not_counted_as_a_clipped_value() -> None:
+    torch.manual_seed(0)
+    old = torch.randn(10_000) * 3
+    values, returns = old + torch.empty(10_000).uniform_(-0.19, 0.19), torch.randn(10_000)
+    _, metrics = value_loss(values, old, returns, clip=0.2)
+    assert metrics["value_clip_fraction"].item() == 0.0

@@ -240,7 +240,7 @@ def test_a_token_returns_the_score_less_the_price_of_the_kl_still_to_pay():
     one = group([[5, 6, 7], [8, 9]], [0.0, 0.0], loss_mask=[1, 1])
     kl = np.asarray([0.5, -0.25, 1.0, 2.0, 0.125], np.float32)
     one.reference_log_probs, one.values = one.old_log_probs - kl, np.full(5, 0.3, np.float32)
-    plain = ppo_stage.PPOSettings(0.2, 0.2, 0.1, 0.0, GAESettings(1.0, 1.0), 0.0, False, 1.0)
+    plain = ppo_stage.PPOSettings(0.2, 0.0, 0.2, 0.1, 0.0, GAESettings(1.0, 1.0), 0.0, False, 1.0)
     found = ppo_stage._add_advantages([one], torch.tensor([2.0, -1.0]), KLController(0.1), plain)
     left = [0.5 - 0.25 + 1.0, -0.25 + 1.0, 1.0, 2.0 + 0.125, 0.125]
     assert one.returns == pytest.approx([r - 0.1 * k for r, k in zip([2, 2, 2, -1, -1], left, strict=True)])

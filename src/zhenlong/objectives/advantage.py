@@ -97,6 +97,7 @@ def whiten(
     ranks. A single token, or equal values, have variance 0 and give 0 (or the unshifted values), never NaN.
     """
     weights = torch.ones_like(values) if mask is None else mask.to(values.dtype)
+    values = values if mask is None else values.masked_fill(~mask, 0.0)  # NaN times 0 would be NaN
     count, summed = all_reduce(torch.stack([weights.sum(), (values * weights).sum()]))
     mean = summed / count.clamp(min=1.0)
     variance = all_reduce((weights * (values - mean) ** 2).sum()) / count.clamp(min=1.0)

@@ -13,6 +13,9 @@ from zhenlong.errors import UserError
 
 KL_ESTIMATORS: Final = ("k1", "k2", "k3")
 KL_LOSSES: Final = ("k2", "k3+")
+MAX_EXPONENT: Final = 20.0
+"""The exponent of k3 is at most this, so that one improbable token does not overflow; peers without a clamp agree
+below it."""
 
 
 def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: str = "k1") -> Tensor:
@@ -27,7 +30,7 @@ def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kl_estimator: st
     if kl_estimator == "k2":
         return delta**2 / 2.0
     if kl_estimator == "k3":
-        return (-delta).exp() - 1.0 + delta
+        return (-delta).clamp(max=MAX_EXPONENT).exp() - 1.0 + delta
     raise UserError(f"kl_estimator: expected one of {', '.join(KL_ESTIMATORS)}, got {kl_estimator!r}")
 
 

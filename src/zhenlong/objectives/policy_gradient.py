@@ -17,17 +17,26 @@ from zhenlong.errors import UserError
 from zhenlong.objectives.reduce import mean_per_response
 
 IMPORTANCE_SAMPLING_LEVELS: Final = ("token", "sequence")
+MAX_LOG_RATIO: Final = 20.0
+"""Log-ratios are clamped to this magnitude, where e^20 is far outside of any clip range: beyond it the gradient is 0,
+not NaN. Peers without a clamp agree within it."""
 
 
 @dataclass(frozen=True)
 class RatioSettings:
-    """Of which ratio `policy_loss` is, and the range 1 - clip_low .. 1 + clip_high outside which it gains nothing."""
+    """Of which ratio `policy_loss` is, and the range 1 - clip_low .. 1 + clip_high outside which it gains nothing.
+
+    `dual_clip` > 1 also bounds the ratio of tokens with a negative advantage (Ye et al. 2020, Eq. 5); 0: unbounded.
+    """
 
     clip_low: float = 0.2
     clip_high: float = 0.2
     level: str = "token"
+    dual_clip: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.dual_clip and not self.dual_clip > 1.0:
+            raise UserError(f"dual_clip: expected a number above 1, or 0 to leave it off, got {self.dual_clip:g}")
         if self.level not in IMPORTANCE_SAMPLING_LEVELS:
             raise UserError(
                 f"importance_sampling_level: expected one of {', '.join(IMPORTANCE_SAMPLING_LEVELS)}, "
@@ -49,7 +58,7 @@ def policy_loss(
     `advantages [M]` are per token (for one per response: `advantages[response_index]`). The probability ratio ρ is
     new / old, per `token`, or one for the whole `sequence`, length-normalised, exp(mean_t log ρ_t), as in GSPO (Eq. 7,
     Zheng et al. 2025), where clip ranges are about 3e-4. `clip_high` > `clip_low` is DAPO's clip-higher (Yu et al.
-    2025).
+    2025). With `dual_clip` c the loss of a token with A < 0 is at most -c A (Ye et al. 2020, Eq. 5).
 
     Metrics: `ratio`; `clip_fraction`, tokens whose gradient is clipped away; `approx_kl`, the k3 estimate of
     KL(old ‖ new). On the first step after sampling they are 1, 0 and 0 per token.
@@ -57,14 +66,20 @@ def policy_loss(
     log_ratio = log_probs - old_log_probs  # [M]
     if settings.level == "sequence":
         log_ratio = mean_per_response(log_ratio, response_index, num_responses)[response_index]
-    ratio = log_ratio.exp()
+    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     unclipped = ratio * advantages
     clipped = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high) * advantages
-    losses = -torch.minimum(unclipped, clipped)
+    objective = torch.minimum(unclipped, clipped)
+    is_clipped = clipped < unclipped
+    if settings.dual_clip:
+        bound = settings.dual_clip * advantages
+        is_bounded = (advantages < 0) & (bound > objective)
+        objective, is_clipped = torch.where(is_bounded, bound, objective), is_clipped | is_bounded
+    losses = -objective
     with torch.no_grad():
         metrics = {
             "ratio": ratio.sum(),
-            "clip_fraction": (clipped < unclipped).to(ratio.dtype).sum(),
+            "clip_fraction": is_clipped.to(ratio.dtype).sum(),
             "approx_kl": (ratio - 1.0 - log_ratio).sum(),
         }
     return (losses if weights is None else weights * losses).sum(), metrics
@@ -84,13 +99,14 @@ def value_loss(
     value; None disables clipping. As in OpenAI's baselines and InstructGPT. Metric: `value_clip_fraction`.
     """
     squares = (values - returns) ** 2
-    losses, is_clipped = squares, torch.zeros_like(squares)
+    losses, is_clipped = squares, torch.zeros_like(squares, dtype=torch.bool)
     if clip is not None:
         clipped_values = old_values + (values - old_values).clamp(-clip, clip)
         clipped_squares = (clipped_values - returns) ** 2
-        losses, is_clipped = torch.maximum(squares, clipped_squares), (clipped_squares > squares).to(squares.dtype)
+        losses, is_clipped = torch.maximum(squares, clipped_squares), clipped_squares > squares
+        is_clipped &= (values - old_values).abs() > clip  # within the range the two differ by rounding only
     losses = 0.5 * (losses if weights is None else weights * losses)
-    return losses.sum(), {"value_clip_fraction": is_clipped.detach().sum()}
+    return losses.sum(), {"value_clip_fraction": is_clipped.to(squares.dtype).sum()}
 
 
 def entropy(logits: Tensor) -> Tensor:

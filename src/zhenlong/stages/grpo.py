@@ -77,6 +77,7 @@ class GRPOSettings:
     clip_high: float = 0.2
     kl_coef: float = 0.04
     kl_estimator: str = "k3+"
+    dual_clip: float = 0.0
     dynamic_sampling_rounds: int = 0
     max_tokens: int = 256
     temperature: float = 1.0
@@ -110,6 +111,7 @@ def grpo(
     importance_sampling_level: Literal["token", "sequence"] | None = None,
     clip_low: float | None = None,
     clip_high: float | None = None,
+    dual_clip: float = 0.0,
     kl_coef: float | None = None,
     kl_estimator: Literal["k2", "k3+"] = "k3+",
     dynamic_sampling_rounds: int | None = None,
@@ -126,6 +128,7 @@ def grpo(
         importance_sampling_level: Probability ratio token by token, or one for the sequence (GSPO).
         clip_low: The ratio is clipped below 1 - clip_low.
         clip_high: The ratio is clipped above 1 + clip_high; above clip_low it is DAPO's clip-higher.
+        dual_clip: For a negative advantage the ratio counts up to dual_clip only, such as 3; 0 disables it.
         kl_coef: Weight of the KL to the model as it began, in the loss; 0 needs no reference.
         kl_estimator: How that KL is estimated: k2, or k3+ (the value of k3 with the gradient of k2).
         dynamic_sampling_rounds: Rounds of new prompts instead of groups whose rewards are all equal (DAPO).
@@ -238,7 +241,7 @@ def grpo_loss(
         rollout.advantages,
         forest.response_index,
         forest.num_responses,
-        RatioSettings(settings.clip_low, settings.clip_high, settings.importance_sampling_level),
+        RatioSettings(settings.clip_low, settings.clip_high, settings.importance_sampling_level, settings.dual_clip),
         weights,
     )
     if settings.kl_coef:
@@ -298,6 +301,7 @@ def _settings(variant: Variant, config: Mapping[str, Any]) -> GRPOSettings:
 
 
 def _check_options(settings: GRPOSettings, samples_per_prompt: int) -> None:
+    RatioSettings(dual_clip=settings.dual_clip)
     if samples_per_prompt == 1 and settings.advantage_baseline != "none":
         raise UserError("samples_per_prompt: expected 2 or more, for a group of one has nothing to compare with; got 1")
     if settings.advantage_baseline == "none" and settings.scale_rewards == "group":

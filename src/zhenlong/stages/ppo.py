@@ -64,6 +64,7 @@ class PPOSettings:
     """The coefficients of the loss and of the advantages; see `ppo` for each."""
 
     clip: float
+    dual_clip: float
     value_clip: float
     value_coef: float
     entropy_coef: float
@@ -93,6 +94,7 @@ def ppo(
     kl_target: float = 0.0,
     kl_horizon: float = 10000.0,
     clip: float = 0.2,
+    dual_clip: float = 0.0,
     value_clip: float = 0.2,
     value_coef: float = 0.1,
     entropy_coef: float = 0.0,
@@ -116,6 +118,7 @@ def ppo(
         kl_target: KL per response, in nats, that kl_coef is steered towards; 0 keeps kl_coef fixed.
         kl_horizon: Rollouts over which a full error changes kl_coef by a fifth.
         clip: The probability ratio is clipped to 1 - clip .. 1 + clip.
+        dual_clip: For a negative advantage the ratio counts up to dual_clip only, such as 3; 0 disables it.
         value_clip: A value moves at most this far from the old one, in reward units; 0 leaves it free.
         value_coef: Weight of the value loss.
         entropy_coef: Weight of the entropy bonus.
@@ -140,6 +143,7 @@ def ppo(
     )
     settings = PPOSettings(
         clip,
+        dual_clip,
         value_clip,
         value_coef,
         entropy_coef,
@@ -148,6 +152,7 @@ def ppo(
         whiten_rewards,
         rollout_options.temperature,
     )
+    RatioSettings(dual_clip=dual_clip)  # refuses a wrong one before anything is written
     _check_options(config)
     with Run(
         output,
@@ -245,7 +250,7 @@ def ppo_loss(
         rollout.advantages,
         forest.response_index,
         forest.num_responses,
-        RatioSettings(settings.clip, settings.clip),
+        RatioSettings(settings.clip, settings.clip, dual_clip=settings.dual_clip),
     )
     values = actor_critic.values(forest, states)
     value_total, value_sums = value_loss(values, rollout.values, rollout.returns, clip=settings.value_clip or None)
