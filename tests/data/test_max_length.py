@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
-from zhenlong.data import ChatTemplate, enforce_max_length, require_prompt_fits
+from zhenlong.data import ChatTemplate, LengthLimit, enforce_max_length, require_prompt_fits
 from zhenlong.errors import UserError
 
 TEMPLATE = ChatTemplate.from_tokenizer(tiny_tokenizer())
@@ -18,7 +18,7 @@ SAMPLE = st.integers(1, 9).flatmap(
 
 @given(st.lists(SAMPLE, max_size=8), st.integers(1, 9), st.sampled_from(["truncate", "drop"]))
 def test_every_example_is_kept_truncated_or_counted_as_dropped(samples, max_length, overlong):
-    fitted = enforce_max_length(samples, max_length, overlong)
+    fitted = enforce_max_length(samples, LengthLimit(max_length, overlong))
     assert len(fitted.examples) + fitted.dropped == len(samples)
     changed = 0
     for index, (ids, scored) in zip(fitted.indices, fitted.examples, strict=True):
@@ -33,7 +33,7 @@ def test_every_example_is_kept_truncated_or_counted_as_dropped(samples, max_leng
 
 def test_an_overlong_example_is_by_default_an_error_that_names_it():
     with pytest.raises(UserError, match="conversation 2: 3 tokens, more than the maximum of 2"):
-        enforce_max_length([([1], [True]), ([1, 2, 3], [True] * 3)], 2, name="conversation")
+        enforce_max_length([([1], [True]), ([1, 2, 3], [True] * 3)], LengthLimit(2), name="conversation")
 
 
 def test_a_prompt_must_leave_room_in_the_context():

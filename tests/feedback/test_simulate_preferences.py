@@ -13,7 +13,7 @@ from zhenlong.models import save_model
 from zhenlong.records import Message, Ranking, Task
 from zhenlong.sampling import Completion
 from zhenlong.world import World, gold_reward
-from zhenlong.world.annotators import panel
+from zhenlong.world.annotators import PanelOptions, make_panel
 
 
 def said(text: str, truncated: bool = False) -> Completion:
@@ -21,7 +21,7 @@ def said(text: str, truncated: bool = False) -> Completion:
 
 
 def test_noiseless_annotators_put_the_better_answer_first():
-    people = panel(5, noise=0.0)
+    people = make_panel(PanelOptions(noise=0.0))
     agreed = total = 0
     for task in World(0).tasks(60, seed=3):
         ranking = _to_ranking(task, [said("Nobody knows that today."), said(task.reference)], Random(0), people)
@@ -36,7 +36,7 @@ def test_noiseless_annotators_put_the_better_answer_first():
 def test_cut_off_empty_and_repeated_answers_are_not_shown():
     task = Task((Message("user", "Where does Mira live?"),), verifier="world")
     shown = [said("Pell."), said("Pell."), said("  "), said("Pell and", truncated=True)]
-    assert _to_ranking(task, shown, Random(0), panel(1)) is None
+    assert _to_ranking(task, shown, Random(0), make_panel(PanelOptions(1))) is None
 
 
 def test_the_file_is_read_back_as_rankings_and_is_the_same_for_the_same_seed(tmp_path):

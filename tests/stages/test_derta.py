@@ -12,13 +12,13 @@ from tiny import tiny_tokenizer
 from tiny_files import SAFETY, read_metrics, weight_bytes, write_jsonl_file
 from transformers import AutoModelForCausalLM
 
-from zhenlong.data import ChatTemplate, Mixture
+from zhenlong.data import ChatTemplate, LengthLimit, Mixture
 from zhenlong.errors import UserError
 from zhenlong.forest import TreeNode, make_microbatches
 from zhenlong.loop import Run, TrainingOptions
 from zhenlong.records import Message, Ranking
 from zhenlong.stages.derta import join_orders, set_refusal_targets, step_trees
-from zhenlong.stages.safety_pairs import build_heldout_pairs, draw_prefix_length, pair_trees
+from zhenlong.stages.safety_pairs import SafetyPairSettings, build_heldout_pairs, draw_prefix_length, pair_trees
 from zhenlong.world import World
 
 
@@ -33,7 +33,9 @@ RANKINGS = [Ranking((Message("user", row["prompt"]),), (row["chosen"], row["reje
 def pairs_of(tmp_path, rankings=RANKINGS, prefix=True, refusal="Sorry", max_length=512, overlong="error", seed=0):
     run = Run(tmp_path / "run", {"data": "x"}, TrainingOptions(seed=seed, progress=False), "derta")
     template, order = ChatTemplate.from_tokenizer(tiny_tokenizer()), Mixture([len(rankings)])
-    return pair_trees(run, rankings, order, template, refusal, prefix, max_length, overlong)[0]
+    return pair_trees(
+        run, rankings, order, template, SafetyPairSettings(refusal, prefix), LengthLimit(max_length, overlong)
+    )[0]
 
 
 def test_the_prefix_is_uniform_from_one_word_to_all_but_two_and_none_for_every_third():

@@ -10,10 +10,11 @@ from zhenlong.data import read
 from zhenlong.errors import UserError
 from zhenlong.feedback.pairwise_labelling import ResponseSet
 from zhenlong.feedback.pointwise_judge import (
+    JudgingSettings,
     ScoredResponses,
     best_worst_pair,
+    judge_responses,
     read_score,
-    score_responses,
     scoring_messages,
 )
 from zhenlong.inference.cache import RequestCache
@@ -99,9 +100,9 @@ def test_points_are_the_mean_of_the_judgements_that_can_be_read(tmp_path):
     questions = [ResponseSet(PROMPT, ("a", "b", "c"))]
     options = {"judge_samples": 3, "temperature": 0.7, "max_tokens": 9, "seed": 0}
     with RequestCache(tmp_path / "cache") as cache:
-        ((found,), report) = score_responses(
-            open_model(speaker, cache, name="self"), questions, max_unparsed=0.5, **options
-        )  # fmt: skip
+        ((found,), report) = judge_responses(
+            open_model(speaker, cache, name="self"), questions, JudgingSettings(max_unparsed=0.5, **options)
+        )
     assert found.scores == (3.5, 1.0, None)
     assert (report["judgements"], report["unparsed"]) == (9, 4)
     assert report["scores"]["n"] == 2
@@ -109,7 +110,7 @@ def test_points_are_the_mean_of_the_judgements_that_can_be_read(tmp_path):
     with RequestCache(tmp_path / "other") as cache:
         mute = open_model(Speaker(lambda messages, k: "Hm."), cache)
         with pytest.raises(UserError, match=r"9 of 9 verdicts cannot be read .*more than max_unparsed 0"):
-            score_responses(mute, questions, max_unparsed=0.0, **options)
+            judge_responses(mute, questions, JudgingSettings(max_unparsed=0.0, **options))
 
 
 def test_the_best_is_preferred_to_the_worst_and_equal_points_to_nothing():

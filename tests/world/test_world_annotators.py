@@ -7,7 +7,7 @@ import pytest
 
 from zhenlong.records import Message
 from zhenlong.world import Annotator, World, annotate, gold_reward
-from zhenlong.world.annotators import INDIFFERENCE_THRESHOLD, panel
+from zhenlong.world.annotators import INDIFFERENCE_THRESHOLD, PanelOptions, make_panel
 
 WORLD = World(0)
 SUM = (Message("user", "What is 3 + 4?"),)
@@ -34,7 +34,10 @@ def test_without_noise_and_tastes_all_labels_agree_with_the_gold_reward():
 
 
 def test_more_noise_lowers_agreement():
-    assert agreement(WORLD.rankings(600, noise=0.02)) > agreement(WORLD.rankings(600, noise=0.5)) + 0.1
+    assert (
+        agreement(WORLD.rankings(600, panel=PanelOptions(noise=0.02)))
+        > agreement(WORLD.rankings(600, panel=PanelOptions(noise=0.5))) + 0.1
+    )
 
 
 def test_preference_probabilities_follow_bradley_terry():
@@ -61,7 +64,7 @@ def test_biases_shift_preferences_in_their_direction():
 
 def test_a_length_bias_of_the_panel_makes_chosen_responses_longer():
     def longer(bias: float) -> float:
-        rows = WORLD.rankings(600, length_bias=bias)
+        rows = WORLD.rankings(600, panel=PanelOptions(length_bias=bias))
         extra = 0.0
         for row in rows:
             ((better, worse),) = row.pairs()
@@ -110,8 +113,8 @@ def test_rankings_of_four_have_four_texts_and_ranks():
 
 
 def test_rankings_come_from_several_annotators_who_sometimes_disagree():
-    assert len({row.annotator for row in WORLD.rankings(200, num_annotators=5)}) == 5
-    first, second = panel(2)
+    assert len({row.annotator for row in WORLD.rankings(200, panel=PanelOptions(num_annotators=5))}) == 5
+    first, second = make_panel(PanelOptions(2))
     assert first.tastes != second.tastes
     rng = Random(0)
     votes = [

@@ -13,6 +13,14 @@ Overlong = Literal["error", "truncate", "drop"]
 
 
 @dataclass(frozen=True)
+class LengthLimit:
+    """The most tokens of an example, and what is done with a longer one."""
+
+    max_length: int
+    overlong: Overlong = "error"
+
+
+@dataclass(frozen=True)
 class FittedExamples:
     """The examples that fit, their original indices, and how many were truncated or dropped."""
 
@@ -23,13 +31,14 @@ class FittedExamples:
 
 
 def enforce_max_length(
-    examples: Sequence[TokenizedExample], max_length: int, overlong: Overlong = "error", name: str = "sample"
+    examples: Sequence[TokenizedExample], limit: LengthLimit, name: str = "sample"
 ) -> FittedExamples:
-    """Examples of at most `max_length` tokens.
+    """Examples of at most `limit.max_length` tokens.
 
     A longer one raises `UserError`, is truncated at its end (`truncate`) or dropped (`drop`); one without scored tokens
     after truncation is dropped too. `name` names an example in the error, with its number from 1.
     """
+    max_length, overlong = limit.max_length, limit.overlong
     fitted: list[TokenizedExample] = []
     indices: list[int] = []
     truncated = 0

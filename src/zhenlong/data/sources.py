@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -87,8 +87,8 @@ def _hub_rows(spec: str, limit: int | None) -> Iterator[RawRow]:
         yield from iter_file_rows(_download_file(spec, f"{owner}/{repository}", file))
         return
     data = _load_dataset(spec, name, config or None, split or "train", streaming=limit is not None)
-    for number, fields in enumerate(data, 1):
-        yield RawRow(f"{spec}, row {number}", fields)
+    for number, row in enumerate(data, 1):
+        yield RawRow(f"{spec}, row {number}", row)
 
 
 def _load_dataset(spec: str, name: str, config: str | None, split: str, streaming: bool) -> Any:
@@ -132,13 +132,19 @@ def _world_rows(spec: str) -> Iterator[RawRow]:
     given = dict(parse_qsl(query))
     world_seed = given.pop("world", "0")
     method: Callable[..., list[Record]] = getattr(World(_parse_int(spec, "world", world_seed)), kind)
-    parameters = inspect.signature(method).parameters.items()
-    accepted = [name for name, p in parameters if name == "n" or isinstance(p.default, int | float | str)]
+    parameters = {name: one.default for name, one in inspect.signature(method).parameters.items()}
+    groups: dict[str, Any] = {name: default for name, default in parameters.items() if is_dataclass(default)}
+    in_group = {one.name: group for group, default in groups.items() for one in fields(default)}
+    plain = [name for name, default in parameters.items() if name == "n" or isinstance(default, int | float | str)]
+    accepted = [*plain, *in_group]
     unknown = sorted(set(given) - set(accepted))
     if unknown:
         raise UserError(f"{spec}: unknown option {', '.join(unknown)}; expected {', '.join((*accepted, 'world'))}")
     count = _parse_int(spec, "n", given.pop("n", "1000"))
-    options = {name: _parse_value(text) for name, text in given.items()}
+    options = {name: _parse_value(text) for name, text in given.items() if name in plain}
+    for group, default in groups.items():
+        own = {name: _parse_value(text) for name, text in given.items() if in_group.get(name) == group}
+        options[group] = replace(default, **own)
     try:
         records = method(count, **options)
     except (TypeError, ValueError) as error:

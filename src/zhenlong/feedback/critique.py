@@ -57,6 +57,16 @@ class RevisedResponse:
         return self.steps[-1].revision if self.steps else self.initial_response
 
 
+@dataclass(frozen=True)
+class CritiqueSettings:
+    """How many rounds of critique and revision there are, and how each part is sampled."""
+
+    num_revisions: int
+    temperature: float
+    max_tokens: int
+    seed: int
+
+
 def critique(
     *,
     model: str,
@@ -106,15 +116,8 @@ def critique(
     client_options = inference.client_options() | {"chat_template": prompt_options.chat_template}
     with RequestCache(inference.cache or folder / "cache.sqlite") as output_cache:
         client = open_model(model, output_cache, **client_options)
-        results = critique_and_revise(
-            client,
-            [one.prompt for one in tasks],
-            principles,
-            num_revisions=num_revisions,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            seed=seed,
-        )
+        settings = CritiqueSettings(num_revisions, temperature, max_tokens, seed)
+        results = critique_and_revise(client, [one.prompt for one in tasks], principles, settings)
         succeeded = [one for one in results if not one.failure]
         if not succeeded:
             raise UserError(f"model {model}: no revision came out of {data}; the first: {results[0].failure}")
@@ -146,11 +149,7 @@ def critique_and_revise(
     client: ModelClient,
     prompts: Sequence[Messages],
     principles: tuple[Principle, ...],
-    *,
-    num_revisions: int,
-    temperature: float,
-    max_tokens: int,
-    seed: int,
+    settings: CritiqueSettings,
 ) -> list[RevisedResponse]:
     """Each prompt with the model's answer and its rounds of critique and revision.
 
@@ -158,9 +157,12 @@ def critique_and_revise(
     """
 
     def generate(conversations: Sequence[Messages], turn: int) -> list[tuple[GeneratedOutput, ...]]:
-        turn_seed = seed + turn * len(prompts)  # no two turns of a record draw with the same seed
         return client.sample_outputs(
-            conversations, samples_per_prompt=1, max_tokens=max_tokens, temperature=temperature, seed=turn_seed
+            conversations,
+            samples_per_prompt=1,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            seed=settings.seed + turn * len(prompts),  # no two turns of a record draw with the same seed
         )
 
     initial_outputs = generate(prompts, 0)
@@ -168,8 +170,8 @@ def critique_and_revise(
         _with_initial_response(RevisedResponse(prompt, ""), outputs)
         for prompt, outputs in zip(prompts, initial_outputs, strict=True)
     ]
-    for number in range(num_revisions):
-        step_principles = [sample_principle(principles, seed, place, number) for place in range(len(results))]
+    for number in range(settings.num_revisions):
+        step_principles = [sample_principle(principles, settings.seed, place, number) for place in range(len(results))]
         active = [place for place, one in enumerate(results) if not one.failure]
         critique_requests = [_critique_messages(results[place], step_principles[place].critique) for place in active]
         critiques = dict(zip(active, generate(critique_requests, 2 * number + 1), strict=True))

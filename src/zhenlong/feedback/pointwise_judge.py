@@ -54,30 +54,38 @@ def scoring_messages(prompt: Messages, response: str) -> Messages:
     return (Message("user", re.sub(r"\{(\w+)\}", lambda match: slots.get(match[1], match[0]), _PROMPT_TEMPLATE)),)
 
 
-def score_responses(
-    judge: ModelClient,
-    response_sets: Sequence[ResponseSet],
-    *,
-    judge_samples: int,
-    temperature: float,
-    max_tokens: int,
-    max_unparsed: float,
-    seed: int,
+@dataclass(frozen=True)
+class JudgingSettings:
+    """How many judgements of each answer are sampled and how, and which share of them may be unreadable."""
+
+    judge_samples: int
+    temperature: float
+    max_tokens: int
+    max_unparsed: float
+    seed: int
+
+
+def judge_responses(
+    judge: ModelClient, response_sets: Sequence[ResponseSet], settings: JudgingSettings
 ) -> tuple[list[ScoredResponses], dict[str, Any]]:
     """The points of every answer of every question, and a report on them.
 
-    Raises `UserError` where more than a share `max_unparsed` of the judgements cannot be read.
+    Raises `UserError` where more than a share `settings.max_unparsed` of the judgements cannot be read.
     """
     requests = [scoring_messages(one.prompt, answer) for one in response_sets for answer in one.responses]
     replies = judge.sample_outputs(
-        requests, samples_per_prompt=judge_samples, max_tokens=max_tokens, temperature=temperature, seed=seed
+        requests,
+        samples_per_prompt=settings.judge_samples,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed,
     )
-    outputs = [list(several) or [GeneratedOutput("")] * judge_samples for several in replies]
+    outputs = [list(several) or [GeneratedOutput("")] * settings.judge_samples for several in replies]
     verdicts = [[read_output(one, read_score) for one in several] for several in outputs]
     unread = unread_verdicts(
         [unread_record(own, [one.text for one in several]) for own, several in zip(verdicts, outputs, strict=True)]
     )
-    require_read_verdicts(judge.name, unread, max_unparsed, "'Score: 0' to 'Score: 5'")
+    require_read_verdicts(judge.name, unread, settings.max_unparsed, "'Score: 0' to 'Score: 5'")
     scores = [[one.value for one in several] for several in verdicts]
     mean_scores = iter([_mean_of_parsed(several) for several in scores])
     scored = [ScoredResponses(one, tuple(next(mean_scores) for _ in one.responses)) for one in response_sets]
@@ -88,7 +96,7 @@ def score_responses(
         "unparsed": unread.get("unread", 0),
         "unparsed_rate": unread.get("share", 0.0),
         "unparsed_reasons": unread.get("reasons", {}),
-        "scores": mean_interval(known_scores, seed).as_json(),
+        "scores": mean_interval(known_scores, settings.seed).as_json(),
     }
     return scored, report
 

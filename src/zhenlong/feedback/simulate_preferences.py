@@ -24,7 +24,7 @@ from zhenlong.options.keywords import TemplateKwargs
 from zhenlong.records import Ranking, Task, to_json
 from zhenlong.sampling import Completion, SamplingParams
 from zhenlong.world import annotate
-from zhenlong.world.annotators import DEFAULT_NOISE, Annotator, panel
+from zhenlong.world.annotators import DEFAULT_NOISE, Annotator, PanelOptions, make_panel
 
 
 def simulate_preferences(
@@ -76,7 +76,7 @@ def simulate_preferences(
         samples_per_prompt=samples_per_prompt,
     )
     rng = Random(f"collect:{seed}")
-    annotator_panel = panel(annotators, seed, noise, length_bias, list_bias)
+    annotator_panel = make_panel(PanelOptions(annotators, noise, length_bias, list_bias), seed)
     rankings = [
         _to_ranking(task, shown, rng, annotator_panel)
         for task, shown in zip(task_records, sampled.completions, strict=True)

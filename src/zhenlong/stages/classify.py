@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 from typing_extensions import Unpack
 
-from zhenlong.data import BadRow, Overlong
+from zhenlong.data import BadRow, LengthLimit
 from zhenlong.data.classification_rows import LabelledText, read_labelled_texts
 from zhenlong.data.options import LengthOptions, RowOptions
 from zhenlong.errors import UserError
@@ -117,9 +117,8 @@ def classify(
             classifier.model.to(run.device)
         if model_options.gradient_checkpointing:
             classifier.model.gradient_checkpointing_enable({"use_reentrant": False})
-        tokenize = partial(
-            _tokenize_examples, run, classifier, _max_text_length(classifier, lengths.max_length), lengths.overlong
-        )
+        limit = LengthLimit(_max_text_length(classifier, lengths.max_length), lengths.overlong)
+        tokenize = partial(_tokenize_examples, run, classifier, limit)
         examples, sizes = tokenize(rows, split_by_source(rows, order))
         order = resize_order(order, sizes)
         heldout_examples, _ = tokenize(heldout_rows, [heldout_rows]) if heldout_rows else ([], [])
@@ -263,12 +262,12 @@ def _max_text_length(classifier: Classifier, max_length: int) -> int:
 def _tokenize_examples(
     run: Run,
     classifier: Classifier,
-    max_length: int,
-    overlong: Overlong,
+    limit: LengthLimit,
     rows: Sequence[LabelledText],
     sources: Sequence[Sequence[LabelledText]],
 ) -> tuple[list[Example], list[int]]:
     """The texts as token ids, source by source, and how many of each source are left."""
+    max_length, overlong = limit.max_length, limit.overlong
     number = {label: place for place, label in enumerate(classifier.labels)}
     examples: list[Example] = []
     sizes, truncated, dropped = [], 0, 0

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
-from zhenlong.data import ChatTemplate, Mixture
+from zhenlong.data import ChatTemplate, LengthLimit, Mixture
 from zhenlong.data.options import DataOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.statistics.intervals import mean_interval
@@ -35,7 +35,7 @@ from zhenlong.randomness import eval_mode
 from zhenlong.records import Demonstration, Ranking
 from zhenlong.stages.evaluate_during_training import with_evaluations
 from zhenlong.stages.prepare_data import conversation_trees, read_heldout, read_training_data
-from zhenlong.stages.safety_pairs import SafetyPair, build_heldout_pairs, pair_trees
+from zhenlong.stages.safety_pairs import SafetyPair, SafetyPairSettings, build_heldout_pairs, pair_trees
 from zhenlong.stages.sample_logging import log_samples
 from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
 from zhenlong.verify.refusal import is_refusal
@@ -97,14 +97,11 @@ def derta(
             ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template),
             resolve_max_length(policy, data_options.max_length),
         )
-        pairs, order = pair_trees(
-            run, rankings, order, template, refusal, harmful_prefix, context, data_options.overlong
-        )
+        limit = LengthLimit(context, data_options.overlong)
+        pairs, order = pair_trees(run, rankings, order, template, SafetyPairSettings(refusal, harmful_prefix), limit)
         trees: list[TreeNode] = []
         if general_order:
-            trees, general_order = conversation_trees(
-                run, general_demonstrations, general_order, template, context, data_options.overlong
-            )
+            trees, general_order = conversation_trees(run, general_demonstrations, general_order, template, limit)
             order = join_orders(order, general_order, general_fraction, training.seed)
         heldout_pairs = build_heldout_pairs(heldout_rankings, template, refusal, context)
         records: list[SafetyPair | TreeNode] = [*pairs, *trees]

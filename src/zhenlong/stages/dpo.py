@@ -40,7 +40,7 @@ from zhenlong.stages.options import ReferenceOptions
 from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
 from zhenlong.stages.reference import cached_reference_log_probs
 from zhenlong.stages.sample_logging import log_samples
-from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_length_limit
 
 DPOLoss = Literal["sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "apo_zero", "apo_down", "simpo", "orpo"]
 
@@ -102,7 +102,7 @@ def dpo(
         policy, tokenizer = load_for_training(run, model, dropout=False)
         template = ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template)
         trees, rankings, order = ranking_trees(
-            run, rankings, order, template, resolve_max_length(policy, data_options.max_length), data_options.overlong
+            run, rankings, order, template, resolve_length_limit(policy, data_options)
         )
         reference_log_probs = [
             torch.zeros(len(one.responses)) for one in rankings

@@ -38,7 +38,7 @@ from zhenlong.stages.options import ReferenceOptions
 from zhenlong.stages.prepare_data import rating_trees, read_heldout, read_training_data
 from zhenlong.stages.reference import cached_reference_log_probs
 from zhenlong.stages.sample_logging import log_samples
-from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_length_limit
 
 
 def kto(
@@ -86,15 +86,13 @@ def kto(
         ratings, order = read_training_data(run, data, Rating, training)
         heldout_ratings = read_heldout(run, heldout, Rating)
         policy, tokenizer = load_for_training(run, model, dropout=False)
-        template, context = (
-            ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template),
-            resolve_max_length(policy, data_options.max_length),
-        )
-        trees, ratings, order = rating_trees(run, ratings, order, template, context, data_options.overlong)
+        template = ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template)
+        limit = resolve_length_limit(policy, data_options)
+        trees, ratings, order = rating_trees(run, ratings, order, template, limit)
         _require_both_labels(run, ratings)
         total = training.total_steps(order.epoch_size)
         drawn_rows = deepcopy(order).draw(total * training.batch_size) if loss == "kto" else []
-        mismatched_pairs = mismatched_trees([trees[row] for row in drawn_rows], training.batch_size, context)
+        mismatched_pairs = mismatched_trees([trees[row] for row in drawn_rows], training.batch_size, limit.max_length)
         cache = Path(frozen.reference_cache or run.output / "reference")
         reference_sums = cached_reference_log_probs(
             run, frozen.reference or policy, tokenizer, [*trees, *mismatched_pairs], cache

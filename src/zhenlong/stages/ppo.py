@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
-from zhenlong.data import ChatTemplate, Mixture
+from zhenlong.data import ChatTemplate, LengthLimit, Mixture
 from zhenlong.data.options import PromptOptions
 from zhenlong.errors import UserError
 from zhenlong.forest import Forest, Microbatch, TreeNode, forward, log_probs, make_microbatches
@@ -321,7 +321,7 @@ def _read_ptx_data(
     if not (data and ptx_coef):
         return [], Mixture([1])
     demonstrations, order = read_training_data(run, data, Demonstration, options, "ptx_data")
-    return conversation_trees(run, demonstrations, order, template, context, "error")
+    return conversation_trees(run, demonstrations, order, template, LengthLimit(context))
 
 
 def _ptx_batches(

@@ -11,8 +11,8 @@ import torch
 from zhenlong.data import (
     BadRow,
     ChatTemplate,
+    LengthLimit,
     Mixture,
-    Overlong,
     enforce_max_length,
     parse_mixture_spec,
     read,
@@ -73,14 +73,13 @@ def conversation_trees(
     demonstrations: Sequence[Demonstration],
     order: Mixture,
     template: ChatTemplate,
-    max_length: int,
-    overlong: Overlong,
+    limit: LengthLimit,
 ) -> tuple[list[TreeNode], Mixture]:
     """Demonstrations as trees of one node, the assistant's tokens scored (several where a template needs them)."""
     samples, sizes = [], []
     for records in split_by_source(demonstrations, order):
         record_samples = [sample for record in records for sample in template.training_examples(record.messages)]
-        fitted = enforce_max_length(record_samples, max_length, overlong, "conversation")
+        fitted = enforce_max_length(record_samples, limit, "conversation")
         write_overlong_counts(run, fitted.truncated, fitted.dropped)
         samples += fitted.examples
         sizes.append(len(fitted.examples))
@@ -88,10 +87,10 @@ def conversation_trees(
 
 
 def ranking_trees(
-    run: Run, rankings: Sequence[Ranking], order: Mixture, template: ChatTemplate, max_length: int, overlong: Overlong
+    run: Run, rankings: Sequence[Ranking], order: Mixture, template: ChatTemplate, limit: LengthLimit
 ) -> tuple[list[TreeNode], list[Ranking], Mixture]:
     """Rankings as trees, the prompt with one scored child for each response, and the rankings that fit."""
-    return _response_trees(run, rankings, order, template, max_length, overlong, lambda one: one.responses)
+    return _response_trees(run, rankings, order, template, limit, lambda one: one.responses)
 
 
 def pair_indices(rankings: Sequence[Ranking], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -108,10 +107,10 @@ def pair_indices(rankings: Sequence[Ranking], device: torch.device) -> tuple[tor
 
 
 def rating_trees(
-    run: Run, ratings: Sequence[Rating], order: Mixture, template: ChatTemplate, max_length: int, overlong: Overlong
+    run: Run, ratings: Sequence[Rating], order: Mixture, template: ChatTemplate, limit: LengthLimit
 ) -> tuple[list[TreeNode], list[Rating], Mixture]:
     """Ratings as trees, the prompt with its response as the one scored child, and the ratings that fit."""
-    return _response_trees(run, ratings, order, template, max_length, overlong, lambda one: (one.response,))
+    return _response_trees(run, ratings, order, template, limit, lambda one: (one.response,))
 
 
 def _response_trees(
@@ -119,8 +118,7 @@ def _response_trees(
     records: Sequence[PreferenceRecord],
     order: Mixture,
     template: ChatTemplate,
-    max_length: int,
-    overlong: Overlong,
+    limit: LengthLimit,
     responses_of: Callable[[PreferenceRecord], Sequence[str]],
 ) -> tuple[list[TreeNode], list[PreferenceRecord], Mixture]:
     """Prompts with their responses as trees; what is too long stops the run, is cut, or is left out and counted."""
@@ -132,17 +130,17 @@ def _response_trees(
         for number, record in enumerate(source_records, 1):
             prompt = template.encode_prompt(record.prompt)
             responses = [template.encode_response(record.prompt, text) for text in responses_of(record)]
-            max_response_tokens = max_length - len(prompt)
+            max_response_tokens = limit.max_length - len(prompt)
             if max(map(len, responses)) > max_response_tokens:
-                if overlong == "error":
+                if limit.overlong == "error":
                     longest = len(prompt) + max(map(len, responses))
                     raise UserError(
                         f"{type(record).__name__.lower()} {number}: {longest} tokens, more than the maximum length of "
-                        f"{max_length}; raise it, or choose to truncate or drop what is too long"
+                        f"{limit.max_length}; raise it, or choose to truncate or drop what is too long"
                     )
                 responses = [response[: max(max_response_tokens, 0)] for response in responses]
                 if (
-                    overlong == "drop"
+                    limit.overlong == "drop"
                     or max_response_tokens < 1
                     or len({tuple(response) for response in responses}) < len(responses)
                 ):

@@ -30,7 +30,7 @@ from zhenlong.options import take_options
 from zhenlong.options.keywords import LikelihoodKwargs
 from zhenlong.records import Ranking
 from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
-from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_max_length
+from zhenlong.stages.stage_steps import load_for_training, optimizer_step, prepare_for_saving, resolve_length_limit
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def reward_model(
         network, tokenizer = load_for_training(run, model, "reward")
         template = reward_model_template(tokenizer, data_options.chat_template)
         trees, rankings, order = ranking_trees(
-            run, rankings, order, template, resolve_max_length(network, data_options.max_length), data_options.overlong
+            run, rankings, order, template, resolve_length_limit(network, data_options)
         )
         total = training.total_steps(order.epoch_size)
         learner = Learner(network, training, total, dtype=run.dtype)

@@ -9,7 +9,7 @@ from typing import Final
 
 from transformers import PreTrainedTokenizerBase
 
-from zhenlong.data import ChatTemplate, Mixture, Overlong
+from zhenlong.data import ChatTemplate, LengthLimit, Mixture
 from zhenlong.errors import UserError
 from zhenlong.forest import TreeNode
 from zhenlong.loop import Run
@@ -32,15 +32,21 @@ class SafetyPair:
     num_prefix_words: int
 
 
+@dataclass(frozen=True)
+class SafetyPairSettings:
+    """The word that RTO teaches ("" for the first of each safe response), and whether a harmful prefix precedes it."""
+
+    refusal: str = "Sorry"
+    harmful_prefix: bool = True
+
+
 def pair_trees(
     run: Run,
     rankings: Sequence[Ranking],
     order: Mixture,
     template: ChatTemplate,
-    refusal: str,
-    harmful_prefix: bool,
-    max_length: int,
-    overlong: Overlong,
+    settings: SafetyPairSettings,
+    limit: LengthLimit,
 ) -> tuple[list[SafetyPair], Mixture]:
     """Each pair of responses of each ranking; what is too long stops the run, is cut, or is left out and counted.
 
@@ -55,16 +61,16 @@ def pair_trees(
         for ranking in records:
             for chosen, rejected in ranking.pairs():
                 safe, harmful = ranking.responses[chosen], ranking.responses[rejected]
-                num_prefix_words = draw_prefix_length(harmful, number, rng) if harmful_prefix else 0
-                pair = _build_pair(template, ranking.prompt, safe, harmful, num_prefix_words, refusal)
+                num_prefix_words = draw_prefix_length(harmful, number, rng) if settings.harmful_prefix else 0
+                pair = _build_pair(template, ranking.prompt, safe, harmful, num_prefix_words, settings.refusal)
                 number, all_pairs = number + 1, all_pairs + 1
-                fitted = _fit_to_length(pair, max_length)
-                if fitted is not pair and overlong == "error":
+                fitted = _fit_to_length(pair, limit.max_length)
+                if fitted is not pair and limit.overlong == "error":
                     raise UserError(
                         f"pair {number}: {_longest_path(pair)} tokens, more than the maximum length of "
-                        f"{max_length}; raise it, or choose to truncate or drop what is too long"
+                        f"{limit.max_length}; raise it, or choose to truncate or drop what is too long"
                     )
-                if fitted is None or (fitted is not pair and overlong == "drop"):
+                if fitted is None or (fitted is not pair and limit.overlong == "drop"):
                     continue
                 truncated += fitted is not pair
                 pairs.append(fitted)

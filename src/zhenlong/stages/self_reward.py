@@ -22,9 +22,9 @@ from zhenlong.data.options import DataOptions
 from zhenlong.errors import UserError
 from zhenlong.feedback.ai_feedback import label_preferences, sample_response_sets, write_rankings
 from zhenlong.feedback.pairwise_labelling import validate_max_unparsed
-from zhenlong.feedback.pointwise_judge import best_worst_pair, score_responses
+from zhenlong.feedback.pointwise_judge import JudgingSettings, best_worst_pair, judge_responses
 from zhenlong.inference.cache import RequestCache
-from zhenlong.inference.model_client import open_model, require_models_exist
+from zhenlong.inference.model_client import ModelClient, open_model, require_models_exist
 from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import atomic_folder, lock_folder, write_json, write_text
 from zhenlong.loop.config import check_run_folder, resolve_config, write_config
@@ -126,15 +126,16 @@ def self_reward(
             if not (iteration_folder / "rankings.jsonl").exists():
                 iteration_tasks = tasks[number - 1 :: iterations]
                 seed = training.seed + 7919 * number  # other draws in each iteration
-                rankings, report = self_judged_rankings(
-                    current,
-                    iteration_tasks,
-                    settings,
-                    iteration_folder / "cache.sqlite",
-                    data_options.chat_template,
-                    model_options.device,
-                    seed,
-                )
+                iteration_folder.mkdir(parents=True, exist_ok=True)
+                with RequestCache(iteration_folder / "cache.sqlite") as cache:
+                    client = open_model(
+                        current,
+                        cache,
+                        name="self",
+                        chat_template=data_options.chat_template,
+                        device=model_options.device,
+                    )
+                    rankings, report = self_judged_rankings(client, iteration_tasks, settings, seed)
                 write_config(folder / "config.yaml", "self_reward", resolved_config)
                 write_json(
                     iteration_folder / "report.json",
@@ -155,46 +156,36 @@ def self_reward(
 
 
 def self_judged_rankings(
-    model: str,
-    tasks: Sequence[Task],
-    settings: SelfRewardSettings,
-    cache: Path,
-    chat_template: str,
-    device: str,
-    seed: int,
+    client: ModelClient, tasks: Sequence[Task], settings: SelfRewardSettings, seed: int
 ) -> tuple[list[Ranking], dict[str, Any]]:
     """Rankings of a model's own answers by its own judgement, and the report on them.
 
     Raises `UserError` where too few judgements could be read, or nothing is preferred.
     """
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with RequestCache(cache) as answer_cache:
-        client = open_model(model, answer_cache, name="self", chat_template=chat_template, device=device)
-        questions = sample_response_sets(
-            client,
-            tasks,
-            samples_per_prompt=settings.samples_per_prompt,
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
+    questions = sample_response_sets(
+        client,
+        tasks,
+        samples_per_prompt=settings.samples_per_prompt,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        seed=seed,
+    )
+    if settings.judge_mode == "pairwise":
+        labelled = label_preferences(
+            client, questions, max_tokens=settings.judge_max_tokens, max_unparsed=settings.max_unparsed
+        )
+        rankings, report = labelled.rankings, labelled.report
+    else:
+        judging = JudgingSettings(
+            judge_samples=settings.judge_samples,
+            temperature=settings.judge_temperature,
+            max_tokens=settings.judge_max_tokens,
+            max_unparsed=settings.max_unparsed,
             seed=seed,
         )
-        if settings.judge_mode == "pairwise":
-            labelled = label_preferences(
-                client, questions, max_tokens=settings.judge_max_tokens, max_unparsed=settings.max_unparsed
-            )
-            rankings, report = labelled.rankings, labelled.report
-        else:
-            pointed, report = score_responses(
-                client,
-                questions,
-                judge_samples=settings.judge_samples,
-                temperature=settings.judge_temperature,
-                max_tokens=settings.judge_max_tokens,
-                max_unparsed=settings.max_unparsed,
-                seed=seed,
-            )
-            every = [best_worst_pair(each, client.name) for each in pointed]
-            rankings = [ranking for ranking in every if ranking is not None]
+        pointed, report = judge_responses(client, questions, judging)
+        every = [best_worst_pair(each, client.name) for each in pointed]
+        rankings = [ranking for ranking in every if ranking is not None]
     if not rankings:
         raise UserError(
             "self_reward: the model prefers none of its answers to another; sample hotter, or begin with a better judge"

@@ -28,7 +28,7 @@ from zhenlong.stages.stage_steps import (
     load_for_training,
     optimizer_step,
     prepare_for_saving,
-    resolve_max_length,
+    resolve_length_limit,
     token_loss,
 )
 
@@ -70,8 +70,7 @@ def sft(
             demonstrations,
             order,
             template,
-            resolve_max_length(policy, data_options.max_length),
-            data_options.overlong,
+            resolve_length_limit(policy, data_options),
         )
         total = training.total_steps(order.epoch_size)
         learner = Learner(policy, training, total, dtype=run.dtype)

@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zhenlong.data import ChatTemplate
+from zhenlong.data import ChatTemplate, LengthLimit
+from zhenlong.data.options import DataOptions
 from zhenlong.errors import UserError
 from zhenlong.forest import Forest, Microbatch, forward, log_probs
 from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss
@@ -55,6 +56,11 @@ def resolve_max_length(model: PreTrainedModel, max_length: int = 0) -> int:
             f"max_length: expected 0 or more, and at most the model's context of {limit} tokens, got {max_length}"
         )
     return max_length or limit
+
+
+def resolve_length_limit(model: PreTrainedModel, options: DataOptions) -> LengthLimit:
+    """The longest example that the model and the options allow, and what is done with longer ones."""
+    return LengthLimit(resolve_max_length(model, options.max_length), options.overlong)
 
 
 def optimizer_step(

@@ -75,20 +75,31 @@ def is_desirable(prompt: Messages, response: str, annotator: Annotator, rng: Ran
 DESIRABLE_THRESHOLD: Final = 0.6
 
 
-def panel(
-    count: int, seed: int = 0, noise: float = DEFAULT_NOISE, length_bias: float = 0.0, list_bias: float = 0.0
-) -> list[Annotator]:
-    """`count` annotators with the same biases, but different tastes, and noise that varies by up to 40 %."""
+@dataclass(frozen=True)
+class PanelOptions:
+    """Several annotators: how many, their mean noise, and the biases that all of them have."""
+
+    num_annotators: int = 5
+    noise: float = DEFAULT_NOISE
+    length_bias: float = 0.0
+    list_bias: float = 0.0
+
+
+DEFAULT_PANEL: Final = PanelOptions()
+
+
+def make_panel(options: PanelOptions = DEFAULT_PANEL, seed: int = 0) -> list[Annotator]:
+    """Annotators with the same biases, but different tastes, and noise that varies by up to 40 %."""
     rng = Random(f"panel:{seed}")
     return [
         Annotator(
             f"annotator-{i}",
-            noise * rng.uniform(0.6, 1.4),
-            length_bias,
-            list_bias,
+            options.noise * rng.uniform(0.6, 1.4),
+            options.length_bias,
+            options.list_bias,
             (rng.gauss(0, TASTE_STD), rng.gauss(0, TASTE_STD), rng.gauss(0, TASTE_STD)),
         )
-        for i in range(1, count + 1)
+        for i in range(1, options.num_annotators + 1)
     ]
 
 

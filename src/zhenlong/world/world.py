@@ -8,7 +8,7 @@ from typing import Final
 
 from zhenlong.records import Demonstration, Document, Message, Messages, Ranking, Rating, Task
 from zhenlong.world import closed_book, corpus
-from zhenlong.world.annotators import DEFAULT_NOISE, annotate, is_desirable, panel
+from zhenlong.world.annotators import DEFAULT_PANEL, PanelOptions, annotate, is_desirable, make_panel
 from zhenlong.world.closed_book import Cloze
 from zhenlong.world.demonstrator import IDEAL_DEMONSTRATOR, Demonstrator, simulate_response
 from zhenlong.world.facts import Facts, make_facts
@@ -67,17 +67,12 @@ class World:
         seed: int = 0,
         split: str = "train",
         num_responses: int = 2,
-        num_annotators: int = 5,
-        noise: float = DEFAULT_NOISE,
-        length_bias: float = 0.0,
-        list_bias: float = 0.0,
+        panel: PanelOptions = DEFAULT_PANEL,
         demonstrator: Demonstrator | None = None,
     ) -> list[Ranking]:
-        """`n` rankings of `num_responses` different texts by a panel of annotators; see `annotators` for the
-        options.
-        """
+        """`n` rankings of `num_responses` different texts by a panel of annotators."""
         facts, author, rng = self.facts, demonstrator or Demonstrator(), self._rng("rankings", seed, split)
-        annotators = panel(num_annotators, self.seed, noise, length_bias, list_bias)
+        annotators = make_panel(panel, self.seed)
         rows: list[Ranking] = []
         while len(rows) < n:
             sampled = sample_question(facts, rng, split)
@@ -96,13 +91,12 @@ class World:
         n: int,
         seed: int = 0,
         split: str = "train",
-        num_annotators: int = 5,
-        noise: float = DEFAULT_NOISE,
+        panel: PanelOptions = DEFAULT_PANEL,
         demonstrator: Demonstrator | None = None,
     ) -> list[Rating]:
         """`n` single responses labelled desirable or undesirable."""
         facts, author, rng = self.facts, demonstrator or Demonstrator(), self._rng("ratings", seed, split)
-        annotators = panel(num_annotators, self.seed, noise)
+        annotators = make_panel(panel, self.seed)
         rows = []
         for _ in range(n):
             sampled = sample_question(facts, rng, split)

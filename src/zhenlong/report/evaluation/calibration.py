@@ -64,7 +64,7 @@ def reliability_diagram(
         f"; expected calibration error: {', '.join(error_texts)}" if error_texts else ""
     )
     x, y = unit_axis("confidence"), unit_axis("accuracy")
-    return build_chart(title, series, x, y, aria_label=aria_label, diagonal=True, note=note)
+    return build_chart(title, series, (x, y), aria_label=aria_label, diagonal=True, note=note)
 
 
 def _point(model: str, found: ReliabilityPoint) -> Point:

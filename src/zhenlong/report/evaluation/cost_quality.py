@@ -44,8 +44,7 @@ def cost_quality_charts(evaluation: EvaluationData) -> list[Chart]:
             build_chart(
                 cost_title.capitalize(),
                 series,
-                axis_for(xs, cost_title),
-                _quality_axis(ys, "mean quality"),
+                (axis_for(xs, cost_title), _quality_axis(ys, "mean quality")),
                 aria_label="; ".join(tooltips),
                 note=note,
             )
@@ -81,7 +80,7 @@ def shot_charts(evaluation: EvaluationData) -> list[Chart]:
             aria_label = "; ".join(point.tooltip for point in points)
             charts.append(
                 build_chart(
-                    scenario, series, x, _quality_axis(ys, measure_title(measure).lower()), aria_label=aria_label
+                    scenario, series, (x, _quality_axis(ys, measure_title(measure).lower())), aria_label=aria_label
                 )
             )
     return charts

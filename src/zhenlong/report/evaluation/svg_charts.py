@@ -95,9 +95,16 @@ class Chart:
 
 
 def build_chart(
-    title: str, series: Sequence[Series], x: Axis, y: Axis, *, aria_label: str, diagonal: bool = False, note: str = ""
+    title: str,
+    series: Sequence[Series],
+    axes: tuple[Axis, Axis],
+    *,
+    aria_label: str,
+    diagonal: bool = False,
+    note: str = "",
 ) -> Chart:
-    """Build a chart of the series."""
+    """Build a chart of the series over the axes, x and y."""
+    x, y = axes
 
     def at(px: float, py: float) -> tuple[float, float]:
         return _x_pixel(x, px), _y_pixel(y, py)
