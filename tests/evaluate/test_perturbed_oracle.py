@@ -15,7 +15,13 @@ from zhenlong.evaluate.scenarios.instances import load_instances
 from zhenlong.evaluate.scenarios.scenario import Scenario, all_scenarios, get_scenario
 from zhenlong.inference.requests import GeneratedOutput
 
-PERTURBED = sorted(name for name, one in all_scenarios().items() if name in CASES and one.perturbations)
+MATHS = {
+    "gsm8k": [{"question": "Two and two?", "answer": "Emily has nothing with her.\n#### 4"}],
+    "math": [
+        {"problem": "What?", "solution": r"It is $\boxed{\text{nothing}}$.", "type": "Algebra", "level": "Level 1"}
+    ],
+}
+PERTURBED = sorted({name for name, one in all_scenarios().items() if name in CASES and one.perturbations} | set(MATHS))
 TOLD = " He said that his father and Emily Schmidt often receive nothing because it is not important. " * 4
 ANSWER = "Emily Schmidt is not with her father because he said nothing"
 
@@ -27,7 +33,8 @@ def test_who_is_always_right_scores_fully_in_the_worst_case(name: str, told: str
     originals = [_told(one, told) for one in _instances(scenario, tmp_path)]
     copies = [one.apply(instance) for one in PERTURBATIONS.values() for instance in originals]
     instances = [*originals, *(one for one in copies if one is not None)]
-    assert not told or {one.perturbation for one in instances} >= {"mild_mix", "dialect", "gender", "surnames"}
+    copied = {one.perturbation for one in instances}
+    assert not told or copied >= {"mild_mix", "dialect", "gender", "names", "surnames"}
     right_before = {one.id: one for one in originals}
     for same_words in (False, True):  # the copy's own first reference, and the answer that was right before
         outcomes = [_right(scenario, one, right_before[one.id] if same_words else one) for one in instances]
@@ -39,7 +46,8 @@ def test_who_is_always_right_scores_fully_in_the_worst_case(name: str, told: str
 
 def _instances(scenario: Scenario, folder: Path) -> list[Instance]:
     path = folder / "rows.jsonl"
-    path.write_text(as_lines(CASES[scenario.name][0].rows), encoding="utf-8")
+    rows = MATHS[scenario.name] if scenario.name in MATHS else CASES[scenario.name][0].rows
+    path.write_text(as_lines(rows), encoding="utf-8")
     return load_instances(scenario, data=str(path))
 
 

@@ -35,7 +35,7 @@ class Perturbation:
         that a word gets the same random replacement in the question and in the references.
         """
         named: set[str] = set()
-        if self.swaps_people and instance.has_labels:
+        if self.swaps_people and instance.has_choices:
             named = {word for one in instance.references for word in words_of(one.text)}
         changed = replace(
             instance,

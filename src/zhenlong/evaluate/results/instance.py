@@ -32,16 +32,21 @@ class Instance:
     turns: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     perturbation: str = ""  # name of the perturbation applied to the original with the same id; "": none
-    labels: bool = False  # the references are labels such as Yes and No, not free text
+    labels: bool = False  # the references are labels such as Yes and No, or values, not free text
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "references", tuple(self.references))
         object.__setattr__(self, "turns", tuple(self.turns))
 
     @property
+    def has_choices(self) -> bool:
+        """Whether the references are choices, of which some are wrong."""
+        return any(not reference.is_correct for reference in self.references)
+
+    @property
     def has_labels(self) -> bool:
         """Whether the references are labels or choices, whose wording is given: no perturbation rewrites them."""
-        return self.labels or any(not reference.is_correct for reference in self.references)
+        return self.labels or self.has_choices
 
     @property
     def correct_texts(self) -> tuple[str, ...]:

@@ -37,4 +37,6 @@ def final_answer(
     read, expected = ANSWER_FORMATS[final]
     if read(solution) is None:
         raise ValueError(f"{answer}: expected {expected}, got {solution!r:.80}")
-    return Instance("", text_field(fields, problem), (Reference(solution),), groups=group_values(fields, groups))
+    return Instance(
+        "", text_field(fields, problem), (Reference(solution),), groups=group_values(fields, groups), labels=True
+    )
