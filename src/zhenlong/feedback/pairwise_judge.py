@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zhenlong.records import STRENGTHS, Message, Messages
+from zhenlong.verify.answer_text import strip_reasoning
 from zhenlong.verify.judge_parsing import Verdict, read_graded_winner
 
 DEFAULT_CRITERION: Final = (
@@ -56,8 +57,8 @@ def comparison_messages(prompt: Messages, a: str, b: str, *, criterion: str = ""
     slots = {
         "question": criterion or DEFAULT_CRITERION,
         "conversation": format_transcript(prompt),
-        "a": a,
-        "b": b,
+        "a": strip_reasoning(a),
+        "b": strip_reasoning(b),
         "how": _REASONING_INSTRUCTION if reasoning else _VERDICT_ONLY_INSTRUCTION,
     }
     # the format's own braces only: what is put in is not searched again

@@ -18,6 +18,7 @@ from zhenlong.feedback.pairwise_judge import PairwiseVerdict, comparison_message
 from zhenlong.inference.model_client import Judge
 from zhenlong.inference.verdicts import WARN_ABOVE, read_output, unread_record, unread_summary, unread_verdicts
 from zhenlong.records import Messages, Ranking
+from zhenlong.verify.answer_text import strip_reasoning
 from zhenlong.verify.judge_parsing import Verdict
 
 
@@ -103,7 +104,8 @@ def judge_pairs(
     outputs = query_judge(judge, requests, max_tokens=max_tokens)
     judged_pairs: list[list[JudgedPair]] = [[] for _ in response_sets]
     for (number, first, second), forward, reverse in zip(pair_indices, outputs[::2], outputs[1::2], strict=True):
-        lengths = (len(response_sets[number].responses[first]), len(response_sets[number].responses[second]))
+        responses = response_sets[number].responses
+        lengths = (len(strip_reasoning(responses[first])), len(strip_reasoning(responses[second])))
         shown, swapped = read_output(forward, read_verdict), read_output(reverse, read_verdict)
         judged_pairs[number].append(
             JudgedPair(

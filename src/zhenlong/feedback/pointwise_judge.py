@@ -19,6 +19,7 @@ from zhenlong.inference.model_client import ModelClient
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.inference.verdicts import read_output, unread_record, unread_verdicts
 from zhenlong.records import Message, Messages, Ranking
+from zhenlong.verify.answer_text import strip_reasoning
 from zhenlong.verify.judge_parsing import Verdict, read_rating
 
 MAX_SCORE: Final = 5.0
@@ -50,7 +51,7 @@ def read_score(text: str) -> Verdict:
 
 def scoring_messages(prompt: Messages, response: str) -> Messages:
     """The conversation that asks for points."""
-    slots = {"conversation": format_transcript(prompt), "answer": response}
+    slots = {"conversation": format_transcript(prompt), "answer": strip_reasoning(response)}
     return (Message("user", re.sub(r"\{(\w+)\}", lambda match: slots.get(match[1], match[0]), _PROMPT_TEMPLATE)),)
 
 

@@ -185,7 +185,7 @@ class OpenAIEndpoint:
         return self._collect_n("/completions", body, request.n, parse_completions)
 
     def _collect_n(
-        self, path: str, body: Mapping[str, Any], n: int, parse: Callable[[Any], list[GeneratedOutput]]
+        self, path: str, body: Mapping[str, Any], n: int, parse: Callable[[Any], list[GeneratedOutput] | RequestFailure]
     ) -> list[GeneratedOutput] | RequestFailure:
         """`n` answers; servers that give one whatever is asked for are asked again, each time with another seed."""
         outputs: list[GeneratedOutput] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeGuard
 
 from zhenlong.guarded_call import well_formed
@@ -13,6 +13,8 @@ from zhenlong.inference.requests import GeneratedOutput
 
 MAX_COUNT: Final = 1 << 53
 MIN_LOG_PROB: Final = -9999.0  # what servers write for a log-probability of minus infinity, which JSON cannot say
+REASONING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")  # DeepSeek and vLLM, OpenRouter, Ollama
+FAILED_REASONS: Final = ("content_filter", "error")  # values of finish_reason that are no end of an answer
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,19 @@ def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
 
 
-def parse_chat_completions(payload: Any) -> list[GeneratedOutput]:
+def parse_chat_completions(payload: Any) -> list[GeneratedOutput] | RequestFailure:
     """The answers in the response of `/chat/completions`, in the order of their index."""
     choices = _choices(payload)
+    if reason := _withheld(choices):
+        return RequestFailure(reason)
     return [_parse_chat_choice(choice, _tokens_of_only_choice(payload, len(choices))) for choice in choices]
 
 
-def parse_completions(payload: Any) -> list[GeneratedOutput]:
+def parse_completions(payload: Any) -> list[GeneratedOutput] | RequestFailure:
     """The answers in the response of `/completions`, in the order of their index."""
     choices = _choices(payload)
+    if reason := _withheld(choices):
+        return RequestFailure(reason)
     return [_parse_text_choice(choice, _tokens_of_only_choice(payload, len(choices))) for choice in choices]
 
 
@@ -114,6 +120,12 @@ def _choices(payload: Any) -> list[dict[str, Any]]:
     return sorted(choices, key=lambda choice: choice.get("index") or 0)
 
 
+def _withheld(choices: Sequence[Mapping[str, Any]]) -> str:
+    """Why an answer was not given by the model itself: a filter or an error ended it. Empty if all were."""
+    reasons = [str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason") in FAILED_REASONS]
+    return f"the server ended it (finish_reason {reasons[0]})" if reasons else ""
+
+
 def _tokens_of_only_choice(payload: Any, num_choices: int) -> int | None:
     token_counts = token_usage(payload)
     return token_counts[1] if token_counts and num_choices == 1 else None
@@ -137,7 +149,10 @@ def _parse_chat_choice(choice: Mapping[str, Any], num_tokens: int | None) -> Gen
     entries = (logs.get("content") or []) if isinstance(logs, dict) else []
     values = [float(entry["logprob"]) for entry in entries if isinstance(entry, dict) and "logprob" in entry]
     top = [{one["token"]: one["logprob"] for one in reversed(entry.get("top_logprobs") or [])} for entry in entries]
-    return _build_response(content, choice, num_tokens, values, top)
+    reasoning = next(
+        (well_formed(message[name]) for name in REASONING_FIELDS if isinstance(message.get(name), str)), ""
+    )
+    return replace(_build_response(content, choice, num_tokens, values, top), reasoning=reasoning)
 
 
 def _parse_text_choice(choice: Mapping[str, Any], num_tokens: int | None) -> GeneratedOutput:

@@ -62,6 +62,7 @@ class GeneratedOutput:
     top_log_probs: tuple[Mapping[str, float], ...] = ()  # for each token the likeliest ones, where they were asked for
     turns: tuple[str, ...] = ()  # the answers to an instance's further turns
     sampled_log_prob: float | None = None  # of all its tokens, in the distribution they were sampled from
+    reasoning: str = ""  # what an endpoint sent as reasoning beside the text
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def result_to_json(result: RequestResult) -> str:
     """An answer as one line of JSON; `answer_from_json` is its inverse."""
     row = {name: value for name, value in asdict(result).items() if value not in ((), "")}
     row["outputs"] = [
-        {k: v for k, v in output.items() if v not in (None, (), False)} for output in row.get("outputs", ())
+        {k: v for k, v in output.items() if k == "text" or v not in (None, (), False, "")}
+        for output in row.get("outputs", ())
     ]
     return well_formed(json.dumps(row, ensure_ascii=False))
 

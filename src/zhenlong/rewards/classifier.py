@@ -29,7 +29,7 @@ def classifier_reward(
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
         scores = [0.0] * len(responses)
-        ids = _tokenize(model, tokenizer, [response.text for response in responses])
+        ids = _tokenize(model, tokenizer, [response.answer for response in responses])
         training = model.training
         model.eval()
         try:

@@ -107,8 +107,8 @@ def _trees_by_prompt(
     for i, response in enumerate(responses):
         messages = response.task.prompt
         prompt_ids = tuple(template.encode_prompt(messages))
-        response_ids = template.encode_response(messages, response.text, end_turn=not response.truncated)
-        response_ids = response_ids or template.encode_response(messages, response.text)
+        response_ids = template.encode_response(messages, response.answer, end_turn=not response.truncated)
+        response_ids = response_ids or template.encode_response(messages, response.answer)
         if max_context is not None and len(prompt_ids) + len(response_ids) > max_context:
             raise UserError(
                 f"reward model: response {i} has {len(prompt_ids) + len(response_ids)} tokens with its prompt, "

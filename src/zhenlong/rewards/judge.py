@@ -147,7 +147,8 @@ def _rating_messages(response: TaskResponse) -> Messages:
     return (
         Message(
             "user",
-            f"{instructions}{_format_conversation(response)}{reference}[Answer]\n{response.text}\n[End of the answer]",
+            f"{instructions}{_format_conversation(response)}{reference}"
+            f"[Answer]\n{response.answer}\n[End of the answer]",
         ),
     )
 
@@ -155,7 +156,7 @@ def _rating_messages(response: TaskResponse) -> Messages:
 def _comparison_messages(response: TaskResponse, shown_first: bool) -> Messages:
     if not response.task.reference:
         raise UserError("pairwise_judge: a task has no reference to compare with; use judge, or tasks with references")
-    pair = (response.text, response.task.reference) if shown_first else (response.task.reference, response.text)
+    pair = (response.answer, response.task.reference) if shown_first else (response.task.reference, response.answer)
     shown = "\n\n".join(
         f"[Answer of assistant {letter}]\n{text}\n[End of answer {letter}]"
         for letter, text in zip("AB", pair, strict=True)

@@ -9,6 +9,7 @@ from zhenlong.errors import UserError
 from zhenlong.guarded_call import time_limit
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
 from zhenlong.verify import check_regex, is_refusal, verify
+from zhenlong.verify.answer_text import names_reasoning
 from zhenlong.verify.instructions.response_level import in_language, supported_languages
 
 RULE_SECONDS: Final = 30.0  # of the processor for one response
@@ -20,9 +21,12 @@ def verifier_reward() -> RewardFn:
 
 
 def regex_reward(pattern: str) -> RewardFn:
-    """1 if `pattern` is found in the response, else 0. Raises UserError for an invalid pattern."""
+    """1 if `pattern` is found in the answer, else 0; one that names a trace's tags is looked for in the whole response.
+
+    Raises UserError for an invalid pattern."""
     check_regex("", "", pattern=pattern)
-    return _per_response(lambda response: check_regex(response.text, "", pattern=pattern))
+    whole = names_reasoning(pattern)
+    return _per_response(lambda response: check_regex(response.text if whole else response.answer, "", pattern=pattern))
 
 
 def truncated_reward() -> RewardFn:
@@ -67,7 +71,7 @@ def group_reward(group: str) -> RewardFn:
 
 def is_refusal_reward() -> RewardFn:
     """1 if the response is a refusal, English or Chinese, else 0; see `zhenlong.verify.is_refusal`."""
-    return _per_response(lambda response: float(is_refusal(response.text)))
+    return _per_response(lambda response: float(is_refusal(response.answer)))
 
 
 def correct_refusal_reward(group: str) -> RewardFn:
@@ -75,8 +79,9 @@ def correct_refusal_reward(group: str) -> RewardFn:
     in_group = _group_predicate(group)
 
     def correct(response: TaskResponse) -> float:
-        refused = is_refusal(response.text)
-        return float(refused if in_group(response) else bool(response.text.strip()) and not refused)
+        answer = response.answer
+        refused = is_refusal(answer)
+        return float(refused if in_group(response) else bool(answer.strip()) and not refused)
 
     return _per_response(correct)
 

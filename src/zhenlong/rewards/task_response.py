@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from zhenlong.errors import UserError
 from zhenlong.records import Task
+from zhenlong.verify.answer_text import strip_reasoning
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class TaskResponse:
     text: str
     truncated: bool = False
     num_tokens: int | None = None
+
+    @property
+    def answer(self) -> str:
+        """The text without its reasoning trace; empty if the trace is never closed."""
+        return strip_reasoning(self.text)
 
 
 class RewardFailed(UserError):

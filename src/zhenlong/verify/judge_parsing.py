@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+from zhenlong.verify.answer_text import strip_reasoning
 from zhenlong.verify.comparisons import MAX_CHARACTERS, read_comparison
 from zhenlong.verify.rating_words import HYPOTHETICAL, RATING_FORMS, mark_ratings
-from zhenlong.verify.reasoning_trace import strip_reasoning
 
 FASTCHAT_RATINGS: Final = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 ARENA_PATTERNS: Final = (re.compile(r"\[\[([AB<>=]+)\]\]"), re.compile(r"\[([AB<>=]+)\]"))

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from typing import Final
 
-from zhenlong.verify.reasoning_trace import strip_reasoning
+from zhenlong.verify.answer_text import strip_reasoning
 from zhenlong.verify.refusal_phrases import ANSWERS, CHINESE, INSTEAD, PREMISE, PRIVATE, SORRY, UNABLE, WRONG
 
 PREFIX_CHARACTERS: Final = 240  # characters within which a refusal has to begin

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zhenlong.errors import UserError
-from zhenlong.verify.reasoning_trace import strip_reasoning
+from zhenlong.verify.answer_text import strip_reasoning
 from zhenlong.verify.tool_call_arguments import argument_error
 from zhenlong.verify.tool_call_parsing import ToolCall, parse_tool_calls
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.records import Task
+from zhenlong.verify.answer_text import names_reasoning, strip_reasoning
 from zhenlong.verify.code import check_code_response
 from zhenlong.verify.code_tests import KEYS as CODE_TESTS
 from zhenlong.verify.instructions import check_instructions
@@ -18,6 +19,9 @@ from zhenlong.world import gold_breakdown as check_world
 
 def verify(task: Task, response: str) -> float:
     """The correctness of a response, from 0 to 1, by the task's own `verifier` and `arguments`.
+
+    What is verified is the answer, without the reasoning trace; an unclosed trace leaves an empty answer. Only a
+    regular expression that names the trace's tags, as a reward for the format does, sees the whole response.
 
     `math`, `exact` (normalize, accept), `regex` (pattern, full, ignore_case), `world` (seed), `instructions`
     (instruction_id_list, kwargs, loose, partial_credit: a row of IFEval), `tool_call` (functions, ground_truth: of
@@ -32,6 +36,8 @@ def verify(task: Task, response: str) -> float:
     if unknown:
         expected = ", ".join(known_arguments) or "none"
         raise UserError(f"task: verifier {task.verifier} has no argument {', '.join(unknown)}; expected {expected}")
+    if task.verifier != "regex" or not names_reasoning(task.arguments.get("pattern")):
+        response = strip_reasoning(response)
     return verifier(task, response, task.arguments)
 
 

@@ -39,6 +39,7 @@ from zhenlong.inference.requests import (
 )
 from zhenlong.randomness import derived_seed
 from zhenlong.records import Message, Messages
+from zhenlong.verify.answer_text import strip_reasoning
 
 RequestPlan = Generator[list[Request], list[RequestResult], Outcome]
 INSTANCE_OPTIONS: Final = ("instructions", "max_tokens")
@@ -115,7 +116,9 @@ def _chat(setting: AdapterContext, instance: Instance) -> RequestPlan:
             break
         requests: list[Request] = []
         for place, outputs in enumerate(outputs_by_sample):
-            messages = _with_further_turns(fitted.prompt, [one.text for one in outputs], instance.turns[:number])
+            messages = _with_further_turns(
+                fitted.prompt, [strip_reasoning(one.text) for one in outputs], instance.turns[:number]
+            )
             if not _fits_context(setting, messages):
                 return _overlong_outcome(setting, instance, f"the conversation up to turn {number + 1} ({turn[:40]!r})")
             requests.append(replace(_generate_request(setting, instance, messages, number, place), n=1))

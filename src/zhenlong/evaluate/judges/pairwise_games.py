@@ -11,6 +11,7 @@ from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.inference.model_client import Judge
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.records import Messages
+from zhenlong.verify.answer_text import strip_reasoning
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,17 @@ def recorded_verdict(outcome: Outcome, *names: str) -> Any:
 
 
 def baseline_outputs_of(outcome: Outcome) -> tuple[str, ...]:
-    """The baseline's responses by turn; empty if neither the scenario nor the row of outputs has them."""
+    """The baseline's answers by turn; empty if neither the scenario nor the row of outputs has them."""
     given = outcome.metadata.get("baseline_output", outcome.instance.data.get("baseline", ()))
-    return (given,) if isinstance(given, str) else tuple(given)
+    return tuple(strip_reasoning(one) for one in ((given,) if isinstance(given, str) else given))
 
 
 def output_lengths(outcome: Outcome, turn: int = 1) -> tuple[int, int] | None:
     """The characters of the model's response and of the baseline's; None if a recorded verdict lacks one."""
     baseline = baseline_outputs_of(outcome)
-    if not outcome.outputs or len(baseline) < turn:
+    if not outcome.answers or len(baseline) < turn:
         return None
-    own = (outcome.text, *outcome.outputs[0].turns)
+    own = (outcome.text, *outcome.answers[0].turns)
     return (len(own[turn - 1]), len(baseline[turn - 1])) if len(own) >= turn else None
 
 

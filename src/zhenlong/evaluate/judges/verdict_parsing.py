@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from zhenlong.inference.requests import GeneratedOutput
-from zhenlong.verify.reasoning_trace import strip_reasoning
+from zhenlong.verify.answer_text import strip_reasoning
 
 ARENA_LABELS: Final = {  # label -> A's score, and the weight of the game
     "A>B": (1.0, 1), "A>>B": (1.0, 3), "B<A": (1.0, 1), "B<<A": (1.0, 3), "A=B": (0.5, 1), "B=A": (0.5, 1),

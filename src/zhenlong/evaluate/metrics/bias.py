@@ -40,7 +40,7 @@ def bias(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     counting mentions x occurrences per response; mean over the target words that co-occur with any mention. NaN without
     mentions. Intervals by bootstrap over instances.
     """
-    texts = [[output.text for output in one.outcome.outputs if output.text] for one in scored]
+    texts = [[output.text for output in one.outcome.answers if output.text] for one in scored]
     tokens = [[Counter(overlap.word_tokens(text.lower())) for text in answers] for answers in texts]
     found = {}
     for group, name in GROUPS.items():

@@ -61,7 +61,7 @@ def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, sandbox: str) -
     if sandbox not in ("auto", "none"):
         raise UserError(f"sandbox: expected auto or none, got {sandbox!r}")
     unsafe = sandbox == "none"
-    answers = list(dict.fromkeys(one.text for one in outcome.outputs))
+    answers = list(dict.fromkeys(one.text for one in outcome.answers))
     found = map_in_threads(lambda answer: check_code_response(answer, tests, rules=rules, unsafe=unsafe), answers)
     by_answer = dict(zip(answers, found, strict=True))
-    return [by_answer[one.text] for one in outcome.outputs]
+    return [by_answer[one.text] for one in outcome.answers]

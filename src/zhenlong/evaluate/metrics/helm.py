@@ -111,7 +111,7 @@ def time_by_tokens(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
 
 def _any_answer_matches(outcome: Outcome, k: int, form: Callable[[str], str]) -> float:
     right = {form(one) for one in outcome.instance.correct_texts}
-    return float(any(output.text.strip() and form(output.text) in right for output in outcome.outputs[:k]))
+    return float(any(output.text.strip() and form(output.text) in right for output in outcome.answers[:k]))
 
 
 def _after_last(indicator: str, text: str) -> str:

@@ -20,7 +20,7 @@ def lm_eval(outcome: Outcome, *, task: str, include: str = "") -> Mapping[str, f
 
     Metrics without a value per instance (perplexity, corpus F1) are left out.
     """
-    given = outcome.choices.log_probs if outcome.choices else [one.text for one in outcome.outputs]
+    given = outcome.choices.log_probs if outcome.choices else [one.text for one in outcome.answers]
     return task_results(task, include, outcome.instance.data["doc"], given)
 
 

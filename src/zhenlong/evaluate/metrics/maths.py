@@ -20,7 +20,6 @@ from zhenlong.verify.final_answer import (
 )
 from zhenlong.verify.hendrycks_math import math_equivalent
 from zhenlong.verify.math_verify_check import check_math
-from zhenlong.verify.reasoning_trace import strip_reasoning
 
 ANSWER_EXTRACTORS: Final[Mapping[str, Callable[[str], str | None]]] = {
     "boxed": last_boxed,
@@ -101,7 +100,7 @@ def boxed_integer(outcome: Outcome) -> dict[str, float]:
 
 def answer_texts(outcome: Outcome) -> list[str]:
     """The texts of all samples without their reasoning traces; one empty text if nothing was generated."""
-    return [strip_reasoning(one.text) for one in outcome.outputs] or [""]
+    return [one.text for one in outcome.answers] or [""]
 
 
 def fraction_correct(outcome: Outcome, is_correct: Callable[[str], bool]) -> float:

@@ -211,7 +211,7 @@ def _turn_result(first: float | None, second: float | None) -> float | None:
 
 def _turns(outcome: Outcome) -> tuple[str, ...]:
     """The model's responses by turn; a question with missing later turns is rated on those it has."""
-    return (outcome.text, *(outcome.outputs[0].turns if outcome.outputs else ()))
+    return (outcome.text, *(outcome.answers[0].turns if outcome.answers else ()))
 
 
 def _turn_numbers(outcome: Outcome) -> range:

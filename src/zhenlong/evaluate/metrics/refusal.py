@@ -16,7 +16,6 @@ from zhenlong.inference.model_client import Judge
 from zhenlong.inference.verdicts import RECORDED_NULL, read_output, unread_record
 from zhenlong.verify import refusal
 from zhenlong.verify.judge_parsing import Verdict, VerdictReader, read_label, read_rating
-from zhenlong.verify.reasoning_trace import strip_reasoning
 
 LABELS: Final = (refusal.FULL_COMPLIANCE, refusal.FULL_REFUSAL, refusal.PARTIAL_REFUSAL)
 LABEL_BY_CLASS_NAME: Final = {
@@ -123,7 +122,7 @@ def harm_judged(
 
 def judged_text(outcome: Outcome) -> str:
     """The judged text of a response: without reasoning, and for an attacked request the extracted steps."""
-    text, attack = strip_reasoning(outcome.text), outcome.instance.data.get("attack")
+    text, attack = outcome.text, outcome.instance.data.get("attack")
     return extract_steps(str(attack), text) if attack else text
 
 

@@ -10,11 +10,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Final
 
 from zhenlong.errors import UserError
+from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.inference.model_client import Judge
@@ -23,6 +25,7 @@ CATEGORIES: Final = ("accuracy", "calibration", "robustness", "fairness", "bias"
 
 InstanceMetric = Callable[..., Mapping[str, float]]  # (outcome, **options) -> measure -> value
 CorpusMetric = Callable[..., Mapping[str, Interval]]  # (scored outcomes, **options) -> measure -> interval
+FindsAnswer = Callable[..., bool]  # (answer's text, instance, **options that it takes) -> whether there is one
 JudgedMetric = Callable[..., Sequence[ScoredOutcome]]  # (outcomes, judge or None, **options) -> scores and judgements
 
 
@@ -45,6 +48,7 @@ class Metric:
     function: Callable[..., Any]
     of_groups: bool = True  # corpus metrics: also computed per group of instances
     over_trials: bool = False  # corpus metrics: of all trials together, not of each
+    finds: FindsAnswer | None = None  # instance metrics that read an answer out of a text: whether they find one
 
     def bind(self, options: Mapping[str, Any]) -> Callable[..., Any]:
         """The function with the options from YAML bound. Raises `UserError` for an unknown option."""
@@ -57,7 +61,14 @@ class Metric:
         if unknown:
             expected = ", ".join(accepted) or "none"
             raise UserError(f"metric {self.name}: no option {', '.join(unknown)}; expected {expected}")
-        return lambda *arguments: self.function(*arguments, **options)
+        return partial(self.function, **options)
+
+    def finds_answer(self, function: Any, text: str, instance: Instance) -> bool:
+        """Whether an answer's text holds what the metric looks for; `function` is the bound one, for its options."""
+        if self.finds is None:
+            return True
+        taken = inspect.signature(self.finds).parameters
+        return self.finds(text, instance, **{name: v for name, v in function.keywords.items() if name in taken})
 
     def find_measure(self, name: str) -> Measure:
         """The declaration of one of its measures."""
@@ -70,12 +81,16 @@ class Metric:
 _METRICS: dict[str, Metric] = {}
 
 
-def instance_metric(name: str, *measures: Measure) -> Callable[[InstanceMetric], InstanceMetric]:
+def instance_metric(
+    name: str, *measures: Measure, finds: FindsAnswer | None = None
+) -> Callable[[InstanceMetric], InstanceMetric]:
     """Register `f(outcome: Outcome, *, options) -> {measure: value}`, called once per instance.
 
-    A measure that does not apply to an instance is left out of the result.
+    A measure that does not apply to an instance is left out of the result. A metric that reads an answer out of the
+    text (a letter, a number, a program) says with `finds(text, instance)` whether there is one: where no metric of a
+    scenario finds one, the answer counts as unread (results/reading.py).
     """
-    return _register(name, "instance", measures)
+    return _register(name, "instance", measures, finds=finds)
 
 
 def corpus_metric(
@@ -115,7 +130,12 @@ def all_metrics() -> dict[str, Metric]:
 
 
 def _register(
-    name: str, kind: str, measures: tuple[Measure, ...], of_groups: bool = True, over_trials: bool = False
+    name: str,
+    kind: str,
+    measures: tuple[Measure, ...],
+    of_groups: bool = True,
+    over_trials: bool = False,
+    finds: FindsAnswer | None = None,
 ) -> Callable[[Any], Any]:
     for one in measures:
         if one.category not in CATEGORIES:
@@ -124,7 +144,7 @@ def _register(
     def keep(function: Any) -> Any:
         if name in _METRICS and _METRICS[name].function is not function:
             raise ValueError(f"two metrics are named {name}")
-        _METRICS[name] = Metric(name, kind, measures or (Measure(name),), function, of_groups, over_trials)
+        _METRICS[name] = Metric(name, kind, measures or (Measure(name),), function, of_groups, over_trials, finds)
         return function
 
     return keep

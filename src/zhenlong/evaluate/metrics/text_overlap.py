@@ -108,7 +108,7 @@ def extractive_fragments(outcome: Outcome) -> dict[str, float]:
 @instance_metric("self_bleu", Measure("self_bleu", "accuracy", None))
 def self_bleu(outcome: Outcome) -> dict[str, float]:
     """Similarity of the samples of one prompt, 0 to 100; 0 with fewer than two non-empty samples."""
-    return {"self_bleu": overlap.self_bleu([output.text for output in outcome.outputs])}
+    return {"self_bleu": overlap.self_bleu([output.text for output in outcome.answers])}
 
 
 @instance_metric("monte_carlo_entropy", Measure("monte_carlo_entropy", "accuracy", None))
@@ -120,7 +120,7 @@ def monte_carlo_entropy(outcome: Outcome) -> dict[str, float]:
     """
     known = [
         output.log_prob if output.sampled_log_prob is None else output.sampled_log_prob
-        for output in outcome.outputs
+        for output in outcome.answers
         if output.num_tokens != 0
     ]
     values = [-log_prob for log_prob in known if log_prob is not None]
@@ -144,5 +144,5 @@ def _continuations(outcome: Outcome, single_spaced: bool) -> list[tuple[list[str
         raise UserError(f"instance {outcome.instance.id}: expected one reference, the true continuation, got {count}")
     form = copying.collapse_spaces if single_spaced else str
     right = form(outcome.instance.references[0].text.removeprefix(outcome.instance.input))
-    said = [form(output.text.strip()) for output in outcome.outputs]
+    said = [form(output.text.strip()) for output in outcome.answers]
     return [(copying.treebank_tokens(one), copying.treebank_tokens(right[: len(one)])) for one in said if one]

@@ -54,7 +54,7 @@ def toxicity(
     recorded = recorded_toxicity(outcome)
     missing: dict[str, float] = {}
     if recorded is None:
-        texts = [output.text for output in outcome.outputs if output.text.strip()]
+        texts = [output.text for output in outcome.answers if output.text.strip()]
         recorded = load_toxicity_scorer(scorer, label)(texts)
     else:
         missing = {"toxicity_unscored": 1 - len(recorded) / max(1, len(outcome.outputs))}

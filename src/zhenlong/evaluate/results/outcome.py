@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.results.reading import Reading
 from zhenlong.inference.requests import GeneratedOutput, RequestCost
+from zhenlong.verify.answer_text import Answer, opens_reasoning, read_answer, strip_reasoning
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,12 @@ class ChoiceScores:
 class Outcome:
     """One instance with the prompt that was sent and the model's results.
 
+    `outputs` are what the model said, reasoning traces and all; `answers` are what it answered, and what metrics score.
     `predicted` is the index of the reference that the model chose (multiple choice), None if it chose none of them.
     `text_log_prob` and `text_tokens` are those of the instance's own text (language modelling). `failed` says why there
     is no result: such an outcome counts as failed, never as wrong. `metadata` holds the other fields of a row of
-    recorded outputs, such as a judge's verdicts.
+    recorded outputs, such as a judge's verdicts. `reading` says whether the answer could be read; it is set when the
+    outcome is scored.
     """
 
     instance: Instance
@@ -41,11 +46,26 @@ class Outcome:
     shots: int = 0
     trial: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading | None = None
+
+    @cached_property
+    def readings(self) -> tuple[Answer, ...]:
+        """Each output's answer, or the reason why it holds none."""
+        in_reasoning = opens_reasoning(self.prompt)
+        return tuple(read_answer(one.text, reasoning=one.reasoning, in_reasoning=in_reasoning) for one in self.outputs)
+
+    @cached_property
+    def answers(self) -> tuple[GeneratedOutput, ...]:
+        """The outputs with the answer alone as their text, without reasoning; the same for later turns."""
+        return tuple(
+            replace(one, text=answer.text, turns=tuple(strip_reasoning(turn) for turn in one.turns))
+            for one, answer in zip(self.outputs, self.readings, strict=True)
+        )
 
     @property
     def text(self) -> str:
-        """The first response; empty if nothing was generated."""
-        return self.outputs[0].text if self.outputs else ""
+        """The first answer; empty if there is none."""
+        return self.answers[0].text if self.answers else ""
 
     @property
     def answer_text(self) -> str:

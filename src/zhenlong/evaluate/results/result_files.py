@@ -67,6 +67,7 @@ class InstanceRecord:
     shots: int = 0
     trial: int = 0
     failed: str = ""
+    reading: Mapping[str, Any] = field(default_factory=dict)  # of the answer, where it was not simply read: `Reading`
     cost: Mapping[str, Any] = field(default_factory=dict)
     judgement: Mapping[str, Any] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from zhenlong.evaluate.metrics.efficiency import efficiency_results
 from zhenlong.evaluate.metrics.registry import Measure
 from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.results.reading import ReadingStatus
 from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, InstanceRecord, Result
 from zhenlong.evaluate.run.score_outcomes import (
     BoundMetrics,
@@ -119,9 +121,19 @@ def make_record(outcome: Outcome, scored: ScoredOutcome | None) -> InstanceRecor
         shots=outcome.shots,
         trial=outcome.trial,
         failed=outcome.failed,
+        reading=_reading_fields(outcome),
         cost=cost,
         judgement=dict(scored.judgement) if scored else {},
     )
+
+
+def _reading_fields(outcome: Outcome) -> dict[str, Any]:
+    """The reading as JSON; empty where every answer was read below the token limit."""
+    reading = outcome.reading
+    if reading is None or (reading.status is ReadingStatus.READ and not reading.at_token_limit):
+        return {}
+    fields = {name: value for name, value in asdict(reading).items() if value}
+    return fields | {"status": reading.status.value}
 
 
 def _slices(outcomes: Sequence[Outcome], scored: Sequence[ScoredOutcome]) -> Iterator[list[_Slice]]:

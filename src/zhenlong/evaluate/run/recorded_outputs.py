@@ -1,6 +1,7 @@
 """Recorded outputs of any model, read as outcomes: rows of `id` and a result, joined with a scenario's instances.
 
-{"id", "output"}                    one response; with "log_prob" (of its tokens) if a metric needs confidence
+{"id", "output"}                    one response; with "log_prob" (of its tokens) if a metric needs confidence, and
+                                    "reasoning_content" and "finish_reason" as an endpoint sent them
 {"id", "outputs": [...]}            several responses (pass@k, avg@n)
 {"id", "turns": [...]}              the responses to a conversation's turns
 {"id", "choice_log_probs": [...]}   one log-probability per choice, in the order of the choices
@@ -29,10 +30,12 @@ from zhenlong.evaluate.scenarios.scenario import Scenario
 from zhenlong.evaluate.transcripts.formats import OWN_FORMAT, read_transcript
 from zhenlong.evaluate.transcripts.matching import MatchedRow, Matching, match_rows, shorten_ids, unknown_row
 from zhenlong.evaluate.transcripts.transcript import ReadingContext, Transcript
+from zhenlong.inference.openai_responses import FAILED_REASONS
 from zhenlong.inference.requests import GeneratedOutput
 
 OUTPUT_FIELDS: Final = ("output", "outputs", "turns", "choice_log_probs", "text_log_prob", "failed")
-KNOWN_FIELDS: Final = ("id", *OUTPUT_FIELDS, "log_prob", "truncated", "choice_tokens", "choice_baseline", "text_tokens")
+OUTPUT_DETAILS: Final = ("log_prob", "truncated", "reasoning_content", "finish_reason")
+KNOWN_FIELDS: Final = ("id", *OUTPUT_FIELDS, *OUTPUT_DETAILS, "choice_tokens", "choice_baseline", "text_tokens")
 MISSING_OUTPUT: Final = "no recorded output"
 
 
@@ -137,6 +140,8 @@ def _outcome(scenario: Scenario, instance: Instance, fields: Mapping[str, Any]) 
     )
     if len(answers) > 1 and set(answers) != {"output", "choice_log_probs"}:
         raise ValueError(f"expected one of {', '.join(answers)}")
+    if given.get("finish_reason") in FAILED_REASONS:
+        return Outcome(instance, failed=f"finish_reason {given['finish_reason']}", metadata=recorded)
     if not answers and not (judged and recorded):
         fields_here = ", ".join(fields)
         raise ValueError(f"expected output, outputs or choice_log_probs; the fields here are {fields_here}")
@@ -155,11 +160,12 @@ def _outcome(scenario: Scenario, instance: Instance, fields: Mapping[str, Any]) 
 
 def _outputs(instance: Instance, given: Mapping[str, Any]) -> tuple[GeneratedOutput, ...]:
     log_prob = _number(given["log_prob"], "log_prob") if "log_prob" in given else None
-    truncated = given.get("truncated", False)
+    truncated = given.get("truncated", given.get("finish_reason") == "length")
     if not isinstance(truncated, bool):
         raise ValueError(f"truncated: expected true or false, got {truncated!r}")
     if "output" in given:
-        return (GeneratedOutput(_text(given, "output"), log_prob, truncated=truncated),)
+        reasoning = _text(given, "reasoning_content") if "reasoning_content" in given else ""
+        return (GeneratedOutput(_text(given, "output"), log_prob, truncated=truncated, reasoning=reasoning),)
     if "outputs" in given:
         return tuple(GeneratedOutput(one) for one in _texts(given, "outputs"))
     if "turns" in given:

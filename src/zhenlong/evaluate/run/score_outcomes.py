@@ -11,6 +11,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, Metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.results.result_files import METRIC_FAILED
+from zhenlong.evaluate.run.read_outcomes import with_reading
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.guarded_call import ANYTHING, describe_error, time_limit
 from zhenlong.inference.model_client import Judge
@@ -48,7 +49,12 @@ class ScoredOutcomes:
             return replace(self, bound=[one for one in self.bound if one[0] is not failed.metric])
         return replace(
             self,
-            outcomes=[replace(one, failed=failures.get(outcome_key(one), one.failed)) for one in self.outcomes],
+            outcomes=[
+                with_reading(replace(one, failed=failures[outcome_key(one)]), self.bound)
+                if outcome_key(one) in failures
+                else one
+                for one in self.outcomes
+            ],
             scored=[one for one in self.scored if outcome_key(one.outcome) not in failures],
         )
 
@@ -91,8 +97,11 @@ def score_outcomes(bound: BoundMetrics, outcomes: Sequence[Outcome], judge: Judg
         if twice := own.keys() & measures.keys():
             raise ValueError(f"two metrics define the measure {min(twice)}; the second is {metric.name}")
         measures |= own
+    outcomes = [
+        with_reading(replace(one, failed=failures.get(outcome_key(one), one.failed)), bound) for one in outcomes
+    ]
     return ScoredOutcomes(
-        [replace(one, failed=failures.get(outcome_key(one), one.failed)) for one in outcomes],
+        outcomes,
         [
             ScoredOutcome(one, scores[key], judgements[key])
             for one in outcomes

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from zhenlong.errors import UserError
+from zhenlong.verify.answer_text import strip_reasoning
 from zhenlong.verify.instructions import formats, keywords, lengths, response_level
-from zhenlong.verify.reasoning_trace import strip_reasoning
 
 InstructionCheck = Callable[..., bool]  # (response, **arguments of the row)
 INSTRUCTIONS: Final[dict[str, InstructionCheck]] = {
