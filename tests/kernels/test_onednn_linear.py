@@ -82,7 +82,7 @@ def test_unsupported_dtypes_are_left_to_torch(dtype, autocast, monkeypatch):
     monkeypatch.setattr(onednn_linear, "BF16_MATMUL_SUPPORTED", False)
     states, weight = torch.randn(3, 5, dtype=dtype), torch.randn(4, 5, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        assert not onednn_linear.supports(states)
+        assert not onednn_linear.supports_linear(states)
         out = onednn_linear.linear(states, weight, None)
         assert torch.equal(out, torch.nn.functional.linear(states, weight))
 
@@ -93,7 +93,7 @@ def test_disabled_kernels_leave_linear_layers_to_torch_but_can_read_prepacked_we
     packed = onednn_linear.prepack_weight(weight, 64)
     with kernels_disabled():
         assert torch.equal(onednn_linear.linear(states, weight, None), torch.nn.functional.linear(states, weight))
-        assert not onednn_linear.supports(states)
+        assert not onednn_linear.supports_linear(states)
         torch.testing.assert_close(onednn_linear.linear_no_grad(states, packed), states @ weight.t())
         sums = torch.ones(6, 4)
         torch.testing.assert_close(onednn_linear.add_linear(sums, states, packed), 1 + states @ weight.t())

@@ -60,7 +60,7 @@ def test_nan_and_infinite_logits_propagate_and_masked_tokens_do_not_contribute(d
 
 
 def test_unsupported_dtypes_are_left_to_torch():
-    assert not softmax.supports(torch.zeros(2, 3, dtype=torch.float64))
-    assert not softmax.supports(torch.zeros(2, 3, dtype=torch.float16))
-    assert not softmax.supports(torch.zeros(3, 2).t())
-    assert softmax.supports(torch.zeros(2, 3))
+    assert not softmax.supports_softmax(torch.zeros(2, 3, dtype=torch.float64))
+    assert not softmax.supports_softmax(torch.zeros(2, 3, dtype=torch.float16))
+    assert not softmax.supports_softmax(torch.zeros(3, 2).t())
+    assert softmax.supports_softmax(torch.zeros(2, 3))

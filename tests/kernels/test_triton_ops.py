@@ -80,7 +80,7 @@ def test_rope(heads, tokens, size, flat, dtype):
     cosines, sines = angles.cos().to(dtype), angles.sin().to(dtype)
     first, second = states.float().chunk(2, -1)
     theirs = (states.float() * cosines.float() + torch.cat((-second, first), -1) * sines.float()).to(dtype)
-    assert_same(fused_ops.apply_rope(states, cosines, sines), theirs, [made], dtype)
+    assert_same(fused_ops.rope(states, cosines, sines), theirs, [made], dtype)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # in a branch that is not taken
@@ -147,13 +147,13 @@ def test_without_triton_a_warning_is_given_once_and_torch_is_used(missing, monke
         raise ImportError(missing)
 
     monkeypatch.undo()
-    monkeypatch.setattr(triton_ops, "rms_norm_rows", fails)
+    monkeypatch.setattr(triton_ops, "launch_rms_norm", fails)
     monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.zeros(shape))
     monkeypatch.setattr(triton_ops, "is_on_cuda", lambda states: True)
     triton_ops._triton_works.cache_clear()
     try:
         with pytest.warns(UserWarning, match=f"^{missing.splitlines()[0]}: the GPU computes without") as warned:
-            assert not any(fused_ops.supports(torch.zeros(2)) for _ in range(2))
+            assert not any(fused_ops.supports_fused_ops(torch.zeros(2)) for _ in range(2))
         assert len(warned) == 1
     finally:
         triton_ops._triton_works.cache_clear()
@@ -161,8 +161,8 @@ def test_without_triton_a_warning_is_given_once_and_torch_is_used(missing, monke
 
 def test_disabled_kernels_leave_a_gpu_to_torch(monkeypatch):
     states = torch.zeros(2, device=DEVICE)
-    assert fused_ops.supports(states)
+    assert fused_ops.supports_fused_ops(states)
     with kernels_disabled():
-        assert not fused_ops.supports(states)
+        assert not fused_ops.supports_fused_ops(states)
     monkeypatch.setenv("ZHENLONG_KERNELS", "0")
-    assert not fused_ops.supports(states)
+    assert not fused_ops.supports_fused_ops(states)

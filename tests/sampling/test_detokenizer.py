@@ -3,7 +3,7 @@
 import pytest
 from tiny import tiny_tokenizer
 
-from zhenlong.sampling.detokenizer import IncrementalDetokenizer, decode
+from zhenlong.sampling.detokenizer import IncrementalDetokenizer, detokenize
 
 TEXT = "Grüße, 世界! 🙂 end"
 
@@ -35,7 +35,7 @@ def test_invalid_utf8_bytes_are_decoded_at_the_end():
     reader = IncrementalDetokenizer(tiny_tokenizer())
     for token in ids:
         reader.add_token(token)
-    assert reader.finish() == decode(tiny_tokenizer(), ids)
+    assert reader.finish() == detokenize(tiny_tokenizer(), ids)
 
 
 @pytest.mark.parametrize(

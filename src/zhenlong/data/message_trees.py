@@ -19,7 +19,7 @@ from zhenlong.records import Demonstration, Message, Messages, Ranking, Record
 
 OASST_ROLES: Final = {"prompter": "user", "user": "user", "assistant": "assistant"}
 MESSAGE_FIELDS: Final = ("message_id", "parent_id", "message_tree_id", "text", "role")
-TreeNode = Mapping[str, Any]
+MessageNode = Mapping[str, Any]
 
 
 def path_demonstrations(fields: Fields) -> list[Record]:
@@ -79,14 +79,14 @@ def assemble_trees(rows: Iterable[RawRow]) -> Iterator[RawRow]:
         yield RawRow(places[name], {"message_tree_id": name, "prompt": root})
 
 
-def _root(fields: Fields) -> tuple[TreeNode, dict[str, Any]]:
+def _root(fields: Fields) -> tuple[MessageNode, dict[str, Any]]:
     root = fields["prompt"]
     if not isinstance(root, Mapping):
         raise ValueError(f"prompt: expected the tree's first message, got {type(root).__name__}")
     return root, {**extra_columns(fields, "tree_state"), **({"lang": root["lang"]} if root.get("lang") else {})}
 
 
-def _paths(node: TreeNode, history: Messages, field: str) -> Iterator[Messages]:
+def _paths(node: MessageNode, history: Messages, field: str) -> Iterator[Messages]:
     message, replies = _message(node, field), _replies(node, field)
     messages = (*history, message)
     answered = False
@@ -98,7 +98,7 @@ def _paths(node: TreeNode, history: Messages, field: str) -> Iterator[Messages]:
         yield messages
 
 
-def _rankings(node: TreeNode, history: Messages, field: str, meta: dict[str, Any]) -> Iterator[Ranking]:
+def _rankings(node: MessageNode, history: Messages, field: str, meta: dict[str, Any]) -> Iterator[Ranking]:
     messages, replies = (*history, _message(node, field)), _replies(node, field)
     ranked: dict[str, int] = {}
     for name, reply in replies:
@@ -113,7 +113,7 @@ def _rankings(node: TreeNode, history: Messages, field: str, meta: dict[str, Any
         yield from _rankings(reply, messages, name, meta)
 
 
-def _replies(node: TreeNode, field: str) -> list[tuple[str, TreeNode]]:
+def _replies(node: MessageNode, field: str) -> list[tuple[str, MessageNode]]:
     """The accepted replies, each with the name of its field."""
     replies = node.get("replies") or ()
     if not isinstance(replies, list | tuple) or not all(isinstance(one, Mapping) for one in replies):
@@ -121,11 +121,11 @@ def _replies(node: TreeNode, field: str) -> list[tuple[str, TreeNode]]:
     return [(f"{field}.replies[{i}]", one) for i, one in enumerate(replies) if _is_accepted(one)]
 
 
-def _is_accepted(node: TreeNode) -> bool:
+def _is_accepted(node: MessageNode) -> bool:
     return not node.get("deleted") and node.get("review_result") is not False
 
 
-def _message(node: TreeNode, field: str) -> Message:
+def _message(node: MessageNode, field: str) -> Message:
     role, text = node.get("role"), node.get("text")
     if role not in OASST_ROLES:
         raise ValueError(f"{field}.role: expected one of {', '.join(OASST_ROLES)}, got {role!r}")
@@ -134,7 +134,7 @@ def _message(node: TreeNode, field: str) -> Message:
     return Message(OASST_ROLES[role], text)
 
 
-def _with_best_replies_only(node: TreeNode) -> dict[str, Any]:
+def _with_best_replies_only(node: MessageNode) -> dict[str, Any]:
     """The node with at most one reply: the best-ranked of those that lead to an assistant's reply, else the first."""
     replies = [one for one in node.get("replies") or () if isinstance(one, Mapping) and _is_accepted(one)]
     leading = [one for one in replies if _has_assistant_reply(one)]
@@ -142,7 +142,7 @@ def _with_best_replies_only(node: TreeNode) -> dict[str, Any]:
     return {**node, "replies": [_with_best_replies_only(one) for one in best]}
 
 
-def _has_assistant_reply(node: TreeNode) -> bool:
+def _has_assistant_reply(node: MessageNode) -> bool:
     if node.get("role") == "assistant":
         return True
     return any(

@@ -4,7 +4,7 @@ from zhenlong.forest.decoder import forward, layout_of
 from zhenlong.forest.lm_head import log_probs
 from zhenlong.forest.microbatches import Microbatch, make_microbatches, microbatch_indices
 from zhenlong.forest.packing import Forest, TreeNode, make_tree, pack_trees
-from zhenlong.forest.reward_head import apply_reward_head, score_responses
+from zhenlong.forest.reward_head import apply_reward_head, score_forest
 
 __all__ = [
     "Forest",
@@ -18,5 +18,5 @@ __all__ = [
     "make_tree",
     "microbatch_indices",
     "pack_trees",
-    "score_responses",
+    "score_forest",
 ]

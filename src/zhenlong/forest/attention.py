@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zhenlong.forest.block_layout import Block
     from zhenlong.forest.packing import Forest
 
-ATTENTION_NAME: Final = "zhenlong_forest"
+FOREST_ATTENTION: Final = "zhenlong_forest"
 # Keywords that models pass along and that do not affect attention over a forest.
 IGNORABLE_KWARGS: Final = {
     "cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "deterministic", "head_mask", "is_causal", "max_length_k",
@@ -71,7 +71,7 @@ def forest_attention(
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
     if supports_varlen(query, value, dropout, softcap):
         return varlen_attention(q, k, v, metadata.varlen_layout, scaling, sliding_window).unsqueeze(0), None
-    if compiled.supports(q, v, dropout, softcap):
+    if compiled.supports_attention(q, v, dropout, softcap):
         return compiled.compiled_forest_attention(q, k, v, metadata.kernel_trees, scaling, sliding_window).unsqueeze(
             0
         ), None
@@ -134,4 +134,4 @@ def _softcapped_attention(
     return drop(weights, dropout) @ v
 
 
-AttentionInterface.register(ATTENTION_NAME, forest_attention)
+AttentionInterface.register(FOREST_ATTENTION, forest_attention)

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
-from zhenlong.forest.attention import ATTENTION_NAME, UnsupportedAttention
+from zhenlong.forest.attention import FOREST_ATTENTION, UnsupportedAttention
 from zhenlong.forest.attention_metadata import QuerySubset
 from zhenlong.forest.last_layer import (
     MAX_QUERY_FRACTION,
@@ -27,7 +27,7 @@ from zhenlong.forest.lm_head import log_probs
 from zhenlong.forest.packing import Forest, OutputPositions, TreeNode, make_tree, pack_trees
 
 Layout = Literal["forest", "padded"]
-TOLERANCE: Final = 5e-5  # largest relative deviation in log-probability that is attributed to fp32 rounding
+FOREST_TOLERANCE: Final = 5e-5  # largest relative deviation in log-probability that is attributed to fp32 rounding
 _layout_of_model: WeakKeyDictionary[PreTrainedModel, Layout] = WeakKeyDictionary()
 _sparse_models: WeakSet[PreTrainedModel] = WeakSet()  # models with a sparse last layer
 
@@ -95,7 +95,7 @@ def _use_forest_attention(decoder: PreTrainedModel) -> Iterator[None]:
     """Switch the decoder to forest attention for one call; generation and plain calls keep the model's own."""
     config = decoder.config.get_text_config()
     before = config._attn_implementation
-    config._attn_implementation_internal = ATTENTION_NAME
+    config._attn_implementation_internal = FOREST_ATTENTION
     try:
         yield
     finally:
@@ -144,7 +144,7 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
             if not math.isfinite(padded):
                 raise UserError(f"{type(model).__name__}: its forward pass gives non-finite values; its weights are "
                                 "damaged or have diverged, choose an earlier model")  # fmt: skip
-            if padded > TOLERANCE:
+            if padded > FOREST_TOLERANCE:
                 kind = type(model).__name__
                 raise UserError(f"{kind}: log-probabilities from its output layer differ from the model's own "
                                 f"(by {padded:.1e}); this architecture is not supported")  # fmt: skip
@@ -154,11 +154,11 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
                 reason = f"the forest deviates by {deviation:.1e} from the plain forward pass"
             except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 deviation, reason = float("inf"), str(error).splitlines()[0]
-            if deviation <= TOLERANCE:
+            if deviation <= FOREST_TOLERANCE:
                 _try_sparse_last_layer(model, module_settings)
     finally:
         model.train(training)
-    if deviation <= TOLERANCE:
+    if deviation <= FOREST_TOLERANCE:
         return "forest"
     warnings.warn(f"{type(model).__name__}: using the padded layout, which is slower; {reason}", stacklevel=3)
     return "padded"
@@ -172,7 +172,7 @@ def _try_sparse_last_layer(model: PreTrainedModel, module_settings: dict[nn.Modu
     enable_sparse_last_layer(layer, module_settings[layer.self_attn])
     _sparse_models.add(model)
     try:
-        same = _relative_deviation(model, "forest") <= TOLERANCE
+        same = _relative_deviation(model, "forest") <= FOREST_TOLERANCE
     except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError, KeyError):
         same = False
     if not same:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from zhenlong.errors import UserError
 from zhenlong.forest.packing import Forest
 from zhenlong.kernels.onednn_linear import add_weight_gradient, linear_no_grad
-from zhenlong.kernels.softmax import exp_rows, supports
+from zhenlong.kernels.softmax import exp_rows, supports_softmax
 from zhenlong.kernels.softmax import log_softmax_gather as kernel_log_softmax_gather
 
 # By device type. With a vocabulary of 150,000, a GPU needs chunks of at least a thousand rows to be busy.
@@ -101,7 +101,7 @@ class _LogProbs(torch.autograd.Function):
         for start in range(0, num_rows, chunk_rows):
             chunk = slice(start, start + chunk_rows)
             exp_logits = _logits(states[chunk], weight, bias, settings)
-            used_kernel = supports(exp_logits)
+            used_kernel = supports_softmax(exp_logits)
             if used_kernel:
                 target_log_probs[chunk], max_logits[chunk], exp_sums[chunk], chunk_entropies = (
                     kernel_log_softmax_gather(exp_logits, target[chunk], return_entropy)

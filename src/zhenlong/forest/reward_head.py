@@ -10,7 +10,7 @@ from zhenlong.forest.packing import Forest
 from zhenlong.models.encoders import is_encoder
 
 
-def score_responses(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
+def score_forest(model: PreTrainedModel, forest: Forest) -> torch.Tensor:
     """The score of each response of a forest, [R] in float32, by a sequence classifier with one label.
 
     A decoder computes a prompt once for all its responses (`apply_reward_head`). An encoder attends in both directions,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from zhenlong.forest import TreeNode, forward, log_probs, make_microbatches, score_responses
+from zhenlong.forest import TreeNode, forward, log_probs, make_microbatches, score_forest
 from zhenlong.forest.packing import Forest
 from zhenlong.models.encoders import context_length
 from zhenlong.randomness import eval_mode
@@ -41,7 +41,7 @@ def reward_scores(
     """For each tree, the reward model's score of each of its responses, in packing order."""
 
     def score(forest: Forest) -> torch.Tensor:
-        return score_responses(model, forest).double()
+        return score_forest(model, forest).double()
 
     return _response_values_by_tree(model, trees, tokens_per_microbatch, score)
 

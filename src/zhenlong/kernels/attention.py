@@ -63,7 +63,7 @@ class SegmentTable:
         return cls(table, np.append(roots, table.shape[1]).astype(np.int64))
 
 
-def supports(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: float | None) -> bool:
+def supports_attention(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: float | None) -> bool:
     """Whether the kernels support this: fp32 on the CPU, no dropout, no softcap, values as wide as keys."""
     return (
         query.device.type == "cpu"

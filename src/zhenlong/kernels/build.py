@@ -22,9 +22,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-SOURCES: Final = ("attention.c", "decoding.c", "fused_ops.c", "softmax.c")
-HEADERS: Final = ("panels.h", "vectors.h")
-FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
+C_SOURCES: Final = ("attention.c", "decoding.c", "fused_ops.c", "softmax.c")
+C_HEADERS: Final = ("panels.h", "vectors.h")
+C_FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 ENV_VARIABLE: Final = "ZHENLONG_KERNELS"  # environment variable: 0 disables all kernels
 INT64: Final = ctypes.c_int64
 POINTER: Final = ctypes.c_void_p
@@ -109,15 +109,15 @@ def _warn_unavailable(reason: str) -> ctypes.CDLL | None:
 def _compile_library(compiler: list[str]) -> Path:
     """The library's path; compiles it if it is missing. Written under a temporary name and renamed (atomic)."""
     here = Path(__file__).parent
-    sources = [*(here / name for name in SOURCES), *(here / name for name in HEADERS)]
-    key_parts = [*compiler, *FLAGS, _cpu_description(), *(part.read_text() for part in sources)]
+    sources = [*(here / name for name in C_SOURCES), *(here / name for name in C_HEADERS)]
+    key_parts = [*compiler, *C_FLAGS, _cpu_description(), *(part.read_text() for part in sources)]
     name = f"kernels-{hashlib.sha256('|'.join(key_parts).encode()).hexdigest()[:16]}.so"
     folder = _cache_folder()
     target = folder / name
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             compiled = Path(scratch) / name
-            command = [*compiler, *FLAGS, *(str(here / source) for source in SOURCES), "-o", str(compiled), "-lm"]
+            command = [*compiler, *C_FLAGS, *(str(here / source) for source in C_SOURCES), "-o", str(compiled), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
             os.replace(compiled, target)
     return target

@@ -150,7 +150,7 @@ class CompiledDecoder:
         return panels
 
 
-def supports(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> bool:
+def supports_decoding(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> bool:
     """Whether the kernel supports this: fp32 on the CPU, no softcap, head size a multiple of the panel width."""
     head_dim = query.shape[-1]
     return (

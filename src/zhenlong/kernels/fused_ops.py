@@ -20,9 +20,9 @@ from zhenlong.kernels.onednn_linear import non_matmul_in_fp32
 WEIGHT_GRADIENT_BLOCK: Final = 128  # rows per partial sum of a norm's weight gradient: BLOCK of fused_ops.c
 
 
-def supports(*states: torch.Tensor) -> bool:
+def supports_fused_ops(*states: torch.Tensor) -> bool:
     """Whether kernels support these, with gradients: fp32 on the CPU, or what `triton_ops` supports."""
-    return triton_ops.supports(*states) if triton_ops.is_on_cuda(states[0]) else supports_no_grad(*states)
+    return triton_ops.supports_triton(*states) if triton_ops.is_on_cuda(states[0]) else supports_no_grad(*states)
 
 
 def supports_no_grad(*states: torch.Tensor) -> bool:
@@ -44,7 +44,7 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return _SwiGLU.apply(gate, up)
 
 
-def apply_rope(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+def rope(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
     """On CUDA, states [1, H, N, D] rotated by cosines and sines [1, N, D], i with i + D/2 (Su et al. 2021, §3.4.2)."""
     return _RoPE.apply(states, cosines, sines)
 
@@ -85,7 +85,7 @@ class _RMSNorm(torch.autograd.Function):
         rows, weight = _as_rows(states), weight.contiguous()
         out = rows.new_empty(rows.shape, dtype=_result_dtype(states, weight))
         inverse_rms = rows.new_empty(len(rows), dtype=torch.float32)
-        (triton_ops.rms_norm_rows if triton_ops.is_on_cuda(rows) else rms_norm_rows)(
+        (triton_ops.launch_rms_norm if triton_ops.is_on_cuda(rows) else rms_norm_rows)(
             rows, weight, epsilon, out, inverse_rms
         )
         ctx.save_for_backward(rows, weight, inverse_rms)
@@ -98,7 +98,7 @@ class _RMSNorm(torch.autograd.Function):
         grad_rows = _as_rows(grad_output)
         grad_input = rows.new_empty(rows.shape)
         if triton_ops.is_on_cuda(rows):
-            grad_weight = triton_ops.rms_norm_rows_backward(grad_rows, rows, weight, inverse_rms, grad_input)
+            grad_weight = triton_ops.launch_rms_norm_backward(grad_rows, rows, weight, inverse_rms, grad_input)
         else:
             grad_weight = rows.new_empty(-(-len(rows) // WEIGHT_GRADIENT_BLOCK), rows.shape[1])
             require_library().rms_norm_backward(
@@ -115,7 +115,7 @@ class _SwiGLU(torch.autograd.Function):
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         gates, ups = _as_rows(gate), _as_rows(up)
         out = gates.new_empty(gates.shape, dtype=_result_dtype(gate, up))
-        (triton_ops.swiglu_rows if triton_ops.is_on_cuda(gates) else swiglu_rows)(gates, ups, out)
+        (triton_ops.launch_swiglu if triton_ops.is_on_cuda(gates) else swiglu_rows)(gates, ups, out)
         ctx.save_for_backward(gates, ups)
         return out.view(gate.shape)
 
@@ -126,7 +126,7 @@ class _SwiGLU(torch.autograd.Function):
         grad_rows = _as_rows(grad_output)
         grad_gates, grad_ups = (each.new_empty(each.shape) for each in (gates, ups))
         if triton_ops.is_on_cuda(gates):
-            triton_ops.swiglu_rows_backward(grad_rows, gates, ups, grad_gates, grad_ups)
+            triton_ops.launch_swiglu_backward(grad_rows, gates, ups, grad_gates, grad_ups)
         else:
             require_library().swiglu_backward(
                 *gates.shape,
@@ -160,7 +160,7 @@ def _rope(
     states = states if states.stride(-1) == 1 else states.contiguous()
     _, heads, tokens, head_dim = states.shape
     out = states.new_empty(tokens, heads, head_dim, dtype=dtype)
-    triton_ops.apply_rope(states, cosines, sines, backward, out)
+    triton_ops.launch_rope(states, cosines, sines, backward, out)
     return out.transpose(0, 1).unsqueeze(0)
 
 

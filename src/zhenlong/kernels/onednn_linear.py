@@ -32,7 +32,7 @@ BF16_MATMUL_SUPPORTED: Final = ONEDNN_AVAILABLE and any(
 NO_POST_OP: Final[tuple[str, list[float], str]] = ("none", [], "")  # to apply to the result
 
 
-def supports(states: torch.Tensor) -> bool:
+def supports_linear(states: torch.Tensor) -> bool:
     """Whether oneDNN multiplies `states` here: fp32 on the CPU, without autocast."""
     return bool(
         ONEDNN_AVAILABLE
@@ -62,27 +62,27 @@ def non_matmul_in_fp32() -> bool:
 
 def linear_no_grad(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """rows [M, K] @ weight.T [K, N] + bias -> [M, N] without a gradient; `weight` [N, K] may be prepacked."""
-    if weight.is_mkldnn or supports(rows):  # only oneDNN can read a prepacked weight
+    if weight.is_mkldnn or supports_linear(rows):  # only oneDNN can read a prepacked weight
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, *NO_POST_OP)
     return torch_linear(rows, weight, bias)
 
 
 def add_linear(sums: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """sums [M, N] + rows [M, K] @ weight.T, without a gradient; `sums` may be overwritten."""
-    if weight.is_mkldnn or supports(rows):
+    if weight.is_mkldnn or supports_linear(rows):
         return torch.ops.mkldnn._linear_pointwise.binary(rows, sums, weight, None, "add")
     return sums.addmm_(rows, weight.t())
 
 
 def prepack_weight(weight: torch.Tensor, rows: int) -> torch.Tensor:
     """The weight in oneDNN's blocked layout for that many `rows`; for `linear_no_grad` and `add_linear` only."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows) if supports(weight) else weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows) if supports_linear(weight) else weight
 
 
 def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """`torch.nn.functional.linear` with a gradient: states [..., K] -> [..., N]."""
     bf16 = bf16_matmul_active() and states.dtype == torch.float32 and states.device.type == "cpu"
-    if not (bf16 or supports(states)) or not states.numel() or weight.dtype != torch.float32:
+    if not (bf16 or supports_linear(states)) or not states.numel() or weight.dtype != torch.float32:
         return torch_linear(states, weight, bias)
     rows = states.reshape(-1, states.shape[-1])
     return (_BF16Linear if bf16 else _Linear).apply(rows, weight, bias).view(*states.shape[:-1], -1)
@@ -131,7 +131,7 @@ class _BF16Linear(torch.autograd.Function):
 
 def weight_gradient(grad_output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
     """grad_output.T @ inputs -> [N, K], from [M, N] and [M, K]; oneDNN is faster with fewer rows than columns."""
-    if not (supports(grad_output) and ONEDNN_WEIGHT_GRADIENT):
+    if not (supports_linear(grad_output) and ONEDNN_WEIGHT_GRADIENT):
         return grad_output.t() @ inputs
     if grad_output.shape[1] <= inputs.shape[1]:
         return linear_no_grad(transposed_copy(grad_output), inputs.t())
@@ -140,7 +140,7 @@ def weight_gradient(grad_output: torch.Tensor, inputs: torch.Tensor) -> torch.Te
 
 def add_weight_gradient(sums: torch.Tensor, grad_output: torch.Tensor, inputs: torch.Tensor) -> None:
     """sums [N, K] += grad_output.T @ inputs, from [M, N] and [M, K]; `sums` may have a higher precision."""
-    if sums.dtype == grad_output.dtype and not (supports(grad_output) and ONEDNN_WEIGHT_GRADIENT):
+    if sums.dtype == grad_output.dtype and not (supports_linear(grad_output) and ONEDNN_WEIGHT_GRADIENT):
         sums.addmm_(grad_output.t(), inputs)
     else:
         sums += weight_gradient(grad_output, inputs)

@@ -19,7 +19,7 @@ from zhenlong.kernels import fused_ops, onednn_linear, triton_ops
 from zhenlong.kernels.build import kernels_enabled
 
 ROPE_FUNCTION: Final = "apply_rotary_pos_emb"  # its name in transformers' modelling files
-TOLERANCE: Final = 1e-5
+KERNEL_TOLERANCE: Final = 1e-5
 Forward = Callable[..., Any]
 
 
@@ -30,7 +30,7 @@ def patch_model(model: nn.Module) -> None:
         return
     forward_of_type: dict[Any, Forward | None] = {}
     weight = next(model.parameters())
-    fused_ops_supported = fused_ops.supports(weight)
+    fused_ops_supported = fused_ops.supports_fused_ops(weight)
     for module in model.modules():
         forward: Forward | None = None
         if "forward" in module.__dict__:  # such as that of accelerate's hooks
@@ -61,14 +61,16 @@ def _linear_forward(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
 
 
 def _rms_norm_forward(layer: Any, states: torch.Tensor) -> torch.Tensor:
-    if not fused_ops.supports(states, layer.weight):
+    if not fused_ops.supports_fused_ops(states, layer.weight):
         return type(layer).forward(layer, states)
     return fused_ops.rms_norm(states, layer.weight, layer.variance_epsilon)
 
 
 def _swiglu_mlp_forward(layer: Any, states: torch.Tensor) -> torch.Tensor:
     gate, up = layer.gate_proj(states), layer.up_proj(states)
-    return layer.down_proj(fused_ops.swiglu(gate, up) if fused_ops.supports(gate, up) else layer.act_fn(gate) * up)
+    return layer.down_proj(
+        fused_ops.swiglu(gate, up) if fused_ops.supports_fused_ops(gate, up) else layer.act_fn(gate) * up
+    )
 
 
 def _rms_norm_forward_of(module: Any) -> Forward | None:
@@ -101,7 +103,7 @@ def _same_output(module: nn.Module, forward: Forward, width: int) -> bool:
 @torch.no_grad()
 def _all_close(theirs: Callable[[], Any], ours: Callable[[], Any]) -> bool:
     try:
-        torch.testing.assert_close(ours(), theirs(), rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(ours(), theirs(), rtol=KERNEL_TOLERANCE, atol=KERNEL_TOLERANCE)
     except (AssertionError, TypeError, ValueError, RuntimeError, AttributeError):
         return False
     return True
@@ -110,7 +112,9 @@ def _all_close(theirs: Callable[[], Any], ours: Callable[[], Any]) -> bool:
 def _attention_forward_of(module: nn.Module, weight: torch.Tensor) -> Forward | None:
     """The attention layer's own forward with its call of `apply_rotary_pos_emb` redirected to the kernel."""
     own = type(module).forward
-    if not triton_ops.supports(weight) or ROPE_FUNCTION not in getattr(getattr(own, "__code__", None), "co_names", ()):
+    if not triton_ops.supports_triton(weight) or ROPE_FUNCTION not in getattr(
+        getattr(own, "__code__", None), "co_names", ()
+    ):
         return None
     theirs: Forward | None = own.__globals__.get(ROPE_FUNCTION)
     if theirs is None:
@@ -122,11 +126,11 @@ def _attention_forward_of(module: nn.Module, weight: torch.Tensor) -> Forward | 
         if (
             others
             or named
-            or not triton_ops.supports(q, k, cos, sin)
+            or not triton_ops.supports_triton(q, k, cos, sin)
             or not (_rope_shapes_fit(q, cos, sin) and _rope_shapes_fit(k, cos, sin))
         ):
             return theirs(q, k, cos, sin, *others, **named)
-        return fused_ops.apply_rope(q, cos, sin), fused_ops.apply_rope(k, cos, sin)
+        return fused_ops.rope(q, cos, sin), fused_ops.rope(k, cos, sin)
 
     shapes = ((1, 3, 5, 8), (1, 2, 5, 8), (1, 5, 8), (1, 5, 8))
     generator = torch.Generator().manual_seed(0)

@@ -19,10 +19,10 @@ class Logits(ctypes.Structure):
     _fields_ = (*((name, INT64) for name in ("rows", "vocab_size", "row_stride", "is_bf16")), ("data", POINTER))
 
 
-def supports(logits: torch.Tensor) -> bool:
+def supports_softmax(logits: torch.Tensor) -> bool:
     """Whether a kernel supports these: fp32 or bf16 on the CPU, or what `triton_ops` supports."""
     if triton_ops.is_on_cuda(logits):
-        return triton_ops.supports(logits) and logits.stride(1) == 1
+        return triton_ops.supports_triton(logits) and logits.stride(1) == 1
     dtypes = (torch.float32, torch.bfloat16)
     return (
         logits.device.type == "cpu" and logits.dtype in dtypes and logits.stride(1) == 1 and load_library() is not None
@@ -40,7 +40,7 @@ def log_softmax_gather(
     log_probs, max_logits, exp_sums, *entropies = out
     target_ids = target.contiguous()
     if triton_ops.is_on_cuda(logits):
-        triton_ops.log_softmax_gather(logits, target_ids, out)
+        triton_ops.launch_log_softmax_gather(logits, target_ids, out)
         return log_probs, max_logits, exp_sums, entropies[0] if entropy else None
     pointers = (each.data_ptr() for each in (target_ids, log_probs, max_logits, exp_sums, *entropies))
     require_library().log_softmax_gather(ctypes.byref(_logits(logits)), *pointers, *[None] * (not entropy))
@@ -50,7 +50,7 @@ def log_softmax_gather(
 def exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> torch.Tensor:
     """Overwrite logits [R, V] by e^(logit - max_logit); `max_logits` [R]."""
     if triton_ops.is_on_cuda(logits):
-        triton_ops.exp_rows(logits, max_logits.contiguous())
+        triton_ops.launch_exp_rows(logits, max_logits.contiguous())
         return logits
     require_library().exp_rows(ctypes.byref(_logits(logits)), max_logits.contiguous().data_ptr())
     return logits

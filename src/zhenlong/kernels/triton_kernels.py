@@ -13,7 +13,7 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["rows"])
-def rms_norm(  # type: ignore[no-untyped-def]
+def rms_norm_kernel(  # type: ignore[no-untyped-def]
     states, row_stride, weight, out, inverse_rms, rows, width, epsilon, TILE: tl.constexpr, BLOCK: tl.constexpr
 ):
     """RMSNorm of TILE rows, and 1 / rms of each."""
@@ -29,7 +29,7 @@ def rms_norm(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["rows", "tiles"])
-def rms_norm_backward(  # type: ignore[no-untyped-def]
+def rms_norm_backward_kernel(  # type: ignore[no-untyped-def]
     gradient, gradient_stride, states, row_stride, weight, inverse_rms, grad_states, grad_weight, rows, tiles, width,
     TILE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -54,7 +54,7 @@ def rms_norm_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def swiglu(gates, ups, out, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def swiglu_kernel(gates, ups, out, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """silu(gate) * up."""
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     g = tl.load(gates + offsets, mask=offsets < count, other=0.0).to(tl.float32)
@@ -63,7 +63,7 @@ def swiglu(gates, ups, out, count, BLOCK: tl.constexpr):  # type: ignore[no-unty
 
 
 @triton.jit
-def swiglu_backward(gradient, gates, ups, grad_gates, grad_ups, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def swiglu_backward_kernel(gradient, gates, ups, grad_gates, grad_ups, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     grad = tl.load(gradient + offsets, mask=offsets < count, other=0.0).to(tl.float32)
     g = tl.load(gates + offsets, mask=offsets < count, other=0.0).to(tl.float32)
@@ -74,7 +74,7 @@ def swiglu_backward(gradient, gates, ups, grad_gates, grad_ups, count, BLOCK: tl
 
 
 @triton.jit
-def rope(  # type: ignore[no-untyped-def]
+def rope_kernel(  # type: ignore[no-untyped-def]
     states,
     token_stride,
     head_stride,
@@ -112,7 +112,7 @@ def rope(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def log_softmax_gather(  # type: ignore[no-untyped-def]
+def log_softmax_gather_kernel(  # type: ignore[no-untyped-def]
     logits,
     row_stride,
     targets,
@@ -154,7 +154,7 @@ def log_softmax_gather(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def exp_rows(logits, row_stride, max_logits, vocab_size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def exp_rows_kernel(logits, row_stride, max_logits, vocab_size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """Overwrite a block of a row's logits by e^(logit - maximum)."""
     row = tl.program_id(0)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

@@ -32,20 +32,20 @@ def is_on_cuda(states: torch.Tensor) -> bool:
     return states.is_cuda
 
 
-def supports(*states: torch.Tensor) -> bool:
+def supports_triton(*states: torch.Tensor) -> bool:
     """Whether the kernels support these: floating-point tensors on a CUDA device, with Triton."""
     suitable = all(is_on_cuda(each) and each.dtype in SUPPORTED_DTYPES and each.numel() > 0 for each in states)
     return suitable and kernels_enabled() and _triton_works()
 
 
-def rms_norm_rows(
+def launch_rms_norm(
     rows: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor, inverse_rms: torch.Tensor
 ) -> None:
     """RMSNorm of rows [R, D] into `out`; `inverse_rms` [R], fp32, receives 1 / rms."""
     count, width = rows.shape
     block, tile, warps = _norm_tiling(width)
     with _on_device_of(rows):
-        _triton_kernels().rms_norm[(-(-count // tile),)](
+        _triton_kernels().rms_norm_kernel[(-(-count // tile),)](
             rows,
             rows.stride(0),
             weight,
@@ -60,7 +60,7 @@ def rms_norm_rows(
         )
 
 
-def rms_norm_rows_backward(
+def launch_rms_norm_backward(
     grad_rows: torch.Tensor,
     rows: torch.Tensor,
     weight: torch.Tensor,
@@ -74,62 +74,62 @@ def rms_norm_rows_backward(
     programs = min(tiles, PROGRAMS_PER_SM * _multiprocessor_count(rows.device))
     grad_weight = torch.empty(programs, width, dtype=torch.float32, device=rows.device)
     with _on_device_of(rows):
-        _triton_kernels().rms_norm_backward[(programs,)](
+        _triton_kernels().rms_norm_backward_kernel[(programs,)](
             grad_rows, grad_rows.stride(0), rows, rows.stride(0), weight, inverse_rms, grad_input, grad_weight,
             count, tiles, width, TILE=tile, BLOCK=block, num_warps=warps
         )  # fmt: skip
     return grad_weight
 
 
-def swiglu_rows(gates: torch.Tensor, ups: torch.Tensor, out: torch.Tensor) -> None:
+def launch_swiglu(gates: torch.Tensor, ups: torch.Tensor, out: torch.Tensor) -> None:
     """silu(gate) * up of rows [R, D] into `out`."""
     gates, ups = gates.contiguous(), ups.contiguous()
     with _on_device_of(gates):
-        _triton_kernels().swiglu[(-(-gates.numel() // BLOCK),)](
+        _triton_kernels().swiglu_kernel[(-(-gates.numel() // BLOCK),)](
             gates, ups, out, gates.numel(), BLOCK=BLOCK, num_warps=8
         )
 
 
-def swiglu_rows_backward(
+def launch_swiglu_backward(
     grad_rows: torch.Tensor, gates: torch.Tensor, ups: torch.Tensor, grad_gates: torch.Tensor, grad_ups: torch.Tensor
 ) -> None:
     grad_rows, gates, ups = (each.contiguous() for each in (grad_rows, gates, ups))
     with _on_device_of(gates):
-        _triton_kernels().swiglu_backward[(-(-gates.numel() // BLOCK),)](
+        _triton_kernels().swiglu_backward_kernel[(-(-gates.numel() // BLOCK),)](
             grad_rows, gates, ups, grad_gates, grad_ups, gates.numel(), BLOCK=BLOCK, num_warps=8
         )
 
 
-def apply_rope(
+def launch_rope(
     states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, backward: bool, out: torch.Tensor
 ) -> None:
     """Rotate states [1, H, N, D] by cosines and sines [1, N, D], or back, into `out` [N, H, D]."""
     _, heads, tokens, head_dim = states.shape
     strides = states.stride(2), states.stride(1)
     with _on_device_of(states):
-        _triton_kernels().rope[(tokens,)](
+        _triton_kernels().rope_kernel[(tokens,)](
             states, *strides, cosines, sines, out, heads, head_dim,
             BACKWARD=backward, TILE=_next_power_of_two(heads), BLOCK=_next_power_of_two(head_dim // 2), num_warps=4,
         )  # fmt: skip
 
 
-def log_softmax_gather(logits: torch.Tensor, target: torch.Tensor, out: torch.Tensor) -> None:
+def launch_log_softmax_gather(logits: torch.Tensor, target: torch.Tensor, out: torch.Tensor) -> None:
     """Target log-probabilities, maxima, sums and (`out` [4, R]) entropies; logits [R, V] become e^(x - max)."""
     log_probs, max_logits, exp_sums, *entropies = out
     with_entropy = bool(entropies)
     with _on_device_of(logits):
-        _triton_kernels().log_softmax_gather[(len(logits),)](
+        _triton_kernels().log_softmax_gather_kernel[(len(logits),)](
             logits, logits.stride(0), target, log_probs, max_logits, exp_sums,
             entropies[0] if with_entropy else exp_sums, logits.shape[1],
             ENTROPY=with_entropy, BLOCK=min(LOGITS_BLOCK, _next_power_of_two(logits.shape[1])), num_warps=16,
         )  # fmt: skip
 
 
-def exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> None:
+def launch_exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> None:
     """Overwrite logits [R, V] by e^(logit - max_logit); `max_logits` [R]."""
     block = min(LOGITS_BLOCK, _next_power_of_two(logits.shape[1]))
     with _on_device_of(logits):
-        _triton_kernels().exp_rows[(len(logits), -(-logits.shape[1] // block))](
+        _triton_kernels().exp_rows_kernel[(len(logits), -(-logits.shape[1] // block))](
             logits, logits.stride(0), max_logits, logits.shape[1], BLOCK=block, num_warps=8
         )
 
@@ -168,7 +168,7 @@ def _triton_works() -> bool:
     """Whether Triton is installed and compiles for this device; warns once if not."""
     try:
         rows = torch.ones(1, 8, device="cuda")
-        rms_norm_rows(rows, rows[0], 0.0, torch.empty_like(rows), rows.new_empty(1))
+        launch_rms_norm(rows, rows[0], 0.0, torch.empty_like(rows), rows.new_empty(1))
         torch.cuda.synchronize()
     except Exception as error:  # of Triton, its compiler, the C compiler or the driver
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

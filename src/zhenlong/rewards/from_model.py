@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedModel
 from zhenlong.data import ChatTemplate
 from zhenlong.data.pair_template import reward_model_template
 from zhenlong.errors import UserError
-from zhenlong.forest import TreeNode, make_microbatches, make_tree, score_responses
+from zhenlong.forest import TreeNode, make_microbatches, make_tree, score_forest
 from zhenlong.models import load_model, resolve_model_path
 from zhenlong.models.encoders import context_length
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
@@ -39,7 +39,7 @@ def model_reward(model: PreTrainedModel, template: ChatTemplate, *, tokens_per_m
         try:
             with torch.no_grad():
                 for batch in make_microbatches(trees, tokens_per_microbatch, model.device):
-                    values = score_responses(model, batch.forest).tolist()
+                    values = score_forest(model, batch.forest).tolist()
                     for response_index, value in zip(
                         (o for row in batch.tree_indices for o in response_indices[row]), values, strict=True
                     ):

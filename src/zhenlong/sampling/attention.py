@@ -20,11 +20,10 @@ from transformers import AttentionInterface
 from zhenlong.forest.attention import IGNORABLE_KWARGS, UnsupportedAttention
 from zhenlong.forest.varlen import attention_dtype, supports_varlen, varlen_attention
 from zhenlong.kernels import decoding
-from zhenlong.kernels.attention import SegmentTable, compiled_forest_attention
-from zhenlong.kernels.attention import supports as kernels_support
-from zhenlong.sampling.step_metadata import SHARED_PREFIX, AttentionMetadata, BatchLayout
+from zhenlong.kernels.attention import SegmentTable, compiled_forest_attention, supports_attention
+from zhenlong.sampling.step_metadata import SHARED_PREFIX, BatchLayout, StepMetadata
 
-ATTENTION_NAME: Final = "zhenlong_sampling"
+SAMPLING_ATTENTION: Final = "zhenlong_sampling"
 QUERY_CHUNK: Final = 512  # queries of a prompt scored at a time where the scores are materialised
 
 
@@ -36,7 +35,7 @@ def sampling_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    metadata: AttentionMetadata,
+    metadata: StepMetadata,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -67,7 +66,7 @@ def flat_attention(
     k: torch.Tensor,
     v: torch.Tensor,
     layer: int,
-    metadata: AttentionMetadata,
+    metadata: StepMetadata,
     scaling: float,
     window: int | None,
     softcap: float | None,
@@ -105,13 +104,13 @@ def _decode_attention(
     k: torch.Tensor,
     v: torch.Tensor,
     layer: int,
-    metadata: AttentionMetadata,
+    metadata: StepMetadata,
     scaling: float,
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
     """One token of every running sequence: q [R, H, D], k and v [R, Hkv, D] -> [R, H, D]."""
-    if decoding.supports(q, v, softcap):
+    if decoding.supports_decoding(q, v, softcap):
         response_kv, prompt_kv = (
             (store.keys[layer], store.values[layer]) for store in (metadata.response_cache, metadata.prompt_cache)
         )
@@ -168,7 +167,7 @@ def _packed_prefill(
     k: torch.Tensor,
     v: torch.Tensor,
     layer: int,
-    metadata: AttentionMetadata,
+    metadata: StepMetadata,
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
@@ -198,7 +197,7 @@ def _prefill_one(
     L is less than K if the prompt's prefix was computed before.
     """
     length, keys, grouped_heads = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
-    if softcap is None and length == keys and kernels_support(q, v, 0.0, softcap):
+    if softcap is None and length == keys and supports_attention(q, v, 0.0, softcap):
         segment = SegmentTable.from_segments([(0, length, -1, 0)])
         new_q, new_k, new_v = (part[0].transpose(0, 1) for part in (q, k, v))
         return compiled_forest_attention(new_q, new_k, new_v, segment, scaling, window).transpose(0, 1).unsqueeze(0)
@@ -233,4 +232,4 @@ def _masked_attention(
     return scores.masked_fill(masked, float("-inf")).softmax(-1, dtype=torch.float32).to(q.dtype) @ v
 
 
-AttentionInterface.register(ATTENTION_NAME, sampling_attention)
+AttentionInterface.register(SAMPLING_ATTENTION, sampling_attention)

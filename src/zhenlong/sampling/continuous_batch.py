@@ -20,7 +20,7 @@ from zhenlong.errors import UserError
 from zhenlong.sampling.kv_cache import BufferPool, KVCache
 from zhenlong.sampling.sampling_params import SamplingParams
 from zhenlong.sampling.sequence_state import PromptState, SequenceState
-from zhenlong.sampling.step_metadata import SHARED_PREFIX, AttentionMetadata, BatchLayout
+from zhenlong.sampling.step_metadata import SHARED_PREFIX, BatchLayout, StepMetadata
 from zhenlong.sampling.token_sampling import sample_tokens
 
 MAX_PREFILL_TOKENS: Final = 8192  # in one step; a single longer prompt is allowed
@@ -31,7 +31,7 @@ MIN_SHARED_PREFIX: Final = 16  # minimum length in tokens of a common prefix tha
 
 
 # (ids [N], positions [N], metadata, indices of the tokens whose logits are needed or None for all) -> logits
-LogitsFn = Callable[[torch.Tensor, torch.Tensor, AttentionMetadata, "torch.Tensor | None"], torch.Tensor]
+LogitsFn = Callable[[torch.Tensor, torch.Tensor, StepMetadata, "torch.Tensor | None"], torch.Tensor]
 # (logits [R, V], uniforms [R, K], parameters) -> ids and log-probabilities [R, K]
 SampleFn = Callable[[torch.Tensor, torch.Tensor, SamplingParams], tuple[torch.Tensor, torch.Tensor]]
 
@@ -65,7 +65,7 @@ class ContinuousBatch:
         longest_prompt = max(len(prompt.token_ids) for prompt in prompts)
         prompt_cache = KVCache("prompts", layers, min(len(prompts), max_num_seqs), longest_prompt, pool)
         self.shared_prefix = _shared_prefix([prompt.token_ids for prompt in prompts])
-        self.metadata = AttentionMetadata(prompt_cache, response_cache, graph_capture)
+        self.metadata = StepMetadata(prompt_cache, response_cache, graph_capture)
         self._layout: BatchLayout | None = None
 
     @property

@@ -1,7 +1,7 @@
 """CUDA graphs for sampling: for a small model, launching kernels takes most of a step's time.
 
 A decoding step without prefills repeats the same operations on the same memory while sequences, prompts and columns
-keep their slots (`AttentionMetadata.views`). Its first step runs normally and thereby prepares what is prepared once;
+keep their slots (`StepMetadata.views`). Its first step runs normally and thereby prepares what is prepared once;
 the second is captured as a CUDA graph, which this and all later steps replay.
 """
 
@@ -14,7 +14,7 @@ import torch
 
 from zhenlong.sampling.fused_llama import FusedLlama
 from zhenlong.sampling.sampling_params import SamplingParams
-from zhenlong.sampling.step_metadata import AttentionMetadata, CacheViews
+from zhenlong.sampling.step_metadata import CacheViews, StepMetadata
 from zhenlong.sampling.token_sampling import sample_tokens
 
 RunFn = Callable[[], Any]
@@ -40,7 +40,7 @@ class GraphReplay:
         self,
         ids: torch.Tensor,
         positions: torch.Tensor,
-        metadata: AttentionMetadata,
+        metadata: StepMetadata,
         logits_to_keep: torch.Tensor | None,
     ) -> torch.Tensor:
         """The network's logits."""

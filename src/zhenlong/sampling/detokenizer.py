@@ -58,8 +58,8 @@ class IncrementalDetokenizer:
         return self.text
 
     def _new_text(self) -> str:
-        before = decode(self.tokenizer, self._pending_ids[: self._prefix_length])
-        return decode(self.tokenizer, self._pending_ids)[len(before) :]
+        before = detokenize(self.tokenizer, self._pending_ids[: self._prefix_length])
+        return detokenize(self.tokenizer, self._pending_ids)[len(before) :]
 
     def _append_text(self, piece: str) -> None:
         start = max(0, len(self.text) - self._longest_stop + 1)
@@ -69,7 +69,7 @@ class IncrementalDetokenizer:
             self.text, self.stopped = self.text[: min(found)], True
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def detokenize(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of ids, without special tokens, spaces unchanged."""
     if not ids:
         return ""

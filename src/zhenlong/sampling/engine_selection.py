@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zhenlong.errors import UserError
 from zhenlong.forest.attention import UnsupportedAttention
-from zhenlong.sampling.attention import ATTENTION_NAME
+from zhenlong.sampling.attention import SAMPLING_ATTENTION
 from zhenlong.sampling.continuous_batch import ContinuousBatch
 from zhenlong.sampling.cuda_graphs import GraphReplay
 from zhenlong.sampling.fused_llama import FusedLlama, can_fuse
@@ -21,9 +21,9 @@ from zhenlong.sampling.hf_cache_engine import HFCacheEngine
 from zhenlong.sampling.kv_cache import BufferPool
 from zhenlong.sampling.sampling_params import SamplingParams
 from zhenlong.sampling.sequence_state import PromptState, build_prompt_states
-from zhenlong.sampling.step_metadata import AttentionMetadata
+from zhenlong.sampling.step_metadata import StepMetadata
 
-TOLERANCE: Final = 1e-4  # largest relative deviation in log-probability that is attributed to fp32 rounding
+FP32_TOLERANCE: Final = 1e-4  # largest relative deviation in log-probability that is attributed to fp32 rounding
 HALF_TOLERANCE: Final = 0.1  # the same for bf16 and fp16 weights
 PROBE_TOKENS: Final = 6  # number of tokens sampled in the comparison
 
@@ -52,7 +52,7 @@ def flat_engine(
     """A `ContinuousBatch` with the model's own forward pass, whose attention is switched for the duration of a call."""
 
     def logits_fn(
-        ids: torch.Tensor, positions: torch.Tensor, metadata: AttentionMetadata, logits_to_keep: torch.Tensor | None
+        ids: torch.Tensor, positions: torch.Tensor, metadata: StepMetadata, logits_to_keep: torch.Tensor | None
     ) -> torch.Tensor:
         keep_kwargs: dict[str, Any] = {} if logits_to_keep is None else {"logits_to_keep": logits_to_keep}
         with _with_sampling_attention(model):
@@ -96,7 +96,7 @@ def _with_sampling_attention(model: PreTrainedModel) -> Iterator[None]:
     """Switch to the sampler's attention; plain generation and training keep the model's own."""
     config = model.config.get_text_config()
     before = config._attn_implementation
-    config._attn_implementation_internal = ATTENTION_NAME
+    config._attn_implementation_internal = SAMPLING_ATTENTION
     try:
         yield
     finally:
@@ -158,7 +158,7 @@ def _run_probe(
 
 def _tolerance(model: PreTrainedModel) -> float:
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
-    return HALF_TOLERANCE if half else TOLERANCE
+    return HALF_TOLERANCE if half else FP32_TOLERANCE
 
 
 def _probe_prompts(config: Any) -> list[list[int]]:

@@ -23,7 +23,7 @@ from zhenlong.kernels import fused_ops
 from zhenlong.kernels.decoding import CompiledDecoder, LayerWeights
 from zhenlong.kernels.onednn_linear import add_linear, linear_no_grad, prepack_weight
 from zhenlong.sampling.attention import flat_attention
-from zhenlong.sampling.step_metadata import AttentionMetadata
+from zhenlong.sampling.step_metadata import StepMetadata
 
 DYNAMIC_ROPE_TYPES: Final = frozenset(
     {"dynamic", "longrope"}
@@ -131,7 +131,7 @@ class FusedLlama:
         self,
         ids: torch.Tensor,
         positions: torch.Tensor,
-        metadata: AttentionMetadata,
+        metadata: StepMetadata,
         logits_to_keep: torch.Tensor | None,
     ) -> torch.Tensor:
         """Logits [N, V] of a flat batch of ids and positions [N], or only of the tokens `logits_to_keep`.
@@ -183,7 +183,7 @@ class FusedLlama:
         layer: FusedLayer,
         layer_index: int,
         freqs_cis: torch.Tensor,
-        metadata: AttentionMetadata,
+        metadata: StepMetadata,
     ) -> torch.Tensor:
         qkv = layer.qkv_proj(_apply_rms_norm(layer.input_norm, hidden))
         qkv = qkv.view(len(hidden), -1, self.head_dim)  # [N, H + 2 Hkv, D]
@@ -207,7 +207,7 @@ class FusedLlama:
         value: torch.Tensor,
         layer: FusedLayer,
         layer_index: int,
-        metadata: AttentionMetadata,
+        metadata: StepMetadata,
     ) -> torch.Tensor:
         """The rest of a layer, from its rotated queries and keys [N, H + Hkv, D] and its values [N, Hkv, D]."""
         query, key = rotated[:, : self.num_heads], rotated[:, self.num_heads :]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from zhenlong.sampling.detokenizer import IncrementalDetokenizer, decode
+from zhenlong.sampling.detokenizer import IncrementalDetokenizer, detokenize
 from zhenlong.sampling.sampling_params import Completion, SamplingParams
 from zhenlong.sampling.token_sampling import philox_uniforms
 
@@ -54,7 +54,7 @@ class SequenceState:
         response_ids = (
             self.token_ids[:-1] if self.token_ids and self.token_ids[-1] in self.stop_token_ids else self.token_ids
         )
-        text = decode(self.tokenizer, response_ids) if self.detokenizer is None else self.detokenizer.finish()
+        text = detokenize(self.tokenizer, response_ids) if self.detokenizer is None else self.detokenizer.finish()
         return Completion(tuple(self.token_ids), tuple(self.log_probs), text, self.truncated)
 
 

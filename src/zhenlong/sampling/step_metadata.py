@@ -125,7 +125,7 @@ class PrefillKeys:
 
 
 @dataclass
-class AttentionMetadata:
+class StepMetadata:
     """One step of the running batch, and the state that later steps reuse."""
 
     prompt_cache: KVCache  # slot g holds prompt g

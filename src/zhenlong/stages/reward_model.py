@@ -21,7 +21,7 @@ from zhenlong.data.options import DataOptions
 from zhenlong.data.pair_template import reward_model_template
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.reward_report import reward_report
-from zhenlong.forest import Microbatch, make_microbatches, score_responses
+from zhenlong.forest import Microbatch, make_microbatches, score_forest
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
@@ -123,7 +123,7 @@ def ranking_loss(
     batch: Microbatch,
 ) -> StepLoss:
     """Bradley-Terry over all pairs of the micro-batch's rankings, each ranking counting once."""
-    rewards = score_responses(network, batch.forest)  # [R]
+    rewards = score_forest(network, batch.forest)  # [R]
     chosen, rejected, ranking_index = pair_indices([rankings[row] for row in batch.tree_indices], rewards.device)
     weights = pair_weights(ranking_index)
     margins = None
