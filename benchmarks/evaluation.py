@@ -41,6 +41,7 @@ from zhenlong.evaluate.run.run_plans import run_plans
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.local import LocalBackend
 from zhenlong.inference.model_client import ModelClient
+from zhenlong.inference.options import BackendSettings
 from zhenlong.models import load_model
 
 TOLERANCE = 1e-4
@@ -182,7 +183,7 @@ def prepare_multiple_choice(
     model_folder, _ = cached_model(folder, size, vocab_size, device, unreachable_eos=True)
     lettered_folder = with_choice_letters(model_folder, folder)
     pair = load_model(str(lettered_folder), device=device)
-    backend = LocalBackend(pair, file_hash=lambda path: "", device=device)
+    backend = LocalBackend(pair, file_hash=lambda path: "", settings=BackendSettings(device=device))
     if shape is None:
         return (
             make_evaluation_workload(
@@ -272,7 +273,7 @@ def with_choice_letters(model: Path, folder: Path) -> Path:
 
 
 def _measure_setting(name: str, number: int, pair: Any, harness: Any, folder: Path, args: argparse.Namespace) -> None:
-    backend = LocalBackend(pair, file_hash=lambda path: "", device=args.device)
+    backend = LocalBackend(pair, file_hash=lambda path: "", settings=BackendSettings(device=args.device))
     workload = make_evaluation_workload(
         "letters" if name == "cached" else name, backend, args.questions, args.question_tokens, number, args.vocab_size
     )

@@ -70,7 +70,7 @@ FUNCTION_SPANS: Final = {
 SAMPLING_SPANS: Final = {
     "zhenlong.sampling.fused_llama.flat_attention": "attention",
     "zhenlong.sampling.continuous_batch.sample_tokens": "sampling",
-    "zhenlong.kernels.decoding.decoding_attention": "compiled attention",
+    "zhenlong.sampling.attention.decoding_attention": "compiled attention",
     "zhenlong.kernels.decoding.CompiledDecoder.__call__": "compiled layers",
     "zhenlong.kernels.fused_ops.rms_norm_rows": "compiled elementwise",
     "zhenlong.kernels.fused_ops.swiglu_rows": "compiled elementwise",

@@ -35,6 +35,7 @@ from transformers import PreTrainedModel
 
 from zhenlong.forest import Microbatch, TreeNode, forward, log_probs, make_microbatches, make_tree
 from zhenlong.inference.local import LocalBackend
+from zhenlong.inference.options import BackendSettings
 from zhenlong.inference.requests import ScoreRequest
 from zhenlong.kernels import malloc, patching
 from zhenlong.loop import Learner, StepLoss, TrainingOptions
@@ -207,7 +208,9 @@ def _choice_points(scale: float) -> Points:
     """16 questions of 128 words with choices of 8 words."""
     with tempfile.TemporaryDirectory() as name:
         workload.make_model(Path(name), workload.MODEL_SIZES[MODEL], VOCAB_SIZE)
-        backend = LocalBackend(load_model(f"{name}/model", device="cpu"), file_hash=lambda path: "", device="cpu")
+        backend = LocalBackend(
+            load_model(f"{name}/model", device="cpu"), file_hash=lambda path: "", settings=BackendSettings(device="cpu")
+        )
     draw = np.random.default_rng(0).integers
 
     def text(words: int) -> str:

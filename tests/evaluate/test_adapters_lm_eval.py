@@ -11,6 +11,7 @@ from zhenlong.evaluate.results.result_files import read_records
 from zhenlong.evaluate.run import evaluate
 from zhenlong.evaluate.scenarios import lm_eval as tasks
 from zhenlong.inference.local import LocalBackend
+from zhenlong.inference.options import BackendSettings
 
 ROWS = [
     {"q": f"How many is {n} and {n}?", "options": [str(n), str(2 * n), "none at all"], "right": 1} for n in range(6)
@@ -119,8 +120,9 @@ def test_an_unknown_task_an_unsupported_kind_and_a_missing_extra_are_one_line_er
 
 def test_the_fingerprint_of_a_local_model_depends_on_its_weights(tmp_path):
     def named(seed, **options):
+        settings = BackendSettings(**options)
         return LocalBackend(
-            (tiny_model("llama", seed), tiny_tokenizer()), file_hash=lambda path: "", **options
+            (tiny_model("llama", seed), tiny_tokenizer()), file_hash=lambda path: "", settings=settings
         ).fingerprint
 
     assert named(0) == named(0)

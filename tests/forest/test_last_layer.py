@@ -100,7 +100,7 @@ def test_a_layer_with_an_extra_module_or_another_result_stays_full(monkeypatch):
 def test_the_sliding_window_is_the_one_that_the_layer_passes_to_attention():
     model = tiny_model("mistral_window")
     forward(model, pack_trees(trees()))
-    assert model.model.layers[-1].sparse_settings.attention_kwargs["sliding_window"] == model.config.sliding_window
+    assert model.model.layers[-1].sparse_settings.attention.sliding_window == model.config.sliding_window
 
 
 def test_the_full_layer_runs_where_nearly_all_or_no_outputs_are_needed():

@@ -61,7 +61,7 @@ def test_the_first_chunks_are_cached_for_the_backward_pass_within_the_budget(roo
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(noted, lambda tensor: tensor):
-        lm_head._LogProbs.apply(states, weight, None, torch.arange(7), (1.0, None, 1.0), False)
+        lm_head._LogProbs.apply(states, weight, None, torch.arange(7), lm_head.LogitSettings(), False)
     assert kept == chunks
 
 
@@ -96,7 +96,7 @@ def test_the_gradient_of_a_nearly_certain_token_is_as_small_in_half_precision_as
     slopes = []
     for dtype in (torch.float32, torch.bfloat16):
         half, layer = (part.to(dtype).clone().requires_grad_() for part in (states, weight))
-        scored, _ = lm_head._LogProbs.apply(half, layer, None, torch.tensor([0]), (1.0, None, 1.0), False)
+        scored, _ = lm_head._LogProbs.apply(half, layer, None, torch.tensor([0]), lm_head.LogitSettings(), False)
         scored.sum().backward()
         slopes.append((half.grad.float(), layer.grad.float()))
     for full, rounded in zip(*slopes, strict=True):

@@ -9,6 +9,7 @@ from reference_attention import reference_varlen_attn
 import zhenlong.forest.attention as attention
 import zhenlong.forest.varlen as varlen
 from zhenlong.forest import TreeNode, pack_trees
+from zhenlong.kernels.attention import AttentionSettings
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -63,7 +64,7 @@ def test_paths_as_sequences_equal_dense_blocks(roots, window):
 
 def test_dense_blocks_are_used_where_the_kernel_is_unsupported():
     states = torch.zeros(1, 2, 3, SIZE)
-    assert not varlen.supports_varlen(states, states, 0.0, None)  # not on CUDA
+    assert not varlen.supports_varlen(states, states, AttentionSettings())  # not on CUDA
 
 
 @needs_cuda
@@ -81,9 +82,9 @@ def test_the_kernel_agrees_with_dense_blocks_in_fp32(window):
 @needs_cuda
 def test_half_precision_on_cuda_uses_the_varlen_kernel_where_supported():
     states = torch.zeros(1, 2, 3, SIZE, device="cuda", dtype=torch.bfloat16)
-    assert varlen.supports_varlen(states, states, 0.0, None)
-    assert not varlen.supports_varlen(states, states, 0.1, None)
-    assert not varlen.supports_varlen(states, states, 0.0, 30.0)
-    assert not varlen.supports_varlen(states.float(), states.float(), 0.0, None)
+    assert varlen.supports_varlen(states, states, AttentionSettings())
+    assert not varlen.supports_varlen(states, states, AttentionSettings(dropout=0.1))
+    assert not varlen.supports_varlen(states, states, AttentionSettings(softcap=30.0))
+    assert not varlen.supports_varlen(states.float(), states.float(), AttentionSettings())
     with torch.autocast("cuda", torch.bfloat16):
-        assert varlen.supports_varlen(states.float(), states.float(), 0.0, None)
+        assert varlen.supports_varlen(states.float(), states.float(), AttentionSettings())

@@ -8,6 +8,7 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.inference.local import LocalBackend
+from zhenlong.inference.options import BackendSettings
 from zhenlong.inference.prefixes import prefix_batches
 from zhenlong.inference.requests import GenerateRequest, ScoreRequest, ScoreTextRequest
 from zhenlong.inference.tokens import RequestTokenizer, ScoredSequence
@@ -20,7 +21,7 @@ def pair():
 
 
 def backend(pair, **options):
-    return LocalBackend(pair, file_hash=lambda path: "", **options)
+    return LocalBackend(pair, file_hash=lambda path: "", settings=BackendSettings(**options))
 
 
 def scores(own, requests):

@@ -7,6 +7,7 @@ import torch
 from zhenlong.forest import TreeNode, pack_trees
 from zhenlong.forest.attention import forest_attention
 from zhenlong.kernels import attention, decoding, onednn_linear
+from zhenlong.kernels.attention import AttentionSettings
 from zhenlong.kernels.build import kernels_disabled, load_library
 
 pytestmark = pytest.mark.skipif(load_library() is None, reason="no C compiler here")
@@ -42,7 +43,7 @@ def test_attention_equals_that_of_dense_blocks(seed, heads, key_heads, size, win
     generator = np.random.default_rng(seed)
     forest = pack_trees([random_tree(generator) for _ in range(3)])
     states = states_of(forest, heads, key_heads, size)
-    assert attention.supports_attention(states[0], states[2], 0.0, None)
+    assert attention.supports_attention(states[0], states[2], AttentionSettings())
     ours = attended(forest, *states, sliding_window=window, scaling=scaling)
     with kernels_disabled():
         theirs = attended(forest, *states, sliding_window=window, scaling=scaling)
@@ -101,9 +102,11 @@ def test_unsupported_inputs_are_left_to_torch(given, monkeypatch):
     monkeypatch.setattr(onednn_linear, "BF16_MATMUL_SUPPORTED", False)
     q = v = torch.zeros(3, 2, 8, dtype=given.get("dtype", torch.float32))
     v = v[..., :4] if given.get("narrow") else v
-    assert not attention.supports_attention(q, v, given.get("dropout", 0.0), given.get("softcap"))
+    assert not attention.supports_attention(
+        q, v, AttentionSettings(dropout=given.get("dropout", 0.0), softcap=given.get("softcap"))
+    )
     with torch.autocast("cpu", torch.bfloat16):
-        assert not attention.supports_attention(torch.zeros(3, 2, 8), torch.zeros(3, 2, 8), 0.0, None)
+        assert not attention.supports_attention(torch.zeros(3, 2, 8), torch.zeros(3, 2, 8), AttentionSettings())
 
 
 def plain_decoding(q, k, v, own, shared, prompts, lengths, entered, column, scaling, window):
@@ -143,7 +146,9 @@ def test_a_decoding_step_attends_to_the_prompt_and_the_sequence_s_own_columns(wi
     expected = plain_decoding(q, k, v, expected_own, shared, prompts, lengths, entered, column, 0.2, window)
     places = [[row for row, of in enumerate(prompts) if of == prompt] for prompt in range(len(rows))]
     sorted_rows = (np.concatenate(places).astype(np.int64), np.cumsum([0, *map(len, places)]).astype(np.int64))
-    assert decoding.supports_decoding(q, v, None)
-    found = decoding.decoding_attention(q, k, v, own, shared, (*sorted_rows, lengths, entered), column, 0.2, window)
+    assert decoding.supports_decoding(q, v, AttentionSettings())
+    step = decoding.DecodeStep(*sorted_rows, prompt_lengths=lengths, start_columns=entered, column=column)
+    settings = AttentionSettings(scaling=0.2, sliding_window=window)
+    found = decoding.decoding_attention(q, k, v, response_kv=own, prompt_kv=shared, step=step, settings=settings)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(*pair) for pair in zip(own, expected_own, strict=True))

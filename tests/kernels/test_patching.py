@@ -176,7 +176,10 @@ def test_mixed_precision_uses_bf16_in_matmuls_only_and_stays_near_fp32(monkeypat
             scored = log_probs(model, forward(model, forest), forest)
             scored.mean().backward()
             heads = torch.zeros(3, 2, 8)
-            supported = attention.supports_attention(heads, heads, 0.0, None), fused_ops.supports_fused_ops(heads)
+            supported = (
+                attention.supports_attention(heads, heads, attention.AttentionSettings()),
+                fused_ops.supports_fused_ops(heads),
+            )
         assert supported == (load_library() is not None,) * 2
         found.append(torch.cat([scored.detach(), *(part.grad.flatten() for part in model.parameters())]))
         model.zero_grad()

@@ -143,7 +143,7 @@ def test_autocast_with_kernels_is_as_close_to_fp32_as_without():
 
 @pytest.mark.parametrize("missing", ["No module named 'triton'", "no C compiler\nin two lines"])
 def test_without_triton_a_warning_is_given_once_and_torch_is_used(missing, monkeypatch):
-    def fails(*given):
+    def fails(*given, **named):
         raise ImportError(missing)
 
     monkeypatch.undo()

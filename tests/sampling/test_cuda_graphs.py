@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 import zhenlong.sampling.continuous_batch as batch_module
 from zhenlong.kernels.build import kernels_disabled
 from zhenlong.sampling import SamplingParams, TorchSampler
-from zhenlong.sampling.continuous_batch import ContinuousBatch
+from zhenlong.sampling.continuous_batch import ContinuousBatch, StepFunctions
 from zhenlong.sampling.cuda_graphs import GraphReplay
 from zhenlong.sampling.engine_selection import fused_engine
 from zhenlong.sampling.fused_llama import FusedLlama
@@ -54,11 +54,10 @@ def replayed(recordings):
             recording.result = function()
         return recording.run
 
-    def make(model, prompts, sampling, max_rows, memory):
+    def make(model, prompts, sampling, **limits):
         replay = GraphReplay(FusedLlama(model), record)
-        return ContinuousBatch(
-            model, prompts, sampling, max_rows, memory, replay, graph_capture=True, sample_fn=replay.sample
-        )
+        functions = StepFunctions(replay, replay.sample, graph_capture=True)
+        return ContinuousBatch(model, prompts, sampling, functions=functions, **limits)
 
     return make
 
@@ -103,8 +102,8 @@ def test_cuda_graphs_sample_the_same_as_normal_steps(family):
     sampler = TorchSampler(sharp_model(family).cuda(), tiny_tokenizer(), max_num_seqs=4)
     sampling = SamplingParams(max_tokens=70, stop_token_ids=tuple(range(3, 256, 40)))
 
-    def full(model, prompts, sampling, max_rows, memory):
-        return ContinuousBatch(model, prompts, sampling, max_rows, memory, FusedLlama(model))
+    def full(model, prompts, sampling, **limits):
+        return ContinuousBatch(model, prompts, sampling, functions=StepFunctions(FusedLlama(model)), **limits)
 
     assert sampler._make_engine is fused_engine
     assert samples(sampler, fused_engine, sampling) == samples(sampler, full, sampling)

@@ -81,7 +81,7 @@ def test_a_wrong_flat_batch_is_detected(monkeypatch):
 
 
 def test_a_model_that_no_engine_reproduces_is_an_error(monkeypatch):
-    monkeypatch.setattr("zhenlong.sampling.engine_selection._log_prob_deviation", lambda *given: 0.5)
+    monkeypatch.setattr("zhenlong.sampling.engine_selection._log_prob_deviation", lambda *given, **named: 0.5)
     with pytest.raises(UserError, match=r"LlamaForCausalLM: .*by 5\.0e-01.* not supported"):
         TorchSampler(tiny_model("llama"), tiny_tokenizer())
 

@@ -112,9 +112,9 @@ def test_a_tiny_temperature_is_greedy_without_overflow():
 
 
 def test_random_numbers_depend_only_on_seed_prompt_and_sample():
-    longer, shorter = philox_uniforms(5, 2, 3, 100), philox_uniforms(5, 2, 3, 10)
+    longer, shorter = philox_uniforms(5, 2, 3, count=100), philox_uniforms(5, 2, 3, count=10)
     assert np.array_equal(longer[:10], shorter)
-    others = [philox_uniforms(*key, 10) for key in [(6, 2, 3), (5, 3, 3), (5, 2, 4), (5, 3, 2), (-1, 0, 0)]]
+    others = [philox_uniforms(*key, count=10) for key in [(6, 2, 3), (5, 3, 3), (5, 2, 4), (5, 3, 2), (-1, 0, 0)]]
     assert all(not np.allclose(shorter, other) for other in others)
 
 

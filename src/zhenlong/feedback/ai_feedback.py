@@ -85,13 +85,13 @@ def ai_feedback(
     row_limit = limit or None
     rankings = [] if policy else read(data, Ranking, limit=row_limit, skip_bad_rows=prompt_options.skip_bad_rows)
     tasks = read(data, Task, limit=row_limit, skip_bad_rows=prompt_options.skip_bad_rows) if policy else []
-    client_options = inference.client_options() | {"chat_template": prompt_options.chat_template}
+    settings = inference.backend_settings(prompt_options.chat_template)
     path, cache_path = _output_and_cache_paths(output, inference.cache)
     with RequestCache(cache_path) as output_cache:
-        judge_model = open_model(judge, output_cache, **client_options)
+        judge_model = open_model(judge, output_cache, settings=settings)
         response_sets = [ResponseSet(each.prompt, each.responses) for each in rankings]
         if policy:
-            policy_model = judge_model if policy == judge else open_model(policy, output_cache, **client_options)
+            policy_model = judge_model if policy == judge else open_model(policy, output_cache, settings=settings)
             response_sets = sample_response_sets(
                 policy_model,
                 tasks,

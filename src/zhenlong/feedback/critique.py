@@ -113,9 +113,9 @@ def critique(
     tasks = read(data, Task, limit=limit or None, skip_bad_rows=prompt_options.skip_bad_rows)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    client_options = inference.client_options() | {"chat_template": prompt_options.chat_template}
+    backend = inference.backend_settings(prompt_options.chat_template)
     with RequestCache(inference.cache or folder / "cache.sqlite") as output_cache:
-        client = open_model(model, output_cache, **client_options)
+        client = open_model(model, output_cache, settings=backend)
         settings = CritiqueSettings(num_revisions, temperature, max_tokens, seed)
         results = critique_and_revise(client, [one.prompt for one in tasks], principles, settings)
         succeeded = [one for one in results if not one.failure]
@@ -124,7 +124,7 @@ def critique(
         changed = [one for one in succeeded if one.final_response.strip() != one.initial_response.strip()]
         report = _report(results, changed, num_revisions)
         if preference_source == "judge":
-            one = open_model(judge, output_cache, **client_options) if judge and judge != model else client
+            one = open_model(judge, output_cache, settings=backend) if judge and judge != model else client
             response_sets = [
                 ResponseSet(
                     each.prompt, (each.final_response, each.initial_response), each.steps[-1].principle.preference

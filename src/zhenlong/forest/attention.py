@@ -6,6 +6,8 @@ A model set to it calls `forest_attention` in each layer with queries, keys, val
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -15,7 +17,7 @@ from transformers import AttentionInterface
 
 from zhenlong.forest.block_layout import GatherRows
 from zhenlong.forest.varlen import supports_varlen, varlen_attention
-from zhenlong.kernels import attention as compiled
+from zhenlong.kernels.attention import AttentionSettings, compiled_forest_attention, supports_attention
 
 if TYPE_CHECKING:
     from zhenlong.forest.attention_metadata import AttentionMetadata
@@ -42,40 +44,59 @@ def forest_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    *,
-    forest: Forest,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    metadata: AttentionMetadata | None = None,
-    module_settings: dict[torch.nn.Module, dict[str, Any]] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of each token to the preceding tokens of its own segment and to all of its ancestors.
 
-    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. In the sparse last layer `metadata` is given, and
-    the queries [1, H, P, D] and the result are those of P tokens only. `module_settings` collects the settings of each
-    attention module. Raises `UnsupportedAttention` for keywords that are not known to be harmless, such as attention
-    sinks.
+    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. The keywords are `forest`, a dictionary
+    `module_settings`, which collects the settings of each attention module, and the settings themselves. Raises
+    `UnsupportedAttention` for others that are not known to be harmless, such as attention sinks.
     """
+    forest: Forest = kwargs.pop("forest")
+    module_settings: dict[torch.nn.Module, AttentionSettings] | None = kwargs.pop("module_settings", None)
+    settings = read_attention_settings(attention_mask, kwargs)
     if module_settings is not None:
-        module_settings[module] = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
-    metadata = metadata or forest.attention_metadata
-    unsupported = sorted(name for name, given in kwargs.items() if given is not None and name not in IGNORABLE_KWARGS)
+        module_settings[module] = settings
+    return attend_forest(query, key, value, forest=forest, settings=settings), None
+
+
+def read_attention_settings(attention_mask: torch.Tensor | None, kwargs: Mapping[str, Any]) -> AttentionSettings:
+    """The settings that a model passes to an attention implementation of ours.
+
+    Raises `UnsupportedAttention` for a mask, and for a keyword that is neither a setting nor known to be harmless.
+    """
+    known = {field.name for field in fields(AttentionSettings)}
+    others = {name: given for name, given in kwargs.items() if given is not None and name not in known}
+    unsupported = sorted(others.keys() - IGNORABLE_KWARGS)
     if unsupported or attention_mask is not None:
         raise UnsupportedAttention(f"attention needs {', '.join(unsupported) or 'a mask of its own'}")
+    return AttentionSettings(**{name: given for name, given in kwargs.items() if name in known})
+
+
+@torch.compiler.disable
+def attend_forest(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    forest: Forest,
+    settings: AttentionSettings,
+    metadata: AttentionMetadata | None = None,
+) -> torch.Tensor:
+    """`forest_attention` with its settings read: [1, H, N, D], [1, Hkv, N, D] twice -> [1, N, H, D].
+
+    In the sparse last layer `metadata` is given, and the queries [1, H, P, D] and the result are those of P tokens.
+    """
+    metadata = metadata or forest.attention_metadata
     if query.shape[1] == 1 and key.shape[1] != 1:
         raise UnsupportedAttention("there are fewer query heads than key heads")
     forest.attention_calls += 1
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # [N, H, D]
-    if supports_varlen(query, value, dropout, softcap):
-        return varlen_attention(q, k, v, metadata.varlen_layout, scaling, sliding_window).unsqueeze(0), None
-    if compiled.supports_attention(q, v, dropout, softcap):
-        return compiled.compiled_forest_attention(q, k, v, metadata.kernel_trees, scaling, sliding_window).unsqueeze(
-            0
-        ), None
-    layout = metadata.block_layout(sliding_window)
+    if supports_varlen(query, value, settings):
+        return varlen_attention(q, k, v, layout=metadata.varlen_layout, settings=settings).unsqueeze(0)
+    if supports_attention(q, v, settings):
+        return compiled_forest_attention(q, k, v, segments=metadata.kernel_trees, settings=settings).unsqueeze(0)
+    layout = metadata.block_layout(settings.sliding_window)
     q = GatherRows.apply(q, layout.query_indices, layout.unpad_indices)
     k, v = (
         GatherRows.apply(states, layout.key_indices, layout.unpad_indices if layout.keys_are_queries else None)
@@ -83,34 +104,33 @@ def forest_attention(
     )
     queries = q.split([block.num_rows * block.num_queries for block in layout.blocks])
     ks, vs = (states.split([block.num_rows * block.num_keys for block in layout.blocks]) for states in (k, v))
-    parts = [
-        _attend_block(*given, scaling, dropout, softcap) for given in zip(layout.blocks, queries, ks, vs, strict=True)
-    ]
+    parts = [_attend_block(*given, settings=settings) for given in zip(layout.blocks, queries, ks, vs, strict=True)]
     result = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return result.index_select(0, layout.unpad_indices).unsqueeze(0), None
+    return result.index_select(0, layout.unpad_indices).unsqueeze(0)
 
 
 def _attend_block(
-    block: Block,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    scaling: float | None,
-    dropout: float,
-    softcap: float | None,
+    block: Block, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, settings: AttentionSettings
 ) -> torch.Tensor:
     """One block's output [B*Q, H, D] from its queries [B*Q, H, D] and keys and values [B*K, Hkv, D]."""
     q, k, v = (states.unflatten(0, (block.num_rows, -1)).transpose(1, 2) for states in (q, k, v))
-    if softcap is None:
+    if settings.softcap is None:
         grouped_query = q.shape[1] != k.shape[1]
         if grouped_query and block.mask is not None and q.is_cuda:  # no CUDA kernel supports a mask with grouped heads
             k, v = (states.repeat_interleave(q.shape[1] // k.shape[1], 1) for states in (k, v))
             grouped_query = False
         out = scaled_dot_product_attention(
-            q, k, v, block.mask, dropout, is_causal=block.mask is None, scale=scaling, enable_gqa=grouped_query
+            q,
+            k,
+            v,
+            block.mask,
+            settings.dropout,
+            is_causal=block.mask is None,
+            scale=settings.scaling,
+            enable_gqa=grouped_query,
         )
     else:
-        out = _softcapped_attention(q, k, v, block.mask, scaling, dropout, softcap)
+        out = _softcapped_attention(q, k, v, mask=block.mask, softcap=settings.softcap, settings=settings)
     return out.transpose(1, 2).flatten(0, 1)
 
 
@@ -118,20 +138,20 @@ def _softcapped_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
+    *,
     mask: torch.Tensor | None,
-    scaling: float | None,
-    dropout: float,
     softcap: float,
+    settings: AttentionSettings,
 ) -> torch.Tensor:
     """Attention with scores softcap * tanh(score / softcap), applied before the mask (Gemma 2, §2)."""
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    scores = q @ k.transpose(-1, -2) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
+    scores = q @ k.transpose(-1, -2) * settings.scale(q.shape[-1])
     scores = softcap * torch.tanh(scores / softcap)
     if mask is None:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32).to(q.dtype)
-    return drop(weights, dropout) @ v
+    return drop(weights, settings.dropout) @ v
 
 
 AttentionInterface.register(FOREST_ATTENTION, forest_attention)

@@ -39,7 +39,7 @@ class AttentionMetadata:
         """The dense blocks, for a sliding window or None."""
         if sliding_window not in self._block_layouts:
             self._block_layouts[sliding_window] = build_block_layout(
-                self.spans, self.num_queries, sliding_window, self.device
+                self.spans, self.num_queries, sliding_window, device=self.device
             )
         return self._block_layouts[sliding_window]
 

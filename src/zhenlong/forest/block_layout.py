@@ -51,7 +51,7 @@ class BlockLayout:
 
 
 def build_block_layout(
-    spans: Sequence[Span], num_queries: int, sliding_window: int | None, device: torch.device | str
+    spans: Sequence[Span], num_queries: int, sliding_window: int | None, *, device: torch.device | str
 ) -> BlockLayout:
     """Blocks for `spans` (parents before children) with `num_queries` query tokens.
 
@@ -79,9 +79,10 @@ def build_block_layout(
                 [np.concatenate([np.arange(spans[s][0], spans[s][0] + spans[s][1]) for s in paths[m]]) for m in members]
             )
         if masked:
-            block_mask = _attention_mask([spans[m][1] for m in members], keys, queries.shape[1], sliding_window)
+            lengths = [spans[m][1] for m in members]
+            block_mask = _attention_mask(lengths, keys, queries.shape[1], sliding_window=sliding_window)
             mask = torch.from_numpy(block_mask).to(device)
-        blocks.append(Block(len(members), queries.shape[1], keys.shape[1], mask))
+        blocks.append(Block(len(members), num_queries=queries.shape[1], num_keys=keys.shape[1], mask=mask))
         valid = queries >= 0
         unpad_indices[queries[valid]] = offset + np.flatnonzero(valid)
         offset += queries.size
@@ -90,7 +91,11 @@ def build_block_layout(
     query_indices = _flat_index_tensor(query_parts, device)
     key_indices = query_indices if keys_are_queries else _flat_index_tensor(key_parts, device)
     return BlockLayout(
-        tuple(blocks), query_indices, key_indices, torch.from_numpy(unpad_indices).to(device), keys_are_queries
+        tuple(blocks),
+        query_indices=query_indices,
+        key_indices=key_indices,
+        unpad_indices=torch.from_numpy(unpad_indices).to(device),
+        keys_are_queries=keys_are_queries,
     )
 
 
@@ -138,7 +143,9 @@ def _pad_indices(rows: list[np.ndarray]) -> np.ndarray:
     return table
 
 
-def _attention_mask(lengths: list[int], keys: np.ndarray, max_queries: int, sliding_window: int | None) -> np.ndarray:
+def _attention_mask(
+    lengths: list[int], keys: np.ndarray, max_queries: int, *, sliding_window: int | None
+) -> np.ndarray:
     """The mask [B, 1, Q, K]. Positions along a path are consecutive, so key j of a row is at position j."""
     totals = (keys >= 0).sum(1)
     first = (totals - np.asarray(lengths))[:, None, None]  # position of the row's first query

@@ -25,6 +25,7 @@ from zhenlong.forest.last_layer import (
 )
 from zhenlong.forest.lm_head import log_probs
 from zhenlong.forest.packing import Forest, OutputPositions, TreeNode, make_tree, pack_trees
+from zhenlong.kernels.attention import AttentionSettings
 
 Layout = Literal["forest", "padded"]
 FOREST_TOLERANCE: Final = 5e-5  # largest relative deviation in log-probability that is attributed to fp32 rounding
@@ -42,7 +43,7 @@ def forward(
     compares the forest with the plain forward pass on a few tokens; if they differ, the model uses the padded layout
     from then on, with a warning.
     """
-    return _forward_with_layout(model, forest, layout_of(model), output_positions)
+    return _forward_with_layout(model, forest, layout_of(model), output_positions=output_positions)
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
@@ -53,7 +54,12 @@ def layout_of(model: PreTrainedModel) -> Layout:
 
 
 def _forward_with_layout(
-    model: PreTrainedModel, forest: Forest, layout: Layout, output_positions: OutputPositions | None, **kwargs: Any
+    model: PreTrainedModel,
+    forest: Forest,
+    layout: Layout,
+    *,
+    output_positions: OutputPositions | None,
+    module_settings: dict[nn.Module, AttentionSettings] | None = None,
 ) -> torch.Tensor:
     forest.last_layer_tokens = len(forest.tokens)
     if layout == "padded":
@@ -64,6 +70,7 @@ def _forward_with_layout(
         forest.last_layer_tokens = len(query_subset.query_indices)
     with _use_forest_attention(decoder):
         ids, positions = forest.tokens[None], forest.positions[None]
+        kwargs = {} if module_settings is None else {"module_settings": module_settings}
         out = decoder(
             input_ids=ids, position_ids=positions, use_cache=False, forest=forest, query_subset=query_subset, **kwargs
         )
@@ -148,9 +155,9 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
                 kind = type(model).__name__
                 raise UserError(f"{kind}: log-probabilities from its output layer differ from the model's own "
                                 f"(by {padded:.1e}); this architecture is not supported")  # fmt: skip
-            module_settings: dict[nn.Module, dict[str, Any]] = {}
+            module_settings: dict[nn.Module, AttentionSettings] = {}
             try:
-                deviation = _relative_deviation(model, "forest", module_settings=module_settings)
+                deviation = _relative_deviation(model, "forest", module_settings)
                 reason = f"the forest deviates by {deviation:.1e} from the plain forward pass"
             except (UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 deviation, reason = float("inf"), str(error).splitlines()[0]
@@ -164,7 +171,7 @@ def _choose_layout(model: PreTrainedModel) -> Layout:
     return "padded"
 
 
-def _try_sparse_last_layer(model: PreTrainedModel, module_settings: dict[nn.Module, dict[str, Any]]) -> None:
+def _try_sparse_last_layer(model: PreTrainedModel, module_settings: dict[nn.Module, AttentionSettings]) -> None:
     """Enable the sparse last layer if it reproduces the plain forward pass."""
     layer: Any = last_layer_of(decoder_of(model))
     if layer is None or layer.self_attn not in module_settings:
@@ -180,7 +187,9 @@ def _try_sparse_last_layer(model: PreTrainedModel, module_settings: dict[nn.Modu
         _sparse_models.discard(model)
 
 
-def _relative_deviation(model: PreTrainedModel, layout: Layout, **kwargs: Any) -> float:
+def _relative_deviation(
+    model: PreTrainedModel, layout: Layout, module_settings: dict[nn.Module, AttentionSettings] | None = None
+) -> float:
     """Largest difference in log-probability (or hidden state, without an output head) from the plain forward pass."""
     parameter = next(model.parameters())
     device = parameter.device
@@ -192,7 +201,8 @@ def _relative_deviation(model: PreTrainedModel, layout: Layout, **kwargs: Any) -
     prompt, first, second = ids[:length], ids[length : 2 * length], ids[2 * length : 2 * length + 5]
     forest = pack_trees([make_tree(prompt, [first, second]), TreeNode(second, [False] + [True] * 4)], device)
     ends = not model.get_output_embeddings()
-    states = _forward_with_layout(model, forest, layout, "response_ends" if ends else "scored", **kwargs)
+    outputs: OutputPositions = "response_ends" if ends else "scored"
+    states = _forward_with_layout(model, forest, layout, output_positions=outputs, module_settings=module_settings)
     if layout == "forest" and not forest.attention_calls:
         raise UnsupportedAttention("its layers do not call the registered attention")
     tolerance = 1.0 if parameter.dtype == torch.float32 else 1 / 400  # half precision has far larger rounding errors
@@ -202,15 +212,14 @@ def _relative_deviation(model: PreTrainedModel, layout: Layout, **kwargs: Any) -
         expected = torch.stack(plain).float()
         return tolerance * float((states.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
     sequences = ((prompt, first), (prompt, second), (second[:1], second[1:]))
-    expected = torch.cat([_plain_log_probs(model, start, rest, device) for start, rest in sequences])
+    expected = torch.cat([_plain_log_probs(model, start, rest) for start, rest in sequences])
     actual = log_probs(model, states, forest)
     return tolerance * float((actual - expected).abs().max() / expected.abs().max().clamp(min=1.0))
 
 
-def _plain_log_probs(
-    model: PreTrainedModel, prompt: list[int], response: list[int], device: torch.device
-) -> torch.Tensor:
+def _plain_log_probs(model: PreTrainedModel, prompt: list[int], response: list[int]) -> torch.Tensor:
     """Log-probabilities of `response` after `prompt` by the model's own forward pass."""
+    device = next(model.parameters()).device
     logits = model(torch.tensor([prompt + response], device=device)).logits[0].float()
     rows = logits[len(prompt) - 1 : -1].log_softmax(-1)
     return rows.gather(1, torch.tensor(response, device=device)[:, None]).squeeze(1)

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MethodType
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from zhenlong.forest.attention import forest_attention
+from zhenlong.forest.attention import attend_forest
+from zhenlong.kernels.attention import AttentionSettings
 
 LAYER_MODULES: Final = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 ATTENTION_MODULES: Final = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -36,9 +37,9 @@ RotaryFunction = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class SparseLayerSettings:
-    """What a sparse layer needs from its attention: the keywords passed on, and the rotary function."""
+    """What a sparse layer needs from its attention: the settings that it passes on, and the rotary function."""
 
-    attention_kwargs: dict[str, Any]
+    attention: AttentionSettings
     apply_rotary: RotaryFunction
 
 
@@ -67,14 +68,14 @@ def last_layer_of(decoder: nn.Module) -> nn.Module | None:
     )
 
 
-def enable_sparse_last_layer(layer: Any, attention_kwargs: dict[str, Any]) -> None:
+def enable_sparse_last_layer(layer: Any, settings: AttentionSettings) -> None:
     """Make the layer compute only the queries of a call's `query_subset`, if it is given.
 
-    `attention_kwargs` are the keywords that its own attention passes on; the sparse layer passes them on too.
+    `settings` are those that its own attention passes on; the sparse layer passes them on too.
     """
     apply_rotary = _rotary_function(layer.self_attn)
     assert apply_rotary is not None  # checked by last_layer_of
-    layer.sparse_settings = SparseLayerSettings(attention_kwargs, apply_rotary)
+    layer.sparse_settings = SparseLayerSettings(settings, apply_rotary)
     if "forward" not in layer.__dict__:
         layer.forward = MethodType(_sparse_forward, layer)
 
@@ -105,7 +106,7 @@ def _sparse_forward(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwarg
     if query_subset is None:
         return type(layer).forward(layer, hidden_states, *args, **kwargs)
     attention, sparse = layer.self_attn, layer.sparse_settings
-    attention_kwargs = sparse.attention_kwargs | {"dropout": attention.attention_dropout if attention.training else 0.0}
+    settings = replace(sparse.attention, dropout=attention.attention_dropout if attention.training else 0.0)
     query_states = hidden_states.index_select(1, query_subset.query_indices)
     normed_states = layer.input_layernorm(hidden_states)
     q = _project_heads(
@@ -117,9 +118,8 @@ def _sparse_forward(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwarg
         q, q[:, :1], *(angles.index_select(1, query_subset.query_indices) for angles in (cos, sin))
     )
     _, k = sparse.apply_rotary(k[:, :1], k, cos, sin)
-    out, _ = forest_attention(
-        attention, q, k, v, None, forest=kwargs["forest"], metadata=query_subset.attention_metadata, **attention_kwargs
-    )
+    metadata = query_subset.attention_metadata
+    out = attend_forest(q, k, v, forest=kwargs["forest"], settings=settings, metadata=metadata)
     query_states = query_states + attention.o_proj(out.flatten(2))
     return query_states + layer.mlp(layer.post_attention_layernorm(query_states))
 

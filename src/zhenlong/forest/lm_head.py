@@ -32,6 +32,20 @@ CUDA_BYTES_PER_CACHED_LOGIT: Final = 32
 
 
 @dataclass(frozen=True)
+class LogitSettings:
+    """How logits follow from the output layer's products: scaled, then capped, then divided by the temperature."""
+
+    scale: float = 1.0
+    softcap: float | None = None
+    temperature: float = 1.0
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the products are the logits."""
+        return self.scale == 1.0 and self.softcap is None and self.temperature == 1.0
+
+
+@dataclass(frozen=True)
 class LMHead:
     """An output layer: logits = cap(scale * (hidden @ weight.T + bias)), cap(x) = softcap * tanh(x / softcap)."""
 
@@ -53,7 +67,8 @@ def lm_head_of(model: PreTrainedModel) -> LMHead:
         scale /= config.logits_scaling
     if getattr(config, "logit_scale", None):  # Cohere multiplies
         scale *= config.logit_scale
-    return LMHead(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return LMHead(layer.weight, layer.bias, scale=scale, softcap=softcap)
 
 
 def log_probs(
@@ -71,7 +86,7 @@ def log_probs(
         dtype = torch.get_autocast_dtype(states.device.type)
         states, weight = states.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    settings = (head.scale, head.softcap, temperature)
+    settings = LogitSettings(head.scale, head.softcap, temperature)
     target_log_probs, entropies = _LogProbs.apply(states, weight, bias, forest.target, settings, return_entropy)
     return (target_log_probs, entropies) if return_entropy else target_log_probs
 
@@ -86,7 +101,7 @@ class _LogProbs(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         target: torch.Tensor,
-        settings: tuple[float, float | None, float],
+        settings: LogitSettings,
         return_entropy: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         num_rows, vocab_size, device = len(target), len(weight), states.device
@@ -95,12 +110,12 @@ class _LogProbs(torch.autograd.Function):
             torch.empty(num_rows, dtype=torch.float32, device=device) for _ in range(3)
         )
         entropies = torch.empty_like(target_log_probs) if return_entropy else None
-        caches = any(ctx.needs_input_grad) and settings[1] is None  # the derivative of a soft cap needs the logits
+        caches = any(ctx.needs_input_grad) and settings.softcap is None  # the derivative of a soft cap needs the logits
         cache_budget = _max_cached_logits(device) if caches else 0
         cached, used_kernel = [], False
         for start in range(0, num_rows, chunk_rows):
             chunk = slice(start, start + chunk_rows)
-            exp_logits = _logits(states[chunk], weight, bias, settings)
+            exp_logits = _logits(states[chunk], weight, bias, settings=settings)
             used_kernel = supports_softmax(exp_logits)
             if used_kernel:
                 target_log_probs[chunk], max_logits[chunk], exp_sums[chunk], chunk_entropies = (
@@ -125,7 +140,7 @@ class _LogProbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
         states, weight, bias, target, target_log_probs, max_logits, exp_sums, *cached = ctx.saved_tensors
-        scale, softcap, temperature = ctx.settings
+        scale, softcap, temperature = ctx.settings.scale, ctx.settings.softcap, ctx.settings.temperature
         to_states, to_weight, to_bias = ctx.needs_input_grad[:3]
         d_states = torch.empty_like(states) if to_states else None
         # Summed over chunks in fp32: adding up many bf16 chunks would lose small values.
@@ -137,7 +152,7 @@ class _LogProbs(torch.autograd.Function):
             if number < len(cached):
                 d_logits = cached[number] if ctx.compiled else _exp_logits(cached[number])
             else:
-                d_logits = _logits(states[chunk], weight, bias, ctx.settings)
+                d_logits = _logits(states[chunk], weight, bias, settings=ctx.settings)
                 softcap_slope = None if softcap is None else 1 - (d_logits * (temperature / softcap)).square()
                 d_logits = (
                     exp_rows(d_logits, max_logits[chunk])
@@ -172,19 +187,18 @@ def _chunk_rows(vocab_size: int, device: torch.device) -> int:
 
 
 def _logits(
-    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, settings: tuple[float, float | None, float]
+    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, settings: LogitSettings
 ) -> torch.Tensor:
     """[rows, V] in fp32, scaled, capped and divided by the temperature; if none applies, in the dtype of the matmul."""
-    scale, softcap, temperature = settings
     logits = linear_no_grad(states, weight, bias)
-    if settings == (1.0, None, 1.0):
+    if settings.is_identity:
         return logits
     logits = logits.float()
-    if scale != 1.0:
-        logits = logits * scale
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    return logits if temperature == 1.0 else logits / temperature
+    if settings.scale != 1.0:
+        logits = logits * settings.scale
+    if settings.softcap is not None:
+        logits = settings.softcap * torch.tanh(logits / settings.softcap)
+    return logits if settings.temperature == 1.0 else logits / settings.temperature
 
 
 def _log_softmax_gather(

@@ -139,7 +139,7 @@ def pack_trees(trees: Sequence[TreeNode], device: torch.device | str = "cpu") ->
             ids = np.asarray(node.tokens, dtype=np.int64)
             if not len(ids):
                 raise ValueError(f"tree {tree_index}: a node has no tokens")
-            segments.append(Segment(start, len(ids), parent, tree_index))
+            segments.append(Segment(start, len(ids), parent, tree=tree_index))
             tokens.append(ids)
             positions.append(np.arange(depth, depth + len(ids)))
             offsets = _scored_offsets(node, tree_index, is_root=parent < 0)

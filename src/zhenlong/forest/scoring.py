@@ -32,7 +32,7 @@ def log_prob_sums(
             0, forest.response_index, token_log_probs
         )
 
-    return _response_values_by_tree(model, trees, tokens_per_microbatch, sum_log_probs)
+    return _response_values_by_tree(model, trees, tokens_per_microbatch, score_microbatch=sum_log_probs)
 
 
 def reward_scores(
@@ -43,7 +43,7 @@ def reward_scores(
     def score(forest: Forest) -> torch.Tensor:
         return score_forest(model, forest).double()
 
-    return _response_values_by_tree(model, trees, tokens_per_microbatch, score)
+    return _response_values_by_tree(model, trees, tokens_per_microbatch, score_microbatch=score)
 
 
 def model_context_length(model: PreTrainedModel) -> int | None:
@@ -60,13 +60,14 @@ def _response_values_by_tree(
     model: PreTrainedModel,
     trees: Sequence[TreeNode],
     tokens_per_microbatch: int,
-    score_forest: Callable[[Forest], torch.Tensor],
+    *,
+    score_microbatch: Callable[[Forest], torch.Tensor],
 ) -> list[NDArray[np.float64]]:
-    """`score_forest` applied to each micro-batch [R], returned per tree."""
+    """`score_microbatch` applied to each micro-batch [R], returned per tree."""
     values_of_trees: list[NDArray[np.float64]] = [np.empty(0)] * len(trees)
     with eval_mode(model):
         for batch in make_microbatches(trees, tokens_per_microbatch, next(model.parameters()).device):
-            values = score_forest(batch.forest).cpu().numpy()
+            values = score_microbatch(batch.forest).cpu().numpy()
             response_tree = batch.forest.response_tree.cpu().numpy()
             for position, tree_index in enumerate(batch.tree_indices):
                 values_of_trees[tree_index] = values[response_tree == position]

@@ -20,6 +20,7 @@ import torch
 from torch.nn.attention.varlen import varlen_attn
 
 from zhenlong.forest.block_layout import KEY_ONLY, GatherRows, Span, ancestor_paths
+from zhenlong.kernels.attention import AttentionSettings
 
 MAX_HEAD_DIM: Final = 256  # FlashAttention's limit
 # Some releases of torch need a keyword for grouped-query attention.
@@ -49,6 +50,7 @@ class VarlenLayout:
         key_indices: torch.Tensor | None,
         query_lengths: Sequence[int],
         key_lengths: Sequence[int],
+        *,
         device: torch.device | str,
     ) -> VarlenLayout:
         """From the number of queries and keys of each sequence."""
@@ -56,7 +58,8 @@ class VarlenLayout:
             torch.from_numpy(np.concatenate(([0], np.cumsum(each))).astype(np.int32)).to(device)
             for each in (query_lengths, key_lengths)
         )
-        return cls(key_indices, cu_seqlens_q, cu_seqlens_k, max(query_lengths), max(key_lengths))
+        longest_query, longest_key = max(query_lengths), max(key_lengths)
+        return cls(key_indices, cu_seqlens_q, cu_seqlens_k, max_seqlen_q=longest_query, max_seqlen_k=longest_key)
 
 
 def build_varlen_layout(spans: Sequence[Span], device: torch.device | str) -> VarlenLayout:
@@ -68,10 +71,10 @@ def build_varlen_layout(spans: Sequence[Span], device: torch.device | str) -> Va
     if any(parent >= 0 or row != start for start, _, parent, row in spans):
         flat = [np.arange(spans[s][0], spans[s][0] + spans[s][1]) for path in paths for s in path]
         key_indices = torch.from_numpy(np.concatenate(flat)).to(device)
-    return VarlenLayout.from_lengths(key_indices, query_lengths, key_lengths, device)
+    return VarlenLayout.from_lengths(key_indices, query_lengths, key_lengths, device=device)
 
 
-def supports_varlen(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: float | None) -> bool:
+def supports_varlen(query: torch.Tensor, value: torch.Tensor, settings: AttentionSettings) -> bool:
     """Whether the kernel supports this: half precision on CUDA, its head sizes, no dropout, no soft cap."""
     head_dim = query.shape[-1]
     return (
@@ -81,8 +84,8 @@ def supports_varlen(query: torch.Tensor, value: torch.Tensor, dropout: float, so
         and head_dim == value.shape[-1]
         and head_dim % 8 == 0
         and head_dim <= MAX_HEAD_DIM
-        and not dropout
-        and softcap is None
+        and not settings.dropout
+        and settings.softcap is None
     )
 
 
@@ -93,20 +96,15 @@ def attention_dtype(states: torch.Tensor) -> torch.dtype:
 
 
 def varlen_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    layout: VarlenLayout,
-    scaling: float | None,
-    sliding_window: int | None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: VarlenLayout, settings: AttentionSettings
 ) -> torch.Tensor:
-    """q [P, H, D], k and v [N, Hkv, D] -> [P, H, D]; `sliding_window` counts the query's own position."""
+    """q [P, H, D], k and v [N, Hkv, D] -> [P, H, D]."""
     dtype = attention_dtype(q)
     q, k, v = (states.to(dtype) for states in (q, k, v))
     if layout.key_indices is not None:
         k, v = (GatherRows.apply(states, layout.key_indices, None) for states in (k, v))
-    left_window = -1 if sliding_window is None else sliding_window - 1
+    left_window = -1 if settings.sliding_window is None else settings.sliding_window - 1
     sequences = layout.cu_seqlens_q, layout.cu_seqlens_k, layout.max_seqlen_q, layout.max_seqlen_k
-    out = varlen_attn(q, k, v, *sequences, scale=scaling, window_size=(left_window, 0), **GQA_KWARGS)
+    out = varlen_attn(q, k, v, *sequences, scale=settings.scaling, window_size=(left_window, 0), **GQA_KWARGS)
     assert isinstance(out, torch.Tensor)  # no log-sum-exp was requested
     return out

@@ -17,6 +17,7 @@ from zhenlong.forest import forward, log_probs, make_tree, pack_trees
 from zhenlong.forest.lm_head import lm_head_of
 from zhenlong.forest.scoring import model_context_length
 from zhenlong.inference.fingerprint import folder_hash, hash_values, weights_hash
+from zhenlong.inference.options import BackendSettings
 from zhenlong.inference.prefixes import PrefixBatch, prefix_batches
 from zhenlong.inference.requests import (
     GeneratedOutput,
@@ -53,36 +54,28 @@ class LocalBackend:
         *,
         name: str = "",
         file_hash: Callable[[Path], str],
-        chat_template: str = "auto",
-        tokens_per_microbatch: int = 8192,
-        max_num_seqs: int = 64,
-        device: str = "auto",
-        dtype: str = "float32",
+        settings: BackendSettings = BackendSettings(),  # noqa: B008 (frozen)
     ) -> None:
         self.name = name or (str(model) if isinstance(model, str | Path) else "model")
         self.as_chat = False
-        self._model, self._budget, self._max_num_seqs, self._device, self._dtype = (
-            model, tokens_per_microbatch, max_num_seqs, device, dtype,
-        )  # fmt: skip
+        self._model, self._settings = model, settings
         if isinstance(model, tuple):
-            self.request_tokenizer, self.context_length = (
-                RequestTokenizer(model[1], chat_template),
-                model_context_length(model[0]),
-            )
+            self.request_tokenizer = RequestTokenizer(model[1], settings.chat_template)
+            self.context_length = model_context_length(model[0])
             weights = weights_hash(model[0], model[1])
         else:
-            self.request_tokenizer = RequestTokenizer(load_tokenizer(str(model)), chat_template)
+            self.request_tokenizer = RequestTokenizer(load_tokenizer(str(model)), settings.chat_template)
             config = AutoConfig.from_pretrained(resolve_model_path(str(model)))
             self.context_length = getattr(config.get_text_config(), "max_position_embeddings", None)
             weights = folder_hash(str(model), config, file_hash)
-        self.fingerprint = hash_values("local", weights, dtype, chat_template)
+        self.fingerprint = hash_values("local", weights, settings.dtype, settings.chat_template)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """Context, dtype, whether texts begin with special tokens, and the chat template."""
         return {
             "context": self.context_length,
-            "dtype": self._dtype,
+            "dtype": self._settings.dtype,
             "special_tokens_before_text": self.request_tokenizer.adds_special_tokens,
             "chat_template": self.request_tokenizer.chat_template,
         }
@@ -93,7 +86,7 @@ class LocalBackend:
         if isinstance(self._model, tuple):
             return self._model[0]
         with eval_mode():
-            return load_model(str(self._model), dtype=self._dtype, device=self._device)[0]
+            return load_model(str(self._model), dtype=self._settings.dtype, device=self._settings.device)[0]
 
     def count_tokens(self, prompt: RequestPrompt) -> int:
         """The tokens of a prompt."""
@@ -106,14 +99,15 @@ class LocalBackend:
             decoding = (request.max_tokens, request.temperature, request.top_p, request.stop, request.n)
             conversation = not isinstance(request.prompt, str)
             by_decoding[decoding, conversation].append((self.request_tokenizer.prompt_ids(request.prompt), place))
+        max_num_seqs = self._settings.max_num_seqs
         sampler = (
-            TorchSampler(self.network, self.request_tokenizer.tokenizer, max_num_seqs=self._max_num_seqs)
+            TorchSampler(self.network, self.request_tokenizer.tokenizer, max_num_seqs=max_num_seqs)
             if by_decoding
             else None
         )
         for (decoding, conversation), group in by_decoding.items():
             group.sort(key=lambda one: -len(one[0]))
-            size = max(1, 2 * self._max_num_seqs // decoding[-1])
+            size = max(1, 2 * max_num_seqs // decoding[-1])
             for start in range(0, len(group), size):
                 assert sampler is not None
                 part = group[start : start + size]
@@ -143,7 +137,8 @@ class LocalBackend:
             if not count
         ]
         found = np.zeros((3, len(sequences)))  # of each query: log-probability, seconds, FLOPs
-        for batch in prefix_batches(sequences, self._budget, next(self.network.parameters()).device):
+        device = next(self.network.parameters()).device
+        for batch in prefix_batches(sequences, self._settings.tokens_per_microbatch, device):
             found[:, batch.sequence_indices] = self._forward_batch(
                 batch, [len(sequences[number].ids) for number in batch.sequence_indices]
             )
@@ -181,7 +176,7 @@ class LocalBackend:
         counts = [len(query.ids) - query.start for query in sequences]
         read = sum(counts) + (sequences[0].start if isinstance(request, ScoreRequest) else 0)
         memory = peak_memory(next(self.network.parameters()).device)
-        cost = RequestCost(float(seconds.sum()), read, 0, float(flops.sum()), memory)
+        cost = RequestCost(float(seconds.sum()), prompt_tokens=read, flops=float(flops.sum()), peak_memory=memory)
         if isinstance(request, ScoreTextRequest):
             return RequestResult(log_probs=(float(sums.sum()),), num_tokens=(sum(counts),), cost=cost)
         prompt = "" if isinstance(request.context, str) else self._decode(sequences[0].ids[: sequences[0].start])
@@ -211,8 +206,9 @@ class LocalBackend:
         for (ids, request), several, size in zip(requests, found, sizes, strict=True):
             outputs = tuple(self._output(ids, one, request) for one in several)
             written = sum(len(one.token_ids) for one in several)
+            flops = _generation_flops(flop_estimator, len(ids), several)
             cost = RequestCost(
-                seconds * size, len(ids), written, _generation_flops(flop_estimator, len(ids), several), memory
+                seconds * size, prompt_tokens=len(ids), generated_tokens=written, flops=flops, peak_memory=memory
             )
             prompt = self._decode(ids) if conversation else ""
             results.append(RequestResult(outputs=outputs, prompt=prompt, cost=cost))
@@ -235,10 +231,10 @@ class LocalBackend:
         log_prob = float(sum(completion.log_probs[:count]))
         return GeneratedOutput(
             completion.text,
-            log_prob if own else None,
-            count,
-            completion.truncated,
-            likeliest,
+            log_prob=log_prob if own else None,
+            num_tokens=count,
+            truncated=completion.truncated,
+            top_log_probs=likeliest,
             sampled_log_prob=log_prob if request.temperature else None,
         )
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.endpoint_address import ENDPOINT_PREFIX
+from zhenlong.inference.options import BackendSettings
 from zhenlong.inference.requests import (
     Backend,
     GeneratedOutput,
@@ -170,39 +171,25 @@ def open_model(
     cache: RequestCache,
     *,
     name: str = "",
-    chat_template: str = "auto",
-    device: str = "auto",
-    dtype: str = "float32",
-    max_num_seqs: int = 64,
-    tokens_per_microbatch: int = 8192,
+    settings: BackendSettings = BackendSettings(),  # noqa: B008 (frozen)
 ) -> ModelClient:
     """The client of a model: given by name, as a loaded pair, or as a backend; `cache` keeps its results."""
-    backend = load_backend(
-        model,
-        cache,
-        name=name,
-        chat_template=chat_template,
-        device=device,
-        dtype=dtype,
-        max_num_seqs=max_num_seqs,
-        tokens_per_microbatch=tokens_per_microbatch,
-    )
-    return ModelClient(backend, cache)
+    return ModelClient(load_backend(model, cache, name=name, settings=settings), cache)
 
 
 def load_backend(
-    model: ModelLike | Backend, cache: RequestCache, *, name: str = "", chat_template: str = "auto", **options: Any
+    model: ModelLike | Backend, cache: RequestCache, *, name: str, settings: BackendSettings
 ) -> Backend:
-    """What answers for a model. `options` are those of a model in this process, which an endpoint has no use for."""
+    """What answers for a model."""
     if not isinstance(model, str | Path | tuple):
         return model
     if isinstance(model, str) and model.startswith(ENDPOINT_PREFIX):
         from zhenlong.inference.openai_endpoint import OpenAIEndpoint
 
-        return OpenAIEndpoint(model, chat=chat_template != "none")
+        return OpenAIEndpoint(model, chat=settings.chat_template != "none")
     from zhenlong.inference.local import LocalBackend
 
-    return LocalBackend(model, name=name, file_hash=cache.file_hash, chat_template=chat_template, **options)
+    return LocalBackend(model, name=name, file_hash=cache.file_hash, settings=settings)
 
 
 def require_models_exist(*names: str) -> None:

@@ -94,12 +94,12 @@ class OpenAIEndpoint:
                     transport=transport,
                 )
             ),
-            lambda: _auth_headers(self.url, settings.api_key_env),
-            self._usage,
-            RateLimiter(settings.requests_per_minute, clock),
-            clock,
-            settings.max_retries,
-            jitter or random.Random(),
+            headers=lambda: _auth_headers(self.url, settings.api_key_env),
+            usage=self._usage,
+            rate_limiter=RateLimiter(settings.requests_per_minute, clock),
+            clock=clock,
+            max_retries=settings.max_retries,
+            jitter=jitter or random.Random(),
         )
         self._max_tokens_name = "max_tokens"  # newer models want max_completion_tokens: learned from the first refusal
         self._supports_scoring: bool | None = None
@@ -176,16 +176,21 @@ class OpenAIEndpoint:
         body = _request_body(self.model, request) | {"messages": [_message_json(one) for one in messages]}
         if request.top_log_probs:
             body |= {"logprobs": True, "top_logprobs": request.top_log_probs}
-        return self._collect_n("/chat/completions", body, request.n, parse_chat_completions)
+        return self._collect_n("/chat/completions", body, request.n, parse=parse_chat_completions)
 
     def _complete(self, request: GenerateRequest) -> list[GeneratedOutput] | RequestFailure:
         body = _request_body(self.model, request) | {"prompt": request.prompt}
         if request.top_log_probs:
             body |= {"logprobs": request.top_log_probs}
-        return self._collect_n("/completions", body, request.n, parse_completions)
+        return self._collect_n("/completions", body, request.n, parse=parse_completions)
 
     def _collect_n(
-        self, path: str, body: Mapping[str, Any], n: int, parse: Callable[[Any], list[GeneratedOutput] | RequestFailure]
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        n: int,
+        *,
+        parse: Callable[[Any], list[GeneratedOutput] | RequestFailure],
     ) -> list[GeneratedOutput] | RequestFailure:
         """`n` answers; servers that give one whatever is asked for are asked again, each time with another seed."""
         outputs: list[GeneratedOutput] = []

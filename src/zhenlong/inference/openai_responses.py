@@ -152,7 +152,7 @@ def _parse_chat_choice(choice: Mapping[str, Any], num_tokens: int | None) -> Gen
     reasoning = next(
         (well_formed(message[name]) for name in REASONING_FIELDS if isinstance(message.get(name), str)), ""
     )
-    return replace(_build_response(content, choice, num_tokens, values, top), reasoning=reasoning)
+    return replace(_build_response(content, choice, num_tokens, values=values, top=top), reasoning=reasoning)
 
 
 def _parse_text_choice(choice: Mapping[str, Any], num_tokens: int | None) -> GeneratedOutput:
@@ -162,22 +162,27 @@ def _parse_text_choice(choice: Mapping[str, Any], num_tokens: int | None) -> Gen
     logs = choice.get("logprobs") if isinstance(choice.get("logprobs"), dict) else {}
     assert isinstance(logs, dict)
     values = [float(value) for value in logs.get("token_logprobs") or [] if value is not None]
-    return _build_response(text, choice, num_tokens, values, [one or {} for one in logs.get("top_logprobs") or []])
+    top = [one or {} for one in logs.get("top_logprobs") or []]
+    return _build_response(text, choice, num_tokens, values=values, top=top)
 
 
 def _build_response(
     text: str,
     choice: Mapping[str, Any],
     num_tokens: int | None,
+    *,
     values: Sequence[float],
     top: Sequence[Mapping[str, Any]],
 ) -> GeneratedOutput:
     if not isinstance(text, str) or any(math.isnan(value) for value in values):
         raise ValueError("expected a text, and numbers as log-probabilities")
+    top_log_probs = (
+        {well_formed(token): max(float(value), MIN_LOG_PROB) for token, value in place.items()} for place in top
+    )
     return GeneratedOutput(
         well_formed(text),
-        max(sum(values), MIN_LOG_PROB * len(values)) if values else None,
-        num_tokens if num_tokens is not None else (len(values) or None),
-        choice.get("finish_reason") == "length",
-        tuple({well_formed(token): max(float(value), MIN_LOG_PROB) for token, value in place.items()} for place in top),
+        log_prob=max(sum(values), MIN_LOG_PROB * len(values)) if values else None,
+        num_tokens=num_tokens if num_tokens is not None else (len(values) or None),
+        truncated=choice.get("finish_reason") == "length",
+        top_log_probs=tuple(top_log_probs),
     )

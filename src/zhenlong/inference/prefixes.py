@@ -49,7 +49,7 @@ def prefix_batches(
     """The queries in forests of about `budget` tokens each, those that begin alike together."""
     input_ids = [np.asarray(query.ids[:-1], dtype=np.int64) for query in sequences]  # the last token is only predicted
     for members in _batches(input_ids, budget):
-        yield _pack_batch(sequences, input_ids, members, device)
+        yield _pack_batch(sequences, input_ids, members, device=device)
 
 
 def common_prefix_length(a: TokenIds, b: TokenIds) -> int:
@@ -81,10 +81,14 @@ def _batches(input_ids: Sequence[TokenIds], budget: int) -> Iterator[list[int]]:
 
 
 def _pack_batch(
-    sequences: Sequence[ScoredSequence], input_ids: Sequence[TokenIds], members: list[int], device: torch.device | str
+    sequences: Sequence[ScoredSequence],
+    input_ids: Sequence[TokenIds],
+    members: list[int],
+    *,
+    device: torch.device | str,
 ) -> PrefixBatch:
     paths: dict[int, list[_PrefixNode]] = {number: [] for number in members}
-    roots = _build_nodes(input_ids, members, 0, paths)
+    roots = _build_nodes(input_ids, members, 0, paths=paths)
     _number_nodes(roots)
     forest = pack_trees([_to_forest_node(root) for root in roots], device)
     starts = [segment.start for segment in forest.segments]
@@ -102,18 +106,18 @@ def _pack_batch(
 
 
 def _build_nodes(
-    input_ids: Sequence[TokenIds], members: Sequence[int], depth: int, paths: dict[int, list[_PrefixNode]]
+    input_ids: Sequence[TokenIds], members: Sequence[int], depth: int, *, paths: dict[int, list[_PrefixNode]]
 ) -> list[_PrefixNode]:
     """Nodes for sorted sequences that agree up to `depth`, where their common parent ends."""
     return [
         node
         for group in _group_by_token(input_ids, members, depth)
-        for node in _build_group(input_ids, group, depth, paths)
+        for node in _build_group(input_ids, group, depth, paths=paths)
     ]
 
 
 def _build_group(
-    input_ids: Sequence[TokenIds], group: list[int], depth: int, paths: dict[int, list[_PrefixNode]]
+    input_ids: Sequence[TokenIds], group: list[int], depth: int, *, paths: dict[int, list[_PrefixNode]]
 ) -> list[_PrefixNode]:
     """One node for what a group has in common, or, where that is not worth a node, nodes for the group's parts."""
     shared = common_prefix_length(
@@ -123,11 +127,11 @@ def _build_group(
     longer = [number for number in group if len(input_ids[number]) > shared]
     if longer and (shared - depth) * (len(group) - 1) < MIN_SHARED_TOKENS:
         parts = [*([ended] if ended else []), *_group_by_token(input_ids, longer, shared)]
-        return [node for part in parts for node in _build_group(input_ids, part, depth, paths)]
+        return [node for part in parts for node in _build_group(input_ids, part, depth, paths=paths)]
     node = _PrefixNode(input_ids[group[0]][depth:shared], [])
     for number in group:
         paths[number].append(node)
-    node.children = _build_nodes(input_ids, longer, shared, paths)
+    node.children = _build_nodes(input_ids, longer, shared, paths=paths)
     return [node]
 
 

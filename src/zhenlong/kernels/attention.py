@@ -45,6 +45,24 @@ def strided_tensors(*tensors: torch.Tensor) -> ctypes.Array[StridedTensor]:
 
 
 @dataclass(frozen=True)
+class AttentionSettings:
+    """What a layer asks of attention besides its queries, keys and values.
+
+    `scaling` multiplies the scores (None: 1 / sqrt(head size)); `sliding_window` is the number of last positions that a
+    query attends to, its own included; `softcap` limits the scores (Gemma 2, §2).
+    """
+
+    scaling: float | None = None
+    sliding_window: int | None = None
+    softcap: float | None = None
+    dropout: float = 0.0
+
+    def scale(self, head_dim: int) -> float:
+        """The factor of the scores for heads of this size."""
+        return head_dim**-0.5 if self.scaling is None else self.scaling
+
+
+@dataclass(frozen=True)
 class SegmentTable:
     """For the kernel: `table` [4, S] of starts, lengths, parents, first queries; `first_segments` [trees + 1]."""
 
@@ -63,38 +81,43 @@ class SegmentTable:
         return cls(table, np.append(roots, table.shape[1]).astype(np.int64))
 
 
-def supports_attention(query: torch.Tensor, value: torch.Tensor, dropout: float, softcap: float | None) -> bool:
+def supports_attention(query: torch.Tensor, value: torch.Tensor, settings: AttentionSettings) -> bool:
     """Whether the kernels support this: fp32 on the CPU, no dropout, no softcap, values as wide as keys."""
     return (
         query.device.type == "cpu"
         and query.dtype == torch.float32
         and value.dtype == torch.float32
         and query.shape[-1] == value.shape[-1]
-        and not dropout
-        and softcap is None
+        and not settings.dropout
+        and settings.softcap is None
         and non_matmul_in_fp32()
         and load_library() is not None
     )
 
 
 def compiled_forest_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, segments: SegmentTable, scaling: float | None, window: int | None
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, segments: SegmentTable, settings: AttentionSettings
 ) -> torch.Tensor:
-    """q [P, H, D], k and v [N, G, D] -> [P, H, D]; a sliding `window` includes the query's own position."""
-    return _ForestAttention.apply(q, k, v, segments, q.shape[-1] ** -0.5 if scaling is None else scaling, window or 0)
+    """q [P, H, D], k and v [N, G, D] -> [P, H, D]."""
+    return _ForestAttention.apply(q, k, v, segments, settings)
 
 
 class _ForestAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, segments: SegmentTable, scaling: float, window: int
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        segments: SegmentTable,
+        settings: AttentionSettings,
     ) -> torch.Tensor:
         q, k, v = (last_dim_contiguous(states) for states in (q, k, v))
         out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
-        params = _params(q, k, segments, scaling, window)
-        _run_kernel("forest_attention", params, strided_tensors(q, k, v, out), lse)
+        params = _params(q, k, segments, settings=settings)
+        _run_kernel("forest_attention", params, strided_tensors(q, k, v, out), lse=lse)
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.segments, ctx.scaling, ctx.window = segments, scaling, window
+        ctx.segments, ctx.settings = segments, settings
         return out
 
     @staticmethod
@@ -108,20 +131,34 @@ class _ForestAttention(torch.autograd.Function):
             q.new_empty(q.shape),
             ((q.new_empty if covers_all_keys else q.new_zeros)(per_query_head) for _ in range(2)),
         )
-        params = _params(q, k, ctx.segments, ctx.scaling, ctx.window)
-        _run_kernel("forest_attention_backward", params, strided_tensors(q, k, v, out, grad_output, d_q, d_k, d_v), lse)
+        params = _params(q, k, ctx.segments, settings=ctx.settings)
+        tensors = strided_tensors(q, k, v, out, grad_output, d_q, d_k, d_v)
+        _run_kernel("forest_attention_backward", params, tensors, lse=lse)
         if k.shape[1] != q.shape[1]:
             d_k, d_v = (each.unflatten(1, (k.shape[1], -1)).sum(2) for each in (d_k, d_v))
-        return d_q, d_k, d_v, None, None, None
+        return d_q, d_k, d_v, None, None
 
 
-def _params(q: torch.Tensor, k: torch.Tensor, segments: SegmentTable, scaling: float, window: int) -> AttentionParams:
-    columns = (row.ctypes.data for row in segments.table)
-    sizes = (len(segments.first_segments) - 1, q.shape[1], k.shape[1], q.shape[2], window)
-    return AttentionParams(*columns, segments.first_segments.ctypes.data, *sizes, scaling)
+def _params(
+    q: torch.Tensor, k: torch.Tensor, segments: SegmentTable, *, settings: AttentionSettings
+) -> AttentionParams:
+    start, length, parent, first_query = (row.ctypes.data for row in segments.table)
+    return AttentionParams(
+        start=start,
+        length=length,
+        parent=parent,
+        first_query=first_query,
+        first_segment=segments.first_segments.ctypes.data,
+        trees=len(segments.first_segments) - 1,
+        heads=q.shape[1],
+        kv_heads=k.shape[1],
+        head_dim=q.shape[2],
+        window=settings.sliding_window or 0,
+        scale=settings.scale(q.shape[2]),
+    )
 
 
-def _run_kernel(name: str, params: AttentionParams, tensors: ctypes.Array[StridedTensor], lse: torch.Tensor) -> None:
+def _run_kernel(name: str, params: AttentionParams, tensors: ctypes.Array[StridedTensor], *, lse: torch.Tensor) -> None:
     if getattr(require_library(), name)(ctypes.byref(params), tensors, lse.data_ptr()):
         raise MemoryError("attention: out of memory for the keys and scores of one tree")
 

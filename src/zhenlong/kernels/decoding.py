@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from zhenlong.kernels import fused_ops
-from zhenlong.kernels.attention import last_dim_contiguous, strided_tensors
+from zhenlong.kernels.attention import AttentionSettings, last_dim_contiguous, strided_tensors
 from zhenlong.kernels.build import INT64, POINTER, load_library, require_library
 
 
@@ -37,7 +37,9 @@ class KVCachePointers(ctypes.Structure):
     @classmethod
     def of_layer(cls, keys: torch.Tensor, values: torch.Tensor) -> KVCachePointers:
         """Of one layer's [slots, Hkv, positions, D]."""
-        return cls(keys.data_ptr(), values.data_ptr(), keys.stride(0), keys.stride(1))
+        return cls(
+            keys=keys.data_ptr(), values=values.data_ptr(), slot_stride=keys.stride(0), head_stride=keys.stride(1)
+        )
 
 
 class LayerPointers(ctypes.Structure):
@@ -61,8 +63,22 @@ class DecoderParams(ctypes.Structure):
     )
 
 
-DecodeIndex = tuple[np.ndarray, np.ndarray, torch.Tensor, torch.Tensor]
 KeysValues = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class DecodeStep:
+    """Which running sequence continues which prompt, and the cache column that the step writes.
+
+    Sequences ordered by prompt [R], each prompt's start in that order [G + 1], and each sequence's prompt length and
+    first column [R].
+    """
+
+    prompt_order: np.ndarray
+    prompt_starts: np.ndarray
+    prompt_lengths: torch.Tensor
+    start_columns: torch.Tensor
+    column: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,7 @@ class CompiledDecoder:
     """All layers of a Llama-like decoder, for steps with one new token per running sequence."""
 
     def __init__(
-        self, layers: Sequence[LayerWeights], num_heads: int, num_kv_heads: int, head_dim: int, epsilon: float
+        self, layers: Sequence[LayerWeights], *, num_heads: int, num_kv_heads: int, head_dim: int, epsilon: float
     ) -> None:
         self.num_heads, self.num_kv_heads, self.head_dim, self.epsilon = num_heads, num_kv_heads, head_dim, epsilon
         self.hidden_size, self.intermediate_size = layers[0].down_proj.shape
@@ -104,24 +120,25 @@ class CompiledDecoder:
         self,
         states: torch.Tensor,
         freqs_cis: torch.Tensor,
+        *,
         response_kv: KeysValues,
         prompt_kv: KeysValues,
-        index: DecodeIndex,
-        column: int,
+        step: DecodeStep,
     ) -> torch.Tensor:
         """Replace states [R, hidden] of the new tokens, the embeddings, by the last layer's output, in place.
 
         `freqs_cis` [R, 1, D/2] are complex rotations that include the softmax scale; `response_kv` and `prompt_kv` are
-        keys and values [layers, slots, Hkv, positions, D]; other arguments as in `decoding_attention`.
+        keys and values [layers, slots, Hkv, positions, D].
         """
-        decode = _decode_params(index, (self.num_heads, self.num_kv_heads, self.head_dim), column, 1.0, None)
+        heads = (self.num_heads, self.num_kv_heads, self.head_dim)
+        decode = _decode_params(step, heads, AttentionSettings(scaling=1.0))
         decoder = DecoderParams(
-            len(self._layers),
-            self.hidden_size,
-            self.intermediate_size,
-            response_kv[0].stride(0),
-            prompt_kv[0].stride(0),
-            self.epsilon,
+            layers=len(self._layers),
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            response_layer_stride=response_kv[0].stride(0),
+            prompt_layer_stride=prompt_kv[0].stride(0),
+            epsilon=self.epsilon,
         )
         caches = (
             ctypes.byref(KVCachePointers.of_layer(keys[0], values[0])) for keys, values in (response_kv, prompt_kv)
@@ -139,7 +156,12 @@ class CompiledDecoder:
         self._buffers += [*parts, *([] if bias is None else [bias])]
         qkv_proj, o_proj, gate_up_proj, down_proj = (part.data_ptr() for part in parts)
         return LayerPointers(
-            qkv_proj, None if bias is None else bias.data_ptr(), o_proj, gate_up_proj, down_proj, layer.window or 0
+            qkv_proj=qkv_proj,
+            qkv_bias=None if bias is None else bias.data_ptr(),
+            o_proj=o_proj,
+            gate_up_proj=gate_up_proj,
+            down_proj=down_proj,
+            window=layer.window or 0,
         )
 
     @staticmethod
@@ -150,14 +172,14 @@ class CompiledDecoder:
         return panels
 
 
-def supports_decoding(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> bool:
+def supports_decoding(query: torch.Tensor, value: torch.Tensor, settings: AttentionSettings) -> bool:
     """Whether the kernel supports this: fp32 on the CPU, no softcap, head size a multiple of the panel width."""
     head_dim = query.shape[-1]
     return (
         query.device.type == "cpu"
         and query.dtype == torch.float32
         and value.shape[-1] == head_dim
-        and softcap is None
+        and settings.softcap is None
         and load_library() is not None
         and head_dim % require_library().panel_width() == 0
     )
@@ -167,34 +189,39 @@ def decoding_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
+    *,
     response_kv: KeysValues,
     prompt_kv: KeysValues,
-    index: DecodeIndex,
-    column: int,
-    scaling: float,
-    window: int | None,
+    step: DecodeStep,
+    settings: AttentionSettings,
 ) -> torch.Tensor:
     """Attention of one token per running sequence: q [R, H, D], new k and v [R, Hkv, D] -> [R, H, D].
 
-    Writes the new keys and values to `column` of `response_kv` [slots, Hkv, W, D]; `prompt_kv` [slots, Hkv, P, D] hold
-    the prompts'. `index` is: sequences ordered by prompt [R], each prompt's start in that order [G + 1], and each
-    sequence's prompt length and first column [R]. A sliding `window` includes the query's own position.
+    Writes the new keys and values to the step's column of `response_kv` [slots, Hkv, W, D]; `prompt_kv`
+    [slots, Hkv, P, D] hold the prompts'.
     """
     q, k, v = (last_dim_contiguous(states) for states in (q, k, v))
     out = q.new_empty(q.shape)
-    params = _decode_params(index, (q.shape[1], k.shape[1], q.shape[2]), column, scaling, window)
+    params = _decode_params(step, (q.shape[1], k.shape[1], q.shape[2]), settings)
     caches = (ctypes.byref(KVCachePointers.of_layer(*response_kv)), ctypes.byref(KVCachePointers.of_layer(*prompt_kv)))
     if require_library().decoding_attention(ctypes.byref(params), strided_tensors(q, k, v, out), *caches):
         raise MemoryError("attention: out of memory for the scores of one prompt's sequences")
     return out
 
 
-def _decode_params(
-    index: DecodeIndex, heads: tuple[int, int, int], column: int, scaling: float, window: int | None
-) -> DecodeParams:
-    order, prompt_starts, prompt_lengths, start_columns = index
+def _decode_params(step: DecodeStep, heads: tuple[int, int, int], settings: AttentionSettings) -> DecodeParams:
+    num_heads, num_kv_heads, head_dim = heads
     return DecodeParams(
-        *(len(order), len(prompt_starts) - 1, *heads),
-        *(order.ctypes.data, prompt_starts.ctypes.data, prompt_lengths.data_ptr(), start_columns.data_ptr()),
-        *(column, window or 0, scaling),
+        sequences=len(step.prompt_order),
+        prompts=len(step.prompt_starts) - 1,
+        heads=num_heads,
+        kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        order=step.prompt_order.ctypes.data,
+        prompt_starts=step.prompt_starts.ctypes.data,
+        prompt_lengths=step.prompt_lengths.data_ptr(),
+        start_columns=step.start_columns.data_ptr(),
+        column=step.column,
+        window=settings.sliding_window or 0,
+        scale=settings.scale(head_dim),
     )

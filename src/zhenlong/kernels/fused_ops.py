@@ -53,6 +53,7 @@ def rms_norm_rows(
     rows: torch.Tensor,
     weight: torch.Tensor | None,
     epsilon: float,
+    *,
     out: torch.Tensor,
     inverse_rms: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -86,7 +87,7 @@ class _RMSNorm(torch.autograd.Function):
         out = rows.new_empty(rows.shape, dtype=_result_dtype(states, weight))
         inverse_rms = rows.new_empty(len(rows), dtype=torch.float32)
         (triton_ops.launch_rms_norm if triton_ops.is_on_cuda(rows) else rms_norm_rows)(
-            rows, weight, epsilon, out, inverse_rms
+            rows, weight, epsilon, out=out, inverse_rms=inverse_rms
         )
         ctx.save_for_backward(rows, weight, inverse_rms)
         return out.view(states.shape)
@@ -98,7 +99,9 @@ class _RMSNorm(torch.autograd.Function):
         grad_rows = _as_rows(grad_output)
         grad_input = rows.new_empty(rows.shape)
         if triton_ops.is_on_cuda(rows):
-            grad_weight = triton_ops.launch_rms_norm_backward(grad_rows, rows, weight, inverse_rms, grad_input)
+            grad_weight = triton_ops.launch_rms_norm_backward(
+                grad_rows, rows, weight, inverse_rms=inverse_rms, grad_input=grad_input
+            )
         else:
             grad_weight = rows.new_empty(-(-len(rows) // WEIGHT_GRADIENT_BLOCK), rows.shape[1])
             require_library().rms_norm_backward(
@@ -126,7 +129,7 @@ class _SwiGLU(torch.autograd.Function):
         grad_rows = _as_rows(grad_output)
         grad_gates, grad_ups = (each.new_empty(each.shape) for each in (gates, ups))
         if triton_ops.is_on_cuda(gates):
-            triton_ops.launch_swiglu_backward(grad_rows, gates, ups, grad_gates, grad_ups)
+            triton_ops.launch_swiglu_backward(grad_rows, gates, ups, grad_gates=grad_gates, grad_ups=grad_ups)
         else:
             require_library().swiglu_backward(
                 *gates.shape,
@@ -144,23 +147,24 @@ class _RoPE(torch.autograd.Function):
         cosines, sines = cosines.contiguous(), sines.contiguous()
         ctx.save_for_backward(cosines, sines)
         ctx.dtype = states.dtype
-        return _rope(states, cosines, sines, _result_dtype(states, cosines, sines), backward=False)
+        dtype = _result_dtype(states, cosines, sines)
+        return _rope(states, cosines, sines, dtype=dtype, backward=False)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         cosines, sines = ctx.saved_tensors
-        return _rope(grad_output, cosines, sines, ctx.dtype, backward=True), None, None
+        return _rope(grad_output, cosines, sines, dtype=ctx.dtype, backward=True), None, None
 
 
 def _rope(
-    states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, dtype: torch.dtype, backward: bool
+    states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, *, dtype: torch.dtype, backward: bool
 ) -> torch.Tensor:
     """[1, H, N, D], stored as [N, H, D]."""
     states = states if states.stride(-1) == 1 else states.contiguous()
     _, heads, tokens, head_dim = states.shape
     out = states.new_empty(tokens, heads, head_dim, dtype=dtype)
-    triton_ops.launch_rope(states, cosines, sines, backward, out)
+    triton_ops.launch_rope(states, cosines, sines, backward=backward, out=out)
     return out.transpose(0, 1).unsqueeze(0)
 
 

@@ -57,4 +57,10 @@ def exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> torch.Tensor:
 
 
 def _logits(logits: torch.Tensor) -> Logits:
-    return Logits(*logits.shape, logits.stride(0), logits.dtype == torch.bfloat16, logits.data_ptr())
+    return Logits(
+        rows=logits.shape[0],
+        vocab_size=logits.shape[1],
+        row_stride=logits.stride(0),
+        is_bf16=logits.dtype == torch.bfloat16,
+        data=logits.data_ptr(),
+    )

@@ -1,7 +1,8 @@
 """Triton kernels for CUDA devices: RMSNorm, SwiGLU, RoPE and the LM head's softmax, forward and backward.
 
 Each reads and writes its tensors once, in their own dtype, and computes in fp32. Imported only where Triton is
-installed (CUDA builds of PyTorch include it); `zhenlong.kernels.triton_ops` launches them.
+installed (CUDA builds of PyTorch include it); `zhenlong.kernels.triton_ops` launches them. A Triton kernel takes every
+pointer, stride and size as a parameter of its own, so these functions have more than others.
 
 Shapes: R rows, D width, H heads.
 """

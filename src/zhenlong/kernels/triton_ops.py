@@ -39,7 +39,7 @@ def supports_triton(*states: torch.Tensor) -> bool:
 
 
 def launch_rms_norm(
-    rows: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor, inverse_rms: torch.Tensor
+    rows: torch.Tensor, weight: torch.Tensor, epsilon: float, *, out: torch.Tensor, inverse_rms: torch.Tensor
 ) -> None:
     """RMSNorm of rows [R, D] into `out`; `inverse_rms` [R], fp32, receives 1 / rms."""
     count, width = rows.shape
@@ -64,6 +64,7 @@ def launch_rms_norm_backward(
     grad_rows: torch.Tensor,
     rows: torch.Tensor,
     weight: torch.Tensor,
+    *,
     inverse_rms: torch.Tensor,
     grad_input: torch.Tensor,
 ) -> torch.Tensor:
@@ -91,8 +92,9 @@ def launch_swiglu(gates: torch.Tensor, ups: torch.Tensor, out: torch.Tensor) -> 
 
 
 def launch_swiglu_backward(
-    grad_rows: torch.Tensor, gates: torch.Tensor, ups: torch.Tensor, grad_gates: torch.Tensor, grad_ups: torch.Tensor
+    grad_rows: torch.Tensor, gates: torch.Tensor, ups: torch.Tensor, *, grad_gates: torch.Tensor, grad_ups: torch.Tensor
 ) -> None:
+    """Gradients of gates and ups, both [R, D], into `grad_gates` and `grad_ups`."""
     grad_rows, gates, ups = (each.contiguous() for each in (grad_rows, gates, ups))
     with _on_device_of(gates):
         _triton_kernels().swiglu_backward_kernel[(-(-gates.numel() // BLOCK),)](
@@ -101,7 +103,7 @@ def launch_swiglu_backward(
 
 
 def launch_rope(
-    states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, backward: bool, out: torch.Tensor
+    states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, *, backward: bool, out: torch.Tensor
 ) -> None:
     """Rotate states [1, H, N, D] by cosines and sines [1, N, D], or back, into `out` [N, H, D]."""
     _, heads, tokens, head_dim = states.shape
@@ -168,7 +170,7 @@ def _triton_works() -> bool:
     """Whether Triton is installed and compiles for this device; warns once if not."""
     try:
         rows = torch.ones(1, 8, device="cuda")
-        launch_rms_norm(rows, rows[0], 0.0, torch.empty_like(rows), rows.new_empty(1))
+        launch_rms_norm(rows, rows[0], 0.0, out=torch.empty_like(rows), inverse_rms=rows.new_empty(1))
         torch.cuda.synchronize()
     except Exception as error:  # of Triton, its compiler, the C compiler or the driver
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

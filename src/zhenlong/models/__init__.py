@@ -1,6 +1,7 @@
 """Models: loading and saving in Hugging Face format, LoRA adapters, heads, and the built-in pocket model."""
 
 from zhenlong.models.load import (
+    ForwardSettings,
     Lora,
     compile_layers,
     frozen_copy,
@@ -16,6 +17,7 @@ from zhenlong.models.value_head import ValueHead
 
 __all__ = [
     "POCKET",
+    "ForwardSettings",
     "Lora",
     "ModelShape",
     "ValueHead",

@@ -107,12 +107,11 @@ def load_classifier(
         torch.set_rng_state(rng_state)
     prefix = f"{model.base_model_prefix}."
     allowed_missing = {key for key in info["missing_keys"] if not key.startswith(prefix) or ".pooler." in key}
-    _require_all_weights(
-        model, info["missing_keys"], set() if has_head or resolved_head == "words" else allowed_missing, name
-    )
-    classifier = _with_labels(
-        model, _from_pretrained(AutoTokenizer, source, name), all_labels, architecture, resolved_head
-    )
+    if has_head or resolved_head == "words":
+        allowed_missing = set()
+    _require_all_weights(model, info["missing_keys"], allowed_missing, name=name)
+    tokenizer = _from_pretrained(AutoTokenizer, source, name)
+    classifier = _with_labels(model, tokenizer, all_labels, architecture=architecture, head=resolved_head)
     if lora is not None:
         classifier = _add_lora(classifier, lora, seed)
     return Classifier(classifier.model.to(resolve_device(device)).eval(), *_fields_but_model(classifier))
@@ -145,7 +144,7 @@ def init_classifier(
         torch.set_rng_state(rng_state)
     if architecture == "encoder_decoder":
         model.get_input_embeddings().weight.data.mul_(_init_std(shape) / config.initializer_factor)
-    return _with_labels(model, tokenizer, tuple(labels), architecture, resolved_head)
+    return _with_labels(model, tokenizer, tuple(labels), architecture=architecture, head=resolved_head)
 
 
 def train_classifier_tokenizer(texts: Sequence[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerBase:
@@ -165,6 +164,7 @@ def _with_labels(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     labels: tuple[str, ...],
+    *,
     architecture: Architecture,
     head: ClassifierHead,
 ) -> Classifier:
@@ -180,7 +180,7 @@ def _with_labels(
         verbalizers = tuple(tuple(ids) for ids in tokenizer(text_target=list(labels))["input_ids"])
         if len(set(verbalizers)) < len(verbalizers):
             raise UserError(f"labels: expected labels with different token ids, got {', '.join(labels)}")
-    return Classifier(model, tokenizer, labels, architecture, head, verbalizers)
+    return Classifier(model, tokenizer, labels, architecture=architecture, head=head, verbalizers=verbalizers)
 
 
 def _fields_but_model(classifier: Classifier) -> tuple[Any, ...]:

@@ -52,6 +52,14 @@ class Lora:
     targets: str = "all-linear"  # or layer names separated by commas
 
 
+@dataclass(frozen=True)
+class ForwardSettings:
+    """How layers run in training: recomputed in the backward pass to save memory, with the model's own dropout."""
+
+    gradient_checkpointing: bool = False
+    dropout: bool = True
+
+
 def load_model(
     name: str,
     *,
@@ -59,9 +67,8 @@ def load_model(
     lora: Lora | None = None,
     dtype: str = "float32",
     device: str = "auto",
-    gradient_checkpointing: bool = False,
-    dropout: bool = True,
     seed: int = 0,
+    forward: ForwardSettings = ForwardSettings(),
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in eval mode and its tokenizer, from `pocket`, a folder, a run folder or a hub id.
 
@@ -86,7 +93,7 @@ def load_model(
     allowed_missing = (
         _classification_head_weights(model, info["missing_keys"]) if is_encoder_reward else {"score.weight"}
     )
-    _require_all_weights(model, info["missing_keys"], allowed_missing if new_score_layer else set(), name)
+    _require_all_weights(model, info["missing_keys"], allowed_missing if new_score_layer else set(), name=name)
     if new_score_layer and not is_encoder_reward:
         generator = torch.Generator().manual_seed(seed)
         init_std = (model.score.in_features + 1) ** -0.5
@@ -95,15 +102,15 @@ def load_model(
         model.config.pad_token_id = (
             tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         )
-    if not dropout:
+    if not forward.dropout:
         _disable_dropout(model)
-    if gradient_checkpointing:
+    if forward.gradient_checkpointing:
         with _silence_transformers():
             model.gradient_checkpointing_enable(
                 {"use_reentrant": False, "context_fn": partial(_checkpoint_contexts, model)}
             )
     if lora is not None:
-        model = _add_lora(model, lora, kind, seed)
+        model = _add_lora(model, lora, kind, seed=seed)
     model = model.to(resolve_device(device)).eval()
     kernel_patching.patch_model(model)
     malloc.keep_freed_memory()
@@ -232,7 +239,7 @@ def _is_reward_model(config: Any) -> bool:
     return any("SequenceClassification" in name for name in config.architectures or [])
 
 
-def _require_all_weights(model: PreTrainedModel, missing: set[str], allowed_missing: set[str], name: str) -> None:
+def _require_all_weights(model: PreTrainedModel, missing: set[str], allowed_missing: set[str], *, name: str) -> None:
     """Raise `UserError` if the files lack a weight that the configuration requires: it would be random."""
     lacking = sorted((missing & {key for key, _ in model.named_parameters()}) - allowed_missing)
     if lacking:
@@ -258,7 +265,7 @@ def _seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(rng_state)
 
 
-def _add_lora(model: PreTrainedModel, lora: Lora, kind: ModelKind, seed: int) -> PreTrainedModel:
+def _add_lora(model: PreTrainedModel, lora: Lora, kind: ModelKind, *, seed: int) -> PreTrainedModel:
     targets = lora.targets if lora.targets == "all-linear" else [t.strip() for t in lora.targets.split(",")]
     settings = LoraConfig(
         r=lora.rank,

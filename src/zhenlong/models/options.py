@@ -45,9 +45,10 @@ class ModelOptions(Options):
 
     def validate(self) -> None:
         finite = math.isfinite(self.lora_alpha) and self.lora_alpha >= 0
-        require_option("lora_alpha", self.lora_alpha, "a finite number of 0 or more", finite)
-        require_option("lora_dropout", self.lora_dropout, "a number from 0 to below 1", 0 <= self.lora_dropout < 1)
-        require_option("lora_rank", self.lora_rank, "a whole number of 0 or more", self.lora_rank >= 0)
+        require_option("lora_alpha", self.lora_alpha, "a finite number of 0 or more", is_valid=finite)
+        in_range = 0 <= self.lora_dropout < 1
+        require_option("lora_dropout", self.lora_dropout, "a number from 0 to below 1", is_valid=in_range)
+        require_option("lora_rank", self.lora_rank, "a whole number of 0 or more", is_valid=self.lora_rank >= 0)
 
 
 @dataclass(frozen=True)

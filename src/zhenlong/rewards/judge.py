@@ -15,6 +15,7 @@ from typing import Final
 from zhenlong.errors import UserError
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.model_client import open_model
+from zhenlong.inference.options import BackendSettings
 from zhenlong.inference.requests import GeneratedOutput
 from zhenlong.inference.verdicts import WARN_ABOVE, read_output, unread_record, unread_summary, unread_verdicts
 from zhenlong.records import Message, Messages
@@ -60,7 +61,8 @@ def load_judge_reward(
     leaves no room in the context, or that the endpoint failed to answer, has an empty reply.
     """
     options = options or JudgeOptions()
-    model = open_model(name, RequestCache(options.cache), device=options.device, dtype=options.dtype)
+    settings = BackendSettings(device=options.device, dtype=options.dtype)
+    model = open_model(name, RequestCache(options.cache), settings=settings)
     make_reward = pairwise_judge_reward if pairwise else judge_reward
     return make_reward(partial(model, max_tokens=options.max_tokens), name, record)
 

@@ -11,16 +11,17 @@ positions of the responses, H query heads, Hkv key heads, Q = H / Hkv, D head si
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from zhenlong.forest.attention import IGNORABLE_KWARGS, UnsupportedAttention
+from zhenlong.forest.attention import UnsupportedAttention, read_attention_settings
 from zhenlong.forest.varlen import attention_dtype, supports_varlen, varlen_attention
-from zhenlong.kernels import decoding
-from zhenlong.kernels.attention import SegmentTable, compiled_forest_attention, supports_attention
+from zhenlong.kernels.attention import AttentionSettings, SegmentTable, compiled_forest_attention, supports_attention
+from zhenlong.kernels.decoding import decoding_attention, supports_decoding
 from zhenlong.sampling.step_metadata import SHARED_PREFIX, BatchLayout, StepMetadata
 
 SAMPLING_ATTENTION: Final = "zhenlong_sampling"
@@ -34,55 +35,46 @@ def sampling_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    *,
-    metadata: StepMetadata,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **others: Any,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of a flat batch of running sequences and prompts to prefill.
 
-    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. Raises `UnsupportedAttention` for keywords that
-    are not known to be harmless, such as attention sinks.
+    query [1, H, N, D], key and value [1, Hkv, N, D] -> [1, N, H, D]. The keywords are `metadata` and the settings.
+    Raises `UnsupportedAttention` for others that are not known to be harmless, such as attention sinks.
     """
-    for name, given in others.items():
-        if given is not None and (name not in IGNORABLE_KWARGS or (name == "is_causal" and not given)):
-            raise UnsupportedAttention(f"attention needs {name}")
-    if attention_mask is not None:
-        raise UnsupportedAttention("attention needs a mask of its own")
-    metadata.sliding_windows.add(sliding_window)
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    metadata: StepMetadata = kwargs.pop("metadata")
+    if not kwargs.get("is_causal", True):
+        raise UnsupportedAttention("attention needs is_causal")
+    settings = replace(read_attention_settings(attention_mask, kwargs), dropout=0.0)
+    metadata.sliding_windows.add(settings.sliding_window)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     dtype = attention_dtype(query)
     q, k, v = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))  # [N, H, D]
     with torch.autocast(query.device.type, enabled=False):
-        return flat_attention(q, k, v, layer, metadata, scaling, sliding_window, softcap).unsqueeze(0), None
+        return flat_attention(q, k, v, layer=layer, metadata=metadata, settings=settings).unsqueeze(0), None
 
 
 def flat_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
+    *,
     layer: int,
     metadata: StepMetadata,
-    scaling: float,
-    window: int | None,
-    softcap: float | None,
+    settings: AttentionSettings,
 ) -> torch.Tensor:
     """The same for q [N, H, D], k and v [N, Hkv, D] -> [N, H, D], in layer number `layer`."""
     if not metadata.prefills:
-        return _decode_attention(q, k, v, layer, metadata, scaling, window, softcap)
+        return _decode_attention(q, k, v, layer=layer, metadata=metadata, settings=settings)
     parts = []
     if metadata.num_sequences:
-        decodes = slice(0, metadata.num_sequences)
-        parts.append(_decode_attention(q[decodes], k[decodes], v[decodes], layer, metadata, scaling, window, softcap))
+        decodes = (states[: metadata.num_sequences] for states in (q, k, v))
+        parts.append(_decode_attention(*decodes, layer=layer, metadata=metadata, settings=settings))
     if metadata.prompt_cache.unallocated:
         metadata.prompt_cache.allocate(k.transpose(0, 1), v.transpose(0, 1))
-    if supports_varlen(q, v, 0.0, softcap):
-        prefills = slice(metadata.num_sequences, None)
-        parts.append(_packed_prefill(q[prefills], k[prefills], v[prefills], layer, metadata, scaling, window))
+    if supports_varlen(q, v, settings):
+        prefills = (states[metadata.num_sequences :] for states in (q, k, v))
+        parts.append(_packed_prefill(*prefills, layer=layer, metadata=metadata, settings=settings))
         return torch.cat(parts)
     for slot, start, end in metadata.prefills:
         new_q, new_k, new_v = (part[start:end].transpose(0, 1).unsqueeze(0) for part in (q, k, v))  # [1, H, L, D]
@@ -94,7 +86,7 @@ def flat_attention(
                 new_k, new_v = torch.cat((old_k, new_k), 2), torch.cat((old_v, new_v), 2)
             metadata.prompt_cache.keys[layer, slot, :, : new_k.shape[2]] = new_k[0]
             metadata.prompt_cache.values[layer, slot, :, : new_v.shape[2]] = new_v[0]
-        out = _prefill_one(new_q, new_k, new_v, scaling, window, softcap)
+        out = _prefill_one(new_q, new_k, new_v, settings=settings)
         parts.append(out[0].transpose(0, 1))
     return torch.cat(parts)
 
@@ -103,27 +95,27 @@ def _decode_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
+    *,
     layer: int,
     metadata: StepMetadata,
-    scaling: float,
-    window: int | None,
-    softcap: float | None,
+    settings: AttentionSettings,
 ) -> torch.Tensor:
     """One token of every running sequence: q [R, H, D], k and v [R, Hkv, D] -> [R, H, D]."""
-    if decoding.supports_decoding(q, v, softcap):
+    if supports_decoding(q, v, settings):
         response_kv, prompt_kv = (
             (store.keys[layer], store.values[layer]) for store in (metadata.response_cache, metadata.prompt_cache)
         )
-        return decoding.decoding_attention(
-            q, k, v, response_kv, prompt_kv, metadata.decode_index, metadata.column, scaling, window
+        return decoding_attention(
+            q, k, v, response_kv=response_kv, prompt_kv=prompt_kv, step=metadata.decode_step, settings=settings
         )
     metadata.write_kv(layer, k, v)
     views, layout, heads = metadata.views(), metadata.layout, k.shape[1]
     q = q.reshape(metadata.num_sequences * heads, -1, q.shape[-1])  # [R*Hkv, Q, D]
+    scaling, softcap = settings.scale(q.shape[-1]), settings.softcap
     q = q if scaling == 1 else q * scaling
     keys, values = views.prompt_keys[layer], views.prompt_values[layer]
     scores, prompt_scores, response_scores = views.score_buffers(q, layout, heads)
-    longest_prompt, (prompt_mask, response_mask) = keys.shape[-1], metadata.masks(window)
+    longest_prompt, (prompt_mask, response_mask) = keys.shape[-1], metadata.masks(settings.sliding_window)
     products = torch.bmm(_group_by_prompt(q, layout, heads), keys)
     torch.add(_apply_softcap(_ungroup(products, layout, heads), softcap), prompt_mask, out=prompt_scores)
     products = torch.bmm(q, views.response_keys[layer])
@@ -166,10 +158,10 @@ def _packed_prefill(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
+    *,
     layer: int,
     metadata: StepMetadata,
-    scaling: float,
-    window: int | None,
+    settings: AttentionSettings,
 ) -> torch.Tensor:
     """All tokens of all prompts to prefill at once: q [N, H, D], k and v [N, Hkv, D] -> [N, H, D]."""
     prefill_keys = metadata.prefill_keys(q.device)
@@ -186,22 +178,22 @@ def _packed_prefill(
         block[layer].transpose(1, 2).index_put_(
             (prefill_keys.slots, prefill_keys.positions), new[prefill_keys.num_unstored :]
         )
-    return varlen_attention(q, keys, values, prefill_keys.packing, scaling, window)
+    return varlen_attention(q, keys, values, layout=prefill_keys.packing, settings=settings)
 
 
-def _prefill_one(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, window: int | None, softcap: float | None
-) -> torch.Tensor:
+def _prefill_one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, settings: AttentionSettings) -> torch.Tensor:
     """Causal attention of the last L tokens of a prompt of K: q [1, H, L, D], k and v [1, Hkv, K, D] -> [1, H, L, D].
 
     L is less than K if the prompt's prefix was computed before.
     """
     length, keys, grouped_heads = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
-    if softcap is None and length == keys and supports_attention(q, v, 0.0, softcap):
+    scaling, window = settings.scale(q.shape[-1]), settings.sliding_window
+    if length == keys and supports_attention(q, v, settings):
         segment = SegmentTable.from_segments([(0, length, -1, 0)])
         new_q, new_k, new_v = (part[0].transpose(0, 1) for part in (q, k, v))
-        return compiled_forest_attention(new_q, new_k, new_v, segment, scaling, window).transpose(0, 1).unsqueeze(0)
-    if softcap is None and length == keys and (window is None or length <= window):
+        out = compiled_forest_attention(new_q, new_k, new_v, segments=segment, settings=settings)
+        return out.transpose(0, 1).unsqueeze(0)
+    if settings.softcap is None and length == keys and (window is None or length <= window):
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped_heads)
     results = []
     position = torch.arange(keys, device=q.device)
@@ -214,15 +206,15 @@ def _prefill_one(
             else (key_position > query_position) | (key_position <= query_position - window)
         )
         chunk = q[:, :, start - keys + length : end - keys + length]
-        results.append(_masked_attention(chunk, k[:, :, :end], v[:, :, :end], masked, scaling, softcap))
+        results.append(_masked_attention(chunk, k[:, :, :end], v[:, :, :end], masked=masked, settings=settings))
     return torch.cat(results, 2)
 
 
 def _masked_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, masked: torch.Tensor, scaling: float, softcap: float | None
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, masked: torch.Tensor, settings: AttentionSettings
 ) -> torch.Tensor:
     """Attention with a mask [Q, L], true where a key is hidden; the soft cap applies before the mask."""
-    groups = q.shape[1] // k.shape[1]
+    groups, scaling, softcap = q.shape[1] // k.shape[1], settings.scale(q.shape[-1]), settings.softcap
     if softcap is None and not q.is_cuda:
         return scaled_dot_product_attention(q, k, v, attn_mask=~masked, scale=scaling, enable_gqa=groups > 1)
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)

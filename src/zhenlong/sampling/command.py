@@ -64,7 +64,9 @@ def sample_command(
         max_num_seqs: Completions generated at once; by default as many as fit the memory set aside (16 to 256).
     """
     template_options, load_options = take_options(options, TemplateOptions(), LoadOptions())
-    sampling = SamplingParams(temperature, top_k, top_p, min_p, max_tokens, tuple(stop), (), seed)
+    sampling = SamplingParams(
+        temperature, top_k=top_k, top_p=top_p, min_p=min_p, max_tokens=max_tokens, stop=tuple(stop), seed=seed
+    )
     if prompt is not None and prompts is not None:
         raise UserError("--prompt and --prompts: expected one of them, got both")
     if raw and system:
@@ -86,8 +88,9 @@ def sample_command(
     if template is not None:
         sampling = replace(sampling, stop_token_ids=template.stop_ids)
         inputs = [_to_messages(one, system) for one in inputs]
+    prompt_ids = [_prompt_ids(one, tokenizer, template) for one in inputs]
     return _complete(
-        sampler, inputs, [_prompt_ids(one, tokenizer, template) for one in inputs], sampling, samples_per_prompt, output
+        sampler, inputs, prompt_ids, sampling=sampling, samples_per_prompt=samples_per_prompt, output=output
     )
 
 
@@ -95,6 +98,7 @@ def _complete(
     sampler: TorchSampler,
     inputs: Sequence[str | Messages],
     prompt_ids: Sequence[list[int]],
+    *,
     sampling: SamplingParams,
     samples_per_prompt: int,
     output: str | None,

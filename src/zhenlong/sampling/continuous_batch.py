@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -30,28 +31,48 @@ COMPACTION_DIVISOR: Final = 4  # with CUDA graphs, 1/4 of the batch may have fin
 MIN_SHARED_PREFIX: Final = 16  # minimum length in tokens of a common prefix that is computed once
 
 
-# (ids [N], positions [N], metadata, indices of the tokens whose logits are needed or None for all) -> logits
-LogitsFn = Callable[[torch.Tensor, torch.Tensor, StepMetadata, "torch.Tensor | None"], torch.Tensor]
+class LogitsFn(Protocol):
+    """A network's forward pass over a flat batch."""
+
+    def __call__(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        metadata: StepMetadata,
+        *,
+        logits_to_keep: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Logits [any, V] of ids and positions [N]: of the tokens with these indices, or of all."""
+        ...
+
+
 # (logits [R, V], uniforms [R, K], parameters) -> ids and log-probabilities [R, K]
 SampleFn = Callable[[torch.Tensor, torch.Tensor, SamplingParams], tuple[torch.Tensor, torch.Tensor]]
 
 
+@dataclass(frozen=True)
+class StepFunctions:
+    """What a step consists of: the network's forward pass, and sampling from its logits (None: `sample_tokens`)."""
+
+    logits: LogitsFn
+    sample: SampleFn | None = None
+    graph_capture: bool = False  # whether both are captured as CUDA graphs
+
+
 class ContinuousBatch:
-    """The state while sampling all sequences of some prompts; `step` makes one step with the model's `logits_fn`."""
+    """The state while sampling all sequences of some prompts; `step` makes one step of them."""
 
     def __init__(
         self,
         model: PreTrainedModel,
         prompts: Sequence[PromptState],
         sampling: SamplingParams,
+        *,
         max_num_seqs: int,
         pool: BufferPool,
-        logits_fn: LogitsFn,
-        graph_capture: bool = False,
-        sample_fn: SampleFn | None = None,
+        functions: StepFunctions,
     ) -> None:
-        self.graph_capture, self.sample_fn = graph_capture, sample_fn
-        self.logits_fn, self.sampling, self.max_num_seqs = logits_fn, sampling, max_num_seqs
+        self.functions, self.sampling, self.max_num_seqs = functions, sampling, max_num_seqs
         self.device = next(model.parameters()).device
         self.waiting_prompts = deque(prompts)
         self.waiting_sequences: deque[SequenceState] = deque()  # sequences that have their first token but no slot
@@ -60,12 +81,14 @@ class ContinuousBatch:
         total = sum(len(prompt.sequences) for prompt in prompts)
         layers = int(model.config.get_text_config().num_hidden_layers)
         limit = max(len(sequence.uniforms) for prompt in prompts for sequence in prompt.sequences)
-        columns = min(limit, CAPTURED_COLUMNS if graph_capture else INITIAL_COLUMNS)
-        response_cache = KVCache("responses", layers, min(total, max_num_seqs), columns, pool)
+        columns = min(limit, CAPTURED_COLUMNS if functions.graph_capture else INITIAL_COLUMNS)
+        num_slots = min(total, max_num_seqs)
+        response_cache = KVCache("responses", layers, num_slots, positions=columns, pool=pool)
         longest_prompt = max(len(prompt.token_ids) for prompt in prompts)
-        prompt_cache = KVCache("prompts", layers, min(len(prompts), max_num_seqs), longest_prompt, pool)
+        num_slots = min(len(prompts), max_num_seqs)
+        prompt_cache = KVCache("prompts", layers, num_slots, positions=longest_prompt, pool=pool)
         self.shared_prefix = _shared_prefix([prompt.token_ids for prompt in prompts])
-        self.metadata = StepMetadata(prompt_cache, response_cache, graph_capture)
+        self.metadata = StepMetadata(prompt_cache, response_cache, functions.graph_capture)
         self._layout: BatchLayout | None = None
 
     @property
@@ -130,7 +153,9 @@ class ContinuousBatch:
             logits_to_keep.append(len(tokens) - 1)
         self.metadata.prepare_step(self._current_layout(), spans, max(positions) + 1)
         selected = self._tensor(logits_to_keep) if prefills else None
-        logits = self.logits_fn(self._tensor(tokens), self._tensor(positions), self.metadata, selected)
+        logits = self.functions.logits(
+            self._tensor(tokens), self._tensor(positions), self.metadata, logits_to_keep=selected
+        )
         self.metadata.column += bool(self.running)
         return logits
 
@@ -139,7 +164,7 @@ class ContinuousBatch:
     ) -> None:
         """Sample tokens for sequences [R][K] from logits [R, V] with uniforms [R, K], and append them."""
         uniforms = torch.from_numpy(numbers).to(self.device)
-        ids, log_probs = (self.sample_fn or sample_tokens)(logits, uniforms, self.sampling)
+        ids, log_probs = (self.functions.sample or sample_tokens)(logits, uniforms, self.sampling)
         sampled_ids, sampled_log_probs = ids.tolist(), log_probs.cpu().numpy()
         if not np.isfinite(sampled_log_probs).all():
             self.metadata.response_cache.pool.buffers.clear()  # it may contain NaN
@@ -153,7 +178,9 @@ class ContinuousBatch:
         """Put waiting sequences into the slots of finished ones, then close the remaining holes."""
         holes = [slot for slot, sequence in enumerate(self.running) if sequence.finished]
         can_admit = self.waiting_sequences and len(self.running) < self.max_num_seqs
-        if not can_admit and len(holes) <= (len(self.running) // COMPACTION_DIVISOR if self.graph_capture else 0):
+        if not can_admit and len(holes) <= (
+            len(self.running) // COMPACTION_DIVISOR if self.functions.graph_capture else 0
+        ):
             return
         self._layout = None
         for slot in holes:
@@ -162,7 +189,7 @@ class ContinuousBatch:
             self._assign_slot(holes.pop(0), self.waiting_sequences.popleft())
         sources, targets = _fill_holes(self.running, holes)
         first = min((self.running[slot].start_column for slot in targets), default=0)
-        self.metadata.response_cache.copy_slots(sources, targets, first, self.metadata.column)
+        self.metadata.response_cache.copy_slots(sources, targets, start=first, end=self.metadata.column)
         while self.waiting_sequences and len(self.running) < self.max_num_seqs:
             self._assign_slot(len(self.running), self.waiting_sequences.popleft())
 
@@ -179,9 +206,8 @@ class ContinuousBatch:
         sources, targets = _fill_holes(self.running_prompts, holes)
         for slot in targets:
             self.running_prompts[slot].slot = slot
-        self.metadata.prompt_cache.copy_slots(
-            sources, targets, 0, max((len(self.running_prompts[slot].token_ids) for slot in targets), default=0)
-        )
+        longest = max((len(self.running_prompts[slot].token_ids) for slot in targets), default=0)
+        self.metadata.prompt_cache.copy_slots(sources, targets, start=0, end=longest)
 
     def _current_layout(self) -> BatchLayout | None:
         """The layout of sequences, prompts and columns; the same object until one of them changes."""
@@ -195,7 +221,7 @@ class ContinuousBatch:
                 [sequence.prompt.slot for sequence in self.running],
                 [len(prompt.token_ids) for prompt in self.running_prompts],
                 [sequence.start_column for sequence in self.running],
-                self.device,
+                device=self.device,
             )
         return self._layout
 

@@ -41,19 +41,22 @@ class GraphReplay:
         ids: torch.Tensor,
         positions: torch.Tensor,
         metadata: StepMetadata,
+        *,
         logits_to_keep: torch.Tensor | None,
     ) -> torch.Tensor:
         """The network's logits."""
         self._replayed = False
         if metadata.prefills:
-            return self.network(ids, positions, metadata, logits_to_keep)
+            return self.network(ids, positions, metadata, logits_to_keep=logits_to_keep)
         views = metadata.views()
         if views is not self._views:
             self._views, self._captured_forward, self._captured_sampling = views, None, None
-            return self.network(ids, positions, metadata, None)
+            return self.network(ids, positions, metadata, logits_to_keep=None)
         if self._captured_forward is None:
             self._captured_forward = CapturedFunction(
-                lambda ids, positions: self.network(ids, positions, metadata, None), (ids, positions), self.capture
+                lambda ids, positions: self.network(ids, positions, metadata, logits_to_keep=None),
+                (ids, positions),
+                self.capture,
             )
             self._freqs_cis = self.network.freqs_cis
         self._replayed = True

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zhenlong.errors import UserError
 from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.sampling.attention import SAMPLING_ATTENTION
-from zhenlong.sampling.continuous_batch import ContinuousBatch
+from zhenlong.sampling.continuous_batch import ContinuousBatch, StepFunctions
 from zhenlong.sampling.cuda_graphs import GraphReplay
 from zhenlong.sampling.fused_llama import FusedLlama, can_fuse
 from zhenlong.sampling.hf_cache_engine import HFCacheEngine
@@ -37,8 +37,21 @@ class Engine(Protocol):
     def step(self) -> None: ...
 
 
+class EngineFactory(Protocol):
+    """Begins a run of sampling."""
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[PromptState],
+        sampling: SamplingParams,
+        *,
+        max_num_seqs: int,
+        pool: BufferPool,
+    ) -> Engine: ...
+
+
 E = TypeVar("E", bound=Engine)
-EngineFactory = Callable[[PreTrainedModel, Sequence[PromptState], SamplingParams, int, BufferPool], Engine]
 _selected: WeakKeyDictionary[PreTrainedModel, EngineFactory] = WeakKeyDictionary()
 
 
@@ -46,13 +59,14 @@ def flat_engine(
     model: PreTrainedModel,
     prompts: Sequence[PromptState],
     sampling: SamplingParams,
+    *,
     max_num_seqs: int,
     pool: BufferPool,
 ) -> ContinuousBatch:
     """A `ContinuousBatch` with the model's own forward pass, whose attention is switched for the duration of a call."""
 
     def logits_fn(
-        ids: torch.Tensor, positions: torch.Tensor, metadata: StepMetadata, logits_to_keep: torch.Tensor | None
+        ids: torch.Tensor, positions: torch.Tensor, metadata: StepMetadata, *, logits_to_keep: torch.Tensor | None
     ) -> torch.Tensor:
         keep_kwargs: dict[str, Any] = {} if logits_to_keep is None else {"logits_to_keep": logits_to_keep}
         with _with_sampling_attention(model):
@@ -61,26 +75,27 @@ def flat_engine(
             )
         return out.logits[0]
 
-    return ContinuousBatch(model, prompts, sampling, max_num_seqs, pool, logits_fn)
+    functions = StepFunctions(logits_fn)
+    return ContinuousBatch(model, prompts, sampling, max_num_seqs=max_num_seqs, pool=pool, functions=functions)
 
 
 def fused_engine(
     model: PreTrainedModel,
     prompts: Sequence[PromptState],
     sampling: SamplingParams,
+    *,
     max_num_seqs: int,
     pool: BufferPool,
 ) -> ContinuousBatch:
     """A `ContinuousBatch` with fused layers, if they support the model as it is now (adapters may be added later)."""
     if not can_fuse(model):
-        return flat_engine(model, prompts, sampling, max_num_seqs, pool)
+        return flat_engine(model, prompts, sampling, max_num_seqs=max_num_seqs, pool=pool)
     network = FusedLlama(model)
-    if not (next(model.parameters()).is_cuda and network.has_static_rope):
-        return ContinuousBatch(model, prompts, sampling, max_num_seqs, pool, network)
-    replay = GraphReplay(network)
-    return ContinuousBatch(
-        model, prompts, sampling, max_num_seqs, pool, replay, graph_capture=True, sample_fn=replay.sample
-    )
+    functions = StepFunctions(network)
+    if next(model.parameters()).is_cuda and network.has_static_rope:
+        replay = GraphReplay(network)
+        functions = StepFunctions(replay, replay.sample, graph_capture=True)
+    return ContinuousBatch(model, prompts, sampling, max_num_seqs=max_num_seqs, pool=pool, functions=functions)
 
 
 def select_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EngineFactory:
@@ -145,13 +160,13 @@ def _run_probe(
     """Sample a few tokens after two prompts; returns the engine and its largest deviation in log-probability."""
     prompts = _probe_prompts(model.config.get_text_config())
     sampling = SamplingParams(max_tokens=PROBE_TOKENS, ignore_eos=True)
-    prompt_states = build_prompt_states(prompts, sampling, 2, None, tokenizer, 2**31)
-    engine = make_engine(model, prompt_states, sampling, 3, BufferPool())
+    prompt_states = build_prompt_states(prompts, sampling, 2, tokenizer=tokenizer, context_length=2**31)
+    engine = make_engine(model, prompt_states, sampling, max_num_seqs=3, pool=BufferPool())
     while not engine.finished:
         engine.step()
     sequences = [sequence for prompt in prompt_states for sequence in prompt.sequences]
     return engine, max(
-        _log_prob_deviation(model, sequence.prompt.token_ids, sequence.token_ids, sequence.log_probs)
+        _log_prob_deviation(model, sequence.prompt.token_ids, sequence.token_ids, log_probs=sequence.log_probs)
         for sequence in sequences
     )
 
@@ -177,7 +192,7 @@ def _declares_sliding_window(config: Any) -> bool:
 
 
 def _log_prob_deviation(
-    model: PreTrainedModel, prompt: list[int], response_ids: list[int], log_probs: list[float]
+    model: PreTrainedModel, prompt: list[int], response_ids: list[int], *, log_probs: list[float]
 ) -> float:
     """Largest difference from the log-probabilities of the model's own forward pass; relative where they exceed 1."""
     device = next(model.parameters()).device

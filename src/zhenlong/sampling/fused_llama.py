@@ -20,6 +20,7 @@ from transformers.activations import SiLUActivation
 
 from zhenlong.forest.varlen import attention_dtype
 from zhenlong.kernels import fused_ops
+from zhenlong.kernels.attention import AttentionSettings
 from zhenlong.kernels.decoding import CompiledDecoder, LayerWeights
 from zhenlong.kernels.onednn_linear import add_linear, linear_no_grad, prepack_weight
 from zhenlong.sampling.attention import flat_attention
@@ -74,7 +75,7 @@ class FusedLayer:
     down_proj: PrepackedLinear
     activation: Any
     is_silu: bool  # whether the activation is SiLU
-    window: int | None
+    attention: AttentionSettings
 
 
 def can_fuse(model: PreTrainedModel) -> bool:
@@ -132,6 +133,7 @@ class FusedLlama:
         ids: torch.Tensor,
         positions: torch.Tensor,
         metadata: StepMetadata,
+        *,
         logits_to_keep: torch.Tensor | None,
     ) -> torch.Tensor:
         """Logits [N, V] of a flat batch of ids and positions [N], or only of the tokens `logits_to_keep`.
@@ -146,11 +148,11 @@ class FusedLlama:
                     (store.keys, store.values) for store in (metadata.response_cache, metadata.prompt_cache)
                 )
                 hidden = self.compiled_decoder(
-                    hidden, freqs_cis, response_kv, prompt_kv, metadata.decode_index, metadata.column
+                    hidden, freqs_cis, response_kv=response_kv, prompt_kv=prompt_kv, step=metadata.decode_step
                 )
                 return self.lm_head(_apply_rms_norm(self.final_norm, hidden))
             for number, layer in enumerate(self.layers):
-                hidden = self._run_layer(hidden, layer, number, freqs_cis, metadata)
+                hidden = self._run_layer(hidden, layer, number, freqs_cis=freqs_cis, metadata=metadata)
             hidden = hidden if logits_to_keep is None else hidden[logits_to_keep]
             return self.lm_head(_apply_rms_norm(self.final_norm, hidden))
 
@@ -182,6 +184,7 @@ class FusedLlama:
         hidden: torch.Tensor,
         layer: FusedLayer,
         layer_index: int,
+        *,
         freqs_cis: torch.Tensor,
         metadata: StepMetadata,
     ) -> torch.Tensor:
@@ -195,24 +198,17 @@ class FusedLlama:
             )
         if fused_ops.supports_no_grad(rotated):
             rotated = fused_ops.apply_rope_interleaved(rotated, self.num_heads + self.num_kv_heads, freqs_cis)
-            return self._attention_and_mlp(hidden, rotated, value, layer, layer_index, metadata)
-        pairs = torch.view_as_complex(rotated.float().unflatten(-1, (-1, 2)))  # [N, H + Hkv, D/2]
-        rotated = torch.view_as_real(pairs.mul_(freqs_cis)).flatten(2).to(value.dtype)
-        return self._attention_and_mlp(hidden, rotated, value, layer, layer_index, metadata)
-
-    def _attention_and_mlp(
-        self,
-        hidden: torch.Tensor,
-        rotated: torch.Tensor,
-        value: torch.Tensor,
-        layer: FusedLayer,
-        layer_index: int,
-        metadata: StepMetadata,
-    ) -> torch.Tensor:
-        """The rest of a layer, from its rotated queries and keys [N, H + Hkv, D] and its values [N, Hkv, D]."""
+        else:
+            pairs = torch.view_as_complex(rotated.float().unflatten(-1, (-1, 2)))  # [N, H + Hkv, D/2]
+            rotated = torch.view_as_real(pairs.mul_(freqs_cis)).flatten(2).to(value.dtype)
         query, key = rotated[:, : self.num_heads], rotated[:, self.num_heads :]
-        attended = flat_attention(query, key, value, layer_index, metadata, 1.0, layer.window, None)
-        hidden = _add_residual(hidden, attended.reshape(len(hidden), -1), layer.o_proj)
+        attended = flat_attention(query, key, value, layer=layer_index, metadata=metadata, settings=layer.attention)
+        return self._project_and_mlp(hidden, attended.reshape(len(hidden), -1), layer)
+
+    @staticmethod
+    def _project_and_mlp(hidden: torch.Tensor, attended: torch.Tensor, layer: FusedLayer) -> torch.Tensor:
+        """The rest of a layer, from what its heads attended to, [N, H * D]."""
+        hidden = _add_residual(hidden, attended, layer.o_proj)
         gate, up = layer.gate_up_proj(_apply_rms_norm(layer.post_attention_norm, hidden)).chunk(2, -1)
         if layer.is_silu and fused_ops.supports_no_grad(gate):
             activated = fused_ops.swiglu_rows(gate, up, gate.new_empty(gate.shape))
@@ -249,23 +245,29 @@ class FusedLlama:
             and not hasattr(attention, "q_norm")
         ):
             weights = LayerWeights(
-                qkv_proj, qkv_bias, attention.o_proj.weight, gate_up_proj, mlp.down_proj.weight, window
+                qkv_proj,
+                qkv_bias=qkv_bias,
+                o_proj=attention.o_proj.weight,
+                gate_up_proj=gate_up_proj,
+                down_proj=mlp.down_proj.weight,
+                window=window,
             )
             self.compilable_weights.append(weights)
         else:
             self.compilable_weights = None
         return FusedLayer(
-            input_norm,
-            post_attention_norm,
-            PrepackedLinear.prepack(qkv_proj, qkv_bias),
-            getattr(attention, "q_norm", None),
-            getattr(attention, "k_norm", None),
-            PrepackedLinear.prepack(attention.o_proj.weight, attention.o_proj.bias),
-            PrepackedLinear.prepack(gate_up_proj, gate_up_bias),
-            PrepackedLinear.prepack(mlp.down_proj.weight, mlp.down_proj.bias),
-            mlp.act_fn,
-            is_silu,
-            window,
+            input_norm=input_norm,
+            post_attention_norm=post_attention_norm,
+            qkv_proj=PrepackedLinear.prepack(qkv_proj, qkv_bias),
+            q_norm=getattr(attention, "q_norm", None),
+            k_norm=getattr(attention, "k_norm", None),
+            o_proj=PrepackedLinear.prepack(attention.o_proj.weight, attention.o_proj.bias),
+            gate_up_proj=PrepackedLinear.prepack(gate_up_proj, gate_up_bias),
+            down_proj=PrepackedLinear.prepack(mlp.down_proj.weight, mlp.down_proj.bias),
+            activation=mlp.act_fn,
+            is_silu=is_silu,
+            # queries and keys are scaled as they are rotated (`_freqs_cis_at`)
+            attention=AttentionSettings(scaling=1.0, sliding_window=window),
         )
 
     def _compile_decoder(self) -> CompiledDecoder | None:
@@ -279,7 +281,13 @@ class FusedLlama:
             or not CompiledDecoder.supports(layers, self.head_dim)
         ):
             return None
-        return CompiledDecoder(layers, self.num_heads, self.num_kv_heads, self.head_dim, self.final_norm.eps)
+        return CompiledDecoder(
+            layers,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            epsilon=self.final_norm.eps,
+        )
 
     def _interleave_halves(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """Query, key and value weights in one matrix; dimensions i and i + D/2 of queries and keys become adjacent.
@@ -319,7 +327,7 @@ def _apply_rms_norm(norm: RMSNorm, hidden: torch.Tensor) -> torch.Tensor:
     if hidden.is_cuda:
         return rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.eps)
     if fused_ops.supports_no_grad(hidden):
-        return fused_ops.rms_norm_rows(hidden, norm.weight, norm.eps, torch.empty_like(hidden))
+        return fused_ops.rms_norm_rows(hidden, norm.weight, norm.eps, out=torch.empty_like(hidden))
     length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
     scale = torch.addcmul(norm.eps_tensor, length, length, value=1 / hidden.shape[-1]).rsqrt_()
     scaled = (hidden * scale).to(hidden.dtype)

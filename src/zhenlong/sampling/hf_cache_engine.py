@@ -30,6 +30,7 @@ class HFCacheEngine:
         model: PreTrainedModel,
         prompts: Sequence[PromptState],
         sampling: SamplingParams,
+        *,
         max_num_seqs: int,
         pool: BufferPool,
     ) -> None:

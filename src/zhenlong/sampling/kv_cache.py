@@ -37,7 +37,7 @@ class BufferPool:
 class KVCache:
     """Keys and values [layers, slots, Hkv, positions, D] of all layers."""
 
-    def __init__(self, name: str, layers: int, slots: int, positions: int, pool: BufferPool) -> None:
+    def __init__(self, name: str, layers: int, slots: int, *, positions: int, pool: BufferPool) -> None:
         self.name, self.layers, self.slots, self.positions, self.pool = name, layers, slots, positions, pool
         self.keys = self.values = torch.empty(0)
 
@@ -63,7 +63,7 @@ class KVCache:
         for block in (self.keys, self.values):
             block[:, :, :, : end - start] = block[:, :, :, start:end].clone()
 
-    def copy_slots(self, sources: Sequence[int], targets: Sequence[int], start: int, end: int) -> None:
+    def copy_slots(self, sources: Sequence[int], targets: Sequence[int], *, start: int, end: int) -> None:
         """Copy the positions from `start` to `end` of slots `sources` to slots `targets`; the two are disjoint."""
         if sources and end > start:
             for block in (self.keys, self.values):

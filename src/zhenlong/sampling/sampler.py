@@ -71,11 +71,16 @@ class TorchSampler:
         if not prompts:
             return []
         prompt_states = build_prompt_states(
-            prompts, sampling, samples_per_prompt, seeds, self.tokenizer, self.context_length
+            prompts,
+            sampling,
+            samples_per_prompt,
+            tokenizer=self.tokenizer,
+            context_length=self.context_length,
+            seeds=seeds,
         )
         max_num_seqs = self._num_seqs_that_fit(max(map(len, prompts)) / samples_per_prompt + sampling.max_tokens)
         with eval_mode(self.model), self._autocast_context():
-            engine = self._make_engine(self.model, prompt_states, sampling, max_num_seqs, self._pool)
+            engine = self._make_engine(self.model, prompt_states, sampling, max_num_seqs=max_num_seqs, pool=self._pool)
             while not engine.finished:
                 engine.step()
         return [[sequence.to_completion() for sequence in prompt.sequences] for prompt in prompt_states]
@@ -87,11 +92,16 @@ class TorchSampler:
         """
         self._validate([prompt], 1, None)
         prompt_states = build_prompt_states(
-            [prompt], sampling, 1, None, self.tokenizer, self.context_length, stream_text=True
+            [prompt],
+            sampling,
+            1,
+            tokenizer=self.tokenizer,
+            context_length=self.context_length,
+            stream_text=True,
         )
         sequence = prompt_states[0].sequences[0]
         with eval_mode(self.model), self._autocast_context():
-            engine = self._make_engine(self.model, prompt_states, sampling, 1, self._pool)
+            engine = self._make_engine(self.model, prompt_states, sampling, max_num_seqs=1, pool=self._pool)
         shown = ""
         while not engine.finished:
             with eval_mode(self.model), self._autocast_context():

@@ -55,16 +55,17 @@ class SequenceState:
             self.token_ids[:-1] if self.token_ids and self.token_ids[-1] in self.stop_token_ids else self.token_ids
         )
         text = detokenize(self.tokenizer, response_ids) if self.detokenizer is None else self.detokenizer.finish()
-        return Completion(tuple(self.token_ids), tuple(self.log_probs), text, self.truncated)
+        return Completion(tuple(self.token_ids), tuple(self.log_probs), text, truncated=self.truncated)
 
 
 def build_prompt_states(
     prompts: Sequence[Sequence[int]],
     sampling: SamplingParams,
     samples_per_prompt: int,
-    seeds: Sequence[int] | None,
+    *,
     tokenizer: PreTrainedTokenizerBase,
     context_length: int,
+    seeds: Sequence[int] | None = None,
     stream_text: bool = False,
 ) -> list[PromptState]:
     """Prompts with `samples_per_prompt` empty sequences each. A sequence's random numbers depend only on (seed,
@@ -83,7 +84,9 @@ def build_prompt_states(
         limit = min(sampling.max_tokens, context_length - len(prompt.token_ids))
         for sample_index in range(samples_per_prompt):
             detokenizer = IncrementalDetokenizer(tokenizer, sampling.stop) if sampling.stop or stream_text else None
-            uniforms = philox_uniforms(seed, prompt_index, sample_index, limit)
-            prompt.sequences.append(SequenceState(prompt, uniforms, frozen_stop_ids, tokenizer, detokenizer))
+            uniforms = philox_uniforms(seed, prompt_index, sample_index, count=limit)
+            prompt.sequences.append(
+                SequenceState(prompt, uniforms, frozen_stop_ids, tokenizer=tokenizer, detokenizer=detokenizer)
+            )
         result.append(prompt)
     return result

@@ -18,7 +18,7 @@ import torch
 
 from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.forest.varlen import VarlenLayout
-from zhenlong.kernels.decoding import DecodeIndex
+from zhenlong.kernels.decoding import DecodeStep
 from zhenlong.sampling.kv_cache import KVCache
 
 COLUMN_STRIDE: Final = 8
@@ -48,7 +48,7 @@ class BatchLayout:
 
     @classmethod
     def build(
-        cls, prompt_slots: list[int], prompt_lengths: list[int], start_columns: list[int], device: torch.device
+        cls, prompt_slots: list[int], prompt_lengths: list[int], start_columns: list[int], *, device: torch.device
     ) -> BatchLayout:
         """From each sequence's prompt slot, each prompt's length and each sequence's first column."""
         sequences_of: list[list[int]] = [[] for _ in range(max(prompt_slots) + 1)]
@@ -64,16 +64,16 @@ class BatchLayout:
         used_lengths = torch.tensor(prompt_lengths[: len(sequences_of)], device=device)
         index = None if in_order else torch.tensor(gather, device=device)
         return cls(
-            len(prompt_slots),
-            len(sequences_of),
-            max_samples,
-            index,
-            None if in_order else torch.tensor(back, device=device),
-            used_lengths[torch.tensor(prompt_slots, device=device)],
-            torch.tensor(start_columns, device=device),
-            max(prompt_lengths[: len(sequences_of)]),
-            min(start_columns),
-            (
+            num_sequences=len(prompt_slots),
+            num_prompts=len(sequences_of),
+            max_samples=max_samples,
+            to_prompt_order=index,
+            to_slot_order=None if in_order else torch.tensor(back, device=device),
+            prompt_lengths=used_lengths[torch.tensor(prompt_slots, device=device)],
+            start_columns=torch.tensor(start_columns, device=device),
+            longest_prompt=max(prompt_lengths[: len(sequences_of)]),
+            first_column=min(start_columns),
+            prompt_order=(
                 np.concatenate(sequences_of).astype(np.int64),
                 np.cumsum([0, *map(len, sequences_of)]).astype(np.int64),
             ),
@@ -153,9 +153,17 @@ class StepMetadata:
         return self._layout
 
     @property
-    def decode_index(self) -> DecodeIndex:
-        """The indices of the running sequences for the compiled kernels."""
-        return (*self.layout.prompt_order, self.layout.prompt_lengths, self.layout.start_columns)
+    def decode_step(self) -> DecodeStep:
+        """The running sequences, for the compiled kernels."""
+        layout = self.layout
+        order, starts = layout.prompt_order
+        return DecodeStep(
+            prompt_order=order,
+            prompt_starts=starts,
+            prompt_lengths=layout.prompt_lengths,
+            start_columns=layout.start_columns,
+            column=self.column,
+        )
 
     def prepare_step(
         self, layout: BatchLayout | None, prefills: list[tuple[int, int, int]], num_positions: int
@@ -234,8 +242,13 @@ class StepMetadata:
             positions = np.concatenate([np.arange(total) for total in totals])
             tables = (np.concatenate(paths), np.concatenate(slots)[num_unstored:], positions[num_unstored:])
             gather_index, key_slots, key_positions = (torch.from_numpy(table).to(device) for table in tables)
-            packing = VarlenLayout.from_lengths(None, lengths, totals, device)
-            self._prefill_keys = PrefillKeys(gather_index, key_slots, key_positions, num_unstored, packing)
+            self._prefill_keys = PrefillKeys(
+                gather_index,
+                slots=key_slots,
+                positions=key_positions,
+                num_unstored=num_unstored,
+                packing=VarlenLayout.from_lengths(None, lengths, totals, device=device),
+            )
         return self._prefill_keys
 
     def views(self) -> CacheViews:
@@ -247,12 +260,14 @@ class StepMetadata:
             prompt_keys = (
                 prompt_cache.keys[:, : layout.num_prompts].flatten(1, 2)[:, :, : layout.longest_prompt].transpose(2, 3)
             )
+            response_values = response_cache.values[:, : self.num_sequences].flatten(1, 2)[:, :, start:end]
+            prompt_values = prompt_cache.values[:, : layout.num_prompts].flatten(1, 2)[:, :, : layout.longest_prompt]
             self._views = CacheViews(
                 *self._write_views(),
-                response_keys.unbind(0),
-                response_cache.values[:, : self.num_sequences].flatten(1, 2)[:, :, start:end].unbind(0),
-                prompt_keys.unbind(0),
-                prompt_cache.values[:, : layout.num_prompts].flatten(1, 2)[:, :, : layout.longest_prompt].unbind(0),
+                response_keys=response_keys.unbind(0),
+                response_values=response_values.unbind(0),
+                prompt_keys=prompt_keys.unbind(0),
+                prompt_values=prompt_values.unbind(0),
             )
         return self._views
 

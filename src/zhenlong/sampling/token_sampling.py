@@ -37,7 +37,7 @@ def sample_tokens(
     return _inverse_cdf(_truncate_probs(scaled.softmax(-1), sampling), uniforms)
 
 
-def philox_uniforms(seed: int, prompt_index: int, sample_index: int, count: int) -> np.ndarray:
+def philox_uniforms(seed: int, prompt_index: int, sample_index: int, *, count: int) -> np.ndarray:
     """`count` numbers in [0, 1) that depend only on the seed, the prompt index and the sample index."""
     key = [seed % 2**64, (prompt_index << 32 | sample_index) % 2**64]
     return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64))).random(count)

@@ -22,7 +22,7 @@ from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.loop import FlopEstimator, Run, TrainingOptions
 from zhenlong.loop.atomic import write_text
 from zhenlong.loop.precision import autocast
-from zhenlong.models import load_model
+from zhenlong.models import ForwardSettings, load_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.best_of_n import best_of_kl, expected_best_of_n, powers_of_two_up_to
 from zhenlong.options import take_options
@@ -90,7 +90,7 @@ def best_of_n(
         if run.finished:
             return run.output
         tasks, order = read_training_data(run, data, Task, training)
-        policy, tokenizer = load_model(model, device=model_options.device, dropout=False)
+        policy, tokenizer = load_model(model, device=model_options.device, forward=ForwardSettings(dropout=False))
         template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), sampling_options)
         reward_fn = build_reward_fn(

@@ -25,6 +25,7 @@ from zhenlong.feedback.pairwise_labelling import validate_max_unparsed
 from zhenlong.feedback.pointwise_judge import JudgingSettings, best_worst_pair, judge_responses
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.model_client import ModelClient, open_model, require_models_exist
+from zhenlong.inference.options import BackendSettings
 from zhenlong.loop import TrainingOptions
 from zhenlong.loop.atomic import atomic_folder, lock_folder, write_json, write_text
 from zhenlong.loop.config import check_run_folder, resolve_config, write_config
@@ -128,13 +129,8 @@ def self_reward(
                 seed = training.seed + 7919 * number  # other draws in each iteration
                 iteration_folder.mkdir(parents=True, exist_ok=True)
                 with RequestCache(iteration_folder / "cache.sqlite") as cache:
-                    client = open_model(
-                        current,
-                        cache,
-                        name="self",
-                        chat_template=data_options.chat_template,
-                        device=model_options.device,
-                    )
+                    backend = BackendSettings(data_options.chat_template, device=model_options.device)
+                    client = open_model(current, cache, name="self", settings=backend)
                     rankings, report = self_judged_rankings(client, iteration_tasks, settings, seed)
                 write_config(folder / "config.yaml", "self_reward", resolved_config)
                 write_json(

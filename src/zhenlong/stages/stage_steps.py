@@ -12,7 +12,7 @@ from zhenlong.data.options import DataOptions
 from zhenlong.errors import UserError
 from zhenlong.forest import Forest, Microbatch, forward, log_probs
 from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss
-from zhenlong.models import Lora, compile_layers, load_model
+from zhenlong.models import ForwardSettings, Lora, compile_layers, load_model
 from zhenlong.models.encoders import context_length
 from zhenlong.models.load import ModelKind
 from zhenlong.models.options import ModelOptions
@@ -32,9 +32,8 @@ def load_for_training(
         kind=kind,
         lora=lora_of(options),
         device=options.device,
-        gradient_checkpointing=options.gradient_checkpointing,
         seed=run.options.seed,
-        dropout=dropout,
+        forward=ForwardSettings(options.gradient_checkpointing, dropout),
     )
     if options.compile:
         compile_layers(loaded)
@@ -45,7 +44,7 @@ def lora_of(options: ModelOptions) -> Lora | None:
     """The adapters that the options ask for, none with rank 0."""
     if not options.lora_rank:
         return None
-    return Lora(options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets)
+    return Lora(options.lora_rank, alpha=options.lora_alpha, dropout=options.lora_dropout, targets=options.lora_targets)
 
 
 def resolve_max_length(model: PreTrainedModel, max_length: int = 0) -> int:

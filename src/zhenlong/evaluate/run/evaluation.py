@@ -91,9 +91,10 @@ def run_evaluation(
             progress_bars(options.progress) as bars,
         ):
             prepared_scenarios = _prepare_scenarios(suite_entries, options, folder)
-            judge_client = open_model(judge, cache, **options.client_options()) if judge else None
+            settings = options.backend_settings(options.chat_template)
+            judge_client = open_model(judge, cache, settings=settings) if judge else None
             for name, model in named.items():
-                client = open_model(model, cache, name=name, **options.client_options())
+                client = open_model(model, cache, name=name, settings=settings)
                 folder.manifest["models"][name] = {"fingerprint": client.backend.fingerprint, **client.backend.metadata}
                 for prepared in prepared_scenarios:
                     label = f"{name} · {prepared.scenario.name}"

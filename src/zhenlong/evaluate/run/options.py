@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import yaml
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.perturb import CANONICAL_PERTURBATIONS, PERTURBATIONS
-from zhenlong.inference.options import InferenceOptions
+from zhenlong.inference.options import BackendSettings, InferenceOptions
 from zhenlong.options import require_option
 
 NamedFiles = Literal["data", "examples", "baseline_outputs", "reference_answers", "attack_template"]
@@ -131,10 +131,9 @@ class EvaluationOptions(InferenceOptions):
             "judge": self.judge,
         }
 
-    def client_options(self) -> dict[str, Any]:
-        """The options of `open_model`."""
-        budget = {"tokens_per_microbatch": self.tokens_per_microbatch}
-        return super().client_options() | {"chat_template": self.chat_template} | budget
+    def backend_settings(self, chat_template: str) -> BackendSettings:
+        """What these options say to a backend."""
+        return replace(super().backend_settings(chat_template), tokens_per_microbatch=self.tokens_per_microbatch)
 
 
 def _assignments(option: str, given: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
