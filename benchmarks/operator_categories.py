@@ -55,8 +55,8 @@ MATMUL_OPERATORS: Final = frozenset(
 FUNCTION_SPANS: Final = {
     "torch.nn.utils.clip_grad_norm_": "optimizer",
     "zhenlong.data.Mixture.draw": "data",
-    "zhenlong.forest.microbatches.microbatch_indices": "data",
-    "zhenlong.forest.microbatches.pack_trees": "data",
+    "zhenlong.forest.packing.microbatch_indices": "data",
+    "zhenlong.forest.packing.pack_trees": "data",
     "zhenlong.forest.attention_metadata.AttentionMetadata.block_layout": "data",
     "zhenlong.forest.lm_head.kernel_log_softmax_gather": "compiled softmax",
     "zhenlong.forest.lm_head.exp_rows": "compiled softmax",

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from reference_attention import reference_varlen_attn
 
 import zhenlong.forest.attention as attention
-import zhenlong.forest.varlen as varlen
 from zhenlong.forest import TreeNode, pack_trees
 from zhenlong.kernels.attention import AttentionSettings
 
@@ -51,11 +50,11 @@ def attention_and_gradients(forest, window, device, dtype, varlen):
 @given(st.lists(trees, min_size=1, max_size=4), st.sampled_from([None, 1, 5]))
 def test_paths_as_sequences_equal_dense_blocks(roots, window):
     forest = pack_trees(roots)
-    kernel, varlen.varlen_attn = varlen.varlen_attn, reference_varlen_attn
+    kernel, attention.varlen_attn = attention.varlen_attn, reference_varlen_attn
     try:
         ours = attention_and_gradients(forest, window, "cpu", torch.float64, varlen=True)
     finally:
-        varlen.varlen_attn = kernel
+        attention.varlen_attn = kernel
     for mine, blocks in zip(
         ours, attention_and_gradients(forest, window, "cpu", torch.float64, varlen=False), strict=True
     ):
@@ -64,7 +63,7 @@ def test_paths_as_sequences_equal_dense_blocks(roots, window):
 
 def test_dense_blocks_are_used_where_the_kernel_is_unsupported():
     states = torch.zeros(1, 2, 3, SIZE)
-    assert not varlen.supports_varlen(states, states, AttentionSettings())  # not on CUDA
+    assert not attention.supports_varlen(states, states, AttentionSettings())  # not on CUDA
 
 
 @needs_cuda
@@ -82,9 +81,9 @@ def test_the_kernel_agrees_with_dense_blocks_in_fp32(window):
 @needs_cuda
 def test_half_precision_on_cuda_uses_the_varlen_kernel_where_supported():
     states = torch.zeros(1, 2, 3, SIZE, device="cuda", dtype=torch.bfloat16)
-    assert varlen.supports_varlen(states, states, AttentionSettings())
-    assert not varlen.supports_varlen(states, states, AttentionSettings(dropout=0.1))
-    assert not varlen.supports_varlen(states, states, AttentionSettings(softcap=30.0))
-    assert not varlen.supports_varlen(states.float(), states.float(), AttentionSettings())
+    assert attention.supports_varlen(states, states, AttentionSettings())
+    assert not attention.supports_varlen(states, states, AttentionSettings(dropout=0.1))
+    assert not attention.supports_varlen(states, states, AttentionSettings(softcap=30.0))
+    assert not attention.supports_varlen(states.float(), states.float(), AttentionSettings())
     with torch.autocast("cuda", torch.bfloat16):
-        assert varlen.supports_varlen(states.float(), states.float(), AttentionSettings())
+        assert attention.supports_varlen(states.float(), states.float(), AttentionSettings())

@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_model
 from torch.nn.functional import rms_norm, silu
 
-from zhenlong.kernels import fused_ops, patching, softmax, triton_ops
+from zhenlong.kernels import fused_ops, patching, triton_ops
 from zhenlong.kernels.build import kernels_disabled
 
 if importlib.util.find_spec("triton") is None:
@@ -93,7 +93,7 @@ def test_log_softmax_gather(rows, vocabulary, dtype):
     target[0] = 0
     every = logits.float().log_softmax(-1)
     given = logits.clone()
-    scores, tops, sums, spread = softmax.log_softmax_gather(given, target, entropy=True)
+    scores, tops, sums, spread = fused_ops.log_softmax_gather(given, target, entropy=True)
     torch.testing.assert_close(scores, every.gather(1, target[:, None]).squeeze(1), rtol=1e-5, atol=2e-5)
     torch.testing.assert_close(tops, logits.amax(-1).float())
     powers = (logits.float() - tops[:, None]).exp()
@@ -101,8 +101,8 @@ def test_log_softmax_gather(rows, vocabulary, dtype):
     torch.testing.assert_close(given, powers.to(dtype), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
     expected = -(every.exp() * every).nan_to_num(0.0).sum(-1)
     torch.testing.assert_close(spread, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(softmax.exp_rows(logits.clone(), tops), given, rtol=1e-5, atol=1e-6)
-    assert softmax.log_softmax_gather(logits.clone(), target, entropy=False)[3] is None
+    torch.testing.assert_close(fused_ops.exp_rows(logits.clone(), tops), given, rtol=1e-5, atol=1e-6)
+    assert fused_ops.log_softmax_gather(logits.clone(), target, entropy=False)[3] is None
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])

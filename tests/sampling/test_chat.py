@@ -11,8 +11,7 @@ from zhenlong.errors import UserError
 from zhenlong.models import save_model
 from zhenlong.records import Message
 from zhenlong.sampling import SamplingParams, TorchSampler
-from zhenlong.sampling.chat import chat, complete_lines, document_prompt
-from zhenlong.sampling.command import sample_command
+from zhenlong.sampling.command import chat, complete_lines, document_prompt, sample_command
 
 
 class Parrot:

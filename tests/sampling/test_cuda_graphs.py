@@ -12,7 +12,7 @@ from zhenlong.kernels.build import kernels_disabled
 from zhenlong.sampling import SamplingParams, TorchSampler
 from zhenlong.sampling.continuous_batch import ContinuousBatch, StepFunctions
 from zhenlong.sampling.cuda_graphs import GraphReplay
-from zhenlong.sampling.engine_selection import fused_engine
+from zhenlong.sampling.engines import fused_engine
 from zhenlong.sampling.fused_llama import FusedLlama
 
 

@@ -3,7 +3,7 @@
 import pytest
 from tiny import tiny_tokenizer
 
-from zhenlong.sampling.detokenizer import IncrementalDetokenizer, detokenize
+from zhenlong.sampling.sequence_state import IncrementalDetokenizer, detokenize
 
 TEXT = "Grüße, 世界! 🙂 end"
 

@@ -7,7 +7,7 @@ from test_sampler import PROMPTS, deviation, sharp_model
 from tiny import tiny_tokenizer
 
 from zhenlong.sampling import SamplingParams, TorchSampler
-from zhenlong.sampling.engine_selection import flat_engine, fused_engine
+from zhenlong.sampling.engines import flat_engine, fused_engine
 from zhenlong.sampling.fused_llama import can_fuse
 
 pytestmark = pytest.mark.usefixtures("kernels")

@@ -5,7 +5,7 @@ from reference_attention import reference_varlen_attn
 from test_sampler import PROMPTS, sharp_model
 from tiny import tiny_tokenizer
 
-import zhenlong.forest.varlen as varlen
+import zhenlong.forest.attention as forest_attention
 import zhenlong.sampling.attention as attention
 from zhenlong.sampling import SamplingParams, TorchSampler
 
@@ -20,7 +20,7 @@ def test_prompts_prefilled_together_equal_prompts_prefilled_alone(family, beginn
     sampling = SamplingParams(max_tokens=9, ignore_eos=True)
     alone = sampler.sample(prompts, sampling, samples_per_prompt=2)
     monkeypatch.setattr(attention, "supports_varlen", lambda *_: True)
-    monkeypatch.setattr(varlen, "varlen_attn", reference_varlen_attn)
+    monkeypatch.setattr(forest_attention, "varlen_attn", reference_varlen_attn)
     assert [[c.token_ids for c in cs] for cs in sampler.sample(prompts, sampling, samples_per_prompt=2)] == [
         [c.token_ids for c in cs] for cs in alone
     ]

@@ -10,8 +10,7 @@ from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from zhenlong.errors import UserError
 from zhenlong.sampling import Completion, SamplingParams, TorchSampler
-from zhenlong.sampling.engine_selection import flat_engine
-from zhenlong.sampling.hf_cache_engine import HFCacheEngine
+from zhenlong.sampling.engines import HFCacheEngine, flat_engine
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -81,7 +80,7 @@ def test_a_wrong_flat_batch_is_detected(monkeypatch):
 
 
 def test_a_model_that_no_engine_reproduces_is_an_error(monkeypatch):
-    monkeypatch.setattr("zhenlong.sampling.engine_selection._log_prob_deviation", lambda *given, **named: 0.5)
+    monkeypatch.setattr("zhenlong.sampling.engines._log_prob_deviation", lambda *given, **named: 0.5)
     with pytest.raises(UserError, match=r"LlamaForCausalLM: .*by 5\.0e-01.* not supported"):
         TorchSampler(tiny_model("llama"), tiny_tokenizer())
 

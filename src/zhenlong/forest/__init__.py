@@ -2,9 +2,16 @@
 
 from zhenlong.forest.decoder import forward, layout_of
 from zhenlong.forest.lm_head import log_probs
-from zhenlong.forest.microbatches import Microbatch, make_microbatches, microbatch_indices
-from zhenlong.forest.packing import Forest, TreeNode, make_tree, pack_trees
-from zhenlong.forest.reward_head import apply_reward_head, score_forest
+from zhenlong.forest.packing import (
+    Forest,
+    Microbatch,
+    TreeNode,
+    make_microbatches,
+    make_tree,
+    microbatch_indices,
+    pack_trees,
+)
+from zhenlong.forest.scoring import apply_reward_head, score_forest
 
 __all__ = [
     "Forest",

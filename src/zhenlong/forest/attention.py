@@ -2,27 +2,30 @@
 
 A model set to it calls `forest_attention` in each layer with queries, keys, values and the keyword `forest`, which
 `forward` adds to the call. Keywords that would change the result are supported or refused.
+
+It is computed by one of three: on CUDA devices in half precision by FlashAttention (Dao 2023, arXiv:2307.08691) over
+sequences of variable length, each a segment's queries with the keys of its path; in fp32 on a CPU by the compiled
+kernels; else by dense blocks.
+
+Shapes: N packed tokens, P query tokens (all N except in the last layer), H query heads, Hkv key heads, D head size.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from zhenlong.forest.block_layout import GatherRows
-from zhenlong.forest.varlen import supports_varlen, varlen_attention
+from zhenlong.forest.attention_metadata import AttentionMetadata, Block, VarlenLayout
+from zhenlong.forest.packing import Forest
 from zhenlong.kernels.attention import AttentionSettings, compiled_forest_attention, supports_attention
-
-if TYPE_CHECKING:
-    from zhenlong.forest.attention_metadata import AttentionMetadata
-    from zhenlong.forest.block_layout import Block
-    from zhenlong.forest.packing import Forest
 
 FOREST_ATTENTION: Final = "zhenlong_forest"
 # Keywords that models pass along and that do not affect attention over a forest.
@@ -31,6 +34,11 @@ IGNORABLE_KWARGS: Final = {
     "max_length_q", "output_attentions", "output_hidden_states", "output_router_logits", "past_key_values",
     "position_embeddings", "position_ids", "query_subset", "return_dict", "use_cache",
 }  # fmt: skip
+MAX_HEAD_DIM: Final = 256  # FlashAttention's limit
+# Some releases of torch need a keyword for grouped-query attention.
+GQA_KWARGS: Final[dict[str, Any]] = (
+    {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+)
 
 
 class UnsupportedAttention(Exception):
@@ -109,6 +117,42 @@ def attend_forest(
     return result.index_select(0, layout.unpad_indices).unsqueeze(0)
 
 
+def supports_varlen(query: torch.Tensor, value: torch.Tensor, settings: AttentionSettings) -> bool:
+    """Whether the kernel supports this: half precision on CUDA, its head sizes, no dropout, no soft cap."""
+    head_dim = query.shape[-1]
+    return (
+        query.is_cuda
+        and attention_dtype(query) in (torch.bfloat16, torch.float16)
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and head_dim == value.shape[-1]
+        and head_dim % 8 == 0
+        and head_dim <= MAX_HEAD_DIM
+        and not settings.dropout
+        and settings.softcap is None
+    )
+
+
+def varlen_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: VarlenLayout, settings: AttentionSettings
+) -> torch.Tensor:
+    """q [P, H, D], k and v [N, Hkv, D] -> [P, H, D]."""
+    dtype = attention_dtype(q)
+    q, k, v = (states.to(dtype) for states in (q, k, v))
+    if layout.key_indices is not None:
+        k, v = (GatherRows.apply(states, layout.key_indices, None) for states in (k, v))
+    left_window = -1 if settings.sliding_window is None else settings.sliding_window - 1
+    sequences = layout.cu_seqlens_q, layout.cu_seqlens_k, layout.max_seqlen_q, layout.max_seqlen_k
+    out = varlen_attn(q, k, v, *sequences, scale=settings.scaling, window_size=(left_window, 0), **GQA_KWARGS)
+    assert isinstance(out, torch.Tensor)  # no log-sum-exp was requested
+    return out
+
+
+def attention_dtype(states: torch.Tensor) -> torch.dtype:
+    """The precision in which attention runs: that of autocast if it is enabled."""
+    kind = states.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+
+
 def _attend_block(
     block: Block, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, settings: AttentionSettings
 ) -> torch.Tensor:
@@ -152,6 +196,29 @@ def _softcapped_attention(
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32).to(q.dtype)
     return drop(weights, settings.dropout) @ v
+
+
+class GatherRows(torch.autograd.Function):
+    """Gather `states` [N, H, D] at `index` [P].
+
+    If every state is gathered exactly once, apart from padding, `inverse` [N] is the inverse index. Padding gets no
+    gradient, because no result depends on it, so the backward pass is a gather too and needs no zeros to add into.
+    Without `inverse`, gradients of states gathered several times are summed in fp32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, index: torch.Tensor, inverse: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(index, inverse)
+        ctx.shape = states.shape
+        return states.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        index, inverse = ctx.saved_tensors
+        if inverse is not None:
+            return gradient.index_select(0, inverse), None, None
+        gradient_fp32 = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        return gradient_fp32.new_zeros(ctx.shape).index_add_(0, index, gradient_fp32).to(gradient.dtype), None, None
 
 
 AttentionInterface.register(FOREST_ATTENTION, forest_attention)

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
 from zhenlong.forest.packing import Forest
+from zhenlong.kernels.fused_ops import exp_rows, supports_softmax
+from zhenlong.kernels.fused_ops import log_softmax_gather as kernel_log_softmax_gather
 from zhenlong.kernels.onednn_linear import add_weight_gradient, linear_no_grad
-from zhenlong.kernels.softmax import exp_rows, supports_softmax
-from zhenlong.kernels.softmax import log_softmax_gather as kernel_log_softmax_gather
 
 # By device type. With a vocabulary of 150,000, a GPU needs chunks of at least a thousand rows to be busy.
 LOGITS_PER_CHUNK: Final = {"cpu": 1 << 20, "cuda": 1 << 28}  # 4 MB in fp32, 1 GB

@@ -2,7 +2,8 @@
 
 A conversation to imitate is a tree of one node; a preference pair is a prompt with two children, a ranking has K, a
 group of sampled responses G. Trees may be deeper, and any node may hold scored tokens. Packing places all nodes one
-after another, parents before children, so that a shared token is computed once for all of its continuations.
+after another, parents before children, so that a shared token is computed once for all of its continuations. The trees
+of a step are packed into micro-batches, which are limited by their number of tokens.
 
 Shapes: N tokens, S segments, M scored tokens, R responses (segments that hold scored tokens).
 """
@@ -16,8 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from zhenlong.forest.attention_metadata import AttentionMetadata, QuerySubset
-from zhenlong.forest.block_layout import Span
+from zhenlong.forest.attention_metadata import AttentionMetadata, QuerySubset, Span
 
 OutputPositions = Literal["scored", "response_ends"]  # positions that predict scored tokens, or response ends
 
@@ -117,6 +117,39 @@ class Forest:
     @property
     def _spans(self) -> list[Span]:
         return [(s.start, s.length, s.parent, s.start) for s in self.segments]
+
+
+@dataclass(frozen=True)
+class Microbatch:
+    """A packed micro-batch and the indices of the step's trees that it holds, in packing order."""
+
+    forest: Forest
+    tree_indices: list[int]
+
+
+def make_microbatches(
+    trees: Sequence[TreeNode], tokens_per_microbatch: int, device: torch.device | str = "cpu"
+) -> list[Microbatch]:
+    """Pack one step's trees into micro-batches of at most `tokens_per_microbatch` tokens each."""
+    groups = microbatch_indices([node.num_tokens for node in trees], tokens_per_microbatch)
+    return [Microbatch(pack_trees([trees[row] for row in group], device), group) for group in groups]
+
+
+def microbatch_indices(lengths: Sequence[int], tokens_per_microbatch: int) -> list[list[int]]:
+    """Split trees of `lengths` tokens into groups of at most `tokens_per_microbatch` tokens, similar sizes together.
+
+    Returns lists of indices that contain every tree once. A tree larger than the budget forms its own group. Sorting by
+    size keeps padding inside attention blocks small; the grouping never changes the gradient.
+    """
+    groups: list[list[int]] = []
+    group_tokens = tokens_per_microbatch + 1
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if group_tokens + lengths[index] > tokens_per_microbatch:
+            groups.append([])
+            group_tokens = 0
+        groups[-1].append(index)
+        group_tokens += lengths[index]
+    return groups
 
 
 def pack_trees(trees: Sequence[TreeNode], device: torch.device | str = "cpu") -> Forest:

@@ -1,11 +1,13 @@
 """Answers that are there already: SQLite in write-ahead mode, by the hash of model and request.
 
-Each finished batch is one transaction, so that a killed process loses the batch it was in and nothing else.
+Each finished batch is one transaction, so that a killed process loses the batch it was in and nothing else. A local
+model's hash is of its weights, configuration, tokenizer and template.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -14,8 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import torch
+from transformers import PreTrainedModel
+
 from zhenlong.errors import UserError
 from zhenlong.inference.requests import RequestResult, result_from_json, result_to_json
+from zhenlong.models.resolve import resolve_model_path
 
 T = TypeVar("T")
 IN_MEMORY: Final = ":memory:"  # the path of a cache that lives as long as the process
@@ -25,6 +31,8 @@ TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS files (path TEXT, size INTEGER, changed INTEGER, hash TEXT NOT NULL, "
     "PRIMARY KEY (path, size, changed)) WITHOUT ROWID",
 )
+# the files of a model folder that change its answers
+FINGERPRINT_SUFFIXES: Final = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 class RequestCache:
@@ -136,3 +144,27 @@ def _digest(file: Any) -> str:
     while part := file.read(1 << 20):
         digest.update(part)
     return digest.hexdigest()
+
+
+def folder_hash(model: str, config: Any, file_hash: Callable[[Path], str]) -> str:
+    """The hash of a model's files; of a model of the hub, the name and the commit that was loaded."""
+    folder = Path(resolve_model_path(model))
+    if not folder.is_dir():
+        return hash_values(model, getattr(config, "_commit_hash", None))
+    files = sorted(one for one in folder.iterdir() if one.suffix in FINGERPRINT_SUFFIXES and one.is_file())
+    return hash_values(*((one.name, file_hash(one)) for one in files))
+
+
+def weights_hash(network: PreTrainedModel, tokenizer: Any) -> str:
+    """The hash of a loaded model: its configuration, its tokenizer and every weight."""
+    digest = hashlib.sha256(network.config.to_json_string().encode())
+    digest.update(json.dumps([sorted(tokenizer.get_vocab().items()), str(tokenizer.chat_template)]).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_values(*values: Any) -> str:
+    """The hash of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

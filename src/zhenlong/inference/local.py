@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 from zhenlong.forest import forward, log_probs, make_tree, pack_trees
 from zhenlong.forest.lm_head import lm_head_of
 from zhenlong.forest.scoring import model_context_length
-from zhenlong.inference.fingerprint import folder_hash, hash_values, weights_hash
+from zhenlong.inference.cache import folder_hash, hash_values, weights_hash
 from zhenlong.inference.options import BackendSettings
 from zhenlong.inference.prefixes import PrefixBatch, prefix_batches
 from zhenlong.inference.requests import (

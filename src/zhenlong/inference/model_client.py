@@ -177,9 +177,7 @@ def open_model(
     return ModelClient(load_backend(model, cache, name=name, settings=settings), cache)
 
 
-def load_backend(
-    model: ModelLike | Backend, cache: RequestCache, *, name: str, settings: BackendSettings
-) -> Backend:
+def load_backend(model: ModelLike | Backend, cache: RequestCache, *, name: str, settings: BackendSettings) -> Backend:
     """What answers for a model."""
     if not isinstance(model, str | Path | tuple):
         return model

@@ -1,12 +1,15 @@
-"""RMSNorm and SwiGLU as fused kernels, in fp32 on the CPU (`fused_ops.c`) and in any dtype on CUDA; RoPE on CUDA.
+"""RMSNorm, SwiGLU, RoPE and the LM head's log-softmax as fused kernels.
 
-Under autocast on CUDA results have the autocast dtype: the matmuls that read them would cast them to it anyway.
+In fp32 on the CPU (`fused_ops.c`, and for the softmax also in bf16, `softmax.c`: two passes over each row), and in any
+dtype on CUDA; RoPE on CUDA only. Under autocast on CUDA results have the autocast dtype: the matmuls that read them
+would cast them to it anyway.
 
-Shapes: M rows, D width; N tokens, H heads.
+Shapes: M rows, D width; N tokens, H heads; R rows of logits, V vocabulary.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from typing import Any, Final
 
@@ -14,10 +17,16 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from zhenlong.kernels import triton_ops
-from zhenlong.kernels.build import load_library, require_library
+from zhenlong.kernels.build import INT64, POINTER, load_library, require_library
 from zhenlong.kernels.onednn_linear import non_matmul_in_fp32
 
 WEIGHT_GRADIENT_BLOCK: Final = 128  # rows per partial sum of a norm's weight gradient: BLOCK of fused_ops.c
+
+
+class Logits(ctypes.Structure):
+    """`Logits` of softmax.c."""
+
+    _fields_ = (*((name, INT64) for name in ("rows", "vocab_size", "row_stride", "is_bf16")), ("data", POINTER))
 
 
 def supports_fused_ops(*states: torch.Tensor) -> bool:
@@ -31,6 +40,16 @@ def supports_no_grad(*states: torch.Tensor) -> bool:
         all(each.dtype == torch.float32 and each.device.type == "cpu" and each.numel() > 0 for each in states)
         and non_matmul_in_fp32()
         and load_library() is not None
+    )
+
+
+def supports_softmax(logits: torch.Tensor) -> bool:
+    """Whether a kernel supports these: fp32 or bf16 on the CPU, or what `triton_ops` supports."""
+    if triton_ops.is_on_cuda(logits):
+        return triton_ops.supports_triton(logits) and logits.stride(1) == 1
+    dtypes = (torch.float32, torch.bfloat16)
+    return (
+        logits.device.type == "cpu" and logits.dtype in dtypes and logits.stride(1) == 1 and load_library() is not None
     )
 
 
@@ -78,6 +97,33 @@ def apply_rope_interleaved(states: torch.Tensor, heads: int, freqs_cis: torch.Te
         len(states), heads, states.shape[2], *_pointer_and_stride(states), freqs_cis.data_ptr()
     )
     return states
+
+
+def log_softmax_gather(
+    logits: torch.Tensor, target: torch.Tensor, entropy: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Target log-probabilities, row maxima, sums of exponentials and entropies of logits [R, V], each [R] in fp32.
+
+    Overwrites the logits by e^(logit - row maximum). Entropies are None unless `entropy`.
+    """
+    out = torch.empty(3 + entropy, len(logits), device=logits.device)
+    log_probs, max_logits, exp_sums, *entropies = out
+    target_ids = target.contiguous()
+    if triton_ops.is_on_cuda(logits):
+        triton_ops.launch_log_softmax_gather(logits, target_ids, out)
+        return log_probs, max_logits, exp_sums, entropies[0] if entropy else None
+    pointers = (each.data_ptr() for each in (target_ids, log_probs, max_logits, exp_sums, *entropies))
+    require_library().log_softmax_gather(ctypes.byref(_logits(logits)), *pointers, *[None] * (not entropy))
+    return log_probs, max_logits, exp_sums, entropies[0] if entropy else None
+
+
+def exp_rows(logits: torch.Tensor, max_logits: torch.Tensor) -> torch.Tensor:
+    """Overwrite logits [R, V] by e^(logit - max_logit); `max_logits` [R]."""
+    if triton_ops.is_on_cuda(logits):
+        triton_ops.launch_exp_rows(logits, max_logits.contiguous())
+        return logits
+    require_library().exp_rows(ctypes.byref(_logits(logits)), max_logits.contiguous().data_ptr())
+    return logits
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -188,3 +234,13 @@ def _pointer_and_stride(rows: torch.Tensor) -> tuple[int, int]:
 
 def _pointers(*parts: torch.Tensor) -> tuple[int, ...]:
     return tuple(part.data_ptr() for part in parts)
+
+
+def _logits(logits: torch.Tensor) -> Logits:
+    return Logits(
+        rows=logits.shape[0],
+        vocab_size=logits.shape[1],
+        row_stride=logits.stride(0),
+        is_bf16=logits.dtype == torch.bfloat16,
+        data=logits.data_ptr(),
+    )

@@ -1,6 +1,7 @@
 """Text generation: samplers behind one protocol."""
 
-from zhenlong.sampling.sampler import TorchSampler
-from zhenlong.sampling.sampling_params import Completion, Sampler, SamplingParams
+from zhenlong.sampling.sampler import Sampler, TorchSampler
+from zhenlong.sampling.sequence_state import Completion
+from zhenlong.sampling.token_sampling import SamplingParams
 
 __all__ = ["Completion", "Sampler", "SamplingParams", "TorchSampler"]

@@ -18,8 +18,13 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from zhenlong.forest.attention import UnsupportedAttention, read_attention_settings
-from zhenlong.forest.varlen import attention_dtype, supports_varlen, varlen_attention
+from zhenlong.forest.attention import (
+    UnsupportedAttention,
+    attention_dtype,
+    read_attention_settings,
+    supports_varlen,
+    varlen_attention,
+)
 from zhenlong.kernels.attention import AttentionSettings, SegmentTable, compiled_forest_attention, supports_attention
 from zhenlong.kernels.decoding import decoding_attention, supports_decoding
 from zhenlong.sampling.step_metadata import SHARED_PREFIX, BatchLayout, StepMetadata

@@ -19,10 +19,9 @@ from transformers import PreTrainedModel
 
 from zhenlong.errors import UserError
 from zhenlong.sampling.kv_cache import BufferPool, KVCache
-from zhenlong.sampling.sampling_params import SamplingParams
 from zhenlong.sampling.sequence_state import PromptState, SequenceState
 from zhenlong.sampling.step_metadata import SHARED_PREFIX, BatchLayout, StepMetadata
-from zhenlong.sampling.token_sampling import sample_tokens
+from zhenlong.sampling.token_sampling import SamplingParams, sample_tokens
 
 MAX_PREFILL_TOKENS: Final = 8192  # in one step; a single longer prompt is allowed
 INITIAL_COLUMNS: Final = 64  # initial length of response slots; doubled as responses grow

@@ -13,9 +13,8 @@ from typing import Any, Final
 import torch
 
 from zhenlong.sampling.fused_llama import FusedLlama
-from zhenlong.sampling.sampling_params import SamplingParams
 from zhenlong.sampling.step_metadata import CacheViews, StepMetadata
-from zhenlong.sampling.token_sampling import sample_tokens
+from zhenlong.sampling.token_sampling import SamplingParams, sample_tokens
 
 RunFn = Callable[[], Any]
 SampledTokens = tuple[torch.Tensor, torch.Tensor]

@@ -18,7 +18,7 @@ from torch.nn.functional import rms_norm
 from transformers import PreTrainedModel
 from transformers.activations import SiLUActivation
 
-from zhenlong.forest.varlen import attention_dtype
+from zhenlong.forest.attention import attention_dtype
 from zhenlong.kernels import fused_ops
 from zhenlong.kernels.attention import AttentionSettings
 from zhenlong.kernels.decoding import CompiledDecoder, LayerWeights

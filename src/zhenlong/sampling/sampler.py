@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zhenlong.errors import UserError
 from zhenlong.randomness import eval_mode
-from zhenlong.sampling.engine_selection import select_engine
+from zhenlong.sampling.engines import select_engine
 from zhenlong.sampling.kv_cache import BufferPool
-from zhenlong.sampling.sampling_params import Completion, SamplingParams
-from zhenlong.sampling.sequence_state import build_prompt_states
+from zhenlong.sampling.sequence_state import Completion, build_prompt_states
+from zhenlong.sampling.token_sampling import SamplingParams
 
 CPU_CACHE_BYTES: Final = 2**31  # for the KV cache of the running sequences
 MIN_NUM_SEQS: Final = 16
@@ -22,6 +22,16 @@ DEFAULT_MAX_NUM_SEQS: Final = {
     "cpu": 256,
     "cuda": 1024,
 }  # by device type; more gain little, because the matmuls are large enough
+
+
+class Sampler(Protocol):
+    """Anything that completes prompts, given as token ids."""
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, samples_per_prompt: int = 1
+    ) -> list[list[Completion]]:
+        """`samples_per_prompt` completions of each prompt, in the order of the prompts."""
+        ...
 
 
 class TorchSampler:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from zhenlong.forest.attention import UnsupportedAttention
-from zhenlong.forest.varlen import VarlenLayout
+from zhenlong.forest.attention_metadata import VarlenLayout
 from zhenlong.kernels.decoding import DecodeStep
 from zhenlong.sampling.kv_cache import KVCache
 

@@ -1,4 +1,4 @@
-"""Sampling tokens from logits with one uniform number each: truncation, then inverse-CDF sampling.
+"""How a token is sampled from logits, with one uniform number: truncation, then the inverse of the cumulative sum.
 
 `torch.multinomial` generates an exponential variable for every id of the vocabulary; inverting the cumulative sum needs
 one uniform number per sample, and a generator keyed by request makes that number independent of the batch.
@@ -7,15 +7,54 @@ Legend: R rows, V vocabulary size, B blocks of W ids, K samples per row.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 
-from zhenlong.sampling.sampling_params import SamplingParams
+from zhenlong.errors import UserError
 
 BLOCK_SIZE: Final = 64  # ids per block: the sums of blocks are searched first, then one block
 TOP_P_CANDIDATES: Final = 256  # most probable ids checked for top-p before a full sort
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to choose tokens and when to stop.
+
+    The next token is sampled from softmax(logits / temperature), restricted to the `top_k` most probable ids (0: all),
+    then to the smallest set with probability `top_p`, then to ids with at least `min_p` times the highest probability;
+    temperature 0 is greedy. A completion ends at `max_tokens`, at an id in `stop_token_ids`, at the tokenizer's
+    end-of-text id (unless `ignore_eos`), or once its text contains a string of `stop`.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    max_tokens: int = 128
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    seed: int = 0
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        object.__setattr__(self, "stop_token_ids", tuple(int(token) for token in self.stop_token_ids))
+        valid_temperature = math.isfinite(self.temperature) and self.temperature >= 0
+        _require(valid_temperature, f"temperature: expected 0 (greedy) or a positive number, got {self.temperature}")
+        _require(self.top_k >= 0, f"top_k: expected 0 (all ids) or a positive number, got {self.top_k}")
+        _require(0 < self.top_p <= 1, f"top_p: expected a probability above 0 and at most 1, got {self.top_p}")
+        _require(0 <= self.min_p <= 1, f"min_p: expected a fraction from 0 to 1, got {self.min_p}")
+        _require(self.max_tokens >= 1, f"max_tokens: expected at least 1, got {self.max_tokens}")
+        _require(all(self.stop), "stop: expected strings with at least one character, got an empty one")
+
+    @property
+    def truncates_distribution(self) -> bool:
+        """Whether some ids are excluded before sampling."""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
 def sample_tokens(
@@ -89,3 +128,8 @@ def _inverse_cdf(probs: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Ten
     )  # [R, K, 1]
     sampled_probs = inner.gather(2, offset).squeeze(2)
     return block * BLOCK_SIZE + offset.squeeze(2), (sampled_probs / cumulative[:, -1:]).log().float()
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)

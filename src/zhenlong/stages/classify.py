@@ -22,7 +22,7 @@ from zhenlong.data.classification_rows import LabelledText, read_labelled_texts
 from zhenlong.data.options import LengthOptions, RowOptions
 from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.classification import classification_metrics, label_scores, predict, token_cost
-from zhenlong.forest.microbatches import microbatch_indices
+from zhenlong.forest.packing import microbatch_indices
 from zhenlong.loop import FlopEstimator, Learner, Run, StepLoss, TrainingOptions
 from zhenlong.models import ModelShape, load_tokenizer, save_model
 from zhenlong.models.classifier import (

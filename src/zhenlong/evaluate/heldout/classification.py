@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.forest import forward, pack_trees
-from zhenlong.forest.microbatches import microbatch_indices
-from zhenlong.forest.packing import TreeNode
+from zhenlong.forest.packing import TreeNode, microbatch_indices
 from zhenlong.models.classifier import Classifier
 from zhenlong.randomness import eval_mode
 
