@@ -13,6 +13,7 @@ from helm_rows import CASES, as_lines
 
 from zhenlong.evaluate.adapters.methods import AdapterContext, plan_requests
 from zhenlong.evaluate.metrics.calibration import calibration
+from zhenlong.evaluate.metrics.classification import classification
 from zhenlong.evaluate.metrics.helm import letter_match
 from zhenlong.evaluate.metrics.ranking import ndcg, recall, reciprocal_rank
 from zhenlong.evaluate.metrics.text_overlap import monte_carlo_entropy, self_bleu
@@ -107,6 +108,22 @@ def test_ranks_of_graded_passages_are_helms() -> None:
             assert ndcg(outcome, k=k)[f"ndcg@{k}"] == pytest.approx(found[f"NDCG@{k}"])
         for k in (1, 3, 10):
             assert recall(outcome, k=k)[f"recall@{k}"] == pytest.approx(found[f"Recall@{k}"])
+
+
+def test_f1_of_classes_is_helms() -> None:
+    from helm.benchmark.metrics.classification_metrics import ClassificationMetric
+
+    rng, classes = Random(4), ("Positive", "Negative", "not at all")
+    scored, states = [], []
+    for place in range(80):
+        instance = Instance(str(place), "x", (Reference(rng.choice(classes)),), labels=True)
+        said = rng.choice([*classes, "positive.", " NEGATIVE", "unsure", ""])
+        scored.append(ScoredOutcome(Outcome(instance, (GeneratedOutput(said),)), {}))
+        states.append(request_state(instance, [(said, -1.0)]))
+    theirs = {stat.name.name: stat.mean for stat in ClassificationMetric().evaluate_instances(states, "")}
+    ours = classification(scored)
+    assert ours["macro_f1"].mean == pytest.approx(theirs["classification_macro_f1"])
+    assert ours["micro_f1"].mean == pytest.approx(theirs["classification_micro_f1"])
 
 
 def test_calibration_is_helms() -> None:
