@@ -23,7 +23,9 @@ from zhenlong.evaluate.judges.arena_hard import (
 )
 from zhenlong.evaluate.judges.bradley_terry import Battle, battle_matrix, fit_bradley_terry
 from zhenlong.evaluate.judges.length_control import (
+    PUBLISHED_LENGTH_EFFECT,
     cross_validated_inverse_penalty,
+    fit_with_prior,
     length_controlled_win_rate,
     read_gamed_baselines,
 )
@@ -294,19 +296,45 @@ def length_data(a: float, c: float, n: int = 300, seed: int = 0):
 @pytest.mark.parametrize("c", [0.0, -0.5])
 def test_the_length_controlled_rate_is_the_judges_preference_at_equal_length(c):
     preferences, lengths = length_data(a=-2.0, c=c)
-    found = length_controlled_win_rate(preferences, lengths)
+    found = length_controlled_win_rate(preferences, lengths, length_effect=None)
     assert abs(found.mean - 100 * expit(c)) < 1
     assert abs(100 * preferences.mean() - 100 * expit(c)) > 4
     noisy = (np.random.default_rng(1).random(len(preferences)) < preferences).astype(float)
-    low, high = length_controlled_win_rate(noisy, lengths).ci95
+    low, high = length_controlled_win_rate(noisy, lengths, length_effect=None).ci95
     assert low < 100 * expit(c) < high
 
 
 def test_without_length_bias_the_length_controlled_rate_is_the_win_rate():
     preferences, lengths = length_data(a=0.0, c=0.4)
-    assert length_controlled_win_rate(preferences, lengths).mean == pytest.approx(100 * preferences.mean(), abs=0.1)
+    fitted = length_controlled_win_rate(preferences, lengths, length_effect=None)
+    assert fitted.mean == pytest.approx(100 * preferences.mean(), abs=0.1)
     same = [(100, 100)] * len(lengths)
-    assert length_controlled_win_rate(preferences, same).mean == pytest.approx(100 * preferences.mean(), abs=0.1)
+    for effect in (None, PUBLISHED_LENGTH_EFFECT):
+        found = length_controlled_win_rate(preferences, same, length_effect=effect)
+        assert found.mean == pytest.approx(100 * preferences.mean(), abs=0.1)
+
+
+@pytest.mark.parametrize("length", [100, 400, 1000, 2500])
+def test_without_difficulties_the_published_length_effect_keeps_the_rate_near_the_truth(length):
+    rng = np.random.default_rng(3)
+    n = 805
+    baseline, model = rng.gamma(4, 500, n).astype(int), rng.gamma(4, length / 4, n).astype(int)
+    x, difficulty = np.tanh((baseline - model) / (baseline - model).std(ddof=1)), rng.normal(size=n)
+    preferences = expit(-1.5 * x + 0.9 * difficulty - 1.2)
+    hard = (rng.random(n) < preferences).astype(float)
+    truth = 100 * expit(0.9 * difficulty - 1.2).mean()
+    found = length_controlled_win_rate(hard, list(zip(model.tolist(), baseline.tolist(), strict=True)))
+    assert abs(found.mean - truth) < 3
+    assert found.ci95[0] < found.mean < found.ci95[1]
+
+
+def test_the_prior_gives_way_to_many_preferences():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200_000)
+    y = expit(0.7 * x + 0.2)
+    assert fit_with_prior(x, y, np.ones(len(x)), PUBLISHED_LENGTH_EFFECT) == pytest.approx([0.7, 0.2], abs=0.02)
+    few = fit_with_prior(x[:5], y[:5], np.ones(5), PUBLISHED_LENGTH_EFFECT)
+    assert few[0] == pytest.approx(PUBLISHED_LENGTH_EFFECT[0], abs=0.05)
 
 
 def test_the_penalty_equals_scikit_learns_choice():

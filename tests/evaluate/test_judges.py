@@ -29,7 +29,7 @@ from zhenlong.evaluate.judges.prompts import (
 )
 from zhenlong.evaluate.judges.verdict_parsing import first_output_probability
 from zhenlong.evaluate.metrics.alpaca_eval import alpaca_eval, length_controlled, model_shown_first
-from zhenlong.evaluate.metrics.arena_hard import arena_hard
+from zhenlong.evaluate.metrics.arena_hard import arena_hard, judge_preferences
 from zhenlong.evaluate.metrics.mt_bench import mt_bench, mt_bench_pairwise, mt_bench_score, mt_bench_win_rate
 from zhenlong.evaluate.metrics.refusal import harm_judged, xstest_judged
 from zhenlong.evaluate.results.instance import Instance
@@ -202,11 +202,20 @@ def test_alpaca_eval_takes_recorded_preferences():
         alpaca_eval([alpaca(0, "x")], None)
 
 
+def test_who_is_preferred_by_place_is_said_only_where_the_order_is_known():
+    rows = [alpaca(i, "xx", recorded={"preference": 2}) for i in range(12)]
+    assert "judge_prefers_first" not in judge_preferences(alpaca_eval(rows, None))
+    assert judge_preferences(alpaca_eval(rows, Scripted(lambda _: "m")))["judge_prefers_first"].mean == 1.0
+
+
 def test_the_length_controlled_rate_needs_ten_verdicts_and_the_baseline():
     rows = [alpaca(i, "x" * (i + 1), recorded={"preference": 1 + i % 2}) for i in range(12)]
     found = length_controlled(alpaca_eval(rows, None))
     assert 20 < found["length_controlled_win_rate"].mean < 80
     assert length_controlled(alpaca_eval(rows[:9], None)) == {}
+    assert length_controlled(alpaca_eval(rows, None), length_effect="fitted") != found
+    with pytest.raises(UserError, match="published or fitted"):
+        length_controlled(alpaca_eval(rows, None), length_effect="none")
     bare = [replace(one, instance=replace(one.instance, data={})) for one in rows]
     assert length_controlled(alpaca_eval(bare, None)) == {}
 

@@ -18,11 +18,12 @@ from zhenlong.verify.answer_text import strip_reasoning
 class PairwiseGame:
     """One verdict on a model's response and the baseline's.
 
-    `score` is the model's (1 win, 0.5 tie, 0 loss; between them for a judge's probabilities), None if the verdict was
-    not parsed. `lengths` are the characters of the model's response and of the baseline's, if known.
+    `model_first` is None where the order is not known, as for recorded preferences. `score` is the model's (1 win, 0.5
+    tie, 0 loss; between them for a judge's probabilities), None if the verdict was not parsed. `lengths` are the
+    characters of the model's response and of the baseline's, if known.
     """
 
-    model_first: bool
+    model_first: bool | None
     score: float | None
     verdict: str | None = None
     weight: int = 1
@@ -38,7 +39,7 @@ class PairwiseGame:
 def game_from_json(row: Mapping[str, Any]) -> PairwiseGame:
     """The game that `as_json` wrote."""
     lengths = row.get("lengths")
-    return PairwiseGame(**{"score": None, **row, "lengths": tuple(lengths) if lengths else None})
+    return PairwiseGame(**{"model_first": None, "score": None, **row, "lengths": tuple(lengths) if lengths else None})
 
 
 def order_consistency(first: PairwiseGame, second: PairwiseGame) -> float | None:
@@ -49,9 +50,14 @@ def order_consistency(first: PairwiseGame, second: PairwiseGame) -> float | None
 
 
 def first_position_wins(games: Sequence[PairwiseGame]) -> list[float]:
-    """For each game with a winner, 1 if the response shown first won. Without bias the mean over both orders is 1/2."""
+    """For each game of known order with a winner, 1 if the response shown first won.
+
+    Without bias the mean over both orders is 1/2.
+    """
     return [
-        float((game.score > 0.5) == game.model_first) for game in games if game.score is not None and game.score != 0.5
+        float((game.score > 0.5) == game.model_first)
+        for game in games
+        if game.model_first is not None and game.score is not None and game.score != 0.5
     ]
 
 

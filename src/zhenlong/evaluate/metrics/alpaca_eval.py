@@ -8,7 +8,11 @@ from functools import partial
 from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.judges.length_control import length_controlled_win_rate, read_gamed_baselines
+from zhenlong.evaluate.judges.length_control import (
+    PUBLISHED_LENGTH_EFFECT,
+    length_controlled_win_rate,
+    read_gamed_baselines,
+)
 from zhenlong.evaluate.judges.pairwise_games import (
     PairwiseGame,
     game_from_json,
@@ -27,6 +31,7 @@ from zhenlong.inference.verdicts import RECORDED_NULL, read_output, unread_recor
 from zhenlong.verify.judge_parsing import NO_VERDICT, Verdict
 
 TOP: Final = 5
+LENGTH_EFFECTS: Final = {"published": PUBLISHED_LENGTH_EFFECT, "fitted": None}
 
 
 @judged_metric("alpaca_eval", Measure("win_rate"), Measure("judge_unparsed", higher_is_better=False))
@@ -64,11 +69,18 @@ def alpaca_eval(
 
 
 @corpus_metric("length_controlled_win_rate", Measure("length_controlled_win_rate"))
-def length_controlled(scored: Sequence[ScoredOutcome], *, gamed: str = "") -> dict[str, Interval]:
+def length_controlled(
+    scored: Sequence[ScoredOutcome], *, gamed: str = "", length_effect: str = "published"
+) -> dict[str, Interval]:
     """The length-controlled win rate; omitted if fewer than ten responses have a verdict and a baseline.
 
-    With `gamed`, a local copy of upstream's `df_gamed.csv`, the fit is upstream's; see `judges.length_control`.
+    With `gamed`, a local copy of upstream's `df_gamed.csv`, the fit is upstream's. Without, the effect of length is
+    near that of the official judge (`length_effect` published), or `fitted` to these verdicts alone; see
+    `judges.length_control`.
     """
+    if length_effect not in LENGTH_EFFECTS:
+        expected = " or ".join(LENGTH_EFFECTS)
+        raise UserError(f"metric length_controlled_win_rate: length_effect {length_effect!r}: expected {expected}")
     known = [(one, game_from_json(one.judgement["games"][0])) for one in scored if one.judgement.get("games")]
     known = [(one, game) for one, game in known if game.score is not None and game.lengths is not None]
     rows = read_gamed_baselines(gamed) if gamed else None
@@ -77,6 +89,7 @@ def length_controlled(scored: Sequence[ScoredOutcome], *, gamed: str = "") -> di
         [game.lengths or (0, 0) for _, game in known],
         [_number(one.outcome) for one, _ in known] if rows else (),
         rows,
+        length_effect=LENGTH_EFFECTS[length_effect],
     )
     return {} if found is None else {"length_controlled_win_rate": found}
 
@@ -96,10 +109,10 @@ def _recorded_game(outcome: Outcome) -> PairwiseGame:
     given: Any = recorded_verdict(outcome, "preference")
     lengths = output_lengths(outcome)
     if given is None or given != given:
-        return PairwiseGame(True, None, lengths=lengths)
+        return PairwiseGame(None, None, lengths=lengths)
     if isinstance(given, bool) or not isinstance(given, int | float) or not (given == 0 or 1 <= given <= 2):
         raise UserError(f"instance {outcome.instance.id}: preference: expected 1 to 2, or 0 for a tie, got {given!r}")
-    return PairwiseGame(True, 0.5 if given == 0 else given - 1, str(given), lengths=lengths)
+    return PairwiseGame(None, 0.5 if given == 0 else given - 1, str(given), lengths=lengths)
 
 
 def _scored(outcome: Outcome, game: PairwiseGame, verdict: Verdict, judge: Judge | None) -> ScoredOutcome:
