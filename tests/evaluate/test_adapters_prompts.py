@@ -8,7 +8,7 @@ import pytest
 from scripted_backend import ScriptedBackend
 
 from zhenlong.evaluate.adapters.examples import examples_by_group, sample_balanced_examples
-from zhenlong.evaluate.adapters.methods import AdapterContext, parse_choice_letter, plan_requests
+from zhenlong.evaluate.adapters.methods import AdapterContext, plan_requests
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.run.run_plans import run_plans
@@ -101,14 +101,6 @@ def test_a_joint_prompt_equals_helms(tmp_path):
         "Question: Which?\nA. red\nB. blue\nC. green\nAnswer:"
     )
     assert asked.predicted == 1
-
-
-@pytest.mark.parametrize(
-    ("said", "place"),
-    [("B", 1), (" (C)", 2), ("B.", 1), ("B. blue", 1), ("A blue one", None), ("Z", None), ("", None), ("b", None)],
-)
-def test_a_choice_letter_is_parsed_and_other_text_is_not(said, place):
-    assert parse_choice_letter(said, ["A", "B", "C"]) == place
 
 
 def test_scored_letters_and_separate_choices_start_with_the_space_before_the_answer(tmp_path):

@@ -182,8 +182,16 @@ def test_gpqas_choices_are_shuffled_by_the_question_only(tmp_path):
     assert min(places.values()) > 25  # 50 expected each
     assert {one.correct_texts for one in found} == {("a photon",)}
     letter = "ABCD"[found[0].correct_indices[0]]
-    assert scores("gpqa_main", found[0], f"Hmm.\nAnswer: {letter}") == {"letter_choice": 1.0, "letter_found": 1.0}
-    assert scores("gpqa_main", found[0], "I do not know") == {"letter_choice": 0.0, "letter_found": 0.0}
+    assert scores("gpqa_main", found[0], f"Hmm.\nAnswer: {letter}") == {
+        "letter_choice": 1.0,
+        "letter_found": 1.0,
+        "choice_accuracy": 1.0,
+    }
+    assert scores("gpqa_main", found[0], "I do not know") == {
+        "letter_choice": 0.0,
+        "letter_found": 0.0,
+        "choice_accuracy": 0.0,
+    }
     assert prompt("gpqa_main", found[0]).endswith(
         "Which is light?\n\n"
         + "\n".join(f"{mark}) {one.text}" for mark, one in zip("ABCD", found[0].references, strict=True))
@@ -242,6 +250,7 @@ def test_mmlu_pro_reasons_after_worked_examples_of_the_category(tmp_path):
     assert scores("mmlu_pro", instance, "An apple is. The answer is (B).") == {
         "letter_choice": 1.0,
         "letter_found": 1.0,
+        "choice_accuracy": 1.0,
     }
     unread = [scores("mmlu_pro", instance, "no idea") for _ in range(3)]
     assert unread[0] == unread[1] == unread[2]

@@ -78,7 +78,8 @@ def test_the_prediction_is_the_most_likely_choice_by_the_scenarios_rule(outcomes
 
 
 @pytest.mark.parametrize(
-    ("said", "place"), [("A", 0), (" B.", 1), ("(b) blue", None), ("(B) it is", 1), ("blue", 1), ("green", None)]
+    ("said", "place"),
+    [("A", 0), (" B.", 1), ("(b) blue", 1), ("red or blue", None), ("(B) it is", 1), ("blue", 1), ("green", None)],
 )
 def test_a_text_names_a_choice_by_letter_or_by_its_text(said, place, outcomes):
     assert outcomes({"id": "a", "output": said}, chosen=scenario("multiple_choice_joint"))[0].predicted == place

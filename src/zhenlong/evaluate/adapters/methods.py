@@ -7,7 +7,6 @@ and returns the outcome. So the requests of many instances can be batched, which
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -40,10 +39,10 @@ from zhenlong.inference.requests import (
 from zhenlong.randomness import derived_seed
 from zhenlong.records import Message, Messages
 from zhenlong.verify.answer_text import strip_reasoning
+from zhenlong.verify.choices import read_choice
 
 RequestPlan = Generator[list[Request], list[RequestResult], Outcome]
 INSTANCE_OPTIONS: Final = ("instructions", "max_tokens")
-LETTER_ANSWER: Final = re.compile(r"\(?([A-Za-z])\)?(?:$|[.:,)\n])")
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,12 @@ def plan_requests(context: AdapterContext, instance: Instance) -> RequestPlan:
     return replace(outcome, shots=context.adapter.shots, trial=context.trial)
 
 
-def parse_choice_letter(text: str, letters: Sequence[str]) -> int | None:
-    """The index of the letter that a response is or begins with (`B`, `B.`, `(B)`), or None."""
-    answer = text.strip()
-    found = LETTER_ANSWER.match(answer)
-    letter = answer if answer in letters else found[1] if found else ""
-    return letters.index(letter) if letter in letters else None
+def chosen_reference(adapter: Adapter, outcome: Outcome) -> int | None:
+    """The index of the reference that the answer names by its letter or text, or None (verify/choices.py)."""
+    letters = choice_letters(adapter, outcome.instance)
+    if outcome.text.strip() in letters:
+        return letters.index(outcome.text.strip())
+    return read_choice(outcome.text, [one.text for one in outcome.instance.references])
 
 
 def _generation(setting: AdapterContext, instance: Instance) -> RequestPlan:
@@ -90,9 +89,7 @@ def _generation(setting: AdapterContext, instance: Instance) -> RequestPlan:
         ordered = sorted(outcome.outputs, key=lambda one: -(one.log_prob or 0.0))  # stable
         outcome = replace(outcome, outputs=tuple(ordered))
     if setting.adapter.method == "multiple_choice_joint" and not outcome.failed:
-        outcome = replace(
-            outcome, predicted=parse_choice_letter(outcome.text, choice_letters(setting.adapter, instance))
-        )
+        outcome = replace(outcome, predicted=chosen_reference(setting.adapter, outcome))
     return outcome
 
 

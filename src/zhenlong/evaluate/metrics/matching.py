@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
+from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.verify.choices import read_choice
 from zhenlong.verify.matching import normalize_text
 
 
-@instance_metric("exact_match", Measure("exact_match"))
+def _finds_choice(text: str, instance: Instance) -> bool:
+    """Whether a text names a choice; where there are no wrong references to choose, every text is compared."""
+    choices = [one.text for one in instance.references]
+    return all(one.is_correct for one in instance.references) or read_choice(text, choices) is not None
+
+
+@instance_metric("exact_match", Measure("exact_match"), finds=_finds_choice)
 def exact_match(outcome: Outcome) -> dict[str, float]:
     """1 for the right choice, or for a text equal to a correct reference after stripping white space."""
     return {"exact_match": _matches(outcome, str.strip)}

@@ -9,11 +9,37 @@ import math
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.maths import answer_texts
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
+from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome
+from zhenlong.verify.choices import read_choice
 from zhenlong.verify.final_answer import LETTER_PATTERN_CHAINS, extract_choice_letter, random_choice_letter
 
 
-@instance_metric("letter_choice", Measure("letter_choice"), Measure("letter_found", higher_is_better=None))
+def _finds_choice(text: str, instance: Instance) -> bool:
+    return read_choice(text, [one.text for one in instance.references]) is not None
+
+
+@instance_metric("choice_accuracy", Measure("choice_accuracy"), finds=_finds_choice)
+def choice_accuracy(outcome: Outcome) -> dict[str, float]:
+    """The readable measure of multiple choice: whether the answer names the right option, by letter or text.
+
+    It stands beside official measures that count every other form as wrong (`letter_match`) or guess
+    (`letter_choice`). How an answer is read: verify/choices.py. Scored choices count by the most likely one.
+    """
+    right, options = outcome.instance.correct_indices, [one.text for one in outcome.instance.references]
+    if not outcome.answers:
+        return {} if outcome.predicted is None else {"choice_accuracy": float(outcome.predicted in right)}
+    chosen = [read_choice(one.text, options) for one in outcome.answers]
+    return {"choice_accuracy": sum(one in right for one in chosen) / len(chosen)}
+
+
+def _finds_letter(text: str, instance: Instance, chain: str = "mmlu_pro") -> bool:
+    return extract_choice_letter(text, chain) is not None
+
+
+@instance_metric(
+    "letter_choice", Measure("letter_choice"), Measure("letter_found", higher_is_better=None), finds=_finds_letter
+)
 def letter_choice(outcome: Outcome, *, chain: str = "mmlu_pro", guess: bool = False) -> dict[str, float]:
     """`letter_choice`: whether the extracted letter is the right choice. `letter_found`: whether one was extracted.
 

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.adapters.methods import parse_choice_letter
-from zhenlong.evaluate.adapters.prompt import choice_letters
+from zhenlong.evaluate.adapters.methods import chosen_reference
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome
 from zhenlong.evaluate.scenarios.instances import RECORDED_PREFIX
@@ -191,15 +190,12 @@ def _choices(instance: Instance, given: Mapping[str, Any]) -> ChoiceScores:
 
 def _predicted(scenario: Scenario, outcome: Outcome) -> int | None:
     """The predicted choice: the most likely by the adapter's rule, or the one that the text names by letter or text."""
-    method, instance = scenario.adapter.method, outcome.instance
     if outcome.choices is not None:
         values = _choice_values(scenario, outcome.choices)
         return values.index(max(values)) if values and max(values) > -math.inf else None
-    if not method.startswith("multiple_choice") or not outcome.outputs:
+    if not scenario.adapter.method.startswith("multiple_choice") or not outcome.outputs:
         return None
-    letter = parse_choice_letter(outcome.text, choice_letters(scenario.adapter, instance))
-    words = [place for place, one in enumerate(instance.references) if one.text.strip() == outcome.text.strip()]
-    return words[0] if words else letter
+    return chosen_reference(scenario.adapter, outcome)
 
 
 def _choice_values(scenario: Scenario, choices: ChoiceScores) -> list[float]:
