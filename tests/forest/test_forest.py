@@ -8,8 +8,9 @@ import torch
 from tiny import FAMILIES, tiny_model
 
 from zhenlong.forest import TreeNode, forward, layout_of, log_probs, make_tree, microbatch_indices, pack_trees
-from zhenlong.forest.attention import UnsupportedAttention, forest_attention
+from zhenlong.forest.attention import UnsupportedAttention, forest_attention, read_attention_settings
 from zhenlong.forest.decoder import _padded_forward
+from zhenlong.kernels.attention import AttentionSettings
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -107,6 +108,15 @@ def test_attention_refuses_unknown_keywords():
     forest_attention(torch.nn.Identity(), states, states, states, None, forest=forest, use_cache=False)
     with pytest.raises(UnsupportedAttention, match="s_aux"):
         forest_attention(torch.nn.Identity(), states, states, states, None, forest=forest, s_aux=torch.zeros(2))
+
+
+def test_attention_settings_are_read_and_everything_else_is_harmless_or_refused():
+    given = {"scaling": 0.5, "sliding_window": 3, "softcap": 30.0, "dropout": 0.1}
+    assert read_attention_settings(None, given | {"use_cache": False, "s_aux": None}) == AttentionSettings(**given)
+    with pytest.raises(UnsupportedAttention, match="chunk, s_aux"):
+        read_attention_settings(None, given | {"s_aux": 1.0, "chunk": 8})
+    with pytest.raises(UnsupportedAttention, match="a mask of its own"):
+        read_attention_settings(torch.zeros(1), given)
 
 
 def test_sequences_longer_than_a_length_bucket_and_than_the_window():

@@ -9,7 +9,9 @@ from tiny import tiny_model, tiny_tokenizer
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from zhenlong.errors import UserError
+from zhenlong.forest.attention import UnsupportedAttention
 from zhenlong.sampling import Completion, SamplingParams, TorchSampler
+from zhenlong.sampling.attention import sampling_attention
 from zhenlong.sampling.engines import HFCacheEngine, flat_engine
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -346,3 +348,14 @@ def test_values_may_have_a_smaller_head_size_than_keys():
         sampler.sample(PROMPTS, SamplingParams(max_tokens=8), samples_per_prompt=2), PROMPTS, strict=True
     ):
         assert max(deviation(model, prompt, one) for one in completions) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("keyword", "given"), [("is_causal", False), ("s_aux", torch.zeros(2)), ("attention_mask", torch.zeros(1))]
+)
+def test_attention_that_the_sampler_does_not_compute_is_refused(keyword, given):
+    states = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(UnsupportedAttention, match="mask" if keyword == "attention_mask" else keyword):
+        sampling_attention(
+            torch.nn.Identity(), states, states, states, **{"attention_mask": None, "metadata": None, keyword: given}
+        )
