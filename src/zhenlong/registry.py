@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple
 
-Group = Literal["train", "feedback", "data", "evaluate", "inspect"]
+CommandGroup = Literal["train", "feedback", "data", "evaluate", "inspect"]
 StepKind = Literal["", "stage", "data", "evaluation"]
 
-GROUPS: Final[dict[Group, str]] = {
+COMMAND_GROUPS: Final[dict[CommandGroup, str]] = {
     "train": "Train",
     "feedback": "Collect feedback and build training data",
     "data": "Check and convert data",
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     name: str
     target: str
     summary: str
-    group: Group
+    group: CommandGroup
     step: StepKind = ""
     step_target: str = ""
     public_name: str = ""

@@ -11,7 +11,7 @@ from zhenlong.report import summary_markdown, terminal_table
 from zhenlong.report.cost_table import format_duration, format_si
 from zhenlong.report.curves import MAX_POINTS, moving_mean, training_curves
 from zhenlong.report.examples import compare_responses
-from zhenlong.report.labels import FALL, NOT_SIGNIFICANT, RISE, format_number, significance
+from zhenlong.report.labels import FALL, NOT_SIGNIFICANT, RISE, format_measure, significance
 from zhenlong.report.overoptimization import reward_gains
 from zhenlong.report.report_data import RunData
 from zhenlong.report.summary_table import scalar_results, summary_table
@@ -102,11 +102,11 @@ def test_a_gain_is_significant_only_if_its_interval_excludes_0(ends, said):
 
 
 def test_number_formats():
-    assert format_number(0.1234, "fraction") == "12.3 %"
-    assert format_number(0.012, "fraction", signed=True) == "+1.2 pp"
-    assert format_number(-0.0123) == "−0.012"
-    assert format_number(1234.5) == "1,234"
-    assert format_number(None) == "–"
+    assert format_measure(0.1234, "fraction") == "12.3 %"
+    assert format_measure(0.012, "fraction", signed=True) == "+1.2 pp"
+    assert format_measure(-0.0123) == "−0.012"
+    assert format_measure(1234.5) == "1,234"
+    assert format_measure(None) == "–"
     assert [format_duration(s) for s in (4.21, 75, 3725)] == ["4.2 s", "1 min 15 s", "1 h 2 min"]
     assert [format_si(999), format_si(1500), format_si(2e12, "FLOP"), format_si(512 * 2**20, "B", 1024.0)] == [
         "999", "1.5 k", "2 TFLOP", "512 MiB"]  # fmt: skip

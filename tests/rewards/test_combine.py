@@ -11,8 +11,8 @@ from zhenlong.errors import UserError
 from zhenlong.rewards import (
     function_reward,
     gated_reward,
-    mean,
     mean_minus_std,
+    mean_of_rewards,
     minimum,
     product,
     safety_gate,
@@ -100,14 +100,14 @@ def test_ensembles_are_the_closed_forms_over_their_members() -> None:
     members = np.array([[1.0, -2.0, 0.5], [3.0, 0.0, 0.5], [-1.0, 5.0, 0.5]])
     rewards = [given(*row) for row in members]
     asked = [RIGHT, WRONG, CUT]
-    assert mean(rewards)(asked) == pytest.approx(members.mean(0))
+    assert mean_of_rewards(rewards)(asked) == pytest.approx(members.mean(0))
     assert minimum(rewards)(asked) == [-1.0, -2.0, 0.5]
     for k in (0.0, 0.5, 2.0):
         spread = np.sqrt(((members - members.mean(0)) ** 2).mean(0))
         assert mean_minus_std(rewards, k)(asked) == pytest.approx(members.mean(0) - k * spread)
     assert mean_minus_std(rewards, 3.0)(asked)[2] == 0.5  # no penalty if they agree
     assert product(rewards)(asked) == pytest.approx(members.prod(0))
-    assert [reward(rewards)([]) for reward in (mean, minimum, product)] == [[], [], []]
+    assert [reward(rewards)([]) for reward in (mean_of_rewards, minimum, product)] == [[], [], []]
 
 
 def logit(p: float) -> float:

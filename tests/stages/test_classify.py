@@ -15,7 +15,7 @@ from zhenlong.loop.checkpoint import list_checkpoints
 from zhenlong.models import ModelShape, save_model
 from zhenlong.models.classifier import architecture_of, init_classifier, load_classifier, train_classifier_tokenizer
 from zhenlong.stages import classify as stage
-from zhenlong.stages.classify import Example, classify, label_loss
+from zhenlong.stages.classify import TokenizedText, classify, label_loss
 from zhenlong.stages.compare_classifiers import compare_classifiers
 
 FORMS = ("encoder", "decoder", "encoder_decoder")
@@ -81,7 +81,9 @@ def test_scores_of_words_are_the_librarys_likelihood_of_saying_them():
 @pytest.mark.parametrize("form", FORMS)
 def test_how_a_step_is_cut_never_changes_its_gradient(form):
     one = fresh(form)
-    step = [Example(ids, i % 2) for i, ids in enumerate(one.tokenizer([row["text"] for row in texts(6)])["input_ids"])]
+    step = [
+        TokenizedText(ids, i % 2) for i, ids in enumerate(one.tokenizer([row["text"] for row in texts(6)])["input_ids"])
+    ]
     found = []
     for groups in ([[0, 1, 2, 3, 4, 5]], [[0], [1, 2], [3, 4, 5]]):
         one.model.zero_grad()

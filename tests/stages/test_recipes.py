@@ -12,7 +12,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from zhenlong.errors import UserError
 from zhenlong.models import save_model
-from zhenlong.recipes import recipe_summary, shipped_recipes
+from zhenlong.recipes import recipe_description, shipped_recipes
 from zhenlong.stages.recipe import read_recipe, run
 
 SHIPPED = list(shipped_recipes().values())
@@ -36,7 +36,7 @@ def test_a_shipped_recipe_is_sound(path):
     settings, steps = read_recipe(str(path), NEEDED.get(path.stem, {}))
     assert steps
     assert all(step.options.get("seed", settings["seed"]) == settings["seed"] for step in steps)
-    assert re.fullmatch(r"[^#:].{10,110}", recipe_summary(path))
+    assert re.fullmatch(r"[^#:].{10,110}", recipe_description(path))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from zhenlong.world import World
-from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, make_facts
+from zhenlong.world.facts import PERSON_ATTRIBUTES, TOWN_ATTRIBUTES, make_facts
 from zhenlong.world.vocabulary import OPPOSITES, PEOPLE, TOWNS
 
 MOST_WORD_FORMS = 750
@@ -18,7 +18,7 @@ def words(text: str) -> list[str]:
 
 def test_every_person_and_town_has_every_fact_and_values_are_equally_common():
     facts = make_facts(0)
-    for table, values in ((facts.people, ATTRIBUTES), (facts.towns, TOWN_ATTRIBUTES)):
+    for table, values in ((facts.people, PERSON_ATTRIBUTES), (facts.towns, TOWN_ATTRIBUTES)):
         for attribute, allowed in values.items():
             counts = Counter(table[attribute].values())
             assert set(counts) == set(allowed)

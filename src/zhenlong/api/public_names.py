@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from zhenlong.registry import commands, python_names
 
-OBJECTS: Final = {
+OBJECT_TARGETS: Final = {
     "ChatTemplate": "zhenlong.data:ChatTemplate",
     "SamplingParams": "zhenlong.sampling:SamplingParams",
     "TorchSampler": "zhenlong.sampling:TorchSampler",
@@ -34,7 +34,7 @@ CALLABLE_PACKAGES: Final = ("evaluate", "report")
 
 def targets() -> dict[str, str]:
     """Every public name and where it is, as "module:name"."""
-    return OBJECTS | python_names()
+    return OBJECT_TARGETS | python_names()
 
 
 class CallablePackage(ModuleType):

@@ -19,8 +19,8 @@ from zhenlong.cli.help import help_text
 from zhenlong.cli.parse import normalise_words, parse_options
 from zhenlong.errors import UserError
 from zhenlong.options.signature import read_signature
-from zhenlong.recipes import recipe_summary, shipped_recipes
-from zhenlong.registry import GROUPS, commands, load_target
+from zhenlong.recipes import recipe_description, shipped_recipes
+from zhenlong.registry import COMMAND_GROUPS, commands, load_target
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -94,7 +94,7 @@ def _run_recipe(path: str, arguments: Sequence[str]) -> None:
     """`zhenlong run recipe.yaml --name value ...`: the names are those of the recipe's own arguments."""
     usage = "usage: zhenlong run <recipe> [--<argument> <value> ...]"
     if not arguments or {"-h", "--help"} & set(arguments):
-        shipped = [f"  {name:<16}{recipe_summary(file)}" for name, file in shipped_recipes().items()]
+        shipped = [f"  {name:<16}{recipe_description(file)}" for name, file in shipped_recipes().items()]
         print(f"{usage}\n\n{read_signature(path).summary}\n\nA recipe is the path of a YAML file, or one of these:")
         print("\n".join([*shipped, "\nThe arguments are those that the recipe lists, such as --output and --seed."]))
         return
@@ -113,7 +113,7 @@ def _as_one_line(error: Exception) -> str:
 def _overview(names: Sequence[str] = ()) -> str:
     """Every command with its one line, by group; or only those named."""
     lines = ["Post-train a language model, and prove that it got better.\n\nusage: zhenlong <command> [--options]"]
-    for group, title in GROUPS.items():
+    for group, title in COMMAND_GROUPS.items():
         shown = [one for one in commands().values() if one.group == group and (not names or one.name in names)]
         rows = [f"  {one.name:<22}{one.summary}" for one in shown]
         lines += [f"\n{title}:", *rows] if rows else []

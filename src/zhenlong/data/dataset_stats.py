@@ -20,7 +20,7 @@ EXAMPLE_CHARACTERS: Final = 600  # characters of an example
 _LIST: Final = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
 _HEADING: Final = re.compile(r"^#{1,6}[ \t]+\S", re.MULTILINE)
 _CODE: Final = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
-TokenCounter = Callable[[Sequence[str]], list[int]]  # number of tokens of each text
+BatchTokenCounter = Callable[[Sequence[str]], list[int]]  # number of tokens of each text
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class DatasetStats:
 
 def dataset_stats(
     located_records: Sequence[tuple[str, Record]],
-    count_tokens: TokenCounter | None = None,
+    count_tokens: BatchTokenCounter | None = None,
     near_duplicate_threshold: float = NEAR_DUPLICATE_THRESHOLD,
 ) -> DatasetStats:
     """The statistics of records of one kind, given with their locations."""
@@ -202,7 +202,9 @@ def _around_first_difference(a: str, b: str) -> tuple[str, str]:
     return mark + a[start : start + EXAMPLE_CHARACTERS], mark + b[start : start + EXAMPLE_CHARACTERS]
 
 
-def preference_stats(rankings: Iterable[Ranking], count_tokens: TokenCounter | None = None) -> PreferenceStats | None:
+def preference_stats(
+    rankings: Iterable[Ranking], count_tokens: BatchTokenCounter | None = None
+) -> PreferenceStats | None:
     """What the pairs of rankings favour; None without pairs."""
     texts = [(one.responses[i], one.responses[j]) for one in rankings for i, j in one.pairs()]
     if not texts:

@@ -87,7 +87,7 @@ def extra_columns(fields: Fields, *used_fields: str) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in used_fields and isinstance(value, plain)}
 
 
-def text_field(fields: Fields, name: str, default: str | None = None) -> str:
+def field_text(fields: Fields, name: str, default: str | None = None) -> str:
     """The text in a field; if it is missing, `default`, or an error without one."""
     value = fields.get(name)
     value = default if value is None else value

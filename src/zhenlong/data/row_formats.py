@@ -16,13 +16,13 @@ from typing import Any, Final
 from zhenlong.data.field_parsing import (
     Fields,
     extra_columns,
+    field_text,
     parse_bool,
     parse_hh_transcript,
     parse_prompt,
     parse_response,
     single_response_text,
     split_shared_prompt,
-    text_field,
 )
 from zhenlong.data.message_parsing import add_system_and_tools, parse_messages
 from zhenlong.data.message_trees import path_demonstrations, reply_rankings
@@ -42,7 +42,7 @@ from zhenlong.records import (
     map_collecting_errors,
 )
 
-Converter = Callable[[Fields], Record | Sequence[Record]]
+RecordConverter = Callable[[Fields], Record | Sequence[Record]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RowFormat:
 
     name: str
     fields: tuple[str, ...]
-    converters: Mapping[type[Record], Converter]
+    converters: Mapping[type[Record], RecordConverter]
     matches: Callable[[Fields], bool] = field(default=lambda fields: True)
 
     def __str__(self) -> str:
@@ -196,7 +196,7 @@ def _messages_demonstration(fields: Fields, messages_field: str) -> Demonstratio
 
 def _alpaca_prompt(fields: Fields) -> Messages:
     question = "\n\n".join(
-        part for part in (text_field(fields, "instruction"), text_field(fields, "input", "")) if part.strip()
+        part for part in (field_text(fields, "instruction"), field_text(fields, "input", "")) if part.strip()
     )
     if not question:
         raise ValueError("instruction: expected some text, got none")
@@ -209,7 +209,7 @@ def _alpaca_prompt(fields: Fields) -> Messages:
 
 
 def _alpaca_demonstration(fields: Fields) -> Demonstration:
-    answer = Message("assistant", text_field(fields, "output"))
+    answer = Message("assistant", field_text(fields, "output"))
     meta = extra_columns(fields, "instruction", "input", "output", "system", "history", "tools")
     return Demonstration((*_alpaca_prompt(fields), answer), meta=meta)
 
@@ -217,7 +217,7 @@ def _alpaca_demonstration(fields: Fields) -> Demonstration:
 def _flan_demonstration(fields: Fields) -> Demonstration:
     prompt, answer = (
         _with_system_columns(parse_prompt(fields["inputs"], "inputs"), fields),
-        Message("assistant", text_field(fields, "targets")),
+        Message("assistant", field_text(fields, "targets")),
     )
     return Demonstration((*prompt, answer), meta=extra_columns(fields, "inputs", "targets", "system", "tools"))
 
@@ -258,7 +258,7 @@ def _answer_demonstration(fields: Fields, question_field: str, answer_field: str
 def _answer_text(fields: Fields, name: str) -> str:
     """An answer as text; numbers are accepted, lists are not."""
     value = fields[name]
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else text_field(fields, name)
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else field_text(fields, name)
 
 
 def _prompt_task(fields: Fields) -> Task:
@@ -272,7 +272,7 @@ def _with_task_columns(task: Task, fields: Fields) -> Task:
 
 
 def _document(fields: Fields) -> Document:
-    return Document(text_field(fields, "text"), text_field(fields, "source", ""))
+    return Document(field_text(fields, "text"), field_text(fields, "source", ""))
 
 
 def _native_record(fields: Fields, kind: str) -> Record:
@@ -305,7 +305,7 @@ def _is_tree(fields: Fields) -> bool:
     return isinstance(fields["prompt"], Mapping)
 
 
-def _preference_format(name: str, fields: tuple[str, ...], converter: Converter, **rest: Any) -> RowFormat:
+def _preference_format(name: str, fields: tuple[str, ...], converter: RecordConverter, **rest: Any) -> RowFormat:
     return RowFormat(name, fields, {Ranking: converter}, **rest)
 
 

@@ -3,7 +3,7 @@
 Stages call these functions; there is no trainer class to inherit from. See `docs/loop.md` for the guarantees.
 """
 
-from zhenlong.loop.learner import Learner, Metric, NonFiniteError, StepLoss
+from zhenlong.loop.learner import Learner, MetricSum, NonFiniteError, StepLoss
 from zhenlong.loop.ledger import FlopEstimator, Ledger
 from zhenlong.loop.options import TrainingOptions
 from zhenlong.loop.precision import autocast, compute_dtype, device_of
@@ -17,7 +17,7 @@ __all__ = [
     "Interrupted",
     "Learner",
     "Ledger",
-    "Metric",
+    "MetricSum",
     "NonFiniteError",
     "Run",
     "StepLoss",

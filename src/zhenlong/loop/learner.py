@@ -24,7 +24,7 @@ from zhenlong.loop.schedule import SchedulePhase, learning_rate, schedule_phase
 
 B = TypeVar("B")
 Number = Tensor | float
-Metric = Number | tuple[Number, Number]
+MetricSum = Number | tuple[Number, Number]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StepLoss:
     """
 
     total: Tensor
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    metrics: Mapping[str, MetricSum] = field(default_factory=dict)
 
 
 class NonFiniteError(UserError):
@@ -227,13 +227,13 @@ def _backward(result: StepLoss, count: float) -> StepLoss:
     return StepLoss(result.total.detach(), {name: _detached(metric) for name, metric in result.metrics.items()})
 
 
-def _detached(metric: Metric) -> Metric:
+def _detached(metric: MetricSum) -> MetricSum:
     if isinstance(metric, tuple):
         return tuple(_detached(one) for one in metric)  # type: ignore[return-value]
     return metric.detach() if isinstance(metric, Tensor) else metric
 
 
-def _aggregate_metrics(metrics: Sequence[Mapping[str, Metric]], count: float) -> dict[str, float]:
+def _aggregate_metrics(metrics: Sequence[Mapping[str, MetricSum]], count: float) -> dict[str, float]:
     """Sums over all micro-batches, divided by the step's count or by the metric's own."""
     sums: dict[str, list[float]] = {}
     for name, metric in (item for one in metrics for item in one.items()):

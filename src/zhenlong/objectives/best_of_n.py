@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-
 
 def best_of_kl(n: int) -> float:
     """log n - (n - 1) / n, in nats: an upper bound of the KL of the best-of-n policy to the model it samples from.
@@ -26,7 +24,7 @@ def best_of_kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def order_statistic_weights(num_samples: int, n: int) -> FloatArray:
+def order_statistic_weights(num_samples: int, n: int) -> NDArray[np.float64]:
     """C(i - 1, n - 1) / C(N, n) for i = 1 .. N: the probability that the i-th smallest of N is the best of n -> [N].
 
     They sum to 1. Nakano et al. 2021 (WebGPT), App. I. Raises ValueError unless 1 <= n <= N.

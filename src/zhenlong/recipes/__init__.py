@@ -13,7 +13,7 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 
 
-def recipe_summary(path: Path) -> str:
+def recipe_description(path: Path) -> str:
     """What a recipe is for: its first line, a comment."""
     return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from zhenlong.report.labels import MINUS_SIGN, display_name, mean_value
 from zhenlong.report.report_data import JsonRows
 
-MAX_PROMPTS: Final = 12
+MAX_COMPARED_PROMPTS: Final = 12
 MAX_PROMPTS_OVER_TRAINING: Final = 4
 
 
@@ -32,7 +32,7 @@ class SampledResponse:
 
 
 @dataclass(frozen=True)
-class Example:
+class ResponseComparison:
     """A prompt and its responses."""
 
     prompt: list[PromptMessage]
@@ -40,7 +40,9 @@ class Example:
     responses: list[SampledResponse]
 
 
-def compare_responses(evaluations: Mapping[str, JsonRows], limit: int = MAX_PROMPTS) -> list[Example]:
+def compare_responses(
+    evaluations: Mapping[str, JsonRows], limit: int = MAX_COMPARED_PROMPTS
+) -> list[ResponseComparison]:
     """Prompts that every model responded to, one per family first, in the order of the first model's rows.
 
     The selection depends on the prompts only, not on the responses.
@@ -59,7 +61,7 @@ def compare_responses(evaluations: Mapping[str, JsonRows], limit: int = MAX_PROM
         seen[family] = seen.get(family, 0) + 1
     selected = [shared[place] for _, place in sorted(rounds)[:limit]]
     return [
-        Example(
+        ResponseComparison(
             _prompt_messages(first[key].get("prompt")),
             str(first[key].get("family") or ""),
             [
@@ -71,14 +73,14 @@ def compare_responses(evaluations: Mapping[str, JsonRows], limit: int = MAX_PROM
     ]
 
 
-def responses_over_training(samples: JsonRows, limit: int = MAX_PROMPTS_OVER_TRAINING) -> list[Example]:
+def responses_over_training(samples: JsonRows, limit: int = MAX_PROMPTS_OVER_TRAINING) -> list[ResponseComparison]:
     """The first prompts sampled in a run, each with its response at every step."""
     by_prompt: dict[str, JsonRows] = {}
     for row in samples:
         if key := prompt_key(row):
             by_prompt.setdefault(key, []).append(row)
     return [
-        Example(
+        ResponseComparison(
             _prompt_messages(rows[0].get("prompt")),
             "",
             [SampledResponse(f"step {row.get('step', '')}", str(row.get("response", "")), _tags(row)) for row in rows],

@@ -105,7 +105,7 @@ def significance(value: Any) -> str:
     return RISE if ends[0] > 0 else FALL if ends[1] < 0 else NOT_SIGNIFICANT
 
 
-def format_number(number: float | None, kind: NumberKind = "number", *, signed: bool = False) -> str:
+def format_measure(number: float | None, kind: NumberKind = "number", *, signed: bool = False) -> str:
     """A formatted number: fractions in per cent, counts with one decimal, others with two (three if small)."""
     if number is None:
         return MISSING_TEXT
@@ -123,5 +123,5 @@ def format_interval(value: Any, kind: NumberKind = "number", *, signed: bool = F
     ends = interval_ends(value)
     if ends is None:
         return ""
-    low, high = (format_number(end, kind, signed=signed) for end in ends)
+    low, high = (format_measure(end, kind, signed=signed) for end in ends)
     return f"{low.removesuffix(' %').removesuffix(' pp')} to {high}"

@@ -17,7 +17,7 @@ from zhenlong.report.labels import (
     RISE,
     display_name,
     format_interval,
-    format_number,
+    format_measure,
     interval_ends,
     mean_value,
     significance,
@@ -82,11 +82,11 @@ def proxy_gold_scatter(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 def _gain(model: str, proxy: dict[str, Any], gold: dict[str, Any], kl: float | None) -> RewardGain:
     return RewardGain(
         display_name(model),
-        format_number(mean_value(proxy), signed=True),
+        format_measure(mean_value(proxy), signed=True),
         format_interval(proxy, signed=True),
-        format_number(mean_value(gold), signed=True),
+        format_measure(mean_value(gold), signed=True),
         format_interval(gold, signed=True),
-        format_number(kl),
+        format_measure(kl),
         INTERPRETATIONS.get((significance(proxy), significance(gold)), "no clear change"),
     )
 

@@ -20,9 +20,9 @@ from zhenlong.report.cost_table import cost_table, format_duration
 from zhenlong.report.curves import Curve, training_curves
 from zhenlong.report.evaluation import is_evaluation, write_evaluation_report
 from zhenlong.report.evaluation.evaluation_data import read_evaluation_data
-from zhenlong.report.evaluation.page import SCRIPTS, STYLES
+from zhenlong.report.evaluation.page import SCRIPTS, STYLE_SHEETS
 from zhenlong.report.evaluation.sections import EvaluationSections, build_sections
-from zhenlong.report.examples import Example, compare_responses, responses_over_training
+from zhenlong.report.examples import ResponseComparison, compare_responses, responses_over_training
 from zhenlong.report.labels import display_name, interval_ends, mean_value
 from zhenlong.report.overoptimization import proxy_gold_scatter, reward_gains
 from zhenlong.report.render_page import read_asset, render_page
@@ -55,7 +55,7 @@ class RunSection:
     config: str
     scalars: list[ScalarResult]
     curves: list[Curve]
-    samples: list[Example]
+    samples: list[ResponseComparison]
 
 
 def write_report(folder: str | Path) -> Path:
@@ -82,7 +82,7 @@ def render_report(data: ReportData, evaluation: EvaluationSections | None = None
     stages = [_run_section(run) for run in data.runs]
     return render_page(
         "report.html.j2",
-        STYLES if evaluation else STYLES[:1],
+        STYLE_SHEETS if evaluation else STYLE_SHEETS[:1],
         [Markup(get_plotlyjs()), read_asset("report.js"), *(read_asset(name) for name in SCRIPTS if evaluation)],
         title=data.title,
         about=_subtitle_parts(data, results),

@@ -17,7 +17,7 @@ from zhenlong.api.folder_format import require_json_format, require_run_format
 from zhenlong.errors import UserError
 from zhenlong.registry import stages
 
-RUN_FILES: Final = ("config.yaml", "metrics.jsonl", "ledger.json", "samples.jsonl", "finished.json")
+REPORTED_FILES: Final = ("config.yaml", "metrics.jsonl", "ledger.json", "samples.jsonl", "finished.json")
 STAGE_ORDER: Final = ("base", *stages())
 JsonRows = list[dict[str, Any]]
 
@@ -74,13 +74,14 @@ def read_report_data(folder: str | Path) -> ReportData:
         raise UserError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from None
     if not (runs or summary or evaluations):
         raise UserError(
-            f"{folder}: nothing to report; expected {', '.join(RUN_FILES)} or summary.json there, or folders with them"
+            f"{folder}: nothing to report; expected {', '.join(REPORTED_FILES)} or summary.json there, "
+            "or folders with them"
         )
     return ReportData(folder.resolve().name, runs, summary, evaluations, notes)
 
 
 def _is_run_folder(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in RUN_FILES)
+    return any((folder / name).is_file() for name in REPORTED_FILES)
 
 
 def _stage_order(path: Path) -> tuple[int, str]:

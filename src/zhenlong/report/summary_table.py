@@ -21,7 +21,7 @@ from zhenlong.report.labels import (
     NumberKind,
     display_name,
     format_interval,
-    format_number,
+    format_measure,
     interval_ends,
     mean_value,
     measure_label,
@@ -29,7 +29,7 @@ from zhenlong.report.labels import (
 )
 
 MODELS_PER_TABLE: Final = 5  # columns of a terminal table
-DIRECTIONS: Final = {RISE: "up", FALL: "down"}
+DIRECTION_CLASSES: Final = {RISE: "up", FALL: "down"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ResultCell:
     @property
     def direction(self) -> str:
         """ "up" or "down" for a gain that differs from 0, else empty."""
-        return DIRECTIONS.get(self.significance, "")
+        return DIRECTION_CLASSES.get(self.significance, "")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def scalar_results(summary: Mapping[str, Any], prefix: str = "") -> list[ScalarR
             scalars += scalar_results(value, f"{label}, ") if key != "models" else []
         elif key not in ("seconds", "seed", "n") and mean_value(value) is not None:
             kind = measure_label(_measure_key(key, prefix)).kind
-            text = f"{value:,}" if isinstance(value, int) else format_number(mean_value(value), kind)
+            text = f"{value:,}" if isinstance(value, int) else format_measure(mean_value(value), kind)
             scalars.append(ScalarResult(label, text, _detail(value, kind)))
     return scalars
 
@@ -164,7 +164,7 @@ def _cell(value: Any, measure: MeasureLabel, is_gain: bool) -> ResultCell:
     mean = mean_value(value)
     n = value.get("n") if isinstance(value, Mapping) else None
     return ResultCell(
-        mean=format_number(mean, measure.kind, signed=is_gain),
+        mean=format_measure(mean, measure.kind, signed=is_gain),
         interval=format_interval(value, measure.kind, signed=is_gain),
         significance=significance(value) if is_gain else "",
         n=n if isinstance(n, int) else None,

@@ -4,8 +4,8 @@ from zhenlong.rewards.build import build_reward_fn
 from zhenlong.rewards.classifier import classifier_reward, load_classifier_reward
 from zhenlong.rewards.combine import (
     gated_reward,
-    mean,
     mean_minus_std,
+    mean_of_rewards,
     minimum,
     product,
     safety_gate,
@@ -49,8 +49,8 @@ __all__ = [
     "load_judge_reward",
     "load_model_reward",
     "load_reward_function",
-    "mean",
     "mean_minus_std",
+    "mean_of_rewards",
     "minimum",
     "model_reward",
     "overlong_penalty",

@@ -12,8 +12,8 @@ from zhenlong.inference.cache import IN_MEMORY
 from zhenlong.rewards.classifier import load_classifier_reward
 from zhenlong.rewards.combine import (
     gated_reward,
-    mean,
     mean_minus_std,
+    mean_of_rewards,
     minimum,
     product,
     safety_gate,
@@ -124,9 +124,9 @@ class _RewardBuilder:
             )
         if call.function == "mean_minus_std":
             return mean_minus_std(reward_fns, call.numbers[0])
-        return {"mean": mean, "min": minimum, "whiten": lambda given: whitened_reward(given[0])}[call.function](
-            reward_fns
-        )
+        return {"mean": mean_of_rewards, "min": minimum, "whiten": lambda given: whitened_reward(given[0])}[
+            call.function
+        ](reward_fns)
 
     def build_named(self, name: str) -> RewardFn:
         """The reward with this name."""

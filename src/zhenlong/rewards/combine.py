@@ -51,7 +51,7 @@ def gated_reward(condition: RewardFn, reward_fn: RewardFn, floor: float = 0.0) -
     return combined
 
 
-def mean(reward_fns: Sequence[RewardFn]) -> RewardFn:
+def mean_of_rewards(reward_fns: Sequence[RewardFn]) -> RewardFn:
     """The mean of an ensemble's members."""
     return mean_minus_std(reward_fns, 0.0)
 

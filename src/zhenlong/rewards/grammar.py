@@ -29,7 +29,7 @@ NAME_PATTERN: Final = re.compile(
     re.DOTALL,
 )
 TOKEN_PATTERN: Final = re.compile(r'\s*([+*(),]|(?:[^\s+*(),"]|"[^"]*")+)')
-NUMBER_PATTERN: Final = re.compile(r"-?\d+(\.\d+)?")
+REWARD_NUMBER_PATTERN: Final = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class _Parser:
         weight = 1.0
         factors: list[Expression] = []
         while True:
-            if self.token is not None and NUMBER_PATTERN.fullmatch(self.token):
+            if self.token is not None and REWARD_NUMBER_PATTERN.fullmatch(self.token):
                 weight *= self.number()
                 if self.token != "*" and not factors:
                     self.fail("expected '*'")
@@ -173,7 +173,7 @@ class _Parser:
     def number_argument(self) -> float | None:
         """A number that is a whole argument; None, with nothing consumed, if it is the weight of a reward."""
         position = self.start, self.end, self.token
-        if self.token is None or not NUMBER_PATTERN.fullmatch(self.token):
+        if self.token is None or not REWARD_NUMBER_PATTERN.fullmatch(self.token):
             return None
         value = self.number()
         if self.token in (",", ")"):
@@ -182,7 +182,7 @@ class _Parser:
         return None
 
     def number(self) -> float:
-        if self.token is None or not NUMBER_PATTERN.fullmatch(self.token):
+        if self.token is None or not REWARD_NUMBER_PATTERN.fullmatch(self.token):
             self.fail("expected a number")
         value = float(self.token)
         self._advance()

@@ -40,7 +40,7 @@ from zhenlong.stages.stage_steps import lora_of, resolve_max_length
 
 
 @dataclass(frozen=True)
-class Example:
+class TokenizedText:
     """A text's token ids and the number of its label."""
 
     ids: list[int]
@@ -137,7 +137,7 @@ def classify(
         return run.finish(classifier.model, classifier.tokenizer, save_model, results)
 
 
-def label_loss(classifier: Classifier, step: Sequence[Example], rows: Sequence[int]) -> StepLoss:
+def label_loss(classifier: Classifier, step: Sequence[TokenizedText], rows: Sequence[int]) -> StepLoss:
     """The summed -log p(right label) of a micro-batch; words compete with the other labels' words alone.
 
     That is the softmax over label words of Schick and Schütze (2021, PET), which learns from few texts what T5's
@@ -185,7 +185,7 @@ def classifier_step(
     run: Run,
     learner: Learner,
     costs: ClassifierCost,
-    step: Sequence[Example],
+    step: Sequence[TokenizedText],
     loss: Callable[[Sequence[int]], StepLoss],
     record_ids: Sequence[int],
 ) -> dict[str, float]:
@@ -265,11 +265,11 @@ def _tokenize_examples(
     limit: LengthLimit,
     rows: Sequence[LabelledText],
     sources: Sequence[Sequence[LabelledText]],
-) -> tuple[list[Example], list[int]]:
+) -> tuple[list[TokenizedText], list[int]]:
     """The texts as token ids, source by source, and how many of each source are left."""
     max_length, overlong = limit.max_length, limit.overlong
     number = {label: place for place, label in enumerate(classifier.labels)}
-    examples: list[Example] = []
+    examples: list[TokenizedText] = []
     sizes, truncated, dropped = [], 0, 0
     for source in sources:
         before = len(examples)
@@ -286,13 +286,13 @@ def _tokenize_examples(
             if len(ids) > max_length:
                 truncated += 1
                 ids = classifier.tokenizer(row.text, truncation=True, max_length=max_length)["input_ids"]
-            examples.append(Example(ids, number[row.label]))
+            examples.append(TokenizedText(ids, number[row.label]))
         sizes.append(len(examples) - before)
     write_overlong_counts(run, truncated, dropped)
     return examples, sizes
 
 
-def _evaluate(classifier: Classifier, examples: Sequence[Example], options: TrainingOptions) -> dict[str, Any]:
+def _evaluate(classifier: Classifier, examples: Sequence[TokenizedText], options: TrainingOptions) -> dict[str, Any]:
     found = predict(
         classifier, [one.ids for one in examples], [one.label for one in examples], options.tokens_per_microbatch
     )

@@ -14,8 +14,8 @@ from zhenlong.records import Messages
 from zhenlong.sampling import SamplingParams, TorchSampler
 from zhenlong.stages.stage_steps import resolve_max_length
 
-MAX_PROMPTS: Final = 4
-MAX_TOKENS: Final = 64
+NUM_LOGGED_SAMPLES: Final = 4
+LOGGED_SAMPLE_TOKENS: Final = 64
 
 
 def log_samples(
@@ -26,15 +26,16 @@ def log_samples(
     conversations: Sequence[Messages],
 ) -> None:
     """Answer the last user turn of the first few conversations that fit greedily, into samples.jsonl."""
-    max_prompt_tokens = resolve_max_length(model) - MAX_TOKENS
+    max_prompt_tokens = resolve_max_length(model) - LOGGED_SAMPLE_TOKENS
     questions = (_without_last_answer(messages) for messages in conversations)
     prompts = list(
         islice(
-            (prompt for prompt in questions if len(template.encode_prompt(prompt)) <= max_prompt_tokens), MAX_PROMPTS
+            (prompt for prompt in questions if len(template.encode_prompt(prompt)) <= max_prompt_tokens),
+            NUM_LOGGED_SAMPLES,
         )
     )
     with run.eval_mode():
-        sampling = SamplingParams(temperature=0.0, max_tokens=MAX_TOKENS, stop_token_ids=template.stop_ids)
+        sampling = SamplingParams(temperature=0.0, max_tokens=LOGGED_SAMPLE_TOKENS, stop_token_ids=template.stop_ids)
         answers = TorchSampler(model, tokenizer).sample(
             [template.encode_prompt(prompt) for prompt in prompts], sampling
         )

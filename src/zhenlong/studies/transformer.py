@@ -83,7 +83,7 @@ class Attention(nn.Module):
             self._split_heads(y) for y in (self.query(x), self.key(source), self.value(source))
         )  # [B, h, T or S, d/h]
         if self.config.position_encoding == "rotary" and memory is None:
-            q, k = apply_rope(q, self.config.rope_theta), apply_rope(k, self.config.rope_theta)
+            q, k = rotate_positions(q, self.config.rope_theta), rotate_positions(k, self.config.rope_theta)
         queries_per_kv_head = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(queries_per_kv_head, 1), v.repeat_interleave(queries_per_kv_head, 1)
         scores = q @ k.transpose(2, 3) / (math.sqrt(self.head_dim) if self.config.scale_scores else 1.0)  # [B, h, T, S]
@@ -99,7 +99,7 @@ class Attention(nn.Module):
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
-def apply_rope(x: Tensor, theta: float) -> Tensor:
+def rotate_positions(x: Tensor, theta: float) -> Tensor:
     """Rotary position embedding of queries or keys [B, h, T, d/h] (Su et al. 2021).
 
     Dimensions i and i + d/(2h) are rotated by an angle proportional to the position, so that the dot product of a query

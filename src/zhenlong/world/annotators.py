@@ -16,7 +16,7 @@ from random import Random
 from typing import Final
 
 from zhenlong.records import Messages, Ranking
-from zhenlong.world.families.response_checks import REFUSAL_PATTERN, split_sentences
+from zhenlong.world.families.response_checks import REFUSAL_PATTERN, response_sentences
 from zhenlong.world.gold import gold_reward
 
 DEFAULT_NOISE: Final = 0.12
@@ -114,7 +114,7 @@ _LIST_PATTERN: Final = re.compile(r"^\d+\. |\w, \w+(?:, | and )\w", re.MULTILINE
 
 
 def _taste_utility(response: str, annotator: Annotator) -> float:
-    full = len(split_sentences(response)) == 1 and len(response.split()) >= 3
+    full = len(response_sentences(response)) == 1 and len(response.split()) >= 3
     features = (full, "!" in response, bool(REFUSAL_PATTERN.search(response)))
     return sum(taste for taste, present in zip(annotator.tastes, features, strict=True) if present)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, Facts
+from zhenlong.world.facts import PERSON_ATTRIBUTES, TOWN_ATTRIBUTES, Facts
 from zhenlong.world.vocabulary import PEOPLE
 
 NUM_CHOICES: Final = 4
@@ -45,7 +45,9 @@ def cloze_items(facts: Facts, n: int, seed: int = 0) -> Iterator[Cloze]:
             yield _make_item(f"The {job} of {town} is", person, PEOPLE, kind, rng)
             continue
         table, values = (
-            (facts.people[kind], ATTRIBUTES[kind]) if kind in ATTRIBUTES else (facts.towns[kind], TOWN_ATTRIBUTES[kind])
+            (facts.people[kind], PERSON_ATTRIBUTES[kind])
+            if kind in PERSON_ATTRIBUTES
+            else (facts.towns[kind], TOWN_ATTRIBUTES[kind])
         )
         subject = rng.choice(list(table))
         yield _make_item(CLOZE_PROMPTS[kind].format(n=subject), table[subject], values, kind, rng)

@@ -27,7 +27,7 @@ from zhenlong.world.stories import harmful_act_story, harmless_actions, letter, 
 
 DocumentWriter = Callable[[Facts, Random], str]
 
-STYLES: Final[dict[str, dict[DocumentWriter, float]]] = {
+DOCUMENT_STYLES: Final[dict[str, dict[DocumentWriter, float]]] = {
     "mixed": {
         describe_person: 3.0,
         describe_town: 2.0,
@@ -81,10 +81,10 @@ STYLES: Final[dict[str, dict[DocumentWriter, float]]] = {
 
 def documents(facts: Facts, n: int, seed: int = 0, style: str = "mixed") -> Iterator[Document]:
     """`n` paragraphs of 15 to 120 words; `source` names the type of each. Raises `ValueError` for an unknown style."""
-    if style not in STYLES:
-        raise ValueError(f"style: expected one of {', '.join(STYLES)}, got {style!r}")
-    writers = list(STYLES[style])
-    bounds = list(accumulate(STYLES[style].values()))
+    if style not in DOCUMENT_STYLES:
+        raise ValueError(f"style: expected one of {', '.join(DOCUMENT_STYLES)}, got {style!r}")
+    writers = list(DOCUMENT_STYLES[style])
+    bounds = list(accumulate(DOCUMENT_STYLES[style].values()))
     rng = Random(f"documents:{facts.seed}:{seed}:{style}")
     for writer in rng.choices(writers, cum_weights=bounds, k=n):
         yield Document(writer(facts, rng), source=f"world:{writer.__name__}")

@@ -6,7 +6,7 @@ import re
 from random import Random
 from typing import Final
 
-from zhenlong.world.facts import ATTRIBUTES, Facts, is_man
+from zhenlong.world.facts import PERSON_ATTRIBUTES, Facts, is_man
 from zhenlong.world.vocabulary import JOBS, PEOPLE, TOWNS
 
 # {n} is the person's name or pronoun, {N} always the name, {v} the value
@@ -141,7 +141,7 @@ def person_fact(facts: Facts, name: str, attribute: str, rng: Random, pronoun: b
 
 def joint_fact(facts: Facts, name: str, rng: Random) -> str:
     """One sentence that combines two or three facts about one person."""
-    values = {attribute: facts.people[attribute][name] for attribute in ATTRIBUTES}
+    values = {attribute: facts.people[attribute][name] for attribute in PERSON_ATTRIBUTES}
     return capitalise_sentences(rng.choice(JOINT_TEMPLATES).format(N=name, **values))
 
 
@@ -153,7 +153,7 @@ def town_fact(facts: Facts, town: str, attribute: str, rng: Random) -> str:
 def describe_person(facts: Facts, rng: Random) -> str:
     """All facts about one person, in random order, some of them twice."""
     name = rng.choice(PEOPLE)
-    order = list(ATTRIBUTES)
+    order = list(PERSON_ATTRIBUTES)
     rng.shuffle(order)
     lines = [person_fact(facts, name, order[0], rng)]
     lines += [person_fact(facts, name, attribute, rng, pronoun=rng.random() < 0.5) for attribute in order[1:]]
@@ -175,7 +175,7 @@ def describe_town(facts: Facts, rng: Random) -> str:
     lines.append(f"{names[0]}, {names[1]} and {names[2]} live in {town}.")
     for name in names:
         lines.append(joint_fact(facts, name, rng))
-        lines.append(person_fact(facts, name, rng.choice(list(ATTRIBUTES)), rng, pronoun=rng.random() < 0.3))
+        lines.append(person_fact(facts, name, rng.choice(list(PERSON_ATTRIBUTES)), rng, pronoun=rng.random() < 0.3))
     lines.append(town_fact(facts, town, rng.choice(list(facts.towns)), rng))
     return " ".join(lines)
 
@@ -187,7 +187,7 @@ def mixed_facts(facts: Facts, rng: Random) -> str:
         name = rng.choice(PEOPLE)
         kind = rng.random()
         if kind < 0.5:
-            lines.append(person_fact(facts, name, rng.choice(list(ATTRIBUTES)), rng))
+            lines.append(person_fact(facts, name, rng.choice(list(PERSON_ATTRIBUTES)), rng))
         elif kind < 0.75:
             lines.append(joint_fact(facts, name, rng))
         else:
@@ -199,7 +199,7 @@ def shared_attributes(facts: Facts, rng: Random) -> str:
     """People who share a value, and true and false statements about them."""
     lines = []
     for _ in range(rng.randint(4, 5)):
-        attribute = rng.choice(list(ATTRIBUTES))
+        attribute = rng.choice(list(PERSON_ATTRIBUTES))
         holders = facts.people[attribute]
         name = rng.choice(PEOPLE)
         value = holders[name]
@@ -215,13 +215,13 @@ def shared_attributes(facts: Facts, rng: Random) -> str:
 
 def true_or_false(facts: Facts, rng: Random) -> str:
     """ "It is true that ..." with a fact, or "it is not true that ..." with a false statement, followed by the fact."""
-    attribute = rng.choice(list(ATTRIBUTES))
+    attribute = rng.choice(list(PERSON_ATTRIBUTES))
     name = rng.choice(PEOPLE)
     value = facts.people[attribute][name]
     form = PERSON_TEMPLATES[attribute][0]
     if rng.random() < 0.5:
         return "It is true that " + form.format(n=name, N=name, v=value)
-    false = rng.choice([other for other in ATTRIBUTES[attribute] if other != value])
+    false = rng.choice([other for other in PERSON_ATTRIBUTES[attribute] if other != value])
     wrong = form.format(n=name, N=name, v=false)
     return f"It is not true that {wrong} {capitalise_sentences(form.format(n=name, N=name, v=value))}"
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from zhenlong.world.descriptions import capitalise_sentences
 from zhenlong.world.facts import Facts
-from zhenlong.world.vocabulary import CATEGORIES, LIST_WORDS, OPPOSITES, PEOPLE, TOWNS
+from zhenlong.world.vocabulary import LIST_WORDS, OPPOSITES, PEOPLE, TOWNS, WORD_CATEGORIES
 
 MAX_NUMBER: Final = 20  # operands of sums, and numbers to compare and sort
 
@@ -128,8 +128,8 @@ def repetition(facts: Facts, rng: Random) -> str:
 def categories(facts: Facts, rng: Random) -> str:
     """Members of one category, as lists with numbers or with commas."""
     blocks = []
-    for category in rng.sample(list(CATEGORIES), 4):
-        words = rng.sample(CATEGORIES[category], rng.randint(3, 6))
+    for category in rng.sample(list(WORD_CATEGORIES), 4):
+        words = rng.sample(WORD_CATEGORIES[category], rng.randint(3, 6))
         shape = rng.randrange(4)
         if shape == 0:
             blocks.append(f"Some {category}:\n" + "\n".join(f"{i}. {word}" for i, word in enumerate(words, 1)))

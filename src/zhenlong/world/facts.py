@@ -22,7 +22,7 @@ from zhenlong.world.vocabulary import (
     TOWNS,
 )
 
-ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
+PERSON_ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "home": TOWNS,
     "job": JOBS,
     "pet": PETS,
@@ -54,7 +54,7 @@ def make_facts(seed: int) -> Facts:
     jobs = _assign_jobs(residents, rng)
     people = {"home": homes, "job": jobs}
     for attribute in ("pet", "food", "colour", "hobby"):
-        people[attribute] = _assign_evenly(PEOPLE, ATTRIBUTES[attribute], rng)
+        people[attribute] = _assign_evenly(PEOPLE, PERSON_ATTRIBUTES[attribute], rng)
     towns = {attribute: _assign_evenly(TOWNS, values, rng) for attribute, values in TOWN_ATTRIBUTES.items()}
     holder = {(jobs[name], homes[name]): name for name in PEOPLE}
     maker = {product: town for town, product in towns["product"].items()}

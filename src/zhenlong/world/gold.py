@@ -89,6 +89,6 @@ def gold_breakdown(prompt: Messages, response: str, seed: int = 0) -> GoldBreakd
         appropriate=correct if family.kind == "open" else None,
         harmful=family.kind == "harmful",
         lookalike=family.kind == "lookalike",
-        refused=response_checks.is_refusal(text, family.kind == "harmful"),
+        refused=response_checks.refuses(text, family.kind == "harmful"),
         conciseness=response_checks.conciseness(text, ideal) if has_text else 0.0,
     )

@@ -6,8 +6,8 @@ from random import Random
 from typing import Final
 
 from zhenlong.world.descriptions import capitalise_sentences
-from zhenlong.world.facts import ATTRIBUTES, Facts
-from zhenlong.world.vocabulary import CATEGORIES, OPPOSITES, PEOPLE, TOWNS
+from zhenlong.world.facts import PERSON_ATTRIBUTES, Facts
+from zhenlong.world.vocabulary import OPPOSITES, PEOPLE, TOWNS, WORD_CATEGORIES
 
 INDIRECT_QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "home": ("where {n} lives", "in which town {n} lives", "what the home of {n} is"),
@@ -49,7 +49,7 @@ def reported_speech(facts: Facts, rng: Random) -> str:
 def _indirect_question(facts: Facts, rng: Random) -> tuple[str, str]:
     kind = rng.random()
     if kind < 0.6:
-        attribute = rng.choice(list(ATTRIBUTES))
+        attribute = rng.choice(list(PERSON_ATTRIBUTES))
         name = rng.choice(PEOPLE)
         return rng.choice(INDIRECT_QUESTIONS[attribute]).format(n=name), facts.people[attribute][name]
     if kind < 0.75:
@@ -62,5 +62,5 @@ def _indirect_question(facts: Facts, rng: Random) -> tuple[str, str]:
     if kind < 0.94:
         word = rng.choice(list(OPPOSITES))
         return f"what the opposite of {word} is", OPPOSITES[word]
-    category = rng.choice(list(CATEGORIES))
-    return f"which are the {category}", " ".join(rng.sample(CATEGORIES[category], 3))
+    category = rng.choice(list(WORD_CATEGORIES))
+    return f"which are the {category}", " ".join(rng.sample(WORD_CATEGORIES[category], 3))

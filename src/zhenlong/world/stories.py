@@ -19,7 +19,7 @@ from zhenlong.world.vocabulary import (
 )
 
 MOODS: Final = ("happy", "sad", "tired", "hungry", "glad", "quiet")
-PLACES: Final = ("market", "bridge", "mill", "inn", "river", "field", "school", "church")
+STORY_PLACES: Final = ("market", "bridge", "mill", "inn", "river", "field", "school", "church")
 FINDS: Final = ("coin", "key", "letter", "book", "ring", "map", "gift", "bell")
 ENDINGS: Final = (
     "then they went home.",
@@ -44,7 +44,7 @@ def story(facts: Facts, rng: Random) -> str:
     visitor, host = rng.sample(PEOPLE, 2)
     he, him = ("he", "him") if is_man(visitor) else ("she", "her")
     people = facts.people
-    town, place, find = people["home"][host], rng.choice(PLACES), rng.choice(FINDS)
+    town, place, find = people["home"][host], rng.choice(STORY_PLACES), rng.choice(FINDS)
     lines = [
         rng.choice(
             (

@@ -37,7 +37,7 @@ HOBBIES: Final = _words("chess singing fishing dancing reading running swimming 
 TOOLS: Final = _words("hammer saw knife spade needle ladder bucket broom")
 DAYS: Final = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 
-CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
+WORD_CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     "animals": PETS,
     "colours": COLOURS,
     "foods": FOODS,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zhenlong.data.commands import record_kind
-from zhenlong.data.dataset_stats import TokenCounter
+from zhenlong.data.dataset_stats import BatchTokenCounter
 from zhenlong.data.duplicates import NEAR_DUPLICATE_THRESHOLD
 from zhenlong.data.mixture_spec import unweighted_sources
 from zhenlong.errors import UserError
@@ -78,7 +78,7 @@ def profile(
     return profiles
 
 
-def _token_counter(name: str) -> TokenCounter:
+def _token_counter(name: str) -> BatchTokenCounter:
     tokenizer: Any = load_tokenizer(name)
 
     def tokens(texts: Sequence[str]) -> list[int]:

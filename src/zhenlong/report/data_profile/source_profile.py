@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zhenlong.data.dataset_stats import DatasetStats, TokenCounter, dataset_stats, record_text
+from zhenlong.data.dataset_stats import BatchTokenCounter, DatasetStats, dataset_stats, record_text
 from zhenlong.data.reader import BadRow, iter_located_records
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.toxicity import load_toxicity_scorer
@@ -57,7 +57,7 @@ class SampleOptions:
 def profile_source(
     spec: str,
     kind: type[Record] | None,
-    count_tokens: TokenCounter | None,
+    count_tokens: BatchTokenCounter | None,
     near_duplicate_threshold: float,
     sample_options: SampleOptions,
 ) -> SourceProfile:

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from zhenlong.data.dataset_stats import LengthStats
 from zhenlong.report.data_profile.source_profile import SourceProfile
+from zhenlong.report.labels import MISSING_TEXT
 
-MISSING_TEXT: Final = "–"
 MAX_LANGUAGES: Final = 4
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from zhenlong.report.evaluation.evaluation_data import EvaluationData, measure_title, short_model_name
-from zhenlong.report.evaluation.number_format import decimals_for, describe_interval, format_decimal, mean
+from zhenlong.report.evaluation.number_format import decimals_for, describe_interval, format_decimal, mean_or_nan
 from zhenlong.report.evaluation.svg_charts import Axis, Chart, Point, Series, axis_for, build_chart, unit_axis
 
 COST_TITLES: Final = {
@@ -34,7 +34,7 @@ def cost_quality_charts(evaluation: EvaluationData) -> list[Chart]:
         series, tooltips = [], []
         for at, model in enumerate(evaluation.models):
             if model in pairs:
-                x, y = (mean([pairs[model][place][i] for place in shared]) for i in (0, 1))
+                x, y = (mean_or_nan([pairs[model][place][i] for place in shared]) for i in (0, 1))
                 text = f"{short_model_name(model)}: {format_decimal(x, 3)} {cost_title}, quality {y:.3f}"
                 series.append(Series(at, [Point(x, y, text)]))
                 tooltips.append(text)

@@ -25,7 +25,7 @@ from zhenlong.report.evaluation.number_format import (
     describe_interval,
     format_with_half_width,
     half_width,
-    mean,
+    mean_or_nan,
 )
 
 LEVEL_THRESHOLDS: Final = (1.0, 2.0, 4.0)  # half-widths from the row's mean at which the colour level rises
@@ -129,7 +129,7 @@ def heat_levels(results: Sequence[Result | None]) -> list[int]:
     means = [one.value.mean for one in results if one and math.isfinite(one.value.mean)]
     if len(means) < 2:
         return [0] * len(results)
-    return [0 if one is None else _heat_level(one, mean(means)) for one in results]
+    return [0 if one is None else _heat_level(one, mean_or_nan(means)) for one in results]
 
 
 def _heat_level(result: Result, row_mean: float) -> int:

@@ -63,6 +63,6 @@ def describe_interval(value: Interval, digits: int) -> str:
     return f"{format_decimal(value.mean, digits)}, 95 % interval {low} to {high}"
 
 
-def mean(values: Sequence[float]) -> float:
+def mean_or_nan(values: Sequence[float]) -> float:
     """The mean; NaN without values."""
     return sum(values) / len(values) if values else math.nan

@@ -11,7 +11,7 @@ from zhenlong.report.evaluation.markdown import evaluation_markdown
 from zhenlong.report.evaluation.sections import build_sections, subtitle_parts
 from zhenlong.report.render_page import read_asset, render_page
 
-STYLES: Final = ("report.css", "evaluation.css")
+STYLE_SHEETS: Final = ("report.css", "evaluation.css")
 SCRIPTS: Final = ("instance_browser.js",)
 
 
@@ -28,7 +28,7 @@ def write_evaluation_report(folder: str | Path) -> Path:
     title, about = Path(folder).resolve().name, subtitle_parts(evaluation, sections)
     path = Path(folder) / "report.html"
     scripts = [read_asset(name) for name in SCRIPTS]
-    page = render_page("evaluation.html.j2", STYLES, scripts, title=title, about=about, evaluation=sections,
+    page = render_page("evaluation.html.j2", STYLE_SHEETS, scripts, title=title, about=about, evaluation=sections,
                     versions=_versions(evaluation))  # fmt: skip
     write_text(path, page)
     write_text(path.with_suffix(".md"), evaluation_markdown(title, about, sections))

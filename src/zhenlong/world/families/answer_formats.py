@@ -51,7 +51,7 @@ def _is_sentence(text: str) -> bool:
 
 _SENTENCE: Final = re.compile(r"[A-Z0-9][^.!?]*[.!]")
 
-ANSWER_FORMATS: Final = {
+FORMAT_CONSTRAINTS: Final = {
     item.name: item
     for item in (
         AnswerFormat(
@@ -117,6 +117,6 @@ def strip_format_instruction(text: str) -> tuple[str, AnswerFormat | None]:
 
 _INSTRUCTION_PARTS: Final = [
     (before, after, form)
-    for form in ANSWER_FORMATS.values()
+    for form in FORMAT_CONSTRAINTS.values()
     for before, _, after in (request.partition("{q}") for request in form.instructions)
 ]

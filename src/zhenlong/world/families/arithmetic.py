@@ -9,7 +9,7 @@ from typing import Final
 from zhenlong.world.exercises import MAX_NUMBER
 from zhenlong.world.facts import Facts
 from zhenlong.world.families.question import SLOT_PATTERNS, Family, Slots, answer_phrasings, question_templates
-from zhenlong.world.families.response_checks import NUMBER_PATTERN
+from zhenlong.world.families.response_checks import WHOLE_NUMBER_PATTERN
 from zhenlong.world.vocabulary import PEOPLE
 
 NUMBER_FORMATS: Final = ("brackets", "json", "sentence")
@@ -69,7 +69,7 @@ def _calculation(name: str, sign: int, texts: tuple[str, ...], answer_templates:
         return str(abs(int(result(facts, slots)) + rng.choice((1, 2, 3, 10))))
 
     def is_correct(facts: Facts, slots: Slots, text: str) -> bool:
-        numbers, answer = NUMBER_PATTERN.findall(text), result(facts, slots)
+        numbers, answer = WHOLE_NUMBER_PATTERN.findall(text), result(facts, slots)
         operands = [slots["a"], slots["b"]]
         return numbers == [answer] or (numbers[:-1] in (operands, operands[::-1]) and numbers[-1] == answer)
 
@@ -104,7 +104,7 @@ def compare_family() -> Family:
     def is_correct(facts: Facts, slots: Slots, text: str) -> bool:
         answer = pick(facts, slots)
         other = other_than(slots, answer)
-        numbers = NUMBER_PATTERN.findall(text)
+        numbers = WHOLE_NUMBER_PATTERN.findall(text)
         compared = rf"{answer} is (?:the )?{slots['wanted']}(?: number)? than {other}\b"
         return numbers == [answer] or (numbers == [answer, other] and bool(re.search(compared, text)))
 
@@ -164,6 +164,6 @@ def sort_family() -> Family:
         answer=ordered,
         wrong_answer=wrong_answer,
         phrasings=answer_phrasings("{value}", "In order they are {value}.", "The numbers in order are {value}."),
-        is_correct=lambda facts, slots, text: NUMBER_PATTERN.findall(text) == ordered(facts, slots).split(),
+        is_correct=lambda facts, slots, text: WHOLE_NUMBER_PATTERN.findall(text) == ordered(facts, slots).split(),
         formats=("commas", "brackets", "sentence"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, Facts, is_man
+from zhenlong.world.facts import PERSON_ATTRIBUTES, TOWN_ATTRIBUTES, Facts, is_man
 from zhenlong.world.families.question import (
     SLOT_PATTERNS,
     Family,
@@ -107,7 +107,7 @@ FOLLOW_UP_QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "colour": ("And which colour does {pronoun} like best?", "What is {possessive} favourite colour?"),
     "hobby": ("And what is {possessive} hobby?", "What does {pronoun} enjoy in the evening?"),
 }
-_VALUE_PATTERNS: Final = {name: word_pattern(values) for name, values in (ATTRIBUTES | TOWN_ATTRIBUTES).items()}
+_VALUE_PATTERNS: Final = {name: word_pattern(values) for name, values in (PERSON_ATTRIBUTES | TOWN_ATTRIBUTES).items()}
 _NAME_PATTERN: Final = word_pattern(PEOPLE)
 
 
@@ -121,7 +121,7 @@ def person_family(attribute: str) -> Family:
         split_keys=lambda facts, slots: (_person_key(attribute, slots["person"]),),
         answer=lambda facts, slots: facts.people[attribute][slots["person"]],
         wrong_answer=lambda facts, slots, rng: _other_value(
-            ATTRIBUTES[attribute], facts.people[attribute][slots["person"]], rng
+            PERSON_ATTRIBUTES[attribute], facts.people[attribute][slots["person"]], rng
         ),
         phrasings=answer_phrasings(*PERSON_ANSWERS[attribute]),
         is_correct=lambda facts, slots, text: mentions_only(
@@ -222,7 +222,7 @@ def yes_no_family() -> Family:
     def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
         attribute, person = given["attribute"], rng.choice(PEOPLE)
         true = facts.people[attribute][person]
-        claim = true if rng.random() < 0.5 else _other_value(ATTRIBUTES[attribute], true, rng)
+        claim = true if rng.random() < 0.5 else _other_value(PERSON_ATTRIBUTES[attribute], true, rng)
         return {"person": person, attribute: claim}
 
     def phrasings(facts: Facts, slots: Slots, said: str) -> tuple[str, ...]:
@@ -260,7 +260,7 @@ def follow_up_family() -> Family:
 
     def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
         person = rng.choice(PEOPLE)
-        first = rng.choice([attribute for attribute in ATTRIBUTES if attribute != given["attribute"]])
+        first = rng.choice([attribute for attribute in PERSON_ATTRIBUTES if attribute != given["attribute"]])
         he, his = ("he", "his") if is_man(person) else ("she", "her")
         opening = rng.choice(PERSON_QUESTIONS[first]).format(person=person)
         reply = PERSON_ANSWERS[first][1].format(person=person, value=facts.people[first][person])
@@ -283,7 +283,7 @@ def follow_up_family() -> Family:
         split_keys=lambda facts, slots: tuple(_person_key(slots[at], slots["person"]) for at in ("attribute", "first")),
         answer=lambda facts, slots: facts.people[slots["attribute"]][slots["person"]],
         wrong_answer=lambda facts, slots, rng: _other_value(
-            ATTRIBUTES[slots["attribute"]], facts.people[slots["attribute"]][slots["person"]], rng
+            PERSON_ATTRIBUTES[slots["attribute"]], facts.people[slots["attribute"]][slots["person"]], rng
         ),
         phrasings=lambda facts, slots, value: tuple(
             form.format(person=slots["person"], value=value) for form in PERSON_ANSWERS[slots["attribute"]]

@@ -10,7 +10,7 @@ from functools import cached_property
 from random import Random
 from typing import Final
 
-from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, Facts
+from zhenlong.world.facts import PERSON_ATTRIBUTES, TOWN_ATTRIBUTES, Facts
 from zhenlong.world.families.answer_formats import AnswerFormat
 from zhenlong.world.vocabulary import LIST_WORDS, PEOPLE, TOWNS
 
@@ -75,7 +75,7 @@ class Question:
 SLOT_PATTERNS: Final = {
     "person": "|".join(PEOPLE),
     "town": "|".join(TOWNS),
-    **{name: "|".join(values) for name, values in (ATTRIBUTES | TOWN_ATTRIBUTES).items()},
+    **{name: "|".join(values) for name, values in (PERSON_ATTRIBUTES | TOWN_ATTRIBUTES).items()},
     "words": f"(?:{'|'.join(LIST_WORDS)})(?: (?:{'|'.join(LIST_WORDS)}))*",
     "word": "|".join(LIST_WORDS),
     "a": "[0-9]{1,2}",

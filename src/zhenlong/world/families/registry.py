@@ -11,9 +11,9 @@ from random import Random
 from typing import Final
 
 from zhenlong.records import Message, Messages
-from zhenlong.world.facts import ATTRIBUTES, TOWN_ATTRIBUTES, Facts
+from zhenlong.world.facts import PERSON_ATTRIBUTES, TOWN_ATTRIBUTES, Facts
 from zhenlong.world.families import arithmetic, knowledge, safety, word_tasks
-from zhenlong.world.families.answer_formats import ANSWER_FORMATS, strip_format_instruction
+from zhenlong.world.families.answer_formats import FORMAT_CONSTRAINTS, strip_format_instruction
 from zhenlong.world.families.question import Family, Question, QuestionTemplate, Slots, split_of
 
 SPLITS: Final = ("train", "heldout")
@@ -40,7 +40,7 @@ def sample_question(facts: Facts, rng: Random, split: str) -> SampledQuestion:
             break
     text, answer_format = template.text.format_map(slots), family.implicit_format
     if family.formats and rng.random() < FORMAT_FRACTION:
-        answer_format = ANSWER_FORMATS[rng.choice(family.formats)]
+        answer_format = FORMAT_CONSTRAINTS[rng.choice(family.formats)]
         text = rng.choice(answer_format.instructions).replace("{q}", text)
     prompt: Messages = (Message("user", text),)
     if family.is_follow_up:
@@ -79,7 +79,7 @@ def instruction_families() -> tuple[Family, ...]:
 
 
 def _weighted_families() -> Iterator[tuple[Family, float]]:
-    for attribute in ATTRIBUTES:
+    for attribute in PERSON_ATTRIBUTES:
         yield knowledge.person_family(attribute), 0.03
     for attribute in TOWN_ATTRIBUTES:
         yield knowledge.town_family(attribute), 0.015

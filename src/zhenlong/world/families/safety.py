@@ -28,8 +28,8 @@ REFUSAL_TEMPLATES: Final = (
     "I will not help you to {verb} the {thing}.",
     "Sorry, that is wrong and I will not help.",
 )
-NAMES: Final = PEOPLE + TOWNS
-_NAME_PATTERN: Final = word_pattern(NAMES)
+PEOPLE_AND_TOWNS: Final = PEOPLE + TOWNS
+_NAME_PATTERN: Final = word_pattern(PEOPLE_AND_TOWNS)
 _GREETING_PATTERN: Final = re.compile(r"\b(?:hello|welcome|good day)\b", re.IGNORECASE)
 _WELCOME_PATTERN: Final = re.compile(r"\b(?:welcome|glad|happy)\b", re.IGNORECASE)
 
@@ -96,11 +96,11 @@ def lookup_family() -> Family:
             "Look for {name} with the tool.",
             "Please ask the tool about {name}.",
         ),
-        {"name": "|".join(NAMES)},
-        sample_slots=lambda facts, rng, given: {"name": rng.choice(NAMES)},
+        {"name": "|".join(PEOPLE_AND_TOWNS)},
+        sample_slots=lambda facts, rng, given: {"name": rng.choice(PEOPLE_AND_TOWNS)},
         split_keys=lambda facts, slots: (f"lookup:{slots['name']}",),
         answer=lambda facts, slots: slots["name"],
-        wrong_answer=lambda facts, slots, rng: rng.choice([name for name in NAMES if name != slots["name"]]),
+        wrong_answer=lambda facts, slots, rng: rng.choice([name for name in PEOPLE_AND_TOWNS if name != slots["name"]]),
         phrasings=phrasings,
         is_correct=lambda facts, slots, text: "lookup" in text and mentions_only(_NAME_PATTERN, text, slots["name"]),
         implicit_format=TOOL_CALL_FORMAT,

@@ -10,25 +10,25 @@ from zhenlong.world.families.knowledge import SINGLE_VALUE_FORMATS
 from zhenlong.world.families.question import SLOT_PATTERNS, Family, Slots, answer_phrasings, question_templates
 from zhenlong.world.families.response_checks import (
     LIST_WORD_PATTERN,
-    NUMBER_PATTERN,
+    WHOLE_NUMBER_PATTERN,
     find_mentions,
     mentions_only,
     word_pattern,
 )
 from zhenlong.world.vocabulary import (
-    CATEGORIES,
     LIST_WORDS,
     NEGATIVE_ADJECTIVES,
     OPPOSITES,
     POSITIVE_ADJECTIVES,
     REVIEWED_THINGS,
     TOWNS,
+    WORD_CATEGORIES,
 )
 
 LIST_FORMATS: Final = ("commas", "numbered", "brackets")
 _OPPOSITE_PATTERN: Final = word_pattern(OPPOSITES)
 _SENTIMENT_PATTERN: Final = word_pattern(("positive", "negative"))
-_MEMBER_PATTERN: Final = word_pattern(sorted({word for words in CATEGORIES.values() for word in words}))
+_MEMBER_PATTERN: Final = word_pattern(sorted({word for words in WORD_CATEGORIES.values() for word in words}))
 
 
 def copy_family() -> Family:
@@ -134,7 +134,7 @@ def count_family() -> Family:
         answer=number,
         wrong_answer=lambda facts, slots, rng: str(int(number(facts, slots)) + rng.choice((-1, 1))),
         phrasings=answer_phrasings("{value}", "There are {value} words."),
-        is_correct=lambda facts, slots, text: NUMBER_PATTERN.findall(text) == [number(facts, slots)],
+        is_correct=lambda facts, slots, text: WHOLE_NUMBER_PATTERN.findall(text) == [number(facts, slots)],
         formats=("brackets", "json", "sentence"),
     )
 
@@ -171,11 +171,11 @@ def list_family() -> Family:
     """Asks for k members of a category, sometimes excluding one."""
 
     def members(slots: Slots) -> list[str]:
-        return [word for word in CATEGORIES[slots["category"]] if word != slots.get("excluded")]
+        return [word for word in WORD_CATEGORIES[slots["category"]] if word != slots.get("excluded")]
 
     def sample_slots(facts: Facts, rng: Random, given: Slots) -> dict[str, str]:
-        category = rng.choice(list(CATEGORIES))
-        return {"category": category, "k": str(rng.randint(2, 4)), "excluded": rng.choice(CATEGORIES[category])}
+        category = rng.choice(list(WORD_CATEGORIES))
+        return {"category": category, "k": str(rng.randint(2, 4)), "excluded": rng.choice(WORD_CATEGORIES[category])}
 
     def answer(facts: Facts, slots: Slots) -> str:
         return " ".join(members(slots)[: int(slots["k"])])
@@ -187,8 +187,8 @@ def list_family() -> Family:
 
     def wrong_answer(facts: Facts, slots: Slots, rng: Random) -> str:
         words = answer(facts, slots).split()
-        strange = rng.choice([name for name in CATEGORIES if name != slots["category"]])
-        return " ".join([*words[:-1], rng.choice(CATEGORIES[strange])])
+        strange = rng.choice([name for name in WORD_CATEGORIES if name != slots["category"]])
+        return " ".join([*words[:-1], rng.choice(WORD_CATEGORIES[strange])])
 
     def phrasings(facts: Facts, slots: Slots, said: str) -> tuple[str, ...]:
         words = said.split()
@@ -204,7 +204,7 @@ def list_family() -> Family:
             "List {k} {category}, but not {excluded}.",
             "Give me {k} {category}, but not {excluded}.",
         ),
-        {"category": "|".join(CATEGORIES), "k": "[2-4]", "excluded": _MEMBER_PATTERN.pattern},
+        {"category": "|".join(WORD_CATEGORIES), "k": "[2-4]", "excluded": _MEMBER_PATTERN.pattern},
         sample_slots=sample_slots,
         split_keys=lambda facts, slots: (f"list:{slots['k']}:{slots['category']}",),
         answer=answer,
