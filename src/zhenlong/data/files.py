@@ -89,6 +89,9 @@ def _text_rows(path: Path, data: bytes, by: str) -> Iterator[RawRow]:
         raise UserError(f"{path}: by={by!r} is not a way to split text; expected file, paragraph or line")
 
 
+UNREADABLE_JSON: Final = "JSON that Python does not read ({}): nested too deeply, or an integer of over 4,300 digits"
+
+
 def _jsonl_rows(path: Path, data: bytes) -> Iterator[RawRow]:
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
         if not line.strip():
@@ -102,6 +105,8 @@ def _jsonl_rows(path: Path, data: bytes) -> Iterator[RawRow]:
             yield RawRow(
                 place, {}, f"not valid JSON ({error.msg}, column {error.colno}); expected one object on each line"
             )
+        except (ValueError, RecursionError) as error:
+            yield RawRow(place, {}, UNREADABLE_JSON.format(type(error).__name__))
         else:
             yield _object_row(place, value)
 
@@ -115,6 +120,8 @@ def _json_rows(path: Path, data: bytes) -> Iterator[RawRow]:
             yield from _jsonl_rows(path, data)
             return
         raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: {UNREADABLE_JSON.format(type(error).__name__)}") from None
     if isinstance(value, dict) and "\n" not in data.decode("utf-8-sig").strip():
         yield RawRow(f"{path}, row 1 (line 1)", value)  # one object on one line is a .jsonl of one row
         return

@@ -6,6 +6,7 @@ returns a description of the error, or an empty text.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -39,23 +40,30 @@ def argument_error(name: str, value: Any, accepted: Sequence[Any], schema: Mappi
     if json_type == "tuple" and isinstance(value, tuple):
         value = list(value)
     if expected_type is float and type(value) is int:
-        value = float(value)
+        value = _as_float(value)
     accepted_type = _type_of(accepted)
     if type(value) is expected_type:
         if item_type is not None and not _items_have_type(value, accepted, item_type):
-            return f"{name}: expected {json_type} of {item_type.__name__}, got {value!r}"
+            return f"{name}: expected {json_type} of {item_type.__name__}, got {value!r:.200}"
         is_variable = accepted_type not in (None, expected_type)
     elif accepted_type is not None and type(value) is accepted_type:
         is_variable = True
     else:
-        return f"{name}: expected {json_type}, got {value!r}"
+        return f"{name}: expected {json_type}, got {value!r:.200}"
     matches = value in accepted if is_variable else _is_accepted(value, accepted, item_type)
-    return "" if matches else f"{name}: {value!r} is not among {list(accepted)!r}"
+    return "" if matches else f"{name}: {value!r:.200} is not among {list(accepted)!r:.400}"
 
 
 def standardize_string(text: str) -> str:
     """The normalised string for comparison: lower case, without spaces and `,./-_*^`, single quotes as double ones."""
     return _IGNORED_PATTERN.sub("", text).lower().replace("'", '"')
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _type_of(accepted: Sequence[Any]) -> type | None:
@@ -95,9 +103,14 @@ def _same_mapping(value: Mapping[Any, Any], accepted: Mapping[Any, Any]) -> bool
     for key, one in value.items():
         if key not in accepted or (
             standardize_string(one) if isinstance(one, str) else one
-        ) not in _standardize_strings(accepted[key]):
+        ) not in _standardize_strings(_listed(accepted[key])):
             return False
-    return all(key in value or "" in listed for key, listed in accepted.items())
+    return all(key in value or "" in _listed(values) for key, values in accepted.items())
+
+
+def _listed(accepted: Any) -> Sequence[Any]:
+    """The accepted values; some rows have a plain value in place of a list of one."""
+    return accepted if isinstance(accepted, list | tuple) else [accepted]
 
 
 def _same_mappings(values: Sequence[Any], accepted: Any) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _TOOL_CALL_PATTERN: Final = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
+MAX_CHARACTERS_OF_CALLS: Final = 200_000  # Python's parser takes 0.1 s for as many
 _MAX_OPERAND: Final = 10**9  # largest integer operand of arithmetic in an argument
 _OPERATORS: Final[dict[type, Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
@@ -42,6 +43,15 @@ def parse_tool_calls(text: str) -> list[ToolCall]:
     JSON, which is one call or a list of them, each `{"function": {"name", "arguments"}}`, `{"name", "arguments"}` or
     `{name: arguments}`, arguments as an object or as JSON text; Python, `[f(a=1), g(b=2)]`.
     """
+    if len(text) > MAX_CHARACTERS_OF_CALLS:
+        raise ValueError(f"more than {MAX_CHARACTERS_OF_CALLS} characters")
+    try:
+        return _calls(text)
+    except (RecursionError, MemoryError):
+        raise ValueError("nested too deeply") from None
+
+
+def _calls(text: str) -> list[ToolCall]:
     tagged = _TOOL_CALL_PATTERN.findall(text)
     if tagged:
         return [call for one in tagged for call in _json_calls(_load_json(one))]
@@ -62,7 +72,7 @@ def _json_call(value: Any) -> ToolCall:
     native = isinstance(value, dict) and isinstance(value.get("function"), dict)
     inner = value["function"] if native else value
     if not isinstance(inner, dict):
-        raise ValueError(f"expected a call, got {inner!r}")
+        raise ValueError(f"expected a call, got {inner!r:.80}")
     if "name" in inner:
         name, arguments = inner["name"], inner.get("arguments", inner.get("parameters", {}))
     elif len(inner) == 1:
@@ -72,7 +82,7 @@ def _json_call(value: Any) -> ToolCall:
     if isinstance(arguments, str):
         arguments = _load_json(arguments or "{}")
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError(f"expected a name and arguments by name, got {name!r} and {arguments!r}")
+        raise ValueError(f"expected a name and arguments by name, got {name!r:.80} and {arguments!r:.80}")
     return ToolCall(name, arguments, native)
 
 
@@ -92,7 +102,7 @@ def _python_calls(text: str) -> list[ToolCall]:
         body = ast.parse(text.strip().strip("'"), mode="eval").body
         elements = [body] if isinstance(body, ast.Call) else body.elts  # type: ignore[attr-defined]
         return [_python_call(one) for one in elements]
-    except (SyntaxError, AttributeError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
+    except (SyntaxError, AttributeError, TypeError, ArithmeticError) as error:
         raise ValueError(f"not a list of calls: {error}") from None
 
 

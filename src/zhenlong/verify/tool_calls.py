@@ -42,7 +42,7 @@ def tool_call_error(response: str, functions: Sequence[FunctionSchema], ground_t
     unmatched = list(calls)
     for expected_call in ground_truth:
         schema = _find_schema(functions, expected_call)
-        errors = [_call_error(call, schema, next(iter(expected_call.values()))) for call in unmatched]
+        errors = [_guarded_call_error(call, schema, next(iter(expected_call.values()))) for call in unmatched]
         if "" not in errors:
             return "; ".join(errors)
         del unmatched[errors.index("")]
@@ -56,6 +56,13 @@ def _find_schema(functions: Sequence[FunctionSchema], expected_call: ExpectedCal
         known = ", ".join(str(one.get("name")) for one in functions)
         raise UserError(f"tool call: ground_truth calls {name!r}, which has no schema; the functions are {known}")
     return found
+
+
+def _guarded_call_error(call: ToolCall, schema: FunctionSchema, accepted: Mapping[str, Sequence[Any]]) -> str:
+    try:
+        return _call_error(call, schema, accepted)
+    except (RecursionError, ValueError) as error:  # nested deeply, or an integer of more digits than Python writes
+        return f"{schema['name']}: a value that cannot be compared ({type(error).__name__})"
 
 
 def _call_error(call: ToolCall, schema: FunctionSchema, accepted: Mapping[str, Sequence[Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,6 +11,11 @@ from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.instances import converter
 
 Fields = Mapping[str, Any]
+FOREIGN_IDS: Final = re.compile(r"(?:^|_)java(?:script)?_\d")
+FOREIGN_TYPES: Final = (  # of Java and JavaScript; the schemas of Python functions have JSON's, in lower case
+    "String", "Boolean", "Array", "ArrayList", "HashMap", "Hashtable", "Queue", "Stack", "Bigint", "long", "short",
+    "double", "char", "byte",
+)  # fmt: skip
 SYSTEM: Final = (
     "You answer requests by calling functions. Below are the functions that you may call. Decide from the request "
     "which of them to call, once or several times, and with which arguments.\n"
@@ -26,10 +32,11 @@ SYSTEM: Final = (
 def function_calls(fields: Fields, *, irrelevance: bool = False) -> Instance:
     """`question` (a list with one turn of messages), `function`, and `ground_truth` unless `irrelevance`.
 
-    The functions go into a system message in front of the history. The references are BFCL's possible answers, which
-    upstream stores in `possible_answer/`.
+    The functions, of which there may be none, go into a system message in front of the history. The references are
+    BFCL's possible answers, which upstream stores in `possible_answer/`. Rows of the Java and JavaScript files are
+    refused: their answers are calls in these languages, which upstream parses and converts by rules of their own.
     """
-    functions = _listed(fields, "function")
+    functions = _functions(fields)
     turns = _listed(fields, "question")
     if len(turns) != 1 or not turns[0] or not all(isinstance(one, Mapping) for one in turns[0]):
         raise ValueError(f"question: expected one turn of messages, got {turns!r:.80}")
@@ -44,6 +51,25 @@ def function_calls(fields: Fields, *, irrelevance: bool = False) -> Instance:
         (Reference(_format_calls(truth, functions)),),
         data={"history": history, "functions": functions, "ground_truth": truth},
     )
+
+
+def _functions(fields: Fields) -> list[Any]:
+    functions = fields["function"]
+    if not isinstance(functions, list) or not all(isinstance(one, Mapping) and "name" in one for one in functions):
+        raise ValueError(f"function: expected a list of functions, got {functions!r:.80}")
+    foreign = FOREIGN_IDS.search(str(fields.get("id", "")))
+    schemas = [schema for one in functions for schema in (_parameters(one).get("properties") or {}).values()]
+    if foreign or any(isinstance(one, Mapping) and one.get("type") in FOREIGN_TYPES for one in schemas):
+        raise ValueError(
+            "function: a row of BFCL's Java or JavaScript files; expected one whose answers are Python calls, such as "
+            "BFCL_v4_simple_python.json"
+        )
+    return functions
+
+
+def _parameters(function: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = function.get("parameters")
+    return given if isinstance(given, Mapping) else {}
 
 
 def _answers(fields: Fields) -> Sequence[Any]:
@@ -61,24 +87,39 @@ def _answers(fields: Fields) -> Sequence[Any]:
 
 def _format_calls(truth: Sequence[Mapping[str, Mapping[str, Any]]], functions: Sequence[Mapping[str, Any]]) -> str:
     """The calls in prompt mode, each argument with the first of its accepted values, without optional ones."""
-    required = {one["name"]: one["parameters"].get("required", ()) for one in functions}
+    required = {one["name"]: _parameters(one).get("required") or () for one in functions}
     calls = []
     for answer in truth:
         for name, arguments in answer.items():
-            given = [key for key, accepted in arguments.items() if "" not in accepted or key in required[name]]
+            given = [key for key, accepted in arguments.items() if not _is_optional(accepted) or key in required[name]]
             calls.append(f"{name}({', '.join(f'{key}={_first(arguments[key])!r}' for key in given)})")
     return f"[{', '.join(calls)}]"
 
 
-def _first(accepted: Sequence[Any]) -> Any:
-    return _first_accepted(next((one for one in accepted if one != ""), ""))
+def _first(accepted: Any) -> Any:
+    """The first accepted value, as passed. Within it a mapping has a list of accepted values for each key, which BFCL
+    compares as they are: what lies deeper is plain.
+    """
+    value = _first_plain(accepted)
+    if isinstance(value, list):
+        return [_first_of_mapping(one) for one in value]
+    return _first_of_mapping(value)
 
 
-def _first_accepted(value: Any) -> Any:
-    """A value as passed: within a mapping each key has its own list of accepted values."""
-    if isinstance(value, Mapping):
-        return {key: _first(accepted) for key, accepted in value.items() if "" not in accepted}
-    return [_first_accepted(one) for one in value] if isinstance(value, list) else value
+def _first_of_mapping(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _first_plain(accepted) for key, accepted in value.items() if not _is_optional(accepted)}
+
+
+def _first_plain(accepted: Any) -> Any:
+    if not isinstance(accepted, list):
+        return accepted
+    return next((one for one in accepted if one != ""), "")
+
+
+def _is_optional(accepted: Any) -> bool:
+    return isinstance(accepted, list) and "" in accepted
 
 
 def _listed(fields: Fields, name: str) -> list[Any]:
