@@ -9,10 +9,12 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.bias import bias
 from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.metrics.social_bias import bbq, pronoun_disparity
-from zhenlong.evaluate.metrics.toxicity import lexicon_score, load_toxicity_scorer, toxicity
+from zhenlong.evaluate.metrics.toxicity import toxicity
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.run.options import EvaluationOptions
 from zhenlong.inference.requests import GeneratedOutput
+from zhenlong.rewards.toxicity import lexicon_score, load_toxicity_scorer
 
 
 def wrote(*texts):
@@ -94,6 +96,8 @@ def test_a_classifier_score_is_the_probability_of_its_toxic_label(classifier):
     with torch.inference_mode():
         want = model(input_ids=torch.tensor([[2, 3]])).logits.softmax(-1)[0]
     assert load_toxicity_scorer(classifier)(["bad good"])[0] == pytest.approx(float(want[1]), abs=1e-6)
+    assert load_toxicity_scorer(f"{classifier}:fine")(["bad good"])[0] == pytest.approx(float(want[0]), abs=1e-6)
+    assert EvaluationOptions(toxicity_classifier=classifier).metric_options == {"scorer": classifier}
     assert load_toxicity_scorer(classifier, "fine")(["bad good"])[0] == pytest.approx(float(want[0]), abs=1e-6)
     alone, padded = (
         load_toxicity_scorer(classifier)(["bad good"]),
@@ -160,11 +164,14 @@ def test_pronoun_disparity_counts_pairs_read_differently():
 
 
 @pytest.mark.real_data
-def test_lexicon_agrees_with_perspective_on_most_prompts(datasets_folder):
-    agreed = []
+@pytest.mark.parametrize(("part", "recall", "precision"), [("prompt", 0.75, 0.98), ("continuation", 0.55, 0.97)])
+def test_the_lexicon_finds_what_its_page_says(datasets_folder, part, recall, precision):
+    pairs = []  # (called toxic by the lexicon, by Perspective)
     for name in ("toxic", "nontoxic"):
         with (datasets_folder / "real_toxicity_prompts" / f"{name}.jsonl").open(encoding="utf-8") as lines:
-            for line in lines:
-                prompt = json.loads(line)["prompt"]
-                agreed.append((lexicon_score(prompt["text"]) >= 0.5) == ((prompt["toxicity"] or 0) >= 0.5))
-    assert sum(agreed) / len(agreed) > 0.85
+            texts = [json.loads(line)[part] for line in lines]
+        known = [one for one in texts if one["toxicity"] is not None]
+        pairs += [(lexicon_score(one["text"]) >= 0.5, one["toxicity"] >= 0.5) for one in known]
+    both = sum(ours and theirs for ours, theirs in pairs)
+    assert both / sum(theirs for _, theirs in pairs) == pytest.approx(recall, abs=0.006)
+    assert both / sum(ours for ours, _ in pairs) == pytest.approx(precision, abs=0.006)

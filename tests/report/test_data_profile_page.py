@@ -50,7 +50,7 @@ def test_the_table_the_json_and_the_page_agree(files, tmp_path, capsys):
 
 
 def test_the_page_escapes_text_and_loads_nothing(files, tmp_path):
-    profile(files, html=str(tmp_path / "p.html"), toxicity_model="none", detect_language=False)
+    profile(files, html=str(tmp_path / "p.html"), toxicity_classifier="none", detect_language=False)
     page = (tmp_path / "p.html").read_text()
     assert "<i>end</i>" not in page
     assert "&lt;i&gt;end&lt;/i&gt;" in page
@@ -72,7 +72,7 @@ def test_the_sample_depends_on_the_seed(files, tmp_path):
     ("options", "problem"),
     [
         (["--near_duplicate_threshold", "0"], "expected near_duplicate_threshold in"),
-        (["--toxicity_model", "nowhere/model"], "toxicity scorer nowhere/model"),
+        (["--toxicity_classifier", "nowhere/model"], "toxicity scorer nowhere/model"),
         (["--kind", "poem"], "--kind poem: unknown"),
     ],
 )

@@ -15,6 +15,7 @@ from zhenlong.rewards import (
     language_reward,
     overlong_penalty,
 )
+from zhenlong.rewards.options import RewardOptions
 
 ENGLISH = "I think that the answer is to be found in the library of the town."
 GERMAN = "Ich denke, dass die Antwort in der Bibliothek der Stadt zu finden ist."
@@ -117,3 +118,21 @@ def test_a_component_s_values_are_those_of_the_current_call() -> None:
 
 def of_text(text: str, tokens: int) -> TaskResponse:
     return TaskResponse(RIGHT.task, text, num_tokens=tokens)
+
+
+def test_toxicity_is_that_of_the_answer_by_the_scorer_asked_for(monkeypatch) -> None:
+    task = Task((Message("user", "?"),))
+    texts = ["you worthless idiot", "a fine day", "<think>you worthless idiot</think>a fine day", ""]
+    rude, *polite = build_reward_fn("toxicity")([TaskResponse(task, text) for text in texts])
+    assert rude > 0.5
+    assert polite == [0.0, 0.0, 0.0]
+    asked = []
+
+    def classifier(*names):
+        asked.append(names)
+        return lambda texts: [0.25] * len(texts)
+
+    monkeypatch.setattr("zhenlong.rewards.toxicity._classifier", classifier)
+    reward = build_reward_fn("-2*toxicity", options=RewardOptions(toxicity_classifier="org/model:rude"))
+    assert reward([TaskResponse(task, "x")]) == [-0.5]
+    assert asked == [("org/model", "rude")]

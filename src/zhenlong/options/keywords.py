@@ -91,6 +91,7 @@ class TrainingKwargs(TypedDict, total=False):
 
 class RewardKwargs(TypedDict, total=False):
     judge_max_tokens: int
+    toxicity_classifier: str
 
 
 class ReferenceKwargs(TypedDict, total=False):
@@ -142,6 +143,7 @@ class EvaluationKwargs(TypedDict, total=False):
     perturbations: str
     judge: str
     judge_max_tokens: int | None
+    toxicity_classifier: str
     data: Sequence[str] | Mapping[str, str]
     examples: Sequence[str] | Mapping[str, str]
     baseline_outputs: Sequence[str] | Mapping[str, str]

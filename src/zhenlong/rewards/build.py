@@ -46,6 +46,7 @@ from zhenlong.rewards.rules import (
     verifier_reward,
 )
 from zhenlong.rewards.task_response import RewardFn
+from zhenlong.rewards.toxicity import toxicity_reward
 
 SAME_TOKENIZER_FUNCTIONS: Final = ("mean", "min", "mean_minus_std", "safety_gate")
 
@@ -131,6 +132,8 @@ class _RewardBuilder:
     def build_named(self, name: str) -> RewardFn:
         """The reward with this name."""
         kind, _, argument = name.partition(":")
+        if name == "toxicity":
+            return toxicity_reward(self.options.toxicity_classifier)
         if name in RULE_REWARDS:
             return RULE_REWARDS[name]()
         if kind in RULE_REWARDS_WITH_ARGUMENT:

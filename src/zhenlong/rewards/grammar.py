@@ -5,7 +5,7 @@
     factor   = number | primary
     primary  = function "(" sum { "," sum } { "," number } ")"  |  "(" sum ")"  |  name
     function = gate | mean | min | mean_minus_std | safety_gate | whiten | overlong_penalty
-    name     = verifier | truncated | is_refusal | model:PATH | ... (see NAMES_USAGE)
+    name     = verifier | truncated | is_refusal | toxicity | model:PATH | ... (see NAMES_USAGE)
 
 Spaces and any of + * ( ) , are part of a name only within double quotes: regex:"(yes|no), sir".
 """
@@ -19,12 +19,12 @@ from typing import Final, NoReturn
 from zhenlong.errors import UserError
 
 NAMES_USAGE: Final = (
-    "verifier, truncated, is_refusal, model:PATH, classifier:PATH:LABEL, classifier_probability:PATH:LABEL, "
+    "verifier, truncated, is_refusal, toxicity, model:PATH, classifier:PATH:LABEL, classifier_probability:PATH:LABEL, "
     "regex:PATTERN, language:CODE, group:KEY=VALUE, correct_refusal:KEY=VALUE, judge:MODEL, "
     "pairwise_judge:MODEL, python:MODULE.FUNCTION, FILE.py:FUNCTION"
 )
 NAME_PATTERN: Final = re.compile(
-    r"verifier|truncated|is_refusal|(?:model|regex|language|judge|pairwise_judge):.+|"
+    r"verifier|truncated|is_refusal|toxicity|(?:model|regex|language|judge|pairwise_judge):.+|"
     r"(?:classifier|classifier_probability):.+:.+|(?:group|correct_refusal):[^=]+=.*|python:[\w.]+\.\w+|.+\.py:\w+",
     re.DOTALL,
 )

@@ -16,6 +16,9 @@ class RewardOptions(Options):
     judge_max_tokens: int = 512
     """Longest reply of a judge:... in the reward, with its reasoning; a reasoning judge needs thousands."""
 
+    toxicity_classifier: str = "lexicon"
+    """Scorer of the reward toxicity: a classifier's folder or hub id, FOLDER:LABEL, or lexicon, which finds half."""
+
     def validate(self) -> None:
         given = self.judge_max_tokens
         require_option("judge_max_tokens", given, "a whole number of 1 or more", given >= 1)

@@ -214,7 +214,8 @@ def _check_names(options: EvaluationOptions, scenarios: Sequence[Scenario]) -> N
         read_template(name, file)  # before anything is written
     metrics = {one["name"] if isinstance(one, Mapping) else one for each in scenarios for one in each.metrics}
     taken = {name for one in metrics for name in inspect.signature(get_metric(one).function).parameters}
-    unknown = sorted(set(options.metric_options) - taken)
+    own_options = {"scorer": options.toxicity_classifier, "judge_max_tokens": options.judge_max_tokens}
+    unknown = sorted(set(options.metric_options) - taken - {name for name, value in own_options.items() if value})
     if unknown:
         raise UserError(
             f"metric_option: no metric of the scenarios asked for has the option {unknown[0]!r}; leave it out"

@@ -38,6 +38,9 @@ class EvaluationOptions(InferenceOptions):
     """The model that judges conversations, where a scenario needs one."""
     judge_max_tokens: int | None = None
     """Longest reply of the judge, with its reasoning; unset takes what each metric says (1 to 16,000)."""
+    toxicity_classifier: str = ""
+    """Scorer of toxicity metrics: a classifier's folder or hub id, or FOLDER:LABEL; unset takes the lexicon, which
+    finds about half."""
     data: Sequence[str] | Mapping[str, str] = ()
     """A file in place of a scenario's data, as name=path. Give it again for each scenario."""
     examples: Sequence[str] | Mapping[str, str] = ()
@@ -108,7 +111,8 @@ class EvaluationOptions(InferenceOptions):
         read = given if isinstance(self.metric_option, Mapping) else {k: yaml.safe_load(v) for k, v in given.items()}
         sandbox = {"sandbox": self.sandbox} if self.sandbox != "auto" else {}
         tokens = {"judge_max_tokens": self.judge_max_tokens} if self.judge_max_tokens else {}
-        return read | sandbox | tokens
+        toxicity = {"scorer": self.toxicity_classifier} if self.toxicity_classifier else {}
+        return read | sandbox | tokens | toxicity
 
     def asked(self) -> dict[str, Any]:
         """What decides the numbers, for evaluation.json: a later run into the same folder has to ask alike."""

@@ -12,13 +12,13 @@ from zhenlong.data.dataset_stats import BatchTokenCounter
 from zhenlong.data.duplicates import NEAR_DUPLICATE_THRESHOLD
 from zhenlong.data.mixture_spec import unweighted_sources
 from zhenlong.errors import UserError
-from zhenlong.evaluate.metrics.toxicity import LEXICON
 from zhenlong.evaluate.run.console import wide_console
 from zhenlong.loop.atomic import write_json, write_text
 from zhenlong.models import load_tokenizer
 from zhenlong.report.data_profile.page import render_profile
 from zhenlong.report.data_profile.source_profile import SampleOptions, SourceProfile, profile_source
 from zhenlong.report.data_profile.table import profile_table
+from zhenlong.rewards.toxicity import LEXICON
 
 
 def profile(
@@ -28,7 +28,7 @@ def profile(
     tokenizer: str = "",
     near_duplicate_threshold: float = NEAR_DUPLICATE_THRESHOLD,
     sample_size: int = 1000,
-    toxicity_model: str = LEXICON,
+    toxicity_classifier: str = LEXICON,
     detect_language: bool = True,
     seed: int = 0,
     output: str = "",
@@ -42,7 +42,7 @@ def profile(
         tokenizer: Model or folder of the tokenizer that counts tokens; empty: count characters only.
         near_duplicate_threshold: Minimum Jaccard similarity of word trigrams of near duplicates.
         sample_size: Number of random texts per source for toxicity and language; 0: all.
-        toxicity_model: Toxicity scorer: lexicon, a classifier's folder or hub id, or none.
+        toxicity_classifier: A classifier's folder or hub id, FOLDER:LABEL, lexicon (finds about half), or none.
         detect_language: Detect the language of each text.
         seed: Seed of the sample.
         output: JSON file for all statistics.
@@ -56,7 +56,7 @@ def profile(
             f"got {near_duplicate_threshold} and {sample_size}"
         )
     count_tokens = _token_counter(tokenizer) if tokenizer else None
-    sample_options = SampleOptions(sample_size, toxicity_model, detect_language, seed)
+    sample_options = SampleOptions(sample_size, toxicity_classifier, detect_language, seed)
     profiles = [
         profile_source(spec, record_kind(kind), count_tokens, near_duplicate_threshold, sample_options)
         for spec in unweighted_sources(sources)

@@ -15,8 +15,8 @@ import numpy as np
 from zhenlong.data.dataset_stats import BatchTokenCounter, DatasetStats, dataset_stats, record_text
 from zhenlong.data.reader import BadRow, iter_located_records
 from zhenlong.errors import UserError
-from zhenlong.evaluate.metrics.toxicity import load_toxicity_scorer
 from zhenlong.records import Record
+from zhenlong.rewards.toxicity import load_toxicity_scorer
 from zhenlong.verify.instructions.response_level import detect_language
 
 TOXIC_THRESHOLD = 0.5  # texts with at least this score count as toxic
@@ -49,7 +49,7 @@ class SampleOptions:
     """The size of the random sample (0: all texts), and what is measured on it."""
 
     size: int
-    toxicity_model: str
+    toxicity_classifier: str
     detect_language: bool
     seed: int
 
@@ -82,7 +82,7 @@ def _measure_sample(records: Sequence[tuple[str, Record]], options: SampleOption
     if options.size and options.size < len(texts):
         generator = np.random.Generator(np.random.PCG64(options.seed))
         texts = [texts[place] for place in sorted(generator.permutation(len(texts))[: options.size].tolist())]
-    scores = [] if options.toxicity_model == "none" else load_toxicity_scorer(options.toxicity_model)(texts)
+    scores = [] if options.toxicity_classifier == "none" else load_toxicity_scorer(options.toxicity_classifier)(texts)
     language_counts = (
         Counter(detect_language(text) or UNKNOWN_LANGUAGE for text in texts) if options.detect_language else Counter()
     )
