@@ -1,6 +1,7 @@
 """Aggregation: trials are averaged, the worst case follows each measure's direction, failures enter no mean."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -142,9 +143,32 @@ def test_costs_are_of_the_unperturbed_requests():
     assert found["peak_memory", 0, "", ""].higher_is_better is False
 
 
-def test_a_count_that_is_always_one_gets_a_bootstrap_interval():
-    found = numbers([outcome(number, "yes", cost=RequestCost(0.5, 10, 1)) for number in range(5)])
-    assert found["generated_tokens", 0, "", ""].value.ci95 == (1.0, 1.0)
+def test_a_count_that_is_always_one_is_no_proportion():
+    found = numbers([outcome(number, "yes", cost=RequestCost(0.5, 10, 1)) for number in range(20)])
+    assert not found["generated_tokens", 0, "", ""].value.is_known
+
+
+def test_times_have_as_many_observations_as_batches_and_no_interval():
+    costs = [RequestCost(0.5 + number / 100, 10, number, batch_size=8) for number in range(40)]
+    found = numbers([outcome(number, "yes", cost=cost) for number, cost in enumerate(costs)])
+    for name in ("seconds_per_request", "tokens_per_second", "generated_tokens_per_second"):
+        assert (found[name, 0, "", ""].value.n, found[name, 0, "", ""].value.is_known) == (5, False)
+    assert found["generated_tokens", 0, "", ""].value.is_known
+
+
+def test_instances_of_one_cluster_and_trials_of_an_instance_are_one_observation():
+    def passages(shared):
+        return [
+            replace(one, instance=replace(one.instance, cluster=f"passage {number // 4}" if shared else ""))
+            for number in range(80)
+            for one in [outcome(number, "yes" if number % 8 < 4 else "no")]
+        ]
+
+    apart, together = (numbers(passages(shared))["right", 0, "", ""].value for shared in (False, True))
+    assert (apart.clusters, together.clusters, together.n) == (0, 20, 80)
+    assert together.ci95[1] - together.ci95[0] > 1.8 * (apart.ci95[1] - apart.ci95[0])
+    trials = [outcome(number, "yes" if number % 2 else "no", trial=trial) for number in range(80) for trial in range(4)]
+    assert numbers(trials)["right", 0, "", ""].value.ci95 == apart.ci95
 
 
 def test_a_value_that_is_not_finite_is_left_out_with_a_warning(monkeypatch):

@@ -1,6 +1,7 @@
 """The gate fails a candidate on a significant drop beyond the allowance; errors in the rules are one line."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -81,9 +82,21 @@ def test_no_worse_fails_unless_a_larger_drop_can_be_excluded(judged):
 def test_a_handful_of_instances_fails_nothing_by_chance(judged):
     before, after = {"quiz": records([0.9, 0.8, 0.95])}, {"quiz": records([0.5, 0.4, 0.6])}
     found = judged(before, after, {})["quiz", "exact_match"]
-    assert found.drop_low > 0  # the bootstrap interval of three drops is too narrow
+    assert math.isnan(found.drop_low)  # three drops have no interval
     assert found.p == pytest.approx(1 / 8)
     assert found.passed
+
+
+def test_drops_that_are_all_equal_have_no_bounds_and_are_decided_by_a_permutation_test(judged):
+    scores = np.linspace(3, 4, 30)
+    before, after = {"quiz": records(scores)}, {"quiz": records(scores - 0.25)}
+    found = judged(before, after, {})["quiz", "exact_match"]
+    assert math.isnan(found.drop_low)
+    assert not found.passed
+    assert judged(before, after, {"allowed_drop": 0.5})["quiz", "exact_match"].passed
+    no_worse = {"allowed_drop": 0.5, "require": "no_worse"}
+    assert judged(before, after, no_worse)["quiz", "exact_match"].passed
+    assert not judged(before, after, no_worse | {"allowed_drop": 0.1})["quiz", "exact_match"].passed
 
 
 def test_an_equally_good_candidate_fails_about_one_time_in_twenty(judged):

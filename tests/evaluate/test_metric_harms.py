@@ -41,6 +41,15 @@ def test_association_is_counted_per_response_and_averaged_over_target_words():
     assert twice["gender_profession_association"].mean == pytest.approx(2 / 3 - 1 / 2)
 
 
+def test_observations_of_bias_are_mentions_and_one_word_proves_nothing():
+    found = bias(wrote(*["Nothing here."] * 60, "The queen left."))
+    one, none = found["gender_representation"], found["race_representation"]
+    assert (one.mean, one.n, one.is_known, one.is_sufficient) == (0.5, 1, False, False)
+    assert none.as_json() == {"mean": None, "ci95": [None, None], "n": 0}
+    chatty = bias(wrote("she " * 50))["gender_representation"]
+    assert (chatty.n, chatty.clusters, chatty.is_known, chatty.is_sufficient) == (50, 1, False, False)
+
+
 def test_bias_intervals_contain_the_estimate():
     found = bias(wrote(*["She is a nurse."] * 30, *["He is a doctor."] * 20))["gender_representation"]
     assert found.mean == pytest.approx(0.1)
@@ -143,12 +152,13 @@ def test_bbq_scores_equal_the_papers_formula():
     assert found["bias_disambiguated"].mean == pytest.approx(2 * 1 / 2 - 1)
 
 
-@pytest.mark.parametrize(("predicted", "score"), [(TARGET, 1.0), (OTHER, -1.0), (UNKNOWN, 0.0), (None, 0.0)])
+@pytest.mark.parametrize(("predicted", "score"), [(TARGET, 1.0), (OTHER, -1.0), (UNKNOWN, None), (None, None)])
 def test_bbq_extremes(predicted, score):
     scored = [question("ambiguous", "negative", predicted, UNKNOWN) for _ in range(3)]
-    assert bbq(scored)["bias_ambiguous"].mean == score
+    found = bbq(scored)["bias_ambiguous"]
+    assert (found.as_json()["mean"], found.n) == (score, 0 if score is None else 3)  # no person named: not observed
     untargeted = [question("ambiguous", "negative", predicted, UNKNOWN, target=False) for _ in range(3)]
-    assert bbq(untargeted)["bias_ambiguous"].mean == 0
+    assert bbq(untargeted)["bias_ambiguous"].as_json()["mean"] is None
     assert "bias_disambiguated" not in bbq(scored)
 
 

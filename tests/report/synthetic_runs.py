@@ -50,7 +50,8 @@ def write_recipe(folder: Path) -> Path:
                          "benign_compliance": {"mean": None, "ci95": [None, None], "n": 0}, "truncated": 0.01,
                          "kl_from_sft": 1.5, "my_measure": 7}  # fmt: skip
         rows = [{"prompt": [{"role": "user", "content": f"question {i}"}], "response": f"{HOSTILE_TEXT} {model}",
-                 "gold": gold + i % 5 / 100 * (model == "grpo"), "proxy": proxy, "family": f"family {i % 3}",
+                 "gold": gold + i % 5 / 100 * (model == "grpo"), "proxy": proxy + i % 2 / 1000 * (model == "grpo"),
+                 "family": f"family {i % 3}",
                  "refused": False} for i in range(20)]  # fmt: skip
         write_lines(folder / "evaluation" / f"{model}.jsonl", rows)
     models["grpo"]["gold_gain_over_sft"] = {"mean": -0.1, "ci95": [-0.15, -0.05]}

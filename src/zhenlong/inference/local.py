@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -137,18 +138,22 @@ class LocalBackend:
             if not count
         ]
         found = np.zeros((3, len(sequences)))  # of each query: log-probability, seconds, FLOPs
+        batch_sizes = np.ones(len(sequences), dtype=int)  # requests in each query's batch
         device = next(self.network.parameters()).device
         for batch in prefix_batches(sequences, self._settings.tokens_per_microbatch, device):
             found[:, batch.sequence_indices] = self._forward_batch(
                 batch, [len(sequences[number].ids) for number in batch.sequence_indices]
             )
+            batch_sizes[batch.sequence_indices] = len({request_of_sequence[one] for one in batch.sequence_indices})
             done: IndexedResults = []
             for number in batch.sequence_indices:
                 place = request_of_sequence[number]
                 num_pending[place] -= 1
                 if not num_pending[place]:
                     own = [sequences[one] for one in spans[place]]
-                    done.append((place, self._score_result(requests[place], own, found[:, list(spans[place])])))
+                    result = self._score_result(requests[place], own, found[:, list(spans[place])])
+                    size = int(batch_sizes[list(spans[place])].max())
+                    done.append((place, replace(result, cost=replace(result.cost, batch_size=size))))
             yield done
 
     def _forward_batch(self, batch: PrefixBatch, lengths: Sequence[int]) -> np.ndarray:
@@ -208,7 +213,12 @@ class LocalBackend:
             written = sum(len(one.token_ids) for one in several)
             flops = _generation_flops(flop_estimator, len(ids), several)
             cost = RequestCost(
-                seconds * size, prompt_tokens=len(ids), generated_tokens=written, flops=flops, peak_memory=memory
+                seconds * size,
+                prompt_tokens=len(ids),
+                generated_tokens=written,
+                flops=flops,
+                peak_memory=memory,
+                batch_size=len(requests),
             )
             prompt = self._decode(ids) if conversation else ""
             results.append(RequestResult(outputs=outputs, prompt=prompt, cost=cost))

@@ -67,13 +67,14 @@ class GeneratedOutput:
 
 @dataclass(frozen=True)
 class RequestCost:
-    """What answering took, measured. Requests of one batch share its seconds by tokens."""
+    """What answering took, measured. Requests of one batch of `batch_size` share its seconds by tokens."""
 
     seconds: float = 0.0
     prompt_tokens: int = 0
     generated_tokens: int = 0
     flops: float | None = None
     peak_memory: int | None = None  # bytes
+    batch_size: int = 1  # requests that were timed together
 
 
 @dataclass(frozen=True)

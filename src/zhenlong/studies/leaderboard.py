@@ -22,6 +22,7 @@ from scipy import stats
 
 from zhenlong.api.folder_format import require_json_format
 from zhenlong.errors import UserError
+from zhenlong.evaluate.statistics.bootstrap import UNKNOWN
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.loop.atomic import to_jsonable, write_json, write_text
 from zhenlong.report.labels import display_name, mean_value
@@ -110,13 +111,13 @@ def leaderboard(runs: Sequence[str] = (), *, output: str, baseline: str = "sft",
 
 
 def mean_over_seeds(values: Iterable[float]) -> Interval:
-    """The mean over seeds with Student's t interval; its ends are NaN for a single seed."""
+    """The mean over seeds with Student's t interval; its ends are NaN for a single seed, and if all seeds agree."""
     data = np.asarray(list(values), dtype=np.float64)
     n, mean = len(data), float(data.mean())
     if n < 2:
         return Interval(mean, (math.nan, math.nan), n)
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * data.std(ddof=1) / math.sqrt(n))
-    return Interval(mean, (mean - half, mean + half), n)
+    return Interval(mean, (mean - half, mean + half) if half > 1e-12 * max(1.0, abs(mean)) else UNKNOWN, n)
 
 
 def seed_paired_gain(
@@ -135,8 +136,11 @@ def prompt_paired_gain(gains: Sequence[Any]) -> Interval | None:
     if any(mean_value(one) is None for one in gains):
         return None
     mean = float(np.mean([one["mean"] for one in gains]))
+    n = sum(one["n"] for one in gains)
+    if any(end is None for one in gains for end in one["ci95"]):
+        return Interval(mean, UNKNOWN, n)
     half = math.sqrt(sum(((one["ci95"][1] - one["ci95"][0]) / 2) ** 2 for one in gains)) / len(gains)
-    return Interval(mean, (mean - half, mean + half), sum(one["n"] for one in gains))
+    return Interval(mean, (mean - half, mean + half), n)
 
 
 def markdown_table(rows: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], baseline: str,

@@ -121,18 +121,24 @@ def print_comparison(
     screen.print(
         "p: McNemar's exact test of binary outcomes, else a sign-flip permutation test. Holm: p corrected for all "
         "measures tested.\n"
-        "MDE: minimum detectable effect, the smallest difference that this n detects with 80 % power.",
+        "MDE: minimum detectable effect, the smallest difference that this n detects with 80 % power at level 0.05; "
+        "needs n: the number of instances that detects the difference seen.\n"
+        "Instances of one passage, conversation or template are one cluster: its signs flip together, and it is "
+        "resampled as a whole.",
         style="dim",
         highlight=False,
     )
 
 
 def _tested_table(title: str, found: Sequence[MeasureDifference]) -> Table:
-    table = _table(title, "n", "A", "B", "B - A", "95 %", "p", "Holm", "MDE")
+    table = _table(title, "n", "A", "B", "B - A", "95 %", "p", "Holm", "MDE", "needs n")
     table.add_column("")
     for one in found:
         colour = {"better": "green", "worse": "red", "differs": "yellow"}.get(one.verdict, "")
-        tests = (format_p_value(one.p), format_p_value(one.p_holm), format_number(one.mde))
+        test = one.test
+        assert test is not None
+        needed = "-" if test.needed is None else f"{test.needed:,}"
+        tests = (format_p_value(test.p), format_p_value(one.p_holm), format_number(test.mde), needed)
         table.add_row(*_numbers(one), *tests, f"[{colour}]{one.verdict}[/]" if colour else "")
     return table
 

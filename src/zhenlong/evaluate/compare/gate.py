@@ -17,20 +17,23 @@ from scipy import stats
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.compare.compare import comparison_notes, format_number
-from zhenlong.evaluate.compare.differences import paired_bounds, unpaired_bounds
+from zhenlong.evaluate.compare.differences import unpaired_bounds
 from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel, load_evaluated_model
 from zhenlong.evaluate.compare.gate_rules import GateRule, read_rules
 from zhenlong.evaluate.compare.pairing import InstanceOverlap, MeasurePair, pair_measures
 from zhenlong.evaluate.results.result_files import Result
 from zhenlong.evaluate.run.console import wide_console
 from zhenlong.evaluate.statistics.intervals import Z95
-from zhenlong.evaluate.statistics.significance import permutation_test
 from zhenlong.loop.atomic import to_jsonable, write_json
 
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """One measure under its rule. A drop is how much worse the candidate is, in the measure's unit."""
+    """One measure under its rule. A drop is how much worse the candidate is, in the measure's unit.
+
+    The bounds are NaN where the spread of the drops was not seen (all are equal, or too few): then permutation tests
+    decide whether the drop is above, or below, what is allowed.
+    """
 
     measures: MeasurePair
     rule: GateRule
@@ -40,14 +43,18 @@ class GateVerdict:
     allowed_drop: float
     p: float | None  # one-sided p-value of the drop; None: the values are not paired
     n: int
+    p_above: float | None = None  # one-sided p-value of a drop above the allowed one; only where the bounds are NaN
+    p_below: float | None = None
 
     @property
     def passed(self) -> bool:
         """Whether the rule holds; an undecided case passes, except under `no_worse`."""
+        alpha = 1 - self.rule.confidence
         if self.rule.require == "no_worse":
-            return self.drop_high < self.allowed_drop
-        by_chance = self.p is not None and self.p >= 1 - self.rule.confidence
-        return by_chance or not self.drop_low > self.allowed_drop
+            return self.drop_high < self.allowed_drop or (self.p_below is not None and self.p_below < alpha)
+        by_chance = self.p is not None and self.p >= alpha
+        exceeds = self.drop_low > self.allowed_drop or (self.p_above is not None and self.p_above < alpha)
+        return by_chance or not exceeds
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as JSON."""
@@ -159,19 +166,24 @@ def apply_rules(
 
 def _apply_rule(row: MeasurePair, rule: GateRule, seed: int) -> GateVerdict:
     better = row.a.higher_is_better
-    level = 2 * rule.confidence - 1  # the two-sided interval with the same ends
-    p: float | None = None
-    if row.paired_values is None:
+    paired = row.paired_values
+    if paired is None:
         ends = unpaired_bounds(row, float(stats.norm.ppf(rule.confidence)) / Z95)
         baseline, gained, n = row.a.value.mean, row.b.value.mean - row.a.value.mean, min(row.a.value.n, row.b.value.n)
     else:
-        ends = paired_bounds(row.paired_values, level, seed)
-        gains = np.subtract(row.paired_values[1], row.paired_values[0])
-        baseline, gained, n = float(np.mean(row.paired_values[0])), float(gains.mean()), len(gains)
-        p = permutation_test(gains, seed, alternative="less" if better else "greater")
+        ends = paired.difference(2 * rule.confidence - 1, seed).ci95  # the two-sided interval with the same ends
+        baseline, gained, n = float(np.mean(paired.a)), float(paired.gains.mean()), len(paired.gains)
     drop, least, most = (0.0 - gained, 0.0 - ends[1], 0.0 - ends[0]) if better else (gained, ends[0], ends[1])
     allowed = rule.allowed_drop * abs(baseline) if rule.relative else rule.allowed_drop
-    return GateVerdict(row, rule, drop, least, most, allowed, p, n)
+    if paired is None:
+        return GateVerdict(row, rule, drop, least, most, allowed, None, n)
+    worse, less_bad = ("less", "greater") if better else ("greater", "less")
+    p = paired.p_value(0.0, seed, worse)
+    if math.isfinite(least) and math.isfinite(most):
+        return GateVerdict(row, rule, drop, least, most, allowed, p, n)
+    shift = -allowed if better else allowed
+    tests = paired.p_value(shift, seed, worse), paired.p_value(shift, seed, less_bad)
+    return GateVerdict(row, rule, drop, least, most, allowed, p, n, *tests)
 
 
 def _no_match_message(rule: GateRule, results: Iterable[Result]) -> str:
@@ -221,9 +233,7 @@ def _table(title: str, found: Sequence[GateVerdict]) -> Table:
 def _means(row: MeasurePair) -> tuple[float, float]:
     if row.paired_values is None:
         return row.a.value.mean, row.b.value.mean
-    return math.fsum(row.paired_values[0]) / len(row.paired_values[0]), math.fsum(row.paired_values[1]) / len(
-        row.paired_values[1]
-    )
+    return float(np.mean(row.paired_values.a)), float(np.mean(row.paired_values.b))
 
 
 def _key(result: Result) -> tuple[Any, ...]:

@@ -14,9 +14,9 @@ from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel
 from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, InstanceRecord, Result, read_records
 from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS
+from zhenlong.evaluate.statistics.paired import PairedValues
 
 RecordPair = tuple[InstanceRecord, InstanceRecord]
-PairedValues = tuple[list[float], list[float]]  # of A and of B, instance by instance
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,9 @@ def _paired_values(result: Result, pairs: Sequence[RecordPair], kinds: Mapping[s
     if not trials:
         return None
     means = [tuple(np.mean(several, axis=0)) for several in trials.values()]
-    return [float(one) for one, _ in means], [float(other) for _, other in means]
+    cluster_of = {one.id: one.cluster for one, _ in pairs if one.cluster}
+    clusters = [cluster_of.get(id_) or f"id {id_}" for id_ in trials] if cluster_of else None
+    return PairedValues([float(one) for one, _ in means], [float(other) for _, other in means], clusters)
 
 
 def _worst_case_values(result: Result, pairs: Sequence[RecordPair]) -> dict[tuple[str, int], tuple[float, float]]:

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zhenlong.evaluate.metrics.calibration import calibration_error
 from zhenlong.evaluate.statistics.intervals import mean_interval
 from zhenlong.forest import forward, pack_trees
 from zhenlong.forest.packing import TreeNode, microbatch_indices
 from zhenlong.models.classifier import Classifier
 from zhenlong.randomness import eval_mode
-
-BINS = 10
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def classification_metrics(predictions: Predictions, labels: Sequence[str]) -> d
     """Accuracy with Wilson's interval, macro F1, calibration error, and the accuracy of guessing.
 
     `nll` is the mean of -log p(true label) in nats; `ece_10_bin` the expected calibration error over ten bins of equal
-    width (Guo et al. 2017); `majority` the fraction of the most frequent label.
+    mass; `majority` the fraction of the most frequent label.
     """
     from sklearn.metrics import f1_score  # slow to import, needed only here
 
@@ -89,7 +88,7 @@ def classification_metrics(predictions: Predictions, labels: Sequence[str]) -> d
         "accuracy": mean_interval(predictions.correct).as_json(),
         "f1_macro": float(f1_score(predictions.true_labels, predictions.predicted, average="macro", zero_division=0)),
         "nll": float(-np.log(true_label_probabilities).mean()),
-        "ece_10_bin": _calibration_error(predictions),
+        "ece_10_bin": calibration_error(predictions.probabilities.max(1), predictions.correct),
         "majority": float(counts.max() / n),
         "by_label": {
             label: mean_interval(predictions.correct[predictions.true_labels == number]).as_json()
@@ -144,10 +143,3 @@ def _decoder_start_id(classifier: Classifier) -> int:
 def _base_model(classifier: Classifier) -> Any:
     network = classifier.model
     return network.get_base_model() if hasattr(network, "get_base_model") else network
-
-
-def _calibration_error(predictions: Predictions) -> float:
-    confidence = predictions.probabilities.max(1)
-    places = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(places, predictions.correct - confidence, BINS)
-    return float(np.abs(gaps).sum() / len(confidence))

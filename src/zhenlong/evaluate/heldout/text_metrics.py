@@ -134,7 +134,9 @@ def _count_pairs(ranking: Ranking, scores: NDArray[np.float64]) -> _PairCounts:
 def _accuracy(counts: Sequence[_PairCounts], seed: int) -> dict[str, Any]:
     """Accuracy with its interval; with one pair per ranking the pairs are independent and get Wilson's interval."""
     right, pairs = [t.num_correct for t in counts], [t.num_pairs for t in counts]
-    found = mean_interval(right, seed) if all(count == 1 for count in pairs) else ratio_interval(right, pairs, seed)
+    if all(count == 1 for count in pairs):
+        return mean_interval(right, seed).as_json()
+    found = ratio_interval(right, pairs, seed, proportion=True)
     return found.as_json()
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
-
 from zhenlong.errors import UserError
 from zhenlong.evaluate.judges.bradley_terry import (
     Battle,
@@ -17,6 +15,7 @@ from zhenlong.evaluate.judges.bradley_terry import (
     fit_bradley_terry,
 )
 from zhenlong.evaluate.judges.style_control import CONTROLS, Style, difference_of_counts, standardize_features
+from zhenlong.evaluate.statistics.bootstrap import percentile_bounds
 from zhenlong.evaluate.statistics.intervals import Interval
 
 NUM_RESAMPLES: Final = 100
@@ -88,8 +87,7 @@ def fit_strengths(battles: Sequence[Battle], anchor: str = "") -> Strengths:
 
 
 def _interval(value: float, resampled: Sequence[float], n: int) -> Interval:
-    low, high = np.percentile(resampled, (2.5, 97.5)) if resampled else (float("nan"), float("nan"))
-    return Interval(value, (float(low), float(high)), n)
+    return Interval(value, percentile_bounds(resampled, n), n)
 
 
 def _require_connected(battles: Sequence[Battle], anchor: str) -> Sequence[Battle]:

@@ -25,6 +25,7 @@ from zhenlong.evaluate.judges.style_control import (
     difference_of_densities,
     standardize_features,
 )
+from zhenlong.evaluate.statistics.bootstrap import percentile_bounds
 from zhenlong.evaluate.statistics.intervals import Interval
 
 MODEL, BASELINE = "model", "baseline"
@@ -68,8 +69,8 @@ def v2_win_rate(questions: Sequence[JudgedQuestion], seed: int = 0) -> Interval 
     scores = np.repeat([one.score for one in battles], [int(one.weight) for one in battles])
     rng = np.random.default_rng(seed)
     means = 100 * np.array([rng.choice(scores, len(scores)).mean() for _ in range(NUM_RESAMPLES)])
-    low, high = np.percentile(means, (5, 95))
-    return Interval(float(means.mean()), (float(low), float(high)), len(scores))
+    ends = percentile_bounds(means, len(scores), ends=(5, 95))
+    return Interval(float(means.mean()), ends, len(scores))
 
 
 def v2_style_controlled(questions: Sequence[JudgedQuestion], control: str, seed: int = 0) -> Interval | None:
@@ -84,8 +85,8 @@ def v2_style_controlled(questions: Sequence[JudgedQuestion], control: str, seed:
         battle_matrix(battles), NUM_RESAMPLES, anchor=BASELINE, seed=seed, repeat_by_weight=True
     )
     rates = 100 * np.array([_rate(one) for one in drawn])
-    low, middle, high = np.percentile(rates, (5, 50, 95))
-    return Interval(float(middle), (float(low), float(high)), int(sum(one.weight for one in battles)))
+    n = int(sum(one.weight for one in battles))
+    return Interval(float(np.median(rates)), percentile_bounds(rates, n, ends=(5, 95)), n)
 
 
 def _fully_parsed(questions: Sequence[JudgedQuestion]) -> list[JudgedQuestion]:
@@ -122,9 +123,8 @@ def _bradley_terry_interval(
     drawn = bootstrap_strengths(
         given, NUM_RESAMPLES, anchor=BASELINE, penalty=penalty, seed=seed, repeat_by_weight=True
     )
-    low, high = np.percentile([100 * _rate(one) for one in drawn], ends)
-    rate = 100 * _rate(fit_bradley_terry(given, anchor=BASELINE, penalty=penalty))
-    return Interval(rate, (float(low), float(high)), int(given.weight.sum()))
+    rate, n = 100 * _rate(fit_bradley_terry(given, anchor=BASELINE, penalty=penalty)), int(given.weight.sum())
+    return Interval(rate, percentile_bounds([100 * _rate(one) for one in drawn], n, ends=ends), n)
 
 
 def _rate(found: Strengths) -> float:

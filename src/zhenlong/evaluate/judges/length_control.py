@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zhenlong.data.sources import iter_source_rows
 from zhenlong.errors import UserError
+from zhenlong.evaluate.statistics.bootstrap import percentile_bounds
 from zhenlong.evaluate.statistics.intervals import Interval
 
 FloatArray = NDArray[np.float64]
@@ -100,8 +101,7 @@ def length_controlled_win_rate(
         counts = np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x)).astype(np.float64)
         own = np.concatenate([weight[: len(extra_y)], counts])
         drawn.append(_rate(x, fit_logistic_regression(all_x, all_y, own, inverse_penalty), counts))
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return Interval(rate, (float(low), float(high)), len(preferred))
+    return Interval(rate, percentile_bounds(drawn, len(preferred)), len(preferred))
 
 
 def fit_with_prior(x: FloatArray, y: FloatArray, weight: FloatArray, prior: tuple[float, float]) -> FloatArray:

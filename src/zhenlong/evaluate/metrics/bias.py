@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,8 +17,8 @@ from scipy.sparse import csr_matrix
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
 from zhenlong.evaluate.results.outcome import ScoredOutcome
-from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
-from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.evaluate.statistics.bootstrap import SampleIndices
+from zhenlong.evaluate.statistics.intervals import NOT_OBSERVED, Interval, bootstrap_interval
 from zhenlong.evaluate.wordlists import wordlist_words, words_by_group
 from zhenlong.verify import overlap
 
@@ -37,17 +37,19 @@ def bias(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
 
     `<group>_representation`: the distance for the groups' fractions of mentions, each group's count divided by the
     length of its word list. `<group>_<target>_association`: the same over responses that contain a target word,
-    counting mentions x occurrences per response; mean over the target words that co-occur with any mention. NaN without
-    mentions. Intervals by bootstrap over instances.
+    counting mentions x occurrences per response; mean over the target words that co-occur with any mention. The
+    observations are the mentions (of an association, those in responses with a target word); without any there is no
+    value. The instances that mention someone are its clusters, over which the bootstrap runs.
     """
+    clusters = [one.outcome.cluster for one in scored]
     texts = [[output.text for output in one.outcome.answers if output.text] for one in scored]
     tokens = [[Counter(overlap.word_tokens(text.lower())) for text in answers] for answers in texts]
     found = {}
     for group, name in GROUPS.items():
         lists = words_by_group(name)
-        found[f"{group}_representation"] = _representation(tokens, lists)
+        found[f"{group}_representation"] = _representation(tokens, lists, clusters)
         for target, target_list in TARGETS.items():
-            found[f"{group}_{target}_association"] = _association(tokens, lists, wordlist_words(target_list))
+            found[f"{group}_{target}_association"] = _association(tokens, lists, wordlist_words(target_list), clusters)
     return found
 
 
@@ -64,37 +66,60 @@ AnswerTokens = Sequence[Sequence[Counter[str]]]  # [instance][response]
 WordsByGroup = dict[str, tuple[str, ...]]
 
 
-def _representation(tokens: AnswerTokens, lists: WordsByGroup) -> Interval:
+def _representation(tokens: AnswerTokens, lists: WordsByGroup, clusters: Sequence[str]) -> Interval:
     counts = np.array([_total_mentions(answers, lists) for answers in tokens])
     sizes = _sizes(lists)
     counts = counts.reshape(len(tokens), len(lists))
+    seen = np.flatnonzero(counts.any(1))
 
     def of(rows: SampleIndices) -> float:
-        return float(distance_from_uniform(counts[rows].sum(0), sizes))
+        return float(distance_from_uniform(counts[seen[rows]].sum(0), sizes))
 
-    return bootstrap_interval(of, len(tokens), resamples=RESAMPLES, pivotal=True, bounds=(0.0, 1.0))
+    return _interval(of, seen, int(counts.sum()), clusters)
 
 
-def _association(tokens: AnswerTokens, lists: WordsByGroup, targets: Sequence[str]) -> Interval:
+def _association(
+    tokens: AnswerTokens, lists: WordsByGroup, targets: Sequence[str], clusters: Sequence[str]
+) -> Interval:
     place, sizes, groups = {word: number for number, word in enumerate(targets)}, _sizes(lists), len(lists)
     entries: dict[tuple[int, int], float] = defaultdict(float)
+    observed = np.zeros(len(tokens))  # mentions in each instance's responses with a target word
     for row, answers in enumerate(tokens):
         for one in answers:
             mentions = _mentions(one, lists)
-            if mentions.any():
+            if mentions.any() and not place.keys().isdisjoint(one):
+                observed[row] += mentions.sum()
                 for word in place.keys() & one.keys():
                     for group, count in enumerate(mentions):
                         entries[row, place[word] * groups + group] += count * one[word]
     rows, columns = zip(*entries, strict=True) if entries else ((), ())
     table = csr_matrix((list(entries.values()), (rows, columns)), (len(tokens), len(targets) * groups))
+    seen = np.flatnonzero(observed)
 
     def of(drawn: SampleIndices) -> float:
-        counts = table.T @ np.bincount(drawn, minlength=len(tokens))
+        counts = table.T @ np.bincount(seen[drawn], minlength=len(tokens))
         distances = distance_from_uniform(np.asarray(counts, dtype=np.float64).reshape(-1, groups), sizes)
         known = distances[np.isfinite(distances)]
         return float(known.mean()) if len(known) else math.nan
 
-    return bootstrap_interval(of, len(tokens), resamples=RESAMPLES, pivotal=True, bounds=(0.0, 1.0))
+    return _interval(of, seen, int(observed.sum()), clusters)
+
+
+def _interval(
+    statistic: Callable[[SampleIndices], float], seen: SampleIndices, observations: int, clusters: Sequence[str]
+) -> Interval:
+    """The interval over the instances with an observation; without any there is no value."""
+    if not observations:
+        return NOT_OBSERVED
+    return bootstrap_interval(
+        statistic,
+        len(seen),
+        resamples=RESAMPLES,
+        pivotal=True,
+        bounds=(0.0, 1.0),
+        observations=observations,
+        clusters=[clusters[row] for row in seen],
+    )
 
 
 def _total_mentions(answers: Sequence[Counter[str]], lists: WordsByGroup) -> NDArray[np.float64]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome
-from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
-from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
+from zhenlong.evaluate.statistics.bootstrap import SampleIndices
+from zhenlong.evaluate.statistics.intervals import Interval, bootstrap_interval, mean_interval
 
 BINS: Final = 10
 CLIP: Final = 1e-12  # probabilities are clipped to [CLIP, 1 - CLIP] before taking log-odds
@@ -57,12 +57,13 @@ def calibration(
     An answer is right if the predicted choice is, or without choices if the score `measure` is 1. See `confidence_of`
     for `unnormalised` and `per_token`. Not computed per group: with fewer than 300 answers ten bins are unreliable.
     """
-    confidences, correct = confidences_of(scored, measure=measure, unnormalised=unnormalised, per_token=per_token)
+    known, confidences, correct = _known_confidences(scored, measure, unnormalised, per_token)
     if not len(confidences):
         return {}
 
     order = np.argsort(confidences, kind="stable")  # resamples of sorted data are almost sorted, and fast to sort
     confidences, correct = confidences[order], correct[order]
+    clusters = [known[place].outcome.cluster for place in order]
     start = platt_weights(confidences, correct)
 
     def over(statistic: Callable[[Values, Values], float], distance: bool) -> Interval:
@@ -76,6 +77,7 @@ def calibration(
             resamples=RESAMPLES,
             pivotal=distance,
             bounds=(0.0, 1.0),
+            clusters=clusters,
         )
 
     return {
@@ -91,13 +93,8 @@ def confidences_of(
     scored: Sequence[ScoredOutcome], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
 ) -> tuple[Values, Values]:
     """The confidence in each answer and its correctness (0 or 1), for the answers with a log-probability."""
-    pairs = []
-    for one in scored:
-        confidence = confidence_of(one.outcome, unnormalised=unnormalised, per_token=per_token)
-        if confidence is not None and not one.outcome.failed:
-            pairs.append((confidence, _is_correct(one, measure)))
-    table = np.array(pairs, dtype=np.float64).reshape(len(pairs), 2)
-    return table[:, 0], table[:, 1]
+    _, confidences, correct = _known_confidences(scored, measure, unnormalised, per_token)
+    return confidences, correct
 
 
 def confidence_of(outcome: Outcome, *, unnormalised: bool = False, per_token: bool = True) -> float | None:
@@ -194,6 +191,20 @@ def platt_weights(
             break
         weights, likelihood = weights + step, new_likelihood
     return weights
+
+
+def _known_confidences(
+    scored: Sequence[ScoredOutcome], measure: str, unnormalised: bool, per_token: bool
+) -> tuple[list[ScoredOutcome], Values, Values]:
+    """The answers with a log-probability, the confidence in each, and whether it is right."""
+    known, pairs = [], []
+    for one in scored:
+        confidence = confidence_of(one.outcome, unnormalised=unnormalised, per_token=per_token)
+        if confidence is not None and not one.outcome.failed:
+            known.append(one)
+            pairs.append((confidence, _is_correct(one, measure)))
+    table = np.array(pairs, dtype=np.float64).reshape(len(pairs), 2)
+    return known, table[:, 0], table[:, 1]
 
 
 def _is_correct(one: ScoredOutcome, measure: str) -> float:

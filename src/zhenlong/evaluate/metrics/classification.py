@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
 from zhenlong.evaluate.results.outcome import ScoredOutcome
-from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
-from zhenlong.evaluate.statistics.intervals import Interval
+from zhenlong.evaluate.statistics.bootstrap import SampleIndices
+from zhenlong.evaluate.statistics.intervals import Interval, bootstrap_interval
 from zhenlong.verify.matching import PUNCTUATION
 
 
@@ -36,9 +36,13 @@ def classification(
         found: NDArray[np.int64] = parts[:, rows].sum(1)
         return found
 
+    def interval(statistic: Callable[[SampleIndices], float]) -> Interval:
+        clusters = [one.outcome.cluster for one in scored]
+        return bootstrap_interval(statistic, len(scored), bounds=(0.0, 1.0), clusters=clusters)
+
     return {
-        "macro_f1": bootstrap_interval(lambda rows: float(_f1(counted(rows)).mean()), len(scored), bounds=(0.0, 1.0)),
-        "micro_f1": bootstrap_interval(lambda rows: float(_f1(counted(rows).sum(1))), len(scored), bounds=(0.0, 1.0)),
+        "macro_f1": interval(lambda rows: float(_f1(counted(rows)).mean())),
+        "micro_f1": interval(lambda rows: float(_f1(counted(rows).sum(1)))),
     }
 
 

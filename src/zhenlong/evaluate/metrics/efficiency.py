@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.results.result_files import Result
+from zhenlong.evaluate.statistics.bootstrap import UNKNOWN
 from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
 from zhenlong.inference.requests import RequestCost
 
@@ -16,6 +17,9 @@ def efficiency_results(outcomes: Sequence[Outcome], seed: int = 0) -> list[Resul
     `seconds_per_request`, `prompt_tokens` and `generated_tokens` are means over requests, `tokens_per_second` is all
     prompt and generated tokens over all seconds, `generated_tokens_per_second` the generated ones only,
     `flops_per_request` the mean number of floating-point operations, `peak_memory` the maximum in bytes.
+
+    Requests of one batch share its seconds, so that times have as many observations as there were batches. They have no
+    interval: batches of one run share the machine and its load, and their spread says nothing about another run.
     """
     costs = [one.cost for one in outcomes if one.cost is not None]
     timed = [cost for cost in costs if cost.seconds > 0]
@@ -25,18 +29,24 @@ def efficiency_results(outcomes: Sequence[Outcome], seed: int = 0) -> list[Resul
         found["generated_tokens"] = _mean([cost.generated_tokens for cost in costs], seed), None
     if timed:
         seconds = [cost.seconds for cost in timed]
-        found["seconds_per_request"] = _mean(seconds, seed), False
-        found["tokens_per_second"] = ratio_interval([_tokens(cost) for cost in timed], seconds, seed), True
+        batches = num_batches(timed)
+        found["seconds_per_request"] = Interval(sum(seconds) / len(timed), UNKNOWN, batches), False
+        found["tokens_per_second"] = Interval(sum(map(_tokens, timed)) / sum(seconds), UNKNOWN, batches), True
         if any(cost.generated_tokens for cost in timed):
-            written = [cost.generated_tokens for cost in timed]
-            found["generated_tokens_per_second"] = ratio_interval(written, seconds, seed), True
+            written = sum(cost.generated_tokens for cost in timed)
+            found["generated_tokens_per_second"] = Interval(written / sum(seconds), UNKNOWN, batches), True
     flops = [cost.flops for cost in costs if cost.flops is not None]
     if flops:
         found["flops_per_request"] = _mean(flops, seed), False
     memory = [cost.peak_memory for cost in costs if cost.peak_memory is not None]
     if memory:
-        found["peak_memory"] = Interval(float(max(memory)), (float("nan"), float("nan")), len(memory)), False
+        found["peak_memory"] = Interval(float(max(memory)), UNKNOWN, 1), False
     return [Result("", "", name, value, "efficiency", better) for name, (value, better) in found.items()]
+
+
+def num_batches(costs: Sequence[RequestCost]) -> int:
+    """The number of batches that requests were answered in: the number of times that were measured."""
+    return max(1, round(sum(1 / cost.batch_size for cost in costs)))
 
 
 def _tokens(cost: RequestCost) -> int:

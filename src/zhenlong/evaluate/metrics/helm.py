@@ -11,9 +11,10 @@ from typing import Final
 
 import numpy as np
 
+from zhenlong.evaluate.metrics.efficiency import num_batches
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric, instance_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
-from zhenlong.evaluate.statistics.bootstrap import SampleIndices, bootstrap_interval
+from zhenlong.evaluate.statistics.bootstrap import UNKNOWN
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.verify.matching import normalize_text
 
@@ -92,21 +93,17 @@ def time_by_tokens(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     """seconds = overhead + a * prompt tokens + b * generated tokens, by least squares over the requests measured.
 
     HELM looks a and b up in tables per deployment; here they are fitted to this machine's timings. Empty if fewer than
-    three requests were timed, or the lengths do not vary; intervals by bootstrap over requests.
+    three requests were timed, or the lengths do not vary. Without intervals, as all times of one run
+    (`efficiency_results`).
     """
     costs = [one.outcome.cost for one in scored if one.outcome.cost is not None and one.outcome.cost.seconds > 0]
     lengths = np.array([[1.0, cost.prompt_tokens, cost.generated_tokens] for cost in costs]).reshape(len(costs), 3)
     seconds = np.array([cost.seconds for cost in costs])
     if len(costs) < 3 or np.linalg.matrix_rank(lengths) < 3:
         return {}
-
-    def coefficient(place: int) -> Callable[[SampleIndices], float]:
-        return lambda rows: float(np.linalg.lstsq(lengths[rows], seconds[rows], rcond=None)[0][place])
-
-    return {
-        name: bootstrap_interval(coefficient(place), len(costs), resamples=200)
-        for place, name in enumerate(COEFFICIENTS)
-    }
+    fitted = np.linalg.lstsq(lengths, seconds, rcond=None)[0]
+    batches = num_batches(costs)
+    return {name: Interval(float(value), UNKNOWN, batches) for name, value in zip(COEFFICIENTS, fitted, strict=True)}
 
 
 def _any_answer_matches(outcome: Outcome, k: int, form: Callable[[str], str]) -> float:

@@ -44,7 +44,7 @@ def instruction_accuracy(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]
         num_followed = [
             one.scores[f"followed_{name}"] * count for one, count in zip(scored, num_instructions, strict=True)
         ]
-        found[f"instruction_{name}"] = ratio_interval(num_followed, num_instructions)
+        found[f"instruction_{name}"] = ratio_interval(num_followed, num_instructions, proportion=True)
     return found
 
 
@@ -60,7 +60,8 @@ def instruction_kinds(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
             num_instructions[kind].append(kinds.count(kind))
             num_followed[kind].append(sum(mark for mark, name in zip(marks, kinds, strict=True) if name == kind))
     return {
-        f"strict:{kind}": ratio_interval(num_followed[kind], num_instructions[kind]) for kind in sorted(num_followed)
+        f"strict:{kind}": ratio_interval(num_followed[kind], num_instructions[kind], proportion=True)
+        for kind in sorted(num_followed)
     }
 
 

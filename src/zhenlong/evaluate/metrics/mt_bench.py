@@ -137,12 +137,13 @@ def mt_bench_win_rate(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
         turns = [[value for value in one.judgement.get(f"{reading}turns", ()) if value is not None] for one in scored]
         turns = [one for one in turns if one]
         sums = {
-            "win_rate": [100.0 * one.count(1.0) for one in turns],
-            "loss_rate": [100.0 * one.count(0.0) for one in turns],
-            "win_rate_adjusted": [100.0 * sum(one) for one in turns],
+            "win_rate": [one.count(1.0) for one in turns],
+            "loss_rate": [one.count(0.0) for one in turns],
+            "win_rate_adjusted": [sum(one) for one in turns],
         }
         counts = [len(one) for one in turns]
-        found |= {f"{reading}{name}": ratio_interval(values, counts) for name, values in sums.items() if turns}
+        for name, values in sums.items() if turns else ():
+            found[f"{reading}{name}"] = ratio_interval(values, counts, proportion=True).scaled(100)
     return found
 
 

@@ -32,6 +32,7 @@ class Instance:
     turns: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     perturbation: str = ""  # name of the perturbation applied to the original with the same id; "": none
+    cluster: str = ""  # what it shares with other instances: a passage, conversation or template; "": nothing
     labels: bool = False  # the references are labels such as Yes and No, or values, not free text
 
     def __post_init__(self) -> None:

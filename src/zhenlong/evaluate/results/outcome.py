@@ -63,6 +63,11 @@ class Outcome:
         )
 
     @property
+    def cluster(self) -> str:
+        """What tells apart outcomes that are not independent: equal for instances of one cluster."""
+        return self.instance.cluster or f"id {self.instance.id}"
+
+    @property
     def text(self) -> str:
         """The first answer; empty if there is none."""
         return self.answers[0].text if self.answers else ""

@@ -63,6 +63,7 @@ class InstanceRecord:
     predicted: int | None = None
     confidence: float | None = None  # probability of the answer, if log-probabilities are known
     groups: Mapping[str, str] = field(default_factory=dict)
+    cluster: str = ""  # instances of one cluster share a passage, a conversation or a template
     perturbation: str = ""
     shots: int = 0
     trial: int = 0
@@ -100,7 +101,7 @@ def read_results(folder: str | Path) -> list[Result]:
         value = row.pop("value")
         low, high = (float("nan") if end is None else end for end in value["ci95"])
         mean = float("nan") if value["mean"] is None else value["mean"]
-        found.append(Result(value=Interval(mean, (low, high), value["n"]), **row))
+        found.append(Result(value=Interval(mean, (low, high), value["n"], value.get("clusters", 0)), **row))
     return found
 
 

@@ -30,7 +30,7 @@ from zhenlong.evaluate.run.score_outcomes import (
     score_outcomes,
 )
 from zhenlong.evaluate.scenarios.scenario import PERTURBATION_KINDS, Scenario
-from zhenlong.evaluate.statistics.intervals import Interval, mean_interval
+from zhenlong.evaluate.statistics.intervals import NOT_OBSERVED, Interval, mean_interval
 from zhenlong.inference.model_client import Judge
 
 
@@ -106,6 +106,8 @@ def _all_results(
 def make_record(outcome: Outcome, scored: ScoredOutcome | None) -> InstanceRecord:
     """The record of an outcome; `scored` is None if it failed."""
     cost = {} if outcome.cost is None else {k: v for k, v in asdict(outcome.cost).items() if v is not None}
+    if cost.get("batch_size") == 1:
+        del cost["batch_size"]
     return InstanceRecord(
         id=outcome.instance.id,
         prompt=outcome.prompt or outcome.instance.input,
@@ -117,6 +119,7 @@ def make_record(outcome: Outcome, scored: ScoredOutcome | None) -> InstanceRecor
         predicted=outcome.predicted,
         confidence=None if outcome.failed else confidence_of(outcome),
         groups=dict(outcome.instance.groups),
+        cluster=outcome.instance.cluster,
         perturbation=outcome.instance.perturbation,
         shots=outcome.shots,
         trial=outcome.trial,
@@ -160,11 +163,7 @@ def _slice_results(
         }
         found |= _corpus_measures([one for one in bound if one[0].of_groups or not group], within.scored)
         if scenario.main not in found and not group:
-            nothing = Interval(float("nan"), (float("nan"), float("nan")), 0)
-            found[scenario.main] = (
-                _declared_measure(bound, scenario.main),
-                nothing,
-            )  # every instance failed: report the measure with n = 0
+            found[scenario.main] = (_declared_measure(bound, scenario.main), NOT_OBSERVED)  # every instance failed
         for name, (known, value) in found.items():
             yield Result(
                 model="",
@@ -190,9 +189,15 @@ def _group_slices(part: _Slice) -> Iterator[tuple[str, _Slice]]:
 
 
 def _instance_means(scored: Sequence[ScoredOutcome], scenario_name: str, seed: int) -> dict[str, Interval]:
-    """The mean of each measure over instances; an instance's value is the mean over its trials."""
+    """The mean of each measure over instances; an instance's value is the mean over its trials.
+
+    The trials of an instance are thereby one observation; instances of one cluster are not independent.
+    """
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    clusters: dict[str, str] = {}
     for one in scored:
+        instance = one.outcome.instance
+        clusters[instance.id] = instance.cluster or f"id {instance.id}"
         for name, value in one.scores.items():
             values[name][one.outcome.instance.id].append(value)
     found = {}
@@ -203,7 +208,8 @@ def _instance_means(scored: Sequence[ScoredOutcome], scenario_name: str, seed: i
             warnings.warn(
                 f"{scenario_name}: {name}: {(~finite).sum()} values are not finite and left out", stacklevel=2
             )
-        found[name] = mean_interval(means[finite], seed)
+        groups = [clusters[id_] for id_, kept in zip(by_id, finite, strict=True) if kept]
+        found[name] = mean_interval(means[finite], seed, clusters=groups)
     return found
 
 
@@ -231,7 +237,8 @@ def _corpus_measures(bound: BoundMetrics, scored: Sequence[ScoredOutcome]) -> di
 
 def _mean_of_intervals(several: Sequence[Interval]) -> Interval:
     low, high = (float(np.mean([one.ci95[end] for one in several])) for end in (0, 1))
-    return Interval(float(np.mean([one.mean for one in several])), (low, high), max(one.n for one in several))
+    clusters = max(one.clusters for one in several)
+    return Interval(float(np.mean([one.mean for one in several])), (low, high), max(one.n for one in several), clusters)
 
 
 def _worst_case_results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.scenarios.joined_files import join_answers, join_sibling_file, rows_of_tables, table_files
 from zhenlong.evaluate.scenarios.scenario import Scenario
 
+MAX_CLUSTER_NAME: Final = 40
 GENERATED_PREFIX: Final = "generated:"
 USER_PROVIDED_PREFIX: Final = (
     "given:"  # marks a source that cannot be downloaded: the user provides it, in the schema named after the prefix
@@ -39,7 +41,8 @@ def converter(name: str) -> Callable[[Converter], Converter]:
     """Register `f(fields, *, options) -> Instance | [Instance]`, from a row of the upstream schema.
 
     A missing or wrong field is a `ValueError` naming it; the reader adds file and line. Ids are left empty; if a row
-    gives several instances they hold distinct suffixes of the row's own id.
+    gives several instances they hold distinct suffixes of the row's own id. `cluster` is what an instance shares with
+    those of other rows, such as its passage; instances of one row are a cluster without it.
     """
 
     def register(function: Converter) -> Converter:
@@ -105,6 +108,7 @@ def row_instances(scenario: Scenario, row: RawRow, number: int) -> list[Instance
         found = convert(row.fields, **options)
         several = [found] if isinstance(found, Instance) else list(found)
         own = str(number) if scenario.id is None else row_id(scenario.id, row.fields)
+        shared = row_id(scenario.cluster, row.fields) if scenario.cluster else f"row {own}" if len(several) > 1 else ""
     except KeyError as error:
         raise UserError(
             f"{row.location}: {error.args[0]}: missing; expected a row of scenario {scenario.name} "
@@ -112,10 +116,20 @@ def row_instances(scenario: Scenario, row: RawRow, number: int) -> list[Instance
         ) from None
     except ValueError as error:
         raise UserError(f"{row.location}: {' '.join(str(error).split())} (scenario {scenario.name})") from None
-    named = [replace(one, id=f"{own}-{one.id}" if one.id else own) for one in several]
+    named = [
+        replace(one, id=f"{own}-{one.id}" if one.id else own, cluster=_short_cluster(one.cluster or shared))
+        for one in several
+    ]
     if scenario.attack:
         named = [replace(one, data={**one.data, "attack": scenario.attack}) for one in named]
     return [one for one in named if all(one.groups.get(name) == value for name, value in scenario.group_filter.items())]
+
+
+def _short_cluster(shared: str) -> str:
+    """The name of a cluster: what its instances share, or the hash of a long text."""
+    if len(shared) <= MAX_CLUSTER_NAME:
+        return shared
+    return hashlib.sha256(shared.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def recorded_instances(scenario: Scenario, rows: Iterable[RawRow]) -> list[Instance]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from zhenlong.evaluate.statistics.intervals import RESAMPLE_CHUNK, Values
+from zhenlong.evaluate.statistics.bootstrap import RESAMPLE_CHUNK, Values
 
 MAX_EXACT_PAIRS: Final = 14  # nonzero differences up to which all sign patterns (16,384) are enumerated
 NUM_PERMUTATIONS: Final = 9999  # random sign patterns beyond that
@@ -84,7 +84,7 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
     return found
 
 
-def tango_interval(only_a: int, only_b: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def tango_interval(only_a: float, only_b: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Score interval of the difference of two paired proportions, (only_a - only_b) / n (Tango 1998).
 
     It holds the differences that the score test does not reject; unlike the bootstrap it covers with few discordant
@@ -125,8 +125,8 @@ def minimum_detectable_effect(differences: Values, power: float = 0.8, alpha: fl
     NaN for fewer than two pairs, and for constant differences, whose spread is unknown.
     """
     data = np.asarray(differences, dtype=np.float64)
-    deviation = float(data.std(ddof=1)) if len(data) > 1 else 0.0
-    if deviation <= 1e-12 * max(1.0, float(np.abs(data).max(initial=0.0))):
+    deviation = _deviation(data)
+    if not deviation:
         return math.nan
     edge, wanted = stats.t.ppf((1 - alpha / 2, power), len(data) - 1)
     about = (edge + wanted) / math.sqrt(len(data))
@@ -149,6 +149,40 @@ def mcnemar_detectable_effect(discordant: int, n: int, power: float = 0.8, alpha
     if n == 0 or surplus(1.0) < 0:
         return math.nan
     return float(optimize.brentq(surplus, 1e-12, 1.0))
+
+
+def required_pairs(differences: Values, power: float = 0.8, alpha: float = 0.05) -> int | None:
+    """The number of pairs with which a paired t-test detects the mean difference seen, at the spread seen.
+
+    None where the difference is 0 or the spread unknown.
+    """
+    data = np.asarray(differences, dtype=np.float64)
+    size, deviation = abs(float(data.mean())) if len(data) else 0.0, _deviation(data)
+    if not size or not deviation:
+        return None
+    edge, wanted = float(stats.norm.ppf(1 - alpha / 2)), float(stats.norm.ppf(power))
+    n = max(2, math.ceil(((edge + wanted) * deviation / size) ** 2))  # of the z-test; the t-test needs a few more
+    while n < NORMAL_APPROXIMATION_PAIRS and paired_t_test_power(size, deviation, n, alpha) < power:
+        n += 1
+    return n
+
+
+def mcnemar_required_pairs(only_a: int, only_b: int, n: int, power: float = 0.8, alpha: float = 0.05) -> int | None:
+    """The number of pairs with which McNemar's test detects the difference seen, at the discordant pairs seen.
+
+    n = (z_(1-alpha/2) sqrt(f) + z_power sqrt(f - d²))² / d² (Connor 1987). None where the difference is 0.
+    """
+    if only_a == only_b:
+        return None
+    share, size = (only_a + only_b) / n, abs(only_a - only_b) / n
+    edge, wanted = float(stats.norm.ppf(1 - alpha / 2)), float(stats.norm.ppf(power))
+    return math.ceil(((edge * math.sqrt(share) + wanted * math.sqrt(max(0.0, share - size**2))) / size) ** 2)
+
+
+def _deviation(data: NDArray[np.float64]) -> float:
+    """The standard deviation; 0 where there is none but rounding, or fewer than two values."""
+    deviation = float(data.std(ddof=1)) if len(data) > 1 else 0.0
+    return 0.0 if deviation <= 1e-12 * max(1.0, float(np.abs(data).max(initial=0.0))) else deviation
 
 
 def _distance(sums: NDArray[np.float64], alternative: str) -> NDArray[np.float64]:

@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 
 from zhenlong.evaluate.compare.compare import format_p_value
-from zhenlong.evaluate.compare.differences import SIGNIFICANCE_LEVEL, are_binary, paired_bounds
+from zhenlong.evaluate.compare.differences import SIGNIFICANCE_LEVEL
 from zhenlong.evaluate.results.result_files import InstanceRecord
 from zhenlong.evaluate.statistics.intervals import Interval
-from zhenlong.evaluate.statistics.significance import holm_correction, mcnemar, permutation_test
+from zhenlong.evaluate.statistics.paired import PairedValues
+from zhenlong.evaluate.statistics.significance import holm_correction
 from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioShots, measure_title, short_model_name
 from zhenlong.report.evaluation.number_format import decimals_for, format_decimal, format_with_half_width
 
@@ -69,13 +70,16 @@ def scenario_differences(
 
     They cover the main measure; if there is only one scenario, every measure with a direction.
     """
+    clusters = {one.id: one.cluster or f"id {one.id}" for own in records.values() for one in own}
     for measure, higher_is_better in _measures_to_compare(evaluation, scenario_shots):
         values = {model: _mean_scores_by_instance(own, scenario_shots[1], measure) for model, own in records.items()}
         for pair in compared_pairs(evaluation):
             first, second = (values.get(model, {}) for model in pair)
             shared = [key for key in first if key in second]
             if len(shared) > 1:
-                both = [second[key] for key in shared], [first[key] for key in shared]
+                both = PairedValues(
+                    [second[key] for key in shared], [first[key] for key in shared], [clusters[key] for key in shared]
+                )
                 yield (
                     pair,
                     _difference(
@@ -122,13 +126,9 @@ def _mean_scores_by_instance(records: Sequence[InstanceRecord], shots: int, meas
     return {key: float(np.mean(several)) for key, several in found.items() if np.isfinite(several).all()}
 
 
-def _difference(
-    scenario: str, label: str, both: tuple[list[float], list[float]], higher_is_better: bool | None
-) -> DifferenceRow:
+def _difference(scenario: str, label: str, both: PairedValues, higher_is_better: bool | None) -> DifferenceRow:
     """The second values minus the first."""
-    differences = np.subtract(both[1], both[0])
-    value = Interval(float(differences.mean()), paired_bounds(both), len(differences))
-    p = mcnemar(*both).p if are_binary(both) else permutation_test(differences)
+    value, p = both.difference(), both.test().p
     digits = decimals_for([value])
     text, half = format_with_half_width(value, digits, signed=True)
     interval_text = " to ".join(format_decimal(end, digits, signed=True) for end in value.ci95)

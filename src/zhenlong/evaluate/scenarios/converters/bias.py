@@ -33,7 +33,7 @@ def bbq(fields: Fields) -> Instance:
 
     Each reference has one tag: `unknown`, `target` (the stereotyped group) or `other`. Group names are compared as a
     whole, not as substrings: "disabled" is not in "nonDisabled". If neither answer or both are a stereotyped group, the
-    question has no target and counts for accuracy only.
+    question has no target and counts for accuracy only. The questions of one template (`question_index`) are a cluster.
     """
     answers, info = [text_field(fields, f"ans{place}") for place in range(3)], fields["answer_info"]
     stereotyped = _normalised_groups(fields["additional_metadata"]["stereotyped_groups"])
@@ -56,6 +56,7 @@ def bbq(fields: Fields) -> Instance:
             "context": _one_of(fields, "context_condition", CONTEXTS),
         },
         data={"polarity": _one_of(fields, "question_polarity", POLARITIES)},
+        cluster=f"{fields['category']} {fields['question_index']}" if "question_index" in fields else "",
     )
 
 
@@ -104,6 +105,7 @@ def winogender(fields: Fields) -> Instance:
         tuple(Reference(who, place == int(answer)) for place, who in enumerate((occupation, participant))),
         groups={"gender": gender},
         data={"pair": f"{occupation}.{participant}.{answer}", "gender": gender},
+        cluster=f"{occupation}.{participant}",
     )
 
 

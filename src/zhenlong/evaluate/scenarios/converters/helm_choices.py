@@ -105,7 +105,9 @@ def lsat(fields: Fields) -> Instance | list[Instance]:
     if "questions" not in fields:
         asked = f"{text_field(fields, 'passage')}\nQuestion: {text_field(fields, 'question')}"
         right = choice_references(fields["references"], int(fields["gold_index"]), "gold_index")
-        return Instance("", asked, right, groups=present_groups(fields, {"kind": "subset"}))
+        return Instance(
+            "", asked, right, groups=present_groups(fields, {"kind": "subset"}), cluster=text_field(fields, "passage")
+        )
     found = []
     for number, one in enumerate(fields["questions"]):
         asked = f"{text_field(fields, 'passage')}\nQuestion: {one['question']}"

@@ -44,8 +44,9 @@ def boolq(fields: Fields, *, passage: str = "passage", question: str = "question
     given = {"true": "Yes", "yes": "Yes", "false": "No", "no": "No"}.get(str(fields[answer]).strip().lower())
     if given is None:
         raise ValueError(f"{answer}: expected true or false, got {fields[answer]!r}")
-    asked = f"{text_field(fields, passage)}\nQuestion: {as_question(text_field(fields, question))}"
-    return Instance("", asked, (Reference(given),), labels=True)
+    shared = text_field(fields, passage)
+    asked = f"{shared}\nQuestion: {as_question(text_field(fields, question))}"
+    return Instance("", asked, (Reference(given),), cluster=shared, labels=True)
 
 
 @converter("narrative_qa")
@@ -58,7 +59,8 @@ def narrative_qa(fields: Fields) -> Instance:
         asked = _nested(fields, "question", "text")
         given = [one["text"] for one in fields["answers"]]
     asked = asked.strip() if asked.strip().endswith("?") else asked.strip() + "?"
-    return Instance("", f"{story.strip()}\nQuestion: {asked}", correct_references(given, "references"))
+    references = correct_references(given, "references")
+    return Instance("", f"{story.strip()}\nQuestion: {asked}", references, cluster=story.strip())
 
 
 @converter("natural_questions")
@@ -85,7 +87,8 @@ def natural_questions(fields: Fields, *, passage: bool) -> list[Instance]:
     marked = [str(one) for one in long if str(one).strip()]
     if not marked:
         raise ValueError("long_answers: expected the paragraph that holds the answer, got none")
-    return [Instance("", f"Passage: {Random(asked).choice(marked)}\n\nQuestion: {asked}", references)]
+    chosen = Random(asked).choice(marked)
+    return [Instance("", f"Passage: {chosen}\n\nQuestion: {asked}", references, cluster=chosen)]
 
 
 @converter("quac")
@@ -106,7 +109,7 @@ def quac(fields: Fields) -> Instance:
     last = Random(head).randrange(2, len(turns))
     history = "".join(f"Question: {one['question']}\nAnswer: {one['orig_answer']['text']}\n\n" for one in turns[:last])
     asked = f"{head}Passage: {context}\n\n{history}Question: {turns[last]['question']}"
-    return Instance("", asked, _quac_answers([one["text"] for one in turns[last]["answers"]]))
+    return Instance("", asked, _quac_answers([one["text"] for one in turns[last]["answers"]]), cluster=fields["title"])
 
 
 @converter("babi")
@@ -118,7 +121,8 @@ def babi(fields: Fields, *, groups: Mapping[str, str] | None = None) -> Instance
     if "story" not in fields:
         passage = text_field(fields, "passage").rstrip("\n")
         asked = f"{passage}\nQuestion: {text_field(fields, 'question').strip()}"
-        return Instance("", asked, (Reference(_path(str(fields["answer"]))),), groups=present_groups(fields, groups))
+        right = (Reference(_path(str(fields["answer"]))),)
+        return Instance("", asked, right, groups=present_groups(fields, groups), cluster=passage)
     story = json.loads(fields["story"]) if isinstance(fields["story"], str) else fields["story"]
     sentences: list[str] = []
     found: list[Instance] = []

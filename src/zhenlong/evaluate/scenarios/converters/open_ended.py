@@ -84,12 +84,18 @@ def instructions(fields: Mapping[str, Any]) -> Instance:
 
 @converter("xstest")
 def xstest(fields: Fields) -> Instance:
-    """`prompt`, `type`, `label` (safe or unsafe); an older file has no label, its unsafe types begin with contrast."""
+    """`prompt`, `type`, `label` (safe or unsafe); an older file has no label, its unsafe types begin with contrast.
+
+    A safe prompt and its unsafe contrast share type and `focus`: they are a cluster.
+    """
     kind = text_field(fields, "type")
     label = str(fields["label"]) if "label" in fields else LABELS[kind.startswith("contrast")]
     if label not in LABELS:
         raise ValueError(f"label: expected safe or unsafe, got {label!r}")
-    return Instance("", text_field(fields, "prompt"), groups={"label": label, "type": kind}, data={"label": label})
+    pair = f"{kind.removeprefix('contrast_')}: {fields['focus']}" if fields.get("focus") else ""
+    return Instance(
+        "", text_field(fields, "prompt"), groups={"label": label, "type": kind}, data={"label": label}, cluster=pair
+    )
 
 
 @converter("advbench")
