@@ -201,6 +201,18 @@ def test_dropped_examples_are_counted_with_their_ids(known, tmp_path, capsys):
     assert "5 of 5 prompts did not fit with all examples; up to the last 2 were dropped (id 0, 1, 2, ...)" in said
 
 
+def test_an_item_is_not_among_its_own_examples(known, tmp_path, capsys):
+    rows = str(tmp_path / "rows.jsonl")
+    evaluate(
+        [ScriptedBackend(right)], tmp_path / "e", scenario=["capitals"], shots=[5], examples=[f"capitals={rows}"],
+        perturbations="lowercase",
+    )  # fmt: skip
+    assert "items were among their own examples and left out there (id 0, 1, 2, ...)" in capsys.readouterr().err
+    for one in read_records(tmp_path / "e", "stand-in", "capitals"):
+        assert one.prompt.count("Q: ") == 5  # four examples and the question, of the changed copy too
+        assert one.prompt.lower().count(f"land {one.id}?") == 1
+
+
 def test_unknown_names_are_errors_with_the_closest_names(known, tmp_path):
     with pytest.raises(UserError, match="did you mean capitals"):
         evaluate([ScriptedBackend()], tmp_path / "e", scenario=["capitls"])

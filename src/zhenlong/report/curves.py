@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from zhenlong.evaluate.results.number_format import format_short
 from zhenlong.report.labels import MINUS_SIGN, mean_value
 from zhenlong.report.report_data import JsonRows, RunData
 
@@ -94,7 +95,7 @@ def moving_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]
 
 def format_significant(value: float) -> str:
     """A number with three significant digits."""
-    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+    text = format_short(value) if abs(value) >= 1e-4 or value == 0 else f"{value:.3g}"
     return text.replace("e-0", "e-").replace("-", MINUS_SIGN)
 
 

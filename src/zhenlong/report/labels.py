@@ -6,10 +6,11 @@ The value of a measure is a number or an object with `mean`, `ci95` and `n`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from zhenlong.inference.endpoint_address import ENDPOINT_PREFIX
 from zhenlong.registry import stages
 
 NumberKind = Literal["fraction", "number", "count"]
@@ -79,6 +80,36 @@ def measure_label(key: str) -> MeasureLabel:
 def display_name(model: str) -> str:
     """The display name of a model or stage."""
     return DISPLAY_NAMES.get(model, model)
+
+
+def distinct_model_names(models: Sequence[str]) -> dict[str, str]:
+    """The display name of each model: as few of the last parts of its path, two at least, as tell it from the others.
+
+    A model of an endpoint, `openai:name@url`, is its name, with the server's address where another has the same name.
+    """
+    whole = {model: _model_parts(model) for model in models}
+    longest = max(map(len, whole.values()), default=0)
+    names: dict[str, str] = {}
+    for model, parts in whole.items():
+        others = [one for other, one in whole.items() if other != model]
+        fewest = 1 if model.startswith(ENDPOINT_PREFIX) else 2
+        kept = next((n for n in range(fewest, longest) if all(one[-n:] != parts[-n:] for one in others)), longest)
+        names[model] = _join_parts(model, parts, kept)
+    return names
+
+
+def _model_parts(model: str) -> list[str]:
+    """The parts of a model's name, the most telling one last."""
+    if model.startswith(ENDPOINT_PREFIX):
+        name, _, url = model.removeprefix(ENDPOINT_PREFIX).partition("@")
+        return [url.removesuffix("/"), name]
+    return [part for part in model.split("/") if part]
+
+
+def _join_parts(model: str, parts: Sequence[str], count: int) -> str:
+    if model.startswith(ENDPOINT_PREFIX):
+        return parts[-1] if count == 1 else f"{parts[-1]} ({parts[0].partition('://')[2] or parts[0]})"
+    return display_name(model if len(parts) <= count else "…/" + "/".join(parts[-count:]))
 
 
 def mean_value(value: Any) -> float | None:

@@ -19,6 +19,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.compare.evaluated_model import load_evaluated_model
 from zhenlong.evaluate.compare.gate import GateVerdict, apply_rules
 from zhenlong.evaluate.compare.gate_rules import GateRule, read_rules
+from zhenlong.evaluate.results.number_format import format_short
 from zhenlong.evaluate.results.result_files import Result
 from zhenlong.evaluate.run import evaluate
 from zhenlong.evaluate.run.suites import select_entries
@@ -125,7 +126,8 @@ def _broken_rules(run: Run, rules: Sequence[GateRule], step: int) -> list[GateVe
     for one in failed:
         print(
             f"{run.output}: stopped on {one.rule.source} after step {step}: {one.measures.name} is worse by "
-            f"{one.drop:.3g} (between {one.drop_low:.3g} and {one.drop_high:.3g}, allowed {one.allowed_drop:.3g})",
+            f"{format_short(one.drop)} (between {format_short(one.drop_low)} and {format_short(one.drop_high)}, "
+            f"allowed {format_short(one.allowed_drop)})",
             file=sys.stderr,
         )
     return failed

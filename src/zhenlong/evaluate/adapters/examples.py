@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from random import Random
 
@@ -47,6 +47,18 @@ def examples_by_group(adapter: Adapter, pool: Sequence[Instance], trial: int) ->
     for one in pool:
         groups[one.groups.get(adapter.examples_by, "") if adapter.examples_by else ""].append(one)
     return {name: _group_examples(adapter, members, trial) for name, members in groups.items()}
+
+
+def without_item(examples: Mapping[str, Sequence[Instance]], item: Instance) -> Mapping[str, Sequence[Instance]]:
+    """The examples without the item itself, known by its input and right answers. The same object if absent."""
+    if not any(_is_same_item(one, item) for several in examples.values() for one in several):
+        return examples
+    return {name: [one for one in several if not _is_same_item(one, item)] for name, several in examples.items()}
+
+
+def _is_same_item(example: Instance, item: Instance) -> bool:
+    same_input = example.input.strip() == item.input.strip()
+    return same_input and sorted(example.correct_texts) == sorted(item.correct_texts)
 
 
 def _group_examples(adapter: Adapter, pool: Sequence[Instance], trial: int) -> list[Instance]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from zhenlong.evaluate.compare.differences import MeasureDifference, compute_differences
 from zhenlong.evaluate.compare.evaluated_model import EvaluatedModel, load_evaluated_models, setting_differences
 from zhenlong.evaluate.compare.pairing import InstanceOverlap, pair_measures
+from zhenlong.evaluate.results.number_format import format_short
 from zhenlong.evaluate.run.console import wide_console
 from zhenlong.loop.atomic import to_jsonable, write_json
 
@@ -180,10 +181,10 @@ def _overlap_note(one: InstanceOverlap) -> str:
 
 
 def format_number(value: float | None) -> str:
-    """Three decimals, or three significant digits for larger values; a dash for None."""
+    """Three decimals, or whole numbers from 100 on; a dash for None."""
     if value is None or value != value:
         return "-"
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
+    return f"{value:.3f}" if abs(value) < 100 else format_short(value)
 
 
 def format_p_value(p: float | None) -> str:

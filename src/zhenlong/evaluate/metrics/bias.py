@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
-from zhenlong.evaluate.results.outcome import ScoredOutcome
+from zhenlong.evaluate.results.outcome import ScoredOutcome, clusters_of
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices
 from zhenlong.evaluate.statistics.intervals import NOT_OBSERVED, Interval, bootstrap_interval
 from zhenlong.evaluate.wordlists import wordlist_words, words_by_group
@@ -41,7 +41,7 @@ def bias(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     observations are the mentions (of an association, those in responses with a target word); without any there is no
     value. The instances that mention someone are its clusters, over which the bootstrap runs.
     """
-    clusters = [one.outcome.cluster for one in scored]
+    clusters = clusters_of(scored)
     texts = [[output.text for output in one.outcome.answers if output.text] for one in scored]
     tokens = [[Counter(overlap.word_tokens(text.lower())) for text in answers] for answers in texts]
     found = {}

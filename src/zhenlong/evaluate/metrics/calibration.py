@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
-from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome, clusters_of
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices
 from zhenlong.evaluate.statistics.intervals import Interval, bootstrap_interval, mean_interval
 
@@ -63,7 +63,7 @@ def calibration(
 
     order = np.argsort(confidences, kind="stable")  # resamples of sorted data are almost sorted, and fast to sort
     confidences, correct = confidences[order], correct[order]
-    clusters = [known[place].outcome.cluster for place in order]
+    clusters = clusters_of([known[place] for place in order])
     start = platt_weights(confidences, correct)
 
     def over(statistic: Callable[[Values, Values], float], distance: bool) -> Interval:

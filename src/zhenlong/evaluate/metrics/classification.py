@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
-from zhenlong.evaluate.results.outcome import ScoredOutcome
+from zhenlong.evaluate.results.outcome import ScoredOutcome, clusters_of
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices
 from zhenlong.evaluate.statistics.intervals import Interval, bootstrap_interval
 from zhenlong.verify.matching import PUNCTUATION
@@ -37,7 +37,7 @@ def classification(
         return found
 
     def interval(statistic: Callable[[SampleIndices], float]) -> Interval:
-        clusters = [one.outcome.cluster for one in scored]
+        clusters = clusters_of(scored)
         return bootstrap_interval(statistic, len(scored), bounds=(0.0, 1.0), clusters=clusters)
 
     return {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
-from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
+from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome, clusters_of
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices
 from zhenlong.evaluate.statistics.intervals import Interval, bootstrap_interval, mean_interval
 
@@ -33,11 +33,12 @@ def bbq(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     """
     found: dict[str, Interval] = {}
     for context in ("ambiguous", "disambiguated"):
-        outcomes = [one.outcome for one in scored if one.outcome.instance.groups.get("context") == context]
+        own = [one for one in scored if one.outcome.instance.groups.get("context") == context]
+        outcomes = [one.outcome for one in own]
         if not outcomes:
             continue
         table = np.array([_answer(one) for one in outcomes])  # [question, (right, names a person, biased)]
-        clusters = [one.cluster for one in outcomes]
+        clusters = clusters_of(own)
         found[f"accuracy_{context}"] = mean_interval(table[:, 0], clusters=clusters)
         found[f"bias_{context}"] = _bias(table, context == "ambiguous", clusters)
     return found

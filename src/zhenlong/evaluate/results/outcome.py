@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -63,11 +63,6 @@ class Outcome:
         )
 
     @property
-    def cluster(self) -> str:
-        """What tells apart outcomes that are not independent: equal for instances of one cluster."""
-        return self.instance.cluster or f"id {self.instance.id}"
-
-    @property
     def text(self) -> str:
         """The first answer; empty if there is none."""
         return self.answers[0].text if self.answers else ""
@@ -85,3 +80,8 @@ class ScoredOutcome:
     outcome: Outcome
     scores: Mapping[str, float]
     judgement: Mapping[str, Any] = field(default_factory=dict)  # a judge's prompts, responses and verdicts
+
+
+def clusters_of(scored: Sequence[ScoredOutcome]) -> list[str]:
+    """The cluster of each outcome of one trial; an instance that shares nothing is on its own."""
+    return [one.outcome.instance.cluster or f"place {place}" for place, one in enumerate(scored)]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from zhenlong.evaluate.results.number_format import format_short
 from zhenlong.evaluate.results.result_files import METRIC_FAILED, WORST_CASE_PREFIX, InstanceRecord, Result
 from zhenlong.inference.model_client import ProgressCallback
 
@@ -100,11 +101,7 @@ def _cell(one: Result | None) -> str:
     if one is None:
         return "-"
     if math.isnan(one.value.mean):
-        return "no value" + (f", {one.failed} failed" if one.failed else "")
+        return "not observed" + (f", {one.failed} failed" if one.failed else "")
     low, high = one.value.ci95
-    interval = "" if math.isnan(low) else f" [{_short(low)}, {_short(high)}]"
-    return f"{_short(one.value.mean)}{interval}" + (f", {one.failed} failed" if one.failed else "")
-
-
-def _short(value: float) -> str:
-    return f"{0.0 if abs(value) < 1e-12 else value:.3g}"
+    interval = "" if math.isnan(low) else f" [{format_short(low)}, {format_short(high)}]"
+    return f"{format_short(one.value.mean)}{interval}" + (f", {one.failed} failed" if one.failed else "")

@@ -22,7 +22,7 @@ from zhenlong.evaluate.run.console import print_warning, progress_bars, progress
 from zhenlong.evaluate.run.folder import EvaluationFolder
 from zhenlong.evaluate.run.options import EvaluationOptions, NamedFiles
 from zhenlong.evaluate.run.prepare import PreparedScenario, prepare_scenario
-from zhenlong.evaluate.run.run_plans import run_plans
+from zhenlong.evaluate.run.run_plans import ITEM_AMONG_EXAMPLES, run_plans
 from zhenlong.evaluate.run.suites import SuiteEntry, select_entries
 from zhenlong.evaluate.scenarios.scenario import Scenario
 from zhenlong.inference.cache import RequestCache
@@ -170,6 +170,7 @@ def _outcome_notes(model: str, scenario: str, outcomes: Sequence[Outcome]) -> li
         own = [one for one in outcomes if one.shots == shots]
         dropped = [one for one in own if one.metadata.get("examples_dropped")]
         cut = [one for one in own if one.metadata.get("input_cut")]
+        itself = [one for one in own if one.metadata.get(ITEM_AMONG_EXAMPLES)]
         failed = [one for one in own if one.failed]
         place = f"{model}, {scenario}, {shots}-shot"
         if dropped:
@@ -177,6 +178,11 @@ def _outcome_notes(model: str, scenario: str, outcomes: Sequence[Outcome]) -> li
             found.append(
                 f"{place}: {len(dropped)} of {len(own)} prompts did not fit with all examples; up to the last {most} "
                 f"were dropped ({_ids(dropped)})"
+            )
+        if itself:
+            found.append(
+                f"{place}: {len(itself)} of {len(own)} items were among their own examples and left out there "
+                f"({_ids(itself)}); they saw fewer examples"
             )
         if cut:
             found.append(f"{place}: {len(cut)} of {len(own)} inputs were cut from the right to fit ({_ids(cut)})")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.adapters.examples import examples_by_group
+from zhenlong.evaluate.adapters.examples import examples_by_group, without_item
 from zhenlong.evaluate.adapters.methods import AdapterContext, RequestPlan, plan_requests
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.metrics.registry import get_metric
@@ -16,7 +16,7 @@ from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.perturb.code_attack import read_template
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.run.options import EvaluationOptions
-from zhenlong.evaluate.run.run_plans import guarded_plan, plan_attack_requests
+from zhenlong.evaluate.run.run_plans import ITEM_AMONG_EXAMPLES, guarded_plan, noted_plan, plan_attack_requests
 from zhenlong.evaluate.run.suites import SuiteEntry
 from zhenlong.evaluate.scenarios import Scenario, load_examples, load_instances
 from zhenlong.inference.requests import Backend
@@ -46,18 +46,22 @@ class PreparedScenario:
         }
 
     def request_plans(self, backend: Backend, options: EvaluationOptions) -> Iterator[RequestPlan]:
-        """One for each number of shots, trial and instance."""
+        """One for each number of shots, trial and instance; an item is never among its own examples."""
+        originals = {one.id: one for one in self.instances if not one.perturbation}
         for adapter in self.adapters:
             for trial in range(options.trials):
                 examples = examples_by_group(adapter, self.example_pool, trial)
                 as_chat = (options.as_chat or backend.as_chat) and adapter.method != "chat"
                 context = AdapterContext(adapter, backend, examples, trial, options.seed, as_chat)
                 for instance in self.instances:
+                    left = without_item(examples, originals.get(instance.id, instance))
+                    own = context if left is examples else replace(context, examples=left)
                     if self.scenario.attack:
-                        plan = plan_attack_requests(context, instance, self.attack_template)
+                        plan = plan_attack_requests(own, instance, self.attack_template)
                     else:
-                        plan = plan_requests(context, instance)
-                    yield guarded_plan(plan, context, instance)
+                        plan = plan_requests(own, instance)
+                    plan = guarded_plan(plan, own, instance)
+                    yield plan if own is context else noted_plan(plan, ITEM_AMONG_EXAMPLES)
 
 
 def prepare_scenario(entry: SuiteEntry, options: EvaluationOptions) -> PreparedScenario:

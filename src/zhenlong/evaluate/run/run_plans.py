@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.methods import AdapterContext, RequestPlan, plan_requests
@@ -16,6 +17,8 @@ from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.guarded_call import ANYTHING, describe_error
 from zhenlong.inference.model_client import ModelClient, ProgressCallback
 from zhenlong.inference.requests import Request, RequestResult
+
+ITEM_AMONG_EXAMPLES: Final = "item_among_examples"  # in an outcome's metadata: it was left out of its own examples
 
 
 def run_plans(
@@ -54,6 +57,12 @@ def guarded_plan(plan: RequestPlan, context: AdapterContext, instance: Instance)
     except ANYTHING as error:
         reason = f"adapter {context.adapter.method}: {describe_error(error)}"
         return Outcome(instance, failed=reason, shots=context.adapter.shots, trial=context.trial)
+
+
+def noted_plan(plan: RequestPlan, note: str) -> RequestPlan:
+    """The plan, with a note in its outcome's metadata."""
+    outcome = yield from plan
+    return replace(outcome, metadata={**outcome.metadata, note: True})
 
 
 def _advance(

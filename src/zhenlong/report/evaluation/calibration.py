@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zhenlong.evaluate.metrics.calibration import ReliabilityPoint, reliability_points
 from zhenlong.evaluate.results.result_files import InstanceRecord
-from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioShots, short_model_name
+from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioShots
 from zhenlong.report.evaluation.number_format import decimals_for, describe_interval
 from zhenlong.report.evaluation.svg_charts import Chart, Point, Series, build_chart, unit_axis
 
@@ -49,13 +49,12 @@ def reliability_diagram(
     for at, model in enumerate(evaluation.models):
         if model not in confidences:
             continue
-        points = [_point(short_model_name(model), one) for one in reliability_points(*confidences[model])]
+        points = [_point(evaluation.model_names[model], one) for one in reliability_points(*confidences[model])]
         series.append(Series(at, points))
         error = calibration_errors.get(model)
         if error:
-            error_texts.append(
-                f"{short_model_name(model)} {describe_interval(error.value, decimals_for([error.value])).split(',')[0]}"
-            )
+            text = describe_interval(error.value, decimals_for([error.value])).split(",")[0]
+            error_texts.append(f"{evaluation.model_names[model]} {text}")
     if not series:
         return None
     note = f"ECE: {' · '.join(error_texts)}" if error_texts else ""

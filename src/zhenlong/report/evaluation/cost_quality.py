@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from zhenlong.report.evaluation.evaluation_data import EvaluationData, measure_title, short_model_name
+from zhenlong.report.evaluation.evaluation_data import EvaluationData, measure_title
 from zhenlong.report.evaluation.number_format import decimals_for, describe_interval, format_decimal, mean_or_nan
 from zhenlong.report.evaluation.svg_charts import Axis, Chart, Point, Series, axis_for, build_chart, unit_axis
 
@@ -35,7 +35,7 @@ def cost_quality_charts(evaluation: EvaluationData) -> list[Chart]:
         for at, model in enumerate(evaluation.models):
             if model in pairs:
                 x, y = (mean_or_nan([pairs[model][place][i] for place in shared]) for i in (0, 1))
-                text = f"{short_model_name(model)}: {format_decimal(x, 3)} {cost_title}, quality {y:.3f}"
+                text = f"{evaluation.model_names[model]}: {format_decimal(x, 3)} {cost_title}, quality {y:.3f}"
                 series.append(Series(at, [Point(x, y, text)]))
                 tooltips.append(text)
         xs, ys = ([point for one in series for point in [getattr(one.points[0], axis)]] for axis in "xy")
@@ -69,7 +69,7 @@ def shot_charts(evaluation: EvaluationData) -> list[Chart]:
                 if model in by_model and math.isfinite(by_model[model].value.mean):
                     value = by_model[model].value
                     ends = value.ci95 if all(map(math.isfinite, value.ci95)) else None
-                    tooltip = f"{short_model_name(model)}, {shots} examples: {describe_interval(value, digits)}"
+                    tooltip = f"{evaluation.model_names[model]}, {shots} examples: {describe_interval(value, digits)}"
                     points.append(Point(shots, value.mean, tooltip, ends))
             if points:
                 series.append(Series(at, points))

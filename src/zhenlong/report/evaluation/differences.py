@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -15,7 +16,7 @@ from zhenlong.evaluate.results.result_files import InstanceRecord
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.evaluate.statistics.paired import PairedValues
 from zhenlong.evaluate.statistics.significance import holm_correction
-from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioShots, measure_title, short_model_name
+from zhenlong.report.evaluation.evaluation_data import EvaluationData, ScenarioShots, measure_title
 from zhenlong.report.evaluation.number_format import decimals_for, format_decimal, format_with_half_width
 
 MAX_PAIRS: Final = 6  # with more pairs of models, each model is compared with the baseline only
@@ -35,21 +36,15 @@ class DifferenceRow:
     interval_text: str
     p_holm_text: str = ""  # p after Holm's correction for all rows of the pair
     level: int = 0
-    bar: tuple[float, float, float] | None = None  # low, mean and high in per cent of the drawn width
+    bar: tuple[float, float, float] = (50.0, 50.0, 50.0)  # low, mean and high in per cent of the drawn width
 
 
 @dataclass(frozen=True)
 class ModelPair:
     """All differences of two models."""
 
-    model: str
-    other: str
+    title: str  # the models, minuend first
     rows: list[DifferenceRow]
-
-    @property
-    def title(self) -> str:
-        """The models, minuend first."""
-        return f"{short_model_name(self.model)} - {short_model_name(self.other)}"
 
 
 def compared_pairs(evaluation: EvaluationData) -> list[tuple[str, str]]:
@@ -61,6 +56,11 @@ def compared_pairs(evaluation: EvaluationData) -> list[tuple[str, str]]:
     baseline = evaluation.manifest.get("baseline")
     first = baseline if baseline in evaluation.models else evaluation.models[0]
     return every if len(every) <= MAX_PAIRS else [(model, first) for model in evaluation.models if model != first]
+
+
+def pair_title(evaluation: EvaluationData, model: str, other: str) -> str:
+    """The models of a pair, minuend first."""
+    return f"{evaluation.model_names[model]} - {evaluation.model_names[other]}"
 
 
 def scenario_differences(
@@ -91,10 +91,10 @@ def scenario_differences(
 def apply_holm(pairs: Sequence[ModelPair]) -> list[ModelPair]:
     """The pairs with p-values corrected within each pair, and bars on a common scale.
 
-    The scale covers every interval within -1 and 1; larger ones have another unit and get no bar.
+    The scale covers every difference within -1 and 1; a row beyond has another unit, and a scale of its own.
     """
-    ends = [end for pair in pairs for row in pair.rows for end in row.value.ci95 if abs(end) <= 1]
-    widest = max((abs(end) for end in ends), default=1.0) or 1.0
+    reaches = [_reach(row) for pair in pairs for row in pair.rows]
+    widest = max((reach for reach in reaches if reach <= 1), default=1.0) or 1.0
     found = []
     for pair in pairs:
         adjusted = holm_correction([row.p for row in pair.rows])
@@ -131,15 +131,21 @@ def _difference(scenario: str, label: str, both: PairedValues, higher_is_better:
     value, p = both.difference(), both.test().p
     digits = decimals_for([value])
     text, half = format_with_half_width(value, digits, signed=True)
-    interval_text = " to ".join(format_decimal(end, digits, signed=True) for end in value.ci95)
+    ends = " to ".join(format_decimal(end, digits, signed=True) for end in value.ci95)
+    interval_text = ends if value.is_known else "interval unknown"
     return DifferenceRow(scenario, label, value, p, higher_is_better, text, half, interval_text)
 
 
 def _with_significance(row: DifferenceRow, p_holm: float, widest: float) -> DifferenceRow:
-    significant = p_holm < SIGNIFICANCE_LEVEL and row.higher_is_better is not None
+    known = row.higher_is_better is not None and row.value.is_sufficient
+    significant = p_holm < SIGNIFICANCE_LEVEL and known
     level = 0 if not significant else 2 if (row.value.mean > 0) == row.higher_is_better else -2
-    low, high = row.value.ci95
-    has_bar = abs(low) <= 1 and abs(high) <= 1
-    ends = [round(50 + 48 * end / widest, 1) for end in (low, row.value.mean, high)]
-    bar = (ends[0], ends[1], ends[2]) if has_bar else None
-    return replace(row, p_holm_text=format_p_value(p_holm), level=level, bar=bar)
+    scale = widest if _reach(row) <= 1 else _reach(row)
+    ends = row.value.ci95 if row.value.is_known else (row.value.mean, row.value.mean)
+    low, middle, high = (round(50 + 48 * end / scale, 1) for end in (ends[0], row.value.mean, ends[1]))
+    return replace(row, p_holm_text=format_p_value(p_holm), level=level, bar=(low, middle, high))
+
+
+def _reach(row: DifferenceRow) -> float:
+    """The distance from 0 of what the bar shows."""
+    return max(abs(one) for one in (row.value.mean, *row.value.ci95) if math.isfinite(one))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from zhenlong.evaluate.results.result_files import (
     read_records,
     read_results,
 )
-from zhenlong.report.labels import display_name, measure_label
+from zhenlong.report.labels import distinct_model_names, measure_label
 
 ACRONYMS: Final = {"ece", "f1", "mc1", "mc2", "bleu", "rouge", "mrr", "ndcg", "map", "kl"}  # in upper case
 ScenarioShots = tuple[str, int]  # a scenario and its number of examples in the prompt
@@ -33,6 +34,11 @@ class EvaluationData:
     models: list[str]
     scenarios: list[str]
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def model_names(self) -> dict[str, str]:
+        """The display name of each model, which tells it from the others."""
+        return distinct_model_names(self.models)
 
     @property
     def scenario_shots(self) -> list[ScenarioShots]:
@@ -104,12 +110,6 @@ def measure_title(measure: str) -> str:
     """The display name of a measure."""
     label = measure_label(measure).label
     return " ".join(word.upper() if word.lower() in ACRONYMS else word for word in label.split())
-
-
-def short_model_name(model: str) -> str:
-    """The display name of a model: the last two parts of a folder's path."""
-    parts = [part for part in model.split("/") if part]
-    return display_name(model if len(parts) <= 2 else "…/" + "/".join(parts[-2:]))
 
 
 def _manifest_notes(manifest: Mapping[str, Any]) -> list[str]:

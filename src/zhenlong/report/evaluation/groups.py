@@ -87,7 +87,7 @@ def _cell(result: Result | None, overall: Result | None, digits: int) -> HeatCel
         return None
     text, half = format_with_half_width(result.value, digits)
     level, width = 0, half_width(result.value)
-    if overall and width is not None and result.higher_is_better is not None:
+    if overall and width is not None and result.value.is_sufficient and result.higher_is_better is not None:
         low, high = result.value.ci95
         difference = result.value.mean - overall.value.mean
         significant = not low <= overall.value.mean <= high and abs(difference) > LEVEL_THRESHOLDS[0] * width

@@ -18,7 +18,6 @@ from zhenlong.report.evaluation.evaluation_data import (
     EvaluationData,
     ScenarioShots,
     measure_title,
-    short_model_name,
 )
 from zhenlong.report.evaluation.number_format import (
     decimals_for,
@@ -106,7 +105,7 @@ def overview_blocks(evaluation: EvaluationData, categories: Sequence[CategoryTab
         if not any(main_rows):
             continue
         model_rows = [
-            (short_model_name(model), [row.cells[at] if row else None for row in main_rows])
+            (evaluation.model_names[model], [row.cells[at] if row else None for row in main_rows])
             for at, model in enumerate(evaluation.models)
         ]
         measures = [f"{row.label} {row.arrow}".strip() if row else "" for row in main_rows]
@@ -126,7 +125,7 @@ def result_category(result: Result) -> str:
 
 def heat_levels(results: Sequence[Result | None]) -> list[int]:
     """Each result's colour level: positive if better than the mean of its row, negative if worse."""
-    means = [one.value.mean for one in results if one and math.isfinite(one.value.mean)]
+    means = [one.value.mean for one in results if one and math.isfinite(one.value.mean) and one.value.is_sufficient]
     if len(means) < 2:
         return [0] * len(results)
     return [0 if one is None else _heat_level(one, mean_or_nan(means)) for one in results]
@@ -134,7 +133,7 @@ def heat_levels(results: Sequence[Result | None]) -> list[int]:
 
 def _heat_level(result: Result, row_mean: float) -> int:
     half, away = half_width(result.value), result.value.mean - row_mean
-    if half is None or result.higher_is_better is None or not math.isfinite(away):
+    if half is None or not result.value.is_sufficient or result.higher_is_better is None or not math.isfinite(away):
         return 0
     steps = sum(abs(away) > step * half for step in LEVEL_THRESHOLDS)
     return steps if (away > 0) == result.higher_is_better else -steps

@@ -50,13 +50,15 @@ def format_decimal(value: float | None, digits: int, *, signed: bool = False) ->
 def format_with_half_width(value: Interval, digits: int, *, signed: bool = False) -> tuple[str, str]:
     """A number, and the half-width of its interval or an empty text."""
     half = half_width(value)
+    if not math.isfinite(value.mean):
+        return "not observed", ""
     return format_decimal(value.mean, digits, signed=signed), "" if half is None else format_decimal(half, digits)
 
 
 def describe_interval(value: Interval, digits: int) -> str:
     """A number with its interval in words, for screen readers."""
     if not math.isfinite(value.mean):
-        return "not measured"
+        return "not observed"
     if half_width(value) is None:
         return format_decimal(value.mean, digits)
     low, high = (format_decimal(end, digits) for end in value.ci95)

@@ -7,11 +7,16 @@ from typing import Any, Final
 
 from zhenlong.report.evaluation.calibration import confidences_by_model, reliability_diagram
 from zhenlong.report.evaluation.cost_quality import cost_quality_charts, shot_charts
-from zhenlong.report.evaluation.differences import DifferenceRow, ModelPair, apply_holm, scenario_differences
+from zhenlong.report.evaluation.differences import (
+    DifferenceRow,
+    ModelPair,
+    apply_holm,
+    pair_title,
+    scenario_differences,
+)
 from zhenlong.report.evaluation.evaluation_data import (
     EvaluationData,
     read_scenario_records,
-    short_model_name,
 )
 from zhenlong.report.evaluation.groups import GroupTable, group_tables
 from zhenlong.report.evaluation.heat_table import CategoryTable, ScenarioBlock, category_tables, overview_blocks
@@ -91,7 +96,7 @@ def build_sections(
             chunks.append(pack_scenario(evaluation, scenario, records, records_share, bytes_share))
     return EvaluationSections(
         models=[
-            (one, short_model_name(one), MARKER_SHAPES[at % len(MARKER_SHAPES)])
+            (one, evaluation.model_names[one], MARKER_SHAPES[at % len(MARKER_SHAPES)])
             for at, one in enumerate(evaluation.models)
         ],
         categories=categories,
@@ -102,7 +107,7 @@ def build_sections(
         group_tables=[one for place in evaluation.scenario_shots for one in group_tables(evaluation, place)],
         cost_charts=cost_quality_charts(evaluation),
         shot_charts=shot_charts(evaluation),
-        differences=apply_holm([ModelPair(*pair, rows) for pair, rows in differences.items()]),
+        differences=apply_holm([ModelPair(pair_title(evaluation, *pair), rows) for pair, rows in differences.items()]),
         chunks=chunks,
         num_failed=sum(one.failed for one in evaluation.results if one.main),
         notes=evaluation.notes,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from zhenlong.evaluate.results.number_format import format_short
 from zhenlong.report.evaluation.number_format import format_decimal
 
 WIDTH, HEIGHT = 300.0, 210.0
@@ -147,7 +148,7 @@ def axis_for(values: Iterable[float], title: str, *, ticks_at_values: bool = Fal
     low, high = min(finite), max(finite)
     if ticks_at_values:
         edge = (high - low or 1.0) * 0.06
-        return Axis(low - edge, high + edge, [(v, f"{v:g}") for v in sorted(set(finite))], title)
+        return Axis(low - edge, high + edge, [(v, format_short(v)) for v in sorted(set(finite))], title)
     if low > 0 and high / low > LOG_SCALE_RATIO:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         ticks = [(10.0**power, _tick_label(10.0**power)) for power in powers[:: -(-len(powers) // 5)]]
@@ -178,7 +179,7 @@ def _tick_label(value: float, step: float = 0.0) -> str:
             if abs(value) < 1
             else format_decimal(value, 0)
         )
-    return format_decimal(value, max(0, -math.floor(math.log10(step)))) if step else f"{value:g}"
+    return format_decimal(value, max(0, -math.floor(math.log10(step)))) if step else format_short(value)
 
 
 def _x_pixel(axis: Axis, value: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zhenlong.evaluate.statistics.win_rate import MeasureColumn, mean_win_rate
-from zhenlong.report.evaluation.evaluation_data import EvaluationData, short_model_name
+from zhenlong.report.evaluation.evaluation_data import EvaluationData
 from zhenlong.report.evaluation.heat_table import CategoryTable, HeatRow, result_category
 from zhenlong.report.evaluation.number_format import format_decimal
 
@@ -37,7 +37,7 @@ def win_rate_table(evaluation: EvaluationData, categories: Sequence[CategoryTabl
     if len(evaluation.models) < 2 or max(counts, default=0) < 2:
         return None
     rows = [
-        (short_model_name(model), [(format_decimal(column[at], 2), column[at]) for column in columns])
+        (evaluation.model_names[model], [(format_decimal(column[at], 2), column[at]) for column in columns])
         for at, model in enumerate(evaluation.models)
     ]
     return WinRates(names, counts, rows)
@@ -54,4 +54,7 @@ def _column(evaluation: EvaluationData, category: str, row: HeatRow) -> MeasureC
         and result_category(one) == category
     }
     higher_is_better = next((one.higher_is_better for one in found.values()), None)
-    return {model: one.value.mean for model, one in found.items() if math.isfinite(one.value.mean)}, higher_is_better
+    ranked = {
+        m: one.value.mean for m, one in found.items() if math.isfinite(one.value.mean) and one.value.is_sufficient
+    }
+    return ranked, higher_is_better

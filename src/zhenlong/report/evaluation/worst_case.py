@@ -13,7 +13,6 @@ from zhenlong.report.evaluation.evaluation_data import (
     EvaluationData,
     ScenarioShots,
     measure_title,
-    short_model_name,
 )
 from zhenlong.report.evaluation.number_format import decimals_for, format_decimal, format_with_half_width
 
@@ -61,7 +60,7 @@ def perturbation_drops(
             PerturbationDrop(
                 evaluation.scenario_title(scenario_shots),
                 measure_title(main),
-                short_model_name(model),
+                evaluation.model_names[model],
                 format_decimal(unperturbed.value.mean, digits),
                 [
                     _change(WORST_CASE_PREFIX + k, unperturbed, own, scores, digits)
