@@ -42,6 +42,7 @@ class Result:
     group: str = ""
     main: bool = False  # whether it is the scenario's main measure
     failed: int = 0  # instances that failed; they enter no mean
+    reading: Mapping[str, float] = field(default_factory=dict)  # shares of answers: unread, empty, truncated, failed
 
     @property
     def key(self) -> tuple[str, ...]:

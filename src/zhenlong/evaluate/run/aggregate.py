@@ -21,6 +21,7 @@ from zhenlong.evaluate.perturb import PERTURBATIONS
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.results.reading import ReadingStatus
 from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, InstanceRecord, Result
+from zhenlong.evaluate.run.reading_shares import reading_shares
 from zhenlong.evaluate.run.score_outcomes import (
     BoundMetrics,
     CorpusMetricFailed,
@@ -164,6 +165,8 @@ def _slice_results(
         found |= _corpus_measures([one for one in bound if one[0].of_groups or not group], within.scored)
         if scenario.main not in found and not group:
             found[scenario.main] = (_declared_measure(bound, scenario.main), NOT_OBSERVED)  # every instance failed
+        outcomes = [*(one.outcome for one in within.scored), *within.failed]
+        shares = reading_shares(outcomes) if outcomes else {}
         for name, (known, value) in found.items():
             yield Result(
                 model="",
@@ -177,6 +180,7 @@ def _slice_results(
                 group=group,
                 main=name == scenario.main and not group and not part.perturbation,
                 failed=within.num_unanswered,
+                reading=shares if known.category != "efficiency" else {},
             )
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from zhenlong.evaluate.results.number_format import format_short
 from zhenlong.evaluate.results.result_files import METRIC_FAILED, WORST_CASE_PREFIX, InstanceRecord, Result
+from zhenlong.evaluate.run.reading_shares import describe_shares
 from zhenlong.inference.model_client import ProgressCallback
 
 
@@ -100,8 +101,11 @@ def results_table(results: Sequence[Result], *, full: bool = False) -> str:
 def _cell(one: Result | None) -> str:
     if one is None:
         return "-"
+    failed = f", {one.failed} failed" if one.failed else ""
+    unread = describe_shares({name: share for name, share in one.reading.items() if name != "failed"})
+    rest = failed + (f", {unread}" if unread and one.main else "")
     if math.isnan(one.value.mean):
-        return "not observed" + (f", {one.failed} failed" if one.failed else "")
+        return f"not observed{rest}"
     low, high = one.value.ci95
     interval = "" if math.isnan(low) else f" [{format_short(low)}, {format_short(high)}]"
-    return f"{format_short(one.value.mean)}{interval}" + (f", {one.failed} failed" if one.failed else "")
+    return f"{format_short(one.value.mean)}{interval}{rest}"

@@ -22,6 +22,7 @@ from zhenlong.evaluate.run.console import print_warning, progress_bars, progress
 from zhenlong.evaluate.run.folder import EvaluationFolder
 from zhenlong.evaluate.run.options import EvaluationOptions, NamedFiles
 from zhenlong.evaluate.run.prepare import PreparedScenario, prepare_scenario
+from zhenlong.evaluate.run.reading_shares import reading_notes
 from zhenlong.evaluate.run.run_plans import ITEM_AMONG_EXAMPLES, run_plans
 from zhenlong.evaluate.run.suites import SuiteEntry, select_entries
 from zhenlong.evaluate.scenarios.scenario import Scenario
@@ -156,7 +157,8 @@ def _evaluate_scenario(
     unread = unread_verdicts([one.judgement for one in records])
     unscored = unscored_notes(name, scenario.name, records)
     unread_lines = unread_notes(name, scenario.name, unread)
-    for line in [*_outcome_notes(name, scenario.name, outcomes), *unscored, *unread_lines]:
+    reading_lines = reading_notes(name, scenario.name, records)
+    for line in [*_outcome_notes(name, scenario.name, outcomes), *unscored, *unread_lines, *reading_lines]:
         print_warning(line)
         folder.add_note(line)
     folder.add_unread_verdicts(name, scenario.name, unread)

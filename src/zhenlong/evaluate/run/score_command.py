@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json as json_format
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 
@@ -26,6 +26,7 @@ from zhenlong.evaluate.results.result_files import (
 from zhenlong.evaluate.run import results_table
 from zhenlong.evaluate.run.aggregate import aggregate
 from zhenlong.evaluate.run.console import print_note, print_warning, unscored_notes
+from zhenlong.evaluate.run.reading_shares import reading_notes
 from zhenlong.evaluate.run.recorded_outputs import MatchingOptions, read_recorded_outputs
 from zhenlong.evaluate.run.suites import select_entries
 from zhenlong.evaluate.scenarios.instances import RECORDED_PREFIX, load_instances, recorded_instances
@@ -34,6 +35,8 @@ from zhenlong.evaluate.transcripts.formats import file_rows
 from zhenlong.inference.verdicts import unread_notes, unread_verdicts
 from zhenlong.loop.atomic import to_jsonable, write_text
 from zhenlong.loop.config import package_versions
+
+OUTPUT_ENDINGS: Final = (".json", ".jsonl", ".gz", ".csv", ".tsv", ".parquet", ".eval", ".txt", ".zip")
 
 
 def score(
@@ -79,12 +82,12 @@ def score(
     options = MatchingOptions(allow_missing, allow_extra, model)
     instances = _instances(selected, data, outputs, seed)
     recorded = read_recorded_outputs(selected, instances, outputs, options)
-    name = model or recorded.model or Path(outputs).name.split(".")[0]
+    name = model or recorded.model or file_model_name(outputs)
     for note in recorded.notes:
         print_note(f"{Path(outputs).name}: {note}")
     results, records = aggregate(selected, recorded.outcomes, model=name, seed=seed)
     unread = unread_notes(name, selected.name, unread_verdicts([one.judgement for one in records]))
-    for line in [*unscored_notes(name, selected.name, records), *unread]:
+    for line in [*unscored_notes(name, selected.name, records), *unread, *reading_notes(name, selected.name, records)]:
         print_warning(line)
     if output:
         provenance = {"data": data or selected.source, "outputs": outputs, "seed": seed, "format": recorded.format}
@@ -96,6 +99,14 @@ def score(
     else:
         print(results_table(results, full=True))
     return results
+
+
+def file_model_name(outputs: str) -> str:
+    """The model that a file of outputs is named after: its name without the endings of its format."""
+    path = Path(outputs)
+    while path.suffix.lower() in OUTPUT_ENDINGS:
+        path = path.with_suffix("")
+    return path.name
 
 
 def with_metric_option(scenario: Scenario, option: str, value: Any) -> Scenario:
@@ -117,7 +128,7 @@ def add_to_evaluation(
     scenario: str,
     provenance: Mapping[str, Any],
     results: Sequence[Result],
-    records: Iterable[InstanceRecord],
+    records: Sequence[InstanceRecord],
 ) -> None:
     """Write one model's results on one scenario to an evaluation's folder, replacing older ones.
 
@@ -140,6 +151,8 @@ def add_to_evaluation(
     scored = {**manifest["models"].get(model, {}).get("scored", {}), scenario: dict(provenance)}
     manifest["models"] = {**manifest["models"], model: {**manifest["models"].get(model, {}), "scored": scored}}
     manifest["scenarios"] = {**manifest["scenarios"], scenario: manifest["scenarios"].get(scenario, {})}
+    notes = reading_notes(model, scenario, records)
+    manifest["notes"] = [*manifest["notes"], *(one for one in notes if one not in manifest["notes"])]
     write_text(instances_path(path, model, scenario), "".join(record_to_json(one) + "\n" for one in records))
     write_results(path, manifest, [*other_results, *results])
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from zhenlong.evaluate.metrics.registry import CATEGORIES
 from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX, Result
+from zhenlong.evaluate.run.reading_shares import describe_shares
 from zhenlong.report.evaluation.evaluation_data import (
     EvaluationData,
     ScenarioShots,
@@ -47,6 +48,7 @@ class HeatCell:
     failed: int
     n: int
     link: str
+    reading: str = ""  # the shares of answers that were not read
 
 
 @dataclass(frozen=True)
@@ -181,4 +183,13 @@ def _cell(result: Result, level: int, digits: int) -> HeatCell:
     text, half = format_with_half_width(result.value, digits)
     aria_label = ", ".join(filter(None, (describe_interval(result.value, digits), LEVEL_TEXTS[level])))
     link = urlencode({"scenario": result.scenario, "model": result.model, "shots": result.shots})
-    return HeatCell(text, half, level, aria_label, result.failed, result.value.n, f"#instances?{link}")
+    return HeatCell(
+        text,
+        half,
+        level,
+        aria_label,
+        result.failed,
+        result.value.n,
+        f"#instances?{link}",
+        describe_shares(result.reading),
+    )

@@ -39,6 +39,7 @@ def _cell(cell: HeatCell | None) -> str:
         cell.text
         + (f" ± {cell.half_width}" if cell.half_width else "")
         + (f" ({cell.failed} failed)" if cell.failed else "")
+        + (f" ({cell.reading})" if cell.reading else "")
     )
 
 
