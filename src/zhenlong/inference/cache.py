@@ -10,6 +10,7 @@ import hashlib
 import json
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,7 +28,7 @@ T = TypeVar("T")
 IN_MEMORY: Final = ":memory:"  # the path of a cache that lives as long as the process
 MAX_SQL_VARIABLES: Final = 500  # keys asked for at a time
 TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL, answered REAL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS files (path TEXT, size INTEGER, changed INTEGER, hash TEXT NOT NULL, "
     "PRIMARY KEY (path, size, changed)) WITHOUT ROWID",
 )
@@ -40,6 +41,7 @@ class RequestCache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.oldest_read: float | None = None  # when the oldest answer that was read was given, in seconds since 1970
         self._connection = self._open()
 
     def __enter__(self) -> RequestCache:
@@ -53,19 +55,22 @@ class RequestCache:
         found: dict[str, RequestResult] = {}
         for start in range(0, len(keys), MAX_SQL_VARIABLES):
             part = keys[start : start + MAX_SQL_VARIABLES]
-            query = f"SELECT key, answer FROM answers WHERE key IN ({','.join('?' * len(part))})"
-            for key, text in self._with_recovery(partial(self._fetch_all, query, part)) or ():
+            query = f"SELECT key, answer, answered FROM answers WHERE key IN ({','.join('?' * len(part))})"
+            for key, text, answered in self._with_recovery(partial(self._fetch_all, query, part)) or ():
                 with suppress(ValueError, KeyError, TypeError):
                     found[key] = result_from_json(text)
+                    if answered is not None:
+                        self.oldest_read = min(answered, self.oldest_read or answered)
         return found
 
     def write(self, results: Iterable[tuple[str, RequestResult]]) -> None:
         """Keep the answers of one batch: all or none. Those that failed are not kept, so that they are asked again."""
-        rows = [(key, result_to_json(answer)) for key, answer in results if not answer.failed]
+        now = time.time()
+        rows = [(key, result_to_json(answer), now) for key, answer in results if not answer.failed]
 
         def insert() -> None:
             with self._connection:
-                self._connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+                self._connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
 
         self._with_recovery(insert, retry=True)
 
@@ -87,7 +92,7 @@ class RequestCache:
         self._with_recovery(insert, retry=True)
         return digest
 
-    def _fetch_all(self, query: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    def _fetch_all(self, query: str, values: Sequence[str]) -> list[tuple[str, str, float | None]]:
         return self._connection.execute(query, values).fetchall()
 
     def _open(self) -> sqlite3.Connection:
@@ -108,6 +113,8 @@ class RequestCache:
             connection.execute("PRAGMA synchronous=NORMAL")
             for table in TABLES:
                 connection.execute(table)
+            with suppress(sqlite3.OperationalError):  # it is there, but in a cache of an earlier version
+                connection.execute("ALTER TABLE answers ADD COLUMN answered REAL")
             connection.execute("SELECT key, answer FROM answers LIMIT 1").fetchall()
         except sqlite3.DatabaseError:
             connection.close()

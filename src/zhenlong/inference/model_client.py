@@ -59,6 +59,7 @@ class RequestLedger:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     seconds: float = 0.0
+    oldest_cached: float | None = None  # when the oldest answer from the cache was given, in seconds since 1970
 
     def add_result(self, result: RequestResult) -> None:
         """Count a result that the model gave."""
@@ -75,9 +76,10 @@ class RequestLedger:
 class ModelClient:
     """A model and the cache of its results; `ledger` counts what it was asked."""
 
-    def __init__(self, backend: Backend, cache: RequestCache) -> None:
+    def __init__(self, backend: Backend, cache: RequestCache, *, refresh: bool = False) -> None:
         self.name = backend.name
         self.backend, self.cache = backend, cache
+        self._answered: set[str] | None = set() if refresh else None  # with refresh, all that the cache may answer
         self.ledger = RequestLedger()
 
     def __call__(
@@ -138,7 +140,10 @@ class ModelClient:
         """
         keys = [cache_key(self.backend.fingerprint, request) for request in requests]
         by_key = dict(zip(keys, requests, strict=True))
-        results = self.cache.read(list(by_key))
+        self.cache.oldest_read = None
+        results = self.cache.read([key for key in by_key if self._answered is None or key in self._answered])
+        ages = [one for one in (self.ledger.oldest_cached, self.cache.oldest_read) if one is not None]
+        self.ledger.oldest_cached = min(ages, default=None)
         missing = [key for key in by_key if key not in results]
         self.ledger.requests += len(requests)
         self.ledger.from_cache += len(requests) - len(missing)
@@ -147,6 +152,8 @@ class ModelClient:
         for places, batch in self._run_batches([by_key[key] for key in missing]):
             named = [(missing[places[place]], result) for place, result in batch]
             self.cache.write(named)
+            if self._answered is not None:
+                self._answered.update(key for key, _ in named)
             for key, result in named:
                 results[key] = result
                 self.ledger.add_result(result)
@@ -172,9 +179,13 @@ def open_model(
     *,
     name: str = "",
     settings: BackendSettings = BackendSettings(),  # noqa: B008 (frozen)
+    refresh: bool = False,
 ) -> ModelClient:
-    """The client of a model: given by name, as a loaded pair, or as a backend; `cache` keeps its results."""
-    return ModelClient(load_backend(model, cache, name=name, settings=settings), cache)
+    """The client of a model: given by name, as a loaded pair, or as a backend; `cache` keeps its results.
+
+    With `refresh` what an earlier process asked is asked again.
+    """
+    return ModelClient(load_backend(model, cache, name=name, settings=settings), cache, refresh=refresh)
 
 
 def load_backend(model: ModelLike | Backend, cache: RequestCache, *, name: str, settings: BackendSettings) -> Backend:

@@ -155,6 +155,7 @@ class EvaluationKwargs(TypedDict, total=False):
     as_chat: bool
     max_tokens: int | None
     tokens_per_microbatch: int
+    refresh: bool
     progress: bool
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typing_extensions import Unpack
 
 from zhenlong.errors import UserError
+from zhenlong.evaluate.results.result_files import read_manifest
 from zhenlong.evaluate.run import Evaluation, results_table, run_evaluation
+from zhenlong.evaluate.run.console import cached_note
 from zhenlong.evaluate.run.options import EvaluationOptions
 from zhenlong.options import take_options
 from zhenlong.options.keywords import EvaluationKwargs
@@ -54,6 +57,9 @@ def _print_and_report(found: Evaluation) -> None:
     """Print the table, write the report, and name on stderr what could not be run."""
     if found.results:
         print(results_table(found.results))
+        for name, ledger in read_manifest(found.folder)["ledger"].items():
+            if note := cached_note(name, ledger, time.time()):
+                print(note)
         print(f"\n{_write_report(found)}")
     for model, scenario, reason in found.failed:
         print(f"zhenlong: failed: {scenario}{f' with {model}' if model else ''}: {reason}", file=sys.stderr)

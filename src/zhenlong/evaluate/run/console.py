@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from zhenlong.evaluate.results.number_format import format_short
 from zhenlong.evaluate.results.result_files import METRIC_FAILED, WORST_CASE_PREFIX, InstanceRecord, Result
 from zhenlong.evaluate.run.reading_shares import describe_shares
+from zhenlong.inference.endpoint_address import ENDPOINT_PREFIX
 from zhenlong.inference.model_client import ProgressCallback
 
 
@@ -64,6 +66,23 @@ def unscored_notes(model: str, scenario: str, records: Sequence[InstanceRecord])
                 f"failed (id {failed[0].id}: {failed[0].failed})"
             )
     return found
+
+
+def cached_note(model: str, ledger: Mapping[str, Any], now: float) -> str:
+    """How many of an endpoint's answers came from the cache, and how old the oldest is; empty for none of them."""
+    if not (model.startswith(ENDPOINT_PREFIX) and ledger.get("from_cache")):
+        return ""
+    line = f"{model}: {ledger['from_cache']:,} of {ledger['requests']:,} answers are from the cache"
+    oldest = ledger.get("oldest_cached")
+    age = "" if oldest is None else f", the oldest {_age(max(0.0, now - oldest))} old"
+    return f"{line}{age}; the model behind the endpoint may have changed since (--refresh asks again)"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}{'s' * (round(seconds / size) != 1)}"
+    return f"{seconds:.0f} s"
 
 
 def wide_console() -> Console:

@@ -93,9 +93,9 @@ def run_evaluation(
         ):
             prepared_scenarios = _prepare_scenarios(suite_entries, options, folder)
             settings = options.backend_settings(options.chat_template)
-            judge_client = open_model(judge, cache, settings=settings) if judge else None
+            judge_client = open_model(judge, cache, settings=settings, refresh=options.refresh) if judge else None
             for name, model in named.items():
-                client = open_model(model, cache, name=name, settings=settings)
+                client = open_model(model, cache, name=name, settings=settings, refresh=options.refresh)
                 folder.manifest["models"][name] = {"fingerprint": client.backend.fingerprint, **client.backend.metadata}
                 for prepared in prepared_scenarios:
                     label = f"{name} · {prepared.scenario.name}"

@@ -63,6 +63,8 @@ class EvaluationOptions(InferenceOptions):
     """Longest answer, where a scenario allows more."""
     tokens_per_microbatch: int = 8192
     """Tokens of one forward pass when scoring; fewer need less memory."""
+    refresh: bool = False
+    """Ask every model and the judge again, whatever the cache holds."""
     progress: bool = True
     """Show a bar for each scenario, on a terminal."""
 
