@@ -261,5 +261,5 @@ def test_the_table_has_a_column_for_each_model_and_marks_what_is_missing(known, 
     assert head.split() == ["scenario", "shots", "measure", "n", "a", "b"]
     assert first.split()[:5] == ["capitals", "0", "exact_match", "5", "1"]
     assert first.endswith("-")
-    assert second.endswith("no value, 5 failed")
+    assert second.endswith("not observed, 5 failed")
     assert math.isnan(value(found, model="b", scenario="plain").value.mean)

@@ -102,8 +102,8 @@ def test_a_cell_is_the_result_with_its_interval(folder, sections):
     )
 
 
-def _result(mean, half, model, better=True):
-    return Result(model, "s", "m", Interval(mean, (mean - half, mean + half), 9), higher_is_better=better)
+def _result(mean, half, model, better=True, n=90):
+    return Result(model, "s", "m", Interval(mean, (mean - half, mean + half), n), higher_is_better=better)
 
 
 def test_colour_follows_the_direction_and_stays_pale_for_noise():
@@ -113,6 +113,8 @@ def test_colour_follows_the_direction_and_stays_pale_for_noise():
     assert heat_levels([_result(0.2, 0.01, "a", None), _result(0.8, 0.01, "b", None)]) == [0, 0]
     assert heat_levels([_result(0.2, 0.01, "a"), None]) == [0, 0]
     assert heat_levels([_result(0.2, math.nan, "a"), _result(0.8, 0.01, "b")]) == [0, 3]
+    few = [_result(0.2, 0.05, "a", n=9), _result(0.8, 0.05, "b", n=9)]
+    assert heat_levels(few) == [0, 0]  # too few observations for a colour
 
 
 def test_win_rates_count_only_directed_measures(folder, sections):

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
 from zhenlong.evaluate.results.outcome import ScoredOutcome, clusters_of
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices
-from zhenlong.evaluate.statistics.intervals import NOT_OBSERVED, Interval, bootstrap_interval
+from zhenlong.evaluate.statistics.intervals import DISTANCE, NOT_OBSERVED, Interval, bootstrap_interval
 from zhenlong.evaluate.wordlists import wordlist_words, words_by_group
 from zhenlong.verify import overlap
 
@@ -115,8 +115,7 @@ def _interval(
         statistic,
         len(seen),
         resamples=RESAMPLES,
-        pivotal=True,
-        bounds=(0.0, 1.0),
+        shape=DISTANCE,
         observations=observations,
         clusters=[clusters[row] for row in seen],
     )

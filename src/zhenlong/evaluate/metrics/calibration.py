@@ -19,7 +19,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome, clusters_of
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices
-from zhenlong.evaluate.statistics.intervals import Interval, bootstrap_interval, mean_interval
+from zhenlong.evaluate.statistics.intervals import DISTANCE, SHARE, Interval, bootstrap_interval, mean_interval
 
 BINS: Final = 10
 CLIP: Final = 1e-12  # probabilities are clipped to [CLIP, 1 - CLIP] before taking log-odds
@@ -75,8 +75,7 @@ def calibration(
             drawn,
             len(confidences),
             resamples=RESAMPLES,
-            pivotal=distance,
-            bounds=(0.0, 1.0),
+            shape=DISTANCE if distance else SHARE,
             clusters=clusters,
         )
 

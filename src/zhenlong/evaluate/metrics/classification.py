@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
 from zhenlong.evaluate.results.outcome import ScoredOutcome, clusters_of
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices
-from zhenlong.evaluate.statistics.intervals import Interval, bootstrap_interval
+from zhenlong.evaluate.statistics.intervals import SHARE, Interval, bootstrap_interval
 from zhenlong.verify.matching import PUNCTUATION
 
 
@@ -38,7 +38,7 @@ def classification(
 
     def interval(statistic: Callable[[SampleIndices], float]) -> Interval:
         clusters = clusters_of(scored)
-        return bootstrap_interval(statistic, len(scored), bounds=(0.0, 1.0), clusters=clusters)
+        return bootstrap_interval(statistic, len(scored), shape=SHARE, clusters=clusters)
 
     return {
         "macro_f1": interval(lambda rows: float(_f1(counted(rows)).mean())),

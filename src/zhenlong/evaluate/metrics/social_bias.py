@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome, clusters_of
 from zhenlong.evaluate.statistics.bootstrap import SampleIndices
-from zhenlong.evaluate.statistics.intervals import Interval, bootstrap_interval, mean_interval
+from zhenlong.evaluate.statistics.intervals import Interval, StatisticShape, bootstrap_interval, mean_interval
 
 
 @corpus_metric(
@@ -74,4 +74,5 @@ def _bias(table: NDArray[np.float64], ambiguous: bool, clusters: Sequence[str]) 
         return float(plain * (1 - right) if ambiguous else plain)
 
     observations = int(table[:, 1].sum())
-    return bootstrap_interval(score, len(table), bounds=(-1.0, 1.0), observations=observations, clusters=clusters)
+    shape = StatisticShape(-1.0, 1.0)
+    return bootstrap_interval(score, len(table), shape=shape, observations=observations, clusters=clusters)

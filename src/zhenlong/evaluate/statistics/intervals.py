@@ -75,6 +75,20 @@ class Interval:
         return found | ({"clusters": self.clusters} if self.clusters else {})
 
 
+@dataclass(frozen=True)
+class StatisticShape:
+    """The bounds of a statistic, and whether it is a distance.
+
+    Noise can only raise a distance and resampling adds noise, so that percentiles would lie above the estimate.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    is_distance: bool = False
+
+
+SHARE: Final = StatisticShape(0.0, 1.0)
+DISTANCE: Final = StatisticShape(0.0, 1.0, is_distance=True)
 NOT_OBSERVED: Final = Interval(math.nan, UNKNOWN, 0)
 
 
@@ -152,18 +166,15 @@ def bootstrap_interval(
     statistic: Callable[[SampleIndices], float],
     n: int,
     *,
-    seed: int = 0,
     resamples: int = 1000,
-    pivotal: bool = False,
-    bounds: Bounds = (-math.inf, math.inf),
+    shape: StatisticShape = StatisticShape(),
     observations: int | None = None,
     clusters: ClusterIds | None = None,
 ) -> Interval:
     """The statistic of all n rows and its 95 % interval, from rows (or whole clusters of them) resampled.
 
-    `statistic` maps row indices to a value, NaN if undefined. The interval is the percentile interval, or with
-    `pivotal` its reflection at the estimate: noise can only raise a statistic such as a distance, resampling adds
-    noise, and the percentiles would lie above the estimate. It is clipped to `bounds` and contains the estimate.
+    `statistic` maps row indices to a value, NaN if undefined. The interval is the percentile interval, or that of
+    a distance its reflection at the estimate. It is clipped to the statistic's bounds and contains the estimate.
     `observations` is the number of observations where that is not the number of rows.
     """
     seen, codes = n if observations is None else observations, cluster_codes(clusters)
@@ -172,13 +183,13 @@ def bootstrap_interval(
     estimate = statistic(np.arange(n)) if n else math.nan
     if math.isnan(estimate) or units < MIN_OBSERVATIONS:
         return Interval(estimate, UNKNOWN, seen, groups)
-    resampled = resampled_statistic(statistic, n, seed=seed, resamples=resamples, codes=codes)
+    resampled = resampled_statistic(statistic, n, seed=0, resamples=resamples, codes=codes)
     low, high = percentile_bounds(resampled, units)
-    if pivotal:
+    if shape.is_distance:
         low, high = 2 * estimate - high, 2 * estimate - low
     if math.isnan(low):
         return Interval(float(estimate), UNKNOWN, seen, groups)
-    low, high = max(bounds[0], min(low, estimate)), min(bounds[1], max(high, estimate))
+    low, high = max(shape.low, min(low, estimate)), min(shape.high, max(high, estimate))
     return Interval(float(estimate), (float(low), float(high)) if low < high else UNKNOWN, seen, groups)
 
 
