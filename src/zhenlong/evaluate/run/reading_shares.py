@@ -16,7 +16,7 @@ SHARE_TEXTS: Final = {
     "truncated": "were cut off at the token limit",
     "failed": "failed",
 }
-EXAMPLE_CHARACTERS: Final = 60
+ANSWER_EXAMPLE_CHARACTERS: Final = 60
 
 
 def reading_shares(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -66,4 +66,4 @@ def _example(record: InstanceRecord) -> str:
     if record.failed:
         return record.failed
     text = " ".join((record.outputs[0] if record.outputs else "").split())
-    return repr(text if len(text) <= EXAMPLE_CHARACTERS else text[:EXAMPLE_CHARACTERS] + "...")
+    return repr(text if len(text) <= ANSWER_EXAMPLE_CHARACTERS else text[:ANSWER_EXAMPLE_CHARACTERS] + "...")
