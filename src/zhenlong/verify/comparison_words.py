@@ -57,6 +57,8 @@ _NAMED: Final = (
     rf"(?:\b[Tt]he )?(?<![A-Za-z])(?i:{_NOUN})s?\s*(?P<name>[ABb12])(?![A-Za-z0-9_+])(?:'s (?:{_NOUN}))?",
     rf"(?:\b[Tt]he )?(?<![A-Za-z])(?i:{_NOUN})\s+(?P<name>a)\b{_AFTER_A}",
     rf"(?i:\b(?:the )?(?P<name>first|second) (?:{_NOUN}|one)\b)",
+    r"\b(?P<name>[ab])(?= (?:is|was) (?:\w+ )?(?:better|worse|best|superior|inferior|preferred|the winner)\b)",
+    r"(?<=\bthan )(?P<name>[ab])\b(?!\s+\w)",
     r"[(\[](?P<name>[abAB])[)\]]",
     r"[\"'](?P<name>[AB])[\"']",
     rf"{_NOT_WITHIN_A_WORD}(?P<name>B)(?:'s {_NOUN})?{_SYMBOLS_AFTER}",

@@ -92,7 +92,8 @@ def _mark(text: str) -> str:
     marked = re.sub(rf"({SIDE})\s*(?:,?\s*or|/|\|)\s*(?:{SIDE}(?:\s*(?:,|or|,\s*or)\s*[{TIED}{A}{B}])*)", BOTH, marked)
     marked = re.sub(rf"{MARK}[{A}{B}{TIED}](?:\s*(?:,|or|,\s*or|/)\s*{MARK}[{A}{B}{TIED}])+", BOTH, marked)
     marked = re.sub(rf"{SIDE}\s*(?:and|&|vs\.?|versus|与|和|、)\s*{SIDE}", BOTH, marked)
-    compared = rf"(?:compared (?:to|with)|in comparison (?:to|with)|relative to|unlike|versus|vs\.?) {SIDE}"
+    words = r"compared (?:to|with)|in comparison (?:to|with)|relative to|unlike|versus|vs\.?|rather than|instead of"
+    compared = rf"(?:{words}) {SIDE}"
     return re.sub(rf",?\s*{compared}\s*,|^{compared}\s*,", " ", marked)
 
 
@@ -151,7 +152,12 @@ def _statements(sentence: str) -> list[tuple[Kind, str, int]]:
     for pattern, kind, wins in _RELATIONS:
         for match in pattern.finditer(sentence):
             before = _last_clause(sentence[max(0, match.start() - WINDOW) : match.start()], r"[,;]|\b(?:but|so|and)\b")
-            if _negates(_last_clause(match["gap"])) or DENIED.search(before) or _RELATIVE.match(match["gap"]):
+            if (
+                _negates(_last_clause(match["gap"]))
+                or DENIED.search(before)
+                or _RELATIVE.match(match["gap"])
+                or _IN_NO_WAY.match(sentence, match.end("word"))
+            ):
                 continue
             own = VALUES[match["side"]]
             aspect = kind == "aspect" or bool(BETTER_IN_ONE_ASPECT.match(sentence, match.end("word")))
@@ -206,6 +212,7 @@ _RELATIONS: Final[tuple[tuple[re.Pattern[str], Kind, bool], ...]] = (
     (re.compile(rf"(?P<side>{SIDE}){_GAP}(?P<word>{MORE})"), "aspect", True),
     (re.compile(rf"(?P<side>{SIDE}){_GAP}(?P<word>{ASPECT_WORSE})"), "aspect", False),
 )
+_IN_NO_WAY: Final = re.compile(r"\s+(?:in no way|in nothing|nowhere)\b")
 _SAID: Final = re.compile(SAID)
 _OPENING: Final = re.compile(OPENING)
 _RELATIVE: Final = re.compile(r"\s*,?\s*which\b")

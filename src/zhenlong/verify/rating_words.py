@@ -25,7 +25,8 @@ RATING_FORMS: Final = (  # the first form that occurs decides, and of this form 
     re.compile(rf"(?m:^[^\w\n‹-]*{_VALUE}(?:{_SCALE})?[^\w\n]*$)"),
 )
 HYPOTHETICAL: Final = re.compile(
-    r"\b(?:perfect|ideal|would be|would (?:get|deserve|need|have)|could be|could have|maximum|highest|lowest|from|"
+    r"\b(?:first (?:thought|gave)|at first|initially|perfect|ideal|"
+    r"would be|would (?:get|deserve|need|have)|could be|could have|maximum|highest|lowest|from|"
     r"between|"
     r"such as|for example|e\.g\.?|scale|not|n't|if|instead of|rather than)(?![a-z])[^,:]*$"
 )
@@ -33,6 +34,8 @@ HYPOTHETICAL: Final = re.compile(
 
 def mark_ratings(text: str) -> str:
     """The text in lower case, `[[7]]` as ‹7›, "rating: seven" and "seven out of ten" in digits, without Markdown."""
+    text = re.sub(r"<(rating|score)>\s*([^<]{1,12}?)\s*</\1>", r"[[\2]]", text, flags=re.IGNORECASE)
+    text = re.sub(r"\\boxed\{\s*([^{}]{1,12}?)\s*\}", r"[[\1]]", text)
     plain = re.sub(r"\[\[\s*([^\[\]]*?)\s*\]\]", r"‹\1›", re.sub(r"[*_`#]+", "", text.lower()))
     plain = re.sub(rf"(‹|{_NAME})\b{_WORD}\b", lambda match: f"{match[1]}{_NUMBERS.index(match['word'])}", plain)
     plain = re.sub(rf"\b{_WORD}(?=\s*(?:/|out of)\s*\w)", lambda match: str(_NUMBERS.index(match["word"])), plain)
