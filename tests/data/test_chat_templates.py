@@ -7,7 +7,7 @@ from tiny import CHATML, tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from zhenlong.data import ChatTemplate
+from zhenlong.data import ChatTemplate, chat_templates
 from zhenlong.errors import UserError
 from zhenlong.records import Message
 
@@ -336,3 +336,18 @@ def test_transformers_renders_the_same_text_from_the_source():
     turns = [{"role": m.role, "content": m.content} for m in MESSAGES[:2]]
     ids = template.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
     assert ids == template.encode_prompt(MESSAGES[:2])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{{ messages[0].content }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+        "{{ 1 // 0 }}",
+        "{{ messages.__class__.__mro__ }}",
+    ],
+)
+def test_a_template_that_does_not_end_or_breaks_out_is_one_line(source, monkeypatch):
+    monkeypatch.setattr(chat_templates, "RENDER_SECONDS", 0.2)
+    with pytest.raises(UserError, match=r"\Athe chat template auto [^\n]+\Z"):
+        ChatTemplate.from_tokenizer(tiny_tokenizer(source))

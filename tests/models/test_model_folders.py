@@ -1,5 +1,6 @@
 """Model names, one-line errors, and atomic saves."""
 
+import json
 import os
 import shutil
 
@@ -92,7 +93,7 @@ def test_damaged_weights_are_refused(folder, tmp_path):
 
 def test_a_damaged_configuration_is_refused(folder, tmp_path):
     (tmp_path / "base" / "config.json").write_text('{"model_type": "llama", ')
-    assert "cannot be loaded" in refusal(folder)
+    assert "config.json is not JSON" in refusal(folder)
 
 
 def test_an_unknown_architecture_is_refused(folder, tmp_path):
@@ -183,3 +184,44 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the model there"):
         save_model(tiny_model(), tiny_tokenizer(), tmp_path / "file" / "model")
+
+
+def edit_config(folder, tmp_path, **changes):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    path = copy / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return copy
+
+
+def test_code_that_a_folder_brings_is_not_run(folder, tmp_path, monkeypatch):
+    copy = edit_config(
+        folder, tmp_path, model_type="own", auto_map={"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}
+    )
+    (copy / "own.py").write_text("raise SystemExit('code of the folder was run')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(UserError, match=r"names code of its own \(auto_map\), which is not run"):
+        load_model(str(copy))
+
+
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 10**8}, {"num_hidden_layers": -1}])
+def test_more_layers_than_weights_are_refused_before_they_are_built(folder, tmp_path, changes):
+    with pytest.raises(UserError, match=r"num_hidden_layers|cannot be loaded"):
+        load_model(str(edit_config(folder, tmp_path, **changes)))
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"llama"', "null", "[" * 5000, "{"])
+def test_a_configuration_that_is_no_mapping_is_refused(folder, tmp_path, text):
+    copy = edit_config(folder, tmp_path)
+    (copy / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json"):
+        load_model(str(copy))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"hidden_size": "wide"}, {"hidden_size": None}, {"rope_scaling": 3}, {"vocab_size": -4}, {"hidden_act": 7}],
+)
+def test_odd_settings_are_one_line(folder, tmp_path, changes):
+    with pytest.raises(UserError, match=r"^model .*copy: [^\n]+\Z"):
+        load_model(str(edit_config(folder, tmp_path, **changes)))

@@ -23,11 +23,16 @@ from jinja2 import TemplateError
 from zhenlong.data.builtin_templates import BUILTIN_TEMPLATES, builtin_template
 from zhenlong.data.message_parsing import message_text
 from zhenlong.errors import UserError
+from zhenlong.guarded_call import TimeLimitExceeded, describe_error, time_limit
 from zhenlong.records import Message, Messages
 
 TokenizedExample = tuple[list[int], list[bool]]  # token ids and loss mask, of the same length
 
 _PROBE: Final = "zhenlong"
+TEMPLATE_ERRORS: Final = (
+    TemplateError, TypeError, KeyError, ValueError, AttributeError, ArithmeticError, RecursionError
+)  # fmt: skip
+RENDER_SECONDS: Final = 5.0  # of the processor, for one conversation: templates of others may loop
 
 
 @dataclass(frozen=True)
@@ -210,14 +215,19 @@ class ChatTemplate:
             if message.content or not (message.tools and tools)
         ]
         try:
-            text = self.tokenizer.apply_chat_template(
-                turns,
-                tools=tools or None,
-                chat_template=self.source,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-            )
-        except (TemplateError, TypeError, KeyError) as error:
+            with time_limit(RENDER_SECONDS):
+                text = self.tokenizer.apply_chat_template(
+                    turns,
+                    tools=tools or None,
+                    chat_template=self.source,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                )
+        except (TimeLimitExceeded, MemoryError) as error:
+            raise UserError(
+                f"the chat template {self.name} does not end ({describe_error(error)}); choose --chat_template chatml"
+            ) from None
+        except TEMPLATE_ERRORS as error:
             roles = ", ".join(message.role for message in messages)
             raise UserError(
                 f"the chat template {self.name} cannot render a conversation of {roles} ({error}); fix the data, or "

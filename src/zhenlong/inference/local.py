@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from zhenlong.forest import forward, log_probs, make_tree, pack_trees
 from zhenlong.forest.lm_head import lm_head_of
@@ -35,7 +35,7 @@ from zhenlong.loop.ledger import FlopEstimator, peak_memory
 from zhenlong.models import load_model
 from zhenlong.models.load import load_tokenizer
 from zhenlong.models.model_argument import ModelLike
-from zhenlong.models.resolve import resolve_model_path
+from zhenlong.models.pretrained import load_config
 from zhenlong.randomness import eval_mode
 from zhenlong.sampling import Completion, SamplingParams, TorchSampler
 
@@ -66,7 +66,7 @@ class LocalBackend:
             weights = weights_hash(model[0], model[1])
         else:
             self.request_tokenizer = RequestTokenizer(load_tokenizer(str(model)), settings.chat_template)
-            config = AutoConfig.from_pretrained(resolve_model_path(str(model)))
+            config = load_config(str(model))
             self.context_length = getattr(config.get_text_config(), "max_position_embeddings", None)
             weights = folder_hash(str(model), config, file_hash)
         self.fingerprint = hash_values("local", weights, settings.dtype, settings.chat_template)

@@ -14,7 +14,6 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from tokenizers.processors import TemplateProcessing
 from transformers import (
-    AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -28,8 +27,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from zhenlong.errors import UserError
 from zhenlong.models.encoders import is_encoder
-from zhenlong.models.load import Lora, _from_pretrained, _require_all_weights, resolve_device
+from zhenlong.models.load import Lora, _require_all_weights, resolve_device
 from zhenlong.models.new_model import ModelShape, train_tokenizer
+from zhenlong.models.pretrained import from_pretrained, load_config
 from zhenlong.models.resolve import resolve_model_path
 
 Architecture = Literal["encoder", "decoder", "encoder_decoder"]
@@ -74,7 +74,7 @@ def load_classifier(
     classifier when no labels are given, and for a classifier with other labels.
     """
     source = resolve_model_path(name)
-    config = _from_pretrained(AutoConfig, source, name)
+    config = load_config(name)
     architecture = architecture_of(config)
     has_head = any("SequenceClassification" in one for one in config.architectures or [])
     trained_labels = tuple(getattr(config, "classifier_labels", None) or (_label_names(config) if has_head else ()))
@@ -102,7 +102,7 @@ def load_classifier(
     rng_state = torch.get_rng_state()
     torch.manual_seed(seed)  # initialises the new head
     try:
-        model, info = _from_pretrained(loader, source, name, **settings)
+        model, info = from_pretrained(loader, source, name, **settings)
     finally:
         torch.set_rng_state(rng_state)
     prefix = f"{model.base_model_prefix}."
@@ -110,7 +110,7 @@ def load_classifier(
     if has_head or resolved_head == "words":
         allowed_missing = set()
     _require_all_weights(model, info["missing_keys"], allowed_missing, name=name)
-    tokenizer = _from_pretrained(AutoTokenizer, source, name)
+    tokenizer = from_pretrained(AutoTokenizer, source, name)
     classifier = _with_labels(model, tokenizer, all_labels, architecture=architecture, head=resolved_head)
     if lora is not None:
         classifier = _add_lora(classifier, lora, seed)

@@ -6,7 +6,6 @@ import copy
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -26,12 +24,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import logging as transformers_logging
 
 from zhenlong.errors import UserError
 from zhenlong.kernels import malloc
 from zhenlong.kernels import patching as kernel_patching
 from zhenlong.models.encoders import is_encoder
+from zhenlong.models.pretrained import from_pretrained, load_config, silence_transformers
 from zhenlong.models.resolve import resolve_model_path
 
 ModelKind = Literal["causal", "reward", "classifier"]
@@ -78,8 +76,8 @@ def load_model(
     `UserError` for what cannot be loaded.
     """
     source = resolve_model_path(name)
-    tokenizer = _from_pretrained(AutoTokenizer, source, name)
-    config = _from_pretrained(AutoConfig, source, name)
+    tokenizer = from_pretrained(AutoTokenizer, source, name)
+    config = load_config(name)
     label_settings: dict[str, Any] = {"num_labels": 1} if kind == "reward" else {}
     new_score_layer = kind == "reward" and not _is_reward_model(config)
     if kind == "reward" and not new_score_layer and config.num_labels != 1:
@@ -89,7 +87,7 @@ def load_model(
         raise UserError(f"model {name}: expected a decoder or an encoder for a reward model, got one with both parts")
     is_encoder_reward = kind == "reward" and is_encoder(config)
     with _seeded(seed) if is_encoder_reward and new_score_layer else nullcontext():
-        model, info = _from_pretrained(AUTO_MODELS[kind], source, name, **settings)
+        model, info = from_pretrained(AUTO_MODELS[kind], source, name, **settings)
     allowed_missing = (
         _classification_head_weights(model, info["missing_keys"]) if is_encoder_reward else {"score.weight"}
     )
@@ -105,7 +103,7 @@ def load_model(
     if not forward.dropout:
         _disable_dropout(model)
     if forward.gradient_checkpointing:
-        with _silence_transformers():
+        with silence_transformers():
             model.gradient_checkpointing_enable(
                 {"use_reentrant": False, "context_fn": partial(_checkpoint_contexts, model)}
             )
@@ -121,8 +119,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of `pocket`, a folder (with or without a model), a run folder or a hub id."""
     path = Path(name).expanduser()
     if not path.is_dir():
-        return _from_pretrained(AutoTokenizer, resolve_model_path(name), name)
-    return _from_pretrained(AutoTokenizer, str(path / "model" if (path / "model").is_dir() else path), name)
+        return from_pretrained(AutoTokenizer, resolve_model_path(name), name)
+    return from_pretrained(AutoTokenizer, str(path / "model" if (path / "model").is_dir() else path), name)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -148,7 +146,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         raise UserError(f"{folder}: cannot write the model there ({error.strerror or error})") from None
     try:
         merged = model
-        with _silence_transformers():
+        with silence_transformers():
             if isinstance(model, PeftModel):
                 model.save_pretrained(temporary / "adapter")
                 merged = copy.deepcopy(model).merge_and_unload()
@@ -279,29 +277,3 @@ def _add_lora(model: PreTrainedModel, lora: Lora, kind: ModelKind, *, seed: int)
             return get_peft_model(model, settings)
     except ValueError as error:
         raise UserError(f"--lora_targets {lora.targets}: {error}") from None
-
-
-def _from_pretrained(loader: Any, source: str, name: str, **settings: Any) -> Any:
-    """Any `from_pretrained`, silenced, with all its errors turned into a one-line `UserError`."""
-    try:
-        with _silence_transformers():
-            return loader.from_pretrained(source, **settings)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model {name}: cannot be loaded ({reason})") from None
-
-
-@contextmanager
-def _silence_transformers() -> Iterator[None]:
-    """Silence messages and progress bars of transformers: commands have their own."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

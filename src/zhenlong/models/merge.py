@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 import torch
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zhenlong.errors import UserError
 from zhenlong.models.load import load_model, save_model
-from zhenlong.models.resolve import resolve_model_path
+from zhenlong.models.pretrained import load_config
 
 Method = Literal["linear", "slerp", "task_vectors"]
 _PARALLEL: Final = 0.9995
@@ -112,7 +112,7 @@ def _checked_weights(
 
 def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model with whatever head it was saved with, in float32 on the CPU, and its tokenizer."""
-    config = AutoConfig.from_pretrained(resolve_model_path(name))
+    config = load_config(name)
     heads = " ".join(config.architectures or [])
     kind: Literal["causal", "classifier"] = "classifier" if "SequenceClassification" in heads else "causal"
     return load_model(name, kind=kind, device="cpu")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from zhenlong.data import ChatTemplate
 from zhenlong.data.pair_template import reward_model_template
 from zhenlong.errors import UserError
 from zhenlong.forest import TreeNode, make_microbatches, make_tree, score_forest
-from zhenlong.models import load_model, resolve_model_path
+from zhenlong.models import load_model
 from zhenlong.models.encoders import context_length
+from zhenlong.models.pretrained import load_config
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
 
 LoadedRewardModel = tuple[PreTrainedModel, ChatTemplate]
@@ -73,7 +74,7 @@ def load_reward_model(
 ) -> LoadedRewardModel:
     """Load a reward model and its chat template, with the checks of `load_model_reward`."""
     model, tokenizer = load_model(name, kind="reward", dtype=dtype, device=device)
-    architectures = AutoConfig.from_pretrained(resolve_model_path(name)).architectures or []
+    architectures = load_config(name).architectures or []
     if not any("SequenceClassification" in architecture for architecture in architectures):
         raise UserError(
             f"reward model:{name}: this is a language model ({', '.join(architectures)}), not a reward model; "

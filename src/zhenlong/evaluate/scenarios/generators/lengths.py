@@ -68,7 +68,7 @@ def _counter(tokenizer: str) -> Callable[[str], int]:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
+        loaded = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"generated:lengths: tokenizer={tokenizer}: cannot be loaded ({reason})") from None
