@@ -242,6 +242,16 @@ def test_options_of_metrics_are_read_as_yaml(tmp_path, capsys):
         score("humaneval", data=str(data), outputs=str(outputs), metric_option=["k"])
 
 
+def test_a_classifier_takes_the_place_of_the_toxicity_lexicon(tmp_path):
+    data, outputs = tmp_path / "data.jsonl", tmp_path / "outputs.jsonl"
+    data.write_text(json.dumps({"prompt": {"text": "You are", "toxicity": 0.1}}) + "\n")
+    outputs.write_text(json.dumps({"id": "0", "output": "kind"}) + "\n")
+    given = {"data": str(data), "outputs": str(outputs)}
+    assert score("real_toxicity_prompts", **given)
+    with pytest.raises(UserError, match="toxicity scorer nowhere: cannot be loaded"):
+        score("real_toxicity_prompts", toxicity_classifier="nowhere", **given)
+
+
 def test_the_page_lists_every_scenario_with_an_id_field():
     page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation" / "scoring.md").read_text()
     listed = {}

@@ -50,6 +50,7 @@ def score(
     allow_missing: bool = False,
     allow_extra: bool = False,
     sandbox: Literal["auto", "none"] = "auto",
+    toxicity_classifier: str = "",
     metric_option: Sequence[str] = (),
     baseline_outputs: str = "",
     seed: int = 0,
@@ -67,6 +68,8 @@ def score(
         allow_missing: Count instances without a row as failed; otherwise they are an error.
         allow_extra: Leave out rows that belong to no instance; otherwise they are an error.
         sandbox: auto isolates the programs in the outputs, and refuses where it cannot; none does not isolate them.
+        toxicity_classifier: Scorer of toxicity metrics: a classifier's folder or hub id, or FOLDER:LABEL; empty: the
+            lexicon, which finds about half of what is toxic.
         metric_option: Option of the scenario's metrics, as name=value, such as "k=[1, 10]"; may be repeated.
         baseline_outputs: Responses that the outputs were judged against, rows of id and output, for length or style
             control.
@@ -75,7 +78,9 @@ def score(
     See docs/evaluation/scoring.md for the row formats and each scenario's ids.
     """
     selected = _single_scenario(scenario)
-    for one, value in [*([("sandbox", sandbox)] if sandbox != "auto" else []), *map(_parse_option, metric_option)]:
+    own_options = [("sandbox", sandbox)] if sandbox != "auto" else []
+    own_options += [("scorer", toxicity_classifier)] if toxicity_classifier else []
+    for one, value in [*own_options, *map(_parse_option, metric_option)]:
         selected = with_metric_option(selected, one, value)
     if baseline_outputs:
         selected = replace(selected, baseline_outputs=baseline_outputs)
