@@ -189,6 +189,12 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "evaluate",
     ),
     Entry(
+        "scenarios",
+        "zhenlong.evaluate.run.scenarios_command:scenarios",
+        "list the scenarios that evaluate and score know",
+        "evaluate",
+    ),
+    Entry(
         "compare",
         "zhenlong.evaluate.compare.compare:compare",
         "compare two evaluations, paired by instance, with tests",

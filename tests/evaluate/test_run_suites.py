@@ -69,7 +69,7 @@ def test_a_path_names_a_scenario_of_the_users_own(tmp_path):
     [
         (None, "shop.yaml: cannot be read"),
         ("name: [", "shop.yaml: not valid YAML"),
-        ("name: tea_shop", "shop.yaml: title is missing"),
+        ("name: tea_shop", "shop.yaml: source is missing"),
         (OWN_SCENARIO.format(rows="rows.jsonl").replace("tea_shop", "gsm8k"), "gsm8k is a built-in scenario"),
     ],
 )

@@ -47,30 +47,35 @@ def function_reward(function: Callable[..., Any], name: str = "") -> RewardFn:
 
 def load_reward_function(spec: str) -> Callable[..., Any]:
     """The function named by `python:package.module.function` or `file.py:function`; UserError says what is missing."""
+    return load_function(spec, "reward")
+
+
+def load_function(spec: str, kind: str) -> Callable[..., Any]:
+    """The same for another kind of function than a reward; `kind` is what errors call it."""
     if spec.startswith("python:"):
         path, _, attribute = spec.removeprefix("python:").rpartition(".")
         if not path:
-            raise UserError(f"reward {spec}: expected python:module.function")
-        module = _import_module(spec, path)
+            raise UserError(f"{kind} {spec}: expected python:module.function")
+        module = _import_module(f"{kind} {spec}", path)
     else:
         path, _, attribute = spec.rpartition(":")
-        module = _run_file(spec, Path(path).expanduser())
+        module = _run_file(f"{kind} {spec}", Path(path).expanduser())
     function = getattr(module, attribute, None)
     if not callable(function):
-        raise UserError(f"reward {spec}: {path} has no function {attribute!r}")
+        raise UserError(f"{kind} {spec}: {path} has no function {attribute!r}")
     return function
 
 
-def _import_module(spec: str, path: str) -> ModuleType:
+def _import_module(name: str, path: str) -> ModuleType:
     try:
         return importlib.import_module(path)
     except ImportError as error:
-        raise UserError(f"reward {spec}: cannot import {path} ({error})") from error
+        raise UserError(f"{name}: cannot import {path} ({error})") from error
 
 
-def _run_file(spec: str, path: Path) -> ModuleType:
+def _run_file(name: str, path: Path) -> ModuleType:
     if not path.is_file():
-        raise UserError(f"reward {spec}: no file {path}")
+        raise UserError(f"{name}: no file {path}")
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     assert module_spec is not None
     assert module_spec.loader is not None
@@ -78,5 +83,6 @@ def _run_file(spec: str, path: Path) -> ModuleType:
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"reward {spec}: {path} cannot be run ({type(error).__name__}: {error})") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name}: {path} cannot be run ({type(error).__name__}: {reason})") from error
     return module

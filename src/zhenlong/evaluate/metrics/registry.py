@@ -6,76 +6,22 @@ A metric is a plain function with one of three decorators. Its keyword arguments
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Final
+from typing import Any
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.results.instance import Instance
+from zhenlong.evaluate.metrics.measures import CATEGORIES, FindsAnswer, Measure, Metric
+from zhenlong.evaluate.metrics.user_metric import USER_METRIC, load_user_metric
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval
 from zhenlong.inference.model_client import Judge
 
-CATEGORIES: Final = ("accuracy", "calibration", "robustness", "fairness", "bias", "toxicity", "efficiency")
-
 InstanceMetric = Callable[..., Mapping[str, float]]  # (outcome, **options) -> measure -> value
 CorpusMetric = Callable[..., Mapping[str, Interval]]  # (scored outcomes, **options) -> measure -> interval
-FindsAnswer = Callable[..., bool]  # (answer's text, instance, **options that it takes) -> whether there is one
 JudgedMetric = Callable[..., Sequence[ScoredOutcome]]  # (outcomes, judge or None, **options) -> scores and judgements
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One measure of a metric: its category (one of seven), and whether higher is better (None: no direction)."""
-
-    name: str  # may end in `*`: all measures with this prefix
-    category: str = "accuracy"
-    higher_is_better: bool | None = True
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A registered metric."""
-
-    name: str
-    kind: str  # instance, corpus or judged
-    measures: tuple[Measure, ...]
-    function: Callable[..., Any]
-    of_groups: bool = True  # corpus metrics: also computed per group of instances
-    over_trials: bool = False  # corpus metrics: of all trials together, not of each
-    finds: FindsAnswer | None = None  # instance metrics that read an answer out of a text: whether they find one
-
-    def bind(self, options: Mapping[str, Any]) -> Callable[..., Any]:
-        """The function with the options from YAML bound. Raises `UserError` for an unknown option."""
-        accepted = [
-            name
-            for name, given in inspect.signature(self.function).parameters.items()
-            if given.kind is given.KEYWORD_ONLY
-        ]
-        unknown = sorted(set(options) - set(accepted))
-        if unknown:
-            expected = ", ".join(accepted) or "none"
-            raise UserError(f"metric {self.name}: no option {', '.join(unknown)}; expected {expected}")
-        return partial(self.function, **options)
-
-    def finds_answer(self, function: Any, text: str, instance: Instance) -> bool:
-        """Whether an answer's text holds what the metric looks for; `function` is the bound one, for its options."""
-        if self.finds is None:
-            return True
-        taken = inspect.signature(self.finds).parameters
-        return self.finds(text, instance, **{name: v for name, v in function.keywords.items() if name in taken})
-
-    def find_measure(self, name: str) -> Measure:
-        """The declaration of one of its measures."""
-        for one in self.measures:
-            if one.name == name or (one.name.endswith("*") and name.startswith(one.name[:-1])):
-                return one
-        raise KeyError(f"metric {self.name} returned {name}, which it did not declare")
 
 
 _METRICS: dict[str, Metric] = {}
@@ -113,7 +59,12 @@ def judged_metric(name: str, *measures: Measure) -> Callable[[JudgedMetric], Jud
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name. Raises `UserError` with the closest names for an unknown one."""
+    """The metric of that name, or of a function `file.py:function`.
+
+    Raises `UserError` with the closest names for an unknown one.
+    """
+    if USER_METRIC.fullmatch(name):
+        return load_user_metric(name)
     known = all_metrics()
     if name not in known:
         near = get_close_matches(name, known, 3) or sorted(known)

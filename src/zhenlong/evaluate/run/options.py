@@ -21,9 +21,9 @@ class EvaluationOptions(InferenceOptions):
     """What is evaluated, and how. Files by name are words `name=path`, or a mapping."""
 
     suite: str = ""
-    """A list of scenarios: quick, world, holistic, helm, safety, chat, reasoning, code or tools."""
+    """A list of scenarios: quick, world, holistic, helm, safety, chat, reasoning, code, tools, or your YAML file."""
     scenario: Sequence[str] = ()
-    """A scenario, a pattern such as helm_*, a YAML file, or lm_eval:<task>. Give it again for each."""
+    """A scenario, a pattern such as helm_*, your YAML file, or lm_eval:<task>. Give it again for each."""
     limit: int | None = None
     """Only the first so many instances of each scenario; unset takes what the suite says, else all."""
     shots: str | Sequence[int] = ""

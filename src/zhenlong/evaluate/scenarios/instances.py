@@ -120,6 +120,8 @@ def row_instances(scenario: Scenario, row: RawRow, number: int) -> list[Instance
         replace(one, id=f"{own}-{one.id}" if one.id else own, cluster=_short_cluster(one.cluster or shared))
         for one in several
     ]
+    if scenario.keeps_rows:
+        named = [replace(one, data={**one.data, "row": dict(row.fields)}) for one in named]
     if scenario.attack:
         named = [replace(one, data={**one.data, "attack": scenario.attack}) for one in named]
     return [one for one in named if all(one.groups.get(name) == value for name, value in scenario.group_filter.items())]

@@ -15,7 +15,8 @@ main: gsm8k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
@@ -28,9 +29,11 @@ import yaml
 from zhenlong.errors import UserError
 from zhenlong.evaluate.adapters.spec import Adapter
 from zhenlong.evaluate.metrics.registry import get_metric
+from zhenlong.evaluate.metrics.user_metric import USER_METRIC, declare_measures
 from zhenlong.evaluate.perturb.code_attack import ATTACK_NAMES
 
 PERTURBATION_KINDS: Final = ("robustness", "fairness")
+QUESTION_AND_ANSWER: Final = {"using": "question_answer", "question": "question", "answer": "answer"}
 SCENARIO_FILE_ENDINGS: Final = (".yaml", ".yml")
 MIN_ATTACK_TOKENS: Final = 512  # minimum max_tokens for an attack, whose response is a program
 
@@ -49,6 +52,7 @@ class Scenario:
     main: str  # the main measure
     adapter: Adapter = field(default_factory=Adapter)
     description: str = ""
+    category: str = ""  # of built-in ones the folder: knowledge, maths, code, ...
     paper: str = ""
     url: str = ""  # the upstream repository or hub page
     license: str = ""
@@ -75,16 +79,32 @@ class Scenario:
             readings = getattr(self, name)
             object.__setattr__(self, name, (readings,) if isinstance(readings, Mapping) else tuple(readings))
         for name in ("metrics", "suites", "perturbations"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise UserError(f"{name}: expected a list, got {given!r}")
+            object.__setattr__(self, name, tuple(given))
+        if unknown := sorted(set(self.perturbations) - set(PERTURBATION_KINDS)):
+            raise UserError(f"perturbations: expected some of {', '.join(PERTURBATION_KINDS)}, got {unknown[0]!r}")
 
     def bind_metrics(self) -> list[tuple[Any, Any]]:
         """Each metric with its function, bound to the options in the YAML."""
         found = []
         for one in self.metrics:
             options = dict(one) if isinstance(one, Mapping) else {"name": one}
-            known = get_metric(options.pop("name"))
+            name = options.pop("name")
+            known = declare_measures(get_metric(name), options) if USER_METRIC.fullmatch(name) else get_metric(name)
             found.append((known, known.bind(options)))
         return found
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether a metric of the user's own is called with the rows."""
+        return any(USER_METRIC.fullmatch(name) for name in self.metric_names)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of its metrics, without their options."""
+        return tuple(str(one["name"]) if isinstance(one, Mapping) else str(one) for one in self.metrics)
 
 
 def get_scenario(name: str) -> Scenario:
@@ -97,20 +117,75 @@ def get_scenario(name: str) -> Scenario:
         return _read_scenario(Path(name))
     if name not in known:
         near = get_close_matches(name, known, 4) or sorted(known)[:4]
-        raise UserError(f"scenario {name!r} is not known; did you mean {', '.join(near)}?")
+        raise UserError(
+            f"scenario {name!r} is not known; did you mean {', '.join(near)}? `zhenlong scenarios` lists all"
+        )
     return known[name]
 
 
 def _read_scenario(path: Path) -> Scenario:
-    try:
-        found = parse_scenario(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except OSError as error:
-        raise UserError(f"scenario {path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"scenario {path}: not valid YAML ({' '.join(str(error).split())})") from None
+    """The scenario of a user's file. Paths in it are relative to its folder, and most keys may be left out."""
+    given = read_yaml(path, "scenario")
+    if not isinstance(given, Mapping):
+        raise UserError(f"scenario {path}: expected a mapping of keys, got {type(given).__name__}")
+    filled = {"name": path.stem, "convert": QUESTION_AND_ANSWER, **given}
+    filled = {"title": filled["name"], **filled}
+    for key in ("source", "examples", "baseline_outputs", "reference_answers"):
+        if isinstance(filled.get(key), str) and filled[key]:
+            filled[key] = _relative_source(path.parent, filled[key])
+    metrics = filled.get("metrics")
+    if isinstance(metrics, list):
+        filled["metrics"] = [_relative_metric(path, one) for one in metrics]
+        if metrics and "main" not in filled:
+            filled["main"] = _first_measure(path, filled["metrics"][0])
+    found = parse_scenario(filled, f"scenario {path}")
     if found.name in all_scenarios():
         raise UserError(f"scenario {path}: {found.name} is a built-in scenario; expected a name of its own")
+    try:
+        found.bind_metrics()
+    except UserError as error:
+        raise UserError(f"scenario {path}: {error}") from None
     return found
+
+
+def read_yaml(path: Path, kind: str) -> Any:
+    """The content of a user's YAML file. Raises `UserError` with the kind and the path for one that cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{kind} {path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{kind} {path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def _relative_source(folder: Path, source: str) -> str:
+    """A path in a YAML file, seen from the working folder; other sources, such as hf:, stay."""
+    return source if re.match(r"\w+:", source) else str(folder / Path(source).expanduser())
+
+
+def _relative_metric(path: Path, metric: Any) -> Any:
+    """A metric of a file beside the YAML file, and options that name files there, seen from the working folder."""
+    if isinstance(metric, str):
+        return str(path.parent / Path(metric).expanduser()) if USER_METRIC.fullmatch(metric) else metric
+    if not isinstance(metric, Mapping) or not isinstance(metric.get("name"), str):
+        raise UserError(f"scenario {path}: metrics: expected names, or mappings with a name, got {metric!r}")
+    beside = {
+        key: str(path.parent / value)
+        for key, value in metric.items()
+        if key != "name" and isinstance(value, str) and value and (path.parent / value).is_file()
+    }
+    return {**metric, **beside, "name": _relative_metric(path, metric["name"])}
+
+
+def _first_measure(path: Path, metric: Any) -> str:
+    """The measure shown in the table, where the file does not say: the first one of its first metric."""
+    name = metric["name"] if isinstance(metric, Mapping) else metric
+    if USER_METRIC.fullmatch(name):
+        return str(name.rpartition(":")[2])
+    try:
+        return get_metric(name).measures[0].name
+    except UserError as error:
+        raise UserError(f"scenario {path}: {error}") from None
 
 
 @cache
@@ -119,11 +194,13 @@ def all_scenarios() -> dict[str, Scenario]:
     found: dict[str, Scenario] = {}
     folders = [files("zhenlong.evaluate.scenarios")]
     while folders:
-        for entry in sorted(folders.pop().iterdir(), key=lambda one: one.name):
+        folder = folders.pop()
+        for entry in sorted(folder.iterdir(), key=lambda one: one.name):
             if entry.is_dir() and entry.name != "suites":
                 folders.append(entry)
             elif entry.name.endswith(".yaml"):
-                one = parse_scenario(yaml.safe_load(entry.read_text(encoding="utf-8")), entry.name)
+                given = {"category": folder.name, **yaml.safe_load(entry.read_text(encoding="utf-8"))}
+                one = parse_scenario(given, entry.name)
                 if one.name in found:
                     raise ValueError(f"{entry.name}: a second scenario is named {one.name}")
                 found[one.name] = one

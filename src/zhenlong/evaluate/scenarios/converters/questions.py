@@ -20,15 +20,18 @@ def question_answer(
     groups: Mapping[str, str] | None = None,
     data: Sequence[str] = (),
 ) -> Instance:
-    """A question with one answer or several; `groups` maps group -> field, `data` lists fields to store."""
-    given = fields[answer]
+    """A question with one answer or several; `groups` maps group -> field, `data` lists fields to store.
+
+    With an empty `answer` there is none: the metrics read the row.
+    """
+    given = fields[answer] if answer else [""]
     answers = [given] if isinstance(given, str | int | float) else list(given)
     if not answers:
         raise ValueError(f"{answer}: expected an answer, got none")
     return Instance(
         "",
         text_field(fields, question),
-        tuple(Reference(str(one)) for one in answers),
+        tuple(Reference(str(one)) for one in answers) if answer else (),
         groups=group_values(fields, groups),
         data={name: fields[name] for name in data},
     )
