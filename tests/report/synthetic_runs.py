@@ -23,7 +23,11 @@ def write_run(folder: Path, stage: str = "sft", steps: int = 60) -> Path:
     """A finished run with all files that a stage writes."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(
-        f"# {FORMAT_NOTE}\n" + yaml.safe_dump({"model": "pocket", "data": HOSTILE_TEXT, "lr": 1e-4, "seed": 3})
+        f"# {FORMAT_NOTE}\n"
+        + yaml.safe_dump(
+            {"model": "pocket", "data": HOSTILE_TEXT, "lr": 1e-4, "seed": 3}
+            | ({"reward": "model:runs/rm + 2*verifier"} if stage == "grpo" else {})
+        )
     )
     rows = [{"step": i, "loss": 3.0 - 0.01 * i + 0.3 * (i % 3), "lr": 1e-4 / i, "odd": None, "tokens": i, "seconds": i}
             for i in range(1, steps + 1)]  # fmt: skip

@@ -12,7 +12,7 @@ from zhenlong.report.cost_table import format_duration, format_si
 from zhenlong.report.curves import MAX_POINTS, moving_mean, training_curves
 from zhenlong.report.examples import compare_responses
 from zhenlong.report.labels import FALL, NOT_SIGNIFICANT, RISE, format_measure, significance
-from zhenlong.report.overoptimization import reward_gains
+from zhenlong.report.overoptimization import proxy_gold_scatter, reward_gains, training_rewards, verifier_note
 from zhenlong.report.report_data import RunData
 from zhenlong.report.summary_table import scalar_results, summary_table
 
@@ -167,3 +167,41 @@ def test_gains_over_sft_are_paired_by_prompt_in_any_order():
         "only gold rose",
     )
     assert reward_gains({"ppo": rows(better, 0.0)}, {}) == []
+
+
+def test_only_a_model_trained_on_the_proxy_is_over_optimised():
+    def rows(gold, proxy):
+        return [
+            {
+                "prompt": [{"content": str(i)}],
+                "gold": gold + i % 3 / 100,
+                "proxy": proxy + i % 2 / 100,
+                "correct": i % 2,
+            }
+            for i in range(20)
+        ]
+
+    def run(name, **config):
+        return RunData(name, name, "", config, [], {}, [], {})
+
+    runs = [run("ppo", reward="model:runs/a/rm + 2*verifier"), run("grpo", reward="verifier"), run("dpo")]
+    rewards = training_rewards(runs)
+    assert {name: one.text for name, one in rewards.items()} == {
+        "ppo": "reward model + 2*verifier", "grpo": "verifier", "dpo": "preferences, no reward",
+    }  # fmt: skip
+    worse = {name: [{**row, "gold": row["gold"] - 0.2 - place / 999} for place, row in enumerate(rows(0.5, 2.0))]
+             for name in ("ppo", "grpo", "dpo")}  # fmt: skip
+    for rows_of_model in worse.values():
+        for place, row in enumerate(rows_of_model):
+            row["proxy"] += place / 999
+    evaluations = {"sft": rows(0.5, 0.0)} | worse
+    said = {one.model: one.interpretation for one in reward_gains(evaluations, {}, rewards)}
+    assert said["PPO"] == "over-optimised: the proxy rose and gold fell"
+    assert {said["GRPO"], said["DPO"]} == {"the proxy rose and gold fell"}
+    value = {"mean": 1.0, "ci95": [0.9, 1.1]}
+    summary = {"models": {name: {"proxy_reward": value, "gold_reward": value} for name in ("sft", "ppo", "grpo")}}
+    scatter = proxy_gold_scatter(summary, rewards)
+    assert [point["name"] for point in scatter["points"]] == ["SFT", "PPO"]
+    assert proxy_gold_scatter(summary, {"grpo": rewards["grpo"]}) is None
+    assert "r = " in verifier_note(evaluations, rewards)
+    assert verifier_note(evaluations, {"dpo": rewards["dpo"]}) == ""

@@ -24,7 +24,7 @@ from zhenlong.report.evaluation.page import SCRIPTS, STYLE_SHEETS
 from zhenlong.report.evaluation.sections import EvaluationSections, build_sections
 from zhenlong.report.examples import ResponseComparison, compare_responses, responses_over_training
 from zhenlong.report.labels import display_name, interval_ends, mean_value
-from zhenlong.report.overoptimization import proxy_gold_scatter, reward_gains
+from zhenlong.report.overoptimization import proxy_gold_scatter, reward_gains, training_rewards, verifier_note
 from zhenlong.report.render_page import read_asset, render_page
 from zhenlong.report.report_data import ReportData, RunData, read_report_data
 from zhenlong.report.summary_table import ScalarResult, SummaryTable, scalar_results, summary_table
@@ -78,7 +78,8 @@ def write_report(folder: str | Path) -> Path:
 def render_report(data: ReportData, evaluation: EvaluationSections | None = None) -> str:
     """The page as text, including the sections of an evaluation."""
     results = summary_table(data.summary)
-    scatter = proxy_gold_scatter(data.summary)
+    rewards = training_rewards(data.runs)
+    scatter = proxy_gold_scatter(data.summary, rewards)
     stages = [_run_section(run) for run in data.runs]
     return render_page(
         "report.html.j2",
@@ -92,7 +93,8 @@ def render_report(data: ReportData, evaluation: EvaluationSections | None = None
         dots=_dot_charts(results),
         scalars=scalar_results(data.summary),
         proxy=scatter,
-        gains=reward_gains(data.evaluations, data.summary),
+        gains=reward_gains(data.evaluations, data.summary, rewards),
+        verifier_note=verifier_note(data.evaluations, rewards),
         examples=compare_responses(data.evaluations),
         stages=stages,
         settings=[key for key in SHOWN_OPTIONS if any(key in stage.settings for stage in stages)],
