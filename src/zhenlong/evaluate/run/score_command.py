@@ -78,7 +78,7 @@ def score(
     See docs/evaluation/scoring.md for the row formats and each scenario's ids.
     """
     selected = _single_scenario(scenario)
-    own_options = [("sandbox", sandbox)] if sandbox != "auto" else []
+    own_options: list[tuple[str, Any]] = [("sandbox", sandbox)] if sandbox != "auto" else []
     own_options += [("scorer", toxicity_classifier)] if toxicity_classifier else []
     for one, value in [*own_options, *map(_parse_option, metric_option)]:
         selected = with_metric_option(selected, one, value)
