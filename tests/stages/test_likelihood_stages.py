@@ -1,5 +1,6 @@
 """SFT and pretraining: which tokens the loss is on, and which data the schedule draws from."""
 
+import json
 import math
 from itertools import pairwise
 
@@ -142,6 +143,19 @@ def test_too_long_conversations_are_an_error_or_counted(files, tmp_path):
     assert not (tmp_path / "error").exists()
     run = run_case("sft", files, tmp_path / "drop", max_length=60, overlong="drop")
     assert (run / "overlong.json").read_text().split() == ["{", '"truncated":', "0,", '"dropped":', "1", "}"]
+
+
+def test_overlong_rows_are_counted_over_all_sources(files, tmp_path):
+    """Two in the first source, one in the second, none in the third: the last one does not have the last word."""
+    short, long = chat("short"), chat("long " * 60)
+    parts = ([short, long, long], [long, short], [short, short])
+    paths = [write_jsonl_file(tmp_path / f"{place}.jsonl", rows) for place, rows in enumerate(parts)]
+    run = run_case("sft", files, tmp_path / "run", data=",".join(map(str, paths)), max_length=60, overlong="drop")
+    assert json.loads((run / "overlong.json").read_text()) == {"truncated": 0, "dropped": 3}
+
+
+def chat(answer):
+    return {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]}
 
 
 def test_a_tokenizer_without_template_is_trained_and_saved_with_the_one_chosen(files, tmp_path):

@@ -235,6 +235,11 @@ class Run:
         if self._lock is not None:
             write_json(self.output / name, value)
 
+    def add_to_note(self, name: str, counts: Mapping[str, int]) -> None:
+        """Add counts to those that the note `name` has from this process, such as those of another source."""
+        before = self._notes.get(name, {})
+        self.write_note(name, {key: before.get(key, 0) + count for key, count in counts.items()})
+
     def step_seed(self, name: str) -> int:
         """A seed for one purpose in this step, from the run's seed, the name and the step; nothing to save."""
         return derived_seed(self.options.seed, name, self.step)

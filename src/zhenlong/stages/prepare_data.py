@@ -169,6 +169,6 @@ def resize_order(order: Mixture, sizes: list[int]) -> Mixture:
 
 
 def write_overlong_counts(run: Run, truncated: int, dropped: int) -> None:
-    """Keep in the run folder how many records were too long."""
+    """Keep in the run folder how many records were too long, over all sources."""
     if truncated or dropped:
-        run.write_note("overlong.json", {"truncated": truncated, "dropped": dropped})
+        run.add_to_note("overlong.json", {"truncated": truncated, "dropped": dropped})
