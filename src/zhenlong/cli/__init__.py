@@ -86,6 +86,8 @@ def _run_command(name: str, path: str, arguments: Sequence[str]) -> None:
     result = function(**options)
     if isinstance(result, Path):
         print(result)
+    elif hasattr(result, "as_text"):  # functions return, the command line prints
+        print(result.as_text())
     if getattr(result, "exit_code", 0):
         raise SystemExit(result.exit_code)
 

@@ -25,9 +25,43 @@ class SourceCounts:
     records: Mapping[str, int]
     problems: Sequence[BadRow]
 
+    def as_text(self) -> str:
+        """Every problem on a line of its own, then the counts."""
+        problems = [f"{one.location}: {one.problem}" if one.location else one.problem for one in self.problems]
+        counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in self.records.items())
+        return "\n".join(
+            [*problems, f"{self.spec}: {counts or 'no records'} in {self.rows:,} rows, {_count(problems)}"]
+        )
 
-def validate(sources: str, *, kind: str = "") -> list[SourceCounts]:
-    """Validate data: report every problem with file and line; exit code 2 if there is any.
+
+@dataclass(frozen=True)
+class DataValidation:
+    """What `validate` found in each source; the command exits with 2 where there is a problem."""
+
+    sources: tuple[SourceCounts, ...]
+
+    @property
+    def problems(self) -> list[BadRow]:
+        """The problems of all sources."""
+        return [problem for one in self.sources for problem in one.problems]
+
+    @property
+    def exit_code(self) -> int:
+        """2 where there is a problem, as for every mistake in the data."""
+        return 2 if self.problems else 0
+
+    def as_text(self) -> str:
+        """What the command line prints."""
+        advice = [f"{_count(self.problems)} in the data; fix them, or use --skip_bad_rows"] if self.problems else []
+        return "\n".join([*(one.as_text() for one in self.sources), *advice])
+
+
+def _count(problems: Sequence[object]) -> str:
+    return f"{len(problems):,} problem{'s' * (len(problems) != 1)}"
+
+
+def validate(sources: str, *, kind: str = "") -> DataValidation:
+    """Validate data: find every problem, with file and line; exit code 2 if there is any.
 
     Args:
         sources: Files, hf:owner/name or world:<kind>, as for training: several with commas, weights and other options.
@@ -37,15 +71,8 @@ def validate(sources: str, *, kind: str = "") -> list[SourceCounts]:
     for one in parse_mixture_spec(sources).sources:
         bad: list[BadRow] = []
         row_count, kinds = _count_records(one.spec, record_kind(kind), bad)
-        for problem in bad:
-            print(f"{problem.location}: {problem.problem}" if problem.location else problem.problem)
-        counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in kinds.items()) or "no records"
-        print(f"{one.spec}: {counts} in {row_count:,} rows, {len(bad):,} problem{'s' * (len(bad) != 1)}")
         found.append(SourceCounts(one.spec, row_count, kinds, bad))
-    problems = sum(len(one.problems) for one in found)
-    if problems:
-        raise UserError(f"{problems:,} problem{'s' * (problems != 1)} in the data; fix them, or use --skip_bad_rows")
-    return found
+    return DataValidation(tuple(found))
 
 
 def convert(source: str, *, to: str, output: str, kind: str = "", skip_bad_rows: bool = False, limit: int = 0) -> Path:
