@@ -32,7 +32,6 @@ ALLOWED: Final = frozenset({
     "parameters: evaluate/scenarios/converters/questions.py multiple_choice",
     "parameters: evaluate/world/behaviour.py evaluate_behaviour",
     "name: ABBREVIATIONS",
-    "name: BINS",
     "name: Fields",
     "name: FloatArray",
     "name: LABELS",

@@ -21,6 +21,7 @@ REQUIRED: Final = ...
 ARGUMENT_HELP: Final = {
     "model": "Model to start from, as a rule the SFT model: pocket, a model or run folder, or a hub id.",
     "data": "Tasks (prompts with references): files, hf:owner/name or world:tasks.",
+    "dual_clip": "For a negative advantage the ratio counts up to dual_clip only, such as 3; 0 disables it.",
     "json": "Print JSON instead of the table.",
     "judge_max_tokens": "Longest reply of the judge.",
     "samples_per_prompt": "Answers sampled for each prompt; what is empty, cut off or said twice is not shown.",

@@ -128,7 +128,6 @@ def grpo(
         importance_sampling_level: Probability ratio token by token, or one for the sequence (GSPO).
         clip_low: The ratio is clipped below 1 - clip_low.
         clip_high: The ratio is clipped above 1 + clip_high; above clip_low it is DAPO's clip-higher.
-        dual_clip: For a negative advantage the ratio counts up to dual_clip only, such as 3; 0 disables it.
         kl_coef: Weight of the KL to the model as it began, in the loss; 0 needs no reference.
         kl_estimator: How that KL is estimated: k2, or k3+ (the value of k3 with the gradient of k2).
         dynamic_sampling_rounds: Rounds of new prompts instead of groups whose rewards are all equal (DAPO).

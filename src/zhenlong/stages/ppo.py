@@ -118,7 +118,6 @@ def ppo(
         kl_target: KL per response, in nats, that kl_coef is steered towards; 0 keeps kl_coef fixed.
         kl_horizon: Rollouts over which a full error changes kl_coef by a fifth.
         clip: The probability ratio is clipped to 1 - clip .. 1 + clip.
-        dual_clip: For a negative advantage the ratio counts up to dual_clip only, such as 3; 0 disables it.
         value_clip: A value moves at most this far from the old one, in reward units; 0 leaves it free.
         value_coef: Weight of the value loss.
         entropy_coef: Weight of the entropy bonus.
