@@ -7,6 +7,7 @@ import string
 from collections.abc import Sequence
 
 from zhenlong.errors import UserError
+from zhenlong.verify.bounded_regex import regex_fullmatch, regex_matches
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -31,19 +32,21 @@ def check_regex(response: str, reference: str, *, pattern: str, full: bool = Fal
     """1.0 if `pattern` matches in the response, else 0.0; with `full` it has to match the whole stripped response.
 
     If the pattern has a group and the reference is not empty, group 1 of the *last* match must equal the reference
-    after stripping. `.` also matches line breaks. Raises UserError for an invalid pattern.
+    after stripping. `.` also matches line breaks. Raises UserError for an invalid pattern, and `RegexTooSlow` for one
+    that takes longer than two seconds.
     """
+    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
     try:
-        compiled = re.compile(pattern, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
-    except (re.error, TypeError) as error:
+        groups = re.compile(pattern, flags).groups
+        if full:
+            full_match = regex_fullmatch(pattern, response.strip(), flags)
+            matches = [] if full_match is None else [full_match]
+        else:
+            matches = regex_matches(pattern, response, flags)
+    except (re.error, TypeError, RecursionError, OverflowError) as error:
         raise UserError(f"regex {pattern!r}: not a regular expression ({error})") from None
-    if full:
-        full_match = compiled.fullmatch(response.strip())
-        matches = [] if full_match is None else [full_match]
-    else:
-        matches = list(compiled.finditer(response))
     if not matches:
         return 0.0
-    if compiled.groups and reference:
+    if groups and reference:
         return float((matches[-1].group(1) or "").strip() == reference.strip())
     return 1.0

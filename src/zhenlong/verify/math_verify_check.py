@@ -7,17 +7,26 @@ threads therefore go to one child process, which is started on first use and end
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import threading
 from typing import Any, Final
 
 from zhenlong.errors import UserError
+from zhenlong.guarded_call import ANYTHING, describe_error, time_limit
 
 TIMEOUT_SECONDS: Final = 3  # for parsing one expression, and for one comparison; normal answers take milliseconds
 
+CHECK_SECONDS: Final = 30.0  # for the whole check: more than all of its own limits together
+MAX_RESPONSE_CHARACTERS: Final = 100_000
+
 _child: subprocess.Popen[str] | None = None
 _child_lock = threading.Lock()
+
+
+class MathCheckFailed(RuntimeError):
+    """math-verify raised something or did not end: there is no verdict on the answer."""
 
 
 def check_math(response: str, reference: str) -> float:
@@ -26,10 +35,16 @@ def check_math(response: str, reference: str) -> float:
     The reference is an expression, LaTeX or plain, or a GSM8K solution whose answer follows `####`. The response's
     answer is the first of these: the text after its last `####`; its `\\boxed{}` (several make a set, so hedging is
     wrong); the text after "answer is"; its last number or LaTeX expression. An answer that cannot be parsed, or
-    compared in time, is wrong. Raises UserError for a reference without an answer.
+    compared in time, is wrong. Of a response of more than 100,000 characters the end is read. Raises UserError for a
+    reference without an answer, and `MathCheckFailed` where math-verify itself fails or does not end.
     """
+    response = response[-MAX_RESPONSE_CHARACTERS:]
     if threading.current_thread() is threading.main_thread():
-        equal = _math_equal(response, reference)
+        try:
+            with time_limit(CHECK_SECONDS):  # math-verify's own alarm is lost where it goes off in a callback
+                equal = _math_equal(response, reference)
+        except ANYTHING as error:
+            raise MathCheckFailed(describe_error(error)) from None
     else:
         equal = _math_equal_in_child(response, reference)
     if equal is None:
@@ -77,14 +92,28 @@ def _math_equal_in_child(response: str, reference: str) -> bool | None:
         assert _child.stdout is not None
         _child.stdin.write(json.dumps([response, reference]) + "\n")
         _child.stdin.flush()
-        answer = _child.stdout.readline()
-    if not answer:
-        raise RuntimeError(f"the process that checks mathematics ended with exit code {_child.wait()}")
-    equal: bool | None = json.loads(answer)
+        if select.select([_child.stdout], [], [], CHECK_SECONDS * 2)[0]:
+            line = _child.stdout.readline()
+        else:
+            _child.kill()
+            line = ""
+        if not line:
+            _child.wait()
+    if not line:
+        raise MathCheckFailed("the process that checks mathematics ended, or took too long")
+    answer: dict[str, Any] = json.loads(line)
+    if "error" in answer:
+        raise MathCheckFailed(answer["error"])
+    equal: bool | None = answer["equal"]
     return equal
 
 
 def serve_checks() -> None:
     """The child process: reads one JSON pair per line and writes one JSON verdict per line, until end of input."""
     for line in sys.stdin:
-        print(json.dumps(_math_equal(*json.loads(line))), flush=True)
+        try:
+            with time_limit(CHECK_SECONDS):
+                answer: dict[str, Any] = {"equal": _math_equal(*json.loads(line))}
+        except ANYTHING as error:
+            answer = {"error": describe_error(error)}
+        print(json.dumps(answer), flush=True)

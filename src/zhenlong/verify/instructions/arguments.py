@@ -20,6 +20,6 @@ def to_pattern(text: str) -> str:
     """A text of IFEval as a regular expression, as the official code uses it; escaped if it is not a valid one."""
     try:
         re.compile(text)
-    except re.error:
+    except (re.error, RecursionError, OverflowError):
         return re.escape(text)
     return text

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Final
 
+from zhenlong.verify.bounded_regex import regex_matches, regex_search, regex_split
 from zhenlong.verify.instructions.arguments import to_pattern
 
 CONSTRAINED_RESPONSES: Final = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
@@ -15,20 +16,20 @@ _POSTSCRIPTS: Final = {"P.P.S": r"\s*p\.\s?p\.\s?s.*$", "P.S.": r"\s*p\.\s?s\..*
 
 def number_of_placeholders(response: str, num_placeholders: int) -> bool:
     """detectable_content:number_placeholders: at least this many `[in square brackets]`."""
-    return len(re.findall(r"\[.*?\]", response)) >= num_placeholders
+    return len(regex_matches(r"\[.*?\]", response)) >= num_placeholders
 
 
 def has_postscript(response: str, postscript_marker: str) -> bool:
     """detectable_content:postscript: the marker somewhere, in any case; `P.S.` and `P.P.S` also with spaces."""
     marker = postscript_marker.strip()
     pattern = _POSTSCRIPTS.get(marker, rf"\s*{to_pattern(marker.lower())}.*$")
-    return re.search(pattern, response.lower(), re.MULTILINE) is not None
+    return regex_search(pattern, response.lower(), re.MULTILINE) is not None
 
 
 def number_of_bullets(response: str, num_bullets: int) -> bool:
     """detectable_format:number_bullet_lists: exactly this many lines that begin with `*` (not `**`) or `-`."""
-    stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE)
-    dashes = re.findall(r"^\s*-.*$", response, re.MULTILINE)
+    stars = regex_matches(r"^\s*\*[^\*].*$", response, re.MULTILINE)
+    dashes = regex_matches(r"^\s*-.*$", response, re.MULTILINE)
     return len(stars) + len(dashes) == num_bullets
 
 
@@ -43,16 +44,16 @@ def number_of_highlights(response: str, num_highlights: int) -> bool:
     Text in single and in double stars is counted separately and added, as in the official code: `*this*` and `**this**`
     count once, `***this***` twice.
     """
-    single = re.findall(r"\*[^\n\*]*\*", response)
-    double = re.findall(r"\*\*[^\n\*]*\*\*", response)
-    filled = sum(bool(one.strip("*").strip()) for one in single)
-    filled += sum(bool(one.removeprefix("**").removesuffix("**").strip()) for one in double)
+    single = regex_matches(r"\*[^\n\*]*\*", response)
+    double = regex_matches(r"\*\*[^\n\*]*\*\*", response)
+    filled = sum(bool(one[0].strip("*").strip()) for one in single)
+    filled += sum(bool(one[0].removeprefix("**").removesuffix("**").strip()) for one in double)
     return filled >= num_highlights
 
 
 def number_of_sections(response: str, section_spliter: str, num_sections: int) -> bool:
     """detectable_format:multiple_sections: at least this many headings such as `Section 1`."""
-    return len(re.split(rf"\s?{to_pattern(section_spliter.strip())}\s?\d+\s?", response)) - 1 >= num_sections
+    return len(regex_split(rf"\s?{to_pattern(section_spliter.strip())}\s?\d+\s?", response)) - 1 >= num_sections
 
 
 def is_json(response: str) -> bool:
@@ -69,4 +70,4 @@ def is_json(response: str) -> bool:
 
 def has_title(response: str) -> bool:
     """detectable_format:title: a non-empty `<<title in double angle brackets>>` on one line."""
-    return any(title.lstrip("<").rstrip(">").strip() for title in re.findall(r"<<[^\n]+>>", response))
+    return any(title[0].lstrip("<").rstrip(">").strip() for title in regex_matches(r"<<[^\n]+>>", response))

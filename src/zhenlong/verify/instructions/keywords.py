@@ -6,24 +6,25 @@ import re
 from collections.abc import Sequence
 
 from zhenlong.errors import UserError
+from zhenlong.verify.bounded_regex import regex_matches, regex_search
 from zhenlong.verify.instructions.arguments import satisfies_relation, to_pattern
 from zhenlong.verify.instructions.sentences import punkt_word_tokens
 
 
 def has_keywords(response: str, keywords: Sequence[str]) -> bool:
     """keywords:existence: each keyword somewhere, in any case, also inside another word."""
-    return all(re.search(to_pattern(word), response, re.IGNORECASE) for word in keywords)
+    return all(regex_search(to_pattern(word), response, re.IGNORECASE) for word in keywords)
 
 
 def keyword_frequency(response: str, keyword: str, frequency: int, relation: str) -> bool:
     """keywords:frequency: the keyword this often, in any case, also inside other words."""
-    found = re.findall(to_pattern(keyword.strip()), response, re.IGNORECASE)
+    found = regex_matches(to_pattern(keyword.strip()), response, re.IGNORECASE)
     return satisfies_relation(len(found), relation, frequency)
 
 
 def no_forbidden_words(response: str, forbidden_words: Sequence[str]) -> bool:
     """keywords:forbidden_words: none of the words as a word of its own, in any case."""
-    return not any(re.search(rf"\b{to_pattern(word)}\b", response, re.IGNORECASE) for word in forbidden_words)
+    return not any(regex_search(rf"\b{to_pattern(word)}\b", response, re.IGNORECASE) for word in forbidden_words)
 
 
 def letter_frequency(response: str, letter: str, let_frequency: int, let_relation: str) -> bool:
