@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from zhenlong.evaluate.results.number_format import format_short
 from zhenlong.report.labels import MISSING_TEXT, display_name, mean_value
 from zhenlong.report.report_data import RunData
 
@@ -68,7 +69,7 @@ def format_si(value: float, unit: str = "", base: float = 1000.0) -> str:
 
 
 def _format_plain(value: float) -> str:
-    return f"{value:,.4g}"
+    return format_short(value, 4)
 
 
 def _format_cell(value: Any, formatter: Formatter) -> str:

@@ -101,6 +101,8 @@ def read_results(folder: str | Path) -> list[Result]:
     for row in _read_json(Path(folder) / "results.json"):
         value = row.pop("value")
         low, high = (float("nan") if end is None else end for end in value["ci95"])
+        if low == high:  # of an earlier version: an interval of width 0 is an unknown one
+            low = high = float("nan")
         mean = float("nan") if value["mean"] is None else value["mean"]
         found.append(Result(value=Interval(mean, (low, high), value["n"], value.get("clusters", 0)), **row))
     return found
