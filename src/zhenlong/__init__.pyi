@@ -45,6 +45,7 @@ from zhenlong.stages.self_reward import self_reward as self_reward
 from zhenlong.stages.sft import sft as sft
 from zhenlong.stages.tool_tasks import tool_tasks as tool_tasks
 from zhenlong.studies.leaderboard import leaderboard as leaderboard
+from zhenlong.verify.show_readings import verify_answers as verify_answers
 from zhenlong.world import World as World
 from zhenlong.world import gold_reward as gold_reward
 
@@ -96,5 +97,6 @@ __all__ = [
     "simulate_preferences",
     "tool_tasks",
     "validate_data",
+    "verify_answers",
     "write_report",
 ]

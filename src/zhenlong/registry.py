@@ -195,6 +195,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "evaluate",
     ),
     Entry(
+        "verify",
+        "zhenlong.verify.show_readings:verify_answers",
+        "show how answers, verdicts and refusals are read, row by row",
+        "evaluate",
+        public_name="verify_answers",
+    ),
+    Entry(
         "compare",
         "zhenlong.evaluate.compare.compare:compare",
         "compare two evaluations, paired by instance, with tests",

@@ -140,8 +140,19 @@ def test_right_and_wrong_answers(name, tmp_path):
 
 def test_gsm8k_has_three_extraction_rules_and_the_harness_prompt(tmp_path):
     (instance,) = read(tmp_path, "gsm8k", GSM8K)
-    assert scores("gsm8k", instance, "#### 7.\nI mean 8") == {"gsm8k_exact": 0, "gsm8k_strict": 1, "gsm8k_flexible": 0}
-    assert scores("gsm8k", instance, "it is $7.") == {"gsm8k_exact": 0, "gsm8k_strict": 0, "gsm8k_flexible": 1}
+    assert scores("gsm8k", instance, "#### 7.\nI mean 8") == {
+        "gsm8k_exact": 0,
+        "gsm8k_strict": 1,
+        "gsm8k_flexible": 0,
+        "gsm8k_numeric": 0,
+    }
+    assert scores("gsm8k", instance, "it is 7.00")["gsm8k_numeric"] == 1
+    assert scores("gsm8k", instance, "it is $7.") == {
+        "gsm8k_exact": 0,
+        "gsm8k_strict": 0,
+        "gsm8k_flexible": 1,
+        "gsm8k_numeric": 1,
+    }
     other = GSM8K | {"question": "One?"}
     (first,) = load_examples(get_scenario("gsm8k"), data=written(tmp_path, other))
     assert prompt("gsm8k", instance, [first]) == (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 GSM8K_ANSWER_PATTERN: Final = re.compile(
@@ -43,6 +44,16 @@ def gsm8k_flexible_extract(text: str) -> str:
     return _clean_number((found[-1][0] or found[-1][1]).strip()) if found else ""
 
 
+def numbers_equal(one: str, other: str) -> bool:
+    """Whether two texts are the same decimal number; what is no plain number of at most 400 digits equals nothing."""
+    if not all(re.fullmatch(r"-?\d{0,400}(?:\.\d{0,400})?", text) for text in (one, other)):
+        return False
+    try:
+        return Decimal(one) == Decimal(other)
+    except InvalidOperation:  # no digit
+        return False
+
+
 def last_boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{}` (or `\fbox{}`) with matched braces; None without one, or if it is unclosed.
 
@@ -54,7 +65,7 @@ def last_boxed(text: str) -> str | None:
     rest = text[matches[-1].end() :]
     if not rest.lstrip(" ").startswith("{"):
         return rest.split("$")[0]
-    return _matched_braces(rest.lstrip(" "))
+    return matched_braces(rest.lstrip(" "))
 
 
 def between_dollars(text: str) -> str:
@@ -90,7 +101,8 @@ def _clean_number(number: str) -> str:
     return re.sub(r"\.$", "", number.replace(",", "").replace("$", ""))
 
 
-def _matched_braces(text: str) -> str | None:
+def matched_braces(text: str) -> str | None:
+    """The content of the braces that a text begins with; None if they are not closed."""
     depth = 0
     for place, character in enumerate(text):
         depth += (character == "{") - (character == "}")

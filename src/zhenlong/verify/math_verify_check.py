@@ -11,10 +11,12 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.guarded_call import ANYTHING, describe_error, time_limit
+from zhenlong.verify.math_answer import NumberRange, as_intervals, clean_math, read_math, same_notation
 
 TIMEOUT_SECONDS: Final = 3  # for parsing one expression, and for one comparison; normal answers take milliseconds
 
@@ -32,11 +34,11 @@ class MathCheckFailed(RuntimeError):
 def check_math(response: str, reference: str) -> float:
     """1.0 if the response's final answer is mathematically equal to the reference, else 0.0.
 
-    The reference is an expression, LaTeX or plain, or a GSM8K solution whose answer follows `####`. The response's
-    answer is the first of these: the text after its last `####`; its `\\boxed{}` (several make a set, so hedging is
-    wrong); the text after "answer is"; its last number or LaTeX expression. An answer that cannot be parsed, or
-    compared in time, is wrong. Of a response of more than 100,000 characters the end is read. Raises UserError for a
-    reference without an answer, and `MathCheckFailed` where math-verify itself fails or does not end.
+    The reference is an expression, LaTeX or plain, or a worked solution. `math_answer` says what counts as the answer:
+    the last box, GSM8K's number or what is stated; without any there is no answer, which is wrong. So is one that
+    cannot be parsed, or compared in time. Of a response of more than 100,000 characters
+    the end is read. Raises UserError for a reference without an answer, and `MathCheckFailed` where math-verify itself
+    fails or does not end.
     """
     response = response[-MAX_RESPONSE_CHARACTERS:]
     if threading.current_thread() is threading.main_thread():
@@ -54,17 +56,40 @@ def check_math(response: str, reference: str) -> float:
 
 def _math_equal(response: str, reference: str) -> bool | None:
     """Whether the two agree; None if the reference cannot be parsed."""
+    gold_text = clean_math(read_math(reference) or reference)
+    said = read_math(response)
+    if said is None:
+        return False if _parse_reference(gold_text) else None
+    answer = clean_math(said)
+    same = same_notation(gold_text, answer)
+    if same is not None:
+        return same
+    unions = as_intervals(gold_text), as_intervals(answer)
+    if unions[0] and unions[1]:
+        return _unions_equal(*unions)
+    gold = _parse_reference(gold_text)
+    return _equal(gold, answer) if gold else None
+
+
+def _equal(gold: list[Any], answer: str) -> bool:
     from math_verify import verify  # slow to import
 
-    gold = _parse_reference(_gsm8k_answer_line(reference))
-    if not gold:
-        return None
-    return bool(verify(gold, _parse(_gsm8k_answer_line(response)), timeout_seconds=TIMEOUT_SECONDS))
+    parsed = _parse(f"\\boxed{{{answer}}}")
+    candidates = [parsed]
+    if "," not in answer and (" " in answer or all(isinstance(part, str) for part in parsed)):
+        candidates.append(_parse(answer if "$" in answer or "\\" not in answer else f"${answer}$"))
+    return bool(gold) and any(bool(verify(gold, one, timeout_seconds=TIMEOUT_SECONDS)) for one in candidates)
 
 
-def _gsm8k_answer_line(text: str) -> str:
-    """GSM8K's convention: the answer is on the line of the last `####`; without one, the whole text."""
-    return text.rsplit("####", 1)[-1].strip().split("\n", 1)[0] if "####" in text else text
+def _unions_equal(golds: Sequence[NumberRange], answers: Sequence[NumberRange]) -> bool:
+    return len(golds) == len(answers) and all(
+        (gold[0], gold[3]) == (answer[0], answer[3])
+        and all(
+            same_notation(one, other) or _equal(_parse_reference(one), other)
+            for one, other in zip(gold[1:3], answer[1:3], strict=True)
+        )
+        for gold, answer in zip(golds, answers, strict=True)
+    )
 
 
 def _parse_reference(text: str) -> list[Any]:

@@ -16,9 +16,11 @@ from zhenlong.verify.final_answer import (
     gsm8k_flexible_extract,
     gsm8k_strict_match,
     last_boxed,
+    numbers_equal,
     parse_integer,
 )
 from zhenlong.verify.hendrycks_math import math_equivalent
+from zhenlong.verify.math_answer import read_math
 from zhenlong.verify.math_verify_check import check_math
 
 ANSWER_EXTRACTORS: Final[Mapping[str, Callable[[str], str | None]]] = {
@@ -28,9 +30,31 @@ ANSWER_EXTRACTORS: Final[Mapping[str, Callable[[str], str | None]]] = {
 }
 
 
-@instance_metric("gsm8k", Measure("gsm8k_exact"), Measure("gsm8k_strict"), Measure("gsm8k_flexible"))
+def _finds_number(text: str, instance: Instance) -> bool:
+    return bool(gsm8k_flexible_extract(text))
+
+
+def _finds_answer(text: str, instance: Instance) -> bool:
+    return read_math(text) is not None
+
+
+def _finds_box(text: str, instance: Instance, find: str = "boxed") -> bool:
+    return bool((ANSWER_EXTRACTORS[find](text) or "").strip())
+
+
+@instance_metric(
+    "gsm8k",
+    Measure("gsm8k_exact"),
+    Measure("gsm8k_strict"),
+    Measure("gsm8k_flexible"),
+    Measure("gsm8k_numeric"),
+    finds=_finds_number,
+)
 def gsm8k(outcome: Outcome) -> dict[str, float]:
-    """Match of the number after `####`, by the official and lm-evaluation-harness's rule, and of the last number."""
+    """Match of the number after `####`, by the official and lm-evaluation-harness's rule, and of the last number.
+
+    `gsm8k_numeric` is the last number compared as a number: 42.00 is 42, which the text of `gsm8k_flexible` is not.
+    """
     reference = first_reference_text(outcome.instance)
     gold = gsm8k_answer(reference) or gsm8k_flexible_extract(reference)
     if not gold:
@@ -39,10 +63,11 @@ def gsm8k(outcome: Outcome) -> dict[str, float]:
         "gsm8k_exact": fraction_correct(outcome, lambda text: gsm8k_answer(text) == gold),
         "gsm8k_strict": fraction_correct(outcome, lambda text: gsm8k_strict_match(text) == gold),
         "gsm8k_flexible": fraction_correct(outcome, lambda text: gsm8k_flexible_extract(text) == gold),
+        "gsm8k_numeric": fraction_correct(outcome, lambda text: numbers_equal(gsm8k_flexible_extract(text), gold)),
     }
 
 
-@instance_metric("math_equivalence", Measure("math_equivalence"))
+@instance_metric("math_equivalence", Measure("math_equivalence"), finds=_finds_box)
 def math_equivalence(outcome: Outcome, *, find: str = "boxed") -> dict[str, float]:
     r"""Whether answer and gold answer are the same normalised LaTeX string (hendrycks/math).
 
@@ -59,7 +84,7 @@ def math_equivalence(outcome: Outcome, *, find: str = "boxed") -> dict[str, floa
     }
 
 
-@instance_metric("math_verify", Measure("math_verify"))
+@instance_metric("math_verify", Measure("math_verify"), finds=_finds_answer)
 def math_verify(outcome: Outcome) -> dict[str, float]:
     """Whether the answer is mathematically equal to the gold answer (math-verify).
 
