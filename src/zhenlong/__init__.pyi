@@ -8,6 +8,7 @@ from zhenlong.errors import UserError as UserError
 from zhenlong.evaluate.audit.contamination import contamination as contamination
 from zhenlong.evaluate.compare.compare import compare as compare
 from zhenlong.evaluate.compare.gate import gate as gate
+from zhenlong.evaluate.heldout.reward_accuracy_command import reward_accuracy_command as reward_accuracy
 from zhenlong.evaluate.run.scenarios_command import scenarios as scenarios
 from zhenlong.evaluate.run.score_command import score as score
 from zhenlong.feedback.ai_feedback import ai_feedback as ai_feedback
@@ -86,6 +87,7 @@ __all__ = [
     "raft",
     "read",
     "report",
+    "reward_accuracy",
     "reward_model",
     "run",
     "sample",

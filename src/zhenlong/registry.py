@@ -189,6 +189,12 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "evaluate",
     ),
     Entry(
+        "reward_accuracy",
+        "zhenlong.evaluate.heldout.reward_accuracy_command:reward_accuracy_command",
+        "measure a trained reward model on new preference pairs",
+        "evaluate",
+    ),
+    Entry(
         "scenarios",
         "zhenlong.evaluate.run.scenarios_command:scenarios",
         "list the scenarios that evaluate and score know",
