@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -212,6 +213,7 @@ def _source_rows(source: str, seed: int) -> Iterator[RawRow]:
         yield RawRow(f"{source}, row {number}", dict(fields))
 
 
+@cache
 def _import_converters() -> None:
     for name in ("converters", "generators"):
         package = import_module(f"zhenlong.evaluate.scenarios.{name}")
