@@ -112,7 +112,7 @@ def scores(one: Scenario, instance: Instance, *answers: str) -> dict[str, float]
         ("mbpp", TREE, TREE["code"], str(TREE["code"]).replace("n.x", "4")),
         ("livecodebench", LIVECODEBENCH, ADD, BLOCK.format("print(3)")),
         ("livecodebench", METHOD, SWAP, SWAP.replace("[::-1]", "")),
-        ("livecodebench_v6", LIVECODEBENCH, ADD, ADD.replace("```\n", "")),
+        ("livecodebench_v6", LIVECODEBENCH, ADD.replace("```\n", ""), ADD.replace("sum", "max")),
         ("apps", APPS, "a = input().split()\nprint(a[1])\nprint(a[0])", "print(1)\nprint(2)"),
         ("apps", APPS_CALL, BLOCK.format("def pair(a):\n    return a[::-1]"), "def pair(a):\n    return a"),
     ],
@@ -124,6 +124,14 @@ def test_a_right_program_scores_one_and_a_wrong_one_zero(
     assert scores(one, instance, right)[one.main] == 1.0
     assert scores(one, instance, wrong)[one.main] == 0.0
     assert instance.id == str(row[str(one.id)])
+
+
+def test_the_official_extraction_of_livecodebench_stands_beside(tmp_path: Path) -> None:
+    one, (instance,) = read(tmp_path, "livecodebench", LIVECODEBENCH)
+    assert scores(one, instance, ADD) == {"pass@1": 1.0, "official_pass@1": 1.0}
+    unclosed, example = ADD.replace("```\n", ""), f"{ADD}Output:\n```\n5\n```"
+    for answer in (unclosed, example):
+        assert scores(one, instance, answer) == {"pass@1": 1.0, "official_pass@1": 0.0}
 
 
 def test_pass_at_k_is_over_all_samples_and_needs_enough_of_them(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ defaults for the keys of an instance's tests; `sandbox`, of which `none` runs pr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zhenlong.errors import UserError
@@ -14,14 +15,24 @@ from zhenlong.evaluate.metrics.registry import Measure, instance_metric
 from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.verify.code import CodeTestResult, check_code_response
 from zhenlong.verify.code import pass_at_k as chance
+from zhenlong.verify.code_extraction import extract_program
 from zhenlong.verify.sandbox import map_in_threads
 
 
-@instance_metric("pass_at_k", Measure("pass@*"))
+@instance_metric("pass_at_k", Measure("pass@*"), Measure("official_pass@*"))
 def pass_at_k(
-    outcome: Outcome, *, k: int | Sequence[int] = (1,), rules: Mapping[str, Any] | None = None, sandbox: str = "auto"
+    outcome: Outcome,
+    *,
+    k: int | Sequence[int] = (1,),
+    rules: Mapping[str, Any] | None = None,
+    sandbox: str = "auto",
+    official: str = "",
 ) -> dict[str, float]:
-    """The unbiased estimate of the probability that one of k samples passes, from all samples (Chen et al. 2021)."""
+    """The unbiased estimate of the probability that one of k samples passes, from all samples (Chen et al. 2021).
+
+    `official` is the extraction of the benchmark's own code (verify/code_extraction.py), where it differs from the
+    readable one: `official_pass@k` stands beside `pass@k`.
+    """
     wanted = [k] if isinstance(k, int) else list(k)
     n = len(outcome.outputs)
     if not wanted or min(wanted) < 1:
@@ -31,8 +42,13 @@ def pass_at_k(
             f"metric pass_at_k: {outcome.instance.id} has {n} samples, k={max(wanted)} needs at least that many; set "
             "the adapter's n, or a smaller k"
         )
-    passed = sum(one.passed for one in _verdicts(outcome, rules, sandbox))
-    return {f"pass@{one}": chance(n, passed, one) for one in wanted}
+    verdicts = _verdicts(outcome, rules, sandbox)
+    passed = sum(one.passed for one in verdicts)
+    found = {f"pass@{one}": chance(n, passed, one) for one in wanted}
+    if official:
+        passed = sum(one.passed for one in _official_verdicts(outcome, official, verdicts, rules, sandbox))
+        found |= {f"official_pass@{one}": chance(n, passed, one) for one in wanted}
+    return found
 
 
 @instance_metric("code_passes", Measure("code_passes"))
@@ -49,6 +65,24 @@ def passed_tests(
     """The fraction of tests that pass, all of them run, averaged over samples (APPS: "test case average")."""
     verdicts = _verdicts(outcome, {**(rules or {}), "all_tests": True}, sandbox)
     return {"tests_passed": sum(one.num_passed / one.num_tests for one in verdicts) / len(verdicts)}
+
+
+def _official_verdicts(
+    outcome: Outcome,
+    official: str,
+    readable: Sequence[CodeTestResult],
+    rules: Mapping[str, Any] | None,
+    sandbox: str,
+) -> list[CodeTestResult]:
+    """One result per sample by the official extraction; where it gives the same program, that program's result."""
+    tests = outcome.instance.data["tests"]
+    texts = [one.text for one in outcome.answers]
+    same = [extract_program(text, official) == extract_program(text, tests["extraction"]) for text in texts]
+    if all(same):
+        return list(readable)
+    instance = replace(outcome.instance, data={**outcome.instance.data, "tests": {**tests, "extraction": official}})
+    other = _verdicts(replace(outcome, instance=instance), rules, sandbox)
+    return [mine if equal else theirs for mine, theirs, equal in zip(readable, other, same, strict=True)]
 
 
 def _verdicts(outcome: Outcome, rules: Mapping[str, Any] | None, sandbox: str) -> list[CodeTestResult]:

@@ -25,19 +25,26 @@ ZLIB: Final = b"\x78"  # first byte of zlib data
 
 
 @converter("humaneval")
-def humaneval(fields: Fields, *, extraction: str = "completion", groups: Mapping[str, str] | None = None) -> Instance:
+def humaneval(
+    fields: Fields,
+    *,
+    extraction: str = "completion",
+    packages: Sequence[str] = (),
+    groups: Mapping[str, str] | None = None,
+) -> Instance:
     """HumanEval: task_id, prompt, entry_point, canonical_solution, test.
 
     `extraction` as in verify/code_extraction.py.
     """
     prompt = text_field(fields, "prompt")
-    tests = {
+    tests: dict[str, Any] = {
         "kind": "check",
         "extraction": extraction,
         "prompt": prompt,
         "entry_point": text_field(fields, "entry_point"),
         "test": text_field(fields, "test"),
     }
+    tests |= {"packages": list(packages)} if packages else {}
     solution = str(fields.get("canonical_solution") or "")
     references = (Reference(solution),) if solution else ()
     return Instance("", prompt, references, groups=group_values(fields, groups), data={"tests": tests})
@@ -75,7 +82,7 @@ def mbpp(fields: Fields, *, extraction: str = "block", only: Sequence[int] = ())
 
 @converter("livecodebench")
 def livecodebench(
-    fields: Fields, *, since: str = "", until: str = "", extraction: str = "last_block", packages: Sequence[str] = ()
+    fields: Fields, *, since: str = "", until: str = "", extraction: str = "block", packages: Sequence[str] = ()
 ) -> list[Instance]:
     """LiveCodeBench code generation with its runner's prompt. `since` and `until` are contest dates, both inclusive.
 

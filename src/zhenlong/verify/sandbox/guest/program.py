@@ -7,6 +7,7 @@ Few imports, because they delay every program.
 from __future__ import annotations
 
 import builtins
+import io
 import os
 import site
 import sys
@@ -31,11 +32,24 @@ def main() -> None:
 
 def run_main(path: str, swallow_exit: bool) -> None:
     """Run a file as the main program. `swallow_exit`: sys.exit with any code counts as a normal end."""
+    _provide_dev_stdin()
     try:
         load_module(path, "__main__")
     except SystemExit:
         if not swallow_exit:
             raise
+
+
+def _provide_dev_stdin() -> None:
+    """Let `open("/dev/stdin")` read the standard input, which needs /proc elsewhere."""
+    plain_open = io.open
+
+    def open_file(file: object, *arguments: object, **keywords: object) -> object:
+        if file == "/dev/stdin" or str(file) == "/dev/stdin":
+            file, keywords = 0, {**keywords, "closefd": False}
+        return plain_open(file, *arguments, **keywords)  # type: ignore[call-overload]
+
+    builtins.open = io.open = open_file  # type: ignore[assignment]
 
 
 def load_module(path: str, name: str) -> object:
