@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from zhenlong.data.chat_templates import ChatTemplate
+from zhenlong.data.options import PromptOptions
 from zhenlong.data.pair_template import reward_model_template
 from zhenlong.data.reader import BadRow, read
 from zhenlong.errors import UserError
@@ -20,6 +22,8 @@ from zhenlong.evaluate.heldout.text_metrics import fitting_ranking_trees, rankin
 from zhenlong.evaluate.statistics.intervals import ratio_interval
 from zhenlong.forest.scoring import DEFAULT_TOKENS_PER_MICROBATCH, model_context_length, reward_scores
 from zhenlong.models.model_argument import load_if_named
+from zhenlong.options import take_options
+from zhenlong.options.keywords import PromptKwargs
 from zhenlong.records import Message, Ranking
 
 
@@ -29,12 +33,11 @@ def reward_accuracy_command(
     data: str,
     group: str = "",
     limit: int | None = None,
-    chat_template: str = "auto",
-    skip_bad_rows: bool = False,
     tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH,
     output: str = "",
     json: bool = False,
     seed: int = 0,
+    **options: Unpack[PromptKwargs],
 ) -> dict[str, Any]:
     """Measure a trained reward model on preference pairs that it has not seen.
 
@@ -44,20 +47,18 @@ def reward_accuracy_command(
         group: A column of the rows; accuracy and margin are given for each of its values, too. Empty: source, if the
             rows have it.
         limit: Only the first so many rows.
-        chat_template: The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca.
-        skip_bad_rows: Leave bad rows out and count them, instead of stopping at the first.
         tokens_per_microbatch: Tokens of one forward pass; fewer need less memory.
         output: JSON file for all numbers.
-        json: Print JSON instead of the table.
         seed: Seed of the resampling.
     """
+    (prompt_options,) = take_options(options, PromptOptions())
     skipped: list[BadRow] = []
-    rankings = read(data, Ranking, skip_bad_rows=skip_bad_rows, limit=limit, skipped=skipped)
+    rankings = read(data, Ranking, skip_bad_rows=prompt_options.skip_bad_rows, limit=limit, skipped=skipped)
     if group and not any(group in one.meta for one in rankings):
         columns = sorted({name for one in rankings for name in one.meta})
         raise UserError(f"group {group!r}: no row has this column; there are {', '.join(columns) or 'none'}")
     network, tokenizer = load_if_named(model, "reward")
-    template = reward_model_template(tokenizer, chat_template)
+    template = reward_model_template(tokenizer, prompt_options.chat_template)
     readable, merged = merge_turns(rankings, template)
     fitting, trees = fitting_ranking_trees(readable, template, model_context_length(network))
     scores = reward_scores(network, trees, tokens_per_microbatch)

@@ -47,7 +47,6 @@ def scenarios(
             or world.
         suite: Only scenarios that name this suite.
         attacks: List the companions of harmful requests under an attack, too.
-        json: Print JSON instead of the table.
 
     A number of instances is that of the generated rows, or the one that the authors state; rows come with the data.
     """
