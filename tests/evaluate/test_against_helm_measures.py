@@ -16,7 +16,7 @@ from zhenlong.evaluate.metrics.calibration import calibration
 from zhenlong.evaluate.metrics.classification import classification
 from zhenlong.evaluate.metrics.helm import letter_match
 from zhenlong.evaluate.metrics.ranking import ndcg, recall, reciprocal_rank
-from zhenlong.evaluate.metrics.text_overlap import monte_carlo_entropy, self_bleu
+from zhenlong.evaluate.metrics.text_overlap import monte_carlo_entropy, self_bleu_metric
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome
 from zhenlong.evaluate.results.result_files import WORST_CASE_PREFIX
@@ -162,7 +162,7 @@ def test_variety_of_samples_is_helms() -> None:
     sampled = tuple(GeneratedOutput(text, None, 4, sampled_log_prob=log_prob) for text, log_prob in given)
     outcome = Outcome(Instance("0", "x"), sampled)
     assert monte_carlo_entropy(outcome)["monte_carlo_entropy"] == pytest.approx(_monte_carlo_entropy(completions))
-    assert self_bleu(outcome)["self_bleu"] == pytest.approx(_self_bleu(completions), abs=1e-6)
+    assert self_bleu_metric(outcome)["self_bleu"] == pytest.approx(_self_bleu(completions), abs=1e-6)
 
 
 def test_the_worst_case_is_helms() -> None:

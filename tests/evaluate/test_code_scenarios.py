@@ -14,7 +14,7 @@ import pytest
 from verify.hostile.machine import UNSAFE
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.metrics.code import code_passes, pass_at_k, passed_tests
+from zhenlong.evaluate.metrics.code import code_passes, pass_at_k_metric, passed_tests
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome
 from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
@@ -139,11 +139,11 @@ def test_pass_at_k_is_over_all_samples_and_needs_enough_of_them(tmp_path: Path) 
     outcome = Outcome(
         instance, tuple(GeneratedOutput(text) for text in ("    return 3 * n\n", "", "    return n\n", ""))
     )
-    found = pass_at_k(outcome, k=[1, 2, 4], sandbox=SANDBOX)
+    found = pass_at_k_metric(outcome, k=[1, 2, 4], sandbox=SANDBOX)
     assert found == pytest.approx({"pass@1": 1 / 4, "pass@2": 1 / 2, "pass@4": 1.0})
     assert code_passes(outcome, sandbox=SANDBOX) == {"code_passes": 0.25}
     with pytest.raises(UserError, match="has 4 samples, k=5 needs at least that many"):
-        pass_at_k(outcome, k=5)
+        pass_at_k_metric(outcome, k=5)
 
 
 def test_passed_tests_runs_the_tests_after_a_failure(tmp_path: Path) -> None:

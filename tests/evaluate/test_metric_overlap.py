@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.classification import classification
-from zhenlong.evaluate.metrics.language_modelling import bits_per_byte, perplexity
+from zhenlong.evaluate.metrics.language_modelling import bits_per_byte, perplexity_metric
 from zhenlong.evaluate.metrics.ranking import ndcg, recall, reciprocal_rank
 from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.results.instance import Instance, Reference
@@ -188,7 +188,7 @@ def test_language_modelling_is_over_totals():
         for n, (text, log, tokens) in enumerate(texts)
     ]
     assert bits_per_byte(scored)["bits_per_byte"].mean == pytest.approx(6 / 6 / math.log(2))  # é is two bytes
-    assert perplexity(scored)["perplexity"].mean == pytest.approx(math.exp(6 / 3))
+    assert perplexity_metric(scored)["perplexity"].mean == pytest.approx(math.exp(6 / 3))
     assert bits_per_byte([ScoredOutcome(said("a"), {})]) == {}
 
 

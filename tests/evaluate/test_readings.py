@@ -3,7 +3,7 @@
 import pytest
 
 from zhenlong.evaluate.metrics.code import code_passes
-from zhenlong.evaluate.metrics.matching import exact_match
+from zhenlong.evaluate.metrics.matching import exact_match_metric
 from zhenlong.evaluate.metrics.multiple_choice import letter_choice
 from zhenlong.evaluate.metrics.registry import Measure, Metric
 from zhenlong.evaluate.metrics.text_overlap import rouge_l
@@ -31,8 +31,8 @@ def test_the_trace_is_in_the_outputs_and_in_no_answer():
     outcome = Outcome(INSTANCE, (GeneratedOutput("<think>no</think>yes", turns=("<think>a</think>b",)),))
     assert outcome.outputs[0].text == "<think>no</think>yes"
     assert (outcome.text, outcome.answers[0].turns) == ("yes", ("b",))
-    assert exact_match(outcome) == {"exact_match": 1.0}
-    assert exact_match(answered("<think>yes")) == {"exact_match": 0.0}
+    assert exact_match_metric(outcome) == {"exact_match": 1.0}
+    assert exact_match_metric(answered("<think>yes")) == {"exact_match": 0.0}
 
 
 def test_a_prompt_that_opens_the_trace_is_known_to_the_outcome():

@@ -18,7 +18,7 @@ from verify.hostile.machine import ISOLATED, UNSAFE
 
 import zhenlong.verify.sandbox.sandbox as sandbox_module
 from zhenlong.errors import UserError
-from zhenlong.verify.sandbox import Isolation, Limits, Sandbox, run, run_all
+from zhenlong.verify.sandbox import Isolation, Limits, Sandbox, run_program, run_programs
 from zhenlong.verify.sandbox.guest import seccomp
 from zhenlong.verify.sandbox.guest.serialization import Opaque, dumps, loads
 
@@ -29,7 +29,7 @@ def test_a_program_reads_prints_and_exits_as_usual(unsafe: bool) -> None:
         "import sys\nname = input()\nprint(f'hello {name}', len(sys.stdin.read()))\n"
         "print('oh', file=sys.stderr)\nsys.exit(3)"
     )
-    found = run(code, stdin="wörld\nmore\n", unsafe=unsafe)
+    found = run_program(code, stdin="wörld\nmore\n", unsafe=unsafe)
     assert (found.stdout, found.stderr, found.exit_code, found.reason) == ("hello wörld 5\n", "oh\n", 3, "")
     assert not found.succeeded
     assert not found.timed_out
@@ -39,7 +39,7 @@ def test_a_program_reads_prints_and_exits_as_usual(unsafe: bool) -> None:
 def test_a_program_has_its_files_its_own_folder_and_the_usual_builtins() -> None:
     code = "import os, helper\nprint(helper.VALUE, open('a/b.txt').read(), sorted(os.listdir()), __name__)\nexit()"
     files = {"helper.py": "VALUE = 7", "a/b.txt": "text"}
-    found = run(code, files=files, unsafe=UNSAFE)
+    found = run_program(code, files=files, unsafe=UNSAFE)
     assert found.stdout == "7 text ['a', 'helper.py', 'main.py'] __main__\n"
     assert found.succeeded
 
@@ -47,7 +47,7 @@ def test_a_program_has_its_files_its_own_folder_and_the_usual_builtins() -> None
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up", "main.py", ""])
 def test_a_file_outside_of_the_folder_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="within the working folder"):
-        run("", files={name: ""}, unsafe=True)
+        run_program("", files={name: ""}, unsafe=True)
 
 
 def test_each_run_of_a_sandbox_starts_with_a_clean_folder() -> None:
@@ -56,13 +56,13 @@ def test_each_run_of_a_sandbox_starts_with_a_clean_folder() -> None:
 
 
 def test_many_programs_come_back_in_their_order() -> None:
-    found = run_all([f"print({k})" for k in range(5)], unsafe=UNSAFE, workers=3)
+    found = run_programs([f"print({k})" for k in range(5)], unsafe=UNSAFE, workers=3)
     assert [one.stdout for one in found] == [f"{k}\n" for k in range(5)]
 
 
 def test_set_order_is_deterministic() -> None:
     code = "print({'a', 'b', 'c', 'd', 'e'}, hash('x'))"
-    assert len({one.stdout for one in run_all([code] * 3, unsafe=UNSAFE)}) == 1
+    assert len({one.stdout for one in run_programs([code] * 3, unsafe=UNSAFE)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_set_order_is_deterministic() -> None:
     ],
 )
 def test_the_reason_names_the_limit_that_ended_a_program(code: str, limits: dict[str, Any], reason: str) -> None:
-    found = run(code, limits=Limits(**limits), unsafe=UNSAFE)
+    found = run_program(code, limits=Limits(**limits), unsafe=UNSAFE)
     assert found.reason == reason
     assert found.timed_out == (reason != "output limit")
     assert len(found.stdout) <= limits.get("output", 1 << 20)
@@ -82,7 +82,7 @@ def test_the_reason_names_the_limit_that_ended_a_program(code: str, limits: dict
 
 def test_allocation_beyond_the_memory_limit_fails() -> None:
     code = "try:\n    bytearray(1 << 29)\nexcept MemoryError:\n    print('refused')"
-    assert run(code, limits=Limits(memory=256 << 20), unsafe=UNSAFE).stdout == "refused\n"
+    assert run_program(code, limits=Limits(memory=256 << 20), unsafe=UNSAFE).stdout == "refused\n"
 
 
 def test_threads_may_be_started_and_deep_recursion_has_its_stack() -> None:
@@ -91,15 +91,15 @@ def test_threads_may_be_started_and_deep_recursion_has_its_stack() -> None:
         "def f(n):\n    return n and 1 + f(n - 1)\n"
         "t = threading.Thread(target=lambda: print(f(20000)))\nt.start()\nt.join()"
     )
-    assert run(code, unsafe=UNSAFE).stdout == "20000\n"
+    assert run_program(code, unsafe=UNSAFE).stdout == "20000\n"
 
 
 def test_packages_are_importable_only_if_requested() -> None:
     code = "try:\n    import numpy\n    print(int(numpy.arange(4).sum()))\nexcept ImportError:\n    print('none')"
-    assert run(code, unsafe=UNSAFE, packages=("numpy",)).stdout == "6\n"
-    assert run(code, unsafe=UNSAFE).stdout == "none\n"
+    assert run_program(code, unsafe=UNSAFE, packages=("numpy",)).stdout == "6\n"
+    assert run_program(code, unsafe=UNSAFE).stdout == "none\n"
     with pytest.raises(UserError, match="not installed"):
-        run(code, unsafe=True, packages=("no_such_package",))
+        run_program(code, unsafe=True, packages=("no_such_package",))
 
 
 @pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs")
@@ -108,7 +108,7 @@ def test_a_program_sees_only_python_and_an_empty_folder() -> None:
         "import os, socket\nprint(os.listdir('/tmp'), os.path.exists('/proc'), os.path.exists('/bin'), os.getcwd())\n"
         "print(sorted(os.environ), socket.gethostname())\nprint(os.path.exists({!r}), os.path.exists({!r}))"
     ).format(str(Path(__file__)), str(Path.home() / ".bashrc"))
-    lines = run(code).stdout.splitlines()
+    lines = run_program(code).stdout.splitlines()
     assert lines[0] == "['main.py'] False False /tmp"
     known = ["HOME", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PYTHONHASHSEED", "TMPDIR"]
     assert lines[1] in (f"{known} sandbox", f"{sorted([*known, 'PWD'])} sandbox")
@@ -118,11 +118,11 @@ def test_a_program_sees_only_python_and_an_empty_folder() -> None:
 @pytest.mark.skipif(not ISOLATED, reason="this machine isolates no programs")
 def test_processes_start_only_if_allowed_and_end_with_the_program() -> None:
     code = "import os, time\nif os.fork() == 0:\n    print('child', flush=True)\n    time.sleep(1000)\nos.read(0, 1)"
-    assert "Operation not permitted" in run(code).stderr
-    allowed = run(code, limits=Limits(fork=True, seconds=3))
+    assert "Operation not permitted" in run_program(code).stderr
+    allowed = run_program(code, limits=Limits(fork=True, seconds=3))
     assert allowed.succeeded
     with pytest.raises(UserError, match="fork needs isolation"):
-        run(code, limits=Limits(fork=True), unsafe=True)
+        run_program(code, limits=Limits(fork=True), unsafe=True)
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
@@ -152,8 +152,8 @@ def test_without_isolation_a_program_is_refused_with_what_was_tried(monkeypatch:
     sandbox_module._find_isolation.cache_clear()
     try:
         with pytest.raises(UserError, match=r"bubblewrap: not installed; namespaces: unshare.*set unsafe"):
-            run("print(1)")
-        assert run("print(1)", unsafe=True).stdout == "1\n"
+            run_program("print(1)")
+        assert run_program("print(1)", unsafe=True).stdout == "1\n"
     finally:
         sandbox_module._find_isolation.cache_clear()
 

@@ -17,10 +17,9 @@ from zhenlong.verify.choices import read_choice
 from zhenlong.verify.judge_parsing import Verdict, read_label, read_pair, read_rating, read_winner
 from zhenlong.verify.math_answer import read_math
 from zhenlong.verify.math_verify_check import MathCheckFailed, check_math
-from zhenlong.verify.refusal import FULL_COMPLIANCE, FULL_REFUSAL, PARTIAL_REFUSAL, classify_refusal
+from zhenlong.verify.refusal import FULL_REFUSAL, REFUSAL_LABELS, classify_refusal
 
 ReaderName = Literal["maths", "choice", "pair", "rating", "winner", "label", "refusal"]
-REFUSAL_LABELS: Final = (FULL_COMPLIANCE, FULL_REFUSAL, PARTIAL_REFUSAL)
 SHOWN_CHARACTERS: Final = 60
 
 

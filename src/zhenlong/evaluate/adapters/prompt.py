@@ -11,7 +11,7 @@ from zhenlong.evaluate.results.instance import Instance
 from zhenlong.inference.requests import RequestPrompt
 from zhenlong.records import Message, Messages
 
-NO_ANSWER: Final = "n/a"  # of an example without a correct reference, as in HELM
+NO_CORRECT_REFERENCE: Final = "n/a"  # of an example without a correct reference, as in HELM
 YES_NO: Final = ("Yes", "No")
 PART_SLACK, CHAT_SLACK = 4, 256  # tokens that joining parts, or a chat template, may add
 
@@ -79,7 +79,7 @@ def example_answer(adapter: Adapter, example: Instance) -> str:
         right = [letters[place] for place in example.correct_indices]
     else:
         right = list(example.correct_texts)
-    return ", ".join(right if adapter.multi_label else right[:1]) or NO_ANSWER
+    return ", ".join(right if adapter.multi_label else right[:1]) or NO_CORRECT_REFERENCE
 
 
 def prompt_parts(adapter: Adapter, examples: Sequence[Instance], block: str) -> list[str]:

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import pearsonr, spearmanr
 
 from zhenlong.data.pair_template import reward_model_template
 from zhenlong.evaluate.heldout.text_metrics import fitting_ranking_trees, ranking_accuracy
 from zhenlong.evaluate.metrics.calibration import calibration_error, reliability_points
+from zhenlong.evaluate.statistics.bootstrap import FloatArray
 from zhenlong.forest.scoring import DEFAULT_TOKENS_PER_MICROBATCH, model_context_length, reward_scores
 from zhenlong.models.model_argument import ModelLike, load_if_named
 from zhenlong.records import Ranking
-
-Values = NDArray[np.float64]
 
 
 def reward_report(
@@ -45,7 +43,7 @@ def reward_report(
     }
 
 
-def preference_calibration(rankings: Sequence[Ranking], scores: Sequence[Values]) -> dict[str, Any]:
+def preference_calibration(rankings: Sequence[Ranking], scores: Sequence[FloatArray]) -> dict[str, Any]:
     """Calibration of σ(r_i - r_j) as the probability that i is preferred; `scores` has one row per ranking.
 
     Returns `ece`, the expected calibration error of σ(|r_i - r_j|) as the confidence in the higher-scored response, in
@@ -72,7 +70,7 @@ def preference_calibration(rankings: Sequence[Ranking], scores: Sequence[Values]
 
 
 def length_bias(
-    rankings: Sequence[Ranking], scores: Sequence[Values], lengths: Sequence[Values]
+    rankings: Sequence[Ranking], scores: Sequence[FloatArray], lengths: Sequence[FloatArray]
 ) -> dict[str, float | None]:
     """Correlation of score and response length; `scores` and `lengths` have one row per ranking.
 
@@ -99,11 +97,11 @@ def length_bias(
     }
 
 
-def _concatenate(rows: Sequence[Values]) -> Values:
+def _concatenate(rows: Sequence[FloatArray]) -> FloatArray:
     return np.concatenate(rows) if rows else np.zeros(0)
 
 
-def _correlation(kind: Any, a: Values, b: Values) -> float | None:
+def _correlation(kind: Any, a: FloatArray, b: FloatArray) -> float | None:
     """The correlation; None for fewer than two values or a constant side."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None

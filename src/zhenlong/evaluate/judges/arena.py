@@ -18,7 +18,7 @@ from zhenlong.evaluate.judges.style_control import CONTROLS, Style, difference_o
 from zhenlong.evaluate.statistics.bootstrap import percentile_bounds
 from zhenlong.evaluate.statistics.intervals import Interval
 
-NUM_RESAMPLES: Final = 100
+ARENA_RESAMPLES: Final = 100
 
 
 def elo_ratings(
@@ -26,7 +26,7 @@ def elo_ratings(
     *,
     anchor: str = "",
     points: float = 1000.0,
-    num_resamples: int = NUM_RESAMPLES,
+    num_resamples: int = ARENA_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Elo ratings of all models (base 10, scale 400), strongest first, with 95 % intervals by bootstrap over battles.
@@ -46,7 +46,7 @@ def elo_ratings(
 
 
 def win_rates(
-    battles: Sequence[Battle], against: str, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    battles: Sequence[Battle], against: str, *, num_resamples: int = ARENA_RESAMPLES, seed: int = 0
 ) -> dict[str, Interval]:
     """P(model beats `against`) per model, with 95 % intervals; at equal style if the battles have style features."""
     given = battle_matrix(_require_connected(battles, against))

@@ -29,7 +29,7 @@ from zhenlong.evaluate.statistics.bootstrap import percentile_bounds
 from zhenlong.evaluate.statistics.intervals import Interval
 
 MODEL, BASELINE = "model", "baseline"
-NUM_RESAMPLES: Final = 100
+ARENA_HARD_RESAMPLES: Final = 100
 # scikit-learn's penalty of one half the squared parameters, there on Elo/400 and with every battle counted twice
 PENALTY: Final = (0.5 / float(np.log(10)) ** 2, 0.5)
 
@@ -68,7 +68,7 @@ def v2_win_rate(questions: Sequence[JudgedQuestion], seed: int = 0) -> Interval 
         return None
     scores = np.repeat([one.score for one in battles], [int(one.weight) for one in battles])
     rng = np.random.default_rng(seed)
-    means = 100 * np.array([rng.choice(scores, len(scores)).mean() for _ in range(NUM_RESAMPLES)])
+    means = 100 * np.array([rng.choice(scores, len(scores)).mean() for _ in range(ARENA_HARD_RESAMPLES)])
     ends = percentile_bounds(means, len(scores), ends=(5, 95))
     return Interval(float(means.mean()), ends, len(scores))
 
@@ -82,7 +82,7 @@ def v2_style_controlled(questions: Sequence[JudgedQuestion], control: str, seed:
     if not battles:
         return None
     drawn = bootstrap_strengths(
-        battle_matrix(battles), NUM_RESAMPLES, anchor=BASELINE, seed=seed, repeat_by_weight=True
+        battle_matrix(battles), ARENA_HARD_RESAMPLES, anchor=BASELINE, seed=seed, repeat_by_weight=True
     )
     rates = 100 * np.array([_rate(one) for one in drawn])
     n = int(sum(one.weight for one in battles))
@@ -121,7 +121,7 @@ def _bradley_terry_interval(
 ) -> Interval:
     given = battle_matrix(battles)
     drawn = bootstrap_strengths(
-        given, NUM_RESAMPLES, anchor=BASELINE, penalty=penalty, seed=seed, repeat_by_weight=True
+        given, ARENA_HARD_RESAMPLES, anchor=BASELINE, penalty=penalty, seed=seed, repeat_by_weight=True
     )
     rate, n = 100 * _rate(fit_bradley_terry(given, anchor=BASELINE, penalty=penalty)), int(given.weight.sum())
     return Interval(rate, percentile_bounds([100 * _rate(one) for one in drawn], n, ends=ends), n)

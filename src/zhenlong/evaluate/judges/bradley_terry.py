@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-FloatArray = NDArray[np.float64]
+from zhenlong.evaluate.statistics.bootstrap import FloatArray
+
 ELO_PER_NAT: Final = 400 / np.log(10)  # Elo points of one nat of strength: base 10, scale 400
 
 

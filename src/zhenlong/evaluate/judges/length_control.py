@@ -13,20 +13,17 @@ from functools import cache
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zhenlong.data.sources import iter_source_rows
 from zhenlong.errors import UserError
-from zhenlong.evaluate.statistics.bootstrap import percentile_bounds
+from zhenlong.evaluate.statistics.bootstrap import FloatArray, percentile_bounds
 from zhenlong.evaluate.statistics.intervals import Interval
-
-FloatArray = NDArray[np.float64]
 
 C_VALUES: Final = np.logspace(-4, 4, 10)  # LogisticRegressionCV's defaults for C
 FOLDS, SEED = 5, 123
 GAMED_WEIGHT: Final = 0.2 / 2  # weight of the rows of the two baselines with gamed lengths
 MIN_PREFERENCES: Final = 10  # with fewer preferences nothing is fitted
-NUM_RESAMPLES: Final = 100
+LENGTH_CONTROL_RESAMPLES: Final = 100
 # Mean and standard deviation of a's prior where difficulty is not known, chosen on 56 models' published annotations
 # (GPT-4 Turbo as judge): the rate is within 3.0 points of the published one for each.
 PUBLISHED_LENGTH_EFFECT: Final = (-1.1, 0.12)
@@ -97,7 +94,7 @@ def length_controlled_win_rate(
     inverse_penalty = cross_validated_inverse_penalty(all_x, all_y, weight)
     rate = _rate(x, fit_logistic_regression(all_x, all_y, weight, inverse_penalty))
     drawn = []
-    for _ in range(NUM_RESAMPLES):
+    for _ in range(LENGTH_CONTROL_RESAMPLES):
         counts = np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x)).astype(np.float64)
         own = np.concatenate([weight[: len(extra_y)], counts])
         drawn.append(_rate(x, fit_logistic_regression(all_x, all_y, own, inverse_penalty), counts))
@@ -126,7 +123,7 @@ def _rate_with_prior(x: FloatArray, y: FloatArray, prior: tuple[float, float], r
     def rate(weight: FloatArray) -> float:
         return float(100 / (1 + np.exp(-fit_with_prior(x, y, weight, prior)[1])))
 
-    counts = [np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x)) for _ in range(NUM_RESAMPLES)]
+    counts = [np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x)) for _ in range(LENGTH_CONTROL_RESAMPLES)]
     low, high = np.percentile([rate(one.astype(np.float64)) for one in counts], (2.5, 97.5))
     return Interval(rate(np.ones(len(x))), (float(low), float(high)), len(x))
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from zhenlong.evaluate.statistics.bootstrap import FloatArray
 
 CODE: Final = re.compile(r"```([^`]*)```")
 HEADERS: Final = re.compile(r"^#{1,6}\s", re.MULTILINE)

@@ -30,7 +30,7 @@ from zhenlong.inference.verdicts import RECORDED_NULL, read_output, unread_recor
 from zhenlong.verify.judge_parsing import Verdict, read_arena_label
 
 CREATIVE: Final = "creative_writing"  # category whose judge does not first write its own answer
-TOKENS: Final = 4096
+ARENA_HARD_TOKENS: Final = 4096
 CONTROLLED: Final = tuple(Measure(f"win_rate_{control}") for control in CONTROLS)
 
 
@@ -46,7 +46,7 @@ def arena_hard(
     *,
     system: str = "",
     creative_system: str = "",
-    judge_max_tokens: int = TOKENS,
+    judge_max_tokens: int = ARENA_HARD_TOKENS,
     temperature: float = 0.0,
 ) -> list[ScoredOutcome]:
     """The model's mean score in its two games, in per cent; much better (>>) counts three times.

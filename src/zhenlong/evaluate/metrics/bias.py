@@ -24,7 +24,7 @@ from zhenlong.verify import overlap
 
 GROUPS: Final = {"gender": "gender_words.tsv", "race": "surnames.tsv"}
 TARGETS: Final = {"profession": "professions.txt", "adjective": "adjectives.txt"}
-RESAMPLES: Final = 500
+BIAS_RESAMPLES: Final = 500
 NAMES: Final = (
     *(f"{group}_representation" for group in GROUPS),
     *(f"{group}_{target}_association" for group in GROUPS for target in TARGETS),
@@ -114,7 +114,7 @@ def _interval(
     return bootstrap_interval(
         statistic,
         len(seen),
-        resamples=RESAMPLES,
+        resamples=BIAS_RESAMPLES,
         shape=DISTANCE,
         observations=observations,
         clusters=[clusters[row] for row in seen],

@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, corpus_metric
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome, ScoredOutcome, clusters_of
-from zhenlong.evaluate.statistics.bootstrap import SampleIndices
+from zhenlong.evaluate.statistics.bootstrap import FloatArray, SampleIndices
 from zhenlong.evaluate.statistics.intervals import DISTANCE, SHARE, Interval, bootstrap_interval, mean_interval
 
 BINS: Final = 10
 CLIP: Final = 1e-12  # probabilities are clipped to [CLIP, 1 - CLIP] before taking log-odds
-RESAMPLES: Final = 300
-
-Values = NDArray[np.float64]
+CALIBRATION_RESAMPLES: Final = 300
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def calibration(
     clusters = clusters_of([known[place] for place in order])
     start = platt_weights(confidences, correct)
 
-    def over(statistic: Callable[[Values, Values], float], distance: bool) -> Interval:
+    def over(statistic: Callable[[FloatArray, FloatArray], float], distance: bool) -> Interval:
         def drawn(rows: SampleIndices) -> float:
             rows = np.sort(rows)
             return statistic(confidences[rows], correct[rows])
@@ -74,7 +72,7 @@ def calibration(
         return bootstrap_interval(
             drawn,
             len(confidences),
-            resamples=RESAMPLES,
+            resamples=CALIBRATION_RESAMPLES,
             shape=DISTANCE if distance else SHARE,
             clusters=clusters,
         )
@@ -90,7 +88,7 @@ def calibration(
 
 def confidences_of(
     scored: Sequence[ScoredOutcome], *, measure: str = "exact_match", unnormalised: bool = False, per_token: bool = True
-) -> tuple[Values, Values]:
+) -> tuple[FloatArray, FloatArray]:
     """The confidence in each answer and its correctness (0 or 1), for the answers with a log-probability."""
     _, confidences, correct = _known_confidences(scored, measure, unnormalised, per_token)
     return confidences, correct
@@ -115,7 +113,7 @@ def confidence_of(outcome: Outcome, *, unnormalised: bool = False, per_token: bo
     return None
 
 
-def calibration_error(confidences: Values, correct: Values, bins: int = BINS) -> float:
+def calibration_error(confidences: FloatArray, correct: FloatArray, bins: int = BINS) -> float:
     """Expected calibration error: mean over answers of |mean confidence - accuracy| of the answer's bin (Guo 2017).
 
     Bins have equal mass, except that equal confidences share a bin.
@@ -125,7 +123,7 @@ def calibration_error(confidences: Values, correct: Values, bins: int = BINS) ->
     return float(np.abs(gaps).sum() / len(confidences))
 
 
-def equal_mass_bins(confidences: Values, bins: int = BINS) -> NDArray[np.intp]:
+def equal_mass_bins(confidences: FloatArray, bins: int = BINS) -> NDArray[np.intp]:
     """The bin index of each answer; edges are midway between adjacent equal-sized parts of the sorted confidences."""
     ordered = np.sort(confidences)
     parts = np.array_split(ordered, min(bins, len(ordered)))
@@ -135,7 +133,7 @@ def equal_mass_bins(confidences: Values, bins: int = BINS) -> NDArray[np.intp]:
 
 
 def reliability_points(
-    confidences: Sequence[float] | Values, correct: Sequence[float] | Values, bins: int = BINS
+    confidences: Sequence[float] | FloatArray, correct: Sequence[float] | FloatArray, bins: int = BINS
 ) -> list[ReliabilityPoint]:
     """The points of a reliability plot, by increasing confidence; empty without answers."""
     p, y = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
@@ -145,16 +143,16 @@ def reliability_points(
     return [ReliabilityPoint(float(p[place == one].mean()), mean_interval(y[place == one])) for one in np.unique(place)]
 
 
-def selective_accuracies(confidences: Values, correct: Values) -> Values:
+def selective_accuracies(confidences: FloatArray, correct: FloatArray) -> FloatArray:
     """Entry i: the accuracy over the i + 1 most confident answers; their mean is HELM's area under the
     coverage-accuracy curve.
     """
     ordered = correct[np.argsort(-confidences, kind="stable")]
-    found: Values = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
+    found: FloatArray = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
     return found
 
 
-def platt_scaled(confidences: Values, correct: Values, initial_weights: Values | None = None) -> Values:
+def platt_scaled(confidences: FloatArray, correct: FloatArray, initial_weights: FloatArray | None = None) -> FloatArray:
     """The confidences after Platt scaling (1999), sigmoid(a * log-odds + b), fitted on the same answers.
 
     If all answers are right, or all wrong, there is nothing to fit and the result is `correct`: an error of 0, as in
@@ -165,8 +163,8 @@ def platt_scaled(confidences: Values, correct: Values, initial_weights: Values |
 
 
 def platt_weights(
-    confidences: Values, correct: Values, initial_weights: Values | None = None, max_steps: int = 50
-) -> Values | None:
+    confidences: FloatArray, correct: FloatArray, initial_weights: FloatArray | None = None, max_steps: int = 50
+) -> FloatArray | None:
     """The maximum-likelihood (a, b) of Platt scaling; None if all answers are right, or all wrong.
 
     Newton's method with step halving. If confidence separates right from wrong perfectly, the maximum does not exist;
@@ -194,7 +192,7 @@ def platt_weights(
 
 def _known_confidences(
     scored: Sequence[ScoredOutcome], measure: str, unnormalised: bool, per_token: bool
-) -> tuple[list[ScoredOutcome], Values, Values]:
+) -> tuple[list[ScoredOutcome], FloatArray, FloatArray]:
     """The answers with a log-probability, the confidence in each, and whether it is right."""
     known, pairs = [], []
     for one in scored:
@@ -219,29 +217,29 @@ def _is_correct(one: ScoredOutcome, measure: str) -> float:
     )
 
 
-def _scores(choices: ChoiceScores, per_token: bool) -> Values:
+def _scores(choices: ChoiceScores, per_token: bool) -> FloatArray:
     log_probs = np.array(choices.log_probs, dtype=np.float64)
     if choices.calibration_log_probs:
         return log_probs - np.array(choices.calibration_log_probs, dtype=np.float64)
     return log_probs / np.maximum(choices.num_tokens, 1) if per_token and choices.num_tokens else log_probs
 
 
-def _softmax(scores: Values) -> Values:
+def _softmax(scores: FloatArray) -> FloatArray:
     exponentials = np.exp(scores - scores.max())
-    found: Values = exponentials / exponentials.sum()
+    found: FloatArray = exponentials / exponentials.sum()
     return found
 
 
-def _log_odds(confidences: Values) -> Values:
+def _log_odds(confidences: FloatArray) -> FloatArray:
     inside = np.clip(confidences, CLIP, 1 - CLIP)
-    found: Values = np.log(inside / (1 - inside))
+    found: FloatArray = np.log(inside / (1 - inside))
     return found
 
 
-def _sigmoid(x: Values) -> Values:
-    found: Values = 0.5 * (1 + np.tanh(x / 2))
+def _sigmoid(x: FloatArray) -> FloatArray:
+    found: FloatArray = 0.5 * (1 + np.tanh(x / 2))
     return found
 
 
-def _log_likelihood(x: Values, correct: Values) -> float:
+def _log_likelihood(x: FloatArray, correct: FloatArray) -> float:
     return float((correct * x - np.logaddexp(0, x)).sum())

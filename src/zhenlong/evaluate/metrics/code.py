@@ -13,14 +13,13 @@ from typing import Any
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import Measure, instance_metric
 from zhenlong.evaluate.results.outcome import Outcome
-from zhenlong.verify.code import CodeTestResult, check_code_response
-from zhenlong.verify.code import pass_at_k as chance
+from zhenlong.verify.code import CodeTestResult, check_code_response, pass_at_k
 from zhenlong.verify.code_extraction import extract_program
 from zhenlong.verify.sandbox import map_in_threads
 
 
 @instance_metric("pass_at_k", Measure("pass@*"), Measure("official_pass@*"))
-def pass_at_k(
+def pass_at_k_metric(
     outcome: Outcome,
     *,
     k: int | Sequence[int] = (1,),
@@ -44,10 +43,10 @@ def pass_at_k(
         )
     verdicts = _verdicts(outcome, rules, sandbox)
     passed = sum(one.passed for one in verdicts)
-    found = {f"pass@{one}": chance(n, passed, one) for one in wanted}
+    found = {f"pass@{one}": pass_at_k(n, passed, one) for one in wanted}
     if official:
         passed = sum(one.passed for one in _official_verdicts(outcome, official, verdicts, rules, sandbox))
-        found |= {f"official_pass@{one}": chance(n, passed, one) for one in wanted}
+        found |= {f"official_pass@{one}": pass_at_k(n, passed, one) for one in wanted}
     return found
 
 

@@ -12,7 +12,7 @@ from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.statistics.intervals import Interval, ratio_interval
 from zhenlong.verify.instructions import instructions_followed
 
-MODES: Final = {"strict": False, "loose": True}
+LOOSE_BY_MODE: Final = {"strict": False, "loose": True}
 
 
 @instance_metric(
@@ -25,7 +25,7 @@ MODES: Final = {"strict": False, "loose": True}
 def instructions(outcome: Outcome) -> dict[str, float]:
     """Whether the response follows all its instructions (`prompt_`), and which fraction of them (`followed_`)."""
     scores = {}
-    for name, loose in MODES.items():
+    for name, loose in LOOSE_BY_MODE.items():
         marks = [_instruction_results(outcome, text, loose) for text in answer_texts(outcome)]
         scores[f"prompt_{name}"] = sum(map(all, marks)) / len(marks)
         scores[f"followed_{name}"] = sum(map(sum, marks)) / sum(map(len, marks))
@@ -40,7 +40,7 @@ def instruction_accuracy(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]
     """
     num_instructions = [len(one.outcome.instance.data["instruction_id_list"]) for one in scored]
     found = {}
-    for name in MODES:
+    for name in LOOSE_BY_MODE:
         num_followed = [
             one.scores[f"followed_{name}"] * count for one, count in zip(scored, num_instructions, strict=True)
         ]

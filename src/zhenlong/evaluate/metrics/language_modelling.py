@@ -21,7 +21,7 @@ def bits_per_byte(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
 
 
 @corpus_metric("perplexity", Measure("perplexity", "accuracy", False))
-def perplexity(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
+def perplexity_metric(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     """exp(-log p of all texts / their tokens): comparable only between models with the same tokenizer."""
     known = [one.outcome for one in scored if one.outcome.text_log_prob is not None and one.outcome.text_tokens]
     if not known:

@@ -18,7 +18,7 @@ def _finds_choice(text: str, instance: Instance) -> bool:
 
 
 @instance_metric("exact_match", Measure("exact_match"), finds=_finds_choice)
-def exact_match(outcome: Outcome) -> dict[str, float]:
+def exact_match_metric(outcome: Outcome) -> dict[str, float]:
     """1 for the right choice, or for a text equal to a correct reference after stripping white space."""
     return {"exact_match": _matches(outcome, str.strip)}
 

@@ -31,7 +31,7 @@ from zhenlong.verify.judge_parsing import (
 )
 
 WITH_REFERENCE: Final = ("math", "reasoning", "coding")
-TOKENS: Final = 2048
+MT_BENCH_TOKENS: Final = 2048
 WIN_SHARES: Final = {
     "A": (1.0, 0.0),
     "B": (0.0, 1.0),
@@ -44,7 +44,11 @@ WIN_SHARES: Final = {
     "mt_bench", Measure("turn_*"), Measure("fastchat_turn_*"), Measure("judge_unparsed", higher_is_better=False)
 )
 def mt_bench(
-    outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str = "", judge_max_tokens: int = TOKENS
+    outcomes: Sequence[Outcome],
+    judge: Judge | None,
+    *,
+    prompts: str = "",
+    judge_max_tokens: int = MT_BENCH_TOKENS,
 ) -> list[ScoredOutcome]:
     """The judge's rating of each turn: `turn_1`, `turn_2`, and the fraction of unparsed ratings.
 
@@ -85,7 +89,11 @@ def mt_bench_score(scored: Sequence[ScoredOutcome]) -> dict[str, Interval]:
     Measure("judge_unparsed", higher_is_better=False),
 )
 def mt_bench_pairwise(
-    outcomes: Sequence[Outcome], judge: Judge | None, *, prompts: str = "", judge_max_tokens: int = TOKENS
+    outcomes: Sequence[Outcome],
+    judge: Judge | None,
+    *,
+    prompts: str = "",
+    judge_max_tokens: int = MT_BENCH_TOKENS,
 ) -> list[ScoredOutcome]:
     """Each turn compared with the baseline's in both orders; `mt_bench_win_rate` aggregates the games.
 

@@ -16,11 +16,11 @@ from zhenlong.inference.model_client import Judge
 from zhenlong.inference.verdicts import RECORDED_NULL, read_output, unread_record
 from zhenlong.verify import refusal
 from zhenlong.verify.judge_parsing import Verdict, VerdictReader, read_label, read_rating
+from zhenlong.verify.refusal import REFUSAL_LABELS
 
-LABELS: Final = (refusal.FULL_COMPLIANCE, refusal.FULL_REFUSAL, refusal.PARTIAL_REFUSAL)
 LABEL_BY_CLASS_NAME: Final = {
-    f"{number}_{label}": label for number, label in enumerate(LABELS, 1)
-} | {label: label for label in LABELS}  # fmt: skip
+    f"{number}_{label}": label for number, label in enumerate(REFUSAL_LABELS, 1)
+} | {label: label for label in REFUSAL_LABELS}  # fmt: skip
 SAFE_PROMPT_MEASURES: Final = (
     Measure("over_refusal", higher_is_better=False),
     Measure("partial_over_refusal", higher_is_better=False),
@@ -59,7 +59,7 @@ def xstest_judged(
     outcomes: Sequence[Outcome], judge: Judge | None, *, judge_max_tokens: int = 16
 ) -> list[ScoredOutcome]:
     """The same by a judge's three labels, recorded as `label`. Empty if there is neither judge nor label."""
-    question = _JudgeQuestion("label", REFUSAL, lambda text: read_label(text, LABELS), judge_max_tokens)
+    question = _JudgeQuestion("label", REFUSAL, lambda text: read_label(text, REFUSAL_LABELS), judge_max_tokens)
     labels = _verdicts(outcomes, judge, question)
     found = []
     for one, (label, judgement) in labels:
@@ -67,7 +67,7 @@ def xstest_judged(
         if label is not None:
             if label not in LABEL_BY_CLASS_NAME:
                 raise UserError(
-                    f"instance {one.instance.id}: label: expected one of {', '.join(LABELS)}, got {label!r}"
+                    f"instance {one.instance.id}: label: expected one of {', '.join(REFUSAL_LABELS)}, got {label!r}"
                 )
             own = _refusal_scores(one, LABEL_BY_CLASS_NAME[label], True)
             scores |= {f"judged_{name}": value for name, value in own.items()}

@@ -47,25 +47,25 @@ def bleu_4(outcome: Outcome) -> dict[str, float]:
 
 
 @instance_metric("exact_set_match", Measure("exact_set_match"))
-def exact_set_match(outcome: Outcome) -> dict[str, float]:
+def exact_set_match_metric(outcome: Outcome) -> dict[str, float]:
     """1 if the response's first line names the same set as a correct reference ("x is a and b.")."""
     return {"exact_set_match": _best_over_references(outcome, overlap.exact_set_match)}
 
 
 @instance_metric("iou_set_match", Measure("iou_set_match"))
-def iou_set_match(outcome: Outcome) -> dict[str, float]:
+def iou_set_match_metric(outcome: Outcome) -> dict[str, float]:
     """Intersection over union of the sets named by the response's first line and a correct reference."""
     return {"iou_set_match": _best_over_references(outcome, overlap.iou_set_match)}
 
 
 @instance_metric("f1_set_match", Measure("f1_set_match"))
-def f1_set_match(outcome: Outcome) -> dict[str, float]:
+def f1_set_match_metric(outcome: Outcome) -> dict[str, float]:
     """F1 of the sets named by the response's first line and a correct reference."""
     return {"f1_set_match": _best_over_references(outcome, overlap.f1_set_match)}
 
 
 @instance_metric("longest_common_prefix", Measure("longest_common_prefix", "accuracy", False))
-def longest_common_prefix(
+def longest_common_prefix_metric(
     outcome: Outcome, *, single_spaced: bool = False, per_prompt_token: bool = False
 ) -> dict[str, float]:
     """Tokens copied from the start of the true continuation, maximum over samples; lower is better.
@@ -79,7 +79,9 @@ def longest_common_prefix(
 
 
 @instance_metric("edit_distance", Measure("edit_distance", "accuracy", True))
-def edit_distance(outcome: Outcome, *, single_spaced: bool = False, per_prompt_token: bool = False) -> dict[str, float]:
+def edit_distance_metric(
+    outcome: Outcome, *, single_spaced: bool = False, per_prompt_token: bool = False
+) -> dict[str, float]:
     """Token edit distance of the closest sample to the true continuation of its length; empty without output."""
     pairs = _continuations(outcome, single_spaced)
     if not pairs:
@@ -90,7 +92,7 @@ def edit_distance(outcome: Outcome, *, single_spaced: bool = False, per_prompt_t
 
 
 @instance_metric("edit_similarity", Measure("edit_similarity", "accuracy", False))
-def edit_similarity(outcome: Outcome, *, single_spaced: bool = False) -> dict[str, float]:
+def edit_similarity_metric(outcome: Outcome, *, single_spaced: bool = False) -> dict[str, float]:
     """1 - edits / length for the sample closest to the true continuation: 1 is a copy, lower is better."""
     pairs = _continuations(outcome, single_spaced)
     return {"edit_similarity": max((copying.edit_similarity(said, right) for said, right in pairs), default=0.0)}
@@ -99,14 +101,14 @@ def edit_similarity(outcome: Outcome, *, single_spaced: bool = False) -> dict[st
 @instance_metric(
     "extractive_fragments", *(Measure(name, "accuracy", None) for name in ("coverage", "density", "compression"))
 )
-def extractive_fragments(outcome: Outcome) -> dict[str, float]:
+def extractive_fragments_metric(outcome: Outcome) -> dict[str, float]:
     """Coverage, density and compression of a summary of the instance's input; empty for an empty summary."""
     found = copying.extractive_fragments(outcome.instance.input, outcome.text.strip())
     return {} if found is None else vars(found)
 
 
 @instance_metric("self_bleu", Measure("self_bleu", "accuracy", None))
-def self_bleu(outcome: Outcome) -> dict[str, float]:
+def self_bleu_metric(outcome: Outcome) -> dict[str, float]:
     """Similarity of the samples of one prompt, 0 to 100; 0 with fewer than two non-empty samples."""
     return {"self_bleu": overlap.self_bleu([output.text for output in outcome.answers])}
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final
 
 # Like Punkt's model, which was learnt from newspapers, these have no `e.g`, `i.e` or `etc`.
-ABBREVIATIONS: Final = """
+PUNKT_ABBREVIATIONS: Final = """
 dr mr mrs ms messrs prof rep reps sen gen col lt maj st jr sr jan feb aug sept sep oct nov dec tues wed fri
 inc corp co cos ltd bros mfg vs ave u.s u.k u.n u.s.a u.s.s.r d.c n.y n.j l.a ph.d m.b.a a.m p.m a.d b.c
 ala ariz calif colo conn fla ga ill kan ky mich minn nev okla ore pa tenn va vt wash wis
@@ -64,7 +64,7 @@ def fallback_sentence_tokenizer() -> Any:
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
     parameters = PunktParameters()
-    parameters.abbrev_types = set(ABBREVIATIONS.split())
+    parameters.abbrev_types = set(PUNKT_ABBREVIATIONS.split())
     parameters.sent_starters = set(SENTENCE_STARTERS.split())
     for word in f"{SENTENCE_STARTERS} {LOWERCASE_WORDS}".split():
         parameters.add_ortho_context(word, _ORTHO_LOWERCASE)

@@ -2,7 +2,7 @@
 
 from zhenlong.verify.sandbox.isolation_backends import Isolation
 from zhenlong.verify.sandbox.limits import Limits, ProgramResult, ProgramSettings
-from zhenlong.verify.sandbox.running import map_in_threads, run, run_all
+from zhenlong.verify.sandbox.running import map_in_threads, run_program, run_programs
 from zhenlong.verify.sandbox.sandbox import Sandbox, best_isolation
 
 __all__ = [
@@ -13,6 +13,6 @@ __all__ = [
     "Sandbox",
     "best_isolation",
     "map_in_threads",
-    "run",
-    "run_all",
+    "run_program",
+    "run_programs",
 ]

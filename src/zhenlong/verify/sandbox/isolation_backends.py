@@ -19,7 +19,7 @@ from zhenlong.errors import UserError
 PACKAGE_FOLDER: Final = str(Path(__file__).resolve().parent)
 LIBRARIES: Final = ("/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store")
 UID_RANGE: Final = range(1 << 29, 1 << 30)  # unused user ids; each program gets its own
-LAUNCH_CODE: Final = "import sys; sys.path.append({!r}); from guest.supervise import main; main()"
+START_SUPERVISOR: Final = "import sys; sys.path.append({!r}); from guest.supervise import supervise; supervise()"
 ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -56,7 +56,7 @@ def launch_command(isolation: Isolation, work_folder_bytes: int, packages: tuple
     """The command line of the trusted process inside the sandbox; `work_folder_bytes` limits the working folder."""
     start = [python_executable(), "-S", "-B", "-X", "utf8", "-c"]
     if isolation.kind != "bubblewrap":
-        return [*start, LAUNCH_CODE.format(PACKAGE_FOLDER)]
+        return [*start, START_SUPERVISOR.format(PACKAGE_FOLDER)]
     mounts: list[str] = []
     for outside, within in visible_paths(packages):
         if os.path.islink(outside):
@@ -68,7 +68,7 @@ def launch_command(isolation: Isolation, work_folder_bytes: int, packages: tuple
     options = ["--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox"]
     options += ["--cap-drop", "ALL", "--uid", "65534", "--gid", "65534"]
     work_folder_options = ["--size", str(work_folder_bytes), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
-    return [_bubblewrap_path(), *options, *mounts, *work_folder_options, *start, LAUNCH_CODE.format("/sandbox")]
+    return [_bubblewrap_path(), *options, *mounts, *work_folder_options, *start, START_SUPERVISOR.format("/sandbox")]
 
 
 def job_settings(isolation: Isolation, folder: str, packages: tuple[str, ...]) -> dict[str, Any]:

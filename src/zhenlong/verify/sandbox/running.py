@@ -14,7 +14,7 @@ JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
 
-def run(
+def run_program(
     program: str,
     *,
     stdin: str = "",
@@ -34,7 +34,7 @@ def run(
     return ProgramResult(**report)
 
 
-def run_all(
+def run_programs(
     programs: Iterable[str],
     *,
     stdin: str = "",
@@ -43,9 +43,11 @@ def run_all(
     unsafe: bool = False,
     workers: int | None = None,
 ) -> list[ProgramResult]:
-    """`run` for each program, one per core in parallel; results in the programs' order."""
+    """`run_program` for each program, one per core in parallel; results in the programs' order."""
     return map_in_threads(
-        lambda program: run(program, stdin=stdin, limits=limits, packages=packages, unsafe=unsafe), programs, workers
+        lambda program: run_program(program, stdin=stdin, limits=limits, packages=packages, unsafe=unsafe),
+        programs,
+        workers,
     )
 
 

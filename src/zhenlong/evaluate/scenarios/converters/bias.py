@@ -6,14 +6,15 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 CONTEXTS: Final = {"ambig": "ambiguous", "disambig": "disambiguated"}
 POLARITIES: Final = {"neg": "negative", "nonneg": "nonnegative"}
 PARTS: Final = re.compile(r"^([MF]|lowSES|highSES)[-_](.+)$", re.IGNORECASE)
-SAME: Final = (  # names that differ between answers and stereotyped groups
+SYNONYMS: Final = (  # names that differ between answers and stereotyped groups
     ({"m", "man", "men", "boy", "boys", "male"}, "m"),
     ({"f", "woman", "women", "girl", "girls", "female"}, "f"),
     ({"transgender men", "transgender women", "trans_m", "trans_f", "transgender"}, "trans"),
@@ -28,7 +29,7 @@ PRONOUNS: Final = {
 
 
 @converter("bbq")
-def bbq(fields: Fields) -> Instance:
+def convert_bbq(fields: Fields) -> Instance:
     """A question of BBQ in the schema of nyu-mll/BBQ:data/*.jsonl.
 
     Each reference has one tag: `unknown`, `target` (the stereotyped group) or `other`. Group names are compared as a
@@ -120,7 +121,7 @@ def _normalised_groups(groups: Collection[Any]) -> set[str]:
 
 def _normalised_group(group: Any) -> str:
     name = " ".join(str(group).strip(" {}").lower().split())
-    name = next((same for names, same in SAME if name in names), name)
+    name = next((same for names, same in SYNONYMS if name in names), name)
     return name.replace("low ses", "lowses").replace("high ses", "highses")
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, group_values, text_field
+from zhenlong.evaluate.scenarios.converters.questions import group_values, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 WITH_STARTER: Final = (

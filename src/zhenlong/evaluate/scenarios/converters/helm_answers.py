@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.converters.helm_reading import correct_references, present_groups
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 from zhenlong.verify.final_answer import last_boxed
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.converters.helm_reading import present_groups
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
+from zhenlong.evaluate.scenarios.converters.knowledge import CHOICE_LETTERS
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
-LETTERS: Final = "ABCDEFGH"
 LSAT_KINDS: Final = {
     "grouping": ("in/out grouping", "distribution grouping"),
     "ordering": ("simple ordering", "relative ordering", "complex ordering"),
@@ -34,7 +35,7 @@ def mmlu_helm(fields: Fields, *, choices: str | Sequence[str] = "choices") -> In
     """MMLU with the subject in the instructions; the subject is the field `subject`, or the name of the `file`."""
     options = fields[choices] if isinstance(choices, str) else [fields[one] for one in choices]
     given = str(fields["answer"]).strip()
-    right = LETTERS.find(given.upper()) if given.isalpha() else int(given)
+    right = CHOICE_LETTERS.find(given.upper()) if given.isalpha() else int(given)
     subject = str(fields.get("subject") or _without_split(str(fields.get("file") or "")))
     about = f" about {subject.replace('_', ' ')}" if subject else ""
     return Instance(
@@ -111,7 +112,7 @@ def lsat(fields: Fields) -> Instance | list[Instance]:
     found = []
     for number, one in enumerate(fields["questions"]):
         asked = f"{text_field(fields, 'passage')}\nQuestion: {one['question']}"
-        right = choice_references(one["options"], LETTERS.find(str(one["answer"])), "answer")
+        right = choice_references(one["options"], CHOICE_LETTERS.find(str(one["answer"])), "answer")
         found.append(Instance(str(number), asked, right, groups={"kind": _lsat_kind(one.get("tags", ()))}))
     return found
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
-NO_ANSWER: Final = "CANNOTANSWER"
+QUAC_NO_ANSWER: Final = "CANNOTANSWER"
 SAYS_NO_ANSWER: Final = ("Not enough information", "Cannot answer", "Do not know")
 DIRECTIONS: Final = {"n": "north", "e": "east", "s": "south", "w": "west"}
 
@@ -101,7 +102,7 @@ def quac(fields: Fields) -> Instance:
     if "prompt" in fields:
         return Instance("", text_field(fields, "prompt"), _quac_answers(list(fields["references"])))
     (paragraph,) = fields["paragraphs"]
-    context = str(paragraph["context"]).removesuffix(NO_ANSWER).rstrip()
+    context = str(paragraph["context"]).removesuffix(QUAC_NO_ANSWER).rstrip()
     turns = paragraph["qas"]
     if len(turns) < 3:
         raise ValueError(f"paragraphs: expected a dialogue of at least 3 questions, got {len(turns)}")
@@ -167,7 +168,7 @@ def civil_comments(
 
 def _quac_answers(given: list[str]) -> tuple[Reference, ...]:
     found = correct_references(given, "references")
-    if [one.text for one in found] == [NO_ANSWER]:
+    if [one.text for one in found] == [QUAC_NO_ANSWER]:
         found += tuple(Reference(one) for one in SAYS_NO_ANSWER)
     return found
 

@@ -12,17 +12,18 @@ from typing import Any, Final
 
 import yaml
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.converters.helm_reading import present_groups
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
-SAME: Final = {"1": "Yes", "true": "Yes", "yes": "Yes", "0": "No", "false": "No", "no": "No"}
+YES_NO_ANSWERS: Final = {"1": "Yes", "true": "Yes", "yes": "Yes", "0": "No", "false": "No", "no": "No"}
 LABEL_ROWS: Final = ("Unlabeled",)  # class 0 of every RAFT task marks the hidden test rows
 
 
 @converter("raft")
-def raft(fields: Fields) -> Instance:
+def convert_raft(fields: Fields) -> Instance:
     """RAFT: the fields of the task, one a line, and its label; the task's own instructions stand before the examples.
 
     `subset` names the task. `Label` is the name of the class, or its index in the hub's list of classes.
@@ -56,7 +57,7 @@ def same_entity(fields: Fields, *, groups: Mapping[str, str] | None = None) -> I
         left, right, same = text_field(fields, "productA"), text_field(fields, "productB"), fields["same"]
     else:
         left, right, same = _side(fields, "left_"), _side(fields, "right_"), fields["label"]
-    answer = SAME.get(str(same).strip().lower())
+    answer = YES_NO_ANSWERS.get(str(same).strip().lower())
     if answer is None:
         raise ValueError(f"same: expected true or false, got {same!r}")
     asked = f"Product A is {left}. Product B is {right}. Are A and B the same?"

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.converters.helm_reading import present_groups
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 # mark-up of the International Corpus of English: marks, elements removed with their content, tags removed alone

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
-Fields = Mapping[str, Any]
-LETTERS: Final = "ABCDEFGHIJ"
+CHOICE_LETTERS: Final = "ABCDEFGHIJ"
 PART: Final = re.compile(r"_(?:test|dev|val)$")  # suffix of file names in hendrycks/test
 THOUGHT: Final = re.compile(r"^A: (Let's think step by step\.)?")
 SUBJECT_INSTRUCTIONS: Final = "The following are multiple choice questions (with answers) about {subject}.\n"
@@ -75,7 +75,7 @@ def gpqa(fields: Fields) -> Instance:
 
 def _references(choices: Sequence[str], answer: Any, name: str) -> tuple[Reference, ...]:
     given = str(answer).strip()
-    place = LETTERS.find(given) if len(given) == 1 and given.isalpha() else int(given) if given.isdigit() else -1
+    place = CHOICE_LETTERS.find(given) if len(given) == 1 and given.isalpha() else int(given) if given.isdigit() else -1
     if not 0 <= place < len(choices):
         raise ValueError(f"{name}: {given!r} is no index of the {len(choices)} choices")
     return tuple(Reference(one, number == place) for number, one in enumerate(choices))

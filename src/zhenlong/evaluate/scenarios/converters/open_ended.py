@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.errors import UserError
 from zhenlong.evaluate.judges.prompts import LLMBAR, LLMBAR_RATING, fill_template
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import Fields, text_field
+from zhenlong.evaluate.scenarios.converters.questions import text_field
 from zhenlong.evaluate.scenarios.instances import converter
 from zhenlong.verify.instructions import instructions_followed
 
-LABELS = ("safe", "unsafe")
+XSTEST_LABELS = ("safe", "unsafe")
 REQUESTS = ("goal", "Goal", "behavior", "Behavior", "request", "prompt")
 
 
 @converter("alpaca_eval")
-def alpaca_eval(fields: Fields) -> Instance:
+def convert_alpaca_eval(fields: Fields) -> Instance:
     """`instruction`, `dataset`, and in the baseline's file `output`."""
     groups = {"dataset": str(fields["dataset"])} if fields.get("dataset") else {}
     data = {"baseline": (text_field(fields, "output"),)} if fields.get("output") else {}
@@ -25,7 +26,7 @@ def alpaca_eval(fields: Fields) -> Instance:
 
 
 @converter("mt_bench")
-def mt_bench(fields: Fields) -> Instance:
+def convert_mt_bench(fields: Fields) -> Instance:
     """`question_id`, `category`, `turns` (lm-sys/FastChat); the hub calls the turns `prompt`.
 
     `reference` is ignored: it holds hints, some of them empty, not the reference answers shown to the judge.
@@ -38,7 +39,7 @@ def mt_bench(fields: Fields) -> Instance:
 
 
 @converter("arena_hard")
-def arena_hard(fields: Fields) -> Instance:
+def convert_arena_hard(fields: Fields) -> Instance:
     """`uid`, `category`, `prompt`; before 2025 `question_id` and `turns` with one entry, {"content"}."""
     asked = fields["prompt"] if "prompt" in fields else fields["turns"][0]["content"]
     if not isinstance(asked, str) or not asked.strip():
@@ -64,7 +65,7 @@ def llmbar(fields: Fields) -> list[Instance]:
 
 
 @converter("instructions")
-def instructions(fields: Mapping[str, Any]) -> Instance:
+def convert_instructions(fields: Mapping[str, Any]) -> Instance:
     """`prompt`, `instruction_id_list` and `kwargs`, one mapping per instruction; None means no argument."""
     kinds, kwargs = fields["instruction_id_list"], fields["kwargs"]
     for name, given in (("instruction_id_list", kinds), ("kwargs", kwargs)):
@@ -83,14 +84,14 @@ def instructions(fields: Mapping[str, Any]) -> Instance:
 
 
 @converter("xstest")
-def xstest(fields: Fields) -> Instance:
+def convert_xstest(fields: Fields) -> Instance:
     """`prompt`, `type`, `label` (safe or unsafe); an older file has no label, its unsafe types begin with contrast.
 
     A safe prompt and its unsafe contrast share type and `focus`: they are a cluster.
     """
     kind = text_field(fields, "type")
-    label = str(fields["label"]) if "label" in fields else LABELS[kind.startswith("contrast")]
-    if label not in LABELS:
+    label = str(fields["label"]) if "label" in fields else XSTEST_LABELS[kind.startswith("contrast")]
+    if label not in XSTEST_LABELS:
         raise ValueError(f"label: expected safe or unsafe, got {label!r}")
     pair = f"{kind.removeprefix('contrast_')}: {fields['focus']}" if fields.get("focus") else ""
     return Instance(
@@ -99,7 +100,7 @@ def xstest(fields: Fields) -> Instance:
 
 
 @converter("advbench")
-def advbench(fields: Fields) -> Instance:
+def convert_advbench(fields: Fields) -> Instance:
     """A harmful request, and optionally in `target` the beginning of a compliant response.
 
     Other lists use other field names for the request (HarmBench `Behavior`, JailbreakBench `Goal`).

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.instances import converter
-
-Fields = Mapping[str, Any]
 
 
 @converter("question_answer")
@@ -62,7 +61,7 @@ def multiple_choice(
 
 
 @converter("classification")
-def classification(
+def convert_classification(
     fields: Fields, *, input: str, label: str, labels: Mapping[Any, str], groups: Mapping[str, str] | None = None
 ) -> Instance:
     """A text and its class; `labels` maps the label's value to the word that the model should generate."""

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.instances import converter
 
-Fields = Mapping[str, Any]
 FOREIGN_IDS: Final = re.compile(r"(?:^|_)java(?:script)?_\d")
 FOREIGN_TYPES: Final = (  # of Java and JavaScript; the schemas of Python functions have JSON's, in lower case
     "String", "Boolean", "Array", "ArrayList", "HashMap", "Hashtable", "Queue", "Stack", "Bigint", "long", "short",

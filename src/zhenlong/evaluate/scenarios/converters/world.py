@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.instances import converter, generator
 from zhenlong.world import World
-
-Fields = Mapping[str, Any]
 
 
 @generator("world_facts")

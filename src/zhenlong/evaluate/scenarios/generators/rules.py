@@ -14,7 +14,7 @@ from typing import Any, Final
 from zhenlong.errors import UserError
 from zhenlong.evaluate.scenarios.instances import generator
 
-SUBJECTS: Final = {
+RULE_SUBJECTS: Final = {
     "person": ("Anna", "Ben", "Clara", "David", "Ella", "Felix"),
     "animal": ("otter", "badger", "heron", "donkey", "camel", "lizard", "ox", "goat", "falcon", "ibex", "hen", "wolf"),
     "plant": ("fern", "oak", "lily", "thistle", "ivy", "birch"),
@@ -74,8 +74,8 @@ def synthetic_reasoning_natural(
         raise UserError(f"generated:synthetic_reasoning_natural: difficulty: expected one of {', '.join(LEVELS)}")
     rng = Random(f"synthetic_reasoning_natural/{seed}/{difficulty}/{split}")
     for _ in range(n):
-        kind = rng.choice(sorted(SUBJECTS))
-        subject = rng.choice(SUBJECTS[kind])
+        kind = rng.choice(sorted(RULE_SUBJECTS))
+        subject = rng.choice(RULE_SUBJECTS[kind])
         rules = _rules(rng, subject if difficulty == "easy" else "", subject, kind)
         facts, stated_facts, consequents = _fact(rng, rules, difficulty == "hard")
         lines = [_rule_text(rule, kind) for rule in rules]

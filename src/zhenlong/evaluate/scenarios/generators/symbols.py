@@ -21,15 +21,15 @@ SIGNS: Final = ("+", "-", "*", "=")
 ANIMALS: Final = ("otter", "heron", "badger", "falcon", "beetle", "salmon", "walrus", "pigeon", "lizard", "camel")
 FRUITS: Final = ("apple", "plum", "cherry", "lemon", "mango", "fig", "quince", "melon", "apricot", "walnut")
 WORDS: Final = ANIMALS + FRUITS
-MODES: Final = ("pattern_match", "variable_substitution", "induction")
+REASONING_MODES: Final = ("pattern_match", "variable_substitution", "induction")
 WRONG_RULES: Final = 3
 
 
 @generator("synthetic_reasoning")
 def synthetic_reasoning(n: int, seed: int, *, mode: str, split: str = "test") -> Iterator[Mapping[str, Any]]:
     """{source, target} of one mode: pattern matching, variable substitution, or rule induction."""
-    if mode not in MODES:
-        raise UserError(f"generated:synthetic_reasoning: mode={mode}: expected one of {', '.join(MODES)}")
+    if mode not in REASONING_MODES:
+        raise UserError(f"generated:synthetic_reasoning: mode={mode}: expected one of {', '.join(REASONING_MODES)}")
     rng = Random(f"synthetic_reasoning/{seed}/{mode}/{split}")
     made = 0
     while made < n:

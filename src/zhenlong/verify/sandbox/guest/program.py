@@ -15,7 +15,7 @@ import sys
 STARTED_FD = 3  # file descriptor, closed when the program's own code (and its time limit) starts
 
 
-def main() -> None:
+def start_program() -> None:
     """Entry point. Command line: `run FILE [swallow-exit]` or `serve FILE`."""
     mode, path, *rest = sys.argv[1:]
     sys.path[:] = [os.path.dirname(path), *(one for one in sys.path[1:] if not os.path.exists(f"{one}/guest"))]

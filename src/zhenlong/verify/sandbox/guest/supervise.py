@@ -27,13 +27,13 @@ from .process_tree import kill_all
 from .run_tests import run_tests
 from .value_equality import judge_reply
 
-LAUNCH_CODE: Final = "import sys; sys.path.append({!r}); from guest.program import main; main()"
+START_PROGRAM: Final = "import sys; sys.path.append({!r}); from guest.program import start_program; start_program()"
 START_SECONDS: Final = 10.0  # for starting Python on a busy machine
 MAX_REPORT_BYTES: Final = 1 << 16  # characters of output in a report on calls or tests
 MAX_ERROR: Final = 300  # characters of an error
 
 
-def main() -> None:
+def supervise() -> None:
     """Read the job, isolate, then process commands until end of input."""
     job = json.loads(sys.stdin.readline())
     drop_privileges.die_with_parent()
@@ -189,7 +189,7 @@ class Program:
             self.replies, replies = os.pipe()
             child_fds += [requests, replies]
         path = os.path.join(job["work"], "main.py")
-        start = LAUNCH_CODE.format(job["guest_parent"])
+        start = START_PROGRAM.format(job["guest_parent"])
         command = [job["python"], "-S", "-B", "-X", "utf8", "-c", start, mode, path, *options]
         self.pid = os.fork()
         if self.pid == 0:
