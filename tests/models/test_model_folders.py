@@ -55,11 +55,14 @@ def test_an_unfinished_run_is_refused(tmp_path):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    assert "no such folder; expected pocket, a model or run folder, or a hub id" in refusal(tmp_path / "nowhere")
+    assert (
+        "no such folder; expected pocket, smollm2, minilm, a model or run folder, a GGUF file, or a hub id"
+        in refusal(tmp_path / "nowhere")
+    )
 
 
 def test_a_file_is_refused(folder):
-    assert "got a single file" in refusal(f"{folder}/model.safetensors")
+    assert "not a GGUF file" in refusal(f"{folder}/model.safetensors")
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path):

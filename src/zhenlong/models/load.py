@@ -29,8 +29,9 @@ from zhenlong.errors import UserError
 from zhenlong.kernels import malloc
 from zhenlong.kernels import patching as kernel_patching
 from zhenlong.models.encoders import is_encoder
-from zhenlong.models.pretrained import from_pretrained, load_config, silence_transformers
+from zhenlong.models.pretrained import from_pretrained, load_config
 from zhenlong.models.resolve import resolve_model_path
+from zhenlong.models.silence import silence_transformers
 
 ModelKind = Literal["causal", "reward", "classifier"]
 AUTO_MODELS: Final = {

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from transformers import AutoConfig
-from transformers.utils import logging as transformers_logging
 
 from zhenlong.errors import UserError
 from zhenlong.guarded_call import ANYTHING, describe_error, time_limit
 from zhenlong.models.resolve import resolve_model_path
+from zhenlong.models.silence import silence_transformers
 
 _LAYER_COUNTS: Final = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers"
@@ -50,22 +49,6 @@ def from_pretrained(loader: Any, source: str, name: str, **settings: Any) -> Any
                 "architecture that transformers has"
             ) from None
         raise UserError(f"model {name}: cannot be loaded ({_reason(error)})") from None
-
-
-@contextmanager
-def silence_transformers() -> Iterator[None]:
-    """Silence messages and progress bars of transformers: commands have their own."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _reason(error: BaseException) -> str:
