@@ -136,7 +136,9 @@ def test_the_ledger_tells_what_the_model_did_from_what_the_cache_knew(tmp_path):
         assert (first.ledger.requests, first.ledger.from_cache, first.ledger.failed) == (10, 1, 0)
         again = ModelClient(ScriptedBackend(), cache)
         again.run(REQUESTS)
-        assert again.ledger == RequestLedger(requests=9, from_cache=9)
+        when = again.ledger.oldest_cached
+        assert when is not None
+        assert again.ledger == RequestLedger(requests=9, from_cache=9, oldest_cached=when)
 
 
 def test_a_prompt_that_leaves_no_room_for_an_answer_is_not_asked():

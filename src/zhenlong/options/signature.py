@@ -24,6 +24,7 @@ ARGUMENT_HELP: Final = {
     "dual_clip": "For a negative advantage the ratio counts up to dual_clip only, such as 3; 0 disables it.",
     "json": "Print JSON instead of the table.",
     "judge_max_tokens": "Longest reply of the judge.",
+    "seed": "Seed of the resampling.",
     "samples_per_prompt": "Answers sampled for each prompt; what is empty, cut off or said twice is not shown.",
     "output": "Run folder to make.",
     "reward": "What an answer is worth: verifier, model:<folder>, or a combination such as `gate(verifier, model:rm)`.",

@@ -69,7 +69,6 @@ def compare(
         output: JSON file for all numbers, groups included.
         json: Print JSON instead of the tables.
         min_overlap: Fraction of the smaller side's instances that both must share; a scenario below it is an error.
-        seed: Seed of the resampling.
 
     Differences are B - A. See docs/evaluation/comparison.md.
     """

@@ -49,7 +49,6 @@ def reward_accuracy_command(
         limit: Only the first so many rows.
         tokens_per_microbatch: Tokens of one forward pass; fewer need less memory.
         output: JSON file for all numbers.
-        seed: Seed of the resampling.
     """
     (prompt_options,) = take_options(options, PromptOptions())
     skipped: list[BadRow] = []
