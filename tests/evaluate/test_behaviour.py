@@ -39,10 +39,14 @@ def length(answers):
 
 def test_kl_to_itself_is_zero_and_sampling_is_deterministic():
     pair = (tiny_model(), TOKENIZER)
-    rows = evaluate_behaviour(pair, TASKS, reference=pair, reward=length, max_tokens=12)
+    rows = evaluate_behaviour(pair, TASKS, reference=pair, reward=length, sampling=SamplingParams(max_tokens=12))
     assert [row.kl for row in rows] == [0.0] * len(TASKS)
-    assert rows == evaluate_behaviour(pair, TASKS, reference=pair, reward=length, max_tokens=12)
-    assert rows != evaluate_behaviour(pair, TASKS, reference=pair, reward=length, max_tokens=12, seed=1)
+    assert rows == evaluate_behaviour(
+        pair, TASKS, reference=pair, reward=length, sampling=SamplingParams(max_tokens=12)
+    )
+    assert rows != evaluate_behaviour(
+        pair, TASKS, reference=pair, reward=length, sampling=SamplingParams(max_tokens=12, seed=1)
+    )
     for row, task in zip(rows, TASKS, strict=True):
         assert row.prompt[-1]["content"] == task.prompt[-1].content
         assert row.gold == World(0).gold_reward(task.prompt, row.response)
@@ -151,7 +155,9 @@ def test_a_file_of_other_rows_is_refused(tmp_path):
 def test_evaluation_leaves_mode_and_random_states_alone():
     model, reference = tiny_model().train(), tiny_model(seed=1)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    evaluate_behaviour((model, TOKENIZER), TASKS[:2], reference=(reference, TOKENIZER), max_tokens=3)
+    evaluate_behaviour(
+        (model, TOKENIZER), TASKS[:2], reference=(reference, TOKENIZER), sampling=SamplingParams(max_tokens=3)
+    )
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
     assert all(module.training for module in model.modules())

@@ -9,6 +9,7 @@ from zhenlong.cli import main
 from zhenlong.evaluate import closed_book_accuracy, evaluate_behaviour, summarise_behaviour
 from zhenlong.evaluate.results.result_files import read_manifest, read_results
 from zhenlong.evaluate.run import evaluate
+from zhenlong.sampling import SamplingParams
 from zhenlong.world import World
 
 
@@ -26,7 +27,8 @@ def test_facts_score_equals_closed_book_accuracy(tmp_path):
 def test_tasks_score_equals_evaluate_behaviour(tmp_path):
     found = numbers(evaluate(["pocket"], tmp_path / "e", scenario=["world_tasks"], limit=30), "world_tasks")
     tasks = World(0).tasks(400, 0, "heldout")[:30]
-    truth = summarise_behaviour(evaluate_behaviour("pocket", tasks, max_tokens=64, temperature=0.0))
+    greedy = SamplingParams(max_tokens=64, temperature=0.0)
+    truth = summarise_behaviour(evaluate_behaviour("pocket", tasks, sampling=greedy))
     for ours, theirs in (("gold_reward", "gold_reward"), ("accuracy", "accuracy"),
                          ("format_following", "format_following"), ("harmful_refused", "harmful_refused")):  # fmt: skip
         if truth[theirs]["n"]:

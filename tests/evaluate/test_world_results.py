@@ -11,6 +11,7 @@ from zhenlong.evaluate.world.behaviour import evaluate_behaviour, summarise_beha
 from zhenlong.evaluate.world.world_results import SCENARIO, write_world_evaluation
 from zhenlong.models import save_model
 from zhenlong.report import write_report
+from zhenlong.sampling import SamplingParams
 from zhenlong.stages.recipe_evaluations import evaluate_world
 from zhenlong.world import World
 
@@ -25,7 +26,11 @@ def test_the_numbers_are_those_of_the_summary(tmp_path):
     pair = (tiny_model(), TOKENIZER)
     rows = {
         name: evaluate_behaviour(
-            pair, tasks, reference=pair, reward=lambda a: [len(x.text) for x in a], max_tokens=8, seed=seed
+            pair,
+            tasks,
+            reference=pair,
+            reward=lambda a: [len(x.text) for x in a],
+            sampling=SamplingParams(max_tokens=8, seed=seed),
         )
         for seed, name in enumerate(("a", "b"))
     }

@@ -23,6 +23,7 @@ from zhenlong.models import load_model
 from zhenlong.models.load import load_tokenizer
 from zhenlong.records import Demonstration, Ranking, Task
 from zhenlong.rewards import build_reward_fn
+from zhenlong.sampling import SamplingParams
 
 Summary = dict[str, dict[str, Any]]
 
@@ -60,6 +61,7 @@ def evaluate_world(
     task_list = read(tasks, Task)
     proxy = build_reward_fn(reward) if reward else None
     reference = load_model(models[baseline])
+    sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     rows: dict[str, list[WorldResponse]] = {}
     summaries: Summary = {}
     for name, model in models.items():
@@ -68,9 +70,7 @@ def evaluate_world(
             task_list,
             reference=reference,
             reward=proxy,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
+            sampling=sampling,
             chat_template=chat_template,
         )
         write_world_responses(rows[name], Path(output) / f"{name}.jsonl")
@@ -132,12 +132,12 @@ def evaluate_heldout(
             preference = preference_accuracy(loaded, rankings, reference=reference_model, chat_template=chat_template)
             summary["preference_accuracy"] = preference["accuracy"]
         if tasks:
-            solved = exact_match(loaded, tasks, max_tokens=max_tokens, chat_template=chat_template, seed=seed)
+            greedy = SamplingParams(temperature=0.0, max_tokens=max_tokens, seed=seed)
+            solved = exact_match(loaded, tasks, sampling=greedy, chat_template=chat_template)
             summary["exact_match"] = solved["exact_match"]
         if reward_fn is not None:
-            summary |= mean_reward(
-                loaded, reward_prompts, reward_fn, max_tokens=max_tokens, chat_template=chat_template, seed=seed
-            )
+            drawn = SamplingParams(max_tokens=max_tokens, seed=seed)
+            summary |= mean_reward(loaded, reward_prompts, reward_fn, sampling=drawn, chat_template=chat_template)
         summaries[name] = summary
     write_json(Path(output) / "summary.json", summaries)
     return summaries

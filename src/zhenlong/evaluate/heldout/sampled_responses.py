@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +19,9 @@ from zhenlong.records import Task
 from zhenlong.rewards import RewardFn, TaskResponse
 from zhenlong.sampling import Completion, SamplingParams, TorchSampler
 from zhenlong.verify import verify
+
+GREEDY: Final = SamplingParams(temperature=0.0, max_tokens=256)
+SAMPLED: Final = SamplingParams()
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,11 @@ def exact_match(
     model: ModelLike,
     tasks: Sequence[Task],
     *,
+    sampling: SamplingParams = GREEDY,
     samples_per_prompt: int = 1,
-    temperature: float = 0.0,
-    max_tokens: int = 256,
     chat_template: str = "auto",
-    seed: int = 0,
 ) -> dict[str, Any]:
-    """The fraction of sampled responses that the tasks' verifiers accept; temperature 0 is greedy decoding.
+    """The fraction of sampled responses that the tasks' verifiers accept; greedy decoding by default.
 
     Returns `{"exact_match": {"mean", "ci95", "n"}, "mean_response_tokens", "truncated", "overlong"}`; `overlong` counts
     prompts that leave no room for a response. A task's value is the mean over its samples, an unbiased pass@1; `n`
@@ -88,9 +89,9 @@ def exact_match(
         model,
         tasks,
         lambda answers: [verify(answer.task, answer.text) for answer in answers],
-        SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed),
-        chat_template,
-        samples_per_prompt,
+        sampling,
+        chat_template=chat_template,
+        samples_per_prompt=samples_per_prompt,
     )
 
 
@@ -99,15 +100,14 @@ def mean_reward(
     tasks: Sequence[Task],
     reward: RewardFn,
     *,
+    sampling: SamplingParams = SAMPLED,
     samples_per_prompt: int = 1,
-    temperature: float = 1.0,
-    max_tokens: int = 128,
     chat_template: str = "auto",
-    seed: int = 0,
 ) -> dict[str, Any]:
     """The mean reward of sampled responses: `{"reward": {...}, "mean_response_tokens", "truncated", "overlong"}`."""
-    sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
-    return _mean_over_samples("reward", model, tasks, reward, sampling, chat_template, samples_per_prompt)
+    return _mean_over_samples(
+        "reward", model, tasks, reward, sampling, chat_template=chat_template, samples_per_prompt=samples_per_prompt
+    )
 
 
 def _mean_over_samples(
@@ -116,19 +116,19 @@ def _mean_over_samples(
     tasks: Sequence[Task],
     reward_fn: RewardFn,
     sampling: SamplingParams,
-    template: str,
+    *,
+    chat_template: str,
     samples_per_prompt: int,
 ) -> dict[str, Any]:
     network, tokenizer = load_if_named(model)
-    fitting = _fitting_tasks(
-        tasks, ChatTemplate.from_tokenizer(tokenizer, template), model_context_length(network), sampling.max_tokens
-    )
+    template = ChatTemplate.from_tokenizer(tokenizer, chat_template)
+    fitting = _fitting_tasks(tasks, template, model_context_length(network), sampling.max_tokens)
     if not fitting:
         raise UserError(
             f"{name}: no prompt leaves room for {sampling.max_tokens} tokens in the context; lower max_tokens"
         )
     found = sample_responses(
-        network, tokenizer, fitting, sampling, chat_template=template, samples_per_prompt=samples_per_prompt
+        network, tokenizer, fitting, sampling, chat_template=chat_template, samples_per_prompt=samples_per_prompt
     )
     means = (
         np.asarray(reward_fn(found.answers), dtype=np.float64).reshape(len(fitting), samples_per_prompt).mean(1)

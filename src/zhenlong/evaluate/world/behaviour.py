@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.heldout.sampled_responses import SampledResponses, sample_responses
+from zhenlong.evaluate.heldout.sampled_responses import SAMPLED, SampledResponses, sample_responses
 from zhenlong.evaluate.statistics.intervals import Interval, mean_interval, paired_difference
 from zhenlong.forest import make_tree
 from zhenlong.forest.scoring import DEFAULT_TOKENS_PER_MICROBATCH, log_prob_sums
@@ -52,9 +52,7 @@ def evaluate_behaviour(
     *,
     reference: ModelLike | None = None,
     reward: RewardFn | None = None,
-    max_tokens: int = 128,
-    temperature: float = 1.0,
-    seed: int = 0,
+    sampling: SamplingParams = SAMPLED,
     chat_template: str = "auto",
     tokens_per_microbatch: int = DEFAULT_TOKENS_PER_MICROBATCH,
 ) -> list[WorldResponse]:
@@ -64,7 +62,6 @@ def evaluate_behaviour(
     `UserError` if the reference has another vocabulary, or the reward is not finite.
     """
     network, tokenizer = load_if_named(model)
-    sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     found = sample_responses(network, tokenizer, tasks, sampling, chat_template=chat_template)
     completions = [several[0] for several in found.completions]
     proxies: Sequence[float | None] = [None] * len(tasks) if reward is None else reward(found.answers)
