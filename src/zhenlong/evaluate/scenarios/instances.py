@@ -159,9 +159,20 @@ def _converter_for(scenario: Scenario, fields: Mapping[str, Any]) -> tuple[Conve
             if name not in _CONVERTERS:
                 known = ", ".join(sorted(_CONVERTERS))
                 raise UserError(f"scenario {scenario.name}: converter {name!r} is not known; expected one of {known}")
+            accepted = _converter_options(name)
+            if unknown := sorted(set(options) - set(accepted)):
+                expected = ", ".join(accepted) or "none"
+                raise UserError(
+                    f"scenario {scenario.name}: convert: {name} has no option {', '.join(unknown)}; expected {expected}"
+                )
             return _CONVERTERS[name], options
     expected = " or ".join(str(reading["when"]) for reading in scenario.convert)
     raise ValueError(f"{expected}: missing; the fields here are {', '.join(fields) or 'none'}")
+
+
+@cache
+def _converter_options(name: str) -> tuple[str, ...]:
+    return tuple(list(inspect.signature(_CONVERTERS[name]).parameters)[1:])  # without the row
 
 
 def _rows(scenario: Scenario, source: str, seed: int) -> Iterator[RawRow]:

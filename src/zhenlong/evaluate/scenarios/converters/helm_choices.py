@@ -12,8 +12,7 @@ from typing import Any, Final
 from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.converters.helm_reading import present_groups
-from zhenlong.evaluate.scenarios.converters.knowledge import CHOICE_LETTERS
-from zhenlong.evaluate.scenarios.converters.questions import text_field
+from zhenlong.evaluate.scenarios.converters.questions import CHOICE_LETTERS, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
 LSAT_KINDS: Final = {

@@ -7,7 +7,7 @@ msmarco}_scenario.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -66,20 +66,20 @@ def without_markup(source: str) -> str:
 
 @converter("summary")
 def summary(
-    fields: Fields, *, article: str, summary: str, words: int = 512, least: int = 0, most: int = 0, dense: bool = False
+    fields: Fields, *, article: str, summary: str, words: int = 512, length: Sequence[int] = (), dense: bool = False
 ) -> list[Instance]:
     """An article, truncated after `words` words, and its summary, with line breaks as spaces.
 
-    `least` and `most` bound the words of an example; with `dense` an XSum example also needs a summary of more than ten
-    words and at most a fifth of the article, and no web page notes. Other rows give no instance.
+    `length`, two numbers, bounds the words of an example; with `dense` an XSum example also needs a summary of more
+    than ten words and at most a fifth of the article, and no web page notes. Other rows give no instance.
     """
     long = " ".join(text_field(fields, article).split()[:words])
     short = " ".join(text_field(fields, summary).split())
-    length, said = len(long.split()), len(short.split())
-    if length < least or (most and length > most):
+    read, said = len(long.split()), len(short.split())
+    if length and not length[0] <= read <= length[1]:
         return []
     notes = ("Media playback is unsupported on your device", "Last updated at")
-    if dense and (said <= 10 or said / length > 0.2 or any(note in long for note in notes)):
+    if dense and (said <= 10 or said / read > 0.2 or any(note in long for note in notes)):
         return []
     return [Instance("", long, (Reference(short),))]
 

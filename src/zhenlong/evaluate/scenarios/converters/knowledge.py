@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
-from zhenlong.evaluate.scenarios.converters.questions import text_field
+from zhenlong.evaluate.scenarios.converters.questions import CHOICE_LETTERS, text_field
 from zhenlong.evaluate.scenarios.instances import converter
 
-CHOICE_LETTERS: Final = "ABCDEFGHIJ"
 PART: Final = re.compile(r"_(?:test|dev|val)$")  # suffix of file names in hendrycks/test
 THOUGHT: Final = re.compile(r"^A: (Let's think step by step\.)?")
 SUBJECT_INSTRUCTIONS: Final = "The following are multiple choice questions (with answers) about {subject}.\n"

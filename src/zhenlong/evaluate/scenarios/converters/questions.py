@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from zhenlong.data.field_parsing import Fields
 from zhenlong.evaluate.results.instance import Instance, Reference
 from zhenlong.evaluate.scenarios.instances import converter
+
+CHOICE_LETTERS: Final = "ABCDEFGHIJ"
 
 
 @converter("question_answer")
@@ -43,17 +45,16 @@ def multiple_choice(
     question: str,
     choices: str | Sequence[str],
     answer: str,
-    letters: bool = False,
     first: int = 0,
     groups: Mapping[str, str] | None = None,
 ) -> Instance:
     """A question with choices, in one list field or in one field each.
 
-    `answer` holds the index of the correct choice, counted from `first`, or its letter if `letters`.
+    `answer` holds the index of the correct choice, counted from `first`, or its letter.
     """
     options = [str(one) for one in fields[choices]] if isinstance(choices, str) else [str(fields[c]) for c in choices]
     given = str(fields[answer]).strip()
-    place = ord(given.upper()) - ord("A") if letters and len(given) == 1 else _whole(given, answer) - first
+    place = CHOICE_LETTERS.find(given.upper()) if len(given) == 1 and given.isalpha() else _whole(given, answer) - first
     if not 0 <= place < len(options):
         raise ValueError(f"{answer}: {given!r} is no index of the {len(options)} choices")
     references = tuple(Reference(one, number == place) for number, one in enumerate(options))
