@@ -254,7 +254,7 @@ def test_so_are_those_of_the_reward_model(wrong, files, tmp_path):
 
 
 def test_a_reference_that_cannot_be_loaded_leaves_nothing_behind(files, tmp_path):
-    with pytest.raises(UserError, match="expected a folder in Hugging Face format"):
+    with pytest.raises(UserError, match="not a GGUF file; expected one, a folder in Hugging Face format"):
         run_case("dpo", files, tmp_path / "run", reference=files["documents"])
     assert not (tmp_path / "run").exists()
 
