@@ -66,7 +66,10 @@ def test_the_error_for_a_bad_row_of_a_data_set_has_its_number(tmp_path):
     [
         ("hf:", "names no data set"),
         ("hf:@test", "names no data set"),
-        ("hf:nobody/nothing-of-that-name", "hf:nobody/nothing-of-that-name: the data set cannot be loaded"),
+        (
+            "hf:nobody/nothing-of-that-name",
+            "hf:nobody/nothing-of-that-name: not in the cache, and HF_HUB_OFFLINE is set",
+        ),
     ],
 )
 def test_the_error_names_a_missing_data_set(spec, problem):

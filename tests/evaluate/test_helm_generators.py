@@ -128,7 +128,7 @@ def test_a_seed_fixes_the_rows(make: Any) -> None:
     ],
 )
 def test_an_unknown_option_is_an_error(wrong: Any) -> None:
-    with pytest.raises(UserError, match=r"expected|cannot be loaded"):
+    with pytest.raises(UserError, match="expected"):
         next(wrong())
 
 

@@ -123,7 +123,7 @@ def test_a_classifier_score_is_the_probability_of_its_toxic_label(classifier):
 def test_a_missing_classifier_or_toxic_label_is_a_one_line_error(classifier, tmp_path):
     with pytest.raises(UserError, match="no label 'rude'; set label to one of fine, toxic"):
         load_toxicity_scorer(classifier, "rude")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="expected lexicon or a classifier"):
         load_toxicity_scorer(str(tmp_path / "nothing"))
 
 

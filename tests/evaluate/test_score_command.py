@@ -248,7 +248,9 @@ def test_a_classifier_takes_the_place_of_the_toxicity_lexicon(tmp_path):
     outputs.write_text(json.dumps({"id": "0", "output": "kind"}) + "\n")
     given = {"data": str(data), "outputs": str(outputs)}
     assert score("real_toxicity_prompts", **given)
-    with pytest.raises(UserError, match="toxicity scorer nowhere: cannot be loaded"):
+    with pytest.raises(
+        UserError, match="toxicity scorer nowhere: expected lexicon or a classifier; model nowhere: no such folder"
+    ):
         score("real_toxicity_prompts", toxicity_classifier="nowhere", **given)
 
 

@@ -85,7 +85,7 @@ def test_a_folder_without_weights_is_refused(folder):
 
 
 def test_a_hub_id_that_is_not_cached_is_refused_when_offline():
-    assert "cannot be loaded" in refusal("nobody-here/no-such-model")
+    assert "not in the cache, and HF_HUB_OFFLINE is set" in refusal("nobody-here/no-such-model")
 
 
 def test_damaged_weights_are_refused(folder, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from zhenlong.data.files import RawRow, iter_file_rows
+from zhenlong.data.hub import load_from_hub
 from zhenlong.data.message_trees import assemble_trees, best_path
 from zhenlong.errors import UserError
 from zhenlong.records import RECORD_KINDS, Ranking, Record, to_json
@@ -94,33 +95,43 @@ def _hub_rows(spec: str, limit: int | None) -> Iterator[RawRow]:
 def _load_dataset(spec: str, name: str, config: str | None, split: str, streaming: bool) -> Any:
     import datasets  # takes seconds to import, so only where needed
 
-    try:
-        if any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json")):
+    folder = Path(name)
+
+    def load(only_cached: bool) -> Any:
+        if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
             data = datasets.load_from_disk(name)
-            return data[split] if isinstance(data, datasets.DatasetDict) else data
+            if not isinstance(data, datasets.DatasetDict):
+                return data
+            if split not in data:
+                raise UserError(f"{spec}: has no split {split!r}; it has {', '.join(data)}")
+            return data[split]
+        settings: dict[str, Any] = {"split": split, "streaming": streaming and not only_cached}
+        if only_cached:
+            settings["download_config"] = datasets.DownloadConfig(local_files_only=True)
         try:
-            return datasets.load_dataset(name, config, split=split, streaming=streaming)
+            return datasets.load_dataset(name, config, **settings)
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
             # the hub stores the script's output as Parquet under this name
-            converted = "refs/convert/parquet"
-            return datasets.load_dataset(name, config, split=split, streaming=streaming, revision=converted)
-    except KeyError:
-        raise UserError(f"{spec}: has no split {split!r}; it has {', '.join(data)}") from None
-    except (OSError, ValueError, RuntimeError) as error:
+            return datasets.load_dataset(name, config, **settings, revision="refs/convert/parquet")
+
+    if not folder.is_dir():
+        return load_from_hub(spec, load)
+    try:
+        return load(False)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{spec}: the data set cannot be loaded: {reason}; check its name and the network") from None
+        raise UserError(f"{spec}: the data set cannot be loaded: {reason}") from None
 
 
 def _download_file(spec: str, repository: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    try:
-        return Path(hf_hub_download(repository, file, repo_type="dataset"))
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{spec}: the file cannot be loaded: {reason}; check its name and the network") from None
+    def load(only_cached: bool) -> str:
+        return hf_hub_download(repository, file, repo_type="dataset", local_files_only=only_cached)
+
+    return Path(load_from_hub(spec, load))
 
 
 def _world_rows(spec: str) -> Iterator[RawRow]:

@@ -153,11 +153,9 @@ def _digest(file: Any) -> str:
     return digest.hexdigest()
 
 
-def folder_hash(model: str, config: Any, file_hash: Callable[[Path], str]) -> str:
-    """The hash of a model's files; of a model of the hub, the name and the commit that was loaded."""
+def folder_hash(model: str, file_hash: Callable[[Path], str]) -> str:
+    """The hash of the files of a model's folder that change its answers."""
     folder = Path(resolve_model_path(model))
-    if not folder.is_dir():
-        return hash_values(model, getattr(config, "_commit_hash", None))
     files = sorted(one for one in folder.iterdir() if one.suffix in FINGERPRINT_SUFFIXES and one.is_file())
     return hash_values(*((one.name, file_hash(one)) for one in files))
 

@@ -68,7 +68,7 @@ class LocalBackend:
             self.request_tokenizer = RequestTokenizer(load_tokenizer(str(model)), settings.chat_template)
             config = load_config(str(model))
             self.context_length = getattr(config.get_text_config(), "max_position_embeddings", None)
-            weights = folder_hash(str(model), config, file_hash)
+            weights = folder_hash(str(model), file_hash)
         self.fingerprint = hash_values("local", weights, settings.dtype, settings.chat_template)
 
     @property

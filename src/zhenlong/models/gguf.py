@@ -43,6 +43,21 @@ _SPLITS: Final = {
 }
 
 
+# Metadata of one entry a token, which transformers reads.
+_LISTS: Final = tuple(
+    f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "merges", "precompiled_charsmap")
+)
+_SPECIAL_TOKENS: Final = {
+    "bos": "bos",
+    "eos": "eos",
+    "unknown": "unk",
+    "seperator": "sep",
+    "padding": "pad",
+    "mask": "mask",
+}
+"""llama.cpp's names of special tokens (`seperator` as it writes it) and transformers' names of them."""
+
+
 def cache_folder() -> Path:
     """Where converted models are kept: `ZHENLONG_CACHE`, else `zhenlong` in the user's cache folder."""
     if own := os.environ.get("ZHENLONG_CACHE"):
@@ -133,15 +148,14 @@ def _convert(path: Path, folder: Path, name: str) -> None:
 
 
 def _read_header(path: Path, name: str) -> tuple[dict[str, Any], int, bool]:
-    """The file's metadata without its vocabulary, the bytes of its converted weights, whether bfloat16 keeps them."""
+    """The file's metadata without its lists, the bytes of its converted weights, whether bfloat16 keeps them."""
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGUFReader
     from gguf.quants import dequantize
 
     try:
         reader = GGUFReader(path)
-        wanted = ("general.", "tokenizer.ggml.pre")
-        fields = {key: field.contents() for key, field in reader.fields.items() if key.startswith(wanted)}
+        fields = {key: field.contents() for key, field in reader.fields.items() if key not in _LISTS}
         tensors = list(reader.tensors)
     except ANYTHING as error:
         raise UserError(f"model {name}: damaged or truncated GGUF file ({describe_error(error)})") from None
@@ -188,7 +202,8 @@ def _write_folder(path: Path, folder: Path, dtype: str, name: str, fields: dict[
         raise
     except ANYTHING as error:
         raise UserError(f"model {name}: this GGUF file cannot be read ({describe_error(error)})") from None
-    split_as_the_file_says(tokenizer, fields, name)
+    _split_as_the_file_says(tokenizer, fields, name)
+    _set_special_tokens(tokenizer, fields)
     tokenizer.model_max_length = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     with silence_transformers():
         model.save_pretrained(folder)
@@ -202,7 +217,7 @@ def _write_folder(path: Path, folder: Path, dtype: str, name: str, fields: dict[
     (folder / "source.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
-def split_as_the_file_says(tokenizer: Any, fields: dict[str, Any], name: str) -> None:
+def _split_as_the_file_says(tokenizer: Any, fields: dict[str, Any], name: str) -> None:
     """Split text before byte-pair encoding as `tokenizer.ggml.pre` says; an unknown name is one warning.
 
     Vocabularies of SentencePiece (tokenizer.ggml.model other than gpt2) name no such rule.
@@ -231,6 +246,14 @@ def split_as_the_file_says(tokenizer: Any, fields: dict[str, Any], name: str) ->
             )
         return
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+
+
+def _set_special_tokens(tokenizer: Any, fields: dict[str, Any]) -> None:
+    """Name the special tokens that the file names; transformers leaves some of them out, by version."""
+    for theirs, ours in _SPECIAL_TOKENS.items():
+        token_id = fields.get(f"tokenizer.ggml.{theirs}_token_id")
+        if token_id is not None and 0 <= token_id < len(tokenizer):
+            setattr(tokenizer, f"{ours}_token", tokenizer.convert_ids_to_tokens(token_id))
 
 
 def _file_hash(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from zhenlong.api.folder_format import require_run_format
+from zhenlong.data.hub import download_model
 from zhenlong.errors import UserError
 from zhenlong.models.gguf import converted_folder
 
@@ -23,11 +24,12 @@ BUILT_IN: Final = ("pocket", *_PACKAGED)
 
 
 def resolve_model_path(name: str) -> str:
-    """A path or hub id that transformers can load.
+    """The folder that transformers can load.
 
-    A GGUF file is converted into a folder of the cache when it is used first. Raises `UserError` for what is no model:
-    a folder that is missing, without configuration, without safetensors, or the run of another version; a file that is
-    not GGUF or damaged; a built-in model whose package is not installed.
+    A GGUF file is converted into a folder of the cache when it is used first; a model of the hub is downloaded.
+    Raises `UserError` for what is no model: a folder that is missing, without configuration, without safetensors, or
+    the run of another version; a file that is not GGUF or damaged; a built-in model whose package is not installed; a
+    hub id that is neither cached nor found.
     """
     if name == "pocket":
         return str(POCKET)
@@ -36,7 +38,9 @@ def resolve_model_path(name: str) -> str:
         return str(converted_folder(path, name))
     if not path.is_dir():
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "runs/")):
-            return name
+            path = download_model(name)
+            _require_model(path, name, is_run=False)
+            return str(path)
         raise UserError(
             f"model {name}: no such folder; expected {', '.join(BUILT_IN)}, a model or run folder, a GGUF file, or a "
             "hub id owner/name"

@@ -123,16 +123,14 @@ def _classifier(name: str, label: str) -> ToxicityScorer:
     Softmax over the labels, or a sigmoid of each if the model is configured as multi-label.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from zhenlong.models import load_model  # torch and transformers, which the lexicon does not need
 
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
-        model: Any = AutoModelForSequenceClassification.from_pretrained(name).eval()
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"toxicity scorer {name}: cannot be loaded ({reason}); expected lexicon or a classifier"
-        ) from None
+        loaded: tuple[Any, Any] = load_model(name, kind="classifier", device="cpu")
+    except UserError as error:
+        raise UserError(f"toxicity scorer {name}: expected lexicon or a classifier; {error}") from None
+    model, tokenizer = loaded
     place = _toxic_label(name, label, model.config.id2label)
     several = model.config.problem_type == "multi_label_classification"
 

@@ -65,11 +65,10 @@ def _sentence(rng: Random) -> str:
 def _counter(tokenizer: str) -> Callable[[str], int]:
     if not tokenizer:
         return count_words_and_stops
-    from transformers import AutoTokenizer
+    from zhenlong.models import load_tokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"generated:lengths: tokenizer={tokenizer}: cannot be loaded ({reason})") from None
+        loaded = load_tokenizer(tokenizer)
+    except UserError as error:
+        raise UserError(f"generated:lengths: tokenizer={tokenizer}: {error}") from None
     return lambda text: len(loaded(text, add_special_tokens=False)["input_ids"])
