@@ -399,6 +399,11 @@ def test_a_run_is_made_again_from_its_own_config(stage, files, tmp_path):
     assert weight_bytes(tmp_path / "out") == weight_bytes(tmp_path / "again")
 
 
+def test_a_command_that_requires_nothing_runs_without_options(capsys):
+    main(["scenarios"])
+    assert "gsm8k" in capsys.readouterr().out
+
+
 def test_a_bare_flag_means_true(files, tmp_path, capsys):
     main(command("sft", files, tmp_path))
     main([*command("sft", files, tmp_path), "--resume"])

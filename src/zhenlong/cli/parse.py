@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Final, get_type_hints
 
 from zhenlong.cli.help import CONFIG_HELP
@@ -86,7 +87,7 @@ def _complete_flags(signature: Signature, arguments: Sequence[str]) -> list[str]
     """A bare `--flag` of a true-or-false option means true."""
     flags = {f"--{one.name}" for one in signature.parameters if one.type == "bool"}
     found = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in pairwise([*arguments, "--"]):
         found.append(argument)
         if argument in flags and following.startswith("--"):
             found.append("true")
