@@ -141,11 +141,11 @@ def test_no_instance_is_among_the_examples(name: str) -> None:
     assert not asked & {example.input for example in pool}
 
 
-def test_modes_are_interleaved_so_that_the_first_instances_cover_all() -> None:
+def test_a_sample_has_its_share_of_each_mode() -> None:
     found = load_instances(get_scenario("helm_synthetic_reasoning"), limit=6)
-    modes = ["pattern_match", "variable_substitution", "induction"] * 2
-    assert [one.groups["mode"] for one in found] == modes
-    assert [one.id for one in found] == list("012345")
+    assert sorted(one.groups["mode"] for one in found) == sorted(
+        ["pattern_match", "variable_substitution", "induction"] * 2
+    )
 
 
 def _is_word(brackets: list[str]) -> bool:

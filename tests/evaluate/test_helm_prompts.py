@@ -1,6 +1,5 @@
 """HELM's prompts character by character, and sources with several subsets."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from zhenlong.evaluate.metrics.helm import time_by_tokens
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import Outcome, ScoredOutcome
 from zhenlong.evaluate.scenarios.instances import load_examples, load_instances
-from zhenlong.evaluate.scenarios.scenario import get_scenario, parse_scenario
+from zhenlong.evaluate.scenarios.scenario import get_scenario
 from zhenlong.inference.requests import GeneratedOutput, GenerateRequest, RequestCost, RequestResult, ScoreRequest
 
 
@@ -135,25 +134,6 @@ def test_subsets_in_braces_are_interleaved_and_named(monkeypatch: pytest.MonkeyP
     ]
 
 
-def test_shuffled_rows_keep_their_numbers_and_their_order(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"q": str(number), "a": "x"}) + "\n" for number in range(50)), encoding="utf-8")
-    entry = {
-        "name": "x",
-        "title": "x",
-        "source": str(path),
-        "convert": {"using": "question_answer", "question": "q", "answer": "a"},
-        "metrics": ["exact_match"],
-        "main": "exact_match",
-        "shuffle": True,
-    }
-    found = load_instances(parse_scenario(entry, "x.yaml"))
-    assert [one.id for one in found] == [one.input for one in found]
-    assert sorted(int(one.id) for one in found) == list(range(50))
-    assert [one.id for one in found] != [str(number) for number in range(50)]
-    assert load_instances(parse_scenario(entry, "x.yaml"), limit=5, seed=3) == found[:5]
-
-
 def test_the_pool_of_examples_stays_in_the_order_of_its_file(tmp_path: Path) -> None:
     rows = [{**CASES["helm_truthful_qa"][0].rows[0], "question": f"Question {number}?"} for number in range(50)]
     path = tmp_path / "rows.jsonl"
@@ -176,7 +156,7 @@ def test_one_file_of_a_hub_data_set_is_read(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n', encoding="utf-8")
     asked = []
 
-    def download(repository: str, file: str, repo_type: str) -> str:
+    def download(repository: str, file: str, *, repo_type: str, local_files_only: bool) -> str:
         asked.append((repository, file, repo_type))
         return str(tmp_path / "rows.jsonl")
 
@@ -189,7 +169,7 @@ def test_one_file_of_a_hub_data_set_is_read(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_script_data_set_is_read_from_the_hubs_parquet_branch(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def load(name: str, config: str, *, split: str, streaming: bool, revision: str = "") -> list[dict[str, int]]:
+    def load(name: str, config: str, *, split: str, revision: str = "", **_: Any) -> list[dict[str, int]]:
         asked.append((name, config, split, revision))
         if not revision:
             raise RuntimeError("Dataset scripts are no longer supported, but found raft.py")

@@ -9,6 +9,8 @@ from zhenlong.cli import main
 from zhenlong.evaluate import closed_book_accuracy, evaluate_behaviour, summarise_behaviour
 from zhenlong.evaluate.results.result_files import read_manifest, read_results
 from zhenlong.evaluate.run import evaluate
+from zhenlong.evaluate.scenarios.instances import load_instances
+from zhenlong.evaluate.scenarios.scenario import get_scenario
 from zhenlong.sampling import SamplingParams
 from zhenlong.world import World
 
@@ -17,16 +19,21 @@ def numbers(found, scenario):
     return {one.measure: one.value for one in found.results if one.scenario == scenario and not one.group}
 
 
+def sampled(items, scenario, limit):
+    """The items that the limit leaves of a scenario whose ids are their places."""
+    return [items[int(one.id)] for one in load_instances(get_scenario(scenario), limit=limit)]
+
+
 def test_facts_score_equals_closed_book_accuracy(tmp_path):
     found = numbers(evaluate(["pocket"], tmp_path / "e", scenario=["world_facts"], limit=60), "world_facts")
-    truth = closed_book_accuracy("pocket", World(0).closed_book(500, 0)[:60])
+    truth = closed_book_accuracy("pocket", sampled(World(0).closed_book(500, 0), "world_facts", 60))
     assert found["exact_match"].as_json() == truth["accuracy"]
     assert found["exact_match"].mean > 0.5  # pocket knows its world
 
 
 def test_tasks_score_equals_evaluate_behaviour(tmp_path):
     found = numbers(evaluate(["pocket"], tmp_path / "e", scenario=["world_tasks"], limit=30), "world_tasks")
-    tasks = World(0).tasks(400, 0, "heldout")[:30]
+    tasks = sampled(World(0).tasks(400, 0, "heldout"), "world_tasks", 30)
     greedy = SamplingParams(max_tokens=64, temperature=0.0)
     truth = summarise_behaviour(evaluate_behaviour("pocket", tasks, sampling=greedy))
     for ours, theirs in (("gold_reward", "gold_reward"), ("accuracy", "accuracy"),

@@ -71,7 +71,7 @@ def contamination(
         ngram: Length of the overlaps, in words.
         max_shared_items: Maximum number of items that may share an n-gram; more frequent ones are phrasing and are
             ignored.
-        limit: Number of items to take from each evaluation, from the first on; 0: all.
+        limit: Number of items to take from each evaluation; 0: all.
         output: JSON file for all overlaps.
 
     The exit code is 0 whether or not there are overlaps. See docs/data.md.

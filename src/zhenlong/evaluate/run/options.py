@@ -25,7 +25,7 @@ class EvaluationOptions(InferenceOptions):
     scenario: Sequence[str] = ()
     """A scenario, a pattern such as helm_*, your YAML file, or lm_eval:<task>. Give it again for each."""
     limit: int | None = None
-    """Only the first so many instances of each scenario; unset takes what the suite says, else all."""
+    """Instances of each scenario, a sample that is the same for every model; unset: what the suite says, else all."""
     shots: str | Sequence[int] = ""
     """In-context examples, such as 5, or 0,2,4 for several runs; unset takes what each scenario says."""
     trials: int = 1

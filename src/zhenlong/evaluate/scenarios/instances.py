@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from pkgutil import iter_modules
 from random import Random
@@ -64,11 +64,15 @@ def generator(name: str) -> Callable[[Generator], Generator]:
 
 
 def load_instances(scenario: Scenario, *, data: str = "", limit: int | None = None, seed: int = 0) -> list[Instance]:
-    """The first `limit` instances of `data`, or of the scenario's own source if `data` is empty.
+    """The instances of `data`, or of the scenario's own source if `data` is empty; at most `limit`, if it is given.
 
-    Raises `UserError` with file, line and field for a row that does not match the scenario, and for duplicate ids.
+    These are a random sample, the same in every run and for every model; see `sample_rows`. Raises `UserError` with
+    file, line and field for a row that does not match the scenario, and for duplicate ids.
     """
-    found = list(islice(_instances(scenario, data or scenario.source, seed), limit))
+    rows = list(_instances_by_row(scenario, data or scenario.source, seed))
+    if limit is not None:
+        rows = sample_rows(rows, limit)
+    found = list(islice(chain.from_iterable(rows), limit))
     for key, companion in (("baseline", scenario.baseline_outputs), ("reference_answers", scenario.reference_answers)):
         if companion:
             found = join_answers(found, key, companion, scenario.id)
@@ -79,22 +83,45 @@ def load_examples(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[
     """The pool of in-context examples, in the order of its file, from which HELM draws too; empty if there is none."""
     source = data or scenario.examples
     readings = scenario.convert_examples or scenario.convert
-    return list(_instances(replace(scenario, convert=readings, shuffle=False), source, seed)) if source else []
+    if not source:
+        return []
+    return list(chain.from_iterable(_instances_by_row(replace(scenario, convert=readings), source, seed)))
 
 
-def _instances(scenario: Scenario, source: str, seed: int) -> Iterator[Instance]:
+def sample_rows(rows: Sequence[list[Instance]], limit: int) -> list[list[Instance]]:
+    """Rows that hold about `limit` instances, in their order: a systematic sample with a fixed seed.
+
+    The rows are sorted by the groups of their instances (subject, category), in random order within a group, and every
+    k-th one is taken from a random start. So each group has its share to within one row, and each row the same chance:
+    a mean over the sample estimates that of all rows without bias (Cochran 1977, chapter 8). Instances of one row stay
+    together.
+    """
+    count = sum(map(len, rows))
+    if count <= limit:
+        return list(rows)
+    random = Random(0)
+    by_group = sorted(range(len(rows)), key=lambda row: (_groups_of(rows[row]), random.random()))
+    wanted = max(1, limit * len(rows) // count)
+    start = random.random()
+    chosen = {by_group[int((start + number) * len(rows) / wanted)] for number in range(wanted)}
+    return [row for number, row in enumerate(rows) if number in chosen]
+
+
+def _groups_of(instances: Sequence[Instance]) -> list[tuple[str, str]]:
+    return sorted((name, str(value)) for name, value in instances[0].groups.items()) if instances else []
+
+
+def _instances_by_row(scenario: Scenario, source: str, seed: int) -> Iterator[list[Instance]]:
     _import_converters()  # generators too
     seen: set[str] = set()
-    numbered: Iterable[tuple[int, RawRow]] = enumerate(_rows(scenario, source, seed))
-    if scenario.shuffle:
-        numbered = list(numbered)
-        Random(0).shuffle(numbered)
-    for number, row in numbered:
-        for one in row_instances(scenario, row, number):
+    for number, row in enumerate(_rows(scenario, source, seed)):
+        found = row_instances(scenario, row, number)
+        for one in found:
             if one.id in seen:
                 raise UserError(f"{row.location}: duplicate id {one.id!r}; expected every id once")
             seen.add(one.id)
-            yield one
+        if found:
+            yield found
     if not seen:
         raise UserError(f"{source}: no rows, expected some of scenario {scenario.name}")
 

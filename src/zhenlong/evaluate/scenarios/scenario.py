@@ -60,7 +60,6 @@ class Scenario:
     examples: str = ""  # source of the in-context pool
     convert_examples: tuple[Mapping[str, Any], ...] = ()  # converters of the pool, if not those of `convert`
     num_rows: int | None = None  # of the source, upstream
-    shuffle: bool = False  # shuffle the test rows with a fixed seed, so that the first ones are a random sample
     id: str | None = None  # a field of the rows; `a|b`: the first of them that a row has
     cluster: str | None = None  # a field of the rows (or `a|b`) that instances share which are not independent
     answers_folder: str = ""  # a folder next to a local file of rows, whose file of the same name has more fields
