@@ -54,7 +54,7 @@ PROMPT_FORMAT = {"input_prefix": "w3 ", "input_suffix": " ", "choice_prefix": "A
          "output_prefix": "w4 ", "output_suffix": " ", "instance_separator": ""}  # fmt: skip
 ADAPTERS = {
     "letters": Adapter("multiple_choice_joint", answer="scored", shots=NUM_SHOTS, **PROMPT_FORMAT),
-    "texts": Adapter("multiple_choice_separate", per_token=False, shots=NUM_SHOTS, **PROMPT_FORMAT),
+    "texts": Adapter("multiple_choice_separate", normalise_by="none", shots=NUM_SHOTS, **PROMPT_FORMAT),
     "generate": Adapter("generation", max_tokens=64, **PROMPT_FORMAT),
     "examples": Adapter("generation", shots=NUM_SHOTS, max_tokens=64, **PROMPT_FORMAT),
 }

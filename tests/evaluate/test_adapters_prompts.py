@@ -129,7 +129,7 @@ def test_separate_choices_compare_per_token_and_calibrated_ones_subtract_the_cal
         Adapter("multiple_choice_separate"), instance, ScriptedBackend(score_continuation=worth), tmp_path
     )
     in_all, _ = outcome_of(
-        Adapter("multiple_choice_separate", per_token=False),
+        Adapter("multiple_choice_separate", normalise_by="none"),
         instance,
         ScriptedBackend(score_continuation=worth),
         tmp_path,
@@ -138,6 +138,13 @@ def test_separate_choices_compare_per_token_and_calibrated_ones_subtract_the_cal
         Adapter("multiple_choice_calibrated"), instance, ScriptedBackend(score_continuation=worth), tmp_path
     )
     assert (per_token.predicted, in_all.predicted, calibrated.predicted) == (0, 1, 0)
+    per_character, _ = outcome_of(  # of 2, 1 and 4 characters: -2, -3 and -1.75 each
+        Adapter("multiple_choice_separate", normalise_by="characters"),
+        question(choices=("ab", "c", "defg")),
+        ScriptedBackend(score_continuation=lambda _, text: {" ab": -4.0, " c": -3.0, " defg": -7.0}[text]),
+        tmp_path,
+    )
+    assert per_character.predicted == 2
     assert calibrated.choices.calibration_log_probs == (-9.0, -1.0, -8.0)
 
 

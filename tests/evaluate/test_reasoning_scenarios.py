@@ -20,7 +20,7 @@ from zhenlong.evaluate.scenarios.scenario import get_scenario
 from zhenlong.inference.requests import GeneratedOutput
 
 NAMES = (
-    "gsm8k math math500 aime24 aime25 gpqa_main gpqa_diamond mmlu mmlu_pro ifeval "
+    "gsm8k math math500 aime24 aime25 gpqa_main gpqa_diamond mmlu mmlu_cloze mmlu_pro ifeval "
     "bfcl_simple bfcl_multiple bfcl_parallel bfcl_irrelevance"
 )
 GSM8K = {"question": "Ann has 3 pens and buys 4. How many?", "answer": "3 + 4 = <<3+4=7>>7\n#### 7"}
@@ -224,6 +224,14 @@ def test_mmlus_prompt_names_the_subject_and_its_examples_are_of_it(tmp_path):
     assert "Other?" not in text
     assert scores("mmlu", instance, predicted=1) == {"exact_match": 1.0}
     assert scores("mmlu", instance, predicted=2) == {"exact_match": 0.0}
+
+
+def test_mmlu_without_choices_in_the_prompt(tmp_path):
+    (instance,) = read(tmp_path, "mmlu_cloze", MMLU)
+    start = "The following are questions about abstract algebra.\n"
+    assert prompt("mmlu_cloze", instance) == f"{start}Question: Two and two?\nAnswer:"
+    (unnamed,) = read(tmp_path, "mmlu_cloze", {name: value for name, value in MMLU.items() if name != "subject"})
+    assert prompt("mmlu_cloze", unnamed) == "The following are questions.\nQuestion: Two and two?\nAnswer:"
 
 
 def test_mmlus_folder_of_tables_gives_the_subject_by_the_files_names(tmp_path):

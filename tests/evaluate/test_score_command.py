@@ -74,7 +74,7 @@ def test_the_prediction_is_the_most_likely_choice_by_the_scenarios_rule(outcomes
     assert predicted == {"joint": 1, "separate": 0, "calibrated": 0}
     plain = {"id": "a", "choice_log_probs": [-4.0, -3.0]}
     assert outcomes(plain, chosen=scenario("multiple_choice_separate"))[0].predicted == 1
-    assert outcomes(row, chosen=scenario("multiple_choice_separate", per_token=False))[0].predicted == 1
+    assert outcomes(row, chosen=scenario("multiple_choice_separate", normalise_by="none"))[0].predicted == 1
 
 
 @pytest.mark.parametrize(

@@ -131,29 +131,20 @@ def _chat(setting: AdapterContext, instance: Instance) -> RequestPlan:
 def _multiple_choice_joint(setting: AdapterContext, instance: Instance) -> RequestPlan:
     if setting.adapter.answer == "generated":
         return (yield from _generation(setting, instance))
-    return (yield from _score_choices(setting, instance, choice_letters(setting.adapter, instance), _summed_log_probs))
+    return (yield from _score_choices(setting, instance, choice_letters(setting.adapter, instance)))
 
 
 def _multiple_choice_separate(setting: AdapterContext, instance: Instance) -> RequestPlan:
-    texts = [one.text for one in instance.references]
-    return (
-        yield from _score_choices(
-            setting, instance, texts, _log_probs_per_token if setting.adapter.per_token else _summed_log_probs
-        )
-    )
+    return (yield from _score_choices(setting, instance, [one.text for one in instance.references]))
 
 
 def _multiple_choice_calibrated(setting: AdapterContext, instance: Instance) -> RequestPlan:
     texts = [one.text for one in instance.references]
-    return (yield from _score_choices(setting, instance, texts, _calibrated_log_probs, setting.adapter.calibration))
+    return (yield from _score_choices(setting, instance, texts, setting.adapter.calibration))
 
 
 def _score_choices(
-    setting: AdapterContext,
-    instance: Instance,
-    texts: Sequence[str],
-    choice_values: Callable[[ChoiceScores], list[float]],
-    calibration: str = "",
+    setting: AdapterContext, instance: Instance, texts: Sequence[str], calibration: str = ""
 ) -> RequestPlan:
     """Score every text as the continuation; the model's choice is the first with the highest value."""
     space = "" if setting.as_chat else answer_leading_space(setting.adapter)
@@ -172,7 +163,7 @@ def _score_choices(
     if outcome.failed:
         return outcome
     choices = ChoiceScores(answers[0].log_probs, answers[0].num_tokens, answers[1].log_probs if calibration else ())
-    values = choice_values(choices)
+    values = choice_values(setting.adapter, choices, texts)
     return replace(outcome, choices=choices, predicted=values.index(max(values)))
 
 
@@ -213,16 +204,18 @@ def log_prob_of_yes(yes: float, no: float) -> float:
     return yes - high - math.log(math.exp(yes - high) + math.exp(no - high))
 
 
-def _summed_log_probs(choices: ChoiceScores) -> list[float]:
-    return list(choices.log_probs)
+def choice_values(adapter: Adapter, choices: ChoiceScores, texts: Sequence[str]) -> list[float]:
+    """What ranks the choices: their log-probabilities, normalised or calibrated as the adapter says.
 
-
-def _log_probs_per_token(choices: ChoiceScores) -> list[float]:
-    return [value / max(1, count) for value, count in zip(choices.log_probs, choices.num_tokens, strict=True)]
-
-
-def _calibrated_log_probs(choices: ChoiceScores) -> list[float]:
-    return [value - base for value, base in zip(choices.log_probs, choices.calibration_log_probs, strict=True)]
+    Recorded scores without numbers of tokens, or without those of the calibration prompt, are ranked by their sums.
+    """
+    log_probs = list(choices.log_probs)
+    if adapter.method == "multiple_choice_calibrated" and choices.calibration_log_probs:
+        return [value - base for value, base in zip(log_probs, choices.calibration_log_probs, strict=True)]
+    if adapter.method != "multiple_choice_separate" or adapter.normalise_by == "none":
+        return log_probs
+    lengths = choices.num_tokens if adapter.normalise_by == "tokens" else [len(text) for text in texts]
+    return [value / max(1, length) for value, length in zip(log_probs, lengths, strict=True)] if lengths else log_probs
 
 
 def _text_prompt(

@@ -11,7 +11,7 @@ METHODS: Final = {
     "generation": "continue a text prompt",
     "chat": "respond as the assistant of a conversation",
     "multiple_choice_joint": "all choices in the prompt, answered by letter",
-    "multiple_choice_separate": "each choice scored after the prompt, per token",
+    "multiple_choice_separate": "each choice scored after the prompt",
     "multiple_choice_calibrated": "each choice scored after the prompt, less its score after the bare answer prefix",
     "language_modelling": "the log-probability of the text itself",
     "ranking": "is this passage relevant? the log-probability of Yes, for each passage",
@@ -46,7 +46,7 @@ class Adapter:
     sample_examples: bool = True  # sample balanced over labels; false: the first of the pool, in its order
     examples_by: str = ""  # name of a group: examples come from the instance's own (MMLU: subject)
     answer: str = "generated"  # multiple_choice_joint: the letter is `generated`, or all letters are `scored`
-    per_token: bool = True  # multiple_choice_separate chooses by log-probability per token; false: by their sum
+    normalise_by: str = "tokens"  # multiple_choice_separate divides log-probabilities by tokens, characters, or none
     multi_label: bool = False  # an example's answer lists all its correct references
     max_tokens: int = 100
     temperature: float = 0.0
@@ -62,6 +62,8 @@ class Adapter:
             raise UserError(f"adapter: method {self.method!r} is not known; expected one of {', '.join(METHODS)}")
         if self.answer not in ("generated", "scored"):
             raise UserError(f"adapter: answer: expected generated or scored, got {self.answer!r}")
+        if self.normalise_by not in ("tokens", "characters", "none"):
+            raise UserError(f"adapter: normalise_by: expected tokens, characters or none, got {self.normalise_by!r}")
         if self.shots < 0 or self.n < 1 or self.max_tokens < 1 or self.temperature < 0:
             raise UserError("adapter: expected shots >= 0, n >= 1, max_tokens >= 1 and temperature >= 0")
         if self.method == "chat":

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from zhenlong.errors import UserError
-from zhenlong.evaluate.adapters.methods import chosen_reference
+from zhenlong.evaluate.adapters.methods import choice_values, chosen_reference
 from zhenlong.evaluate.results.instance import Instance
 from zhenlong.evaluate.results.outcome import ChoiceScores, Outcome
 from zhenlong.evaluate.scenarios.instances import RECORDED_PREFIX
@@ -191,21 +191,12 @@ def _choices(instance: Instance, given: Mapping[str, Any]) -> ChoiceScores:
 def _predicted(scenario: Scenario, outcome: Outcome) -> int | None:
     """The predicted choice: the most likely by the adapter's rule, or the one that the text names by letter or text."""
     if outcome.choices is not None:
-        values = _choice_values(scenario, outcome.choices)
+        texts = [one.text for one in outcome.instance.references]
+        values = choice_values(scenario.adapter, outcome.choices, texts)
         return values.index(max(values)) if values and max(values) > -math.inf else None
     if not scenario.adapter.method.startswith("multiple_choice") or not outcome.outputs:
         return None
     return chosen_reference(scenario.adapter, outcome)
-
-
-def _choice_values(scenario: Scenario, choices: ChoiceScores) -> list[float]:
-    """The values that rank the choices: summed, per token or calibrated, as the adapter says and the row allows."""
-    method = scenario.adapter.method
-    if method == "multiple_choice_separate" and scenario.adapter.per_token and choices.num_tokens:
-        return [value / max(1, count) for value, count in zip(choices.log_probs, choices.num_tokens, strict=True)]
-    if method == "multiple_choice_calibrated" and choices.calibration_log_probs:
-        return [value - base for value, base in zip(choices.log_probs, choices.calibration_log_probs, strict=True)]
-    return list(choices.log_probs)
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:

@@ -101,7 +101,7 @@ def _adapter(task: Any, method: str) -> Adapter:
         instance_separator=separator,
         shots=int(config.num_fewshot or 0),
         sample_examples=sampler != "first_n",
-        per_token=False,
+        normalise_by="none",
         max_tokens=int(decoding.get("max_gen_toks") or decoding.get("max_new_tokens") or 256),
         temperature=float(decoding.get("temperature", 0.0)) if decoding.get("do_sample") else 0.0,
         stop=tuple(one for one in ([until] if isinstance(until, str) else until) if one),

@@ -15,25 +15,37 @@ from zhenlong.evaluate.scenarios.instances import converter
 PART: Final = re.compile(r"_(?:test|dev|val)$")  # suffix of file names in hendrycks/test
 THOUGHT: Final = re.compile(r"^A: (Let's think step by step\.)?")
 SUBJECT_INSTRUCTIONS: Final = "The following are multiple choice questions (with answers) about {subject}.\n"
-GENERAL_INSTRUCTIONS: Final = "The following are multiple choice questions (with answers).\n"
 
 
 @converter("mmlu")
-def mmlu(fields: Fields, *, choices: str | Sequence[str] = "choices", answer: str = "answer") -> Instance:
+def mmlu(
+    fields: Fields,
+    *,
+    choices: str | Sequence[str] = "choices",
+    answer: str = "answer",
+    instructions: str = SUBJECT_INSTRUCTIONS,
+) -> Instance:
     """`question`, the choices, and the index of the right one (or its letter). The subject is in the instructions.
 
-    The subject is the row's, else the name of its file; without either the instructions name no subject.
+    `{subject}` in `instructions` is the row's subject, else the name of its file; without either the instructions name
+    no subject.
     """
     listed = fields[choices] if isinstance(choices, str) else [fields[one] for one in choices]
     subject = str(fields.get("subject") or PART.sub("", str(fields.get("file", ""))))
-    instructions = SUBJECT_INSTRUCTIONS.format(subject=subject.replace("_", " ")) if subject else GENERAL_INSTRUCTIONS
     return Instance(
         "",
         text_field(fields, "question").strip(),
         _references([str(one) for one in listed], fields[answer], answer),
         groups={"subject": subject} if subject else {},
-        data={"instructions": instructions},
+        data={"instructions": _name_subject(instructions, subject)},
     )
+
+
+def _name_subject(instructions: str, subject: str) -> str:
+    """The instructions about the subject, or about nothing in particular where a row names none."""
+    if not subject:
+        return instructions.replace(" about {subject}", "")
+    return instructions.replace("{subject}", subject.replace("_", " "))
 
 
 @converter("mmlu_pro")
