@@ -31,6 +31,7 @@ REWRITING = (
 # An EOS ends the whole conversation, after the end of the turn, as in Phi-3.
 FINAL_EOS = CHATML.replace("{% if add", "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}{% if add")
 OPEN_THOUGHT = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
+OTHER_PROMPT = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>model\n")
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
 DEAF = CHATML.replace("{{ message['content'] }}", "{{ message['content'] if message['role'] == 'assistant' }}")
 
@@ -146,7 +147,9 @@ def test_every_assistant_turn_is_scored_exactly_once(name, messages):
     assert len(ends) == answers
 
 
-@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "own that rewrites"])
+@pytest.mark.parametrize(
+    "name", [name for name in TEMPLATES if name not in ("own that rewrites", "own without an end")]
+)
 @given(messages=conversations())
 @settings(deadline=None, max_examples=30)
 def test_the_ids_of_earlier_turns_are_a_prefix_of_those_of_later_ones(name, messages):
@@ -241,12 +244,14 @@ def test_eos_ends_turns_if_the_tokenizer_lacks_the_marker():
 def test_eos_ends_a_response_if_the_template_writes_no_token():
     template = TEMPLATES["own without an end"]
     assert template.stop_ids == (256,)
-    ids, _ = template.encode_conversation(MESSAGES)
-    assert said(template, template.encode_conversation(MESSAGES)) == " Hello.<|endoftext|> Ciao.<|endoftext|>"
-    expected = (
-        "system: Be kind.\n\nuser: Hi.\n\nassistant: Hello.<|endoftext|>\n\nuser: Bye.\n\nassistant: Ciao.<|endoftext|>"
-    )
-    assert template.tokenizer.decode(ids) == expected
+    examples = template.training_examples(MESSAGES)
+    assert [said(template, one) for one in examples] == [" Hello.<|endoftext|>", " Ciao.<|endoftext|>"]
+    assert [
+        template.tokenizer.decode(ids) for ids, _ in examples
+    ] == [  # as context an answer has no EOS: nor has it served
+        "system: Be kind.\n\nuser: Hi.\n\nassistant: Hello.<|endoftext|>",
+        "system: Be kind.\n\nuser: Hi.\n\nassistant: Hello.\n\nuser: Bye.\n\nassistant: Ciao.<|endoftext|>",
+    ]
 
 
 def test_generation_stops_at_the_end_of_turn_even_if_eos_is_another_token():
@@ -302,7 +307,8 @@ def test_tool_calls_are_text_unless_the_template_supports_them():
         (CHATML, MESSAGES[2:], "starts with the assistant"),
         (NO_SYSTEM, MESSAGES, "cannot render a conversation of system, user.*no system role.*--chat_template chatml"),
         (DEAF, MESSAGES, "omits a user turn"),
-        (OPEN_THOUGHT, MESSAGES, "writes a response differently from its generation prompt"),
+        (OPEN_THOUGHT, MESSAGES, "opens <think> before an answer, and this answer has no reasoning"),
+        (OTHER_PROMPT, MESSAGES, "writes a response differently from its generation prompt"),
         (CHATML.replace("message['content']", "'...'"), MESSAGES, "omits a user turn"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zhenlong.evaluate.results.instance import Instance
-from zhenlong.evaluate.scenarios.instances import load_instances, sample_rows
+from zhenlong.evaluate.scenarios.instances import load_instances, spread_sample
 from zhenlong.evaluate.scenarios.scenario import get_scenario
 
 
@@ -20,7 +20,7 @@ def rows(sizes: dict[str, int]) -> list[list[Instance]]:
 
 
 def test_each_group_has_its_share() -> None:
-    found = sample_rows(rows({"algebra": 700, "law": 200, "art": 100}), 50)
+    found = spread_sample(rows({"algebra": 700, "law": 200, "art": 100}), 50)
     counts = Counter(row[0].groups["subject"] for row in found)
     assert sum(counts.values()) == 50
     assert abs(counts["algebra"] - 35) <= 1
@@ -30,22 +30,22 @@ def test_each_group_has_its_share() -> None:
 
 def test_rows_keep_their_order_and_all_are_taken_where_there_are_fewer() -> None:
     every = rows({"a": 30, "b": 30})
-    found = [int(row[0].id) for row in sample_rows(every, 20)]
+    found = [int(row[0].id) for row in spread_sample(every, 20)]
     assert found == sorted(found)
     assert found != list(range(20))
-    assert sample_rows(every, 60) == every
-    assert sample_rows(every, 1000) == every
+    assert spread_sample(every, 60) == every
+    assert spread_sample(every, 1000) == every
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 99, 100])
 @pytest.mark.parametrize("count", [100, 101, 977])
 def test_exactly_so_many_are_taken(limit: int, count: int) -> None:
-    assert len(sample_rows(rows({"a": count - 40, "b": 40}), limit)) == limit
+    assert len(spread_sample(rows({"a": count - 40, "b": 40}), limit)) == limit
 
 
 def test_instances_of_a_row_stay_together() -> None:
     pairs = [[Instance(f"{place}-{half}", "q") for half in "ab"] for place in range(40)]
-    found = sample_rows(pairs, 10)
+    found = spread_sample(pairs, 10)
     assert len(found) == 5
     assert all(len(row) == 2 for row in found)
 

@@ -12,9 +12,12 @@ import httpx
 import pytest
 
 from zhenlong.errors import UserError
+from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.endpoint_address import EndpointAddress, parse_endpoint
 from zhenlong.inference.http_client import Clock, redact
+from zhenlong.inference.model_client import load_backend
 from zhenlong.inference.openai_endpoint import OpenAIEndpoint
+from zhenlong.inference.options import BackendSettings
 from zhenlong.inference.requests import GeneratedOutput, GenerateRequest, RequestResult, ScoreRequest, ScoreTextRequest
 from zhenlong.records import Message
 
@@ -125,6 +128,25 @@ def test_texts_are_a_users_turn_and_conversations_are_themselves():
     assert [output.text for output in found[0].outputs] == ["yes", "yes"]
     assert seen[0]["messages"] == [{"role": "user", "content": "Is it?"}]
     assert [one["role"] for one in seen[1]["messages"]] == ["system", "user"]
+
+
+def test_template_arguments_are_sent_and_part_of_the_fingerprint(tmp_path):
+    bodies = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return answer("x")
+
+    plain, silent = sampler(handler), sampler(handler, chat_template_kwargs={"enable_thinking": False})
+    chat(plain), chat(silent)
+    assert [body.get("chat_template_kwargs") for body in bodies] == [None, {"enable_thinking": False}]
+    assert plain.fingerprint != silent.fingerprint
+    given = parse_endpoint("openai:m@http://h/v1?chat_template_kwargs=enable_thinking=false").options
+    assert given == {"chat_template_kwargs": {"enable_thinking": False}}
+    settings = BackendSettings("auto?enable_thinking=false")
+    with RequestCache(tmp_path / "cache.sqlite") as cache:
+        backend = load_backend("openai:m@http://h/v1", cache, name="m", settings=settings)
+    assert backend.fingerprint == OpenAIEndpoint("openai:m@http://h/v1", **given).fingerprint
 
 
 def test_what_changes_an_answer_is_in_the_fingerprint():

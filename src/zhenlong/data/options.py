@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zhenlong.data.max_length import Overlong
+from zhenlong.data.template_sources import parse_template_kwargs, template_spec
 from zhenlong.options import Options, require_option
 
 
@@ -21,7 +22,18 @@ class TemplateOptions(Options):
     """How conversations become tokens."""
 
     chat_template: str = "auto"
-    """The tokenizer's own (auto), or chatml, llama2, llama3 or alpaca."""
+    """The tokenizer's own (auto) or one of its named ones, chatml, llama2, llama3, alpaca, or a Jinja file."""
+    chat_template_kwargs: str = ""
+    """Arguments of the template, such as enable_thinking=false; several with commas, or a JSON object."""
+
+    @property
+    def template_spec(self) -> str:
+        """The template with its arguments, as `ChatTemplate.from_tokenizer` takes it."""
+        return template_spec(self.chat_template, self.chat_template_kwargs)
+
+    def validate(self) -> None:
+        super().validate()
+        parse_template_kwargs(self.chat_template_kwargs)
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class LengthOptions(Options):
     """What to do with a longer sequence: stop with an error, truncate its end, or drop it; both are counted."""
 
     def validate(self) -> None:
+        super().validate()
         require_option("max_length", self.max_length, "a whole number of 0 or more", self.max_length >= 0)
 
 

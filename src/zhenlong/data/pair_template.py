@@ -18,6 +18,7 @@ class PairTemplate(ChatTemplate):
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.source, self.name = tokenizer, "", "pair"
+        self.saved_source = ""
         self.stop_ids = (int(tokenizer.sep_token_id),)
         pair = tokenizer("a", "b")
         if not pair.encodings:

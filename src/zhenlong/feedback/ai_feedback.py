@@ -85,7 +85,7 @@ def ai_feedback(
     row_limit = limit or None
     rankings = [] if policy else read(data, Ranking, limit=row_limit, skip_bad_rows=prompt_options.skip_bad_rows)
     tasks = read(data, Task, limit=row_limit, skip_bad_rows=prompt_options.skip_bad_rows) if policy else []
-    settings = inference.backend_settings(prompt_options.chat_template)
+    settings = inference.backend_settings(prompt_options.template_spec)
     path, cache_path = _output_and_cache_paths(output, inference.cache)
     with RequestCache(cache_path) as output_cache:
         judge_model = open_model(judge, output_cache, settings=settings)

@@ -113,7 +113,7 @@ def critique(
     tasks = read(data, Task, limit=limit or None, skip_bad_rows=prompt_options.skip_bad_rows)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    backend = inference.backend_settings(prompt_options.chat_template)
+    backend = inference.backend_settings(prompt_options.template_spec)
     with RequestCache(inference.cache or folder / "cache.sqlite") as output_cache:
         client = open_model(model, output_cache, settings=backend)
         settings = CritiqueSettings(num_revisions, temperature, max_tokens, seed)

@@ -72,7 +72,7 @@ def demonstration_pairs(
         tokenizer,
         tasks,
         sampling,
-        chat_template=prompt_options.chat_template,
+        chat_template=prompt_options.template_spec,
         samples_per_prompt=samples_per_prompt,
     )
     maybe_rankings = [

@@ -65,14 +65,14 @@ def simulate_preferences(
         )
     task_records = read(tasks, Task)
     network, tokenizer = load_model(model)
-    ChatTemplate.from_tokenizer(tokenizer, template.chat_template)
+    ChatTemplate.from_tokenizer(tokenizer, template.template_spec)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     sampled = sample_responses(
         network,
         tokenizer,
         task_records,
         sampling,
-        chat_template=template.chat_template,
+        chat_template=template.template_spec,
         samples_per_prompt=samples_per_prompt,
     )
     rng = Random(f"collect:{seed}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from zhenlong.data.template_sources import parse_template_kwargs
 from zhenlong.errors import UserError
 
 ENDPOINT_PREFIX: Final = "openai:"
@@ -34,6 +35,7 @@ class EndpointSettings:
     prices: tuple[float, float] | None = None
     concurrency: int = 8
     drop_params: tuple[str, ...] = ()
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (
@@ -96,6 +98,7 @@ OPTION_PARSERS: Final[dict[str, Callable[[str], Any]]] = {
     "prices": _parse_prices,
     "concurrency": int,
     "drop_params": _parse_names,
+    "chat_template_kwargs": parse_template_kwargs,
 }
 EXPECTED_FORMATS: Final = {
     float: "a number",

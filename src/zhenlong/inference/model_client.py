@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from zhenlong.data.template_sources import parse_template_spec
 from zhenlong.inference.cache import RequestCache
 from zhenlong.inference.endpoint_address import ENDPOINT_PREFIX
 from zhenlong.inference.options import BackendSettings
@@ -195,7 +196,9 @@ def load_backend(model: ModelLike | Backend, cache: RequestCache, *, name: str, 
     if isinstance(model, str) and model.startswith(ENDPOINT_PREFIX):
         from zhenlong.inference.openai_endpoint import OpenAIEndpoint
 
-        return OpenAIEndpoint(model, chat=settings.chat_template != "none")
+        template, kwargs = parse_template_spec(settings.chat_template)
+        given: dict[str, Any] = {"chat_template_kwargs": kwargs} if kwargs else {}
+        return OpenAIEndpoint(model, chat=template != "none", **given)
     from zhenlong.inference.local import LocalBackend
 
     return LocalBackend(model, name=name, file_hash=cache.file_hash, settings=settings)

@@ -5,6 +5,7 @@ Left out: streaming, images, tools. Requests are single, so that one that fails 
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -59,6 +60,7 @@ class OpenAIEndpoint:
     `max_retries` are further tries after one that failed in passing, `timeout` is in seconds for a whole response,
     `prices` is money for a million prompt tokens and a million generated ones. `drop_params` names parameters that this
     server does not take (such as seed): they are not sent, and the caller answers for the difference.
+    `chat_template_kwargs` are sent for the server's chat template (vLLM and SGLang take them).
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class OpenAIEndpoint:
                 f"endpoint {self.url}: the environment variable {settings.api_key_env} is not set; expected the key in "
                 "it"
             )
-        self._chat = chat
+        self._chat, self._chat_template_kwargs = chat, dict(settings.chat_template_kwargs)
         left_out = ",".join(settings.drop_params)
-        self.fingerprint = f"openai:{self.model}@{self.url}{'' if chat else ' completions'} {left_out}"
+        kwargs = f" {json.dumps(self._chat_template_kwargs, sort_keys=True)}" if self._chat_template_kwargs else ""
+        self.fingerprint = f"openai:{self.model}@{self.url}{'' if chat else ' completions'} {left_out}{kwargs}"
         self._usage = ApiUsage(settings.prices)
         clock = clock or Clock()
         self._http = HttpClient(
@@ -174,6 +177,8 @@ class OpenAIEndpoint:
         prompt = request.prompt
         messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
         body = _request_body(self.model, request) | {"messages": [_message_json(one) for one in messages]}
+        if self._chat_template_kwargs:
+            body |= {"chat_template_kwargs": self._chat_template_kwargs}
         if request.top_log_probs:
             body |= {"logprobs": True, "top_logprobs": request.top_log_probs}
         return self._collect_n("/chat/completions", body, request.n, parse=parse_chat_completions)

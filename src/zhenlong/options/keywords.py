@@ -15,10 +15,12 @@ class RowKwargs(TypedDict, total=False):
 
 class TemplateKwargs(TypedDict, total=False):
     chat_template: str
+    chat_template_kwargs: str
 
 
 class PromptKwargs(TypedDict, total=False):
     chat_template: str
+    chat_template_kwargs: str
     skip_bad_rows: bool
 
 
@@ -31,6 +33,7 @@ class DataKwargs(TypedDict, total=False):
     max_length: int
     overlong: Literal["error", "truncate", "drop"]
     chat_template: str
+    chat_template_kwargs: str
     skip_bad_rows: bool
 
 
@@ -152,6 +155,7 @@ class EvaluationKwargs(TypedDict, total=False):
     attack_template: Sequence[str] | Mapping[str, str]
     sandbox: Literal["auto", "none"]
     chat_template: str
+    chat_template_kwargs: str
     as_chat: bool
     max_tokens: int | None
     tokens_per_microbatch: int

@@ -80,7 +80,7 @@ def sample_command(
     inputs: Sequence[str | Messages] = _read_prompts(prompts, raw) if prompts is not None else [prompt or ""]
     network, tokenizer = load_model(model, **load_options.as_dict())
     sampler = TorchSampler(network, tokenizer, max_num_seqs=max_num_seqs)
-    template = None if raw else ChatTemplate.from_tokenizer(tokenizer, template_options.chat_template)
+    template = None if raw else ChatTemplate.from_tokenizer(tokenizer, template_options.template_spec)
     if prompt is None and prompts is None:
         if template is None:
             complete_lines(sampler, tokenizer, sampling)

@@ -91,7 +91,7 @@ def best_of_n(
             return run.output
         tasks, order = read_training_data(run, data, Task, training)
         policy, tokenizer = load_model(model, device=model_options.device, forward=ForwardSettings(dropout=False))
-        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
+        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.template_spec)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), sampling_options)
         reward_fn = build_reward_fn(
             reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options

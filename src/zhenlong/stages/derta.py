@@ -94,7 +94,7 @@ def derta(
         heldout_rankings = read_heldout(run, heldout, Ranking)
         policy, tokenizer = load_for_training(run, model)
         template, context = (
-            ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template),
+            ChatTemplate.from_tokenizer(tokenizer, data_options.template_spec),
             resolve_max_length(policy, data_options.max_length),
         )
         limit = LengthLimit(context, data_options.overlong)
@@ -110,7 +110,7 @@ def derta(
         run.track(learner=learner, order=order)
         budget = training.tokens_per_microbatch
         results = {"before": refusal_probability(policy, heldout_pairs, budget)} if heldout_pairs else {}
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec):
             rows = order.draw(training.batch_size)
             step = [records[row] for row in rows]
             batches = make_microbatches(

@@ -100,7 +100,7 @@ def dpo(
         rankings, order = read_training_data(run, data, Ranking, training)
         heldout_rankings = read_heldout(run, heldout, Ranking)
         policy, tokenizer = load_for_training(run, model, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template)
+        template = ChatTemplate.from_tokenizer(tokenizer, data_options.template_spec)
         trees, rankings, order = ranking_trees(
             run, rankings, order, template, resolve_length_limit(policy, data_options)
         )
@@ -113,7 +113,7 @@ def dpo(
         total = training.total_steps(order.epoch_size)
         learner = Learner(policy, training, total, dtype=run.dtype)
         run.track(learner=learner, order=order)
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec):
             rows = order.draw(training.batch_size)
             step = StepRankings([rankings[row] for row in rows], [reference_log_probs[row] for row in rows])
             batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
@@ -130,7 +130,7 @@ def dpo(
                 (policy, tokenizer),
                 heldout_rankings,
                 reference=reference_name,
-                chat_template=data_options.chat_template,
+                chat_template=data_options.template_spec,
             )
         return run.finish(*prepare_for_saving(policy, template), save_model, results)
 

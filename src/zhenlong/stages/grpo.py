@@ -159,7 +159,7 @@ def grpo(
             return run.output
         tasks, order = read_training_data(run, data, Task, training)
         policy, tokenizer = load_for_training(run, model, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
+        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.template_spec)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), rollout_options)
         reward_fn = build_reward_fn(
             reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options
@@ -183,7 +183,7 @@ def grpo(
             count_sampling_cost(run, learner.flops, groups)
             return groups
 
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), prompt_options.chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), prompt_options.template_spec):
             if not buffer.pending:
                 # Sample and reward.
                 with run.eval_mode(), learner.autocast():

@@ -86,7 +86,7 @@ def kto(
         ratings, order = read_training_data(run, data, Rating, training)
         heldout_ratings = read_heldout(run, heldout, Rating)
         policy, tokenizer = load_for_training(run, model, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template)
+        template = ChatTemplate.from_tokenizer(tokenizer, data_options.template_spec)
         limit = resolve_length_limit(policy, data_options)
         trees, ratings, order = rating_trees(run, ratings, order, template, limit)
         _require_both_labels(run, ratings)
@@ -102,7 +102,7 @@ def kto(
         )
         learner = Learner(policy, training, total, dtype=run.dtype)
         run.track(learner=learner, order=order)
-        for step in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.chat_template):
+        for step in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec):
             rows = order.draw(training.batch_size)
             step_slice = slice((step - 1) * len(rows), step * len(rows))
             baseline = _step_baseline(
@@ -120,7 +120,7 @@ def kto(
         if heldout_ratings:
             reference_name = frozen.reference or model
             results = rating_auc(
-                (policy, tokenizer), heldout_ratings, reference=reference_name, chat_template=data_options.chat_template
+                (policy, tokenizer), heldout_ratings, reference=reference_name, chat_template=data_options.template_spec
             )
         return run.finish(*prepare_for_saving(policy, template), save_model, results)
 

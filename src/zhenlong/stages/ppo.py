@@ -165,7 +165,7 @@ def ppo(
             return run.output
         tasks, order = read_training_data(run, data, Task, training)
         policy, tokenizer = load_for_training(run, model, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
+        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.template_spec)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), rollout_options)
         reward_fn = build_reward_fn(
             reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options
@@ -181,7 +181,7 @@ def ppo(
         )
         controller, buffer = KLController(kl_coef, kl_target or None, kl_horizon), RolloutBuffer()
         run.track(learner=learner, order=prompts.order, ptx_order=ptx_order, buffer=buffer, controller=controller)
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), prompt_options.chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), prompt_options.template_spec):
             if not buffer.pending:
                 with run.eval_mode(), learner.autocast():
                     # Sample: a response y to each prompt x. Reward: R(x, y), of the whole response.

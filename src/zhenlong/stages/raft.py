@@ -99,7 +99,7 @@ def raft(
             return run.output
         tasks, order = read_training_data(run, data, Task, training)
         policy, tokenizer = load_for_training(run, model, dropout=False)
-        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.chat_template)
+        template = ChatTemplate.from_tokenizer(tokenizer, prompt_options.template_spec)
         prompts = tokenize_prompts(run, tasks, order, template, resolve_max_length(policy), rollout_options)
         reward_fn = build_reward_fn(
             reward, device=model_options.device, judge_cache=run.output / "judge_cache.sqlite", options=reward_options
@@ -110,7 +110,7 @@ def raft(
         total = training.steps or num_buffers * rollout_options.update_epochs * num_minibatches
         learner, buffer = Learner(policy, training, total, dtype=run.dtype), RolloutBuffer()
         run.track(learner=learner, order=prompts.order, buffer=buffer)
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), prompt_options.chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), prompt_options.template_spec):
             if not buffer.pending:
                 with run.eval_mode(), learner.autocast():
                     sampling = rollout_sampling(run, template, rollout_options)

@@ -95,7 +95,7 @@ def reward_model(
         if margin:
             _require_strengths(run, data, rankings)
         network, tokenizer = load_for_training(run, model, "reward")
-        template = reward_model_template(tokenizer, data_options.chat_template)
+        template = reward_model_template(tokenizer, data_options.template_spec)
         trees, rankings, order = ranking_trees(
             run, rankings, order, template, resolve_length_limit(network, data_options)
         )
@@ -109,7 +109,7 @@ def reward_model(
             loss = partial(ranking_loss, network, step_rankings, settings)
             run.log(optimizer_step(run, learner, batches, loss, len(rows), rows))
         results = (
-            reward_report((network, tokenizer), heldout_rankings, chat_template=data_options.chat_template)
+            reward_report((network, tokenizer), heldout_rankings, chat_template=data_options.template_spec)
             if heldout_rankings
             else {}
         )

@@ -129,7 +129,7 @@ def self_reward(
                 seed = training.seed + 7919 * number  # other draws in each iteration
                 iteration_folder.mkdir(parents=True, exist_ok=True)
                 with RequestCache(iteration_folder / "cache.sqlite") as cache:
-                    backend = BackendSettings(data_options.chat_template, device=model_options.device)
+                    backend = BackendSettings(data_options.template_spec, device=model_options.device)
                     client = open_model(current, cache, name="self", settings=backend)
                     rankings, report = self_judged_rankings(client, iteration_tasks, settings, seed)
                 write_config(folder / "config.yaml", "self_reward", resolved_config)

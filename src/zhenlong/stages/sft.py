@@ -64,7 +64,7 @@ def sft(
         demonstrations, order = read_training_data(run, data, Demonstration, training, allow_decay_weights=True)
         heldout_demonstrations = read_heldout(run, heldout, Demonstration)
         policy, tokenizer = load_for_training(run, model)
-        template = ChatTemplate.from_tokenizer(tokenizer, data_options.chat_template)
+        template = ChatTemplate.from_tokenizer(tokenizer, data_options.template_spec)
         trees, order = conversation_trees(
             run,
             demonstrations,
@@ -78,13 +78,13 @@ def sft(
         results = (
             {
                 "before": perplexity(
-                    (policy, tokenizer), heldout_demonstrations, chat_template=data_options.chat_template
+                    (policy, tokenizer), heldout_demonstrations, chat_template=data_options.template_spec
                 )
             }
             if heldout_demonstrations
             else {}
         )
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.chat_template):
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec):
             rows = order.draw(training.batch_size, decay=learner.schedule_phase == "decay")
             batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
@@ -93,6 +93,6 @@ def sft(
                 log_samples(run, policy, tokenizer, template, [one.messages for one in demonstrations])
         if heldout_demonstrations:
             results["after"] = perplexity(
-                (policy, tokenizer), heldout_demonstrations, chat_template=data_options.chat_template
+                (policy, tokenizer), heldout_demonstrations, chat_template=data_options.template_spec
             )
         return run.finish(*prepare_for_saving(policy, template), save_model, results)

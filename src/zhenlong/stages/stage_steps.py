@@ -106,7 +106,7 @@ def prepare_for_saving(
     model: PreTrainedModel, template: ChatTemplate
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer as they are saved: other programs then talk to the model as it was trained."""
-    template.tokenizer.chat_template = template.source
+    template.tokenizer.chat_template = template.saved_source
     if getattr(model, "generation_config", None) is not None:  # a reward model has none
         model.generation_config.eos_token_id = list(template.stop_ids)
     return model, template.tokenizer

@@ -57,7 +57,7 @@ def reward_accuracy_command(
         columns = sorted({name for one in rankings for name in one.meta})
         raise UserError(f"group {group!r}: no row has this column; there are {', '.join(columns) or 'none'}")
     network, tokenizer = load_if_named(model, "reward")
-    template = reward_model_template(tokenizer, prompt_options.chat_template)
+    template = reward_model_template(tokenizer, prompt_options.template_spec)
     readable, merged = merge_turns(rankings, template)
     fitting, trees = fitting_ranking_trees(readable, template, model_context_length(network))
     scores = reward_scores(network, trees, tokens_per_microbatch)

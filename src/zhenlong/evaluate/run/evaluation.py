@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from typing_extensions import Unpack
 
+from zhenlong.data.template_sources import parse_template_spec
 from zhenlong.errors import UserError
 from zhenlong.evaluate.metrics.registry import get_metric
 from zhenlong.evaluate.perturb import PERTURBATIONS
@@ -92,8 +93,9 @@ def run_evaluation(
             progress_bars(options.progress) as bars,
         ):
             prepared_scenarios = _prepare_scenarios(suite_entries, options, folder)
-            settings = options.backend_settings(options.chat_template)
-            judge_client = open_model(judge, cache, settings=settings, refresh=options.refresh) if judge else None
+            settings = options.backend_settings(options.template_spec)
+            of_judge = options.backend_settings(parse_template_spec(options.chat_template)[0])
+            judge_client = open_model(judge, cache, settings=of_judge, refresh=options.refresh) if judge else None
             for name, model in named.items():
                 client = open_model(model, cache, name=name, settings=settings, refresh=options.refresh)
                 folder.manifest["models"][name] = {"fingerprint": client.backend.fingerprint, **client.backend.metadata}

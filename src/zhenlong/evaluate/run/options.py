@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from zhenlong.data.template_sources import parse_template_spec, template_spec
 from zhenlong.errors import UserError
 from zhenlong.evaluate.perturb import CANONICAL_PERTURBATIONS, PERTURBATIONS
 from zhenlong.inference.options import BackendSettings, InferenceOptions
@@ -56,7 +57,9 @@ class EvaluationOptions(InferenceOptions):
     sandbox: Literal["auto", "none"] = "auto"
     """auto isolates programs that models wrote, and refuses where it cannot; none runs them without isolation."""
     chat_template: str = "auto"
-    """The tokenizer's own (auto), chatml, llama2, llama3, alpaca, or none for plain text."""
+    """The tokenizer's own (auto) or a named one, chatml, llama2, llama3, alpaca, a Jinja file; none is plain text."""
+    chat_template_kwargs: str = ""
+    """Arguments of the template, such as enable_thinking=false; endpoints are sent them."""
     as_chat: bool = False
     """Put text prompts, too, as a user's turn in the chat template."""
     max_tokens: int | None = None
@@ -70,12 +73,21 @@ class EvaluationOptions(InferenceOptions):
 
     def validate(self) -> None:
         super().validate()
+        has_template = parse_template_spec(self.template_spec)[0] != "none" or not self.chat_template_kwargs
+        require_option(
+            "chat_template_kwargs", self.chat_template_kwargs, "no arguments of the template none", has_template
+        )
         require_option("trials", self.trials, "1 or more", self.trials >= 1)
         tokens = self.judge_max_tokens
         require_option("judge_max_tokens", tokens, "1 or more", tokens is None or tokens >= 1)
         require_option("limit", self.limit, "1 or more", self.limit is None or self.limit >= 1)
         require_option("shots", self.shots, "numbers of 0 or more", all(count >= 0 for count in self.shot_counts))
         self.asked()  # all that is written as text can be read
+
+    @property
+    def template_spec(self) -> str:
+        """The template with its arguments."""
+        return template_spec(self.chat_template, self.chat_template_kwargs)
 
     @property
     def shot_counts(self) -> tuple[int, ...]:
@@ -133,7 +145,7 @@ class EvaluationOptions(InferenceOptions):
             "as_chat": self.as_chat,
             "max_tokens": self.max_tokens,
             "attack_template": self.files("attack_template"),
-            "chat_template": self.chat_template,
+            "chat_template": self.template_spec,
             "judge": self.judge,
         }
 

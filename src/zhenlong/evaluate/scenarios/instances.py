@@ -66,12 +66,12 @@ def generator(name: str) -> Callable[[Generator], Generator]:
 def load_instances(scenario: Scenario, *, data: str = "", limit: int | None = None, seed: int = 0) -> list[Instance]:
     """The instances of `data`, or of the scenario's own source if `data` is empty; at most `limit`, if it is given.
 
-    These are a random sample, the same in every run and for every model; see `sample_rows`. Raises `UserError` with
+    These are a random sample, the same in every run and for every model; see `spread_sample`. Raises `UserError` with
     file, line and field for a row that does not match the scenario, and for duplicate ids.
     """
     rows = list(_instances_by_row(scenario, data or scenario.source, seed))
     if limit is not None:
-        rows = sample_rows(rows, limit)
+        rows = spread_sample(rows, limit)
     found = list(islice(chain.from_iterable(rows), limit))
     for key, companion in (("baseline", scenario.baseline_outputs), ("reference_answers", scenario.reference_answers)):
         if companion:
@@ -88,7 +88,7 @@ def load_examples(scenario: Scenario, *, data: str = "", seed: int = 0) -> list[
     return list(chain.from_iterable(_instances_by_row(replace(scenario, convert=readings), source, seed)))
 
 
-def sample_rows(rows: Sequence[list[Instance]], limit: int) -> list[list[Instance]]:
+def spread_sample(rows: Sequence[list[Instance]], limit: int) -> list[list[Instance]]:
     """Rows that hold about `limit` instances, in their order: a systematic sample with a fixed seed.
 
     The rows are sorted by the groups of their instances (subject, category), in random order within a group, and every
