@@ -142,13 +142,17 @@ class Rating:
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt whose response can be verified: by `verifier` (name and arguments) against `reference`."""
+    """A prompt whose response can be verified: by `verifier` (name and arguments) against `reference`.
+
+    `meta` holds the row's columns for reward functions: all but a prompt in messages, a text prompt included.
+    """
 
     prompt: Messages
     reference: str = ""
     verifier: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", _prompt(self.prompt))

@@ -1,6 +1,7 @@
 """Each row format gives its record, and other kinds only by the documented casts."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from data.rows import BOT, CHAT, DIALOGUE, FORMATS, HUMAN, OTHER, RED, SYSTEM, USER
@@ -23,7 +24,13 @@ def write(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_row_gives_its_record(write, name):
     row, record = FORMATS[name]
-    assert read(write(row, row), type(record)) == [record, record]
+    found = read(write(row, row), type(record))
+    if isinstance(record, Task) and "kind" not in row:  # its rewards may read every column
+        assert [one.meta for one in found] == [
+            {key: row[key] for key in row if key != "prompt" or isinstance(row[key], str)}
+        ] * 2
+        found = [replace(one, meta={}) for one in found]
+    assert found == [record, record]
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -30,7 +30,7 @@ def test_a_response_on_which_a_function_raises_gets_the_lowest_reward_and_is_cou
     assert all(value is None for value in reward.breakdown([answer("four")]).components[name])  # nothing failed
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "good", None, 10**400])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "good", [], 10**400])
 def test_a_value_that_is_no_finite_number_costs_its_response(value):
     reward = build_reward_fn(lambda responses: [1.0, value, 3.0])
     with pytest.warns(UserWarning, match="1 of 3"):

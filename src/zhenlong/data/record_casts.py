@@ -32,14 +32,14 @@ def _best_and_worst_ratings(ranking: Ranking) -> list[Record]:
 
 
 def _prompt_task(record: Ranking | Rating) -> list[Record]:
-    return [Task(record.prompt)]
+    return [Task(record.prompt, meta=record.meta)]
 
 
 def _last_turn_task(demonstration: Demonstration) -> list[Record]:
     """The conversation before the assistant's last turn, with that turn as the reference and no verifier."""
     turns = demonstration.messages
     last = max(i for i, message in enumerate(turns) if message.role == "assistant")
-    return [Task(turns[:last], message_text(turns[last]))]
+    return [Task(turns[:last], message_text(turns[last]), meta=demonstration.meta)]
 
 
 def _conversation_document(demonstration: Demonstration) -> list[Record]:

@@ -268,7 +268,8 @@ def _prompt_task(fields: Fields) -> Task:
 
 def _with_task_columns(task: Task, fields: Fields) -> Task:
     arguments, groups = fields.get("arguments") or {}, fields.get("groups") or {}
-    return Task(task.prompt, task.reference, task.verifier, arguments, groups)
+    meta = {name: value for name, value in fields.items() if name != "prompt" or isinstance(value, str)}
+    return Task(task.prompt, task.reference, task.verifier, arguments, groups, meta)
 
 
 def _document(fields: Fields) -> Document:

@@ -9,6 +9,7 @@ from typing import Final
 
 from zhenlong.errors import UserError
 from zhenlong.inference.cache import IN_MEMORY
+from zhenlong.rewards.abstention import neutral_abstentions
 from zhenlong.rewards.classifier import load_classifier_reward
 from zhenlong.rewards.combine import (
     gated_reward,
@@ -78,7 +79,7 @@ def build_reward_fn(
     reward_fns = [builder.build(part) for part in parsed]
     combined = reward_fns[0] if len(reward_fns) == 1 else weighted_sum([(1.0, reward) for reward in reward_fns])
     builder.composite.reward_fn = validated_reward(
-        combined, " + ".join(part if isinstance(part, str) else "..." for part in specs)
+        neutral_abstentions(combined), " + ".join(part if isinstance(part, str) else "..." for part in specs)
     )
     return builder.composite
 

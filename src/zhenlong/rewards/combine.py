@@ -8,9 +8,9 @@ from numbers import Real
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zhenlong.errors import UserError
+from zhenlong.rewards.abstention import is_abstention, without_abstentions
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
 
 SAFETY_THRESHOLD: Final = 0.15  # Llama 2's threshold for the safety score
@@ -21,7 +21,8 @@ def weighted_sum(terms: Sequence[tuple[float, RewardFn]]) -> RewardFn:
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
         columns = [(weight, part(responses)) for weight, part in terms]
-        return [sum(weight * values[i] for weight, values in columns) for i in range(len(responses))]
+        rows = [[weight * values[i] for weight, values in columns] for i in range(len(responses))]
+        return [without_abstentions(sum, row) for row in rows]
 
     return reward
 
@@ -30,7 +31,7 @@ def product(reward_fns: Sequence[RewardFn]) -> RewardFn:
     """Π reward, for scores from 0 to 1 that all have to be high; two negative factors would give a positive reward."""
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
-        return [float(value) for value in _stack(reward_fns, responses).prod(0)]
+        return [without_abstentions(math.prod, row) for row in _rows(reward_fns, responses)]
 
     return reward
 
@@ -46,7 +47,8 @@ def gated_reward(condition: RewardFn, reward_fn: RewardFn, floor: float = 0.0) -
     def combined(responses: Sequence[TaskResponse]) -> list[float]:
         passes = [value >= 0.5 for value in condition(responses)]
         inner = iter(reward_fn([response for response, passed in zip(responses, passes, strict=True) if passed]))
-        return [max(floor, next(inner)) if passed else floor for passed in passes]
+        found = [next(inner) if passed else floor for passed in passes]
+        return [value if is_abstention(value) else max(floor, value) for value in found]
 
     return combined
 
@@ -60,7 +62,7 @@ def minimum(reward_fns: Sequence[RewardFn]) -> RewardFn:
     """The minimum over an ensemble's members: worst-case optimisation of Coste et al. (2023)."""
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
-        return [float(value) for value in _stack(reward_fns, responses).min(0)]
+        return [without_abstentions(min, row) for row in _rows(reward_fns, responses)]
 
     return reward
 
@@ -72,8 +74,10 @@ def mean_minus_std(reward_fns: Sequence[RewardFn], k: float = 1.0) -> RewardFn:
     """
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
-        columns = _stack(reward_fns, responses)
-        return [float(value) for value in columns.mean(0) - k * columns.std(0)]
+        return [
+            without_abstentions(lambda members: float(np.mean(members) - k * np.std(members)), row)
+            for row in _rows(reward_fns, responses)
+        ]
 
     return reward
 
@@ -96,7 +100,7 @@ def safety_gate(
         safety_scores, helpful_scores = safe(responses), helpful(responses)
         unsafe_scores = unsafe_prompt(responses) if unsafe_prompt else [0.0] * len(responses)
         rows = zip(safety_scores, helpful_scores, unsafe_scores, strict=True)
-        return [s if unsafe >= 0.5 or s < logit_threshold else h for s, h, unsafe in rows]
+        return [s if unsafe >= 0.5 or s < logit_threshold or is_abstention(h) else h for s, h, unsafe in rows]
 
     return reward
 
@@ -109,9 +113,12 @@ def whitened_reward(reward_fn: RewardFn) -> RewardFn:
     """
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
-        values = np.asarray(reward_fn(responses), dtype=np.float64)
-        std = float(values.std()) if len(values) else 0.0
-        return [float(value) for value in (values - values.mean()) / std] if std else [0.0] * len(values)
+        values = reward_fn(responses)
+        known = np.asarray([value for value in values if not is_abstention(value)], dtype=np.float64)
+        std = float(known.std()) if len(known) else 0.0
+        if not std:
+            return [value if is_abstention(value) else 0.0 for value in values]
+        return [float((value - known.mean()) / std) for value in values]
 
     return reward
 
@@ -147,6 +154,7 @@ def reward_values(returned: Any, name: str, count: int) -> Sequence[Any]:
     return values
 
 
-def _stack(reward_fns: Sequence[RewardFn], responses: Sequence[TaskResponse]) -> NDArray[np.float64]:
-    """The reward of each component for each response, [components, responses]."""
-    return np.asarray([part(responses) for part in reward_fns], dtype=np.float64)
+def _rows(reward_fns: Sequence[RewardFn], responses: Sequence[TaskResponse]) -> list[list[float]]:
+    """The rewards of each response, one of each component."""
+    columns = [part(responses) for part in reward_fns]
+    return [[float(column[i]) for column in columns] for i in range(len(responses))]

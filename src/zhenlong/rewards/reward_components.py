@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from zhenlong.rewards.abstention import is_abstention
 from zhenlong.rewards.task_response import RewardFn, TaskResponse
 from zhenlong.rewards.tolerant import tolerant_reward
 
-ComponentValues = list[float | None]  # a component's value per response; None if a gate skipped it
+ComponentValues = list[float | None]  # a component's value per response; None if a gate skipped it or it abstained
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class CompositeReward:
     def component(self, reward_fn: RewardFn, name: str) -> RewardFn:
         """The reward, whose values are recorded as the component `name`; see `tolerant_reward` for what fails.
 
-        In calls with failures `name: failed` is the fraction of them.
+        In calls with failures `name: failed` is the fraction of them, and `name: abstained` that of abstentions.
         """
-        validated = tolerant_reward(reward_fn, name, lambda *failed: self.record(f"{name}: failed", *failed))
+        validated = tolerant_reward(reward_fn, name, lambda what, *values: self.record(f"{name}: {what}", *values))
         self._recorded.setdefault(name, {})
 
         def recording(responses: Sequence[TaskResponse]) -> list[float]:
@@ -66,7 +67,7 @@ class CompositeReward:
     def record(self, name: str, responses: Sequence[TaskResponse], values: Sequence[float]) -> None:
         """Record values of the component `name` for these responses."""
         self._recorded.setdefault(name, {}).update(
-            {id(one): value for one, value in zip(responses, values, strict=True)}
+            {id(one): value for one, value in zip(responses, values, strict=True) if not is_abstention(value)}
         )
 
 

@@ -14,13 +14,15 @@ from zhenlong.verify.answer_text import strip_reasoning
 class TaskResponse:
     """A response to a task's prompt; `truncated` if it reached the token limit.
 
-    `num_tokens` counts the tokens sampled by the policy, end-of-turn token included; None if unknown.
+    `num_tokens` counts the tokens sampled by the policy, end-of-turn token included; None if unknown. `token_ids` are
+    these tokens.
     """
 
     task: Task
     text: str
     truncated: bool = False
     num_tokens: int | None = None
+    token_ids: Sequence[int] = ()
 
     @property
     def answer(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.guarded_call import ANYTHING, describe_error
+from zhenlong.rewards.abstention import ABSTAINED
 from zhenlong.rewards.combine import reward_values
 from zhenlong.rewards.task_response import RewardFailed, RewardFn, TaskResponse
 
@@ -19,13 +20,14 @@ MAX_FAILURES: Final = 20  # responses in a row that fail alone, after which the 
 def tolerant_reward(
     reward_fn: RewardFn,
     name: str,
-    record_failed: Callable[[Sequence[TaskResponse], Sequence[float]], None] | None = None,
+    record: Callable[[str, Sequence[TaskResponse], Sequence[float]], None] | None = None,
 ) -> RewardFn:
     """The reward with one finite number for each response, whatever it raises or returns for some of them.
 
     A response for which it raises, or returns no finite number, gets the lowest reward of the call's other responses:
-    no policy gains by it. `record_failed` is given which these are (1, else 0), in calls that have any. Raises
-    `UserError` where the reward fails for every response, returns another number of values, or raises `UserError`.
+    no policy gains by it. Where it returns None it abstains: the value is NaN (see `abstention`). `record` is given
+    which responses failed and on which it abstained (1, else 0), in calls that have any. Raises `UserError` where the
+    reward fails for every response, returns another number of values, or raises `UserError`.
     """
 
     def reward(responses: Sequence[TaskResponse]) -> list[float]:
@@ -36,18 +38,23 @@ def tolerant_reward(
         except ANYTHING as error:
             _raise_if_set_up(error)
             values = _one_by_one(reward_fn, name, responses, error)
-        failed = [reason_of(value, at, responses[at]) for at, value in enumerate(values)]
+        failed = ["" if value is None else reason_of(value, at, responses[at]) for at, value in enumerate(values)]
+        abstained = [value is None for value in values]
+        values = [ABSTAINED if value is None else value for value in values]
+        if record and any(abstained):
+            record("abstained", responses, [float(one) for one in abstained])
         if not any(failed):
             return [float(value) for value in values]
         reason = next(filter(None, failed)).removeprefix(f"reward {name}: ")
-        good = [float(value) for value, problem in zip(values, failed, strict=True) if not problem]
-        if not good:
+        good = [float(one) for one, problem in zip(values, failed, strict=True) if not problem and one is not ABSTAINED]
+        if all(failed):
             raise UserError(f"reward {name}: {reason}; so it fails for all of {len(values)} responses")
-        count = len(values) - len(good)
+        count = sum(map(bool, failed))
         warnings.warn(f"reward {name}: it failed for {count} of {len(values)} responses ({reason})", stacklevel=2)
-        if record_failed:
-            record_failed(responses, [float(bool(problem)) for problem in failed])
-        return [min(good) if problem else float(value) for value, problem in zip(values, failed, strict=True)]
+        if record:
+            record("failed", responses, [float(bool(problem)) for problem in failed])
+        lowest = min(good, default=ABSTAINED)
+        return [lowest if problem else float(value) for value, problem in zip(values, failed, strict=True)]
 
     return reward
 

@@ -218,7 +218,7 @@ def generate_rollouts(
 def task_responses(tasks: Sequence[Task], groups: Sequence[Group]) -> list[TaskResponse]:
     """Every response of the groups, one after the other, as a reward function takes it."""
     return [
-        TaskResponse(tasks[group.task_index], text, cut, len(ids))
+        TaskResponse(tasks[group.task_index], text, cut, len(ids), ids)
         for group in groups
         for text, cut, ids in zip(group.texts, group.truncated, group.responses, strict=True)
     ]

@@ -37,7 +37,7 @@ class SampledResponses:
         """Every completion as a response to its task, in task order."""
         pairs = zip(self.tasks, self.completions, strict=True)
         return [
-            TaskResponse(task, one.text, one.truncated, len(one.token_ids))
+            TaskResponse(task, one.text, one.truncated, len(one.token_ids), one.token_ids)
             for task, several in pairs
             for one in several
         ]
