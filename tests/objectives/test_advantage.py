@@ -128,7 +128,7 @@ def test_leave_one_out_compares_with_the_others() -> None:
 def test_equal_rewards_give_exactly_zero_despite_rounding() -> None:
     rewards = torch.full((7,), 0.1)
     for baseline in ("mean", "leave_one_out"):
-        for scale in ("group", "batch", "none"):
+        for scale in ("group", "batch", "whiten", "none"):
             same = group_advantages(
                 rewards, torch.zeros(7, dtype=torch.long), advantage_baseline=baseline, scale_rewards=scale
             )
@@ -164,3 +164,11 @@ def test_whitening_ignores_nan_outside_of_the_mask() -> None:
         whitened = whiten(torch.tensor([1.0, 3.0, float("nan")]), mask=mask, shift_mean=shift_mean)
         assert torch.equal(whitened[:2], whiten(torch.tensor([1.0, 3.0]), shift_mean=shift_mean))
         assert whitened[2].item() == 0.0
+
+
+def test_whitened_advantages_have_mean_0_and_variance_1_over_the_batch() -> None:
+    plain = group_advantages(SCORES, GROUP_IDS, advantage_baseline="none", scale_rewards="whiten")
+    assert plain.tolist() == pytest.approx(((SCORES - SCORES.mean()) / (SCORES.std() + 1e-4)).tolist())
+    centered = group_advantages(SCORES, GROUP_IDS, scale_rewards="none")
+    whitened = group_advantages(SCORES, GROUP_IDS, scale_rewards="whiten")
+    assert whitened.tolist() == pytest.approx((centered / (centered.std() + 1e-4)).tolist())

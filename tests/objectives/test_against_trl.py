@@ -249,6 +249,24 @@ def test_grpo_losses(loss_type: str, mode: str, level: str) -> None:
     assert sum_per_response(torch.ones(len(leaf)), leaf, 4).tolist() == lengths.tolist()
 
 
+@pytest.mark.parametrize(("loss_type", "mode"), [("cispo", "token"), ("sapo", "sequence")])
+def test_other_surrogates(loss_type: str, mode: str) -> None:
+    torch.manual_seed(2)
+    lengths = torch.tensor([6, 3, 9, 1])
+    mask = (torch.arange(9) < lengths[:, None]).float()
+    old = -torch.rand(4, 9) * 3
+    new, advantages = old + torch.randn(4, 9), torch.randn(4)
+    args = SimpleNamespace(delta=None, steps_per_generation=1, sapo_temperature_pos=1.0, sapo_temperature_neg=1.05)
+    theirs = trl_grpo(new, old, advantages, mask, loss_type=loss_type, epsilon_high=1.28, args=args)
+    real, leaf = mask.bool(), torch.arange(4).repeat_interleave(lengths)
+    settings = RatioSettings(1.0, 0.28, surrogate=loss_type)  # TRL's bound is the weight itself
+    mine, _ = policy_loss(
+        new[real], old[real], advantages[leaf], leaf, 4, settings, token_weights(leaf, 4, mode, max_tokens=20)
+    )
+    count = {"tokens": lengths.sum(), "responses": 4}[AGGREGATION_UNITS[mode]]
+    torch.testing.assert_close(mine / count, theirs, **CLOSE)
+
+
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 def test_group_advantages(scale: str) -> None:
     from trl.trainer.utils import nanstd

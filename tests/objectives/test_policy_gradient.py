@@ -1,5 +1,7 @@
 """The clipped surrogate, the value loss and entropy: first step, clipping regions, exact gradients."""
 
+import math
+
 import pytest
 import torch
 
@@ -166,3 +168,62 @@ def test_rounding_is_not_counted_as_a_clipped_value() -> None:
     values, returns = old + torch.empty(10_000).uniform_(-0.19, 0.19), torch.randn(10_000)
     _, metrics = value_loss(values, old, returns, clip=0.2)
     assert metrics["value_clip_fraction"].item() == 0.0
+
+
+@pytest.mark.parametrize("surrogate", ["clip", "cispo", "gmpo", "sapo"])
+def test_every_surrogate_begins_with_the_policy_gradient(surrogate: str) -> None:
+    """At the ratio 1; GMPO's is that of the mean over each response."""
+    x = OLD.clone().requires_grad_()
+    weights = token_weights(RESPONSE_INDEX, 2, "sequence").double()
+    loss, metrics = policy_loss(x, OLD, ADVANTAGES, RESPONSE_INDEX, 2, RatioSettings(surrogate=surrogate), weights)
+    loss.backward()
+    torch.testing.assert_close(x.grad, -weights * ADVANTAGES)
+    assert metrics["clip_fraction"] == 0
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "weight"), [(0.1, 1.0, 0.5), (3.0, 1.0, 1.5), (3.0, -2.0, 1.5), (1.2, 1.0, 1.2)]
+)
+def test_cispo_clips_the_weight_and_keeps_the_gradient(ratio: float, advantage: float, weight: float) -> None:
+    loss, slope, metrics = single_token_loss(ratio, advantage, surrogate="cispo", clip_low=0.5, clip_high=0.5)
+    assert loss == pytest.approx(-weight * advantage * torch.tensor(ratio).log().item(), rel=1e-6)
+    assert slope == pytest.approx(-weight * advantage)  # d log π / d log π = 1, with the weight as a constant
+    assert metrics["clip_fraction"].item() == (weight != ratio)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "tau"), [(0.3, 1.0, 1.0), (2.5, 1.0, 1.0), (2.5, -1.0, 1.05), (0.3, -2.0, 1.05)]
+)
+def test_sapo_is_a_gate_whose_slope_falls_on_both_sides(ratio: float, advantage: float, tau: float) -> None:
+    loss, slope, _ = single_token_loss(ratio, advantage, surrogate="sapo")
+    gate = 1 / (1 + math.exp(-tau * (ratio - 1)))
+    assert loss == pytest.approx(-advantage * 4 / tau * gate)
+    assert slope == pytest.approx(-advantage * 4 * gate * (1 - gate) * ratio)
+    assert abs(slope) < ratio * abs(advantage)  # what no gate at all would give
+
+
+def test_gmpo_is_the_geometric_mean_of_ratios_clipped_on_one_side() -> None:
+    x = (OLD + torch.tensor([0.3, -0.9, 0.9, 0.9, -0.9])).requires_grad_()
+    settings = RatioSettings(clip_low=0.4, clip_high=0.5, surrogate="gmpo")
+    weights = token_weights(RESPONSE_INDEX, 2, "sequence").double()
+    loss, metrics = policy_loss(x, OLD, ADVANTAGES, RESPONSE_INDEX, 2, settings, weights)
+    first, second = math.exp((0.3 - 0.9 + 0.5) / 3), math.exp((0.9 - 0.4) / 2)  # A > 0: from above, A < 0: from below
+    assert loss.item() == pytest.approx(-(1.0 * first - 2.0 * second))
+    loss.backward()
+    expected = torch.tensor([-first / 3, -first / 3, 0.0, 2 * second / 2, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(x.grad, expected)
+    assert metrics["clip_fraction"] == 2
+
+
+def test_surrogates_have_no_nan_far_away_and_refuse_what_they_do_not_read() -> None:
+    for surrogate in ("cispo", "gmpo", "sapo"):
+        x = (OLD + torch.tensor([100.0, -100.0, 100.0, -100.0, 100.0])).requires_grad_()
+        loss, _ = policy_loss(x, OLD, ADVANTAGES, RESPONSE_INDEX, 2, RatioSettings(surrogate=surrogate))
+        loss.backward()
+        assert loss.isfinite()
+        assert x.grad.isfinite().all()
+        for wrong in ({"dual_clip": 3.0}, {"level": "sequence"}):
+            with pytest.raises(UserError, match=f"surrogate {surrogate}: expected the level token"):
+                RatioSettings(surrogate=surrogate, **wrong)
+    with pytest.raises(UserError, match="surrogate: expected one of clip, cispo, gmpo, sapo, got 'ppo'"):
+        RatioSettings(surrogate="ppo")

@@ -78,7 +78,7 @@ def test_what_is_paid_for_becomes_more_frequent(case, files, tmp_path, pays):
     assert np.mean(earned[-3:]) > np.mean(earned[:3]) + 0.25
 
 
-@pytest.mark.parametrize("case", ["grpo", "rloo", "dr_grpo", "dapo", "gspo"])
+@pytest.mark.parametrize("case", ["grpo", "rloo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce_pp_baseline"])
 def test_equal_rewards_teach_a_group_nothing(case, files, tmp_path, pays):
     """Without a KL to pay for there is then no update, and no division by a spread of zero."""
     run = run_case(case, files, tmp_path / "run", reward=pays["half"], kl_coef=0.0)

@@ -17,7 +17,7 @@ from zhenlong.errors import UserError
 from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
 
 ADVANTAGE_BASELINES: Final = ("mean", "leave_one_out", "none")
-REWARD_SCALES: Final = ("group", "batch", "none")
+REWARD_SCALES: Final = ("group", "batch", "whiten", "none")
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,9 @@ def group_advantages(
     `advantage_baseline`: `mean` of the group; `leave_one_out`, the mean of the others (RLOO, Ahmadian et al. 2024);
     `none`.
     `scale_rewards`: divide by the standard deviation (n-1) + 1e-4 of the `group` (GRPO, Shao et al. 2024) or of the
-    whole `batch`, or not at all, `none` (Dr. GRPO, Liu et al. 2025; RLOO). With a baseline, a group of size one or with
-    equal rewards gives exactly 0.
+    whole `batch`; `whiten` the advantages over the batch, to mean 0 and variance 1 (REINFORCE++, Hu et al. 2025; with a
+    baseline their mean is 0 already); or not at all, `none` (Dr. GRPO, Liu et al. 2025; RLOO). With a baseline, a group
+    of size one or with equal rewards gives exactly 0.
     """
     if advantage_baseline not in ADVANTAGE_BASELINES:
         raise UserError(
@@ -143,6 +144,10 @@ def group_advantages(
         advantages = advantages / ((squares / (size - 1.0).clamp(min=1.0)).sqrt() + 1e-4)
     elif scale_rewards == "batch" and rewards.numel() > 1:
         advantages = advantages / (rewards.std() + 1e-4)
+    elif scale_rewards == "whiten" and rewards.numel() > 1:
+        if advantage_baseline == "none":
+            advantages = advantages - advantages.mean()
+        advantages = advantages / (advantages.std() + 1e-4)
     return advantages
 
 

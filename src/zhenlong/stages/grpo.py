@@ -1,4 +1,4 @@
-"""Group-relative policy optimisation, and its relatives: RLOO, Dr. GRPO, DAPO, GSPO.
+"""Group-relative policy optimisation, and its relatives: RLOO, Dr. GRPO, DAPO, GSPO, CISPO, GMPO, SAPO, REINFORCE++.
 
 Each prompt is answered several times; an answer is good if its reward beats the others'. No critic, and where the KL
 coefficient is 0 no reference either. The sampler's own log-probabilities are the old ones. The variants are settings of
@@ -62,7 +62,9 @@ from zhenlong.stages.stage_steps import (
     resolve_max_length,
 )
 
-Variant = Literal["grpo", "rloo", "dr_grpo", "dapo", "gspo"]
+Variant = Literal[
+    "grpo", "rloo", "dr_grpo", "dapo", "gspo", "cispo", "gmpo", "sapo", "reinforce_pp", "reinforce_pp_baseline"
+]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class GRPOSettings:
     scale_rewards: str = "group"
     loss_aggregation: str = "sequence"
     importance_sampling_level: str = "token"
+    surrogate: str = "clip"
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl_coef: float = 0.04
@@ -95,6 +98,17 @@ VARIANTS: Final[dict[str, GRPOSettings]] = {
     "gspo": GRPOSettings(
         importance_sampling_level="sequence", clip_low=3e-4, clip_high=4e-4, kl_coef=0.0
     ),  # Zheng et al. 2025
+    "cispo": GRPOSettings(
+        surrogate="cispo", loss_aggregation="token", clip_low=1.0, clip_high=4.0, kl_coef=0.0
+    ),  # MiniMax 2025; weights up to 5 as in Khatri et al. 2025
+    "gmpo": GRPOSettings(surrogate="gmpo", clip_low=0.4, clip_high=0.4, kl_coef=0.0),  # Zhao et al. 2025
+    "sapo": GRPOSettings(surrogate="sapo", kl_coef=0.0),  # Gao et al. 2025
+    "reinforce_pp": GRPOSettings(
+        advantage_baseline="none", scale_rewards="whiten", loss_aggregation="token", kl_estimator="k2", kl_coef=0.01
+    ),  # Hu et al. 2025
+    "reinforce_pp_baseline": GRPOSettings(
+        scale_rewards="whiten", loss_aggregation="token", kl_estimator="k2", kl_coef=0.01
+    ),  # the same
 }
 
 
@@ -106,14 +120,15 @@ def grpo(
     reward: str = "verifier",
     variant: Variant = "grpo",
     advantage_baseline: Literal["mean", "leave_one_out", "none"] | None = None,
-    scale_rewards: Literal["group", "batch", "none"] | None = None,
+    scale_rewards: Literal["group", "batch", "whiten", "none"] | None = None,
     loss_aggregation: Literal["token", "sequence", "constant"] | None = None,
     importance_sampling_level: Literal["token", "sequence"] | None = None,
+    surrogate: Literal["clip", "cispo", "gmpo", "sapo"] | None = None,
     clip_low: float | None = None,
     clip_high: float | None = None,
     dual_clip: float = 0.0,
     kl_coef: float | None = None,
-    kl_estimator: Literal["k2", "k3+"] = "k3+",
+    kl_estimator: Literal["k2", "k3+"] | None = None,
     dynamic_sampling_rounds: int | None = None,
     mask_truncated: bool = False,
     **options: Unpack[OnlineGroupKwargs],
@@ -121,11 +136,13 @@ def grpo(
     """Optimise a policy against rewards, comparing several answers to each prompt.
 
     Args:
-        variant: The method: grpo, rloo, dr_grpo, dapo or gspo; it sets the options below that are not given.
+        variant: The method; it sets the options below that are not given.
         advantage_baseline: What a reward is compared with: the group's mean, the mean of the others, or none.
-        scale_rewards: Divide advantages by the standard deviation of the group, of the batch, or by none.
+        scale_rewards: Divide advantages by the standard deviation of the group, of the batch, or by none; or whiten
+            them over the batch (REINFORCE++).
         loss_aggregation: Mean over tokens, over sequences, or sum over tokens divided by max_tokens (constant).
         importance_sampling_level: Probability ratio token by token, or one for the sequence (GSPO).
+        surrogate: The objective: clip, or that of CISPO, GMPO or SAPO in its place.
         clip_low: The ratio is clipped below 1 - clip_low.
         clip_high: The ratio is clipped above 1 + clip_high; above clip_low it is DAPO's clip-higher.
         kl_coef: Weight of the KL to the model as it began, in the loss; 0 needs no reference.
@@ -240,7 +257,7 @@ def grpo_loss(
         rollout.advantages,
         forest.response_index,
         forest.num_responses,
-        RatioSettings(settings.clip_low, settings.clip_high, settings.importance_sampling_level, settings.dual_clip),
+        _ratio_settings(settings),
         weights,
     )
     if settings.kl_coef:
@@ -299,13 +316,23 @@ def _settings(variant: Variant, config: Mapping[str, Any]) -> GRPOSettings:
     return replace(VARIANTS[variant], **given)
 
 
+def _ratio_settings(settings: GRPOSettings) -> RatioSettings:
+    return RatioSettings(
+        settings.clip_low,
+        settings.clip_high,
+        settings.importance_sampling_level,
+        settings.dual_clip,
+        settings.surrogate,
+    )
+
+
 def _check_options(settings: GRPOSettings, samples_per_prompt: int) -> None:
-    RatioSettings(dual_clip=settings.dual_clip)
+    _ratio_settings(settings)
     if samples_per_prompt == 1 and settings.advantage_baseline != "none":
         raise UserError("samples_per_prompt: expected 2 or more, for a group of one has nothing to compare with; got 1")
     if settings.advantage_baseline == "none" and settings.scale_rewards == "group":
         raise UserError(
-            "scale_rewards: group needs an advantage_baseline; with advantage_baseline none use batch or none"
+            "scale_rewards: group needs an advantage_baseline; with advantage_baseline none use batch, whiten or none"
         )
     for name in ("clip_low", "clip_high", "kl_coef", "dynamic_sampling_rounds"):
         if not getattr(settings, name) >= 0:
