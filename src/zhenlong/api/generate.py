@@ -24,6 +24,7 @@ CLASSES: Final = (
     "zhenlong.loop.options:TrainingOptions",
     "zhenlong.rewards.options:RewardOptions",
     "zhenlong.stages.options:ReferenceOptions",
+    "zhenlong.stages.options:HeldoutOptions",
     "zhenlong.stages.options:SamplingOptions",
     "zhenlong.stages.options:RolloutOptions",
     "zhenlong.stages.options:GroupRolloutOptions",
@@ -32,6 +33,8 @@ CLASSES: Final = (
 )
 FAMILIES: Final = {
     "LikelihoodKwargs": ("DataOptions", "ModelOptions", "TrainingOptions"),
+    "SftKwargs": ("DataOptions", "HeldoutOptions", "ModelOptions", "TrainingOptions"),
+    "DpoKwargs": ("DataOptions", "ReferenceOptions", "HeldoutOptions", "ModelOptions", "TrainingOptions"),
     "PreferenceKwargs": ("DataOptions", "ReferenceOptions", "ModelOptions", "TrainingOptions"),
     "PretrainKwargs": ("RowOptions", "NewModelOptions", "ModelOptions", "TrainingOptions"),
     "ClassifyKwargs": ("RowOptions", "LengthOptions", "NewModelOptions", "ModelOptions", "TrainingOptions"),

@@ -14,6 +14,7 @@ Nothing is written before the first step, so a mistake in data or options leaves
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -106,11 +107,13 @@ class Run:
         self._loggers: list[MetricLogger] = []
         self._signals = StopSignals()
         self._step_metrics: dict[str, Any] = {}
+        self._must_write = False  # this step's line
         self._notes: dict[str, Any] = {}
         self._state_before_step: dict[str, Any] = {}
         self._total_steps = 0
         self._ledger_written_at = 0.0
         self._stop_reason: BaseException | None = None
+        self._is_last_step = False
         self._has_logged_a_step = False  # whether a step's line is in metrics.jsonl
         self._lock: int | None = None
         self._is_new = False
@@ -119,6 +122,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run finished earlier, so that nothing is left to do."""
         return (self.output / "finished.json").exists()
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the whole run; 0 before the loop over steps."""
+        return self._total_steps
 
     def __enter__(self) -> Run:
         seed_everything(self.options.seed)
@@ -161,7 +169,7 @@ class Run:
         for step in range(self.step + 1, total + 1):
             self._state_before_step = self._state(exclude=self._learners())
             tokens_before, step_started = self.ledger.tokens, time.perf_counter()
-            self.step, self._step_metrics = step, {}
+            self.step, self._step_metrics, self._must_write = step, {}, False
             yield step
             self._log_step(self.ledger.tokens - tokens_before, time.perf_counter() - step_started)
             self._state_before_step = {}
@@ -173,11 +181,17 @@ class Run:
                 raise self._stop_reason
             if self._signals.received is not None:
                 self._stop_on_signal(self._signals.received)
+            if self._is_last_step:
+                break
         self._signals.in_step = False
         self.ledger.stop()
 
-    def log(self, metrics: Mapping[str, Any]) -> None:
-        """Add metrics to the step's line in metrics.jsonl; several calls in one step are merged."""
+    def log(self, metrics: Mapping[str, Any], *, write: bool = False) -> None:
+        """Add metrics to the step's line in metrics.jsonl; several calls in one step are merged.
+
+        With `write` the line is written whatever `log_every` says.
+        """
+        self._must_write |= write
         if not self._state_before_step:
             raise RuntimeError("log() belongs inside the loop over steps(); results go to finish(results=…)")
         self._step_metrics |= metrics
@@ -190,7 +204,8 @@ class Run:
     def should_evaluate(self) -> bool:
         """Whether an evaluation is due after this step: every `evaluate_every` steps and after the last one."""
         every = self.options.evaluate_every
-        return bool(every) and (self.step % every == 0 or self.step == self._total_steps)
+        is_last = self._is_last_step or self.step == self._total_steps
+        return bool(every) and (self.step % every == 0 or is_last)
 
     def log_step_zero(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics from before training as the line of step 0. Call it inside the first step."""
@@ -200,6 +215,17 @@ class Run:
     def stop_after_step(self, reason: BaseException) -> None:
         """Complete this step, save a checkpoint, then raise `reason`; the run can be resumed."""
         self._stop_reason = reason
+
+    def end_after_step(self) -> None:
+        """Make this step the last one: the loop over steps ends, and the stage finishes as usual."""
+        self._is_last_step = True
+
+    def logged(self, name: str) -> list[tuple[int, float]]:
+        """The steps before this one with a value of a metric in metrics.jsonl, and the values."""
+        path = self._metrics_file.path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        return [(row["step"], row[name]) for row in rows if row.get(name) is not None and row["step"] < self.step]
 
     def write_samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
         """Append responses to samples.jsonl: rows with `prompt` (messages), `response` and optionally `reward`."""
@@ -330,7 +356,7 @@ class Run:
         """Write the finished step's line to the file and to the loggers."""
         ledger = {"tokens": self.ledger.tokens, "tokens_per_second": tokens / seconds, "seconds": self.ledger.seconds}
         should_log = self.step % self.options.log_every == 0 or self.step == self._total_steps
-        if should_log or self._stop_reason is not None or self.should_evaluate():
+        if should_log or self._must_write or self._stop_reason is not None or self.should_evaluate():
             line = to_jsonable({"step": self.step} | self._step_metrics | ledger)
             self._metrics_file.append(line)
             self._has_logged_a_step = True

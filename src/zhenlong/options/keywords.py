@@ -102,6 +102,12 @@ class ReferenceKwargs(TypedDict, total=False):
     reference_cache: str
 
 
+class HeldoutKwargs(TypedDict, total=False):
+    heldout_every: int
+    keep_best: bool
+    patience: int
+
+
 class SamplingKwargs(TypedDict, total=False):
     max_tokens: int
     temperature: float
@@ -164,6 +170,14 @@ class EvaluationKwargs(TypedDict, total=False):
 
 
 class LikelihoodKwargs(DataKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class SftKwargs(DataKwargs, HeldoutKwargs, ModelKwargs, TrainingKwargs, total=False):
+    pass
+
+
+class DpoKwargs(DataKwargs, ReferenceKwargs, HeldoutKwargs, ModelKwargs, TrainingKwargs, total=False):
     pass
 
 

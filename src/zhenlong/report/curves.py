@@ -18,6 +18,8 @@ MIN_POINTS_TO_SMOOTH: Final = 40  # shorter curves get no moving mean
 NOISE_THRESHOLD: Final = 0.01  # a curve is noisy above this median second difference, as a fraction of its range
 CURVE_TITLES: Final = {
     "loss": "Loss",
+    "heldout_loss": "Held-out loss",
+    "heldout_accuracy": "Held-out accuracy",
     "reward": "Reward",
     "gold": "Gold reward",
     "kl": "KL",

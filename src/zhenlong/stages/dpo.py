@@ -23,7 +23,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.text_metrics import preference_accuracy
 from zhenlong.forest import Microbatch, forward, log_probs, make_microbatches
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
-from zhenlong.models import save_model
+from zhenlong.models import load_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.preference import (
     REFERENCE_FREE,
@@ -33,10 +33,11 @@ from zhenlong.objectives.preference import (
 )
 from zhenlong.objectives.reduce import sum_per_response, tokens_per_response
 from zhenlong.options import take_options
-from zhenlong.options.keywords import PreferenceKwargs
+from zhenlong.options.keywords import DpoKwargs
 from zhenlong.records import Ranking
 from zhenlong.stages.evaluate_during_training import with_evaluations
-from zhenlong.stages.options import ReferenceOptions
+from zhenlong.stages.heldout_curve import HeldoutCurve
+from zhenlong.stages.options import HeldoutOptions, ReferenceOptions
 from zhenlong.stages.prepare_data import pair_indices, ranking_trees, read_heldout, read_training_data
 from zhenlong.stages.reference import cached_reference_log_probs
 from zhenlong.stages.sample_logging import log_samples
@@ -57,7 +58,7 @@ def dpo(
     gamma: float = 0.0,
     sft_weight: float | None = None,
     sft_aggregation: Literal["sequence", "token"] = "sequence",
-    **options: Unpack[PreferenceKwargs],
+    **options: Unpack[DpoKwargs],
 ) -> Path:
     """Optimise a policy on rankings directly.
 
@@ -79,10 +80,11 @@ def dpo(
     (Eq. 7, Rafailov et al. 2023); log-probabilities are summed over the response's tokens.
     """
     config = dict(locals())
-    data_options, frozen, model_options, training = take_options(
+    data_options, frozen, heldout_options, model_options, training = take_options(
         options,
         DataOptions(),
         ReferenceOptions(),
+        HeldoutOptions(),
         ModelOptions(),
         TrainingOptions(lr=1e-6, warmup_steps=0.1),
     )
@@ -93,7 +95,12 @@ def dpo(
     if loss in REFERENCE_FREE and (frozen.reference or frozen.reference_cache):
         raise UserError(f"reference, reference_cache: {loss} compares with no reference; leave them empty")
     with Run(
-        output, config, training, name="dpo", model_options=model_options, other_options=(data_options, frozen)
+        output,
+        config,
+        training,
+        name="dpo",
+        model_options=model_options,
+        other_options=(data_options, frozen, heldout_options),
     ) as run:
         if run.finished:
             return run.output
@@ -113,7 +120,19 @@ def dpo(
         total = training.total_steps(order.epoch_size)
         learner = Learner(policy, training, total, dtype=run.dtype)
         run.track(learner=learner, order=order)
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec):
+        frozen_model = load_model(frozen.reference or model) if heldout_options.heldout_every else None
+
+        def measure_heldout() -> dict[str, float]:
+            found = preference_accuracy(
+                (policy, tokenizer),
+                heldout_rankings,
+                reference=frozen_model,
+                chat_template=data_options.template_spec,
+            )
+            return {"heldout_accuracy": found["accuracy"]["mean"]}
+
+        curve = HeldoutCurve(run, heldout_options, heldout_rankings, (policy, template), measure_heldout)
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec, curve):
             rows = order.draw(training.batch_size)
             step = StepRankings([rankings[row] for row in rows], [reference_log_probs[row] for row in rows])
             batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
@@ -132,7 +151,7 @@ def dpo(
                 reference=reference_name,
                 chat_template=data_options.template_spec,
             )
-        return run.finish(*prepare_for_saving(policy, template), save_model, results)
+        return run.finish(*prepare_for_saving(policy, template), curve.save_finished, results)
 
 
 @dataclass(frozen=True)

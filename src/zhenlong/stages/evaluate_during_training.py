@@ -25,6 +25,7 @@ from zhenlong.evaluate.run import evaluate
 from zhenlong.evaluate.run.suites import select_entries
 from zhenlong.loop import Run
 from zhenlong.loop.run import EVALUATION_FOLDER
+from zhenlong.stages.heldout_curve import HeldoutCurve
 
 
 class GateStopped(SystemExit):
@@ -41,8 +42,11 @@ def with_evaluations(
     tokenizer: PreTrainedTokenizerBase,
     steps: Iterator[int],
     chat_template: str = "auto",
+    heldout: HeldoutCurve | None = None,
 ) -> Iterator[int]:
     """The steps, with an evaluation before the first and after every `evaluate_every` of them and the last.
+
+    `heldout` measures held-out records beside, at its own steps.
 
     Evaluating changes no later step: modes and random states are as they were. Where a rule of `stop_on_gate` is
     broken, held against the evaluation before the first step, the step's line and a checkpoint are written and
@@ -50,14 +54,17 @@ def with_evaluations(
     before the first step is missing in a resumed run.
     """
     options = run.options
-    if not options.evaluate_every:
-        yield from steps
-        return
-    rules = _read_gate_rules(run)
+    rules = _read_gate_rules(run) if options.evaluate_every else []
     for step in steps:
         if step == 1:
-            run.log_step_zero(_metrics_of(_run_evaluation(run, 0, model, tokenizer, chat_template)))
+            before = dict(heldout.before_training()) if heldout else {}
+            if options.evaluate_every:
+                before |= _metrics_of(_run_evaluation(run, 0, model, tokenizer, chat_template))
+            if before:
+                run.log_step_zero(before)
         yield step
+        if heldout:
+            heldout.after_step(is_last=step == run.total_steps)
         if run.should_evaluate():
             run.log(_metrics_of(_run_evaluation(run, step, model, tokenizer, chat_template)))
             failed = _broken_rules(run, rules, step)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from zhenlong.errors import UserError
 from zhenlong.options import Options, require_option
 
 
@@ -62,3 +63,22 @@ class GroupRolloutOptions(RolloutOptions):
         super().validate()
         given = self.samples_per_prompt
         require_option("samples_per_prompt", given, "a whole number of 1 or more", given >= 1)
+
+
+@dataclass(frozen=True)
+class HeldoutOptions(Options):
+    """When the held-out records are measured during training, and what follows from it."""
+
+    heldout_every: int = 0
+    """Steps between measures of the held-out records, besides before the first step and after the last; 0: none."""
+    keep_best: bool = False
+    """Finish with the model of the best held-out measure, not with the last one."""
+    patience: int = 0
+    """End after this many held-out measures in a row that are no better than the best; 0 never ends early."""
+
+    def validate(self) -> None:
+        super().validate()
+        for name in ("heldout_every", "patience"):
+            require_option(name, getattr(self, name), "a whole number of 0 or more", getattr(self, name) >= 0)
+        if (self.keep_best or self.patience) and not self.heldout_every:
+            raise UserError("heldout_every: expected 1 or more, because keep_best or patience is set, got 0")

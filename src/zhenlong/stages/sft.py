@@ -6,6 +6,7 @@ read and not imitated. Conversations may have many turns, and several sources mi
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from zhenlong.data.options import DataOptions
 from zhenlong.evaluate.heldout.text_metrics import perplexity
 from zhenlong.forest import make_microbatches
 from zhenlong.loop import Learner, Run, TrainingOptions
-from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.options import take_options
-from zhenlong.options.keywords import LikelihoodKwargs
+from zhenlong.options.keywords import SftKwargs
 from zhenlong.records import Demonstration
 from zhenlong.stages.evaluate_during_training import with_evaluations
+from zhenlong.stages.heldout_curve import HELDOUT_LOSS, HeldoutCurve
+from zhenlong.stages.options import HeldoutOptions
 from zhenlong.stages.prepare_data import conversation_trees, read_heldout, read_training_data
 from zhenlong.stages.sample_logging import log_samples
 from zhenlong.stages.stage_steps import (
@@ -39,7 +41,7 @@ def sft(
     data: str,
     output: str,
     heldout: str = "",
-    **options: Unpack[LikelihoodKwargs],
+    **options: Unpack[SftKwargs],
 ) -> Path:
     """Fine-tune a model on demonstrations.
 
@@ -52,13 +54,16 @@ def sft(
     2022, §3.5).
     """
     config = dict(locals())
-    data_options, model_options, training = take_options(
+    data_options, heldout_options, model_options, training = take_options(
         options,
         DataOptions(),
+        HeldoutOptions(),
         ModelOptions(),
         TrainingOptions(lr=2e-5, warmup_steps=0.03),
     )
-    with Run(output, config, training, name="sft", model_options=model_options, other_options=(data_options,)) as run:
+    with Run(
+        output, config, training, name="sft", model_options=model_options, other_options=(data_options, heldout_options)
+    ) as run:
         if run.finished:
             return run.output
         demonstrations, order = read_training_data(run, data, Demonstration, training, allow_decay_weights=True)
@@ -84,7 +89,13 @@ def sft(
             if heldout_demonstrations
             else {}
         )
-        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec):
+
+        def measure_heldout() -> dict[str, float]:
+            found = perplexity((policy, tokenizer), heldout_demonstrations, chat_template=data_options.template_spec)
+            return {HELDOUT_LOSS: math.log(found["perplexity"]["mean"])}
+
+        curve = HeldoutCurve(run, heldout_options, heldout_demonstrations, (policy, template), measure_heldout)
+        for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec, curve):
             rows = order.draw(training.batch_size, decay=learner.schedule_phase == "decay")
             batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
             scored = sum(len(batch.forest.target) for batch in batches)
@@ -95,4 +106,4 @@ def sft(
             results["after"] = perplexity(
                 (policy, tokenizer), heldout_demonstrations, chat_template=data_options.template_spec
             )
-        return run.finish(*prepare_for_saving(policy, template), save_model, results)
+        return run.finish(*prepare_for_saving(policy, template), curve.save_finished, results)
