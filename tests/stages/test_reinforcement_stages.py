@@ -9,6 +9,7 @@ import pytest
 import torch
 from cases import CASES, run_case
 from safetensors.torch import load_file
+from tiny import tiny_model
 from tiny_files import TASKS, read_metrics, write_jsonl_file
 from transformers import AutoModelForCausalLM
 
@@ -20,7 +21,8 @@ from zhenlong.objectives.advantage import GAESettings
 from zhenlong.objectives.kl import KLController
 from zhenlong.stages import grpo as grpo_stage
 from zhenlong.stages import ppo as ppo_stage
-from zhenlong.stages.rollout import Group, RolloutBuffer
+from zhenlong.stages.grpo import GRPOSettings, grpo_loss
+from zhenlong.stages.rollout import Group, RolloutBuffer, token_log_probs
 
 POLICY = [case for case, (stage, _) in CASES.items() if stage in ("ppo", "grpo")]
 FIRST = {"batch_size": 8, "update_epochs": 1, "steps": 1}  # one rollout, one update
@@ -87,6 +89,22 @@ def test_equal_rewards_teach_a_group_nothing(case, files, tmp_path, pays):
     assert lines[0]["frac_groups_nonzero_std"] == 0
     before, after = load_file(f"{files['model']}/model.safetensors"), load_file(run / "model" / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_entropy_bonus_counts_with_the_weights_of_the_loss_and_without_an_advantage(files, tmp_path, pays):
+    policy = tiny_model()
+    ones = np.ones(3, np.float32)
+    group = Group(0, [1, 2], [[3, 4], [5]], ["", ""], [False, False], [0.0, 0.0], old_log_probs=-ones)
+    group.advantages, group.loss_mask = ones, ones
+    (batch,) = make_microbatches([group.tree], 4096, torch.device("cpu"))
+    plain, bonus = (
+        grpo_loss(policy, [group], GRPOSettings(kl_coef=0.0, entropy_coef=weight), batch).total for weight in (0.0, 0.5)
+    )
+    weights = torch.tensor([0.5, 0.5, 1.0])  # of the mean over each response
+    expected = 0.5 * (weights * token_log_probs(policy, 1.0, batch.forest)).sum()
+    torch.testing.assert_close(bonus - plain, expected)
+    run = run_case("grpo", files, tmp_path / "run", reward=pays["half"], kl_coef=0.0, entropy_coef=0.1, steps=1)
+    assert "skipped_update" not in read_metrics(run)[0]
 
 
 def test_with_a_kl_to_pay_for_equal_rewards_make_no_nan(files, tmp_path, pays):

@@ -28,7 +28,7 @@ from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.advantage import group_advantages
 from zhenlong.objectives.kl import kl_estimate, kl_loss
-from zhenlong.objectives.policy_gradient import RatioSettings, policy_loss
+from zhenlong.objectives.policy_gradient import RatioSettings, policy_loss, sampled_entropy
 from zhenlong.objectives.reduce import AGGREGATION_UNITS, token_weights
 from zhenlong.options import take_options
 from zhenlong.options.keywords import OnlineGroupKwargs
@@ -81,6 +81,7 @@ class GRPOSettings:
     kl_coef: float = 0.04
     kl_estimator: str = "k3+"
     dual_clip: float = 0.0
+    entropy_coef: float = 0.0
     dynamic_sampling_rounds: int = 0
     max_tokens: int = 256
     temperature: float = 1.0
@@ -129,6 +130,7 @@ def grpo(
     dual_clip: float = 0.0,
     kl_coef: float | None = None,
     kl_estimator: Literal["k2", "k3+"] | None = None,
+    entropy_coef: float = 0.0,
     dynamic_sampling_rounds: int | None = None,
     mask_truncated: bool = False,
     **options: Unpack[OnlineGroupKwargs],
@@ -147,6 +149,7 @@ def grpo(
         clip_high: The ratio is clipped above 1 + clip_high; above clip_low it is DAPO's clip-higher.
         kl_coef: Weight of the KL to the model as it began, in the loss; 0 needs no reference.
         kl_estimator: How that KL is estimated: k2, or k3+ (the value of k3 with the gradient of k2).
+        entropy_coef: Weight of the entropy bonus.
         dynamic_sampling_rounds: Rounds of new prompts instead of groups whose rewards are all equal (DAPO).
         mask_truncated: Leave answers that were cut off at max_tokens out of the loss.
 
@@ -263,6 +266,8 @@ def grpo_loss(
     if settings.kl_coef:
         kl = kl_loss(policy_log_probs, rollout.reference_log_probs, settings.kl_estimator)  # [M]
         total = total + settings.kl_coef * (weights * kl).sum()
+    if settings.entropy_coef:
+        total = total - settings.entropy_coef * (weights * sampled_entropy(policy_log_probs)).sum()
     tokens = float(len(forest.target))
     return StepLoss(total, {name: (value, tokens) for name, value in {**metric_sums, "entropy": entropy.sum()}.items()})
 
@@ -298,8 +303,9 @@ def _add_advantages(groups: Sequence[Group], settings: GRPOSettings, mask_trunca
 
 
 def _has_gradient(group: Group, settings: GRPOSettings) -> bool:
-    """Whether a group adds to the gradient: some token in the loss, with an advantage or a KL."""
-    return bool((group.loss_mask * group.advantages).any() or (settings.kl_coef and group.loss_mask.any()))
+    """Whether a group adds to the gradient: some token in the loss, with an advantage, a KL or a bonus."""
+    always = settings.kl_coef or settings.entropy_coef
+    return bool((group.loss_mask * group.advantages).any() or (always and group.loss_mask.any()))
 
 
 def _loss_count(groups: Sequence[Group], settings: GRPOSettings) -> float:
@@ -334,6 +340,6 @@ def _check_options(settings: GRPOSettings, samples_per_prompt: int) -> None:
         raise UserError(
             "scale_rewards: group needs an advantage_baseline; with advantage_baseline none use batch, whiten or none"
         )
-    for name in ("clip_low", "clip_high", "kl_coef", "dynamic_sampling_rounds"):
+    for name in ("clip_low", "clip_high", "kl_coef", "entropy_coef", "dynamic_sampling_rounds"):
         if not getattr(settings, name) >= 0:
             raise UserError(f"{name}: expected a number of 0 or more, got {getattr(settings, name)}")
