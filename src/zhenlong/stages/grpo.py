@@ -149,7 +149,7 @@ def grpo(
         clip_high: The ratio is clipped above 1 + clip_high; above clip_low it is DAPO's clip-higher.
         kl_coef: Weight of the KL to the model as it began, in the loss; 0 needs no reference.
         kl_estimator: How that KL is estimated: k2, or k3+ (the value of k3 with the gradient of k2).
-        entropy_coef: Weight of the entropy bonus.
+        entropy_coef: Weight of an entropy bonus on the sampled tokens, weighted as the loss.
         dynamic_sampling_rounds: Rounds of new prompts instead of groups whose rewards are all equal (DAPO).
         mask_truncated: Leave answers that were cut off at max_tokens out of the loss.
 
