@@ -47,6 +47,23 @@ FORMATS = {
     "sharegpt with a system column": ({"conversations": [*HUMAN, RED], "system": "Be brief."}, WITH_SYSTEM),
     "prompt and completion": ({"prompt": "Name a colour.", "completion": "Red."}, DEMONSTRATION),
     "prompt and completion messages": ({"prompt": CHAT[:1], "completion": CHAT[1:]}, DEMONSTRATION),
+    "dolly": (
+        {"instruction": "Name", "context": "a colour", "response": "Red.", "category": "qa"},
+        Demonstration((Message("user", "Name\n\na colour"), BOT), meta={"category": "qa"}),
+    ),
+    "openorca": ({"system_prompt": "Be brief.", "question": "Name a colour.", "response": "Red."}, WITH_SYSTEM),
+    "metamath": ({"query": "Name a colour.", "response": "Red."}, DEMONSTRATION),
+    "prompt and response": ({"prompt": "Name a colour.", "response": "Red."}, DEMONSTRATION),
+    "capybara": ({"conversation": [{"input": "Name a colour.", "output": "Red."}]}, DEMONSTRATION),
+    "openai preference": (
+        {
+            "input": {"messages": CHAT[:1], "tools": [], "parallel_tool_calls": True},
+            "preferred_output": CHAT[1:],
+            "non_preferred_output": OTHER[1:],
+        },
+        RANKING,
+    ),
+    "a label that is a float": ({"prompt": "Name a colour.", "completion": "Red.", "label": 1.0}, RATING),
     "sharegpt preference": ({"conversations": HUMAN, "chosen": RED, "rejected": BLUE}, RANKING),
     "messages preference": ({"chosen_messages": CHAT, "rejected_messages": OTHER}, RANKING),
     "alpaca preference": ({"instruction": "Name a colour.", "chosen": "Red.", "rejected": "Blue."}, RANKING),

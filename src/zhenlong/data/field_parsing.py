@@ -13,6 +13,7 @@ from zhenlong.records import Message, Messages
 Fields = Mapping[str, Any]
 
 HH_ROLES: Final = {"Human": "user", "Assistant": "assistant"}
+MEDIA_COLUMNS: Final = ("images", "image", "videos", "video", "audios", "audio")
 _TURN: Final = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
@@ -74,7 +75,7 @@ def split_shared_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages,
 
 def parse_bool(value: Any, field: str) -> bool:
     """A boolean label as JSON, a table or a 0/1 column writes it."""
-    values = {"true": True, "1": True, "false": False, "0": False}
+    values = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
     parsed = values.get(str(value).strip().lower())
     if parsed is None:
         raise ValueError(f"{field}: expected true or false, got {value!r}")
@@ -82,8 +83,14 @@ def parse_bool(value: Any, field: str) -> bool:
 
 
 def extra_columns(fields: Fields, *used_fields: str) -> dict[str, Any]:
-    """The columns of a row that were not used, if their values are plain (text, numbers, booleans)."""
+    """The columns of a row that were not used, if their values are plain (text, numbers, booleans).
+
+    A picture or sound is a `ValueError`.
+    """
     plain = (str, int, float, bool)
+    for name in MEDIA_COLUMNS:
+        if fields.get(name):
+            raise ValueError(f"{name}: only text is trained on; expected rows without pictures and sounds")
     return {name: value for name, value in fields.items() if name not in used_fields and isinstance(value, plain)}
 
 

@@ -93,8 +93,12 @@ def _require_user_first(record: Record) -> Record:
     return record
 
 
+_SYSTEM_AND_TOOLS: Final = ("system", "system_prompt", "tools", "functions")  # functions: OpenAI's name before tools
+
+
 def _with_system_columns(messages: Messages, fields: Fields) -> Messages:
-    return add_system_and_tools(messages, fields.get("system"), fields.get("tools"))
+    system = fields.get("system") or fields.get("system_prompt")
+    return add_system_and_tools(messages, system, fields.get("tools") or fields.get("functions"))
 
 
 # Preferences
@@ -103,7 +107,7 @@ def _with_system_columns(messages: Messages, fields: Fields) -> Messages:
 def _pair_ranking(prompt: Messages, chosen: str, rejected: str, fields: Fields, *used_fields: str) -> Ranking:
     known = ("strength", "annotator")
     strength, annotator = (fields.get(name) for name in known)
-    meta = extra_columns(fields, "prompt", "chosen", "rejected", "system", "tools", *known, *used_fields)
+    meta = extra_columns(fields, "prompt", "chosen", "rejected", *_SYSTEM_AND_TOOLS, *known, *used_fields)
     level = int(strength) if isinstance(strength, str) and strength.isdigit() else strength
     return Ranking(prompt, (chosen, rejected), (1, 2), level, annotator, meta=meta)
 
@@ -171,13 +175,13 @@ def _ranked_responses(fields: Fields, responses_field: str, prompt_field: str) -
 def _prompt_rating(fields: Fields) -> Rating:
     prompt = parse_prompt(fields["prompt"], "prompt")
     response = parse_response(fields["completion"], "completion", prompt)
-    meta = extra_columns(fields, "prompt", "completion", "label", "system", "tools")
+    meta = extra_columns(fields, "prompt", "completion", "label", *_SYSTEM_AND_TOOLS)
     return Rating(_with_system_columns(prompt, fields), response, parse_bool(fields["label"], "label"), meta)
 
 
 def _messages_rating(fields: Fields, messages_field: str, label_field: str) -> Rating:
     messages = _with_system_columns(parse_messages(fields[messages_field], messages_field), fields)
-    meta = extra_columns(fields, messages_field, label_field, "system", "tools")
+    meta = extra_columns(fields, messages_field, label_field, *_SYSTEM_AND_TOOLS)
     return Rating(
         messages[:-1],
         single_response_text(messages[-1:], messages_field),
@@ -191,12 +195,12 @@ def _messages_rating(fields: Fields, messages_field: str, label_field: str) -> R
 
 def _messages_demonstration(fields: Fields, messages_field: str) -> Demonstration:
     messages = _with_system_columns(parse_messages(fields[messages_field], messages_field), fields)
-    return Demonstration(messages, meta=extra_columns(fields, messages_field, "system", "tools"))
+    return Demonstration(messages, meta=extra_columns(fields, messages_field, *_SYSTEM_AND_TOOLS))
 
 
-def _alpaca_prompt(fields: Fields) -> Messages:
+def _alpaca_prompt(fields: Fields, context_field: str = "input") -> Messages:
     question = "\n\n".join(
-        part for part in (field_text(fields, "instruction"), field_text(fields, "input", "")) if part.strip()
+        part for part in (field_text(fields, "instruction"), field_text(fields, context_field, "")) if part.strip()
     )
     if not question:
         raise ValueError("instruction: expected some text, got none")
@@ -208,10 +212,43 @@ def _alpaca_prompt(fields: Fields) -> Messages:
     return _with_system_columns((*earlier, Message("user", question)), fields)
 
 
-def _alpaca_demonstration(fields: Fields) -> Demonstration:
-    answer = Message("assistant", field_text(fields, "output"))
-    meta = extra_columns(fields, "instruction", "input", "output", "system", "history", "tools")
-    return Demonstration((*_alpaca_prompt(fields), answer), meta=meta)
+def _alpaca_demonstration(fields: Fields, context_field: str = "input", answer_field: str = "output") -> Demonstration:
+    answer = Message("assistant", field_text(fields, answer_field))
+    meta = extra_columns(fields, "instruction", context_field, answer_field, "history", *_SYSTEM_AND_TOOLS)
+    return Demonstration((*_alpaca_prompt(fields, context_field), answer), meta=meta)
+
+
+def _response_demonstration(fields: Fields, prompt_field: str) -> Demonstration:
+    prompt = parse_prompt(fields[prompt_field], prompt_field)
+    answer = Message("assistant", parse_response(fields["response"], "response", prompt))
+    meta = extra_columns(fields, prompt_field, "response", *_SYSTEM_AND_TOOLS)
+    return Demonstration((*_with_system_columns(prompt, fields), answer), meta=meta)
+
+
+def _exchanges_demonstration(fields: Fields) -> Demonstration:
+    """Capybara: a list of exchanges with `input` and `output`."""
+    turns: list[Message] = []
+    for number, exchange in enumerate(fields["conversation"]):
+        place = f"conversation[{number}]"
+        if not isinstance(exchange, Mapping):
+            raise ValueError(f"{place}: expected an object with input and output, got {type(exchange).__name__}")
+        try:
+            question, answer = (field_text(exchange, name) for name in ("input", "output"))
+        except ValueError as error:
+            raise ValueError(f"{place}.{error}") from None
+        turns += [Message("user", question), Message("assistant", answer)]
+    messages = _with_system_columns(tuple(turns), fields)
+    return Demonstration(messages, meta=extra_columns(fields, "conversation", *_SYSTEM_AND_TOOLS))
+
+
+def _openai_preference(fields: Fields) -> Ranking:
+    """OpenAI's preference fine-tuning: `input` with messages and tools, and the two outputs."""
+    given = fields["input"]
+    turns = parse_messages(given.get("messages"), "input.messages")
+    prompt = add_system_and_tools(turns, None, given.get("tools"))
+    sides = ("preferred_output", "non_preferred_output")
+    chosen, rejected = map_collecting_errors(parse_response, [(fields[side], side, prompt) for side in sides])
+    return _pair_ranking(prompt, chosen, rejected, fields, "input", *sides)
 
 
 def _flan_demonstration(fields: Fields) -> Demonstration:
@@ -219,7 +256,7 @@ def _flan_demonstration(fields: Fields) -> Demonstration:
         _with_system_columns(parse_prompt(fields["inputs"], "inputs"), fields),
         Message("assistant", field_text(fields, "targets")),
     )
-    return Demonstration((*prompt, answer), meta=extra_columns(fields, "inputs", "targets", "system", "tools"))
+    return Demonstration((*prompt, answer), meta=extra_columns(fields, "inputs", "targets", *_SYSTEM_AND_TOOLS))
 
 
 def _completion_demonstration(fields: Fields) -> Demonstration:
@@ -227,7 +264,7 @@ def _completion_demonstration(fields: Fields) -> Demonstration:
     answer = Message("assistant", parse_response(fields["completion"], "completion", prompt))
     return Demonstration(
         (*_with_system_columns(prompt, fields), answer),
-        meta=extra_columns(fields, "prompt", "completion", "system", "tools"),
+        meta=extra_columns(fields, "prompt", "completion", *_SYSTEM_AND_TOOLS),
     )
 
 
@@ -251,7 +288,7 @@ def _answer_demonstration(fields: Fields, question_field: str, answer_field: str
     """The worked solution if the row has one besides the bare answer."""
     prompt = _with_system_columns(parse_prompt(fields[question_field], question_field), fields)
     solution_field = answer_field if fields.get("solution") is None else "solution"
-    meta = extra_columns(fields, question_field, solution_field, "system", "tools")
+    meta = extra_columns(fields, question_field, solution_field, *_SYSTEM_AND_TOOLS)
     return Demonstration((*prompt, Message("assistant", _answer_text(fields, solution_field))), meta=meta)
 
 
@@ -366,6 +403,12 @@ ROW_FORMATS: Final = (
         for messages_field in ("messages", "conversations")
         for label_field in ("label", "kto_tag")
     ),
+    _preference_format(
+        "OpenAI preference",
+        ("input", "preferred_output", "non_preferred_output"),
+        _openai_preference,
+        matches=_field_is("input", Mapping),
+    ),
     RowFormat("TRL unpaired preference", ("prompt", "completion", "label"), {Rating: _prompt_rating}),
     RowFormat("prompt-completion", ("prompt", "completion"), {Demonstration: _completion_demonstration}),
     RowFormat(
@@ -375,6 +418,14 @@ ROW_FORMATS: Final = (
     ),
     RowFormat("messages", ("messages",), {Demonstration: partial(_messages_demonstration, messages_field="messages")}),
     RowFormat("Alpaca", ("instruction", "output"), {Demonstration: _alpaca_demonstration}),
+    RowFormat(
+        "Dolly",
+        ("instruction", "response"),
+        {Demonstration: partial(_alpaca_demonstration, context_field="context", answer_field="response")},
+    ),
+    RowFormat(
+        "Capybara", ("conversation",), {Demonstration: _exchanges_demonstration}, _field_is("conversation", list)
+    ),
     RowFormat("FLAN", ("inputs", "targets"), {Demonstration: _flan_demonstration}),
     *(
         RowFormat(
@@ -387,6 +438,15 @@ ROW_FORMATS: Final = (
             _has_no_choices,
         )
         for q, a in _QUESTION_ANSWER_FIELDS
+    ),
+    *(
+        RowFormat(
+            f"{prompt_field} and response",
+            (prompt_field, "response"),
+            {Demonstration: partial(_response_demonstration, prompt_field=prompt_field)},
+            _has_no_choices,
+        )
+        for prompt_field in ("question", "query", "prompt")
     ),
     RowFormat("prompt alone", ("prompt",), {Task: _prompt_task}, _has_no_choices),
     RowFormat("plain text", ("text",), {Document: _document}),
