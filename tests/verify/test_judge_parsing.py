@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
 from zhenlong.verify.judge_parsing import (
@@ -18,7 +15,6 @@ from zhenlong.verify.judge_parsing import (
     read_winner,
 )
 
-CASES = Path(__file__).parents[3] / "shared" / "cases" / "judges.jsonl"
 LABELS = ("full_compliance", "full_refusal", "partial_refusal")
 
 PAIRS = [
@@ -465,14 +461,3 @@ def test_replies_of_any_length_are_read(piece: str) -> None:
 def test_a_verdict_at_the_end_of_a_long_reply_is_read() -> None:
     assert read_winner("The answers differ in their length. " * 2000 + "[[B]]").value == "B"
     assert read_rating("It has many lines. " * 2000 + "Rating: 3").value == 3
-
-
-@pytest.mark.skipif(not CASES.exists(), reason="needs shared/cases")
-def test_the_shared_cases() -> None:
-    readers = {
-        "pair": read_pair, "rating": read_rating, "winner": read_winner, "label": lambda text: read_label(text, LABELS),
-    }  # fmt: skip
-    for line in CASES.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        expected = None if row["expected"] == "none" else row["expected"]
-        assert readers[row["kind"]](row["output"]).value == expected, row

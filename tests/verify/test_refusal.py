@@ -1,14 +1,9 @@
 """The refusal detector on refusals and on responses that only resemble them."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from zhenlong.verify import is_refusal
 from zhenlong.verify.refusal import classify_refusal, is_refusal_advbench, is_refusal_xstest
-
-CASES = Path(__file__).parents[3] / "shared" / "cases" / "refusals.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -169,10 +164,3 @@ def test_a_refusal_with_an_answer_after_it_is_partial(text: str, label: str) -> 
 @pytest.mark.parametrize("piece", ["it is not ", "i ", "no, ", "sorry ", "我", "* ", "(", "\n"])
 def test_responses_of_any_length_are_read(piece: str) -> None:
     classify_refusal(piece * (200_000 // len(piece)))
-
-
-@pytest.mark.skipif(not CASES.exists(), reason="needs shared/cases")
-def test_the_shared_cases() -> None:
-    for line in CASES.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        assert is_refusal(row["output"]) == bool(row["expected"]), row

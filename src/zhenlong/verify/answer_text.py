@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
+from unicodedata import normalize
 
 MissingAnswer = Literal["", "unclosed_reasoning", "empty"]
 EMPTY_ANSWER: Final = "empty"
@@ -34,6 +35,7 @@ _QUOTES: Final = "`\"'"
 
 _PLAIN: Final = str.maketrans(
     {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width forms
+    | {code: normalize("NFKC", chr(code)) for code in (*range(0x1D400, 0x1D800), *range(0x24B6, 0x24EA))}  # 𝐁, Ⓑ
     | dict.fromkeys(map(ord, "‘’‛‚ʼ´"), "'")
     | dict.fromkeys(map(ord, "“”„‟«»"), '"')
     | dict.fromkeys((0x3000, 0x00A0, 0x202F, *range(0x2000, 0x200B)), " ")

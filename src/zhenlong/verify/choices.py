@@ -22,91 +22,48 @@ from itertools import islice
 from typing import Final
 
 from zhenlong.verify.answer_text import plain_characters, strip_reasoning
-from zhenlong.verify.final_answer import last_boxed
+from zhenlong.verify.choice_words import (
+    ARTICLE,
+    BETWEEN,
+    CHINESE_ORDINALS,
+    CHOICE_HEDGE,
+    CHOICE_NEGATION,
+    CLAUSE_END,
+    CLAUSE_OVER,
+    CONCLUSION_AFTER,
+    CONCLUSION_BEFORE,
+    EMPHASIS,
+    EMPHASIZED_LETTER,
+    JOINED,
+    KIND_WORD,
+    LATEX_TEXT,
+    LEAD,
+    LEADING_END,
+    LETTER,
+    LISTED_LINE,
+    LISTED_RIGHT,
+    LISTED_WRONG,
+    NEXT_QUESTION,
+    NUMBER_WORD,
+    NUMBERING,
+    ONLY_AFTER,
+    ONLY_BEFORE,
+    ORDINAL_OPTION,
+    ORDINALS,
+    PASSED_OVER,
+    PRONOUN,
+    RULED_OUT,
+    TEXT_RULED_OUT,
+    UNKNOWN_ANSWER,
+    UNKNOWN_OPTION,
+    VERDICT,
+)
+from zhenlong.verify.math_answer import joined_boxes
 
 MAX_LENGTH: Final = 20_000
 """Characters read, from the end of the answer: the conclusion stands there."""
 MAX_MENTIONS: Final = 200  # letters and texts read; of more, those at the beginning and at the end
 _WINDOW: Final = 120  # characters before and after a letter in which a statement is looked for
-
-_LATEX_TEXT: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathsf)\s*\{([^{}]{0,200})\}")
-_EMPHASIZED_LETTER: Final = re.compile(r"(?:\*\*|__|\$|`)\s*\(?([A-Za-z])\)?\s*(?:\*\*|__|\$|`)")
-_EMPHASIS: Final = re.compile(
-    r"\*+|__+|`+|\$+|\\[()\[\]]|</?(?:b|i|em|strong|answer|choice|final_answer)>", re.IGNORECASE
-)
-_LETTER: Final = re.compile(r"(?<![A-Za-z0-9'])([A-Za-z])(?![A-Za-z0-9]|'[A-Za-z])")
-_ARTICLE: Final = re.compile(
-    r"\s+(?!(?:is|was|and|or|but|because|since|as|due|seems|appears|must|would|cannot)\b)[a-z]"
-)
-_PRONOUN: Final = re.compile(r"\s+(?!(?:is|because|since)\b)[a-z]")
-_NUMBERING: Final = re.compile(r"\s*(?:[)\].:、．]|\s[-–—]\s)")
-_KIND_WORD: Final = re.compile(r"(?:\b(?:option|choice|letter|answer)|选项)\s*[:(\[\"']?\s*$", re.IGNORECASE)
-
-_NOUN: Final = r"(?:answers?|options?|choices?|response|solution|selection)"
-_IS: Final = (
-    r"(?:is|was|are|be|would\s+be|should\s+be|must\s+be|will\s+be|has\s+to\s+be|seems\s+to\s+be|appears\s+to\s+be)"
-)
-_FILLER: Final = (
-    r"(?:(?:therefore|thus|hence|indeed|clearly|definitely|probably|likely|simply|then|just|only|the|option|choice|answer|"
-    r"letter|statement|most\s+likely|best|correct|right|as\s+follows)\b[\s,:]*)*"
-)
-_LEAD: Final = re.compile(
-    rf"(?:\b{_NOUN}(?:\s+(?:to|for|of|here|among|from|in|that|which)\b[^.:\n]{{0,60}})?\s*(?:{_IS}\b\s*:?|:|=|->|→)\s*{_FILLER}"
-    rf"|\b(?:i|we)(?:'d|'ll|\s+would|\s+will|\s+must)?\s+(?:choose|chose|pick|picked|select|selected|go\s+(?:with|for)|"
-    rf"went\s+with|answer|say|vote\s+for)\s*:?\s*{_FILLER}"
-    rf"|\b(?:it|that|this)(?:'s|\s+{_IS}|\s+leaves)\s+{_FILLER}|\b(?:choose|select|pick)\s+{_FILLER}|\bleav(?:es|ing)\s+{_FILLER}"
-    r"|(?:答案|选项|选择)\s*(?:应该|应当|应)?\s*(?:就)?(?:是|为|选|:)+\s*(?:选项)?|选(?:择)?(?:是|为|:)?\s*(?:选项)?)"
-    r"[\s(\[{\"'“]*$",
-    re.IGNORECASE,
-)
-_VERDICT: Final = re.compile(
-    r"[)\]\"']*\s*(?:is|was|seems|appears|looks|would\s+be|must\s+be)\s+(?:to\s+be\s+)?(?:therefore\s+|thus\s+|clearly\s+|"
-    r"indeed\s+|definitely\s+)?(?:the\s+|a\s+|an\s+|my\s+)?(?:only\s+|most\s+|final\s+)?(?:correct|right|best|true|accurate|"
-    r"appropriate|answer)|[)\]]*\s*(?:选项)?(?:是)?(?:正确|对的|最佳)",
-    re.IGNORECASE,
-)
-_NEGATION: Final = re.compile(
-    r"(?:\b(?:not|never|neither|nor|incorrect|wrong|false|eliminat(?:e|es|ed|ing)|rul(?:e|es|ed|ing)\s+out|exclud(?:e|es|ed|ing)"
-    r"|reject(?:s|ed)?|instead\s+of|rather\s+than|other\s+than|unlike|except)\b|n't\b|\bcannot\b|不是|不对|不选|错误|排除|并非)",
-    re.IGNORECASE,
-)
-_RULED_OUT: Final = re.compile(
-    r"[)\]\"']*\s*(?:(?:and|or|nor|,|、)\s*\(?[A-Z]\)?\s*)*(?:(?:is|are|was|were|can|could|do|does|seems?)\s*)?"
-    r"(?:both\s+|clearly\s+|definitely\s+|also\s+|all\s+)?(?:not\b|n't\b|incorrect\b|wrong\b|false\b|ruled\s+out|eliminated|"
-    r"cannot\b|can't\b|isn't\b|aren't\b|不对|不正确|错误|错)",
-    re.IGNORECASE,
-)
-_TEXT_RULED_OUT: Final = re.compile(
-    r"[)\]\"']*\s*(?:is|are|was|were|would\s+be|seems?)\s*(?:n't|not)?\s*(?:the\s+)?(?:incorrect|wrong|false)\b|[)\]\"']*\s*"
-    r"(?:is|are|was|were|would|can)\s*(?:n't|not)\s+(?:be\s+)?(?:the\s+)?(?:correct|right|answer|true)\b",
-    re.IGNORECASE,
-)
-_LEADING_END: Final = re.compile(r"\s*(?:[,.;:!\n—-]|because\b|since\b|$)")
-_CLAUSE_OVER: Final = re.compile(r"[)\]\"']*\s*(?:[.,;!\n]|$)")
-_NEXT_QUESTION: Final = re.compile(r"\n\s*(?:Question|Q|问题)\s*\d{0,4}\s*:")
-_CLAUSE_END: Final = re.compile(
-    r"[,;:!?\n。，；！？—]|\.(?=\s|$)|\b(?:but|so|hence|therefore|thus|because|since|while|whereas)\b", re.IGNORECASE
-)
-_JOINED: Final = re.compile(
-    r"[)\]\"'\s]*(?:,|/|&|\+|、|\band/or\b|\band\b|\bor\b|或|和|与|及|\s)*[(\[\"'\s]*(?:both|either|option|choice|选项)?\s*",
-    re.IGNORECASE,
-)
-_HEDGE: Final = re.compile(
-    r"\b(?:could|might|may|can)\s+(?:also|as\s+well|equally)\b|\balternatively\b|\bor\s+(?:maybe|perhaps|possibly)\b"
-    r"|也可能|也可以",
-    re.IGNORECASE,
-)
-_UNKNOWN_OPTION: Final = re.compile(
-    r"\b(?:cannot|can't|can not|not|un)\b.{0,20}\b(?:determined?|answer(?:ed|able)?|known?|info(?:rmation)?|told|say)\b"
-    r"|\b(?:unknown|undetermined|unanswerable|unclear)\b|无法(?:确定|判断)|不(?:知道|确定)|未知",
-    re.IGNORECASE,
-)
-_UNKNOWN_ANSWER: Final = re.compile(
-    r"\b(?:not|n't|cannot|insufficient|no)\b.{0,60}\b(?:determin\w*|know\w*|tell|say|info(?:rmation)?|enough|clear|specif\w*|"
-    r"stated?|mention\w*|provided?|indicat\w*|sufficient|possible)\b|\b(?:unknown|unclear|undetermined|ambiguous|"
-    r"insufficient)\b|无法|没有(?:足够|提供|说明)|未(?:知|说明|提供)|不(?:清楚|确定)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -127,17 +84,37 @@ def read_choice(content: str, options: Sequence[str]) -> int | None:
     trace is cut, and so is a further question that a base model puts to itself.
     """
     answer = strip_reasoning(content)
-    if (further := _NEXT_QUESTION.search(answer.lstrip())) is not None:
+    if (further := NEXT_QUESTION.search(answer.lstrip())) is not None:
         answer = answer.lstrip()[: further.start()]
     answer = answer[-MAX_LENGTH:]
     forms = [_plain(one).strip() for one in options]
-    boxed = last_boxed(answer)
-    if boxed is not None:
-        whole = _whole(_plain(boxed).strip(), forms)
-        return whole if whole is not None else _read_text(_plain(boxed).strip(), forms)
-    text = _plain(answer).strip()
+    boxes = joined_boxes(answer)
+    text = _plain(answer if boxes is None else boxes).strip()
+    if not any(character.isdigit() for form in forms for character in form):
+        text = _letters_for_numbers(text, len(forms))
     whole = _whole(text, forms)
     return whole if whole is not None else _read_text(text, forms)
+
+
+def _letters_for_numbers(text: str, count: int) -> str:
+    """The text with letters for the numbers of options: "option 2", "the second option", or "2" as the whole answer."""
+
+    def lettered(place: int, found: re.Match[str]) -> str:
+        return f"option {chr(ord('A') + place)}" if 0 <= place < count else found[0]
+
+    def ordinal(found: re.Match[str]) -> str:
+        return lettered(ORDINALS.index(found[1].lower()) if found[1] else CHINESE_ORDINALS.index(found[2]), found)
+
+    def number(found: re.Match[str]) -> str:
+        before, place = text[max(0, found.start() - _WINDOW) : found.start()], int(found[0]) - 1
+        named = NUMBER_WORD.search(before)
+        alone = CLAUSE_OVER.match(text, found.end()) and (LEAD.search(before) or not before.strip(" ([\"'"))
+        if not named and not alone:
+            return found[0]
+        return chr(ord("A") + place) if 0 <= place < count else found[0]
+
+    text = ORDINAL_OPTION.sub(ordinal, text)
+    return re.sub(r"(?<![\w.,])\d{1,2}(?![\w%]|[.,]\d)", number, text)
 
 
 def _read_text(text: str, forms: Sequence[str]) -> int | None:
@@ -145,6 +122,9 @@ def _read_text(text: str, forms: Sequence[str]) -> int | None:
     stated = [number for number, one in enumerate(mentions) if not one.negated and _is_stated(text, one)]
     if stated:
         return _last_statement(text, mentions, stated[-1])
+    listed = _listed_right(text, forms)
+    if listed is not None:
+        return listed
     leading = _leading_letter(text, mentions)
     if leading is not None:
         return leading if leading >= 0 else None
@@ -160,9 +140,9 @@ def _plain(text: str) -> str:
     """Without emphasis and LaTeX text commands; a letter that was emphasized stands in brackets."""
     text = plain_characters(text)
     for _ in range(2):
-        text = _LATEX_TEXT.sub(r"\1", text)
-    text = _EMPHASIZED_LETTER.sub(r" (\1) ", text)
-    return _EMPHASIS.sub("", text)
+        text = LATEX_TEXT.sub(r"\1", text)
+    text = EMPHASIZED_LETTER.sub(r" (\1) ", text)
+    return EMPHASIS.sub("", text)
 
 
 def _whole(text: str, forms: Sequence[str]) -> int | None:
@@ -170,12 +150,36 @@ def _whole(text: str, forms: Sequence[str]) -> int | None:
     bare = text.strip(" \n\t.,;:!?()[]{}\"'。，、")
     if len(bare) == 1 and bare.isascii() and bare.isalpha() and ord(bare.upper()) - ord("A") < len(forms):
         return ord(bare.upper()) - ord("A")
-    wanted = _comparable(text)
-    return next((place for place, form in enumerate(forms) if form and _comparable(form) == wanted), None)
+    for same in (_comparable, _without_article):
+        wanted = same(text)
+        found = [place for place, form in enumerate(forms) if form and same(form) == wanted]
+        if found:
+            return found[0] if same is _comparable or len(found) == 1 else None
+    return None
+
+
+def _without_article(text: str) -> str:
+    return re.sub(r"^(?:a|an|the)\s+(?=\w\w)", "", _comparable(text))
 
 
 def _comparable(text: str) -> str:
     return " ".join(text.casefold().split()).strip(" .。!\"'")
+
+
+def _listed_right(text: str, forms: Sequence[str]) -> int | None:
+    """The option that a list of all options with their verdicts calls right: "A: wrong", "B) text - correct"."""
+    verdicts: dict[int, bool] = {}
+    for line in LISTED_LINE.finditer(text):
+        option = ord(line[1]) - ord("A")
+        if option >= len(forms):
+            continue
+        rest = line[2].strip()
+        if forms[option] and rest.casefold().startswith(forms[option].casefold()):
+            rest = rest[len(forms[option]) :]
+        if LISTED_WRONG.search(rest) or LISTED_RIGHT.search(rest):
+            verdicts[option] = not LISTED_WRONG.search(rest)
+    right = [option for option, is_right in verdicts.items() if is_right]
+    return right[0] if len(verdicts) > 1 and len(right) == 1 else None
 
 
 def _mentions(text: str, forms: Sequence[str]) -> list[_Mention]:
@@ -183,7 +187,7 @@ def _mentions(text: str, forms: Sequence[str]) -> list[_Mention]:
     texts = _text_places(text, forms)
     starts = [start for start, _, _ in texts]
     letters = []
-    for match in _LETTER.finditer(text):
+    for match in LETTER.finditer(text):
         option = ord(match[1].upper()) - ord("A")
         inside = bisect_right(starts, match.start()) - 1
         if option < len(forms) and not (inside >= 0 and match.start() < texts[inside][1]):
@@ -198,18 +202,18 @@ def _mentions(text: str, forms: Sequence[str]) -> list[_Mention]:
 def _mention(text: str, start: int, end: int, option: int) -> _Mention | None:
     """The mention at a place; None for a letter that is a word of the sentence, such as the article "A"."""
     if end - start > 1 or text[start].isdigit():
-        return _Mention(start, end, option, True, _is_negated(text, start, end, _TEXT_RULED_OUT))
+        return _Mention(start, end, option, True, _is_negated(text, start, end, TEXT_RULED_OUT))
     marked = _is_marked(text, start, end)
     after = text[end : end + 20]
-    is_word = (text[start] == "A" and _ARTICLE.match(after)) or (text[start] == "I" and _PRONOUN.match(after))
+    is_word = (text[start] == "A" and ARTICLE.match(after)) or (text[start] == "I" and PRONOUN.match(after))
     if not marked and (text[start].islower() or is_word) and not _is_stated_alone(text, start, end):
         return None
-    return _Mention(start, end, option, marked, _is_negated(text, start, end, _RULED_OUT))
+    return _Mention(start, end, option, marked, _is_negated(text, start, end, RULED_OUT))
 
 
 def _is_stated_alone(text: str, start: int, end: int) -> bool:
     """Whether a letter, in either case, is all that a statement says: "the answer is c."."""
-    return bool(_CLAUSE_OVER.match(text, end)) and bool(_LEAD.search(text[max(0, start - _WINDOW) : start]))
+    return bool(CLAUSE_OVER.match(text, end)) and bool(LEAD.search(text[max(0, start - _WINDOW) : start]))
 
 
 def _text_places(text: str, forms: Sequence[str]) -> list[tuple[int, int, int]]:
@@ -217,11 +221,14 @@ def _text_places(text: str, forms: Sequence[str]) -> list[tuple[int, int, int]]:
     found: list[tuple[int, int, int]] = []
     for place in sorted(range(len(forms)), key=lambda place: -len(forms[place])):
         form = forms[place].strip().rstrip(".。")
-        if len(form) < 2 and not form.isdigit():  # a single letter is read as a letter
+        if len(form) < 2 and form.isascii() and not form.isdigit():  # a single letter is read as a letter
             continue
         words = r"\s+".join(map(re.escape, form.split()))
+        words = re.sub(r"^(?:a|an|the)\\s\+(?=\w\w)", r"(?:(?:a|an|the)\\s+)?", words, flags=re.IGNORECASE)
         matches = re.finditer(rf"(?<![A-Za-z0-9]){words}(?![A-Za-z0-9])", text, re.IGNORECASE)
         own = [(match.start(), match.end(), place) for match in islice(matches, MAX_MENTIONS)]
+        if len(form) < 2 and not form.isdigit():  # "对" is a part of other words
+            own = [one for one in own if _is_stated_alone(text, one[0], one[1])]
         found += [one for one in own if not any(start <= one[0] < end for start, end, _ in found)]
     return sorted(found)
 
@@ -231,25 +238,33 @@ def _is_marked(text: str, start: int, end: int) -> bool:
     before, after = text[max(0, start - 12) : start], text[end : end + 3]
     if before.rstrip()[-1:] in ("(", "[") and after.lstrip()[:1] in (")", "]"):
         return True
-    if after[:1] in (")", "]") and before.count("(") <= before.count(")"):
+    clause = text[max(0, start - _WINDOW) : start]
+    if after[:1] in (")", "]") and clause.count("(") <= clause.count(")"):
         return True
     line_start = not before.strip(" ") or before.rstrip(" ").endswith("\n")
-    if line_start and text[start].isupper() and _NUMBERING.match(text, end) and before.strip() == "":
+    if line_start and text[start].isupper() and NUMBERING.match(text, end) and before.strip() == "":
         return True
     is_word = text[start].isupper() or not after[:1].isspace()
-    return bool(_KIND_WORD.search(before)) and is_word
+    return bool(KIND_WORD.search(before)) and is_word
 
 
 def _is_negated(text: str, start: int, end: int, ruled_out: re.Pattern[str]) -> bool:
     """Whether the clause rules the option out, before it or right after it."""
-    clause = _CLAUSE_END.split(text[max(0, start - _WINDOW) : start])[-1]
-    return bool(_NEGATION.search(clause)) or bool(ruled_out.match(text[end : end + _WINDOW]))
+    before, after = text[max(0, start - _WINDOW) : start], text[end : end + _WINDOW]
+    if ONLY_BEFORE.search(before) and ONLY_AFTER.match(after):  # "all but B are wrong"
+        return False
+    if (ruled_out is RULED_OUT and (BETWEEN.search(before) or PASSED_OVER.search(before))) or (
+        after.startswith("?") and after[1:].strip()
+    ):
+        return True
+    return bool(CHOICE_NEGATION.search(CLAUSE_END.split(before)[-1])) or bool(ruled_out.match(after))
 
 
 def _is_stated(text: str, one: _Mention) -> bool:
-    return bool(_LEAD.search(text[max(0, one.start - _WINDOW) : one.start])) or bool(
-        _VERDICT.match(text[one.end : one.end + _WINDOW])
-    )
+    before, after = text[max(0, one.start - _WINDOW) : one.start], text[one.end : one.end + _WINDOW]
+    if LEAD.search(before) or VERDICT.match(after) or (ONLY_BEFORE.search(before) and ONLY_AFTER.match(after)):
+        return True
+    return bool(CONCLUSION_BEFORE.search(before)) and CONCLUSION_AFTER.fullmatch(text, one.end) is not None
 
 
 def _last_statement(text: str, mentions: Sequence[_Mention], number: int) -> int | None:
@@ -260,16 +275,13 @@ def _last_statement(text: str, mentions: Sequence[_Mention], number: int) -> int
         while 0 <= place + step < len(mentions):
             left, right = sorted((mentions[place], mentions[place + step]), key=lambda one: one.start)
             between = text[left.end : right.start]
-            if (
-                right.negated
-                or left.negated
-                or not (len(between) < _WINDOW and (_JOINED.fullmatch(between) or _is_numbering(between)))
-            ):
+            labels = left.end - left.start == 1 < right.end - right.start and _is_numbering(between)
+            if right.negated or left.negated or not (len(between) < _WINDOW and (JOINED.fullmatch(between) or labels)):
                 break
             chosen.add(mentions[place + step].option)
             place += step
     rest = text[mentions[number].end :]
-    hedge = _HEDGE.search(rest)
+    hedge = CHOICE_HEDGE.search(rest)
     if hedge:
         after = mentions[number].end + hedge.start()
         chosen |= {one.option for one in mentions if one.start >= after - 30 and not one.negated}
@@ -296,7 +308,7 @@ def _leading_letter(text: str, mentions: Sequence[_Mention]) -> int | None:
 
 
 def _ends_clause(text: str, end: int) -> bool:
-    return bool(_LEADING_END.match(text, end))
+    return bool(LEADING_END.match(text, end))
 
 
 def _starts_line(text: str, start: int) -> bool:
@@ -305,5 +317,5 @@ def _starts_line(text: str, start: int) -> bool:
 
 def _unknown_option(text: str, forms: Sequence[str]) -> int | None:
     """The only option that says "not known", where the answer says so in words of its own."""
-    unknown = [place for place, form in enumerate(forms) if _UNKNOWN_OPTION.search(form)]
-    return unknown[0] if len(unknown) == 1 and _UNKNOWN_ANSWER.search(text[-2 * MAX_LENGTH // 10 :]) else None
+    unknown = [place for place, form in enumerate(forms) if UNKNOWN_OPTION.search(form)]
+    return unknown[0] if len(unknown) == 1 and UNKNOWN_ANSWER.search(text[-2 * MAX_LENGTH // 10 :]) else None

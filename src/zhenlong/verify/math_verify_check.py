@@ -7,6 +7,7 @@ threads therefore go to one child process, which is started on first use and end
 from __future__ import annotations
 
 import json
+import re
 import select
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from typing import Any, Final
 
 from zhenlong.errors import UserError
 from zhenlong.guarded_call import ANYTHING, describe_error, time_limit
-from zhenlong.verify.math_answer import NumberRange, as_intervals, clean_math, read_math, same_notation
+from zhenlong.verify.math_answer import read_math
+from zhenlong.verify.math_notation import NumberRange, as_intervals, as_ratio, as_tuples, clean_math, same_notation
 
 TIMEOUT_SECONDS: Final = 3  # for parsing one expression, and for one comparison; normal answers take milliseconds
 
@@ -61,12 +63,16 @@ def _math_equal(response: str, reference: str) -> bool | None:
     if said is None:
         return False if _parse_reference(gold_text) else None
     answer = clean_math(said)
-    same = same_notation(gold_text, answer)
-    if same is not None:
-        return same
+    for split, in_order in ((as_tuples, False), (as_ratio, True)):
+        golds, answers = split(gold_text), split(answer)
+        if golds or answers:
+            return _parts_equal(golds, answers, in_order)
     unions = as_intervals(gold_text), as_intervals(answer)
     if unions[0] and unions[1]:
         return _unions_equal(*unions)
+    same = same_notation(gold_text, answer)
+    if same is not None:
+        return same
     gold = _parse_reference(gold_text)
     return _equal(gold, answer) if gold else None
 
@@ -76,7 +82,8 @@ def _equal(gold: list[Any], answer: str) -> bool:
 
     parsed = _parse(f"\\boxed{{{answer}}}")
     candidates = [parsed]
-    if "," not in answer and (" " in answer or all(isinstance(part, str) for part in parsed)):
+    added = re.search(r"\s[-+]\s*[A-Za-z]", answer)  # "42 + C" is not 42, as "42 cm" is
+    if "," not in answer and not added and (" " in answer or all(isinstance(part, str) for part in parsed)):
         candidates.append(_parse(answer if "$" in answer or "\\" not in answer else f"${answer}$"))
     return bool(gold) and any(bool(verify(gold, one, timeout_seconds=TIMEOUT_SECONDS)) for one in candidates)
 
@@ -84,12 +91,28 @@ def _equal(gold: list[Any], answer: str) -> bool:
 def _unions_equal(golds: Sequence[NumberRange], answers: Sequence[NumberRange]) -> bool:
     return len(golds) == len(answers) and all(
         (gold[0], gold[3]) == (answer[0], answer[3])
-        and all(
-            same_notation(one, other) or _equal(_parse_reference(one), other)
-            for one, other in zip(gold[1:3], answer[1:3], strict=True)
-        )
+        and all(_part_equals(one, other) for one, other in zip(gold[1:3], answer[1:3], strict=True))
         for gold, answer in zip(golds, answers, strict=True)
     )
+
+
+def _parts_equal(golds: Sequence[str], answers: Sequence[str], in_order: bool) -> bool:
+    """Whether each part of the gold answer has its own equal part in the answer, at the same place if `in_order`."""
+    if len(golds) != len(answers):
+        return False
+    left = list(answers)
+    for gold in golds:
+        candidates = left[:1] if in_order else left
+        match = next((one for one in candidates if _part_equals(gold, one)), None)
+        if match is None:
+            return False
+        left.remove(match)
+    return True
+
+
+def _part_equals(gold: str, answer: str) -> bool:
+    same = same_notation(gold, answer)
+    return _equal(_parse_reference(gold), answer) if same is None else same
 
 
 def _parse_reference(text: str) -> list[Any]:
