@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 _A, _B, _TIED, _MARK = "\ue000", "\ue001", "\ue002", "\ue004"  # as in `comparisons`
-_STAND_INS: Final = {"a": _A, "1": _A, "first": _A, "b": _B, "2": _B, "second": _B}
+_STAND_INS: Final = {
+    "a": _A, "1": _A, "first": _A, "第一": _A, "b": _B, "2": _B, "second": _B, "第二": _B,
+}  # fmt: skip
 _NOUN: Final = (
     r"(?:output|response|answer|assistant|model|option|candidate|reply|completion|system|version|choice|chatbot|"
     r"summary|translation|ai|回答|答案|助手|模型|选项|回复|输出)"
@@ -19,8 +21,9 @@ _NOUN: Final = (
 _AFTER_A: Final = (  # what may follow a bare "A" that is a name, not an article
     r"(?=\s*(?:$|[.,;:!?)\]>=<≻≈~\n/|&\u4e00-\u9fff]|(?:is|was|wins?|won|beats|does|did|has|had|and|or|than|over|to|vs|"
     r"it|loses|follows|performs|outperforms|provides|gives|gave|remains|seems|appears|looks|comes|deserves|gets|should|"
-    r"would|could|might|may|cannot|can't|isn't|doesn't|because|since|as|rather|instead|better|falls|surpasses|edges|"
-    r"takes|also|clearly|slightly|more|less)\b))"
+    r"would|could|might|may|cannot|can't|isn't|doesn't|because|since|as|rather|instead|falls|surpasses|edges|"
+    r"takes|also)\b|(?:better|(?:more|less) \w+) than\b|"
+    r"(?:clearly|slightly) (?:wins|beats|outperforms|(?:better|worse)(?! \w))\b|(?:higher|above|ahead)\b))"
 )
 _KEY: Final = r"(?:winner|verdict|better|best|prefer\w*|choice|chosen|answer|decision|result|selection|judge?ment)"
 _VALUE: Final = (
@@ -52,11 +55,14 @@ _MARKED: Final = (
     rf"[\"'][\w ]*{_KEY}[\w ]*[\"']\s*:\s*[\"']?\s*{_VALUE}\s*(?=[\"',}}\n])[\"']?",
 )
 _NAMED: Final = (
+    r"(?i:(?<![A-Za-z'])(?P<name>[ab])(?=\s?[<>≻=≈]{1,2}\s?[ab](?![A-Za-z'])))",
+    r"(?i:(?<=[<>=≻≈])\s?(?P<name>[ab])(?![A-Za-z']))",
     r"(?im:(?:^|(?<=[:=]))[ \t]*[(\[]?(?P<name>[ab])[)\]]?(?=[\s.!]*$))",
     rf"(?i:(?:\bthe )?(?<![a-z]){_NOUN}s?\s*[(\[{{\"']\s*(?P<name>[ab12])\s*[)\]}}\"'](?:'s {_NOUN})?)",
     rf"(?:\b[Tt]he )?(?<![A-Za-z])(?i:{_NOUN})s?\s*(?P<name>[ABb12])(?![A-Za-z0-9_+])(?:'s (?:{_NOUN}))?",
     rf"(?:\b[Tt]he )?(?<![A-Za-z])(?i:{_NOUN})\s+(?P<name>a)\b{_AFTER_A}",
     rf"(?i:\b(?:the )?(?P<name>first|second) (?:{_NOUN}|one)\b)",
+    rf"(?P<name>第[一二])个?(?:{_NOUN})?",
     r"\b(?P<name>[ab])(?= (?:is|was) (?:\w+ )?(?:better|worse|best|superior|inferior|preferred|the winner)\b)",
     r"(?<=\bthan )(?P<name>[ab])\b(?!\s+\w)",
     r"[(\[](?P<name>[abAB])[)\]]",
@@ -73,7 +79,7 @@ _SIDE: Final = f"[{_A}{_B}]"
 NEGATION: Final = re.compile(
     r"\b(?:not|never|no|hardly|neither|nor|cannot|rather than|instead of|could be|could have|might be|may be|"
     r"might have|"
-    r"needs? to be|than|over|far from|barely|nothing)\b|n't\b|不(?!相)|没|并非"
+    r"needs? to be|than|over|far from|nowhere|barely|nothing)\b|n't\b|不(?!相)|没|并非"
 )
 HEDGE: Final = re.compile(
     r"\b(?:one|some|some people|you|people|many|others|it)\s+(?:may|might|could|would)\s+(?:\w+ )?(?:think|say|"
@@ -84,7 +90,10 @@ HEDGE: Final = re.compile(
 DENIED: Final = re.compile(
     r"(?:\bnot|n't|\bcannot) (?:\w+ )?(?:think|believe|say|find|agree|claim|consider|feel|argue)\b|\bunclear\b|"
     r"\bnot (?:\w+ )?(?:clear|sure|certain|convinced|true|the case|obvious)\b|\bhard to (?:say|tell)\b|"
-    r"\bthere (?:is|'s) (?:nothing|no reason)\b|\bn't (?:anything|any reason|a reason)\b|n't anything\b"
+    r"\bthere (?:is|'s) (?:nothing|no reason)\b|"
+    r"\bi (?:\w+ )?doubt (?:that|whether|if)\b|\bdoubtful (?:that|whether|if)\b|"
+    r"\b(?:false|untrue|wrong) (?:that|to say)\b|"
+    r"\bn't (?:anything|any reason|a reason)\b|n't anything\b"
 )
 REVISION: Final = re.compile(
     r"\bon (?:reflection|second thoughts?)\b|\bactually\b|\bwait\b|\bcorrection\b|\bchanged? my (?:mind|verdict|"
@@ -137,7 +146,8 @@ BETTER_IN_ONE_ASPECT: Final = re.compile(
 PREFER: Final = (
     r"\b(?:prefer|prefers|prefered|preferred|choose|chose|choosing|pick|picked|select|selected|favou?rs?|go with|"
     r"going with|"
-    r"went with|recommend|vote for|vote goes to|side with|opt for|lean(?:ing)? towards?|award|declare|goes to|"
+    r"went with|recommend|give it to|"
+    r"vote for|vote goes to|side with|opt for|lean(?:ing)? towards?|award|declare|goes to|"
     r"in favou?r of|"
     r"(?:(?:the|my) )?(?:(?:final|overall) )?(?:winner|verdict|choice|decision|preference|pick|answer|conclusion) "
     r"(?:is|would be|must be|goes to|remains)|"
@@ -150,10 +160,22 @@ TIE: Final = re.compile(
     r"identical|comparable|as good as|just as good|"
     r"no (?:\w+ )?(?:winner|difference|preference))\b(?!-?break)|平局|不相上下|同样好|一样好|打平|难分高下"
 )
+RESUMED: Final = re.compile(r"\b(?:but|yet|however|nevertheless|nonetheless|still|so|hence|therefore|thus)\b")
+CONCEDED: Final = re.compile(r"\s*(?:while|although|though|even (?:if|though)|whereas)\b")
+CHINESE_THAN: Final = re.compile(
+    rf"({_SIDE}[^{_A}{_B}。\n]{{0,6}})比\s*{_SIDE}[^{_A}{_B}。，\n]{{0,4}}?(?:(?:更|要|稍|略)*(?P<good>好|强|优秀?)|(?P<bad>差|弱|糟))?"
+)
+RANKED: Final = rf"\b(?:rate|rank|place|put|score)s? (?P<side>{_SIDE})(?: \w+)? (?:higher|above|ahead|first)\b"
+RANKS_FIRST: Final = rf"(?P<side>{_SIDE}) (?:ranks|comes|is) (?:first|ahead)\b"
+CHOSEN_OVER: Final = (
+    rf"^\W*(?:so |i'd say |then )?(?P<side>{_SIDE})(?: over| instead of|,? rather than|,? not) {_SIDE}\W*$"
+)
+LABELLED: Final = rf"^\W*(?:output|response|preferred(?: \w+)?)\s*:\s*(?P<side>{_SIDE})\W*$"
 SAID: Final = rf"\bi(?:'d| would) say (?:it's |it is |that )?(?P<side>{_SIDE})(?=\s*(?:[,.;!:]|$|but\b|because\b))"
 OPENING: Final = rf"^\W*(?P<side>{_SIDE})\s*,?\s*(?:because|since)\b"
 FILLER_WORD: Final = re.compile(
     r"i|i'd|i'll|i'm|think|believe|say|would|will|so|therefore|thus|hence|it|it's|is|the|my|answer|verdict|"
     r"choice|definitely|clearly|certainly|probably|surely|obviously|be|must|should|final|and|go|with|then|in|"
-    r"opinion|view|this|case|one|of|two|overall|well|ok|okay|yes|that's|that|sure|of|course"
+    r"opinion|view|this|case|one|of|two|overall|well|ok|okay|yes|that's|that|sure|of|course|no|wait|actually|on|reflection|"
+    r"second|thoughts?|rather|hmm|correction"
 )

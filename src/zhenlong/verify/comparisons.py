@@ -16,16 +16,23 @@ from zhenlong.verify.comparison_words import (
     ASPECT_WORSE,
     BETTER,
     BETTER_IN_ONE_ASPECT,
+    CHINESE_THAN,
+    CHOSEN_OVER,
+    CONCEDED,
     DENIED,
     EXPLICIT_NAMES,
     FILLER_WORD,
     HEDGE,
+    LABELLED,
     MENTIONS,
     MORE,
     NEGATION,
     NOT_AS_GOOD,
     OPENING,
     PREFER,
+    RANKED,
+    RANKS_FIRST,
+    RESUMED,
     REVISION,
     SAID,
     TIE,
@@ -89,12 +96,18 @@ def _mark(text: str) -> str:
     for pattern, replacement in MENTIONS:
         marked = pattern.sub(replacement, marked)
     marked = re.sub(r"[ \t]+", " ", marked.lower())
+    marked = CHINESE_THAN.sub(_than_in_chinese, marked)
     marked = re.sub(rf"({SIDE})\s*(?:,?\s*or|/|\|)\s*(?:{SIDE}(?:\s*(?:,|or|,\s*or)\s*[{TIED}{A}{B}])*)", BOTH, marked)
     marked = re.sub(rf"{MARK}[{A}{B}{TIED}](?:\s*(?:,|or|,\s*or|/)\s*{MARK}[{A}{B}{TIED}])+", BOTH, marked)
     marked = re.sub(rf"{SIDE}\s*(?:and|&|vs\.?|versus|与|和|、)\s*{SIDE}", BOTH, marked)
     words = r"compared (?:to|with)|in comparison (?:to|with)|relative to|unlike|versus|vs\.?|rather than|instead of"
     compared = rf"(?:{words}) {SIDE}"
     return re.sub(rf",?\s*{compared}\s*,|^{compared}\s*,", " ", marked)
+
+
+def _than_in_chinese(found: re.Match[str]) -> str:
+    """ "A比B好" as "A更好": the answer that the other one is compared with is left out."""
+    return found[1] + ("更好" if found["good"] else "更差" if found["bad"] else "")
 
 
 def _explicit(marked: str) -> list[Statement]:
@@ -127,14 +140,28 @@ def _sentences(marked: str) -> list[Statement]:
     plain = plain if len(plain) == len(marked) else marked
     for match in re.finditer(r"[^.!?;\n。！？；]+[.!?;。！？；]?", plain):
         sentence = match[0]
-        if sentence.rstrip().endswith(("?", "？")) or HEDGE.search(sentence):
+        if sentence.rstrip().endswith(("?", "？")):
             continue
-        kept = _without_concessions(sentence)
+        kept = _without_hedge(sentence)
+        if not kept:
+            continue
+        kept = _without_concessions(kept)
         found += [
             Statement(kind, value, match.start() + place)
             for kind, value, place in _statements(kept if kept.strip(" ,.") else sentence)
         ]
     return found
+
+
+def _without_hedge(sentence: str) -> str:
+    """What follows a hedge, in the same places: of "some may prefer a, but b is better" only "but b is better"."""
+    hedge = HEDGE.search(sentence)
+    if hedge is None:
+        return sentence
+    end = sentence.find(",", hedge.end()) + 1 if CONCEDED.match(sentence) else 0
+    resumed = RESUMED.search(sentence, hedge.end())
+    start = end or (resumed.start() if resumed else 0)
+    return " " * start + sentence[start:] if start else ""
 
 
 def _without_concessions(sentence: str) -> str:
@@ -172,13 +199,13 @@ def _statements(sentence: str) -> list[tuple[Kind, str, int]]:
         found.append(
             ("excluded", own, match.end()) if negated else ("overall", OTHER[own] if worse else own, match.end())
         )
-    for match in (*_SAID.finditer(sentence), *_OPENING.finditer(sentence)):
+    for match in (found_side for pattern in _SIDE_FIRST for found_side in pattern.finditer(sentence)):
         found.append(("overall", VALUES[match["side"]], match.end("side")))
     for match in _NOT_CHOSEN.finditer(sentence):
         found.append(("excluded", VALUES[match["side"]], match.end()))
     for match in _ORDER.finditer(sentence):
         first = VALUES[match["side"]]
-        value = "tie" if "=" in match["sign"] else first if match["sign"][0] in ">≻" else OTHER[first]
+        value = "tie" if match["sign"][0] in "=≈~" else first if match["sign"][0] in ">≻" else OTHER[first]
         found.append(("overall", value, match.end()))
     for match in TIE.finditer(sentence):
         if not _negates(sentence[max(0, match.start() - 24) : match.start()]):
@@ -190,7 +217,11 @@ def _only_one_named(sentence: str) -> list[tuple[Kind, str, int]]:
     """A short sentence that names one answer and says nothing of it: "I think (b)", "so b it is"."""
     named = re.findall(SIDE, sentence)
     words = re.findall(r"[a-z']+", sentence)
-    if len(named) == 1 and BOTH not in sentence and all(FILLER_WORD.fullmatch(word) for word in words):
+    if (
+        len(named) == 1
+        and not re.search(rf"[{BOTH}\d]", sentence)
+        and all(FILLER_WORD.fullmatch(word) for word in words)
+    ):
         return [("overall", VALUES[named[0]], sentence.index(named[0]) + 1)]
     concluded = re.search(rf"(?:\b(?:so|therefore|thus|hence|but|then)\b[,:]?\s*)({SIDE})(?:\s+it is)?\W*$", sentence)
     return [("overall", VALUES[concluded[1]], concluded.end())] if concluded else []
@@ -213,8 +244,7 @@ _RELATIONS: Final[tuple[tuple[re.Pattern[str], Kind, bool], ...]] = (
     (re.compile(rf"(?P<side>{SIDE}){_GAP}(?P<word>{ASPECT_WORSE})"), "aspect", False),
 )
 _IN_NO_WAY: Final = re.compile(r"\s+(?:in no way|in nothing|nowhere)\b")
-_SAID: Final = re.compile(SAID)
-_OPENING: Final = re.compile(OPENING)
+_SIDE_FIRST: Final = tuple(map(re.compile, (SAID, OPENING, RANKED, RANKS_FIRST, CHOSEN_OVER, LABELLED)))
 _RELATIVE: Final = re.compile(r"\s*,?\s*which\b")
 _PREFERRED: Final = re.compile(rf"(?:{PREFER}){_GAP}(?P<side>{SIDE})")
 _NOT_CHOSEN: Final = re.compile(rf"\b(?:not|isn't|rather than|instead of)\s+(?P<side>{SIDE})")

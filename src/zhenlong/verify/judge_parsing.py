@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from zhenlong.verify.answer_text import strip_reasoning
 from zhenlong.verify.comparisons import MAX_CHARACTERS, read_comparison
-from zhenlong.verify.rating_words import HYPOTHETICAL, RATING_FORMS, mark_ratings
+from zhenlong.verify.rating_words import HYPOTHETICAL, RATING_FORMS, SUPPOSED, mark_ratings
 
 FASTCHAT_RATINGS: Final = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 ARENA_PATTERNS: Final = (re.compile(r"\[\[([AB<>=]+)\]\]"), re.compile(r"\[([AB<>=]+)\]"))
@@ -123,7 +123,9 @@ def _last_rating(reply: str, low: float, high: float) -> tuple[float | None, str
     plain = mark_ratings(reply[-MAX_CHARACTERS:])
     for pattern in RATING_FORMS:
         found = [
-            match for match in pattern.finditer(plain) if not HYPOTHETICAL.search(_clause_before(plain, match.start()))
+            match
+            for match in pattern.finditer(plain)
+            if not HYPOTHETICAL.search(_clause_before(plain, match.start())) and not SUPPOSED.match(plain, match.end())
         ]
         if found:
             last = found[-1]
@@ -143,7 +145,7 @@ def _clause_before(text: str, place: int) -> str:
 
 
 def _last_label(reply: str, labels: Sequence[str]) -> tuple[str | None, str]:
-    plain = re.sub(r"[*`#\"']+", "", reply[-MAX_CHARACTERS:].lower().replace("n't", " not"))
+    plain = re.sub(r"[*`#\"'\\]+", "", reply[-MAX_CHARACTERS:].lower().replace("n't", " not"))
     names = {label: re.sub(r"[ _-]", "[ _-]+", label) for label in labels}
     named = re.compile("|".join(rf"(?P<n{place}>{name})" for place, name in enumerate(names.values())))
     found: list[tuple[str, int, int]] = []
