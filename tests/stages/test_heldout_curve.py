@@ -70,6 +70,48 @@ def test_a_resumed_run_decides_as_one_that_was_never_interrupted(files, tmp_path
     assert (part / "best.json").read_text() == (whole / "best.json").read_text()
 
 
+def test_the_results_are_of_the_model_that_is_saved(files, tmp_path):
+    options = {"steps": 6, "heldout": files["demonstrations"], "heldout_every": 1, "keep_best": True}
+    run = run_case("sft", files, tmp_path / "run", **options, lr=1.0)  # so large that every step makes it worse
+    curve = curve_of(run)
+    best = json.loads((run / "best.json").read_text())
+    assert best["heldout_loss"] == min(loss for step, loss in curve.items() if step)
+    assert best["step"] < 6
+    results = json.loads((run / "finished.json").read_text())["results"]
+    assert math.log(results["after"]["perplexity"]["mean"]) == pytest.approx(best["heldout_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("saved_every", [1, 0])
+def test_a_run_that_ended_early_does_not_go_on_when_it_was_killed_before_it_was_finished(
+    saved_every, files, tmp_path, monkeypatch
+):
+    losses = iter([9.0, 9.0, 3.0, 4.0, 9.0, 3.0, 4.0, 3.0])  # before, steps 0, 1, 2; after; and the same once more
+
+    monkeypatch.setattr(
+        "zhenlong.stages.sft.perplexity", lambda *_, **__: {"perplexity": {"mean": math.exp(next(losses, 3.0))}}
+    )
+
+    class Killed(BaseException):
+        """As SIGKILL between the model and finished.json."""
+
+    def kill(*_):
+        raise Killed
+
+    wanted = {
+        "steps": 6, "heldout": files["demonstrations"], "heldout_every": 1, "keep_best": True, "patience": 1,
+        "save_every": saved_every,
+    }  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("zhenlong.loop.run.Run.finish_without_model", kill)
+        with pytest.raises(Killed):
+            run_case("sft", files, tmp_path / "run", **wanted)
+    kept = weight_bytes(tmp_path / "run")
+    run = run_case("sft", files, tmp_path / "run", **wanted, resume=True)
+    assert json.loads((run / "finished.json").read_text())["steps"] == 2
+    assert weight_bytes(run) == kept
+    assert not (run / "best").exists()
+
+
 def test_dpo_has_the_accuracy_of_the_implicit_reward(files, tmp_path):
     run = run_case("dpo", files, tmp_path / "run", steps=3, heldout=files["rankings"], heldout_every=3)
     curve = curve_of(run, "heldout_accuracy")

@@ -166,7 +166,7 @@ class Run:
         self._start(total)
         self.ledger.start()
         self._signals.in_step = True
-        for step in range(self.step + 1, total + 1):
+        for step in range(self.step + 1, self.step + 1 if self._is_last_step else total + 1):
             self._state_before_step = self._state(exclude=self._learners())
             tokens_before, step_started = self.ledger.tokens, time.perf_counter()
             self.step, self._step_metrics, self._must_write = step, {}, False
@@ -328,6 +328,7 @@ class Run:
         return {
             "step": self.step,
             "total": self._total_steps,
+            "ended": self._is_last_step,
             "tracked": {name: one.state_dict() for name, one in self._tracked.items() if name not in exclude},
             "random": random_state(),
             "generators": {name: generator.get_state() for name, generator in self._generators.items()},
@@ -346,6 +347,7 @@ class Run:
             )
         for name, one in self._tracked.items():
             one.load_state_dict(state["tracked"][name])
+        self._is_last_step = state["ended"]
         self._saved_generators = state["generators"]
         for name in self._generators.keys() & self._saved_generators.keys():
             self._generators[name].set_state(self._saved_generators[name])

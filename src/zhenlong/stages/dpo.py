@@ -23,7 +23,7 @@ from zhenlong.errors import UserError
 from zhenlong.evaluate.heldout.text_metrics import preference_accuracy
 from zhenlong.forest import Microbatch, forward, log_probs, make_microbatches
 from zhenlong.loop import Learner, Run, StepLoss, TrainingOptions
-from zhenlong.models import load_model
+from zhenlong.models import load_model, save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.objectives.preference import (
     REFERENCE_FREE,
@@ -131,7 +131,7 @@ def dpo(
             )
             return {"heldout_accuracy": found["accuracy"]["mean"]}
 
-        curve = HeldoutCurve(run, heldout_options, heldout_rankings, (policy, template), measure_heldout)
+        curve = HeldoutCurve(run, heldout_options, heldout_rankings, policy, measure_heldout)
         for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec, curve):
             rows = order.draw(training.batch_size)
             step = StepRankings([rankings[row] for row in rows], [reference_log_probs[row] for row in rows])
@@ -142,16 +142,18 @@ def dpo(
             run.log(optimizer_step(run, learner, batches, partial(pair_loss, policy, step, settings), pairs, rows))
             if run.should_sample():
                 log_samples(run, policy, tokenizer, template, [one.prompt for one in rankings])
+        curve.restore_best()
         results = {}
         if heldout_rankings:
-            reference_name = frozen.reference or model
             results = preference_accuracy(
                 (policy, tokenizer),
                 heldout_rankings,
-                reference=reference_name,
+                reference=frozen_model or frozen.reference or model,
                 chat_template=data_options.template_spec,
             )
-        return run.finish(*prepare_for_saving(policy, template), curve.save_finished, results)
+        run.finish(*prepare_for_saving(policy, template), save_model, results)
+        curve.remove_best()
+        return run.output
 
 
 @dataclass(frozen=True)

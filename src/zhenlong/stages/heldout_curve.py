@@ -1,6 +1,7 @@
 """Held-out measures during training: a curve, the best model kept, and an end when it no longer improves.
 
-The history is in metrics.jsonl, so a resumed run decides as one that was never interrupted.
+The history is in metrics.jsonl and the best weights in a file beside it until the run is finished, so a resumed run
+decides as one that was never interrupted, and what `finished.json` tells is of the model that is saved.
 """
 
 from __future__ import annotations
@@ -8,18 +9,15 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from transformers import PreTrainedModel
+import torch
+from safetensors.torch import load_file, save_file
 
-from zhenlong.data import ChatTemplate
 from zhenlong.errors import UserError
 from zhenlong.loop import Run
-from zhenlong.loop.atomic import write_json
-from zhenlong.models import save_model
+from zhenlong.loop.atomic import atomic_folder, write_json
 from zhenlong.stages.options import HeldoutOptions
-from zhenlong.stages.stage_steps import prepare_for_saving
 
 BEST_FOLDER: Final = "best"
 HELDOUT_LOSS: Final = "heldout_loss"
@@ -33,7 +31,7 @@ class HeldoutCurve:
         run: Run,
         options: HeldoutOptions,
         records: Sequence[Any],
-        model: tuple[PreTrainedModel, ChatTemplate],
+        model: torch.nn.Module,
         measure: Callable[[], Mapping[str, float]],
     ) -> None:
         if options.heldout_every and not records:
@@ -55,7 +53,7 @@ class HeldoutCurve:
         sign = -1.0 if name == HELDOUT_LOSS else 1.0
         earlier = [(step, sign * found) for step, found in self._run.logged(name) if step]
         best = max((found for _, found in earlier), default=-math.inf)
-        if sign * value > best:
+        if sign * value > best or not earlier:
             if self._options.keep_best:
                 self._save_best(name, value)
             return
@@ -64,22 +62,28 @@ class HeldoutCurve:
         if self._options.patience and since >= self._options.patience:
             self._run.end_after_step()
 
-    def save_finished(self, model: Any, tokenizer: Any, folder: Path) -> None:
-        """Save the model that the run ends with: the best one where it is kept, else the last."""
-        best = self._run.output / BEST_FOLDER
-        if self._options.keep_best and (best / "config.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            best.rename(folder)
-        else:
-            save_model(model, tokenizer, folder)
+    def restore_best(self) -> None:
+        """Put the best weights back into the model, where they are kept; before the results are measured."""
+        if not self._options.keep_best:
+            return
+        weights = load_file(self._run.output / BEST_FOLDER / "weights.safetensors")
+        with torch.no_grad():
+            for name, value in self._trained().items():
+                value.copy_(weights[name])
+
+    def remove_best(self) -> None:
+        """Remove the copy of the best weights; once the run is finished they are those of its model."""
+        shutil.rmtree(self._run.output / BEST_FOLDER, ignore_errors=True)
 
     def _measured(self) -> dict[str, float]:
         with self._run.eval_mode():
             return dict(self._measure())
 
+    def _trained(self) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in self._model.named_parameters() if value.requires_grad}
+
     def _save_best(self, name: str, value: float) -> None:
-        model, template = self._model
-        chat_template = template.tokenizer.chat_template
-        save_model(*prepare_for_saving(model, template), self._run.output / BEST_FOLDER)
-        template.tokenizer.chat_template = chat_template
+        weights = {key: one.detach().cpu().contiguous() for key, one in self._trained().items()}
+        with atomic_folder(self._run.output / BEST_FOLDER) as folder:
+            save_file(weights, folder / "weights.safetensors")
         write_json(self._run.output / "best.json", {"step": self._run.step, name: value})

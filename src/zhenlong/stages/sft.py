@@ -17,6 +17,7 @@ from zhenlong.data.options import DataOptions
 from zhenlong.evaluate.heldout.text_metrics import perplexity
 from zhenlong.forest import make_microbatches
 from zhenlong.loop import Learner, Run, TrainingOptions
+from zhenlong.models import save_model
 from zhenlong.models.options import ModelOptions
 from zhenlong.options import take_options
 from zhenlong.options.keywords import SftKwargs
@@ -94,7 +95,7 @@ def sft(
             found = perplexity((policy, tokenizer), heldout_demonstrations, chat_template=data_options.template_spec)
             return {HELDOUT_LOSS: math.log(found["perplexity"]["mean"])}
 
-        curve = HeldoutCurve(run, heldout_options, heldout_demonstrations, (policy, template), measure_heldout)
+        curve = HeldoutCurve(run, heldout_options, heldout_demonstrations, policy, measure_heldout)
         for _ in with_evaluations(run, policy, tokenizer, run.steps(total), data_options.template_spec, curve):
             rows = order.draw(training.batch_size, decay=learner.schedule_phase == "decay")
             batches = make_microbatches([trees[row] for row in rows], training.tokens_per_microbatch, run.device)
@@ -102,8 +103,11 @@ def sft(
             run.log(optimizer_step(run, learner, batches, partial(token_loss, policy), scored, rows))
             if run.should_sample():
                 log_samples(run, policy, tokenizer, template, [one.messages for one in demonstrations])
+        curve.restore_best()
         if heldout_demonstrations:
             results["after"] = perplexity(
                 (policy, tokenizer), heldout_demonstrations, chat_template=data_options.template_spec
             )
-        return run.finish(*prepare_for_saving(policy, template), curve.save_finished, results)
+        run.finish(*prepare_for_saving(policy, template), save_model, results)
+        curve.remove_best()
+        return run.output
