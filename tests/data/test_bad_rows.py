@@ -80,6 +80,13 @@ BAD = {
         {"chosen": [*CHAT, *CHAT], "rejected": OTHER},
         r"chosen: expected one assistant turn after the prompt, got 3 turns",
     ),
+    "a column of pictures": (Demonstration, {"messages": CHAT, "images": ["a.png"]}, "images: only text is read"),
+    "a picture of a task": (Task, {"question": "p", "answer": "a", "image": "a.png"}, "image: only text is read"),
+    "two system columns": (
+        Demonstration,
+        {"messages": CHAT, "system": "a", "system_prompt": "b"},
+        "system, system_prompt: expected one of them, got both",
+    ),
     "label": (Rating, GOOD[Rating] | {"label": "maybe"}, "label: expected true or false, got 'maybe'"),
     "empty rated response": (
         Rating,

@@ -122,6 +122,11 @@ def test_unused_plain_columns_become_meta(write):
     assert read(write(row), Demonstration)[0].meta == {"id": 7, "topic": "colours"}
 
 
+def test_an_exchange_without_an_answer_is_named(write):
+    with pytest.raises(UserError, match=r"conversation\[1\].output: expected text, got nothing"):
+        read(write({"conversation": [{"input": "a", "output": "b"}, {"input": "c"}]}), Demonstration)
+
+
 def test_null_columns_count_as_missing(write):
     row = {"prompt": "Name a colour.", "completion": None, "chosen": "Red.", "rejected": "Blue.", "label": None}
     assert read(write(row), Ranking)[0].responses == ("Red.", "Blue.")

@@ -83,15 +83,16 @@ def parse_bool(value: Any, field: str) -> bool:
 
 
 def extra_columns(fields: Fields, *used_fields: str) -> dict[str, Any]:
-    """The columns of a row that were not used, if their values are plain (text, numbers, booleans).
-
-    A picture or sound is a `ValueError`.
-    """
+    """The columns of a row that were not used, if their values are plain (text, numbers, booleans)."""
     plain = (str, int, float, bool)
+    return {name: value for name, value in fields.items() if name not in used_fields and isinstance(value, plain)}
+
+
+def require_text_only(fields: Fields) -> None:
+    """Raise `ValueError` for a row with pictures or sounds, which a text model cannot see."""
     for name in MEDIA_COLUMNS:
         if fields.get(name):
-            raise ValueError(f"{name}: only text is trained on; expected rows without pictures and sounds")
-    return {name: value for name, value in fields.items() if name not in used_fields and isinstance(value, plain)}
+            raise ValueError(f"{name}: only text is read; expected rows without pictures and sounds")
 
 
 def field_text(fields: Fields, name: str, default: str | None = None) -> str:

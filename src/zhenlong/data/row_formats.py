@@ -21,6 +21,7 @@ from zhenlong.data.field_parsing import (
     parse_hh_transcript,
     parse_prompt,
     parse_response,
+    require_text_only,
     single_response_text,
     split_shared_prompt,
 )
@@ -75,6 +76,7 @@ def readable_kinds(row_format: RowFormat) -> tuple[type[Record], ...]:
 
 def convert_row(row_format: RowFormat, fields: Fields, kind: type[Record]) -> list[Record]:
     """The records of `kind` from one row: one record, two ratings from a preference, or all paths of a tree."""
+    require_text_only(fields)
     source = (
         kind
         if kind in row_format.converters
@@ -97,8 +99,15 @@ _SYSTEM_AND_TOOLS: Final = ("system", "system_prompt", "tools", "functions")  # 
 
 
 def _with_system_columns(messages: Messages, fields: Fields) -> Messages:
-    system = fields.get("system") or fields.get("system_prompt")
-    return add_system_and_tools(messages, system, fields.get("tools") or fields.get("functions"))
+    system, tools = _one_of(fields, "system", "system_prompt"), _one_of(fields, "tools", "functions")
+    return add_system_and_tools(messages, system, tools)
+
+
+def _one_of(fields: Fields, first: str, second: str) -> Any:
+    """The value of the only one of two columns that a row has."""
+    if fields.get(first) and fields.get(second):
+        raise ValueError(f"{first}, {second}: expected one of them, got both")
+    return fields.get(first) or fields.get(second)
 
 
 # Preferences
