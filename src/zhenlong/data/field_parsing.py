@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from zhenlong.data.message_parsing import message_text, parse_message, parse_messages
+from zhenlong.data.message_parsing import add_system_and_tools, message_text, parse_message, parse_messages
 from zhenlong.records import Message, Messages
 
 Fields = Mapping[str, Any]
@@ -118,3 +118,33 @@ def _is_json_messages(value: str) -> bool:
 
 def _same_message(a: Message, b: Message) -> bool:
     return a.role == b.role and message_text(a).strip() == message_text(b).strip()
+
+
+# functions: OpenAI's name before tools
+SYSTEM_AND_TOOL_COLUMNS: Final = ("system", "system_prompt", "tools", "functions")
+
+
+def with_system_columns(messages: Messages, fields: Fields) -> Messages:
+    system, tools = _one_of(fields, "system", "system_prompt"), _one_of(fields, "tools", "functions")
+    return add_system_and_tools(messages, system, tools)
+
+
+def _one_of(fields: Fields, first: str, second: str) -> Any:
+    """The value of the only one of two columns that a row has."""
+    if fields.get(first) and fields.get(second):
+        raise ValueError(f"{first}, {second}: expected one of them, got both")
+    return fields.get(first) or fields.get(second)
+
+
+def parse_alpaca_prompt(fields: Fields, context_field: str = "input") -> Messages:
+    question = "\n\n".join(
+        part for part in (field_text(fields, "instruction"), field_text(fields, context_field, "")) if part.strip()
+    )
+    if not question:
+        raise ValueError("instruction: expected some text, got none")
+    earlier: list[Message] = []
+    for exchange in fields.get("history") or ():
+        if not isinstance(exchange, list | tuple) or len(exchange) != 2:
+            raise ValueError("history: expected a list of pairs of question and answer")
+        earlier += [Message("user", exchange[0]), Message("assistant", exchange[1])]
+    return with_system_columns((*earlier, Message("user", question)), fields)
