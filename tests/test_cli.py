@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -397,6 +398,15 @@ def test_a_run_is_made_again_from_its_own_config(stage, files, tmp_path):
     main(command(stage, files, tmp_path, lr="3e-3", seed=3))
     main([stage, "--config", str(tmp_path / "out" / "config.yaml"), "--output", str(tmp_path / "again")])
     assert weight_bytes(tmp_path / "out") == weight_bytes(tmp_path / "again")
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly():
+    script = "from zhenlong.cli import main; main(['--help'])"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, err = process.communicate()
+    assert (process.returncode, err) == (128 + signal.SIGPIPE, b"")
 
 
 def test_a_command_that_requires_nothing_runs_without_options(capsys):

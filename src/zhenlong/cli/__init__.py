@@ -7,6 +7,8 @@ exit code 2, never a traceback.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +27,15 @@ from zhenlong.registry import COMMAND_GROUPS, commands, load_target
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; the process exits with 0, 2 for a user's mistake, or 128 + the signal that stopped it."""
+    try:
+        _main(argv)
+        sys.stdout.flush()  # here, where a reader that went away (`| head`) can be caught
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        raise SystemExit(128 + signal.SIGPIPE) from None
+
+
+def _main(argv: Sequence[str] | None) -> None:
     given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in ("-h", "--help"):
         print(_overview())

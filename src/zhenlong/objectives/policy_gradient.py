@@ -74,8 +74,8 @@ def policy_loss(
     - `gmpo`: A · exp(mean_t l_t) for every token of a response, l = min(log ρ, clip(log ρ)) for A > 0 and the maximum
       for others, clipped at -clip_low .. clip_high: the geometric mean of ratios (Eq. 4, Zhao et al. 2025). It wants
       one advantage per response.
-    - `sapo`: A (4/τ) sigmoid(τ (ρ - 1)), a gate in place of a bound, τ 1 for A > 0 and 1.05 for others (Eq. 5, Gao et
-      al. 2025). No clip range.
+    - `sapo`: A (4/τ) sigmoid(τ (ρ - 1)), where τ is 1 for A > 0 and 1.05 otherwise (Eq. 5, Gao et al. 2025). A soft
+      gate: it has no clip range.
 
     Metrics: `ratio`; `clip_fraction`, tokens whose gradient is clipped away; `approx_kl`, the k3 estimate of
     KL(old ‖ new). On the first step after sampling they are 1, 0 and 0 per token.
