@@ -216,7 +216,7 @@ def test_the_list_is_chosen_by_name_pattern_category_and_suite(capsys):
     }
     capsys.readouterr()
     scenarios("mmlu", category="knowledge", json=True)
-    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["mmlu", "mmlu_pro"]
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["mmlu", "mmlu_cloze", "mmlu_pro"]
     for wrong, expected in (
         ({"name": "mmlo"}, "did you mean mmlu"),
         ({"category": "math"}, "maths"),
