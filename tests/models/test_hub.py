@@ -22,12 +22,19 @@ FILES = {one.name: one.read_bytes() for one in POCKET.iterdir() if one.is_file()
 SCRIPT = """
 import json
 from zhenlong.data import hub
+from zhenlong.data.sources import iter_source_rows
 from zhenlong.errors import UserError
 from zhenlong.models import load_model, resolve_model_path
 
 def tried(name):
     try:
         return resolve_model_path(name)
+    except UserError as error:
+        return str(error)
+
+def rows(spec):
+    try:
+        return [row.fields for row in iter_source_rows(spec)]
     except UserError as error:
         return str(error)
 
@@ -40,7 +47,7 @@ online = found()
 load_model("owner/pocket")
 print(json.dumps(online), flush=True)
 input()  # meanwhile the server stops
-print(json.dumps(found()))
+print(json.dumps([*found(), rows("hf:owner/none@test"), rows("hf:owner/none/a.jsonl")]))
 """
 
 
@@ -97,18 +104,21 @@ def test_a_model_of_the_hub_is_downloaded_once_and_read_from_the_cache_without_a
     }
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], env=environment, stdin=pipe, stdout=pipe, text=True
+        [sys.executable, "-c", SCRIPT], env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
     ) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         server.shutdown()
         server.server_close()
-        out, _ = process.communicate("\n", timeout=120)
-    (online, unknown), (offline, unreachable) = json.loads(first), json.loads(out)
+        out, err = process.communicate("\n", timeout=120)
+    (online, unknown), (offline, unreachable, data_set, file) = json.loads(first), json.loads(out)
     names = {one.name for one in Path(online).iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not names & {"pytorch_model.bin", "modeling_own.py"}
     assert offline == online
     assert unknown.startswith("model owner/none: cannot be loaded from the hub: ")
     assert unreachable.startswith("model owner/none: not in the cache, and the hub (http://127.0.0.1:")
-    assert "\n" not in unknown + unreachable
+    assert data_set.startswith("hf:owner/none@test: not in the cache, and the hub (http://127.0.0.1:")
+    assert file.startswith("hf:owner/none/a.jsonl: not in the cache, and the hub (http://127.0.0.1:")
+    assert "\n" not in unknown + unreachable + data_set + file
+    assert "Retrying" not in err

@@ -5,10 +5,12 @@ Without a network huggingface_hub retries for a minute; here one short request s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from zhenlong.errors import UserError
 
@@ -41,7 +43,8 @@ def load_from_hub(what: str, load: Callable[[bool], T]) -> T:
     """
     problem = connection_problem()
     try:
-        return load(problem is not None)
+        with _offline() if problem else nullcontext():
+            return load(problem is not None)
     except UserError:
         raise
     except Exception as error:  # huggingface_hub, its HTTP client and datasets have dozens of classes
@@ -51,6 +54,22 @@ def load_from_hub(what: str, load: Callable[[bool], T]) -> T:
             ) from None
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"{what}: cannot be loaded from the hub: {reason}; check the name and the network") from None
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """No requests inside: huggingface_hub and datasets ask the hub even for what they may take from the cache."""
+    from huggingface_hub import constants
+
+    settings: list[Any] = [constants, *([sys.modules["datasets.config"]] if "datasets.config" in sys.modules else [])]
+    before = [one.HF_HUB_OFFLINE for one in settings]
+    try:
+        for one in settings:
+            one.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for one, value in zip(settings, before, strict=True):
+            one.HF_HUB_OFFLINE = value
 
 
 @cache
