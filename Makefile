@@ -80,7 +80,7 @@ clean:
 	touch $@
 
 .venv-bench/installed-tests: .venv-bench/installed
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pytest pytest-xdist hypothesis
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pytest pytest-xdist hypothesis gguf
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(HELM)
 	touch $@
 

@@ -13,12 +13,16 @@ from zhenlong.evaluate.scenarios import lm_eval as tasks
 from zhenlong.inference.local import LocalBackend
 from zhenlong.inference.options import BackendSettings
 
-ROWS = [
-    {"q": f"How many is {n} and {n}?", "options": [str(n), str(2 * n), "none at all"], "right": 1} for n in range(6)
+EVERY_ROW = [
+    {"q": f"How many is {n} and {n}?", "options": [str(n), str(2 * n), "none at all"], "right": 1} for n in range(9)
 ]
+ROWS, EXAMPLES = (
+    EVERY_ROW[:6],
+    EVERY_ROW[6:],
+)  # an item among its own examples would be left out here, not in the harness
 CHOICE = """task: tiny_choice
 dataset_path: json
-dataset_kwargs: {{data_files: {{test: {rows}, train: {rows}}}}}
+dataset_kwargs: {{data_files: {{test: {rows}, train: {examples}}}}}
 test_split: test
 fewshot_split: train
 fewshot_config: {{sampler: first_n}}
@@ -51,11 +55,14 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
 @pytest.fixture
 def include(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    for name, rows in (("rows", ROWS), ("examples", EXAMPLES)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = tmp_path / "tasks"
     folder.mkdir()
     for name, text in (("choice", CHOICE), ("text", GENERATED)):
-        (folder / f"{name}.yaml").write_text(text.format(rows=tmp_path / "rows.jsonl"))
+        (folder / f"{name}.yaml").write_text(
+            text.format(rows=tmp_path / "rows.jsonl", examples=tmp_path / "examples.jsonl")
+        )
     return str(folder)
 
 
